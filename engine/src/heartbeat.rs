@@ -1,0 +1,114 @@
+//! What the engine is doing, readable by anyone without touching the engine.
+//!
+//! A watchdog must tell a busy engine from a hung one. Both have work in flight; only the hung one has stopped
+//! moving. So every layer of every pass moves a counter, and whoever asks reads how long ago it moved.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Where an engine is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Phase {
+    /// Reading weights or warming up; requests are not served yet.
+    Loading,
+    /// Serving.
+    Ready,
+    /// Finishing what it has; new requests are refused.
+    Draining,
+}
+
+/// The engine's pulse: written by the engine thread, read by everybody, never locked.
+#[derive(Debug)]
+pub struct Heartbeat {
+    born: Instant,
+    phase: AtomicU8,
+    in_flight: AtomicUsize,
+    queued: AtomicUsize,
+    progress: AtomicU64,
+    moved_ms: AtomicU64,
+}
+
+/// One reading of a [`Heartbeat`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// Where the engine is in its life.
+    pub phase: Phase,
+    /// Sequences that hold a slot.
+    pub in_flight: usize,
+    /// Requests that wait for a slot.
+    pub queued: usize,
+    /// A number that only grows: layers computed, loading and warm-up included.
+    pub progress: u64,
+    /// How long ago `progress` last moved.
+    pub age: Duration,
+}
+
+impl Heartbeat {
+    /// A heartbeat that has just begun, in [`Phase::Loading`].
+    #[allow(clippy::new_without_default)] // it reads the clock: a default should not
+    pub fn new() -> Self {
+        Self {
+            born: Instant::now(),
+            phase: AtomicU8::new(Phase::Loading as u8),
+            in_flight: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
+            progress: AtomicU64::new(0),
+            moved_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Says that a piece of work is done: a layer of a pass, a tensor of a load.
+    pub fn beat(&self) {
+        self.progress.fetch_add(1, Relaxed);
+        self.moved_ms
+            .store(self.born.elapsed().as_millis() as u64, Relaxed);
+    }
+
+    /// Reads it.
+    pub fn read(&self) -> Pulse {
+        let moved = Duration::from_millis(self.moved_ms.load(Relaxed));
+        Pulse {
+            phase: match self.phase.load(Relaxed) {
+                0 => Phase::Loading,
+                1 => Phase::Ready,
+                _ => Phase::Draining,
+            },
+            in_flight: self.in_flight.load(Relaxed),
+            queued: self.queued.load(Relaxed),
+            progress: self.progress.load(Relaxed),
+            age: self.born.elapsed().saturating_sub(moved),
+        }
+    }
+
+    /// Enters a phase.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+        self.beat();
+    }
+
+    /// Says how many sequences hold a slot and how many requests wait for one.
+    pub fn set_load(&self, in_flight: usize, queued: usize) {
+        self.in_flight.store(in_flight, Relaxed);
+        self.queued.store(queued, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beat_moves_the_progress_and_resets_the_age() {
+        let heartbeat = Heartbeat::new();
+        let before = heartbeat.read();
+        assert_eq!(before.phase, Phase::Loading);
+        heartbeat.set_load(3, 7);
+        heartbeat.enter(Phase::Ready);
+        let after = heartbeat.read();
+        assert_eq!((after.in_flight, after.queued), (3, 7));
+        assert_eq!(after.phase, Phase::Ready);
+        assert_eq!(after.progress, before.progress + 1);
+    }
+}

@@ -1,0 +1,124 @@
+//! What goes into the engine and what comes out of it.
+
+use crate::sampling::Sampling;
+
+/// One sequence to generate.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The prompt's token ids; at least one.
+    pub prompt: Vec<u32>,
+    /// How many tokens to generate at most; at least one.
+    pub max_tokens: usize,
+    /// How each token is chosen.
+    pub sampling: Sampling,
+    /// Text that ends the sequence; it is not part of the output.
+    pub stop: Vec<String>,
+    /// `Some(k)`: report each token's log probability, and those of the `k` likeliest tokens.
+    pub logprobs: Option<usize>,
+    /// Generate past end-of-sequence tokens, as benchmarks do.
+    pub ignore_eos: bool,
+}
+
+/// What a running sequence reports. Exactly one [`Event::Finished`] or [`Event::Failed`] ends it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A token was chosen.
+    Token {
+        /// Its id.
+        id: u32,
+        /// The text that became certain with it. Empty while the text so far may yet become a stop string or ends
+        /// inside a character; whole characters only.
+        text: String,
+        /// Present when the request asked for log probabilities.
+        logprob: Option<TokenLogprob>,
+    },
+    /// The sequence is complete.
+    Finished {
+        /// Why.
+        reason: FinishReason,
+        /// Text that was held back and turned out to be no stop string.
+        text: String,
+        /// What it cost.
+        usage: Usage,
+    },
+    /// The engine could not go on with this sequence; the text says why and what to do.
+    Failed(String),
+}
+
+/// Why a sequence ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// An end-of-sequence token or a stop string.
+    Stop,
+    /// `max_tokens`, or the end of the context.
+    Length,
+}
+
+/// Tokens in and out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Tokens generated, the end-of-sequence token not included.
+    pub completion_tokens: usize,
+}
+
+/// A token's log probability, before temperature and filters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenLogprob {
+    /// The chosen token.
+    pub chosen: Likelihood,
+    /// The likeliest tokens, likeliest first.
+    pub top: Vec<Likelihood>,
+}
+
+/// A token and how likely it was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Likelihood {
+    /// The token's id.
+    pub id: u32,
+    /// The token's bytes, which may end inside a character.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of its probability.
+    pub logprob: f32,
+}
+
+/// Why a request was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The queue is full.
+    #[error("{queued} requests are waiting already; try again in {retry_after_s} s")]
+    QueueFull {
+        /// Requests that wait.
+        queued: usize,
+        /// When a place is likely to be free, in seconds.
+        retry_after_s: u64,
+    },
+    /// The prompt does not fit.
+    #[error(
+        "the prompt has {prompt} tokens and the context holds {context}; shorten the prompt (one token at least is left for the answer)"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens that a sequence can hold, prompt and answer together.
+        context: usize,
+    },
+    /// The prompt has no token.
+    #[error("the prompt is empty")]
+    PromptEmpty,
+    /// A token id that the model does not know.
+    #[error("token id {id} is outside the model's vocabulary of {vocab} tokens")]
+    UnknownToken {
+        /// The id.
+        id: u32,
+        /// The size of the vocabulary.
+        vocab: usize,
+    },
+    /// The engine is finishing what it has.
+    #[error("the server is shutting down")]
+    Draining,
+    /// The engine thread is gone.
+    #[error("the engine has stopped; see the server's log for the reason")]
+    Stopped,
+}
