@@ -4,3 +4,6 @@
 //! its specification, and the versions that run. [`cpu`] holds the pure Rust dialect.
 
 pub mod cpu;
+mod mapped;
+
+pub use mapped::{MappedFile, map_file};
