@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims, DimsError};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -26,10 +27,16 @@ pub struct ModelConfig {
     pub rms_eps: f32,
     /// Whether the embedding is also the output matrix.
     pub tied: bool,
-    /// The full-attention layers.
-    pub attention: AttentionConfig,
-    /// The linear-attention layers.
-    pub delta: DeltaConfig,
+    /// The full-attention layers' heads.
+    pub attention: AttentionDims,
+    /// Base of their rotary frequencies.
+    pub rope_theta: f64,
+    /// Whether their projections carry a bias.
+    pub attention_bias: bool,
+    /// The linear-attention layers' heads.
+    pub delta: DeltaDims,
+    /// Their convolution.
+    pub conv: ConvDims,
     /// How the matrices are stored.
     pub quantization: Quantization,
     /// `eos_token_id`, used where `generation_config.json` names none.
@@ -43,45 +50,6 @@ pub enum Mixer {
     Attention,
     /// The gated delta rule: a recurrent state of fixed size.
     Delta,
-}
-
-/// Shape of the full-attention layers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AttentionConfig {
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads.
-    pub kv_heads: usize,
-    /// Size of a head.
-    pub head_dim: usize,
-    /// How many of a head's leading dimensions are rotated.
-    pub rotary_dim: usize,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f64,
-    /// Whether the projections carry a bias.
-    pub bias: bool,
-}
-
-/// Shape of the linear-attention layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeltaConfig {
-    /// Query and key heads.
-    pub key_heads: usize,
-    /// Value heads, a multiple of `key_heads`.
-    pub value_heads: usize,
-    /// Size of a key.
-    pub key_dim: usize,
-    /// Size of a value.
-    pub value_dim: usize,
-    /// Taps of the causal convolution.
-    pub conv_kernel: usize,
-}
-
-impl DeltaConfig {
-    /// Channels that go through the convolution: queries, keys and values.
-    pub fn channels(&self) -> usize {
-        2 * self.key_heads * self.key_dim + self.value_heads * self.value_dim
-    }
 }
 
 /// How matrices that have scales are quantised (MLX's affine form): `w = scale * q + bias` a group.
@@ -118,6 +86,9 @@ pub enum ConfigError {
         /// What would do.
         wanted: String,
     },
+    /// The heads of the attention layers cannot be computed.
+    #[error("config.json: {0}")]
+    Dims(#[from] DimsError),
 }
 
 fn unsupported(
@@ -196,7 +167,7 @@ impl Eos {
 }
 
 /// Sizes beyond this are not models but damage; the products below stay far from overflow.
-const LARGEST_SIZE: usize = 1 << 24;
+const LARGEST_SIZE: usize = 1 << 20;
 
 impl ModelConfig {
     /// Reads `config.json`.
@@ -277,41 +248,6 @@ impl ModelConfig {
                 ));
             }
         }
-        for (field, part, whole_field, whole) in [
-            (
-                "num_key_value_heads",
-                raw.num_key_value_heads,
-                "num_attention_heads",
-                raw.num_attention_heads,
-            ),
-            (
-                "linear_num_key_heads",
-                raw.linear_num_key_heads,
-                "linear_num_value_heads",
-                raw.linear_num_value_heads,
-            ),
-        ] {
-            if whole % part != 0 {
-                return Err(unsupported(
-                    field,
-                    part,
-                    format!("it must divide {whole_field} ({whole})"),
-                ));
-            }
-        }
-        for (field, dim) in [
-            ("head_dim", head_dim),
-            ("linear_key_head_dim", raw.linear_key_head_dim),
-            ("linear_value_head_dim", raw.linear_value_head_dim),
-        ] {
-            if dim % 8 != 0 || dim > 1024 {
-                return Err(unsupported(
-                    field,
-                    dim,
-                    "it must be a multiple of 8, up to 1024",
-                ));
-            }
-        }
         if raw.linear_conv_kernel_dim > 16 {
             return Err(unsupported(
                 "linear_conv_kernel_dim",
@@ -320,13 +256,19 @@ impl ModelConfig {
             ));
         }
         let rotary_dim = (head_dim as f64 * rotary_factor) as usize;
-        if rotary_dim > head_dim || rotary_dim % 2 != 0 {
-            return Err(unsupported(
-                "partial_rotary_factor",
-                rotary_factor,
-                format!("it must select an even number of the {head_dim} dimensions of a head"),
-            ));
-        }
+        let attention = AttentionDims::new(
+            raw.num_attention_heads,
+            raw.num_key_value_heads,
+            head_dim,
+            rotary_dim,
+        )?;
+        let delta = DeltaDims::new(
+            raw.linear_num_key_heads,
+            raw.linear_num_value_heads,
+            raw.linear_key_head_dim,
+            raw.linear_value_head_dim,
+        )?;
+        let conv = ConvDims::new(delta.qkv_len(), raw.linear_conv_kernel_dim)?;
         let quantization = Quantization::parse(raw.quantization, raw.quantization_config)?;
         Ok(Self {
             hidden: raw.hidden_size,
@@ -336,21 +278,11 @@ impl ModelConfig {
             context: raw.max_position_embeddings,
             rms_eps: raw.rms_norm_eps,
             tied: raw.tie_word_embeddings,
-            attention: AttentionConfig {
-                heads: raw.num_attention_heads,
-                kv_heads: raw.num_key_value_heads,
-                head_dim,
-                rotary_dim,
-                rope_theta,
-                bias: raw.attention_bias,
-            },
-            delta: DeltaConfig {
-                key_heads: raw.linear_num_key_heads,
-                value_heads: raw.linear_num_value_heads,
-                key_dim: raw.linear_key_head_dim,
-                value_dim: raw.linear_value_head_dim,
-                conv_kernel: raw.linear_conv_kernel_dim,
-            },
+            attention,
+            rope_theta,
+            attention_bias: raw.attention_bias,
+            delta,
+            conv,
             quantization,
             eos: raw.eos_token_id.map(Eos::into_ids).unwrap_or_default(),
         })
@@ -561,7 +493,7 @@ mod tests {
             4
         );
         assert_eq!(config.attention.rotary_dim, 8);
-        assert_eq!(config.delta.channels(), 2 * 64 + 64);
+        assert_eq!(config.conv.channels, 2 * 64 + 64);
         assert_eq!(config.eos, [7, 9]);
         let affine = |bits, group| Some(Affine { bits, group });
         assert_eq!(config.quantization.of("lm_head"), affine(8, 32));
@@ -589,7 +521,7 @@ mod tests {
             ("model_type", json!("llama"), "model_type is llama"),
             ("num_experts", json!(8), "num_experts is 8"),
             ("hidden_act", json!("gelu"), "hidden_act is gelu"),
-            ("num_key_value_heads", json!(3), "num_key_value_heads is 3"),
+            ("num_key_value_heads", json!(3), "4 query heads"),
             ("rope_parameters", json!({"rope_type": "yarn"}), "rope_type is yarn"),
             ("quantization", json!({"group_size": 64, "bits": 3}), "quantization.bits is 3"),
             ("quantization", json!({"group_size": 16, "bits": 4}), "group_size is 16"),

@@ -7,11 +7,10 @@ use std::str::FromStr;
 
 use half::bf16;
 use sanctum_kernels::cpu::Float;
+use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims};
 
 use crate::checkpoint::Bytes;
-use crate::model_config::{
-    Affine, AttentionConfig, DeltaConfig, Mixer, ModelConfig, Quantization,
-};
+use crate::model_config::{Affine, Mixer, ModelConfig, Quantization};
 use crate::weights::{
     AttentionWeights, DeltaWeights, HostMatrix, HostWeights, Layer, MixerWeights, Storage, Weights,
 };
@@ -41,6 +40,7 @@ impl Shape {
             Shape::B4 => (2560, 9216, 32, 16, 4, 32, true),
             Shape::B27 => (5120, 17408, 64, 24, 4, 48, false),
         };
+        let delta = DeltaDims::new(16, value_heads, 128, 128).expect(PUBLISHED);
         let mixer = |layer: usize| match layer % 4 {
             3 => Mixer::Attention,
             _ => Mixer::Delta,
@@ -53,21 +53,11 @@ impl Shape {
             context: 262_144,
             rms_eps: 1e-6,
             tied,
-            attention: AttentionConfig {
-                heads,
-                kv_heads,
-                head_dim: 256,
-                rotary_dim: 64,
-                rope_theta: 1e7,
-                bias: false,
-            },
-            delta: DeltaConfig {
-                key_heads: 16,
-                value_heads,
-                key_dim: 128,
-                value_dim: 128,
-                conv_kernel: 4,
-            },
+            attention: AttentionDims::new(heads, kv_heads, 256, 64).expect(PUBLISHED),
+            rope_theta: 1e7,
+            attention_bias: false,
+            conv: ConvDims::new(delta.qkv_len(), 4).expect(PUBLISHED),
+            delta,
             quantization: Quantization {
                 default: Some(AFFINE),
                 modules: Default::default(),
@@ -102,6 +92,9 @@ impl FromStr for Shape {
     }
 }
 
+/// Why the shapes below cannot be refused.
+const PUBLISHED: &str = "published shapes fit";
+
 const AFFINE: Affine = Affine { bits: 4, group: 64 };
 
 /// Weights for `config`, all matrices 4-bit, the same at every call. `progress` hears of bytes made and to make.
@@ -135,12 +128,12 @@ pub fn weights(config: &ModelConfig, progress: &mut dyn FnMut(u64, u64)) -> Host
                 let c = &config.delta;
                 let values = c.value_heads * c.value_dim;
                 MixerWeights::Delta(DeltaWeights {
-                    qkv: maker.matrix(c.channels(), hidden),
+                    qkv: maker.matrix(config.conv.channels, hidden),
                     z: maker.matrix(values, hidden),
                     b: maker.matrix(c.value_heads, hidden),
                     a: maker.matrix(c.value_heads, hidden),
                     out: maker.matrix(hidden, values),
-                    conv: maker.vector(c.channels() * c.conv_kernel),
+                    conv: maker.vector(config.conv.channels * config.conv.kernel),
                     a_log: maker.vector(c.value_heads),
                     dt_bias: maker.vector(c.value_heads),
                     norm: ones(c.value_dim),
@@ -183,7 +176,7 @@ fn total_bytes(config: &ModelConfig) -> u64 {
             Mixer::Delta => {
                 let c = &config.delta;
                 let values = c.value_heads * c.value_dim;
-                matrix_bytes(c.channels() + 2 * values + 2 * c.value_heads, hidden)
+                matrix_bytes(config.conv.channels + 2 * values + 2 * c.value_heads, hidden)
             }
         })
         .sum();

@@ -375,7 +375,7 @@ impl Reader<'_> {
             k: self.matrix(&name("k_proj"), keys, hidden)?,
             v: self.matrix(&name("v_proj"), keys, hidden)?,
             o: self.matrix(&name("o_proj"), hidden, queries)?,
-            bias: match shape.bias {
+            bias: match config.attention_bias {
                 false => None,
                 true => Some([
                     self.vector(&name("q_proj.bias"), &[2 * queries])?,
@@ -395,7 +395,7 @@ impl Reader<'_> {
         at: &str,
     ) -> Result<DeltaWeights<HostMatrix, Vec<f32>>, WeightsError> {
         let shape = &config.delta;
-        let (channels, taps) = (shape.channels(), shape.conv_kernel);
+        let (channels, taps) = (config.conv.channels, config.conv.kernel);
         let values = shape.value_heads * shape.value_dim;
         let hidden = config.hidden;
         let name = |part: &str| format!("{at}.{part}");
