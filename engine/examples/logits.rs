@@ -7,10 +7,9 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use sanctum_engine::backend::CpuBackend;
+use sanctum_engine::backend::{CpuBackend, Precision};
 use sanctum_engine::graph::Model;
-use sanctum_engine::load::{Loaded, Source};
-use sanctum_engine::precision::Precision;
+use sanctum_engine::load::{HostModel, Source};
 
 struct Args {
     source: Source,
@@ -74,13 +73,13 @@ fn numbers<T: std::str::FromStr<Err = std::num::ParseIntError>>(
 }
 
 fn run(args: Args) -> Result<(), Box<dyn Error>> {
-    let loaded = Loaded::open(&args.source, |_, _| {})?;
-    let vocab = loaded.config.vocab;
+    let host = HostModel::open(&args.source, |_, _| {})?;
+    let vocab = host.config.vocab;
     if let Some(id) = args.tokens.iter().find(|&&id| id as usize >= vocab) {
         return Err(format!("token {id} is outside the vocabulary of {vocab}").into());
     }
-    let backend = CpuBackend::new(args.threads, args.precision);
-    let model = Model::new(backend, loaded.config, loaded.weights);
+    let backend = CpuBackend::new(&host.config, args.threads, args.precision);
+    let model = Model::new(backend, host.config, host.weights);
     let mut rest = &args.tokens[..];
     let chunks: Vec<&[u32]> = args
         .chunks

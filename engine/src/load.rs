@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -28,15 +27,13 @@ pub enum Source {
     Shape(Shape),
 }
 
-/// A model on the host: its shape, its weights (mapped, not copied) and its text side.
+/// A model on the host: its shape and its weights, mapped rather than copied.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct HostModel {
     /// Its shape.
     pub config: ModelConfig,
     /// Its weights.
     pub weights: HostWeights,
-    /// Its tokenizer, template and end-of-sequence ids.
-    pub text: Text,
     /// Ten hex digits that change with the model's shape, the layout of its tensors and this program's version.
     pub fingerprint: String,
 }
@@ -109,33 +106,27 @@ struct GenerationConfig {
     eos_token_id: Option<Eos>,
 }
 
-impl Loaded {
+impl HostModel {
     /// Loads a model. `progress` is told how many bytes of weights have been brought in, and of how many.
     ///
     /// # Errors
     /// If it is not a complete Qwen3.5 checkpoint; the error names the file, tensor or field.
-    pub fn open(source: &Source, progress: impl FnMut(u64, u64)) -> Result<Self, LoadError> {
-        let files = match source {
-            Source::Folder(folder) => Files::Folder(folder.clone()),
-            Source::Embedded => embedded::files(),
-            Source::Shape(shape) => return Self::random(*shape, progress),
+    pub fn open(source: &Source, mut progress: impl FnMut(u64, u64)) -> Result<Self, LoadError> {
+        let model = match source {
+            Source::Folder(folder) => Self::read(&Files::Folder(folder.clone()), source)?,
+            Source::Embedded => Self::read(&embedded::files(), source)?,
+            Source::Shape(shape) => return Ok(Self::random(*shape, &mut progress)),
         };
-        let place = source.to_string();
-        let loaded = Self::from_files(&files, &place)?;
-        loaded.bring_in(progress);
-        Ok(loaded)
+        model.bring_in(progress);
+        Ok(model)
     }
 
-    fn from_files(files: &Files, place: &str) -> Result<Self, LoadError> {
-        let place = || place.to_owned();
-        let at = |source| LoadError::Checkpoint {
-            place: place(),
-            source,
-        };
+    fn read(files: &Files, source: &Source) -> Result<Self, LoadError> {
+        let at = |error| LoadError::checkpoint(source, error);
         let config_json = files.require("config.json").map_err(at)?;
-        let config = ModelConfig::parse(&config_json).map_err(|source| LoadError::Config {
-            place: place(),
-            source,
+        let config = ModelConfig::parse(&config_json).map_err(|error| LoadError::Config {
+            place: source.to_string(),
+            source: error,
         })?;
         let tensors = checkpoint::tensors(files).map_err(at)?;
         let mut hash = Sha256::new();
@@ -144,32 +135,26 @@ impl Loaded {
         for (name, tensor) in &tensors {
             hash.update(format!("{name} {:?} {:?}\n", tensor.dtype, tensor.shape));
         }
-        let weights =
-            HostWeights::from_tensors(&config, tensors).map_err(|source| LoadError::Weights {
-                place: place(),
-                source,
-            })?;
-        let text = text(files, &config, place())?;
+        let weights = HostWeights::from_tensors(&config, tensors).map_err(|error| {
+            LoadError::Weights {
+                place: source.to_string(),
+                source: error,
+            }
+        })?;
         Ok(Self {
             config,
             weights,
-            text,
             fingerprint: hex(&hash.finalize()[..5]),
         })
     }
 
-    fn random(shape: Shape, mut progress: impl FnMut(u64, u64)) -> Result<Self, LoadError> {
+    fn random(shape: Shape, progress: &mut dyn FnMut(u64, u64)) -> Self {
         let config = shape.config();
-        let mut text = text(&embedded::files(), &config, Source::Embedded.to_string())?;
-        text.eos.clear();
-        text.wrap = Some(text.tokenizer.vocab_size() as u32);
-        let weights = random::weights(&config, &mut progress);
-        Ok(Self {
+        Self {
+            weights: random::weights(&config, progress),
             fingerprint: hex(&Sha256::digest(shape.to_string())[..5]),
             config,
-            weights,
-            text,
-        })
+        }
     }
 
     /// Reads every page of the weights once, so that the first request does not wait for the disk.
@@ -182,12 +167,7 @@ impl Loaded {
         progress(0, total);
         for part in matrices.iter().flat_map(|matrix| matrix.parts()) {
             for piece in part.chunks(REPORT_EVERY) {
-                black_box(
-                    piece
-                        .iter()
-                        .step_by(PAGE)
-                        .fold(0u8, |sum, byte| sum ^ byte),
-                );
+                black_box(piece.iter().step_by(PAGE).fold(0, |sum, byte| sum ^ byte));
                 done += piece.len() as u64;
                 progress(done, total);
             }
@@ -195,16 +175,41 @@ impl Loaded {
     }
 }
 
-/// The text side of a checkpoint.
-fn text(files: &Files, config: &ModelConfig, place: String) -> Result<Text, LoadError> {
-    let at = |source| LoadError::Checkpoint {
-        place: place.clone(),
-        source,
-    };
+impl Text {
+    /// Loads the text side of a model: tokenizer, template and end-of-sequence ids.
+    ///
+    /// # Errors
+    /// If `tokenizer.json` is missing, or it or another of the files cannot be used.
+    pub fn open(source: &Source, config: &ModelConfig) -> Result<Self, LoadError> {
+        match source {
+            Source::Folder(folder) => text(&Files::Folder(folder.clone()), config, source),
+            Source::Embedded => text(&embedded::files(), config, source),
+            Source::Shape(_) => {
+                // Noise has no vocabulary of its own: it is shown in the built-in model's.
+                let mut text = text(&embedded::files(), config, source)?;
+                text.eos.clear();
+                text.wrap = Some(text.tokenizer.vocab_size() as u32);
+                Ok(text)
+            }
+        }
+    }
+}
+
+impl LoadError {
+    fn checkpoint(place: &Source, source: CheckpointError) -> Self {
+        Self::Checkpoint {
+            place: place.to_string(),
+            source,
+        }
+    }
+}
+
+fn text(files: &Files, config: &ModelConfig, source: &Source) -> Result<Text, LoadError> {
+    let at = |error| LoadError::checkpoint(source, error);
     let json = files.require("tokenizer.json").map_err(at)?;
-    let tokenizer = Tokenizer::from_bytes(&json).map_err(|source| LoadError::Tokenizer {
-        place: place.clone(),
-        source,
+    let tokenizer = Tokenizer::from_bytes(&json).map_err(|error| LoadError::Tokenizer {
+        place: source.to_string(),
+        source: error,
     })?;
     let generation: GenerationConfig = optional_json(files, "generation_config.json", at)?;
     let eos = generation.eos_token_id.map(Eos::into_ids);
@@ -219,7 +224,10 @@ fn text(files: &Files, config: &ModelConfig, place: String) -> Result<Text, Load
     let template = template
         .map(|template| ChatTemplate::new(&template))
         .transpose()
-        .map_err(|source| LoadError::Template { place, source })?;
+        .map_err(|error| LoadError::Template {
+            place: source.to_string(),
+            source: error,
+        })?;
     Ok(Text::new(
         tokenizer,
         template,

@@ -361,7 +361,10 @@ fn rope(raw: &Raw) -> Result<(f64, f64), ConfigError> {
         ));
     }
     let number = |key: &str| rope.get(key).and_then(Value::as_f64);
-    let theta = number("rope_theta").or(raw.rope_theta).unwrap_or(100_000.0);
+    // The reference implementations disagree about a default, so there is none.
+    let theta = number("rope_theta").or(raw.rope_theta).ok_or_else(|| {
+        unsupported("rope_theta", "missing", "add it to rope_parameters, as published checkpoints do")
+    })?;
     let factor = number("partial_rotary_factor")
         .or(raw.partial_rotary_factor)
         .unwrap_or(0.25);

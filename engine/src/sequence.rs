@@ -1,5 +1,7 @@
 //! One sequence: what it still has to feed, how its next token is chosen, what its reader may see of it.
 
+use std::sync::Arc;
+
 use crate::request::{Event, FinishReason, Likelihood, Request, TokenLogprob, Usage};
 use crate::sampling::Sampler;
 use crate::stop::StopBuffer;
@@ -40,7 +42,7 @@ impl Sequence {
             logprobs: request.logprobs,
             ignore_eos: request.ignore_eos,
             sampler: Sampler::new(request.sampling, &request.prompt),
-            decoder: StreamDecoder::new(text.tokenizer.clone()),
+            decoder: StreamDecoder::new(Arc::clone(&text.tokenizer), true),
             stops: StopBuffer::new(request.stop),
             prompt: request.prompt,
         }
@@ -78,7 +80,7 @@ impl Sequence {
         self.generated += 1;
         let likelihood = |id, logprob| Likelihood {
             id,
-            bytes: text.tokenizer.token_bytes(text.shown(id)),
+            bytes: text.tokenizer.token_bytes(text.shown(id)).to_vec(),
             logprob,
         };
         let certain = self.decoder.push(text.shown(id));

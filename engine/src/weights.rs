@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 
+use half::{bf16, f16};
 use safetensors::Dtype;
-use sanctum_kernels::cpu::Float;
+use sanctum_kernels::cpu::{self, Float};
 
 use crate::checkpoint::{Bytes, Tensor};
 use crate::model_config::{Affine, Mixer, ModelConfig, Quantization};
@@ -61,6 +62,32 @@ impl HostMatrix {
                 ..
             } => packed.len() + scales.len() + biases.len(),
         }
+    }
+
+    /// As the CPU kernels take it.
+    pub fn view(&self) -> cpu::Matrix<'_> {
+        let Self { rows, cols, .. } = *self;
+        match &self.storage {
+            Storage::Dense { float, data } => cpu::Dense::new(rows, cols, data, *float).map(Into::into),
+            Storage::Affine {
+                affine,
+                packed,
+                float,
+                scales,
+                biases,
+            } => {
+                let parts = cpu::AffineParts {
+                    bits: affine.bits,
+                    group: affine.group,
+                    packed,
+                    scales,
+                    biases,
+                    float: *float,
+                };
+                cpu::Affine::new(rows, cols, parts).map(Into::into)
+            }
+        }
+        .expect("the shapes were checked when the matrix was read")
     }
 
     /// The pieces of memory that it lies in.
@@ -436,8 +463,11 @@ impl Reader<'_> {
 
     fn vector(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
         let tensor = self.take(name, shape)?;
-        let float = float(&tensor)?;
-        Ok(float.decode(&tensor.bytes))
+        Ok(match float(&tensor)? {
+            Float::F32 => decode(&tensor.bytes, f32::from_le_bytes),
+            Float::F16 => decode(&tensor.bytes, |b| f16::from_le_bytes(b).to_f32()),
+            Float::Bf16 => decode(&tensor.bytes, |b| bf16::from_le_bytes(b).to_f32()),
+        })
     }
 
     /// The weight of an RMS norm over the residual stream or over a head.
@@ -524,6 +554,10 @@ fn wrong_type(tensor: &Tensor, wanted: &'static str) -> WeightsError {
         found: tensor.dtype,
         wanted,
     }
+}
+
+fn decode<const SIZE: usize>(bytes: &[u8], number: impl Fn([u8; SIZE]) -> f32) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|&b| number(b)).collect()
 }
 
 fn float(tensor: &Tensor) -> Result<Float, WeightsError> {

@@ -6,10 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
-use sanctum_engine::backend::CpuBackend;
+use sanctum_engine::backend::{CpuBackend, Precision};
 use sanctum_engine::graph::Model;
-use sanctum_engine::load::{Loaded, Source};
-use sanctum_engine::precision::Precision;
+use sanctum_engine::load::{HostModel, Source};
 
 /// A reference: tokens and the logits that somebody else computed for them.
 struct Golden {
@@ -43,10 +42,10 @@ fn folders(kind: &str) -> Vec<PathBuf> {
 }
 
 fn model(folder: &Path, threads: usize, precision: Precision) -> Model<CpuBackend> {
-    let loaded = Loaded::open_without_text(&Source::Folder(folder.to_owned()))
-        .unwrap_or_else(|e| panic!("{e}"));
-    let backend = CpuBackend::new(threads, precision);
-    Model::new(backend, loaded.0, loaded.1)
+    let source = Source::Folder(folder.to_owned());
+    let host = HostModel::open(&source, |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
+    let backend = CpuBackend::new(&host.config, threads, precision);
+    Model::new(backend, host.config, host.weights)
 }
 
 /// max |Δ| over the reference's standard deviation.

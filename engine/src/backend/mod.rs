@@ -6,6 +6,7 @@
 mod cpu;
 
 pub use cpu::CpuBackend;
+pub use sanctum_kernels::cpu::Precision;
 
 use sanctum_kernels::cpu::Pool;
 
