@@ -5,9 +5,13 @@
 //! one task in one fixed order.
 
 mod isa;
+mod linear;
 mod pool;
 
 pub use isa::Isa;
+pub use linear::{
+    Affine, AffineParts, Dense, Float, Matrix, MatrixError, Precision, gather, project,
+};
 pub use pool::Pool;
 
 /// What an operation runs on: a pool of threads and the instruction set of this machine.
