@@ -10,6 +10,7 @@ mod isa;
 mod kv_cache;
 mod logits;
 mod norm;
+mod linear;
 mod pool;
 mod segment;
 mod short_conv;
@@ -21,6 +22,9 @@ pub use isa::Isa;
 pub use kv_cache::{KvCache, KvType};
 pub use logits::{argmax, log_sum_exp};
 pub use norm::{add, add_rms_norm, gated_norm, rms_norm};
+pub use linear::{
+    Affine, AffineParts, Dense, Float, Matrix, MatrixError, Precision, gather, project,
+};
 pub use pool::Pool;
 pub use segment::Segment;
 pub use short_conv::short_conv;
