@@ -62,11 +62,11 @@ CASES = {
     ),
     "causal-f16-shards-long": case(
         270, torch.float16, vocab_size=179, shard="230KB", num_hidden_layers=6, full_attention_interval=3,
-        num_attention_heads=3, num_key_value_heads=1, head_dim=24, linear_num_value_heads=6, linear_value_head_dim=8,
+        num_attention_heads=3, num_key_value_heads=1, head_dim=32, linear_num_value_heads=6, linear_value_head_dim=8,
     ),
     "multimodal-bf16-mtp-shards": case(
         72, torch.bfloat16, multimodal=True, vocab_size=223, shard="250KB",
-        linear_num_key_heads=4, linear_key_head_dim=8,
+        linear_num_key_heads=4, linear_key_head_dim=48,
     ),
     "multimodal-f16-conflict": case(
         48, torch.float16, multimodal=True, vocab_size=101, tie_word_embeddings=True, full_attention_interval=2,
