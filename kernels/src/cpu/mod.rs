@@ -13,6 +13,7 @@ mod norm;
 mod pool;
 mod segment;
 mod short_conv;
+mod simd;
 mod swiglu;
 
 pub use attention::{AttentionInput, AttentionWeights, attention};
