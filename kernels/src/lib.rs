@@ -7,6 +7,8 @@ pub mod cpu;
 mod dims;
 pub mod naive;
 mod rope;
+#[cfg(test)]
+mod testing;
 
 pub use dims::{AttentionDims, ConvDims, DeltaDims, DimsError};
 pub use rope::Rope;
