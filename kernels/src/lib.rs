@@ -1,6 +1,14 @@
 //! The arithmetic of a Qwen3.5 hybrid model, one operation a file.
 //!
 //! Every operation exists at least twice: a naive version that can be read beside the formula and serves as
-//! its specification, and the versions that run. [`cpu`] holds the pure Rust dialect.
+//! its specification ([`naive`]), and the versions that run. [`cpu`] holds the pure Rust dialect.
 
 pub mod cpu;
+mod dims;
+mod mapped;
+pub mod naive;
+mod rope;
+
+pub use dims::{AttentionDims, ConvDims, DeltaDims, DimsError};
+pub use mapped::{MappedFile, map_file};
+pub use rope::Rope;

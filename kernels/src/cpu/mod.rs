@@ -4,11 +4,31 @@
 //! No result depends on either the thread count or on which other rows share a call: each output is reduced by
 //! one task in one fixed order.
 
+mod attention;
+mod gated_delta;
 mod isa;
+mod kv_cache;
+mod logits;
+mod norm;
+mod linear;
 mod pool;
+mod segment;
+mod short_conv;
+mod swiglu;
 
+pub use attention::{AttentionInput, AttentionWeights, attention};
+pub use gated_delta::{DeltaInput, DeltaWeights, gated_delta};
 pub use isa::Isa;
+pub use kv_cache::{KvCache, KvType};
+pub use logits::{argmax, log_sum_exp};
+pub use norm::{add, add_rms_norm, gated_norm, rms_norm};
+pub use linear::{
+    Affine, AffineParts, Dense, Float, Matrix, MatrixError, Precision, gather, project,
+};
 pub use pool::Pool;
+pub use segment::Segment;
+pub use short_conv::short_conv;
+pub use swiglu::swiglu;
 
 /// What an operation runs on: a pool of threads and the instruction set of this machine.
 #[derive(Debug)]

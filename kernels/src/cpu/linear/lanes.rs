@@ -1,0 +1,139 @@
+//! What an instruction set has to offer to the quantised products, and how a routine is compiled for each.
+//!
+//! A *panel* is [`Lanes::ROWS`] consecutive rows of a weight matrix: one row a vector lane, so that every lane
+//! sums up one output by itself and no sum ever crosses lanes. Sixteen packed bytes of each row, a *column*, are
+//! transposed in registers and multiplied with any number of activation rows.
+
+use crate::cpu::Isa;
+
+/// The most rows that a panel has on any instruction set; a multiple of every [`Lanes::ROWS`].
+pub(super) const MAX_ROWS: usize = 16;
+
+/// Distance in bytes between two activation rows of a block; see [`super::activations`].
+pub(super) const BLOCK: usize = 128;
+
+/// Distance in bytes from four activations of even index to those of odd index beside them.
+pub(super) const ODD: usize = BLOCK / 2;
+
+/// The vector operations that the quantised products are written in.
+///
+/// # Safety
+/// All functions are `unsafe` for the same two reasons: the instruction set must be available, and pointers must
+/// be valid for what is read or written through them, at any alignment.
+pub(super) trait Lanes: Copy {
+    /// Weight rows in a panel: 4, 8 or 16.
+    const ROWS: usize;
+    /// Activation rows that are multiplied with a column at a time, at most 8.
+    const TILE: usize;
+    /// Four bytes of every row.
+    type Words: Copy;
+    /// A column made ready for `dot`.
+    type Column: Copy;
+    /// A 32-bit integer for every row.
+    type Ints: Copy;
+    /// A single-precision number for every row.
+    type Floats: Copy;
+
+    /// Reads 16 bytes of each row; element `i` of the result holds bytes `4i..4i + 4` of every row.
+    unsafe fn transpose(first: *const u8, stride: usize) -> [Self::Words; 4];
+
+    /// Makes a column of 32 four-bit weights a row.
+    unsafe fn unpack4(words: [Self::Words; 4]) -> Self::Column;
+    /// Makes a column of 16 eight-bit weights a row.
+    unsafe fn unpack8(words: [Self::Words; 4]) -> Self::Column;
+
+    unsafe fn zero_ints() -> Self::Ints;
+    /// Adds to `sums[n]` the products of a four-bit column with the activations of row `n`, which are `BLOCK`
+    /// apart: sixteen of even index at `x`, sixteen of odd index `ODD` further.
+    unsafe fn dot4<const N: usize>(sums: &mut [Self::Ints; N], w: &Self::Column, x: *const i8);
+    /// Adds to `sums[n]` the products of an eight-bit column with the activations of row `n`: sixteen at `x`.
+    unsafe fn dot8<const N: usize>(sums: &mut [Self::Ints; N], w: &Self::Column, x: *const i8);
+
+    unsafe fn zero() -> Self::Floats;
+    /// The lower and the upper half of each word as numbers in half precision.
+    unsafe fn f16(words: Self::Words) -> [Self::Floats; 2];
+    /// The lower and the upper half of each word as upper halves of singles.
+    unsafe fn bf16(words: Self::Words) -> [Self::Floats; 2];
+    unsafe fn f32(words: Self::Words) -> Self::Floats;
+    /// `(y + sums · (scale · step)) + bias · sum`, each bracket rounded once.
+    unsafe fn accumulate(
+        y: Self::Floats,
+        sums: Self::Ints,
+        weights: [Self::Floats; 2],
+        activations: [f32; 2],
+    ) -> Self::Floats;
+    /// Writes one number a row.
+    unsafe fn store(y: Self::Floats, to: *mut f32);
+
+    /// Asks for the cache line at `at`, which need not be a valid address, to be brought nearer.
+    fn prefetch(at: *const u8);
+}
+
+/// Something that is compiled once for every instruction set.
+///
+/// `run` and all it calls must be `#[inline(always)]`, or it is compiled for the least common denominator.
+pub(super) trait Routine {
+    type Output;
+    /// # Safety
+    /// `L` must be an instruction set that this machine has.
+    unsafe fn run<L: Lanes>(self) -> Self::Output;
+}
+
+/// Runs the routine in the version for `isa`.
+pub(super) fn dispatch<R: Routine>(isa: Isa, routine: R) -> R::Output {
+    assert!(isa.available(), "this machine has no {isa}");
+    match isa {
+        // SAFETY: plain Rust runs everywhere.
+        Isa::Portable => unsafe { routine.run::<super::portable::Portable>() },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: just found to be available.
+        Isa::Avx2 => unsafe { x86::avx2(routine) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: just found to be available.
+        Isa::Avx512 => unsafe { x86::avx512(routine) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: just found to be available.
+        Isa::Neon => unsafe { arm::neon(routine) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: just found to be available.
+        Isa::NeonDot => unsafe { arm::neon_dot(routine) },
+        #[allow(unreachable_patterns)] // the arms above differ by target
+        _ => unreachable!("available on this target, yet not compiled for it"),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::super::portable::{Portable as Avx2, Portable as Avx512};
+    use super::Routine;
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub unsafe fn avx2<R: Routine>(routine: R) -> R::Output {
+        // SAFETY: the caller vouches for the features that this function enables.
+        unsafe { routine.run::<Avx2>() }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    pub unsafe fn avx512<R: Routine>(routine: R) -> R::Output {
+        // SAFETY: the caller vouches for the features that this function enables.
+        unsafe { routine.run::<Avx512>() }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::super::portable::{Portable as Neon, Portable as NeonDot};
+    use super::Routine;
+
+    #[target_feature(enable = "neon")]
+    pub unsafe fn neon<R: Routine>(routine: R) -> R::Output {
+        // SAFETY: the caller vouches for the features that this function enables.
+        unsafe { routine.run::<Neon>() }
+    }
+
+    #[target_feature(enable = "neon,dotprod")]
+    pub unsafe fn neon_dot<R: Routine>(routine: R) -> R::Output {
+        // SAFETY: the caller vouches for the features that this function enables.
+        unsafe { routine.run::<NeonDot>() }
+    }
+}
