@@ -25,6 +25,15 @@ pub enum DimsError {
         /// How many they are shared out over.
         over: usize,
     },
+    /// A convolution that looks further back than the kernels do.
+    #[error(
+        "conv_kernel is {kernel}; it must not be larger than {}",
+        ConvDims::MAX_KERNEL
+    )]
+    Kernel {
+        /// What was given.
+        kernel: usize,
+    },
     /// More rotated dimensions than a head has.
     #[error("rotary_dim {rotary_dim} is larger than head_dim {head_dim}")]
     Rotary {
@@ -114,13 +123,19 @@ pub struct ConvDims {
 }
 
 impl ConvDims {
-    /// Checks that neither is zero.
+    /// The most rows that an output row can see.
+    pub const MAX_KERNEL: usize = 8;
+
+    /// Checks that neither is zero and that `kernel` is at most [`ConvDims::MAX_KERNEL`].
     ///
     /// # Errors
     /// Names the dimension that does not fit.
     pub fn new(channels: usize, kernel: usize) -> Result<Self, DimsError> {
         multiple("channels", channels, 1)?;
-        multiple("kernel", kernel, 1)?;
+        multiple("conv_kernel", kernel, 1)?;
+        if kernel > Self::MAX_KERNEL {
+            return Err(DimsError::Kernel { kernel });
+        }
         Ok(Self { channels, kernel })
     }
 
@@ -145,7 +160,8 @@ pub struct DeltaDims {
 }
 
 impl DeltaDims {
-    /// Checks that `value_heads` is a multiple of `key_heads` and that both dimensions are multiples of 16.
+    /// Checks that `value_heads` is a multiple of `key_heads` that `key_dim` is a multiple of 16
+    /// and `value_dim` one of 8.
     ///
     /// # Errors
     /// Names the dimension that does not fit.
@@ -157,7 +173,7 @@ impl DeltaDims {
     ) -> Result<Self, DimsError> {
         shared("value", value_heads, key_heads)?;
         multiple("key_dim", key_dim, 16)?;
-        multiple("value_dim", value_dim, 16)?;
+        multiple("value_dim", value_dim, 8)?;
         Ok(Self {
             key_heads,
             value_heads,
@@ -201,6 +217,10 @@ mod tests {
         assert!(AttentionDims::new(8, 0, 32, 16).is_err());
         assert!(DeltaDims::new(16, 16, 128, 0).is_err());
         assert!(ConvDims::new(64, 0).is_err());
+        assert_eq!(
+            ConvDims::new(64, 9).unwrap_err().to_string(),
+            "conv_kernel is 9; it must not be larger than 8"
+        );
     }
 
     #[test]

@@ -8,6 +8,8 @@ mod dims;
 mod mapped;
 pub mod naive;
 mod rope;
+#[cfg(test)]
+mod testing;
 
 pub use dims::{AttentionDims, ConvDims, DeltaDims, DimsError};
 pub use mapped::{MappedFile, map_file};

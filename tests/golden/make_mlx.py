@@ -196,6 +196,7 @@ def split_in_two(folder):
     mx.eval(weights)
     names = sorted(weights)
     index = json.loads((folder / "model.safetensors.index.json").read_text())
+    index["weight_map"] = {}
     for i, part in enumerate((names[::2], names[1::2])):
         file = f"model-{i + 1:05}-of-00002.safetensors"
         mx.save_safetensors(str(folder / file), {n: weights[n] for n in part}, metadata={"format": "mlx"})

@@ -14,7 +14,9 @@ mod linear;
 mod pool;
 mod segment;
 mod short_conv;
+mod simd;
 mod swiglu;
+mod tasks;
 
 pub use attention::{AttentionInput, AttentionWeights, attention};
 pub use gated_delta::{DeltaInput, DeltaWeights, gated_delta};

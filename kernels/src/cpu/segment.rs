@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::tasks::Tile;
+
 /// Consecutive rows of a ragged batch and the state of the sequence that they continue.
 ///
 /// The stateful operations take segments in ascending order of their rows; rows that no segment names are
@@ -19,4 +21,30 @@ impl<'a, S: ?Sized> Segment<'a, S> {
     pub fn new(rows: Range<usize>, state: &'a mut S) -> Self {
         Self { rows, state }
     }
+}
+
+/// Cuts an operation's output into the tiles of its segments, in their order.
+///
+/// # Panics
+/// If the segments are not in ascending order, overlap or leave the batch.
+pub(super) fn tiles<'t, S: ?Sized>(
+    mut out: Tile<'t>,
+    segments: &[Segment<'_, S>],
+) -> Vec<Tile<'t>> {
+    let mut reached = 0;
+    let mut tiles = Vec::with_capacity(segments.len());
+    for Segment { rows, .. } in segments {
+        assert!(
+            reached <= rows.start && rows.start <= rows.end,
+            "segment {rows:?} after row {reached}"
+        );
+        let (tile, rest) = out
+            .split_rows(rows.start - reached)
+            .1
+            .split_rows(rows.len());
+        tiles.push(tile);
+        out = rest;
+        reached = rows.end;
+    }
+    tiles
 }
