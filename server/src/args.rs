@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use sanctum_config::logging::Format;
 use sanctum_config::{Label, ModelId, TildePath};
-use sanctum_engine::load::Shape;
+use sanctum_engine::random::Shape;
 
 use crate::bench::BenchArgs;
 
@@ -99,7 +99,8 @@ pub struct ServeArgs {
     /// A checkpoint folder, and the id that requests name it by [default id: the folder's name]; may be repeated
     #[arg(long, value_name = "[ID=]DIR")]
     pub model: Vec<ModelArg>,
-    /// Serve random weights of a published size instead of a model (answers are noise; for load tests)
+    /// Serve random weights of a published size instead of a model, for load tests: qwen3.5-0.8b, qwen3.5-2b,
+    /// qwen3.5-4b or qwen3.5-27b
     #[arg(long, conflicts_with = "model")]
     pub shape: Option<Shape>,
     /// Compute with f32 activations: slower, the reference for the fast path
@@ -108,16 +109,16 @@ pub struct ServeArgs {
     /// Threads that compute [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
-    /// Sequences that are generated at once; each costs memory
+    /// Sequences that are generated at once; each costs memory [default: 16]
     #[arg(long, value_name = "N")]
     pub max_slots: Option<NonZeroUsize>,
-    /// Requests that may wait for a slot; more are refused with 429
+    /// Requests that may wait for a slot; more are refused with 429 [default: 64]
     #[arg(long, value_name = "N")]
     pub queue: Option<usize>,
     /// Tokens of a sequence, prompt and answer together [default: what the model was trained for]
     #[arg(long, value_name = "TOKENS")]
     pub max_context: Option<NonZeroUsize>,
-    /// Prompt tokens that one pass takes in: smaller is smoother for the others, larger is faster
+    /// Prompt tokens that one pass takes in: smaller is smoother for the others, larger is faster [default: 256]
     #[arg(long, value_name = "TOKENS")]
     pub prefill_chunk: Option<NonZeroUsize>,
     /// How long running requests may take to finish after SIGTERM [default: 30]
@@ -205,6 +206,7 @@ fn id_of_folder(path: &TildePath) -> Result<ModelId, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sanctum_engine::launch::LaunchOptions;
 
     fn serve(args: &[&str]) -> ServeArgs {
         let args = ["sanctum-server"].iter().chain(args);
@@ -215,6 +217,20 @@ mod tests {
     fn the_command_line_holds_together() {
         use clap::CommandFactory;
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_tells_the_defaults_and_the_shapes() {
+        use clap::CommandFactory;
+        let help = Args::command().render_long_help().to_string();
+        let help: Vec<&str> = help.split_whitespace().collect();
+        let help = help.join(" ");
+        let usual = LaunchOptions::default();
+        let says = |text: String| assert!(help.contains(&text), "{text}");
+        says(format!("costs memory [default: {}]", usual.max_slots));
+        says(format!("with 429 [default: {}]", usual.queue));
+        says(format!("is faster [default: {}]", usual.prefill_chunk));
+        Shape::ALL.iter().for_each(|shape| says(shape.to_string()));
     }
 
     #[test]

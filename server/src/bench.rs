@@ -1,6 +1,4 @@
-//! STAND-IN: `bench` and `export-model`, whose bodies are written elsewhere.
-
-use std::path::Path;
+//! STAND-IN for `sanctum-server bench`, whose body is written elsewhere.
 
 use crate::Failure;
 
@@ -10,8 +8,4 @@ pub struct BenchArgs {}
 
 pub fn run(_args: &BenchArgs) -> Result<(), Failure> {
     Err(std::io::Error::other("bench is not here yet").into())
-}
-
-pub fn export_model(_dir: &Path) -> Result<(), Failure> {
-    Err(std::io::Error::other("export-model is not here yet").into())
 }

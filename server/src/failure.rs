@@ -1,10 +1,11 @@
 //! Why the process ends with something other than 0.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use sanctum_config::ModelId;
-use sanctum_engine::load::LoadError;
+use sanctum_engine::launch::LaunchError;
 
 use crate::listen::ListenError;
 use crate::settings::SettingsError;
@@ -24,7 +25,15 @@ pub enum Failure {
         /// Which.
         id: ModelId,
         /// Why not.
-        source: LoadError,
+        source: LaunchError,
+    },
+    /// The built-in model cannot be written out.
+    #[error("cannot write the model to {}: {source}; name a folder that you may write to", dir.display())]
+    Export {
+        /// Where to.
+        dir: PathBuf,
+        /// Why not.
+        source: io::Error,
     },
     /// Loading panicked; the panic's own message was printed before this.
     #[error("loading ended without a result; the message above says where")]

@@ -17,7 +17,10 @@ mod serve;
 mod settings;
 mod shutdown;
 
+use std::path::Path;
 use std::time::Duration;
+
+use sanctum_engine::embedded;
 
 pub use failure::Failure;
 
@@ -29,9 +32,18 @@ pub fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         None => run_server(&args.serve),
         Some(Command::Serve(serve)) => run_server(&serve),
-        Some(Command::ExportModel { dir }) => bench::export_model(&dir),
+        Some(Command::ExportModel { dir }) => export_model(&dir),
         Some(Command::Bench(bench)) => bench::run(&bench),
     }
+}
+
+fn export_model(dir: &Path) -> Result<(), Failure> {
+    embedded::export(dir).map_err(|source| Failure::Export {
+        dir: dir.to_owned(),
+        source,
+    })?;
+    println!("{}", dir.display());
+    Ok(())
 }
 
 fn run_server(args: &ServeArgs) -> Result<(), Failure> {

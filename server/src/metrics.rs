@@ -145,6 +145,13 @@ impl Drop for GenerationClock {
             self.per_token
                 .record((self.last - first) / (self.tokens - 1));
         }
+        tracing::debug!(
+            model = self.model,
+            outcome = self.outcome,
+            tokens = self.tokens,
+            seconds = self.began.elapsed().as_secs_f64(),
+            "generation"
+        );
         let labels = vec![
             Label::new("model", std::mem::take(&mut self.model)),
             Label::new("outcome", self.outcome),

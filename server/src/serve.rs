@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sanctum_config::ModelId;
-use sanctum_engine::load::{self, LoadError, LoadOptions, Source};
+use sanctum_engine::launch::{LaunchError, LaunchOptions, launch};
+use sanctum_engine::load::Source;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -55,16 +56,13 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
     }
     announce(&addresses, &app)?;
 
-    let death = tokio::select! {
-        () = shutdown.draining() => None,
-        death = death(&app.models) => Some(death),
+    let stopping = async {
+        shutdown.draining().await;
+        drain(&app, &mut connections, settings.drain).await;
     };
-    match death {
-        None => {
-            drain(&app, &mut connections, settings.drain).await;
-            Ok(())
-        }
-        Some(failure) => {
+    tokio::select! {
+        () = stopping => Ok(()),
+        failure = death(&app.models) => {
             shutdown.cancel();
             finish(&mut connections, GOODBYE).await;
             Err(failure)
@@ -77,10 +75,11 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
 async fn load_all(
     app: Arc<App>,
     models: Vec<(ModelId, Source)>,
-    options: LoadOptions,
+    options: LaunchOptions,
 ) -> Result<(), Failure> {
     let (done, loaded) = oneshot::channel();
     let load = move || {
+        yield_to_http();
         let result = models
             .iter()
             .try_for_each(|(id, source)| load_one(&app, id, source, &options));
@@ -92,13 +91,28 @@ async fn load_all(
     loaded.await.unwrap_or(Err(Failure::LoaderDied))
 }
 
+/// Lets the threads that answer HTTP go before those that compute, which inherit the priority of this one. All cores
+/// compute all the time, and without this an answer of microseconds waits for a time slice of milliseconds (measured
+/// on two saturated cores: /health p99 from 4.5 ms to 0.3 ms).
+#[cfg(target_os = "linux")]
+fn yield_to_http() {
+    // On Linux niceness belongs to a thread, not to the process.
+    if let Err(error) = rustix::process::nice(5) {
+        tracing::debug!(%error, "the engine keeps the priority of the rest");
+    }
+}
+
+/// Elsewhere niceness belongs to the process, and the schedulers favour threads that mostly wait.
+#[cfg(not(target_os = "linux"))]
+fn yield_to_http() {}
+
 fn load_one(
     app: &App,
     id: &ModelId,
     source: &Source,
-    options: &LoadOptions,
+    options: &LaunchOptions,
 ) -> Result<(), Failure> {
-    let failed = |source: LoadError| Failure::Load {
+    let failed = |source: LaunchError| Failure::Load {
         id: id.clone(),
         source,
     };
@@ -110,15 +124,13 @@ fn load_one(
     tracing::info!(model = %id, from = %source, "loading");
     let heartbeat = served.heartbeat().clone();
     let progress = |done: u64, total: u64| {
-        served.heartbeat().beat();
         if said.elapsed() >= PROGRESS_EVERY {
             said = Instant::now();
             let percent = done * 100 / total.max(1);
             tracing::info!(model = %id, percent, "loading");
         }
     };
-    let (engine, fingerprint) =
-        load::launch(source, options, heartbeat, progress).map_err(failed)?;
+    let (engine, fingerprint) = launch(source, options, heartbeat, progress).map_err(failed)?;
     let limits = engine.limits();
     tracing::info!(
         model = %id,
@@ -183,6 +195,7 @@ async fn drain(app: &App, connections: &mut JoinSet<io::Result<()>>, limit: Dura
     tracing::warn!("the drain limit has passed: running requests are cancelled");
     app.shutdown.cancel();
     finish(connections, GOODBYE).await;
+    tracing::info!("stopped");
 }
 
 /// Waits for the last connection to close, for so long; whether it did.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use sanctum_config::fleet::{Backend, Loopback, Model, Server};
 use sanctum_config::{Fleet, FleetError, Label, ModelId, NoHome, TildePath, did_you_mean};
-use sanctum_engine::load::{LoadOptions, Precision, Source};
+use sanctum_engine::backend::Precision;
+use sanctum_engine::launch::LaunchOptions;
+use sanctum_engine::load::Source;
 
 use crate::args::ServeArgs;
 
@@ -24,7 +26,7 @@ pub struct Settings {
     /// What to serve: one at least; the first where a request names none.
     pub models: Vec<(ModelId, Source)>,
     /// How to load and run each of them.
-    pub options: LoadOptions,
+    pub options: LaunchOptions,
     /// How long running requests may take to finish after SIGTERM.
     pub drain: Duration,
 }
@@ -227,13 +229,13 @@ fn models(
     Ok(models)
 }
 
-fn options(args: &ServeArgs, server: Option<&Server>) -> LoadOptions {
-    let usual = LoadOptions::default();
+fn options(args: &ServeArgs, server: Option<&Server>) -> LaunchOptions {
+    let usual = LaunchOptions::default();
     let limits = server
         .map(|server| server.limits.clone())
         .unwrap_or_default();
     let exact = args.exact || server.is_some_and(|server| server.exact);
-    LoadOptions {
+    LaunchOptions {
         precision: if exact {
             Precision::Exact
         } else {
@@ -242,22 +244,20 @@ fn options(args: &ServeArgs, server: Option<&Server>) -> LoadOptions {
         threads: args
             .threads
             .or(server.and_then(|server| server.threads))
-            .map(Into::into)
             .or(usual.threads),
         max_context: args
             .max_context
             .or(limits.max_context)
-            .map(Into::into)
             .or(usual.max_context),
         max_slots: args
             .max_slots
             .or(limits.max_slots)
-            .map_or(usual.max_slots, Into::into),
+            .unwrap_or(usual.max_slots),
         queue: args.queue.or(limits.queue).unwrap_or(usual.queue),
         prefill_chunk: args
             .prefill_chunk
             .or(limits.prefill_chunk)
-            .map_or(usual.prefill_chunk, Into::into),
+            .unwrap_or(usual.prefill_chunk),
     }
 }
 

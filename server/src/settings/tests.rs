@@ -1,3 +1,5 @@
+use std::num::NonZeroUsize;
+
 use super::*;
 use crate::args::Args;
 use clap::Parser;
@@ -38,9 +40,9 @@ fn flags_go_before_the_file() {
     let from_file = resolve(fleet, &[]).unwrap();
     assert_eq!(listens(&from_file), ["127.0.0.1:9"]);
     assert_eq!(from_file.models[0].1, Source::Folder("/models/a".into()));
-    assert_eq!(from_file.options.threads, Some(3));
+    assert_eq!(from_file.options.threads, NonZeroUsize::new(3));
     assert_eq!(
-        (from_file.options.max_slots, from_file.options.queue),
+        (from_file.options.max_slots.get(), from_file.options.queue),
         (2, 0)
     );
     assert_eq!(from_file.drain, Duration::from_secs(5));
@@ -63,8 +65,8 @@ fn flags_go_before_the_file() {
         from_flags.models,
         [("b".parse().unwrap(), Source::Folder("/models/b".into()))]
     );
-    assert_eq!(from_flags.options.threads, Some(1));
-    assert_eq!(from_flags.options.max_slots, 2);
+    assert_eq!(from_flags.options.threads, NonZeroUsize::new(1));
+    assert_eq!(from_flags.options.max_slots.get(), 2);
 }
 
 #[test]

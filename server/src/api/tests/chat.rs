@@ -1,7 +1,9 @@
+use http_body_util::BodyExt;
 use sanctum_engine::request::{Event, FinishReason};
 use serde_json::{Value, json};
+use tower::ServiceExt;
 
-use super::rig::{Rig, finished, likely, token};
+use super::rig::{Rig, finished, likely, post, token};
 
 const PATH: &str = "/v1/chat/completions";
 
@@ -125,6 +127,25 @@ async fn a_stream_shows_no_usage_unless_asked() {
             .iter()
             .all(|chunk| chunk.get("usage").is_none())
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_stream_sends_comments() {
+    let rig = Rig::new();
+    let request = post(PATH, hello(json!({ "stream": true })));
+    let response = rig.router.clone().oneshot(request).await.unwrap();
+    let job = rig.job().await;
+    let mut body = response.into_body();
+    let mut next = async || {
+        let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        String::from_utf8(frame.to_vec()).unwrap()
+    };
+    assert!(next().await.starts_with("data: "), "the role comes at once");
+    // The clock jumps ahead whenever there is nothing to do.
+    assert_eq!(next().await, ":\n\n");
+    assert_eq!(next().await, ":\n\n");
+    job.events.send(token("late")).unwrap();
+    assert!(next().await.contains("late"));
 }
 
 #[tokio::test]
