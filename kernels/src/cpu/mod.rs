@@ -7,7 +7,6 @@
 mod attention;
 mod gated_delta;
 mod isa;
-mod kv_cache;
 mod logits;
 mod norm;
 mod linear;
@@ -18,10 +17,9 @@ mod simd;
 mod swiglu;
 mod tasks;
 
-pub use attention::{AttentionInput, AttentionWeights, attention};
+pub use attention::{AttentionInput, AttentionWeights, KvCache, KvType, attention};
 pub use gated_delta::{DeltaInput, DeltaWeights, gated_delta};
 pub use isa::Isa;
-pub use kv_cache::{KvCache, KvType};
 pub use logits::{argmax, log_sum_exp};
 pub use norm::{add, add_rms_norm, gated_norm, rms_norm};
 pub use linear::{

@@ -1,7 +1,7 @@
 //! The causal convolution ahead of a linear-attention layer's recurrence.
 
 use super::segment::tiles;
-use super::simd::{F32Line, Kernel, LANES, Simd, dispatch, silu};
+use super::simd::{Kernel, LANES, Simd, dispatch, silu};
 use super::tasks::{Tile, rows_per_task, run_each, with_scratch};
 use super::{Cpu, Segment};
 use crate::ConvDims;
@@ -48,7 +48,8 @@ pub fn short_conv(
     }
     run_each(&cpu.pool, &mut tasks, |task| {
         let lines = dims.kernel * task.count.div_ceil(LANES);
-        with_scratch(lines, |weight| {
+        with_scratch(lines * LANES, |weight| {
+            let weight = weight.as_chunks_mut().0;
             dispatch(cpu.isa, Convolution { task, weight });
         });
     });
@@ -84,7 +85,7 @@ struct Channels<'a> {
 struct Convolution<'a, 'b> {
     task: &'a mut Channels<'b>,
     /// Room for the weights with the channels side by side: `[count / 16][K]` lines.
-    weight: &'a mut [F32Line],
+    weight: &'a mut [[f32; LANES]],
 }
 
 impl Kernel for Convolution<'_, '_> {
@@ -127,7 +128,7 @@ impl Kernel for Convolution<'_, '_> {
 
 /// Turns `[C, K]` into lines `[C / 16][K]` of sixteen channels each.
 #[inline(always)]
-fn side_by_side(weight: &[f32], kernel: usize, lines: &mut [F32Line]) {
+fn side_by_side(weight: &[f32], kernel: usize, lines: &mut [[f32; LANES]]) {
     if kernel == 4 {
         // The usual kernel, spelled out so that the compiler turns it into shuffles.
         for (taps, lines) in weight
@@ -138,13 +139,13 @@ fn side_by_side(weight: &[f32], kernel: usize, lines: &mut [F32Line]) {
         {
             if let Ok(taps) = <&[[f32; 4]; LANES]>::try_from(taps) {
                 for (j, line) in lines.iter_mut().enumerate() {
-                    line.0 = std::array::from_fn(|c| taps[c][j]);
+                    *line = std::array::from_fn(|c| taps[c][j]);
                 }
                 continue;
             }
             for (c, taps) in taps.iter().enumerate() {
                 for (line, tap) in lines.iter_mut().zip(taps) {
-                    line.0[c] = *tap;
+                    line[c] = *tap;
                 }
             }
         }
@@ -153,19 +154,19 @@ fn side_by_side(weight: &[f32], kernel: usize, lines: &mut [F32Line]) {
     for (c, taps) in weight.chunks_exact(kernel).enumerate() {
         let lines = &mut lines[c / LANES * kernel..][..kernel];
         for (line, tap) in lines.iter_mut().zip(taps) {
-            line.0[c % LANES] = *tap;
+            line[c % LANES] = *tap;
         }
     }
 }
 
 /// One output row: SiLU of the sum over `rows`, oldest first, of each times its taps.
 #[inline(always)]
-fn convolve<S: Simd>(s: S, rows: &[&[f32]], weight: &[F32Line], out: &mut [f32]) {
+fn convolve<S: Simd>(s: S, rows: &[&[f32]], weight: &[[f32; LANES]], out: &mut [f32]) {
     let (out, out_tail) = out.as_chunks_mut::<LANES>();
     for (i, out) in out.iter_mut().enumerate() {
         let mut sum = s.splat(0.0);
         for (row, tap) in rows.iter().zip(&weight[i * rows.len()..]) {
-            sum = s.mul_add(s.load(&row.as_chunks().0[i]), s.load(&tap.0), sum);
+            sum = s.mul_add(s.load(&row.as_chunks().0[i]), s.load(tap), sum);
         }
         s.store(silu(s, sum), out);
     }
@@ -174,7 +175,7 @@ fn convolve<S: Simd>(s: S, rows: &[&[f32]], weight: &[F32Line], out: &mut [f32])
         for (row, tap) in rows.iter().zip(&weight[out.len() * rows.len()..]) {
             sum = s.mul_add(
                 s.load_part(row.as_chunks::<LANES>().1, 0.0),
-                s.load(&tap.0),
+                s.load(tap),
                 sum,
             );
         }

@@ -129,16 +129,17 @@ impl<'a> Tile<'a> {
     }
 }
 
-/// Lends `lines` lines of working memory that the thread keeps from task to task; they hold anything.
-pub(super) fn with_scratch<R>(lines: usize, work: impl FnOnce(&mut [F32Line]) -> R) -> R {
+/// Lends `len` floats of working memory, aligned to cache lines, that the thread keeps from task to task; they
+/// hold anything.
+pub(super) fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
     thread_local! {
         static SCRATCH: RefCell<Vec<F32Line>> = const { RefCell::new(Vec::new()) };
     }
     let mut scratch = SCRATCH.take();
-    if scratch.len() < lines {
-        scratch.resize(lines, F32Line::ZERO);
+    if scratch.len() * LANES < len {
+        scratch.resize(len.div_ceil(LANES), F32Line::ZERO);
     }
-    let result = work(&mut scratch[..lines]);
+    let result = work(&mut F32Line::flatten(&mut scratch)[..len]);
     SCRATCH.set(scratch);
     result
 }
@@ -166,12 +167,15 @@ mod tests {
     }
 
     #[test]
-    fn scratch_is_kept_and_may_be_nested() {
-        with_scratch(2, |outer| {
-            outer[1].0[0] = 3.0;
-            with_scratch(4, |inner| assert_eq!(inner.len(), 4));
-            assert_eq!(outer[1].0[0], 3.0);
+    fn scratch_may_be_nested() {
+        with_scratch(20, |outer| {
+            outer[19] = 3.0;
+            with_scratch(40, |inner| {
+                inner.fill(1.0);
+                assert_eq!(inner.len(), 40);
+            });
+            assert_eq!(outer[19], 3.0);
         });
-        assert_eq!(with_scratch(1, |lines| lines.len()), 1);
+        assert_eq!(with_scratch(1, |floats| floats.len()), 1);
     }
 }

@@ -6,8 +6,8 @@ use crate::{AttentionDims, Rope};
 /// The keys (normed and rotated) and values of a sequence so far, `[T, Hkv, D]` each.
 #[derive(Clone, Debug, Default)]
 pub struct KvHistory {
-    pub(crate) keys: Vec<f64>,
-    pub(crate) values: Vec<f64>,
+    keys: Vec<f64>,
+    values: Vec<f64>,
 }
 
 /// Causal attention of `T` rows that follow what `history` holds; returns `[T, H, D]`.

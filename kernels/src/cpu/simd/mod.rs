@@ -120,6 +120,15 @@ pub(super) trait Line: Copy + Send + Sync + 'static {
 #[repr(C, align(64))]
 pub(super) struct F32Line(pub [f32; LANES]);
 
+impl F32Line {
+    /// The same memory as plain floats.
+    pub(super) fn flatten(lines: &mut [Self]) -> &mut [f32] {
+        // SAFETY: a line is sixteen floats and nothing else (its alignment equals its size, so there is no
+        // padding), and the slice is borrowed as long as the result.
+        unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * LANES) }
+    }
+}
+
 /// Sixteen f16, half a cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(32))]

@@ -1,0 +1,274 @@
+//! A sequence's keys and values in one full-attention layer.
+//!
+//! Positions lie in pages, so that a cache grows without copying and a clone costs nothing until one of the two
+//! grows on: full pages are shared, and the last one is copied when it is written. Inside a page each head's keys
+//! lie dimension by dimension in groups of sixteen positions, so that a vector holds the same dimension of sixteen
+//! keys and scores need no sum across lanes; values lie position by position.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::AttentionDims;
+use crate::cpu::simd::{F16Line, F32Line, LANES, Line};
+
+/// How a cache stores its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KvType {
+    /// As they are computed.
+    F32,
+    /// Rounded to half precision (magnitudes above 65504 saturate): half the memory and half the traffic.
+    F16,
+}
+
+/// A sequence's keys and values in one full-attention layer, kept in pages of [`KvCache::PAGE`] positions.
+///
+/// Cloning takes a snapshot; the two share pages until one of them is written.
+#[derive(Clone, Debug)]
+pub struct KvCache {
+    kv_heads: usize,
+    head_dim: usize,
+    len: usize,
+    pages: Pages,
+}
+
+/// The pages of one element type.
+#[derive(Clone, Debug)]
+pub(super) enum Pages {
+    F32(Vec<Arc<Page<F32Line>>>),
+    F16(Vec<Arc<Page<F16Line>>>),
+}
+
+/// [`KvCache::PAGE`] positions of every head.
+#[derive(Clone, Debug)]
+pub(super) struct Page<L> {
+    /// `[Hkv, PAGE / 16, D]` lines, each of one dimension of sixteen positions.
+    keys: Box<[L]>,
+    /// `[Hkv, PAGE, D / 16]` lines, each of sixteen dimensions of one position.
+    values: Box<[L]>,
+}
+
+/// Some new positions of one head that lie among the same sixteen.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) head: usize,
+    /// The positions, counted from the first new one.
+    pub(super) new: Range<usize>,
+    /// The first one's place among the sixteen.
+    pub(super) lane: usize,
+}
+
+/// A place and the memory for it.
+pub(super) struct Room<'a> {
+    pub(super) place: Place,
+    pub(super) lines: RoomLines<'a>,
+}
+
+/// The `D` lines of keys and `D` lines of values of sixteen positions.
+pub(super) enum RoomLines<'a> {
+    F32(&'a mut [F32Line], &'a mut [F32Line]),
+    F16(&'a mut [F16Line], &'a mut [F16Line]),
+}
+
+impl KvCache {
+    /// Positions to a page.
+    pub const PAGE: usize = 64;
+
+    /// An empty cache for heads of this shape.
+    pub fn new(dims: &AttentionDims, kv_type: KvType) -> Self {
+        Self {
+            kv_heads: dims.kv_heads,
+            head_dim: dims.head_dim,
+            len: 0,
+            pages: match kv_type {
+                KvType::F32 => Pages::F32(Vec::new()),
+                KvType::F16 => Pages::F16(Vec::new()),
+            },
+        }
+    }
+
+    /// How it stores its numbers.
+    pub fn kv_type(&self) -> KvType {
+        match self.pages {
+            Pages::F32(_) => KvType::F32,
+            Pages::F16(_) => KvType::F16,
+        }
+    }
+
+    /// How many positions it holds.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Forgets every position from `len` on and gives back the pages that are no longer needed; a cache that is
+    /// shorter stays as it is.
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.len {
+            self.len = len;
+            let pages = len.div_ceil(Self::PAGE);
+            match &mut self.pages {
+                Pages::F32(list) => list.truncate(pages),
+                Pages::F16(list) => list.truncate(pages),
+            }
+        }
+    }
+
+    /// Forgets everything and gives the memory back.
+    pub fn clear(&mut self) {
+        self.truncate(0);
+    }
+
+    /// Bytes that its pages take up. Pages shared with a clone are counted in both.
+    pub fn bytes(&self) -> usize {
+        let pages = match &self.pages {
+            Pages::F32(list) => list.len(),
+            Pages::F16(list) => list.len(),
+        };
+        pages * Self::PAGE * self.bytes_per_token()
+    }
+
+    /// Bytes that one position takes up: key and value of every head.
+    pub fn bytes_per_token(&self) -> usize {
+        let element = match self.kv_type() {
+            KvType::F32 => size_of::<f32>(),
+            KvType::F16 => size_of::<half::f16>(),
+        };
+        2 * self.kv_heads * self.head_dim * element
+    }
+
+    pub(super) fn fits(&self, dims: &AttentionDims) -> bool {
+        self.kv_heads == dims.kv_heads && self.head_dim == dims.head_dim
+    }
+
+    pub(super) fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    /// Grows by `count` positions and returns where each head's part of them is to be written.
+    pub(super) fn grow(&mut self, count: usize) -> Vec<Room<'_>> {
+        let new = self.len..self.len + count;
+        self.len = new.end;
+        let shape = (self.kv_heads, self.head_dim);
+        match &mut self.pages {
+            Pages::F32(pages) => rooms(pages, shape, new, RoomLines::F32),
+            Pages::F16(pages) => rooms(pages, shape, new, RoomLines::F16),
+        }
+    }
+}
+
+impl<L: Line> Page<L> {
+    fn new((kv_heads, head_dim): (usize, usize)) -> Self {
+        let lines = kv_heads * KvCache::PAGE * head_dim / LANES;
+        Self {
+            keys: vec![L::ZERO; lines].into(),
+            values: vec![L::ZERO; lines].into(),
+        }
+    }
+
+    /// A head's keys `[PAGE / 16, D]` and values `[PAGE, D / 16]`.
+    #[inline(always)]
+    pub(super) fn head(&self, head: usize, head_dim: usize) -> (&[L], &[L]) {
+        let lines = KvCache::PAGE * head_dim / LANES;
+        let part = head * lines..(head + 1) * lines;
+        (&self.keys[part.clone()], &self.values[part])
+    }
+}
+
+/// The lines that the positions `new` are written to, in pages that nobody else sees.
+fn rooms<'a, L: Line>(
+    pages: &'a mut Vec<Arc<Page<L>>>,
+    shape @ (kv_heads, head_dim): (usize, usize),
+    new: Range<usize>,
+    lines: fn(&'a mut [L], &'a mut [L]) -> RoomLines<'a>,
+) -> Vec<Room<'a>> {
+    while pages.len() * KvCache::PAGE < new.end {
+        pages.push(Arc::new(Page::new(shape)));
+    }
+    let groups = KvCache::PAGE / LANES;
+    let mut rooms = Vec::with_capacity(kv_heads * (new.len() / LANES + 2));
+    let first_page = new.start / KvCache::PAGE;
+    for (index, page) in pages.iter_mut().enumerate().skip(first_page) {
+        let page = Arc::make_mut(page);
+        let both = page
+            .keys
+            .chunks_mut(head_dim)
+            .zip(page.values.chunks_mut(head_dim));
+        for (place, (keys, values)) in both.enumerate() {
+            let start = index * KvCache::PAGE + place % groups * LANES;
+            let covered = start.max(new.start)..(start + LANES).min(new.end);
+            if !covered.is_empty() {
+                let place = Place {
+                    head: place / groups,
+                    new: covered.start - new.start..covered.end - new.start,
+                    lane: covered.start - start,
+                };
+                let lines = lines(keys, values);
+                rooms.push(Room { place, lines });
+            }
+        }
+    }
+    rooms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dims() -> AttentionDims {
+        AttentionDims::new(4, 2, 32, 16).unwrap()
+    }
+
+    #[test]
+    fn rooms_cover_the_new_positions_once_for_every_head() {
+        let mut cache = KvCache::new(&dims(), KvType::F32);
+        for count in [1, 70, 16, 200] {
+            let mut seen = vec![[0; 2]; count];
+            for Room { place, .. } in cache.grow(count) {
+                assert!(place.lane + place.new.len() <= LANES);
+                for i in place.new {
+                    seen[i][place.head] += 1;
+                }
+            }
+            assert!(seen.iter().all(|heads| *heads == [1, 1]));
+        }
+        assert_eq!(cache.len(), 287);
+    }
+
+    #[test]
+    fn memory_is_counted_in_whole_pages_and_given_back() {
+        let mut cache = KvCache::new(&dims(), KvType::F16);
+        assert_eq!(
+            (cache.bytes(), cache.bytes_per_token()),
+            (0, 2 * 2 * 32 * 2)
+        );
+        cache.grow(65);
+        assert_eq!(cache.bytes(), 2 * 64 * cache.bytes_per_token());
+        cache.truncate(64);
+        assert_eq!(
+            (cache.len(), cache.bytes()),
+            (64, 64 * cache.bytes_per_token())
+        );
+        cache.truncate(100);
+        assert_eq!(cache.len(), 64);
+        cache.clear();
+        assert!(cache.is_empty() && cache.bytes() == 0);
+    }
+
+    #[test]
+    fn a_clone_shares_pages_until_one_of_them_grows() {
+        let mut cache = KvCache::new(&dims(), KvType::F32);
+        cache.grow(100);
+        let snapshot = cache.clone();
+        cache.grow(1);
+        let (Pages::F32(ours), Pages::F32(theirs)) = (cache.pages(), snapshot.pages()) else {
+            unreachable!("both were made with f32");
+        };
+        assert!(Arc::ptr_eq(&ours[0], &theirs[0]));
+        assert!(!Arc::ptr_eq(&ours[1], &theirs[1]));
+        assert_eq!(snapshot.len(), 100);
+    }
+}

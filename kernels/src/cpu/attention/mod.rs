@@ -1,0 +1,135 @@
+//! Gated softmax attention over each sequence's cache.
+//!
+//! A call first appends the batch's keys and values, then attends. Attention is shared out in tiles: a few rows of a
+//! segment with all query heads of one key head, so that each key and value is loaded once for many queries. Over
+//! a long context a tile's keys are shared out as well, in spans.
+//!
+//! **What fixes the bits.** Keys are taken in pages of 64 and spans of 256, both counted from position 0. Within a
+//! span the softmax runs from page to page; a span's result is folded into what came before it, in ascending order.
+//! So a row's result depends on its position and on nothing else, however the prompt was cut, whatever travels
+//! beside it and however many threads took part.
+
+mod append;
+mod attend;
+mod kv_cache;
+mod multiply;
+mod plan;
+
+use super::tasks::run_each;
+use super::{Cpu, Segment};
+use crate::{AttentionDims, Rope};
+pub use kv_cache::{KvCache, KvType};
+
+/// A batch's rows as the projections leave them.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionInput<'a> {
+    /// `[N, H, 2·D]`: `[q, gate]` in each head.
+    pub q_gate: &'a [f32],
+    /// `[N, Hkv, D]`
+    pub k: &'a [f32],
+    /// `[N, Hkv, D]`
+    pub v: &'a [f32],
+}
+
+/// A layer's own parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionWeights<'a> {
+    /// `[D]`, the RMS norm of each query head.
+    pub q_norm: &'a [f32],
+    /// `[D]`, the RMS norm of each key head.
+    pub k_norm: &'a [f32],
+    /// What both norms add to the mean of squares.
+    pub eps: f32,
+    /// The rotation of queries and keys.
+    pub rope: &'a Rope,
+}
+
+/// Everything that a task reads beside its cache.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    dims: &'a AttentionDims,
+    weights: AttentionWeights<'a>,
+    input: AttentionInput<'a>,
+    /// `[N, 2, rotary_dim / 2]`: each row's cosines and sines.
+    angles: &'a [f32],
+}
+
+impl<'a> Context<'a> {
+    /// A row's cosines and sines.
+    #[inline(always)]
+    fn angles(&self, row: usize) -> &'a [f32] {
+        let width = self.dims.rotary_dim;
+        &self.angles[row * width..][..width]
+    }
+}
+
+/// Appends every segment's keys and values to its cache and attends causally to what the cache then holds.
+///
+/// A segment's first row has the position that its cache's length was before the call. `out: [N, H, D]`. See
+/// [`attention`](crate::naive::attention) for the formula.
+///
+/// # Panics
+/// If the lengths do not agree, the segments are out of order, or a cache was made for another shape.
+pub fn attention(
+    cpu: &Cpu,
+    dims: &AttentionDims,
+    weights: AttentionWeights<'_>,
+    input: AttentionInput<'_>,
+    segments: &mut [Segment<'_, KvCache>],
+    out: &mut [f32],
+) {
+    let (q_row, kv_row) = (dims.heads * dims.head_dim, dims.kv_heads * dims.head_dim);
+    let batch = out.len() / q_row;
+    assert_eq!(input.q_gate.len(), batch * 2 * q_row);
+    assert!(input.k.len() == batch * kv_row && input.v.len() == batch * kv_row);
+    assert!(weights.q_norm.len() == dims.head_dim && weights.k_norm.len() == dims.head_dim);
+    assert_eq!(weights.rope.rotary_dim(), dims.rotary_dim);
+    assert!(segments.iter().all(|segment| segment.state.fits(dims)));
+
+    let angles = angles(cpu, weights.rope, batch, segments);
+    let context = Context {
+        dims,
+        weights,
+        input,
+        angles: &angles,
+    };
+    append::append(cpu, &context, segments);
+    plan::attend(cpu, &context, segments, out);
+}
+
+/// Each row's cosines and sines, `[N, 2, rotary_dim / 2]`.
+fn angles(cpu: &Cpu, rope: &Rope, batch: usize, segments: &[Segment<'_, KvCache>]) -> Vec<f32> {
+    /// Rows to a task.
+    const ROWS: usize = 32;
+    let mut positions = vec![0; batch];
+    for segment in segments {
+        for (i, position) in positions[segment.rows.clone()].iter_mut().enumerate() {
+            *position = segment.state.len() + i;
+        }
+    }
+    let width = rope.rotary_dim();
+    let mut angles = vec![0.0; batch * width];
+    let mut tasks: Vec<_> = (positions.chunks(ROWS))
+        .zip(angles.chunks_mut(ROWS * width))
+        .collect();
+    run_each(&cpu.pool, &mut tasks, |(positions, angles)| {
+        for (position, angles) in positions.iter().zip(angles.chunks_mut(width)) {
+            rope.angles(*position, angles);
+        }
+    });
+    angles
+}
+
+/// Turns the first `angles.len()` dimensions of a head.
+#[inline(always)]
+fn rotate(head: &mut [f32], angles: &[f32]) {
+    let half = angles.len() / 2;
+    let (cos, sin) = angles.split_at(half);
+    let (x, rest) = head.split_at_mut(half);
+    for (((x, y), cos), sin) in x.iter_mut().zip(&mut rest[..half]).zip(cos).zip(sin) {
+        (*x, *y) = (*x * cos - *y * sin, *y * cos + *x * sin);
+    }
+}
+
+#[cfg(test)]
+mod tests;
