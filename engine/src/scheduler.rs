@@ -15,16 +15,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::backend::Backend;
 use crate::batch::{Batch, SlotId};
-use crate::engine::Shared;
+use crate::engine::{Job, Shared};
 use crate::graph::Model;
-use crate::request::{Event, Request};
+use crate::request::Event;
 use crate::sequence::{Sequence, Step};
-
-/// A request on its way to the engine thread.
-pub(crate) struct Job {
-    pub(crate) request: Request,
-    pub(crate) events: UnboundedSender<Event>,
-}
 
 /// A sequence that holds a slot.
 struct Running {
