@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use sanctum_config::ModelId;
 use sanctum_engine::launch::LaunchError;
+use sanctum_engine::load::LoadError;
 
 use crate::listen::ListenError;
 use crate::settings::SettingsError;
@@ -35,6 +36,9 @@ pub enum Failure {
         /// Why not.
         source: io::Error,
     },
+    /// A model cannot be measured.
+    #[error("nothing to measure: {0}")]
+    Bench(#[from] LoadError),
     /// Loading panicked; the panic's own message was printed before this.
     #[error("loading ended without a result; the message above says where")]
     LoaderDied,

@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::listen::Listeners;
 use crate::metrics::Metrics;
 use crate::models::{Models, Ready};
+use crate::progress::loading_bar;
 use crate::settings::Settings;
 use crate::shutdown::Shutdown;
 
@@ -123,14 +124,19 @@ fn load_one(
     };
     tracing::info!(model = %id, from = %source, "loading");
     let heartbeat = served.heartbeat().clone();
+    let bar = loading_bar(id.as_str());
     let progress = |done: u64, total: u64| {
-        if said.elapsed() >= PROGRESS_EVERY {
+        bar.set_length(total);
+        bar.set_position(done);
+        if bar.is_hidden() && said.elapsed() >= PROGRESS_EVERY {
             said = Instant::now();
             let percent = done * 100 / total.max(1);
             tracing::info!(model = %id, percent, "loading");
         }
     };
-    let (engine, fingerprint) = launch(source, options, heartbeat, progress).map_err(failed)?;
+    let launched = launch(source, options, heartbeat, progress);
+    bar.finish_and_clear();
+    let (engine, fingerprint) = launched.map_err(failed)?;
     let limits = engine.limits();
     tracing::info!(
         model = %id,
