@@ -11,7 +11,7 @@ use crate::backend::Backend;
 use crate::graph::Model;
 use crate::heartbeat::{Heartbeat, Phase};
 use crate::request::{Event, Request, SubmitError};
-use crate::scheduler::{Job, Scheduler};
+use crate::scheduler::Scheduler;
 use crate::text::Text;
 
 /// How much the engine takes on at once.
@@ -64,6 +64,24 @@ pub(crate) struct Shared {
     pub(crate) slot_ms: AtomicU64,
 }
 
+/// A request on its way to the engine's thread, with the way back.
+#[derive(Debug)]
+pub struct Job {
+    /// What to generate.
+    pub request: Request,
+    /// Where its events go; closed when the client has left.
+    pub events: mpsc::UnboundedSender<Event>,
+}
+
+/// The engine thread's end of a handle.
+#[derive(Debug)]
+pub struct Inbox {
+    /// Requests in the order of their arrival.
+    pub jobs: std_mpsc::Receiver<Job>,
+    /// Says why the thread ended, once.
+    pub stop: watch::Sender<Option<String>>,
+}
+
 /// A request's events, in order. Dropping it cancels the request before the engine's next pass.
 #[derive(Debug)]
 pub struct Generation {
@@ -99,34 +117,47 @@ impl Engine {
         B::Vector: Send,
         B::Slots: Send,
     {
+        let (engine, inbox) = Self::wire(text, model.config.vocab, limits, heartbeat);
+        let seen = Arc::clone(&engine.shared);
+        thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || {
+                let run = AssertUnwindSafe(|| Scheduler::new(model, seen).run(&inbox.jobs));
+                let reason = match catch_unwind(run) {
+                    Ok(()) => "the engine was asked to end".to_owned(),
+                    Err(panic) => format!("the engine panicked: {}", panic_text(&*panic)),
+                };
+                let _ = inbox.stop.send(Some(reason));
+            })?;
+        Ok(engine)
+    }
+
+    /// A handle and the end at which its requests arrive. [`Engine::start`] puts the scheduler there; a test puts a
+    /// script there.
+    pub fn wire(
+        text: Text,
+        vocab: usize,
+        limits: Limits,
+        heartbeat: Arc<Heartbeat>,
+    ) -> (Self, Inbox) {
         let (inbox, jobs) = std_mpsc::channel();
         let (stop, stopped) = watch::channel(None);
         let shared = Arc::new(Shared {
             limits,
-            vocab: model.config.vocab,
+            vocab,
             text,
             heartbeat,
             stats: Stats::default(),
             waiting: AtomicUsize::new(0),
             slot_ms: AtomicU64::new(1_000),
         });
-        let seen = Arc::clone(&shared);
         shared.heartbeat.enter(Phase::Ready);
-        thread::Builder::new()
-            .name("engine".into())
-            .spawn(move || {
-                let run = AssertUnwindSafe(|| Scheduler::new(model, seen).run(&jobs));
-                let reason = match catch_unwind(run) {
-                    Ok(()) => "the engine was asked to end".to_owned(),
-                    Err(panic) => format!("the engine panicked: {}", panic_text(&*panic)),
-                };
-                let _ = stop.send(Some(reason));
-            })?;
-        Ok(Self {
+        let engine = Self {
             shared,
             inbox,
             stopped,
-        })
+        };
+        (engine, Inbox { jobs, stop })
     }
 
     /// Hands a request to the engine.

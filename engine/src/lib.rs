@@ -11,6 +11,7 @@ pub mod embedded;
 pub mod engine;
 pub mod graph;
 pub mod heartbeat;
+pub mod launch;
 pub mod load;
 pub mod model_config;
 mod partial_match;
