@@ -9,7 +9,7 @@
 //! 4. One of the rest is drawn, by the probabilities at the temperature asked for.
 //!
 //! Equal logits, parameters, history and seed give the same token on every platform: the exponential is our own
-//! ([`softmax`]), and sums run in one fixed order.
+//! (`softmax`), and sums run in one fixed order.
 
 mod candidates;
 mod history;

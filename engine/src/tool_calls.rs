@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Earlier Qwen models write `<tool_call>\n{"name": "get_weather", "arguments": {"city": "Rome"}}\n</tool_call>`.
-//! Both are read, whichever the tools asked for. [`block`] knows the two forms, [`schema`] the types of the values.
+//! Both are read, whichever the tools asked for. `block` knows the two forms, `schema` the types of the values.
 
 mod block;
 mod schema;
