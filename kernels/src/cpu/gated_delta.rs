@@ -244,8 +244,10 @@ fn advance<S: Simd, const R: usize>(
     let mut with_k = [s.splat(0.0); ROWS];
     let mut with_q = [s.splat(0.0); ROWS];
     for first in (0..ROWS).step_by(R) {
-        let rows: [&[[f32; LANES]]; R] =
-            std::array::from_fn(|r| &state[(first + r) * len..][..len]);
+        let mut rows = [&[][..]; R];
+        for (r, row) in rows.iter_mut().enumerate() {
+            *row = &state[(first + r) * len..][..len];
+        }
         let mut sums = [[s.splat(0.0); 2]; R];
         for j in 0..len {
             let (k, q) = (s.load(&k[j]), s.load(&q[j]));
@@ -272,7 +274,7 @@ fn advance<S: Simd, const R: usize>(
         .zip(writes.as_chunks::<R>().0)
     {
         let mut rest = state;
-        let rows: [&mut [[f32; LANES]]; R] = std::array::from_fn(|_| {
+        let rows: [&mut [_]; R] = std::array::from_fn(|_| {
             let (row, others) = std::mem::take(&mut rest).split_at_mut(len);
             rest = others;
             row

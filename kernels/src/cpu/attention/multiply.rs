@@ -96,15 +96,15 @@ fn registers<S: Simd, L: Line, const Q: usize, const G: usize>(
     }
     for k in 0..steps {
         let mut line = [s.splat(0.0); G];
-        for g in 0..G {
+        for (g, line) in line.iter_mut().enumerate() {
             // SAFETY: `k < steps` and `g < G`, and the largest such index was checked above.
-            line[g] = unsafe { matrix.get_unchecked(k * lines.step + g * lines.group) }.load(s);
+            *line = unsafe { matrix.get_unchecked(k * lines.step + g * lines.group) }.load(s);
         }
-        for q in 0..Q {
+        for (q, sums) in sums.iter_mut().enumerate() {
             // SAFETY: `q < Q` and `k < steps`, and the largest such index was checked above.
             let x = s.splat(unsafe { *rows.floats.get_unchecked(q * rows.stride + k) });
             for g in 0..G {
-                sums[q][g] = s.mul_add(x, line[g], sums[q][g]);
+                sums[g] = s.mul_add(x, line[g], sums[g]);
             }
         }
     }

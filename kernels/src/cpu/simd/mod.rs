@@ -25,7 +25,8 @@ pub(super) const LANES: usize = 16;
 /// Proof that an instruction set is there, and its words. Only [`dispatch`] makes one.
 ///
 /// Every implementation's methods are inlined into the kernel, and the kernel into `dispatch`, where the
-/// instructions are switched on; so must be every function between, by `#[inline(always)]`.
+/// instructions are switched on; so must be every function between, by `#[inline(always)]`. A closure cannot be
+/// told so: it must not touch a vector, and neither may `map` or `from_fn`, which take one.
 pub(super) trait Simd: Copy {
     /// Sixteen floats.
     type V: Copy;

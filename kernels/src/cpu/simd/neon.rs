@@ -39,14 +39,42 @@ macro_rules! quarters {
 
 type V = [float32x4_t; 4];
 
+/// Lane `i` with `i + 8`, then `i + 4`, by the instruction `$op`.
+macro_rules! fold16 {
+    ($v:expr, $op:ident) => {
+        vouched! {
+            let v: V = $v;
+            $op($op(v[0], v[2]), $op(v[1], v[3]))
+        }
+    };
+}
+
 impl Neon {
-    /// Lane `i` with `i + 8`, then `i + 4`.
+    /// Sixteen bits to thirty-two. The conversion belongs to every Armv8 NEON, but its intrinsic wants a type that
+    /// not every supported compiler has.
     #[inline(always)]
-    fn fold(self, v: V, f: unsafe fn(float32x4_t, float32x4_t) -> float32x4_t) -> float32x4_t {
-        vouched!(f(f(v[0], v[2]), f(v[1], v[3])))
+    fn widen(self, half: &[f16; 4]) -> float32x4_t {
+        vouched! {
+            let half: uint16x4_t = vld1_u16(half.as_ptr().cast());
+            let wide: float32x4_t;
+            asm!("fcvtl {wide:v}.4s, {half:v}.4h", half = in(vreg) half, wide = lateout(vreg) wide,
+                options(pure, nomem, nostack, preserves_flags));
+            wide
+        }
     }
 
-    /// The sums of four vectors folded to four lanes, transposed on the way.
+    /// Thirty-two bits to sixteen.
+    #[inline(always)]
+    fn narrow(self, wide: float32x4_t, to: &mut [f16; 4]) {
+        vouched! {
+            let half: uint16x4_t;
+            asm!("fcvtn {half:v}.4h, {wide:v}.4s", half = lateout(vreg) half, wide = in(vreg) wide,
+                options(pure, nomem, nostack, preserves_flags));
+            vst1_u16(to.as_mut_ptr().cast(), half);
+        }
+    }
+
+    /// The four-lane sums of four vectors, transposed on the way.
     #[inline(always)]
     fn sums4(self, [a, b, c, d]: V) -> [f32; 4] {
         vouched! {
@@ -92,29 +120,19 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn load_half(self, x: &[f16; LANES]) -> V {
-        let widen = |at: usize| -> float32x4_t {
-            // The conversion belongs to every Armv8 NEON, but its intrinsic wants a type that not every
-            // supported compiler has.
-            vouched! {
-                let half: uint16x4_t = vld1_u16(x.as_ptr().cast::<u16>().add(at));
-                let wide: float32x4_t;
-                asm!("fcvtl {wide:v}.4s, {half:v}.4h", half = in(vreg) half, wide = lateout(vreg) wide,
-                    options(pure, nomem, nostack, preserves_flags));
-                wide
-            }
-        };
-        [widen(0), widen(4), widen(8), widen(12)]
+        let x = x.as_chunks::<4>().0;
+        [
+            self.widen(&x[0]),
+            self.widen(&x[1]),
+            self.widen(&x[2]),
+            self.widen(&x[3]),
+        ]
     }
 
     #[inline(always)]
     fn store_half(self, v: V, to: &mut [f16; LANES]) {
         for (quarter, to) in v.into_iter().zip(to.as_chunks_mut::<4>().0) {
-            vouched! {
-                let half: uint16x4_t;
-                asm!("fcvtn {half:v}.4h, {wide:v}.4s", half = lateout(vreg) half, wide = in(vreg) quarter,
-                    options(pure, nomem, nostack, preserves_flags));
-                vst1_u16(to.as_mut_ptr().cast(), half);
-            }
+            self.narrow(quarter, to);
         }
     }
 
@@ -161,18 +179,21 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn exp2_biased(self, x: V) -> V {
-        x.map(|x| {
-            vouched! {
-                let n = vshlq_n_s32::<23>(vreinterpretq_s32_f32(x));
-                vreinterpretq_f32_s32(vaddq_s32(n, vreinterpretq_s32_f32(vdupq_n_f32(1.0))))
+        vouched! {
+            let one = vreinterpretq_s32_f32(vdupq_n_f32(1.0));
+            let mut power = x;
+            for x in &mut power {
+                let n = vshlq_n_s32::<23>(vreinterpretq_s32_f32(*x));
+                *x = vreinterpretq_f32_s32(vaddq_s32(n, one));
             }
-        })
+            power
+        }
     }
 
     #[inline(always)]
     fn sum(self, v: V) -> f32 {
+        let v = fold16!(v, vaddq_f32);
         vouched! {
-            let v = self.fold(v, vaddq_f32);
             let v = vadd_f32(vget_low_f32(v), vget_high_f32(v));
             vget_lane_f32::<0>(v) + vget_lane_f32::<1>(v)
         }
@@ -180,13 +201,17 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn sums(self, v: [V; 8]) -> [f32; 8] {
-        let [a, b, c, d, e, f, g, h] = v.map(|v| self.fold(v, vaddq_f32));
-        let ([a, b, c, d], [e, f, g, h]) = (self.sums4([a, b, c, d]), self.sums4([e, f, g, h]));
+        let mut folded = [v[0], v[1]];
+        for (folded, v) in folded.as_flattened_mut().iter_mut().zip(v) {
+            *folded = fold16!(v, vaddq_f32);
+        }
+        let ([a, b, c, d], [e, f, g, h]) = (self.sums4(folded[0]), self.sums4(folded[1]));
         [a, b, c, d, e, f, g, h]
     }
 
     #[inline(always)]
     fn max_lane(self, v: V) -> f32 {
-        vouched!(vmaxnmvq_f32(self.fold(v, vmaxnmq_f32)))
+        let v = fold16!(v, vmaxnmq_f32);
+        vouched!(vmaxnmvq_f32(v))
     }
 }

@@ -37,14 +37,16 @@ macro_rules! vouched {
     };
 }
 
-/// Lane `i` with `i + 4`, `i + 2`, `i + 1`.
-#[inline(always)]
-fn fold8(_: Avx2, v: __m256, f: unsafe fn(__m128, __m128) -> __m128) -> f32 {
-    vouched! {
-        let v = f(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-        let v = f(v, _mm_movehl_ps(v, v));
-        _mm_cvtss_f32(f(v, _mm_movehdup_ps(v)))
-    }
+/// Lane `i` with `i + 4`, `i + 2`, `i + 1`, by the four-lane instruction `$op`.
+macro_rules! fold8 {
+    ($v:expr, $op:ident) => {
+        vouched! {
+            let v = $v;
+            let v = $op(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = $op(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32($op(v, _mm_movehdup_ps(v)))
+        }
+    };
 }
 
 /// Two vectors' lanes `i` with `i + 4`: the first's in the low half, the second's in the high one.
@@ -184,17 +186,23 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn sum(self, v: Self::V) -> f32 {
-        vouched!(fold8(self, _mm256_add_ps(v[0], v[1]), _mm_add_ps))
+        fold8!(_mm256_add_ps(v[0], v[1]), _mm_add_ps)
     }
 
     #[inline(always)]
     fn sums(self, v: [Self::V; 8]) -> [f32; 8] {
-        vouched!(sums8(self, v.map(|v| _mm256_add_ps(v[0], v[1]))))
+        vouched! {
+            let mut folded = [_mm256_setzero_ps(); 8];
+            for (folded, v) in folded.iter_mut().zip(v) {
+                *folded = _mm256_add_ps(v[0], v[1]);
+            }
+            sums8(self, folded)
+        }
     }
 
     #[inline(always)]
     fn max_lane(self, v: Self::V) -> f32 {
-        vouched!(fold8(self, _mm256_max_ps(v[0], v[1]), _mm_max_ps))
+        fold8!(_mm256_max_ps(v[0], v[1]), _mm_max_ps)
     }
 }
 
@@ -296,7 +304,11 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn sums(self, v: [__m512; 8]) -> [f32; 8] {
-        Avx2(()).sums(v.map(|v| self.halves(v)))
+        let mut halves = [self.halves(v[0]); 8];
+        for (halves, v) in halves.iter_mut().zip(v) {
+            *halves = self.halves(v);
+        }
+        Avx2(()).sums(halves)
     }
 
     #[inline(always)]
