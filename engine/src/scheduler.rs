@@ -196,39 +196,37 @@ impl<B: Backend> Scheduler<B> {
         for running in &mut self.running {
             let row = owners.iter().position(|&slot| slot == Some(running.slot));
             if let Some(logits) = row.and_then(|row| rows[row].take()) {
-                work.push(Mutex::new((running, logits, false)));
+                work.push(Mutex::new((running, logits, Vec::new())));
             }
         }
         let text = &self.shared.text;
         self.model.backend().pool().run(work.len(), &|index| {
             let mut entry = work[index].lock().unwrap_or_else(PoisonError::into_inner);
-            let (running, logits, done) = &mut *entry;
-            // A client that left is noticed before the next pass; sending to it does no harm.
-            *done = match running.sequence.choose(text, logits) {
-                Step::Continue(event) => {
-                    let _ = running.events.send(event);
-                    false
-                }
-                Step::End(events) => {
-                    for event in events {
-                        let _ = running.events.send(event);
-                    }
-                    true
-                }
-            };
+            let (running, logits, last) = &mut *entry;
+            match running.sequence.choose(text, logits) {
+                // A client that left is noticed before the next pass; sending to it does no harm.
+                Step::Continue(event) => drop(running.events.send(event)),
+                Step::End(events) => *last = events,
+            }
         });
         let generated = work.len() as u64;
-        let ended: Vec<SlotId> = work
+        let ended: Vec<(SlotId, UnboundedSender<Event>, Vec<Event>)> = work
             .into_iter()
-            .filter_map(|entry| {
-                let (running, _, done) = entry.into_inner().unwrap_or_else(PoisonError::into_inner);
-                done.then_some(running.slot)
-            })
+            .map(|entry| entry.into_inner().unwrap_or_else(PoisonError::into_inner))
+            .filter(|(_, _, last)| !last.is_empty())
+            .map(|(running, _, last)| (running.slot, running.events.clone(), last))
             .collect();
         self.shared
             .stats
             .generated_tokens
             .fetch_add(generated, Relaxed);
-        self.release_where(|running| ended.contains(&running.slot));
+        // The slot is free before its client hears of the end, so that its next request finds it.
+        self.release_where(|running| ended.iter().any(|(slot, ..)| *slot == running.slot));
+        self.report_load();
+        for (_, events, last) in ended {
+            for event in last {
+                let _ = events.send(event);
+            }
+        }
     }
 }
