@@ -26,7 +26,7 @@ pub enum Failure {
         /// Which.
         id: ModelId,
         /// Why not.
-        source: LaunchError,
+        source: Box<LaunchError>,
     },
     /// The built-in model cannot be written out.
     #[error("cannot write the model to {}: {source}; name a folder that you may write to", dir.display())]

@@ -115,7 +115,7 @@ fn load_one(
 ) -> Result<(), Failure> {
     let failed = |source: LaunchError| Failure::Load {
         id: id.clone(),
-        source,
+        source: Box::new(source),
     };
     let began = Instant::now();
     let mut said = began;

@@ -8,7 +8,7 @@ use super::messages::{take_messages, take_tools};
 use super::parameters::{Parameters, take_bool};
 
 /// The template's own variables, which `chat_template_kwargs` must not touch.
-const RESERVED: [&str; 4] = ["messages", "tools", "add_generation_prompt", "documents"];
+const RESERVED: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
 
 /// A parsed request.
 #[derive(Debug, PartialEq)]

@@ -46,7 +46,9 @@ fn message(field: Field) -> Result<Value, ApiError> {
         message.insert("name".into(), name.string()?.into());
     }
     if role == "assistant" {
-        if let Some(reasoning) = fields.take("reasoning_content") {
+        // Servers have two names for it; templates know the longer one.
+        let names = (fields.take("reasoning_content"), fields.take("reasoning"));
+        if let (Some(reasoning), _) | (None, Some(reasoning)) = names {
             message.insert("reasoning_content".into(), reasoning.string()?.into());
         }
         if let Some(calls) = fields.take("tool_calls") {
@@ -104,9 +106,11 @@ fn tool_call(field: Field) -> Result<Value, ApiError> {
     let mut function = fields.need("function")?.object()?;
     let name = function.need("name")?.string()?;
     let arguments = function.need("arguments")?;
-    let Some(Ok(Value::Object(parsed))) = arguments.value().as_str().map(serde_json::from_str)
-    else {
-        return Err(arguments.must_be("a string that holds a JSON object"));
+    let parsed = match arguments.value().as_str().map(str::trim) {
+        // What clients send for a call without arguments.
+        Some("") => Map::new(),
+        Some(text) => serde_json::from_str(text).map_err(|_| not_an_object(&arguments))?,
+        None => return Err(not_an_object(&arguments)),
     };
     function.finish()?;
     fields.ignore(&["index"]);
@@ -116,6 +120,10 @@ fn tool_call(field: Field) -> Result<Value, ApiError> {
         "type": "function",
         "function": { "name": name, "arguments": parsed },
     }))
+}
+
+fn not_an_object(arguments: &Field) -> ApiError {
+    arguments.must_be("a string that holds a JSON object")
 }
 
 /// Takes `tools` as they are: the template shows them to the model word for word.

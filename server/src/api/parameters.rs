@@ -9,8 +9,6 @@ use super::fields::{Field, Fields};
 use crate::models::Ready;
 use crate::random;
 
-/// Tokens that the repetition penalty looks back on where a request does not say.
-const REPETITION_WINDOW: i64 = 64;
 /// Stop strings in one request: each is searched for at every token.
 const MOST_STOPS: usize = 16;
 /// Biased tokens in one request: each is added at every token.
@@ -120,27 +118,30 @@ fn max_tokens(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
 }
 
 fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
+    let usual = Sampling::default();
     let mut number = |name, range, default| {
         fields
             .take(name)
             .map_or(Ok(default), |field| field.number(range))
     };
-    let temperature = number("temperature", 0.0..=2.0, 1.0)?;
-    let top_p = number("top_p", 0.0..=1.0, 1.0)?;
-    let min_p = number("min_p", 0.0..=1.0, 0.0)?;
-    let repetition_penalty = number("repetition_penalty", 0.01..=10.0, 1.0)?;
-    let presence_penalty = number("presence_penalty", -2.0..=2.0, 0.0)?;
-    let frequency_penalty = number("frequency_penalty", -2.0..=2.0, 0.0)?;
+    let temperature = number("temperature", 0.0..=2.0, usual.temperature)?;
+    let top_p = number("top_p", 0.0..=1.0, usual.top_p)?;
+    let min_p = number("min_p", 0.0..=1.0, usual.min_p)?;
+    let repetition_penalty = number("repetition_penalty", 0.01..=10.0, usual.repetition_penalty)?;
+    let presence_penalty = number("presence_penalty", -2.0..=2.0, usual.presence_penalty)?;
+    let frequency_penalty = number("frequency_penalty", -2.0..=2.0, usual.frequency_penalty)?;
 
-    let mut integer = |name, range, default| {
-        fields
-            .take(name)
-            .map_or(Ok(default), |field| field.integer(range))
+    let mut integer = |name, range, default: usize| match fields.take(name) {
+        // Other servers write "keep all" as -1.
+        Some(field) => Ok(field.integer(range)?.max(0) as usize),
+        None => Ok(default),
     };
-    // Other servers write "keep all" as -1.
-    let top_k = integer("top_k", -1..=i64::from(u32::MAX), 0)?.max(0) as usize;
-    let repetition_window =
-        integer("repetition_context_size", 0..=1 << 20, REPETITION_WINDOW)? as usize;
+    let top_k = integer("top_k", -1..=i64::from(u32::MAX), usual.top_k)?;
+    let repetition_window = integer(
+        "repetition_context_size",
+        0..=1 << 20,
+        usual.repetition_window,
+    )?;
     let seed = match fields.take("seed") {
         // Only its bits matter, so a negative one is as good as any.
         Some(field) => field.integer(i64::MIN..=i64::MAX)? as u64,
