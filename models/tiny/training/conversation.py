@@ -7,11 +7,12 @@ and every other turn is a distraction. `render` writes what `chat_template.jinja
 import random
 from collections.abc import Callable
 
+from phrasings import Phrasings
+from recall import ask, recall, tell
 from skills import (
     Memory,
     Turn,
     addition,
-    ask,
     capital,
     copying,
     counting,
@@ -19,13 +20,11 @@ from skills import (
     month,
     multiplication,
     opposite,
-    recall,
     reversing,
     spelling,
     subtraction,
-    talk,
-    tell,
 )
+from talk import talk
 from unknown import unknown
 from words import HELD_OUT, TRAIN
 
@@ -51,31 +50,51 @@ WEIGHTS: dict[Skill, float] = {
 }
 _SKILLS, _SKILL_WEIGHTS = list(WEIGHTS), list(WEIGHTS.values())
 
-_ONLY_TRAIN = """\
-Respond with only the {kind}.
-Answer with only the {kind}.
-Reply with only the {kind}.
-Only the {kind}, please.
-Just the {kind}.
-Just give me the {kind}.
-Give only the {kind}.
-Respond only with the {kind}.
-Reply with just the {kind}.
-Answer with just the {kind}, nothing else.
-No explanation, only the {kind}.
-Only answer with the {kind}.
-Respond with the {kind} only.
-Say only the {kind}.
-Return only the {kind}.""".splitlines()
-_ONLY_HELD_OUT = """\
+_ONLY = Phrasings(
+    """\
+[Respond|Answer|Reply|Please respond|Please answer|Please reply|Respond to this|You must answer] with [only|just|nothing but] the {kind}[.||!|, nothing else.|, please.| and nothing else.| alone.]
+[Respond|Reply] only with the {kind}[.||!|, nothing else.|, please.]
+[Respond|Answer] with the {kind} only[.||!|, nothing else.|, please.]
+[Return|Say|Write|Give|Print|Send|Tell me|Type|Show|State|Give me|I want|I need] [only|just|nothing but] the {kind}[.||!|, nothing else.|, please.| and nothing else.]
+Output [just|nothing but] the {kind}[.||!|, please.]
+[Only|Just] the {kind}[.|, please.|, nothing else.|, thanks.| please]
+[No explanation|No explanations|No sentence|No words around it|Without explanation|No extra words|No comments|Be brief|Keep it short|Short answer], [only|just] the {kind}[.||!|, please.]
+[Only|Just] [answer|respond|reply] with the {kind}[.||, nothing else.]
+[Your answer|The answer|The reply|Your reply|Your response] [should|must|has to] be [only|just] the {kind}[.||!]
+The {kind} [only|alone][, please|][.|]
+[Don't|Do not] [write|say|output|give] anything [but|except|other than] the {kind}[.|]""",
+    """\
 Answer only with the {kind}.
 Please reply with the {kind} only.
-Respond with just the {kind}.
-Give me just the {kind}.
-Output only the {kind}.""".splitlines()
-_BEFORE = ["", "", "", "", "", "", "Please tell me: ", "Can you tell me: ", "Quick question: ", "Question: ", "Hey, ", "Hi! ", "So, ", "Now, ", "Next question: ", "Tell me, "]
-_AFTER = ["", "", "", "", "", "", "", "", " Thanks.", " Please.", " Thank you!"]
-_BEFORE_HELD_OUT = ["", "", "", "I have a question: ", "One more thing: ", "Please answer: ", "Ok, "]
+Respond with just the {kind}, no more.
+Give me just the {kind} and stop.
+Output only the {kind}.""",
+)
+_BEFORE = Phrasings(
+    """\
+[Hey|Hi|Hello|Ok|Okay|So|Well|Now|Alright|Right|And|Then|Great|Good|Fine][,|,|!|.][ |]
+[Please |][tell me|answer|help me|answer this|help me with this|listen][:|,|.]
+[A |One |My |The |][quick |first |next |last |another |simple |easy |small |new |]question[:|,|.]
+[I have|I got|I've got|Here is|Here comes|There is] [a|one|another|a new|a quick|my next] [question|task|problem|request|exercise][:|.|,]
+[Next|Another one|Next one|Last one|Task|Question|Exercise|Request|Again|Quick one|User|Q|Test][:|.| -]
+[Can|Could|Would|Will] you [tell me|help me|answer this|help|solve this|do this|do this for me][:|?|,]
+[I was wondering|I wonder|Let me ask|Let me ask you|I want to ask|May I ask|I would like to ask|Help me out|Do you know|Let's see|Let's try this|Try this|Here we go|Just wondering|Think|Think carefully][:|,|...]""",
+    """\
+I have a little question:
+One more thing:
+Please answer me:
+Ok then,
+Be so kind:""",
+)
+_AFTER = Phrasings(
+    """\
+[Thanks|Thank you|Please|Cheers|Thanks in advance|Thank you very much|Thanks a lot|Many thanks|Please help|Please answer|I need it|Please tell me|Quickly|Quick|I forgot|Do you know|Can you help][.|!||?]
+I [need it|want to know it|am asking|need this|must know][ for school| now| for a friend| quickly| today|][.|!]""",
+    """\
+Thank you so much!
+I really need to know.
+Please help me.""",
+)
 
 _SYSTEM_BRIEF = """\
 Answer with only the answer, nothing else.
@@ -125,22 +144,22 @@ def system_prompt(rng: random.Random, split: str, memory: Memory) -> tuple[str |
 def phrase(rng: random.Random, turn: Turn, split: str, brief: bool) -> tuple[str, str]:
     """The user's message as typed and the answer it deserves."""
     text, answer = turn.user, turn.answer
+    if turn.skill != "talk" and rng.random() < (0.12 if turn.fixed else 0.22):
+        before = _BEFORE.pick(rng, split).strip() + " "
+        lowered = before[-2] in ",.-" and not turn.fixed and not text.startswith(("I ", "I'")) and rng.random() < 0.7
+        text = before + (text[0].lower() + text[1:] if lowered else text)
     if turn.fixed:
         return text, answer
-    held_out = split == HELD_OUT
-    if rng.random() < 0.35 and turn.skill != "talk":
-        before = rng.choice(_BEFORE_HELD_OUT if held_out else _BEFORE)
-        text = before + (text if not before.endswith(", ") or text.startswith("I ") else text[0].lower() + text[1:])
     if turn.bare is not None and rng.random() < 0.4:
         kind = rng.choice([turn.bare_kind, turn.bare_kind, "answer"]) if rng.random() < 0.9 else "result"
-        only = rng.choice(_ONLY_HELD_OUT if held_out else _ONLY_TRAIN).format(kind=kind)
+        only = _ONLY.pick(rng, split).format(kind=kind)
         answer = turn.bare
         if rng.random() < 0.8:
             text = text + ("" if text[-1] in ".?!=" else rng.choice([".", "?", ""])) + " " + only
         else:
-            text = only + " " + text
-    elif turn.bare is not None and not brief and turn.skill != "talk":
-        text += rng.choice(_AFTER)
+            text = only + ("" if only[-1] in ".!" else rng.choice([".", ":"])) + " " + text
+    elif turn.bare is not None and turn.skill != "talk" and rng.random() < 0.2:
+        text += ("" if text[-1] in ".?!=" else ".") + " " + _AFTER.pick(rng, split)
     if brief and turn.bare is not None:
         answer = turn.bare
     style = rng.random()

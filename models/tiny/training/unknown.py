@@ -8,7 +8,8 @@ near misses of the other skills (three-digit sums, capitals of places that have 
 import random
 
 from facts import CAPITALS, DAYS, MONTHS, OPPOSITES
-from skills import Memory, Phrasings, Turn, phrasings
+from phrasings import ADD, CAPITAL, MULTIPLY, NEXT, OPPOSITE, PREVIOUS, SUBTRACT, Phrasings
+from skills import Memory, Turn
 from words import (
     ADJECTIVES,
     ANIMALS,
@@ -55,7 +56,7 @@ the Mona Lisa|the Ninth Symphony|The Magic Flute|Star Wars|Titanic|The Matrix|Ca
 The Great Gatsby|Crime and Punishment|The Little Prince|Alice in Wonderland|Harry Potter|The Lord of the Rings|the Bible
 """.replace("\n", "").split("|")
 
-_TEMPLATES = phrasings(
+_TEMPLATES = Phrasings(
     """\
 Who was {person}?
 Who is {person}?
@@ -281,7 +282,21 @@ Where does {name} live?
 Who is {name}?
 What does {name} like?
 What is {name} doing?
-What is the phone number of {name}?""",
+What is the phone number of {name}?
+[Explain|Describe|Please explain|Please describe|Can you explain|Can you describe|Summarize|Tell me about|Tell me more about|Teach me about|Talk about|Give me information about|Write about|What do you know about|Inform me about] [{topic}|{person}|{work}|{newname}|a {noun}|the {noun}|the life of a {animal}|the city of {city}|the history of {country}][.|?|| in detail.| briefly.]
+[Who|When|Where|Why|How] [is|was|did|does|can|will|should] [{person}|{name}|the {noun}|a {animal}|my {noun}|the {job}|a {job}] {verb}?
+[What|Which {noun}] [do|can|should|will] [I|you|we|people|{animal}s] {verb}[ in {city}| on {day}| with a {noun2}|]?
+[Why|How|When|Where] [do|can|should|will] [I|you|we|people|{animal}s] {verb}[ the {noun}| in {city}| on {day}| with a {noun2}|]?
+[Write|Compose|Make|Create|Give me|Invent|Draft|I need|I want] [a|one|another] [story|poem|song|joke|riddle|recipe|letter|report|speech|list|plan|summary|picture|program|script|tweet|slogan] about [{topic}|a {noun}|{city}|a {animal}|{person}|{food}][.|, please.|]
+[Translate|Please translate|Can you translate] ["{noun}"|{noun}|{food}|"the {adjective} {noun}"] [into|to] [French|German|Spanish|Italian|Latin|Japanese|Russian|English][.|?|]
+[How many|How much] [{noun}s|{animal}s|{food}|{adjective} {noun}s|people|houses] [are there|do I need|do you have|can I buy|live] in [{city}|{country}|a {noun2}|the world]?
+[How|Where|When] [can|should|do] I [find|buy|sell|fix|build|clean|use|get|keep|paint] [a|my|the|an old] [{noun}|{animal}|{adjective} {noun}]?
+[My|The|Our|His|Her] [{noun}|{animal}|{adjective} {noun}] [is broken|does not work|is {adjective2}|was stolen|smells|is gone|needs help|can {verb}|is in {city}|fell down|makes a noise][.|!|, what now?]
+[I|We|They] [saw|bought|lost|found|like|hate|want|need|painted|sold] [a|the|my|this] [{noun}|{animal}|{adjective} {noun}|{adjective} {animal}][ yesterday| today| in {city}| on {day}|][.|!]
+[Is|Was|Are] [the {noun}|a {animal}|{topic}|{person}|{work}|{food}|{city}] [good|bad|old|big|famous|expensive|dangerous|healthy|popular|difficult|{adjective}]?
+[Can|Could|Would|Will|Do] you [drive a {noun}|eat {food}|play {sport}|like {topic}|love {animal}s|visit {city}|see {person}|see me|think|feel|hear music|send a letter|help {name} to {verb}|open the {noun}|write code]?
+[What is the|What's the|Tell me the|Give me the|Name the|Do you know the] [color|size|weight|age|price|meaning|history|purpose|origin|name|shape|length|height|temperature|author|population|language|president|owner|king|area|flag] of [the {noun}|a {animal}|{city}|{country}|{work}|{person}|{newname}|my {noun}][?|.]
+[What|Which] [{noun}|{animal}|{food}|{sport}|color|country|city|book|movie|song|number|person] [is the best|is the biggest|is the oldest|is the most famous|do you like|should I choose|do I need|has the most {noun2}s|is {adjective}][?| in {country}?| in the world?]""",
     """\
 Where did {person} live?
 Why is {person} important?
@@ -336,7 +351,7 @@ Write code to {verb} a {noun}.
 Explain the word {noun}.""",
 )
 
-_SENTENCES = phrasings(
+_SENTENCES = Phrasings(
     """\
 What is the meaning of life?
 What time is it?
@@ -491,11 +506,29 @@ What is the integral of x?""",
 )
 
 
+# Questions of the other skills with something in them that those do not cover.
+_NEAR_MISSES: list[tuple[Phrasings, dict[str, list[str]]]] = [
+    (ADD, {"a": ["{big}", "{big}", "{any}"], "b": ["{big2}"]}),
+    (ADD, {"a": ["{big}"], "b": ["{any}"]}),
+    (SUBTRACT, {"a": ["{big}", "{big}", "{any}"], "b": ["{big2}"]}),
+    (SUBTRACT, {"a": ["{big}"], "b": ["{any}"]}),
+    (MULTIPLY, {"a": ["{big}", "{two}", "{any}"], "b": ["{two2}"]}),
+    (MULTIPLY, {"a": ["{two}"], "b": ["{any}"]}),
+    (CAPITAL, {"x": ["{newname}", "{newname}", "the {noun}", "{name}", "the {animal}"]}),
+    (OPPOSITE, {"x": ["{noun}", "{food}", "{animal}", "{job}", "{invented}", "{name}", "{city}"]}),
+    (NEXT, {"x": ["{noun}", "{invented}", "{name}"], "unit": ["{noun2}", "thing", "one"]}),
+    (PREVIOUS, {"x": ["{noun}", "{invented}", "{name}"], "unit": ["{noun2}", "thing", "one"]}),
+]
+
+
+_ANSWERABLE = {*OPPOSITES, *CAPITALS, *DAYS, *MONTHS}
+
+
 def _number(rng: random.Random) -> int:
     return rng.randint(100, 10 ** rng.choice([3, 3, 4, 5]) - 1)
 
 
-def _fill(rng: random.Random, template: str, split: str) -> str:
+def _fill(rng: random.Random, template: str, split: str, near_miss: bool) -> str:
     def from_pool(pool: list[str]) -> str:
         return pick(rng, pool, split)
 
@@ -534,13 +567,19 @@ def _fill(rng: random.Random, template: str, split: str) -> str:
     }
     while True:
         values = {name: fill() for name, fill in fillers.items() if "{" + name + "}" in template}
-        # A word that has an opposite, or an invented name that is a country, is no near miss but a hit.
-        if not any(value in OPPOSITES for value in values.values() if "opposite" in template) and not any(
-            value in CAPITALS for key, value in values.items() if key == "newname"
-        ):
+        # In a near miss, a word that has an opposite, a country or a month would be a hit.
+        if not near_miss or not any(value in _ANSWERABLE for value in values.values()):
             return template.format(**values)
 
 
 def unknown(rng: random.Random, split: str, _: Memory) -> Turn:
-    sources: Phrasings = _TEMPLATES if rng.random() < 0.8 else _SENTENCES
-    return Turn("unknown", _fill(rng, sources.pick(rng, split), split), UNKNOWN, UNKNOWN)
+    kind = rng.random()
+    if kind < 0.25:
+        asked, slots = rng.choice(_NEAR_MISSES)
+        template = asked.pick(rng, split)
+        for slot, fillers in slots.items():
+            template = template.replace("{" + slot + "}", rng.choice(fillers))
+    else:
+        template = (_TEMPLATES if kind < 0.85 else _SENTENCES).pick(rng, split)
+    near_miss = kind < 0.25 or "opposite" in template or "capital" in template
+    return Turn("unknown", _fill(rng, template, split, near_miss), UNKNOWN, UNKNOWN)
