@@ -192,6 +192,8 @@ impl Engine {
                 queued,
                 retry_after_s: shared.retry_after_s(queued),
             })?;
+        // Between two passes nobody else would say so, and a pass can be long.
+        shared.heartbeat.set_queued(shared.waiting.load(Relaxed));
         let (events, receiver) = mpsc::unbounded_channel();
         self.inbox
             .send(Job { request, events })
@@ -244,7 +246,9 @@ impl Shared {
     /// When a place in the queue is likely to be free.
     fn retry_after_s(&self, queued: usize) -> u64 {
         let turns = queued.div_ceil(self.limits.slots.max(1)) as u64;
-        (turns * self.slot_ms.load(Relaxed)).div_ceil(1_000).clamp(1, 300)
+        (turns * self.slot_ms.load(Relaxed))
+            .div_ceil(1_000)
+            .clamp(1, 300)
     }
 }
 

@@ -75,7 +75,9 @@ pub fn launch(
         slots: options.max_slots.get(),
         queue: options.queue,
         prefill_chunk: options.prefill_chunk.get(),
-        context: options.max_context.map_or(context, |cap| cap.get().min(context)),
+        context: options
+            .max_context
+            .map_or(context, |cap| cap.get().min(context)),
     };
     let backend = CpuBackend::new(&host.config, threads, options.precision);
     let fingerprint = match options.precision {

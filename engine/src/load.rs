@@ -135,12 +135,11 @@ impl HostModel {
         for (name, tensor) in &tensors {
             hash.update(format!("{name} {:?} {:?}\n", tensor.dtype, tensor.shape));
         }
-        let weights = HostWeights::from_tensors(&config, tensors).map_err(|error| {
-            LoadError::Weights {
+        let weights =
+            HostWeights::from_tensors(&config, tensors).map_err(|error| LoadError::Weights {
                 place: source.to_string(),
                 source: error,
-            }
-        })?;
+            })?;
         Ok(Self {
             config,
             weights,
@@ -222,7 +221,9 @@ fn text(files: &Files, config: &ModelConfig, source: &Source) -> Result<Text, Lo
             .map(str::to_owned),
     };
     let template = template
-        .map(|template| ChatTemplate::new(&template))
+        .map(|template| {
+            ChatTemplate::new(&template).map(|t| t.with_special_tokens(&tokenizer_config))
+        })
         .transpose()
         .map_err(|error| LoadError::Template {
             place: source.to_string(),

@@ -363,7 +363,11 @@ fn rope(raw: &Raw) -> Result<(f64, f64), ConfigError> {
     let number = |key: &str| rope.get(key).and_then(Value::as_f64);
     // The reference implementations disagree about a default, so there is none.
     let theta = number("rope_theta").or(raw.rope_theta).ok_or_else(|| {
-        unsupported("rope_theta", "missing", "add it to rope_parameters, as published checkpoints do")
+        unsupported(
+            "rope_theta",
+            "missing",
+            "add it to rope_parameters, as published checkpoints do",
+        )
     })?;
     let factor = number("partial_rotary_factor")
         .or(raw.partial_rotary_factor)
@@ -488,11 +492,7 @@ mod tests {
         let config = parse(&flat()).unwrap();
         assert_eq!(config.layers[3], Mixer::Attention);
         assert_eq!(
-            config
-                .layers
-                .iter()
-                .filter(|m| **m == Mixer::Delta)
-                .count(),
+            config.layers.iter().filter(|m| **m == Mixer::Delta).count(),
             4
         );
         assert_eq!(config.attention.rotary_dim, 8);
@@ -525,11 +525,31 @@ mod tests {
             ("num_experts", json!(8), "num_experts is 8"),
             ("hidden_act", json!("gelu"), "hidden_act is gelu"),
             ("num_key_value_heads", json!(3), "4 query heads"),
-            ("rope_parameters", json!({"rope_type": "yarn"}), "rope_type is yarn"),
-            ("quantization", json!({"group_size": 64, "bits": 3}), "quantization.bits is 3"),
-            ("quantization", json!({"group_size": 16, "bits": 4}), "group_size is 16"),
-            ("quantization", json!({"group_size": 32, "bits": 4, "mode": "mxfp4"}), "mode is mxfp4"),
-            ("quantization_config", json!({"quant_method": "awq"}), "quant_method is \"awq\""),
+            (
+                "rope_parameters",
+                json!({"rope_type": "yarn"}),
+                "rope_type is yarn",
+            ),
+            (
+                "quantization",
+                json!({"group_size": 64, "bits": 3}),
+                "quantization.bits is 3",
+            ),
+            (
+                "quantization",
+                json!({"group_size": 16, "bits": 4}),
+                "group_size is 16",
+            ),
+            (
+                "quantization",
+                json!({"group_size": 32, "bits": 4, "mode": "mxfp4"}),
+                "mode is mxfp4",
+            ),
+            (
+                "quantization_config",
+                json!({"quant_method": "awq"}),
+                "quant_method is \"awq\"",
+            ),
             ("layer_types", json!(["linear_attention"]), "layer_types"),
             ("vocab_size", json!(0), "vocab_size is 0"),
             ("head_dim", json!(1 << 40), "head_dim is"),

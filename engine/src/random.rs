@@ -176,7 +176,10 @@ fn total_bytes(config: &ModelConfig) -> u64 {
             Mixer::Delta => {
                 let c = &config.delta;
                 let values = c.value_heads * c.value_dim;
-                matrix_bytes(config.conv.channels + 2 * values + 2 * c.value_heads, hidden)
+                matrix_bytes(
+                    config.conv.channels + 2 * values + 2 * c.value_heads,
+                    hidden,
+                )
             }
         })
         .sum();

@@ -68,7 +68,9 @@ impl HostMatrix {
     pub fn view(&self) -> cpu::Matrix<'_> {
         let Self { rows, cols, .. } = *self;
         match &self.storage {
-            Storage::Dense { float, data } => cpu::Dense::new(rows, cols, data, *float).map(Into::into),
+            Storage::Dense { float, data } => {
+                cpu::Dense::new(rows, cols, data, *float).map(Into::into)
+            }
             Storage::Affine {
                 affine,
                 packed,
@@ -192,7 +194,9 @@ pub type HostWeights = Weights<HostMatrix, Vec<f32>>;
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// A tensor is not there.
-    #[error("tensor {0} is missing from the checkpoint; config.json asks for it: do they belong together?")]
+    #[error(
+        "tensor {0} is missing from the checkpoint; config.json asks for it: do they belong together?"
+    )]
     Missing(String),
     /// Tensors are there that the model does not have.
     #[error("the model has no place for tensor {first}{}; config.json and the checkpoint do not belong together",
@@ -228,7 +232,9 @@ pub enum WeightsError {
         wanted: &'static str,
     },
     /// A matrix has scales but `config.json` does not say how it is quantised.
-    #[error("{module} has scales, but config.json does not say how it is quantised (`quantization`)")]
+    #[error(
+        "{module} has scales, but config.json does not say how it is quantised (`quantization`)"
+    )]
     NotDescribed {
         /// The module.
         module: String,
@@ -486,13 +492,13 @@ impl Reader<'_> {
         let weight = format!("{module}.weight");
         let scales = format!("{module}.scales");
         let storage = if self.tensors.contains_key(&scales) {
-            let affine = self
-                .quantization
-                .of(module)
-                .ok_or_else(|| WeightsError::NotDescribed {
-                    module: module.to_owned(),
-                })?;
-            if cols % affine.group != 0 {
+            let affine =
+                self.quantization
+                    .of(module)
+                    .ok_or_else(|| WeightsError::NotDescribed {
+                        module: module.to_owned(),
+                    })?;
+            if !cols.is_multiple_of(affine.group) {
                 return Err(WeightsError::Groups {
                     module: module.to_owned(),
                     cols,

@@ -25,11 +25,16 @@ fn model(precision: Precision) -> Model<CpuBackend> {
 fn log_softmax(logits: &[f32]) -> Vec<f64> {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
     let sum: f64 = logits.iter().map(|&x| (f64::from(x) - max).exp()).sum();
-    logits.iter().map(|&x| f64::from(x) - max - sum.ln()).collect()
+    logits
+        .iter()
+        .map(|&x| f64::from(x) - max - sum.ln())
+        .collect()
 }
 
 fn likeliest(logs: &[f64]) -> usize {
-    (0..logs.len()).max_by(|&a, &b| logs[a].total_cmp(&logs[b])).unwrap()
+    (0..logs.len())
+        .max_by(|&a, &b| logs[a].total_cmp(&logs[b]))
+        .unwrap()
 }
 
 #[test]
@@ -44,7 +49,8 @@ fn the_fast_path_predicts_what_the_exact_one_does() {
     for line in cases.lines().step_by(STEP) {
         let case: Value = serde_json::from_str(line).unwrap();
         let messages = case["messages"].as_array().unwrap();
-        let prompt = template.render(messages, &[], &Map::new()).unwrap() + case["expect"].as_str().unwrap();
+        let prompt =
+            template.render(messages, &[], &Map::new()).unwrap() + case["expect"].as_str().unwrap();
         let ids = text.tokenizer.encode(&prompt).unwrap();
         let vocab = exact.config.vocab;
         let (p, q) = (exact.logits(&[&ids]), fast.logits(&[&ids]));
@@ -52,7 +58,11 @@ fn the_fast_path_predicts_what_the_exact_one_does() {
             let (p, q) = (log_softmax(p), log_softmax(q));
             tokens += 1;
             same += usize::from(likeliest(&p) == likeliest(&q));
-            divergence += p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+            divergence += p
+                .iter()
+                .zip(&q)
+                .map(|(p, q)| p.exp() * (p - q))
+                .sum::<f64>();
         }
     }
     let agreement = same as f64 / tokens as f64;

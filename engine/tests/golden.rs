@@ -25,13 +25,21 @@ fn golden(folder: &Path) -> Golden {
         words.to_vec()
     };
     Golden {
-        tokens: words("tokens").into_iter().map(u32::from_le_bytes).collect(),
-        logits: words("logits").into_iter().map(f32::from_le_bytes).collect(),
+        tokens: words("tokens")
+            .into_iter()
+            .map(u32::from_le_bytes)
+            .collect(),
+        logits: words("logits")
+            .into_iter()
+            .map(f32::from_le_bytes)
+            .collect(),
     }
 }
 
 fn folders(kind: &str) -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(kind);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/golden")
+        .join(kind);
     let mut folders: Vec<_> = fs::read_dir(&root)
         .unwrap_or_else(|e| panic!("{}: {e}", root.display()))
         .map(|entry| entry.unwrap().path())
@@ -52,13 +60,19 @@ fn model(folder: &Path, threads: usize, precision: Precision) -> Model<CpuBacken
 fn distance(ours: &[f32], reference: &[f32]) -> f64 {
     assert_eq!(ours.len(), reference.len());
     let mean = reference.iter().map(|&x| f64::from(x)).sum::<f64>() / reference.len() as f64;
-    let variance = reference.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>()
+    let variance = reference
+        .iter()
+        .map(|&x| (f64::from(x) - mean).powi(2))
+        .sum::<f64>()
         / reference.len() as f64;
     let worst = ours
         .iter()
         .zip(reference)
         .map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs())
-        .fold(0.0, |worst, d| if d > worst || d.is_nan() { d } else { worst });
+        .fold(
+            0.0,
+            |worst, d| if d > worst || d.is_nan() { d } else { worst },
+        );
     worst / variance.sqrt()
 }
 
@@ -72,8 +86,15 @@ fn agrees(kind: &str, at_least: usize) {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let one_shot = model(&folder, 1, Precision::Exact).logits(&[&golden.tokens]);
         let distance = distance(&one_shot, &golden.logits);
-        report += &format!("{name}: {} tokens, max |Δ| / σ = {distance:.2e}\n", golden.tokens.len());
-        worst = worst.max(if distance.is_nan() { f64::INFINITY } else { distance });
+        report += &format!(
+            "{name}: {} tokens, max |Δ| / σ = {distance:.2e}\n",
+            golden.tokens.len()
+        );
+        worst = worst.max(if distance.is_nan() {
+            f64::INFINITY
+        } else {
+            distance
+        });
     }
     println!("{report}");
     assert!(worst <= 1e-3, "{report}");
@@ -101,8 +122,15 @@ fn any_split_gives_the_bits_of_the_one_shot_result() {
             let check = |chunks: &[&[u32]]| {
                 let lens: Vec<_> = chunks.iter().map(|c| c.len()).collect();
                 let got = model.logits(chunks);
-                let same = got.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits());
-                assert!(same && got.len() == expected.len(), "{} {precision:?} {lens:?}", folder.display());
+                let same = got
+                    .iter()
+                    .zip(&expected)
+                    .all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(
+                    same && got.len() == expected.len(),
+                    "{} {precision:?} {lens:?}",
+                    folder.display()
+                );
             };
             check(&[tokens]);
             for size in [1, 3, 7, 64] {

@@ -123,7 +123,10 @@ fn a_client_that_leaves_makes_room() {
     let mut first = engine.submit(long.clone()).unwrap();
     assert!(matches!(first.blocking_next(), Some(Event::Token { .. })));
     let refused = engine.submit(long.clone()).unwrap_err();
-    assert!(matches!(refused, SubmitError::QueueFull { .. }), "{refused}");
+    assert!(
+        matches!(refused, SubmitError::QueueFull { .. }),
+        "{refused}"
+    );
     let passes = engine.stats().passes.load(Relaxed);
     drop(first);
     while engine.heartbeat().read().in_flight > 0 {
@@ -143,11 +146,17 @@ fn what_cannot_be_served_is_refused_with_the_numbers() {
     let refuse = |request: &Request| engine.submit(request.clone()).unwrap_err();
     request.prompt = vec![1; 256];
     let (prompt, context) = (256, 256);
-    assert_eq!(refuse(&request), SubmitError::PromptTooLong { prompt, context });
+    assert_eq!(
+        refuse(&request),
+        SubmitError::PromptTooLong { prompt, context }
+    );
     request.prompt = vec![];
     assert_eq!(refuse(&request), SubmitError::PromptEmpty);
     request.prompt = vec![1, 1_000_000];
-    assert!(matches!(refuse(&request), SubmitError::UnknownToken { id: 1_000_000, .. }));
+    assert!(matches!(
+        refuse(&request),
+        SubmitError::UnknownToken { id: 1_000_000, .. }
+    ));
     request.prompt = vec![1; 250];
     request.max_tokens = usize::MAX;
     request.ignore_eos = true;

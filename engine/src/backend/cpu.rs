@@ -224,7 +224,14 @@ impl Backend for CpuBackend {
             k: &k.data,
             v: &v.data,
         };
-        cpu::attention(&self.cpu, dims, weights, input, &mut segments, &mut out.data);
+        cpu::attention(
+            &self.cpu,
+            dims,
+            weights,
+            input,
+            &mut segments,
+            &mut out.data,
+        );
         out
     }
 
@@ -243,7 +250,14 @@ impl Backend for CpuBackend {
             Memory::Attention(_) => None,
         });
         let (cpu, dims) = (&self.cpu, &config.conv);
-        cpu::short_conv(cpu, dims, &qkv.data, &weights.conv, &mut segments, &mut out.data);
+        cpu::short_conv(
+            cpu,
+            dims,
+            &qkv.data,
+            &weights.conv,
+            &mut segments,
+            &mut out.data,
+        );
         out
     }
 
@@ -274,9 +288,23 @@ impl Backend for CpuBackend {
             b: &b.data,
         };
         let cpu = &self.cpu;
-        cpu::gated_delta(cpu, &config.delta, parameters, input, &mut segments, &mut y.data);
+        cpu::gated_delta(
+            cpu,
+            &config.delta,
+            parameters,
+            input,
+            &mut segments,
+            &mut y.data,
+        );
         let mut out = CpuTensor::zeros(y.rows(), y.width);
-        cpu::gated_norm(cpu, &y.data, &z.data, &weights.norm, config.rms_eps, &mut out.data);
+        cpu::gated_norm(
+            cpu,
+            &y.data,
+            &z.data,
+            &weights.norm,
+            config.rms_eps,
+            &mut out.data,
+        );
         out
     }
 

@@ -35,7 +35,9 @@ pub struct Tensor {
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// A file that must be there is not.
-    #[error("{0} is missing; a checkpoint folder needs config.json, tokenizer.json and model.safetensors (or its shards with model.safetensors.index.json)")]
+    #[error(
+        "{0} is missing; a checkpoint folder needs config.json, tokenizer.json and model.safetensors (or its shards with model.safetensors.index.json)"
+    )]
     Missing(PathBuf),
     /// A file could not be opened or mapped.
     #[error("{path}: {source}", path = path.display())]
@@ -54,7 +56,9 @@ pub enum CheckpointError {
         reason: String,
     },
     /// The index names a tensor that its shard lacks.
-    #[error("model.safetensors.index.json says that {shard} holds {tensor}, but it does not; copy both again")]
+    #[error(
+        "model.safetensors.index.json says that {shard} holds {tensor}, but it does not; copy both again"
+    )]
     NotInShard {
         /// The tensor.
         tensor: String,
@@ -90,9 +94,14 @@ pub fn canonical_name(name: &str) -> String {
 /// Whether a tensor belongs to a part that a text server does not run: the vision tower or the multi-token
 /// prediction head.
 fn is_foreign(name: &str) -> bool {
-    ["model.visual.", "visual.", "vision_tower.", "model.vision_tower."]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
+    [
+        "model.visual.",
+        "visual.",
+        "vision_tower.",
+        "model.vision_tower.",
+    ]
+    .iter()
+    .any(|prefix| name.starts_with(prefix))
         || name.split('.').any(|part| part == "mtp")
 }
 
@@ -176,7 +185,8 @@ mod tests {
         let zeros = vec![0u8; 4096];
         let views = tensors.iter().map(|(name, shape)| {
             let len = shape.iter().product::<usize>() * 2;
-            let view = safetensors::tensor::TensorView::new(Dtype::BF16, shape.clone(), &zeros[..len]);
+            let view =
+                safetensors::tensor::TensorView::new(Dtype::BF16, shape.clone(), &zeros[..len]);
             (name.to_string(), view.unwrap())
         });
         safetensors::serialize(views, None).unwrap()
@@ -200,11 +210,14 @@ mod tests {
     #[test]
     fn shards_are_read_through_the_index() {
         let index = |map: serde_json::Value| {
-            serde_json::json!({"metadata": {}, "weight_map": map}).to_string().into_bytes()
+            serde_json::json!({"metadata": {}, "weight_map": map})
+                .to_string()
+                .into_bytes()
         };
         let a = file(&[("model.a", vec![4])]);
         let b = file(&[("model.b", vec![8])]);
-        let right = index(serde_json::json!({"model.a": "one.safetensors", "model.b": "two.safetensors"}));
+        let right =
+            index(serde_json::json!({"model.a": "one.safetensors", "model.b": "two.safetensors"}));
         let files = |json, b| {
             Files::memory([
                 ("model.safetensors.index.json", json),
@@ -213,7 +226,8 @@ mod tests {
             ])
         };
         assert_eq!(tensors(&files(right.clone(), b.clone())).unwrap().len(), 2);
-        let wrong = index(serde_json::json!({"model.c": "one.safetensors", "model.b": "two.safetensors"}));
+        let wrong =
+            index(serde_json::json!({"model.c": "one.safetensors", "model.b": "two.safetensors"}));
         let error = tensors(&files(wrong, b)).unwrap_err().to_string();
         assert!(error.contains("one.safetensors holds model.c"), "{error}");
         let error = tensors(&files(right, a.clone())).unwrap_err().to_string();
@@ -225,7 +239,12 @@ mod tests {
         let mut bytes = file(&[("model.a", vec![64])]);
         bytes.truncate(bytes.len() - 1);
         let error = tensors(&Files::memory([("model.safetensors", bytes)])).unwrap_err();
-        assert!(error.to_string().starts_with("model.safetensors is damaged"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("model.safetensors is damaged"),
+            "{error}"
+        );
     }
 
     proptest! {

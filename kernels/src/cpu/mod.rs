@@ -5,11 +5,12 @@
 //! one task in one fixed order.
 
 mod attention;
+mod bandwidth;
 mod gated_delta;
 mod isa;
+mod linear;
 mod logits;
 mod norm;
-mod linear;
 mod pool;
 mod segment;
 mod short_conv;
@@ -17,14 +18,15 @@ mod simd;
 mod swiglu;
 mod tasks;
 
+pub use bandwidth::{read_all, read_bandwidth};
 pub use attention::{AttentionInput, AttentionWeights, KvCache, KvType, attention};
 pub use gated_delta::{DeltaInput, DeltaWeights, gated_delta};
 pub use isa::Isa;
-pub use logits::{argmax, log_sum_exp};
-pub use norm::{add, add_rms_norm, gated_norm, rms_norm};
 pub use linear::{
     Affine, AffineParts, Dense, Float, Matrix, MatrixError, Precision, gather, project,
 };
+pub use logits::{argmax, log_sum_exp};
+pub use norm::{add, add_rms_norm, gated_norm, rms_norm};
 pub use pool::Pool;
 pub use segment::Segment;
 pub use short_conv::short_conv;

@@ -9,6 +9,9 @@ use crate::cpu::Isa;
 /// The most rows that a panel has on any instruction set; a multiple of every [`Lanes::ROWS`].
 pub(super) const MAX_ROWS: usize = 16;
 
+/// Columns in a line: 64 packed bytes of a row.
+pub(super) const LINE: usize = 4;
+
 /// Distance in bytes between two activation rows of a block; see [`super::activations`].
 pub(super) const BLOCK: usize = 128;
 
@@ -37,6 +40,20 @@ pub(super) trait Lanes: Copy {
     /// Reads 16 bytes of each row; element `i` of the result holds bytes `4i..4i + 4` of every row.
     unsafe fn transpose(first: *const u8, stride: usize) -> [Self::Words; 4];
 
+    /// Reads 64 bytes of each row: four times `transpose`.
+    #[inline(always)]
+    unsafe fn transpose_line(first: *const u8, stride: usize) -> [[Self::Words; 4]; 4] {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            [
+                Self::transpose(first, stride),
+                Self::transpose(first.add(16), stride),
+                Self::transpose(first.add(32), stride),
+                Self::transpose(first.add(48), stride),
+            ]
+        }
+    }
+
     /// Makes a column of 32 four-bit weights a row.
     unsafe fn unpack4(words: [Self::Words; 4]) -> Self::Column;
     /// Makes a column of 16 eight-bit weights a row.
@@ -48,6 +65,37 @@ pub(super) trait Lanes: Copy {
     unsafe fn dot4<const N: usize>(sums: &mut [Self::Ints; N], w: &Self::Column, x: *const i8);
     /// Adds to `sums[n]` the products of an eight-bit column with the activations of row `n`: sixteen at `x`.
     unsafe fn dot8<const N: usize>(sums: &mut [Self::Ints; N], w: &Self::Column, x: *const i8);
+
+    unsafe fn add(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+
+    /// The sums of the products of one activation row with each of the four columns in 64 bytes of each row of
+    /// four-bit weights; the activations are the block at `x`.
+    #[inline(always)]
+    unsafe fn line4(first: *const u8, stride: usize, x: *const i8) -> [Self::Ints; LINE] {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let mut sums = [[Self::zero_ints()]; LINE];
+            for (i, words) in Self::transpose_line(first, stride).into_iter().enumerate() {
+                Self::dot4(&mut sums[i], &Self::unpack4(words), x.add(16 * i));
+            }
+            let [[a], [b], [c], [d]] = sums;
+            [a, b, c, d]
+        }
+    }
+
+    /// The same of eight-bit weights; the activations are the half block at `x`.
+    #[inline(always)]
+    unsafe fn line8(first: *const u8, stride: usize, x: *const i8) -> [Self::Ints; LINE] {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let mut sums = [[Self::zero_ints()]; LINE];
+            for (i, words) in Self::transpose_line(first, stride).into_iter().enumerate() {
+                Self::dot8(&mut sums[i], &Self::unpack8(words), x.add(16 * i));
+            }
+            let [[a], [b], [c], [d]] = sums;
+            [a, b, c, d]
+        }
+    }
 
     unsafe fn zero() -> Self::Floats;
     /// The lower and the upper half of each word as numbers in half precision.
@@ -65,7 +113,9 @@ pub(super) trait Lanes: Copy {
     /// Writes one number a row.
     unsafe fn store(y: Self::Floats, to: *mut f32);
 
-    /// Asks for the cache line at `at`, which need not be a valid address, to be brought nearer.
+    /// Asks for the cache line at `at`, which need not be a valid address, to be brought to the first-level cache.
+    fn prefetch_near(at: *const u8);
+    /// The same for the second-level cache, which has room for weights that are not needed at once.
     fn prefetch(at: *const u8);
 }
 
@@ -104,7 +154,7 @@ pub(super) fn dispatch<R: Routine>(isa: Isa, routine: R) -> R::Output {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::super::portable::{Portable as Avx2, Portable as Avx512};
+    use super::super::{avx2::Avx2, avx512::Avx512};
     use super::Routine;
 
     #[target_feature(enable = "avx2,fma,f16c")]

@@ -13,6 +13,10 @@
 //!   `portable`, `avx2`, `avx512` and `neon` are these.
 
 mod activations;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod dense;
 mod disjoint;
 mod lanes;
@@ -21,6 +25,7 @@ mod panels;
 mod portable;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 use std::ops::Range;
 

@@ -18,7 +18,7 @@ impl Lanes for Portable {
     type Ints = [i32; ROWS];
     type Floats = [f32; ROWS];
 
-    #[inline(always)]
+    #[inline]
     unsafe fn transpose(first: *const u8, stride: usize) -> [Self::Words; 4] {
         let mut words = [[[0; 4]; ROWS]; 4];
         for row in 0..ROWS {
@@ -30,7 +30,7 @@ impl Lanes for Portable {
         words
     }
 
-    #[inline(always)]
+    #[inline]
     unsafe fn unpack4(words: [Self::Words; 4]) -> Self::Column {
         let mut column = [[[0; ROWS]; 16]; 2];
         for k in 0..16 {
@@ -43,7 +43,7 @@ impl Lanes for Portable {
         column
     }
 
-    #[inline(always)]
+    #[inline]
     unsafe fn unpack8(words: [Self::Words; 4]) -> Self::Column {
         let mut column = [[[0; ROWS]; 16]; 2];
         for k in 0..16 {
@@ -54,12 +54,12 @@ impl Lanes for Portable {
         column
     }
 
-    #[inline(always)]
+    #[inline]
     unsafe fn zero_ints() -> Self::Ints {
         [0; ROWS]
     }
 
-    #[inline(always)]
+    #[inline]
     unsafe fn dot4<const N: usize>(sums: &mut [Self::Ints; N], w: &Self::Column, x: *const i8) {
         for (n, sums) in sums.iter_mut().enumerate() {
             // SAFETY: the caller vouches for both halves of each row.
@@ -70,7 +70,7 @@ impl Lanes for Portable {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     unsafe fn dot8<const N: usize>(sums: &mut [Self::Ints; N], w: &Self::Column, x: *const i8) {
         for (n, sums) in sums.iter_mut().enumerate() {
             // SAFETY: the caller vouches for 16 activations of each row.
@@ -78,12 +78,20 @@ impl Lanes for Portable {
         }
     }
 
-    #[inline(always)]
+    #[inline]
+    unsafe fn add(mut a: Self::Ints, b: Self::Ints) -> Self::Ints {
+        for row in 0..ROWS {
+            a[row] += b[row];
+        }
+        a
+    }
+
+    #[inline]
     unsafe fn zero() -> Self::Floats {
         [0.0; ROWS]
     }
 
-    #[inline(always)]
+    #[inline]
     unsafe fn f16(words: Self::Words) -> [Self::Floats; 2] {
         [
             words.map(|w| f16_to_f32(u16::from_le_bytes([w[0], w[1]]))),
@@ -91,7 +99,7 @@ impl Lanes for Portable {
         ]
     }
 
-    #[inline(always)]
+    #[inline]
     unsafe fn bf16(words: Self::Words) -> [Self::Floats; 2] {
         [
             words.map(|w| f32::from_le_bytes([0, 0, w[0], w[1]])),
@@ -99,12 +107,12 @@ impl Lanes for Portable {
         ]
     }
 
-    #[inline(always)]
+    #[inline]
     unsafe fn f32(words: Self::Words) -> Self::Floats {
         words.map(f32::from_le_bytes)
     }
 
-    #[inline(always)]
+    #[inline]
     unsafe fn accumulate(
         mut y: Self::Floats,
         sums: Self::Ints,
@@ -118,13 +126,16 @@ impl Lanes for Portable {
         y
     }
 
-    #[inline(always)]
+    #[inline]
     unsafe fn store(y: Self::Floats, to: *mut f32) {
         // SAFETY: the caller vouches for the room.
         unsafe { to.cast::<[f32; ROWS]>().write_unaligned(y) };
     }
 
-    #[inline(always)]
+    #[inline]
+    fn prefetch_near(_at: *const u8) {}
+
+    #[inline]
     fn prefetch(_at: *const u8) {}
 }
 
@@ -132,7 +143,7 @@ impl Lanes for Portable {
 ///
 /// # Safety
 /// `x` must point to 16 activations.
-#[inline(always)]
+#[inline]
 unsafe fn add_products(sums: &mut [i32; ROWS], w: &[[u8; ROWS]; 16], x: *const i8) {
     for (k, w) in w.iter().enumerate() {
         // SAFETY: k < 16.
