@@ -4,10 +4,12 @@
 //! No result depends on either the thread count or on which other rows share a call: each output is reduced by
 //! one task in one fixed order.
 
+mod bandwidth;
 mod isa;
 mod linear;
 mod pool;
 
+pub use bandwidth::{read_all, read_bandwidth};
 pub use isa::Isa;
 pub use linear::{
     Affine, AffineParts, Dense, Float, Matrix, MatrixError, Precision, gather, project,
