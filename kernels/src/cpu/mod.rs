@@ -4,7 +4,9 @@
 //! No result depends on either the thread count or on which other rows share a call: each output is reduced by
 //! one task in one fixed order.
 
+mod attention;
 mod bandwidth;
+mod gated_delta;
 mod isa;
 mod linear;
 mod logits;
@@ -16,7 +18,9 @@ mod simd;
 mod swiglu;
 mod tasks;
 
+pub use attention::{AttentionInput, AttentionWeights, KvCache, KvType, attention};
 pub use bandwidth::{read_all, read_bandwidth};
+pub use gated_delta::{DeltaInput, DeltaWeights, gated_delta};
 pub use isa::Isa;
 pub use linear::{
     Affine, AffineParts, Dense, Float, Matrix, MatrixError, Precision, gather, project,
