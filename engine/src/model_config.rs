@@ -552,7 +552,7 @@ mod tests {
             ),
             ("layer_types", json!(["linear_attention"]), "layer_types"),
             ("vocab_size", json!(0), "vocab_size is 0"),
-            ("head_dim", json!(1 << 40), "head_dim is"),
+            ("head_dim", json!(1u64 << 40), "head_dim is"),
             ("hidden_size", json!("wide"), "invalid type"),
         ] {
             let mut config = flat();

@@ -18,8 +18,8 @@ use sanctum_kernels::cpu::read_bandwidth;
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::settings::SettingsError;
 use crate::progress::loading_bar;
+use crate::settings::SettingsError;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -137,14 +137,18 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         let chunk = args.prefill_chunk.get();
         let bytes = bench.weight_bytes as f64 / chunk.min(args.prompt) as f64;
         let name = format!("prefill {}", args.prompt);
-        measure(name, args.prompt, bytes, &mut || bench.prefill(args.prompt, chunk));
+        measure(name, args.prompt, bytes, &mut || {
+            bench.prefill(args.prompt, chunk)
+        });
     }
     for streams in args.streams.iter().map(|streams| streams.get()) {
         if args.generate > 0 {
             let bytes = bench.weight_bytes as f64 / streams as f64 + bench.state_bytes() as f64;
             let name = format!("decode {} x {streams}", args.generate);
             let tokens = args.generate * streams;
-            measure(name, tokens, bytes, &mut || bench.decode(args.generate, streams));
+            measure(name, tokens, bytes, &mut || {
+                bench.decode(args.generate, streams)
+            });
         }
     }
     let cpu = bench.model.backend().cpu();

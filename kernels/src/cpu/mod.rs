@@ -18,8 +18,8 @@ mod simd;
 mod swiglu;
 mod tasks;
 
-pub use bandwidth::{read_all, read_bandwidth};
 pub use attention::{AttentionInput, AttentionWeights, KvCache, KvType, attention};
+pub use bandwidth::{read_all, read_bandwidth};
 pub use gated_delta::{DeltaInput, DeltaWeights, gated_delta};
 pub use isa::Isa;
 pub use linear::{

@@ -16,7 +16,6 @@ from words import (
     CITIES,
     COLOURS,
     FOODS,
-    HELD_OUT,
     JOBS,
     NAMES,
     NOUNS,

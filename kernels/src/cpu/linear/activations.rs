@@ -5,29 +5,49 @@
 //! columns, a *block* of 128 bytes a row. Within a block the activations that meet low nibbles come first: for
 //! four-bit weights all 64 of even index, then all 64 of odd index; for eight-bit weights they keep their order.
 
+use std::cell::RefCell;
+use std::mem;
+use std::ops::Range;
+
 use super::disjoint::Disjoint;
-use super::lanes::{BLOCK, Lanes, ODD, Routine, dispatch};
+use super::lanes::{BLOCK, Lanes, ODD, PARTS, Routine, dispatch};
 use super::matrix::Bits;
 use crate::cpu::Cpu;
 
-/// What one group of activations was rounded with.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[repr(C)]
-pub(super) struct GroupScale {
-    /// Activation = `step` · rounded value.
-    pub step: f32,
-    /// The group's sum, as rounded: what the weights' common bias is multiplied with.
-    pub sum: f32,
-}
+/// Up to this many rows are multiplied by [`super::rows`], more by [`super::panels`].
+pub(super) const FEW: usize = 4;
 
 /// All rows of one call's activations.
 pub(super) struct Activations {
     rows: usize,
     tile_rows: usize,
+    /// Including padding to a whole span of weights, so that a few rows can be read without looking where they end.
     blocks: usize,
+    /// Likewise.
     groups: usize,
+    buffers: Buffers,
+}
+
+/// What rounded activations are kept in.
+#[derive(Default)]
+struct Buffers {
     values: Vec<i8>,
-    scales: Vec<GroupScale>,
+    steps: Vec<f32>,
+    totals: Vec<f32>,
+}
+
+thread_local! {
+    /// Buffers of earlier calls from this thread. A megabyte that comes fresh from the system for each call costs more
+    /// than its rounding.
+    static SPARE: RefCell<Vec<Buffers>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Drop for Activations {
+    fn drop(&mut self) {
+        let buffers = mem::take(&mut self.buffers);
+        // Not available while the thread ends; then the buffers just go.
+        let _ = SPARE.try_with(|spare| spare.borrow_mut().push(buffers));
+    }
 }
 
 /// Some rows of activations.
@@ -36,8 +56,13 @@ pub(super) struct Tile<'a> {
     pub rows: usize,
     /// `[blocks, rows, BLOCK]`
     pub values: &'a [i8],
-    /// `[groups, rows]`
-    pub scales: &'a [GroupScale],
+    /// What a group's rounded values are multiples of: `[rows, groups]` if there are but [`FEW`] rows in all,
+    /// `[groups, rows]` otherwise.
+    pub steps: &'a [f32],
+    /// A group's sum, as rounded: what its weights' common bias is multiplied with. Laid out as `steps`.
+    pub totals: &'a [f32],
+    /// Groups, including padding.
+    pub groups: usize,
 }
 
 impl Activations {
@@ -51,43 +76,55 @@ impl Activations {
         tile_rows: usize,
     ) -> Self {
         let rows = x.len() / cols;
-        let (blocks, groups) = (cols.div_ceil(BLOCK), cols / group);
-        let mut values = vec![0; rows * blocks * BLOCK];
-        let mut scales = vec![GroupScale::default(); rows * groups];
-        let per_block = BLOCK / group;
+        let groups = (cols / group).next_multiple_of(PARTS);
+        let blocks = groups * group / BLOCK;
+        let mut buffers = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        // Padding meets weights that are zero: values may be what an earlier call left, but a NaN must not stay.
+        buffers.values.resize(rows * blocks * BLOCK, 0);
+        for scales in [&mut buffers.steps, &mut buffers.totals] {
+            scales.clear();
+            scales.resize(rows * groups, 0.0);
+        }
+        let used_blocks = cols.div_ceil(BLOCK);
         let tiles = rows.div_ceil(tile_rows);
         {
-            let (values, scales) = (Disjoint::new(&mut values), Disjoint::new(&mut scales));
+            let (values, steps, totals) = (
+                Disjoint::new(&mut buffers.values),
+                Disjoint::new(&mut buffers.steps),
+                Disjoint::new(&mut buffers.totals),
+            );
             let round = |index: usize| {
-                let (tile, block) = (index / blocks, index % blocks);
+                let (tile, block) = (index / used_blocks, index % used_blocks);
                 let first = tile * tile_rows;
-                let rows = tile_rows.min(rows - first);
-                let at = (first * blocks + block * rows) * BLOCK;
-                let from = first * groups + block * per_block * rows;
-                let count = per_block.min(groups - block * per_block) * rows;
-                let columns = block * BLOCK..cols.min((block + 1) * BLOCK);
-                dispatch(
-                    cpu.isa,
-                    RoundBlock {
-                        x: &x[first * cols..][..rows * cols],
-                        cols,
-                        columns,
-                        bits,
-                        group,
-                        // SAFETY: tiles lie one after the other and blocks one after the other within a tile, so
-                        // no two (tile, block) pairs share a value or a scale; each pair is rounded once.
-                        values: unsafe { values.slice(at..at + rows * BLOCK) },
-                        // SAFETY: as above.
-                        scales: unsafe { scales.slice(from..from + count) },
-                    },
-                );
+                let tile_rows = tile_rows.min(rows - first);
+                let at = (first * blocks + block * tile_rows) * BLOCK;
+                let strides = if rows <= FEW {
+                    [groups, 1]
+                } else {
+                    [1, tile_rows]
+                };
+                let round = RoundBlock {
+                    x: &x[first * cols..][..tile_rows * cols],
+                    cols,
+                    columns: block * BLOCK..cols.min((block + 1) * BLOCK),
+                    bits,
+                    group,
+                    // SAFETY: tiles lie one after the other and blocks one after the other within a tile, so no
+                    // two (tile, block) pairs share a value; each pair is rounded once.
+                    values: unsafe { values.slice(at..at + tile_rows * BLOCK) },
+                    steps: &steps,
+                    totals: &totals,
+                    first_group: first * groups + block * (BLOCK / group) * strides[1],
+                    strides,
+                };
+                dispatch(cpu.isa, round);
             };
             // Rounding a few rows takes less time than waking another thread.
             if x.len() < 1 << 16 {
-                (0..tiles * blocks).for_each(round);
+                (0..tiles * used_blocks).for_each(round);
             } else {
                 cpu.pool
-                    .split(tiles * blocks, 1, &|range| range.for_each(round));
+                    .split(tiles * used_blocks, 1, &|range| range.for_each(round));
             }
         }
         Self {
@@ -95,8 +132,7 @@ impl Activations {
             tile_rows,
             blocks,
             groups,
-            values,
-            scales,
+            buffers,
         }
     }
 
@@ -107,8 +143,10 @@ impl Activations {
         let block_row = self.blocks * BLOCK;
         Tile {
             rows,
-            values: &self.values[first * block_row..][..rows * block_row],
-            scales: &self.scales[first * self.groups..][..rows * self.groups],
+            values: &self.buffers.values[first * block_row..][..rows * block_row],
+            steps: &self.buffers.steps[first * self.groups..][..rows * self.groups],
+            totals: &self.buffers.totals[first * self.groups..][..rows * self.groups],
+            groups: self.groups,
         }
     }
 }
@@ -118,13 +156,17 @@ struct RoundBlock<'a> {
     /// The tile's rows.
     x: &'a [f32],
     cols: usize,
-    columns: std::ops::Range<usize>,
+    columns: Range<usize>,
     bits: Bits,
     group: usize,
     /// `[rows, BLOCK]`
     values: &'a mut [i8],
-    /// `[groups of the block, rows]`
-    scales: &'a mut [GroupScale],
+    steps: &'a Disjoint<'a, f32>,
+    totals: &'a Disjoint<'a, f32>,
+    /// Where the step of row 0's first group goes.
+    first_group: usize,
+    /// From one row's steps to the next row's, from one group's step to the next one's.
+    strides: [usize; 2],
 }
 
 impl Routine for RoundBlock<'_> {
@@ -132,18 +174,23 @@ impl Routine for RoundBlock<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let rows = self.values.len() / BLOCK;
         let x = self.x.chunks_exact(self.cols);
         for (row, (x, out)) in x.zip(self.values.chunks_exact_mut(BLOCK)).enumerate() {
             let mut rounded = [0; BLOCK];
             let groups = x[self.columns.clone()].chunks_exact(self.group);
             for (g, x) in groups.enumerate() {
                 let out = &mut rounded[g * self.group..][..self.group];
-                self.scales[g * rows + row] = match self.group {
+                let (step, total) = match self.group {
                     32 => round_group::<32>(x, out),
                     64 => round_group::<64>(x, out),
                     _ => round_group::<128>(x, out),
                 };
+                let at = self.first_group + row * self.strides[0] + g * self.strides[1];
+                // SAFETY: a group belongs to one block, and a block is rounded by one thread.
+                unsafe {
+                    self.steps.write(at, step);
+                    self.totals.write(at, total);
+                }
             }
             match self.bits {
                 Bits::Four => {
@@ -159,12 +206,12 @@ impl Routine for RoundBlock<'_> {
     }
 }
 
-/// Rounds one group.
+/// Rounds one group; returns its step and the sum of its rounded values.
 ///
 /// A group too small to be divided by (below 1e-36) counts as zero. A group with an infinity or a NaN has a NaN
 /// for its step, so that everything that is computed from it becomes NaN too.
 #[inline(always)]
-fn round_group<const GROUP: usize>(x: &[f32], out: &mut [i8]) -> GroupScale {
+fn round_group<const GROUP: usize>(x: &[f32], out: &mut [i8]) -> (f32, f32) {
     // Added to a number of magnitude below 2^22, it leaves the nearest integer in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     // As integers, magnitudes order like the numbers, then infinity, then NaN.
@@ -186,10 +233,7 @@ fn round_group<const GROUP: usize>(x: &[f32], out: &mut [i8]) -> GroupScale {
         *out = rounded;
         sum += i32::from(rounded);
     }
-    GroupScale {
-        step,
-        sum: step * sum as f32,
-    }
+    (step, step * sum as f32)
 }
 
 #[cfg(test)]
@@ -200,14 +244,14 @@ mod tests {
     fn a_group_is_rounded_to_its_largest_magnitude() {
         let x: Vec<f32> = (0..32).map(|i| (i as f32 - 20.0) * 0.25).collect();
         let mut out = [0; 32];
-        let scale = round_group::<32>(&x, &mut out);
-        assert_eq!(scale.step, 5.0 / 127.0);
+        let (step, total) = round_group::<32>(&x, &mut out);
+        assert_eq!(step, 5.0 / 127.0);
         assert_eq!((out[0], out[20], out[31]), (-127, 0, 70));
         for (x, &q) in x.iter().zip(&out) {
-            assert!((x - scale.step * f32::from(q)).abs() <= scale.step * 0.5001);
+            assert!((x - step * f32::from(q)).abs() <= step * 0.5001);
         }
         let sum: i32 = out.iter().map(|&q| i32::from(q)).sum();
-        assert_eq!(scale.sum, scale.step * sum as f32);
+        assert_eq!(total, step * sum as f32);
     }
 
     #[test]
@@ -215,41 +259,47 @@ mod tests {
         let mut out = [1; 32];
         for tiny in [0.0, -0.0, 1e-40, 3e-37] {
             let scale = round_group::<32>(&[tiny; 32], &mut out);
-            assert_eq!((scale, out), (GroupScale::default(), [0; 32]));
+            assert_eq!((scale, out), ((0.0, 0.0), [0; 32]));
         }
         for broken in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
             let mut x = [1.0; 32];
             x[7] = broken;
-            let scale = round_group::<32>(&x, &mut out);
-            assert!(scale.step.is_nan() && scale.sum.is_nan());
+            let (step, total) = round_group::<32>(&x, &mut out);
+            assert!(step.is_nan() && total.is_nan());
         }
-        let scale = round_group::<32>(&[f32::MAX; 32], &mut out);
-        assert_eq!((scale.step, out), (f32::MAX / 127.0, [127; 32]));
+        let (step, _) = round_group::<32>(&[f32::MAX; 32], &mut out);
+        assert_eq!((step, out), (f32::MAX / 127.0, [127; 32]));
     }
 
     #[test]
     fn every_value_is_where_the_products_look_for_it() {
-        // 192 columns are a block and a half; 5 rows are two tiles and a half.
-        let (rows, cols, group, tile_rows) = (5, 192, 32, 2);
-        let x: Vec<f32> = (0..rows * cols)
-            .map(|i| ((i * 37) % 255) as f32 - 127.0)
-            .collect();
-        for bits in [Bits::Four, Bits::Eight] {
-            let all = Activations::new(&Cpu::new(2), &x, cols, bits, group, tile_rows);
-            for (row, x) in x.chunks(cols).enumerate() {
-                let tile = all.tile(row / tile_rows);
-                let row = row % tile_rows;
-                for (g, x) in x.chunks(group).enumerate() {
-                    let mut expected = [0; 32];
-                    let scale = round_group::<32>(x, &mut expected);
-                    assert_eq!(tile.scales[g * tile.rows + row], scale);
-                    for (k, expected) in (g * group..).zip(expected) {
-                        let place = match bits {
-                            Bits::Four => k % BLOCK / 2 + k % 2 * ODD,
-                            Bits::Eight => k % BLOCK,
+        // 192 columns are a block and a half.
+        let (cols, group) = (192, 32);
+        for (rows, tile_rows) in [(5, 2), (3, 8)] {
+            let values = (0..rows * cols).map(|i| ((i * 37) % 255) as f32 - 127.0);
+            let x: Vec<f32> = values.collect();
+            for bits in [Bits::Four, Bits::Eight] {
+                let all = Activations::new(&Cpu::new(2), &x, cols, bits, group, tile_rows);
+                for (row, x) in x.chunks(cols).enumerate() {
+                    let tile = all.tile(row / tile_rows);
+                    let row = row % tile_rows;
+                    for (g, x) in x.chunks(group).enumerate() {
+                        let mut expected = [0; 32];
+                        let scale = round_group::<32>(x, &mut expected);
+                        let at = if rows <= FEW {
+                            row * tile.groups + g
+                        } else {
+                            g * tile.rows + row
                         };
-                        let at = (k / BLOCK * tile.rows + row) * BLOCK + place;
-                        assert_eq!(tile.values[at], expected);
+                        assert_eq!((tile.steps[at], tile.totals[at]), scale);
+                        for (k, expected) in (g * group..).zip(expected) {
+                            let place = match bits {
+                                Bits::Four => k % BLOCK / 2 + k % 2 * ODD,
+                                Bits::Eight => k % BLOCK,
+                            };
+                            let at = (k / BLOCK * tile.rows + row) * BLOCK + place;
+                            assert_eq!(tile.values[at], expected);
+                        }
                     }
                 }
             }

@@ -6,13 +6,134 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{BLOCK, LINE, Lanes, ODD};
+use super::lanes::{BLOCK, Lanes, ODD, PARTS};
+use super::matrix::Float;
 
 /// AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
 pub(super) struct Avx2;
 
 impl Lanes for Avx2 {
+    type PartInts = __m256i;
+    type PartFloats = __m256;
+    /// Two columns each.
+    type Line = [__m256i; 2];
+
+    #[inline(always)]
+    unsafe fn line4<const N: usize>(w: *const u8, x: *const i8) -> [[__m256i; 2]; N] {
+        // SAFETY: the caller vouches for the features, the weights and the activations.
+        unsafe {
+            let one = _mm256_set1_epi16(1);
+            let mut sums = [[_mm256_setzero_si256(); 2]; N];
+            for half in 0..2 {
+                let w = _mm256_loadu_si256(w.add(32 * half).cast());
+                let (low, high) = (low_nibbles(w), low_nibbles(_mm256_srli_epi16(w, 4)));
+                for n in 0..N {
+                    let x = x.add(n * BLOCK + 32 * half);
+                    let even = _mm256_maddubs_epi16(low, _mm256_loadu_si256(x.cast()));
+                    let odd = _mm256_maddubs_epi16(high, _mm256_loadu_si256(x.add(ODD).cast()));
+                    sums[n][half] = _mm256_madd_epi16(_mm256_add_epi16(even, odd), one);
+                }
+            }
+            sums
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn line8<const N: usize>(w: *const u8, x: *const i8) -> [[__m256i; 2]; N] {
+        // SAFETY: the caller vouches for the features, the weights and the activations.
+        unsafe {
+            let (one, sixteen) = (_mm256_set1_epi16(1), _mm256_set1_epi16(16));
+            let mut sums = [[_mm256_setzero_si256(); 2]; N];
+            for half in 0..2 {
+                let w = _mm256_loadu_si256(w.add(32 * half).cast());
+                let (low, high) = (low_nibbles(w), low_nibbles(_mm256_srli_epi16(w, 4)));
+                for n in 0..N {
+                    let x = _mm256_loadu_si256(x.add(n * BLOCK + 32 * half).cast());
+                    let low = _mm256_madd_epi16(_mm256_maddubs_epi16(low, x), one);
+                    let high = _mm256_madd_epi16(_mm256_maddubs_epi16(high, x), sixteen);
+                    sums[n][half] = _mm256_add_epi32(low, high);
+                }
+            }
+            sums
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn fold(a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+        // SAFETY: the caller vouches for the features.
+        unsafe {
+            [
+                _mm256_add_epi32(
+                    _mm256_permute2x128_si256(a[0], a[1], 0x20),
+                    _mm256_permute2x128_si256(a[0], a[1], 0x31),
+                ),
+                _mm256_add_epi32(
+                    _mm256_permute2x128_si256(b[0], b[1], 0x20),
+                    _mm256_permute2x128_si256(b[0], b[1], 0x31),
+                ),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_up([a, b]: [__m256i; 2], [c, d]: [__m256i; 2]) -> __m256i {
+        // SAFETY: the caller vouches for the features.
+        unsafe {
+            let ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+            let cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+            // The first columns of a, b, c and d, then their second ones.
+            let sums =
+                _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+            _mm256_permutevar8x32_epi32(sums, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn zero_parts() -> __m256 {
+        // SAFETY: the caller vouches for the features.
+        unsafe { _mm256_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn read_parts(float: Float, from: *const u8) -> __m256 {
+        // SAFETY: the caller vouches for the features and for eight numbers.
+        unsafe {
+            match float {
+                Float::F32 => _mm256_loadu_ps(from.cast()),
+                Float::F16 => _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
+                Float::Bf16 => {
+                    let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+                    _mm256_castsi256_ps(_mm256_slli_epi32(words, 16))
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn accumulate_parts(
+        y: __m256,
+        sums: __m256i,
+        [scale, bias]: [__m256; 2],
+        steps: *const f32,
+        totals: *const f32,
+    ) -> __m256 {
+        // SAFETY: the caller vouches for the features and for eight steps and totals.
+        unsafe {
+            let scale = _mm256_mul_ps(scale, _mm256_loadu_ps(steps));
+            let y = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), scale, y);
+            _mm256_fmadd_ps(bias, _mm256_loadu_ps(totals), y)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_parts(y: __m256) -> [f32; PARTS] {
+        let mut parts = [0.0; PARTS];
+        // SAFETY: the caller vouches for the features; eight parts fit.
+        unsafe { _mm256_storeu_ps(parts.as_mut_ptr(), y) };
+        parts
+    }
+
     const ROWS: usize = 8;
     const TILE: usize = 4;
     type Words = __m256i;
@@ -110,37 +231,15 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn add(a: __m256i, b: __m256i) -> __m256i {
-        // SAFETY: the caller vouches for the features.
-        unsafe { _mm256_add_epi32(a, b) }
-    }
-
-    // A single row of activations is not worth transposing weights for: each row's products are added up among
-    // themselves until a quarter of the work is left.
-    #[inline(always)]
-    unsafe fn line4(first: *const u8, stride: usize, x: *const i8) -> [__m256i; LINE] {
-        // SAFETY: the caller vouches for the features, the weights and the activations.
-        unsafe {
-            let [a, b] = half_line4(first, stride, x);
-            let [c, d] = half_line4(first.add(32), stride, x.add(32));
-            [a, b, c, d]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn line8(first: *const u8, stride: usize, x: *const i8) -> [__m256i; LINE] {
-        // SAFETY: the caller vouches for the features, the weights and the activations.
-        unsafe {
-            let [a, b] = half_line8(first, stride, x);
-            let [c, d] = half_line8(first.add(32), stride, x.add(32));
-            [a, b, c, d]
-        }
-    }
-
-    #[inline(always)]
     unsafe fn zero() -> __m256 {
         // SAFETY: the caller vouches for the features.
         unsafe { _mm256_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the caller vouches for the features.
+        unsafe { _mm256_add_ps(a, b) }
     }
 
     #[inline(always)]
@@ -244,122 +343,4 @@ unsafe fn every_fourth(first: *const u8, stride: usize) -> __m256i {
 unsafe fn low_nibbles(bytes: __m256i) -> __m256i {
     // SAFETY: the caller vouches for the feature.
     unsafe { _mm256_and_si256(bytes, _mm256_set1_epi8(15)) }
-}
-
-/// The sums of two columns of four-bit weights.
-///
-/// # Safety
-/// As for [`Lanes::line4`].
-#[inline(always)]
-unsafe fn half_line4(first: *const u8, stride: usize, x: *const i8) -> [__m256i; 2] {
-    // SAFETY: the caller vouches for the features, the weights and the activations.
-    unsafe {
-        let even = _mm256_loadu_si256(x.cast());
-        let odd = _mm256_loadu_si256(x.add(ODD).cast());
-        let fifth = first.add(4 * stride);
-        add_up(
-            [
-                row4(first, even, odd),
-                row4(first.add(stride), even, odd),
-                row4(first.add(2 * stride), even, odd),
-                row4(first.add(3 * stride), even, odd),
-            ],
-            [
-                row4(fifth, even, odd),
-                row4(fifth.add(stride), even, odd),
-                row4(fifth.add(2 * stride), even, odd),
-                row4(fifth.add(3 * stride), even, odd),
-            ],
-        )
-    }
-}
-
-/// Products of two columns of one row of four-bit weights: four sums a column.
-///
-/// # Safety
-/// AVX2 must be available and `row` point to 32 bytes.
-#[inline(always)]
-unsafe fn row4(row: *const u8, even: __m256i, odd: __m256i) -> __m256i {
-    // SAFETY: the caller vouches for both.
-    unsafe {
-        let w = _mm256_loadu_si256(row.cast());
-        let even = _mm256_maddubs_epi16(low_nibbles(w), even);
-        let odd = _mm256_maddubs_epi16(low_nibbles(_mm256_srli_epi16(w, 4)), odd);
-        _mm256_madd_epi16(_mm256_add_epi16(even, odd), _mm256_set1_epi16(1))
-    }
-}
-
-/// The sums of two columns of eight-bit weights.
-///
-/// # Safety
-/// As for [`Lanes::line8`].
-#[inline(always)]
-unsafe fn half_line8(first: *const u8, stride: usize, x: *const i8) -> [__m256i; 2] {
-    // SAFETY: the caller vouches for the features, the weights and the activations.
-    unsafe {
-        let x = _mm256_loadu_si256(x.cast());
-        let fifth = first.add(4 * stride);
-        add_up(
-            [
-                row8(first, x),
-                row8(first.add(stride), x),
-                row8(first.add(2 * stride), x),
-                row8(first.add(3 * stride), x),
-            ],
-            [
-                row8(fifth, x),
-                row8(fifth.add(stride), x),
-                row8(fifth.add(2 * stride), x),
-                row8(fifth.add(3 * stride), x),
-            ],
-        )
-    }
-}
-
-/// Products of two columns of one row of eight-bit weights: four sums a column.
-///
-/// # Safety
-/// AVX2 must be available and `row` point to 32 bytes.
-#[inline(always)]
-unsafe fn row8(row: *const u8, x: __m256i) -> __m256i {
-    // SAFETY: the caller vouches for both.
-    unsafe {
-        let w = _mm256_loadu_si256(row.cast());
-        let low = _mm256_maddubs_epi16(low_nibbles(w), x);
-        let high = _mm256_maddubs_epi16(low_nibbles(_mm256_srli_epi16(w, 4)), x);
-        _mm256_add_epi32(
-            _mm256_madd_epi16(low, _mm256_set1_epi16(1)),
-            _mm256_madd_epi16(high, _mm256_set1_epi16(16)),
-        )
-    }
-}
-
-/// Adds up eight rows' four sums a column, for each of two columns: one sum a row.
-///
-/// # Safety
-/// AVX2 must be available.
-#[inline(always)]
-unsafe fn add_up(low: [__m256i; 4], high: [__m256i; 4]) -> [__m256i; 2] {
-    // SAFETY: the caller vouches for the feature.
-    unsafe {
-        let (low, high) = (add_up_four(low), add_up_four(high));
-        [
-            _mm256_permute2x128_si256(low, high, 0x20),
-            _mm256_permute2x128_si256(low, high, 0x31),
-        ]
-    }
-}
-
-/// Adds up four rows' sums within each half: one sum a row.
-///
-/// # Safety
-/// AVX2 must be available.
-#[inline(always)]
-unsafe fn add_up_four([a, b, c, d]: [__m256i; 4]) -> __m256i {
-    // SAFETY: the caller vouches for the feature.
-    unsafe {
-        let ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-        let cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
-        _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd))
-    }
 }

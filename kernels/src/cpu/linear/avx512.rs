@@ -5,13 +5,105 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{BLOCK, LINE, Lanes, ODD};
+use super::avx2::Avx2;
+use super::lanes::{BLOCK, Lanes, ODD, PARTS};
+use super::matrix::Float;
 
 /// AVX-512 F, BW, DQ, VL and VNNI.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512;
 
 impl Lanes for Avx512 {
+    type PartInts = __m256i;
+    type PartFloats = __m256;
+    /// A column a quarter.
+    type Line = __m512i;
+
+    #[inline(always)]
+    unsafe fn line4<const N: usize>(w: *const u8, x: *const i8) -> [__m512i; N] {
+        // SAFETY: the caller vouches for the features, the weights and the activations.
+        unsafe {
+            let w = _mm512_loadu_si512(w.cast());
+            let (low, high) = (low_nibbles(w), low_nibbles(_mm512_srli_epi16(w, 4)));
+            let mut sums = [_mm512_setzero_si512(); N];
+            for n in 0..N {
+                let x = x.add(n * BLOCK);
+                sums[n] = _mm512_dpbusd_epi32(sums[n], low, _mm512_loadu_si512(x.cast()));
+                let odd = _mm512_loadu_si512(x.add(ODD).cast());
+                sums[n] = _mm512_dpbusd_epi32(sums[n], high, odd);
+            }
+            sums
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn line8<const N: usize>(w: *const u8, x: *const i8) -> [__m512i; N] {
+        // SAFETY: the caller vouches for the features, the weights and the activations.
+        unsafe {
+            let w = _mm512_loadu_si512(w.cast());
+            let mut sums = [_mm512_setzero_si512(); N];
+            for n in 0..N {
+                let x = _mm512_loadu_si512(x.add(n * BLOCK).cast());
+                sums[n] = _mm512_dpbusd_epi32(sums[n], w, x);
+            }
+            sums
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn fold(a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the caller vouches for the features.
+        unsafe {
+            _mm512_add_epi32(
+                _mm512_shuffle_i32x4(a, b, 0b10_00_10_00),
+                _mm512_shuffle_i32x4(a, b, 0b11_01_11_01),
+            )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_up(a: __m512i, b: __m512i) -> __m256i {
+        // SAFETY: the caller vouches for the features.
+        unsafe {
+            let pairs = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let swapped = _mm512_shuffle_epi32(pairs, 0b01_00_11_10);
+            // Quarter c begins with the sum of a's column c, then that of b's.
+            let sums = _mm512_add_epi32(pairs, swapped);
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
+            _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, sums))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn zero_parts() -> __m256 {
+        // SAFETY: the caller vouches for the features.
+        unsafe { Avx2::zero_parts() }
+    }
+
+    #[inline(always)]
+    unsafe fn read_parts(float: Float, from: *const u8) -> __m256 {
+        // SAFETY: the caller vouches for the features and for eight numbers.
+        unsafe { Avx2::read_parts(float, from) }
+    }
+
+    #[inline(always)]
+    unsafe fn accumulate_parts(
+        y: __m256,
+        sums: __m256i,
+        weights: [__m256; 2],
+        steps: *const f32,
+        totals: *const f32,
+    ) -> __m256 {
+        // SAFETY: the caller vouches for the features and for eight steps and totals.
+        unsafe { Avx2::accumulate_parts(y, sums, weights, steps, totals) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_parts(y: __m256) -> [f32; PARTS] {
+        // SAFETY: the caller vouches for the features.
+        unsafe { Avx2::store_parts(y) }
+    }
+
     const ROWS: usize = 16;
     const TILE: usize = 8;
     type Words = __m512i;
@@ -125,46 +217,15 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn add(a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: the caller vouches for the features.
-        unsafe { _mm512_add_epi32(a, b) }
-    }
-
-    // A single row of activations is not worth transposing weights for: each row's products are added up among
-    // themselves until a quarter of the work is left.
-    #[inline(always)]
-    unsafe fn line4(first: *const u8, stride: usize, x: *const i8) -> [__m512i; LINE] {
-        // SAFETY: the caller vouches for the features, the weights and the activations.
-        unsafe {
-            let even = _mm512_loadu_si512(x.cast());
-            let odd = _mm512_loadu_si512(x.add(ODD).cast());
-            gather_quarters(
-                four_rows4(first, stride, even, odd),
-                four_rows4(first.add(4 * stride), stride, even, odd),
-                four_rows4(first.add(8 * stride), stride, even, odd),
-                four_rows4(first.add(12 * stride), stride, even, odd),
-            )
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn line8(first: *const u8, stride: usize, x: *const i8) -> [__m512i; LINE] {
-        // SAFETY: the caller vouches for the features, the weights and the activations.
-        unsafe {
-            let x = _mm512_loadu_si512(x.cast());
-            gather_quarters(
-                four_rows8(first, stride, x),
-                four_rows8(first.add(4 * stride), stride, x),
-                four_rows8(first.add(8 * stride), stride, x),
-                four_rows8(first.add(12 * stride), stride, x),
-            )
-        }
-    }
-
-    #[inline(always)]
     unsafe fn zero() -> __m512 {
         // SAFETY: the caller vouches for the features.
         unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the caller vouches for the features.
+        unsafe { _mm512_add_ps(a, b) }
     }
 
     #[inline(always)]
@@ -328,80 +389,5 @@ unsafe fn gather_quarters(a: __m512i, b: __m512i, c: __m512i, d: __m512i) -> [__
             _mm512_shuffle_i32x4(ab2, cd2, 0b10_00_10_00),
             _mm512_shuffle_i32x4(ab2, cd2, 0b11_01_11_01),
         ]
-    }
-}
-
-/// Sums of four rows of four-bit weights: column c of all rows in quarter c.
-///
-/// # Safety
-/// As for [`Lanes::line4`].
-#[inline(always)]
-unsafe fn four_rows4(first: *const u8, stride: usize, even: __m512i, odd: __m512i) -> __m512i {
-    // SAFETY: the caller vouches for the features, the weights and the activations.
-    unsafe {
-        add_up_four([
-            row4(first, even, odd),
-            row4(first.add(stride), even, odd),
-            row4(first.add(2 * stride), even, odd),
-            row4(first.add(3 * stride), even, odd),
-        ])
-    }
-}
-
-/// Products of four columns of one row of four-bit weights: four sums a column.
-///
-/// # Safety
-/// AVX-512 VNNI must be available and `row` point to 64 bytes.
-#[inline(always)]
-unsafe fn row4(row: *const u8, even: __m512i, odd: __m512i) -> __m512i {
-    // SAFETY: the caller vouches for both.
-    unsafe {
-        let w = _mm512_loadu_si512(row.cast());
-        let sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low_nibbles(w), even);
-        _mm512_dpbusd_epi32(sums, low_nibbles(_mm512_srli_epi16(w, 4)), odd)
-    }
-}
-
-/// Sums of four rows of eight-bit weights: column c of all rows in quarter c.
-///
-/// # Safety
-/// As for [`Lanes::line8`].
-#[inline(always)]
-unsafe fn four_rows8(first: *const u8, stride: usize, x: __m512i) -> __m512i {
-    // SAFETY: the caller vouches for the features, the weights and the activations.
-    unsafe {
-        add_up_four([
-            row8(first, x),
-            row8(first.add(stride), x),
-            row8(first.add(2 * stride), x),
-            row8(first.add(3 * stride), x),
-        ])
-    }
-}
-
-/// Products of four columns of one row of eight-bit weights: four sums a column.
-///
-/// # Safety
-/// AVX-512 VNNI must be available and `row` point to 64 bytes.
-#[inline(always)]
-unsafe fn row8(row: *const u8, x: __m512i) -> __m512i {
-    // SAFETY: the caller vouches for both.
-    unsafe {
-        let w = _mm512_loadu_si512(row.cast());
-        _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, x)
-    }
-}
-
-/// Adds up four rows' sums within each quarter: one sum a row.
-///
-/// # Safety
-/// AVX-512 F must be available.
-#[inline(always)]
-unsafe fn add_up_four([a, b, c, d]: [__m512i; 4]) -> __m512i {
-    // SAFETY: the caller vouches for the feature.
-    unsafe {
-        let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-        let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-        _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
     }
 }

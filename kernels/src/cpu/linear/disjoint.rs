@@ -33,4 +33,13 @@ impl<'a, T> Disjoint<'a, T> {
         // SAFETY: within the slice that was borrowed for 'a, and not aliased as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
+    /// Writes one element.
+    ///
+    /// # Safety
+    /// No other thread may use the element at the same time.
+    #[inline(always)]
+    pub unsafe fn write(&self, index: usize, value: T) {
+        // SAFETY: the caller vouches for the element.
+        unsafe { self.slice(index..index + 1)[0] = value };
+    }
 }

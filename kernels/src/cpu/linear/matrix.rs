@@ -236,6 +236,14 @@ impl<'a> Affine<'a> {
         }
     }
 
+    /// Columns of 16 packed bytes in a group: 1, 2 or 4 at four bits, 2, 4 or 8 at eight.
+    pub(super) fn columns_per_group(&self) -> usize {
+        match self.bits {
+            Bits::Four => self.group / 32,
+            Bits::Eight => self.group / 16,
+        }
+    }
+
     /// Writes one row as `scale · q + bias`, rounded once.
     #[inline(always)]
     pub(super) fn dequantise_row(&self, row: usize, out: &mut [f32]) {

@@ -9,8 +9,12 @@
 //! rows and matrices of the call are: results are the same bit for bit.
 //!
 //! - `matrix`: what weights look like; `activations`: what activations are rounded to.
-//! - `panels` and `dense`: the two products, written once; `lanes` says in which operations, and
-//!   `portable`, `avx2`, `avx512` and `neon` are these.
+//! - `rows` and `panels` multiply with rounded activations, few or many at a time (`weights` is what panels are cut
+//!   from); `dense` multiplies in f32.
+//! - `lanes` says in which vector operations they are written; `portable`, `avx2`, `avx512` and `neon` are these.
+
+// Lanes of several vectors are walked in step; an iterator over one of them would hide that.
+#![allow(clippy::needless_range_loop)]
 
 mod activations;
 #[cfg(target_arch = "x86_64")]
@@ -23,6 +27,7 @@ mod lanes;
 mod matrix;
 mod panels;
 mod portable;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -30,12 +35,13 @@ mod weights;
 use std::ops::Range;
 
 use super::Cpu;
-use activations::Activations;
+use activations::{Activations, FEW};
 use dense::{Gather, Products};
 use disjoint::Disjoint;
 use lanes::{MAX_ROWS, dispatch};
 pub use matrix::{Affine, AffineParts, Dense, Float, Matrix, MatrixError};
 use panels::{MAX_TILE_ROWS, Panels};
+use rows::Rows;
 
 /// How activations meet quantised weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -117,6 +123,15 @@ pub fn project(
                 }
                 let Part { matrix, out, .. } = part;
                 match (*matrix, part.quantised) {
+                    (Matrix::Affine(matrix), Some(index)) if n <= FEW => dispatch(
+                        cpu.isa,
+                        Rows {
+                            matrix,
+                            rows,
+                            x: rounded[index].1.tile(tile),
+                            out,
+                        },
+                    ),
                     (Matrix::Affine(matrix), Some(index)) => dispatch(
                         cpu.isa,
                         Panels {

@@ -1,24 +1,24 @@
-//! The quantised product proper: panels of weights times tiles of rounded activations.
+//! The quantised product for many rows of activations: as fast as bytes can be multiplied.
 //!
-//! One output is `Σ_g scale_g · step_g · Σ_k q_k · a_k + bias_g · sum_g` over the groups `g` of a row: the inner
-//! sums are integers and therefore exact in any order, the outer one runs over the groups in their order with two
-//! fused multiply-adds each. Nothing in it depends on how many rows there are or on how they are cut up, so
-//! neither does the result.
+//! One output is `Σ_g scale_g · step_g · Σ_k q_k · a_k + bias_g · total_g` over the groups `g` of a row. The inner
+//! sums are integers and therefore exact in any order. The outer one has eight parts, of which part `l` takes the
+//! groups with `g mod 8 = l` in their order with two fused multiply-adds each; then the parts are added pairwise.
+//! Nothing in it depends on how many rows there are or on how they are cut up, so neither does the result, and
+//! [`super::rows`] comes to the same one.
 //!
-//! One row of activations is as fast as memory can be read, and takes the weights as they come; several rows are as
-//! fast as bytes can be multiplied, and share what was unpacked. Closures are avoided throughout: one that is not
-//! inlined is compiled without the caller's instruction set.
+//! Here the rows of a panel are lanes: each group of weights is unpacked once for a whole tile of activations.
+//! Closures are avoided: one that is not inlined is compiled without the caller's instruction set.
 
 use std::ops::Range;
 
-use super::activations::{GroupScale, Tile};
+use super::activations::Tile;
 use super::disjoint::Disjoint;
-use super::lanes::{BLOCK, LINE, Lanes, MAX_ROWS, Routine};
+use super::lanes::{BLOCK, LINE, Lanes, MAX_ROWS, PARTS, Routine};
 use super::matrix::{Affine, Bits};
-use super::weights::{Panel, SPAN, Weights};
+use super::weights::{Panel, Weights};
 
 /// The most activation rows in a tile.
-pub(super) const MAX_TILE_ROWS: usize = 128;
+pub(super) const MAX_TILE_ROWS: usize = 64;
 
 /// How far ahead activations are asked for, in bytes.
 const NEAR: usize = 1024;
@@ -42,6 +42,8 @@ impl Routine for Panels<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let weights = Weights::of(&self.matrix, L::ROWS);
+        // SAFETY: as for `run`.
+        let mut y = unsafe { [[L::zero(); MAX_TILE_ROWS]; PARTS] };
         let mut row = self.rows.start;
         while row < self.rows.end {
             // The last panel of a matrix is moved back until it is whole; what it shares with the one before it
@@ -55,21 +57,11 @@ impl Routine for Panels<'_> {
                 rows: row..self.rows.end.min(row + L::ROWS),
                 skip: row - first,
             };
-            // SAFETY: as for `run`; a group has as many columns as its size and bits say.
+            // SAFETY: as for `run`.
             unsafe {
-                match (self.matrix.bits, panel.columns_per_group) {
-                    (Bits::Four, _) if self.tile.rows > 1 => {
-                        many::<L, true>(&panel, &self.tile, &target);
-                    }
-                    (Bits::Four, 1) => one::<L, true, 1>(&panel, &self.tile, &target),
-                    (Bits::Four, 2) => one::<L, true, 2>(&panel, &self.tile, &target),
-                    (Bits::Four, _) => one::<L, true, 4>(&panel, &self.tile, &target),
-                    (Bits::Eight, _) if self.tile.rows > 1 => {
-                        many::<L, false>(&panel, &self.tile, &target);
-                    }
-                    (Bits::Eight, 2) => one::<L, false, 2>(&panel, &self.tile, &target),
-                    (Bits::Eight, 4) => one::<L, false, 4>(&panel, &self.tile, &target),
-                    (Bits::Eight, _) => one::<L, false, 8>(&panel, &self.tile, &target),
+                match self.matrix.bits {
+                    Bits::Four => many::<L, true>(&panel, &self.tile, &mut y, &target),
+                    Bits::Eight => many::<L, false>(&panel, &self.tile, &mut y, &target),
                 }
             }
             row += L::ROWS;
@@ -144,99 +136,15 @@ unsafe fn dot<L: Lanes, const FOUR: bool, const N: usize>(
     }
 }
 
-/// One panel times one activation row, with `COLUMNS` columns a group.
-#[inline(always)]
-unsafe fn one<L: Lanes, const FOUR: bool, const COLUMNS: usize>(
-    panel: &Panel<'_>,
-    tile: &Tile<'_>,
-    target: &Target<'_>,
-) {
-    let x = tile.values.as_ptr();
-    // SAFETY: every column of every row is within the panel's weights, and the tile has activations for each.
-    unsafe {
-        let mut y = L::zero();
-        let mut column = 0;
-        for span in (0..panel.groups).step_by(SPAN) {
-            let parameters = panel.parameters::<L>(span);
-            let mut group = Sum::<L> {
-                parameters: &parameters,
-                scales: &tile.scales[span..],
-                index: 0,
-            };
-            let end = (span + SPAN).min(panel.groups) * COLUMNS;
-            let mut begun = L::zero_ints();
-            while column + LINE <= end {
-                panel.prefetch::<L>(column / LINE);
-                let at = panel.packed.add(column * 16);
-                let x = x.add(column_offset::<FOUR>(column, 1));
-                let [a, b, c, d] = if FOUR {
-                    L::line4(at, panel.stride, x)
-                } else {
-                    L::line8(at, panel.stride, x)
-                };
-                let (ab, cd) = (L::add(a, b), L::add(c, d));
-                match COLUMNS {
-                    1 => {
-                        y = group.close(y, a);
-                        y = group.close(y, b);
-                        y = group.close(y, c);
-                        y = group.close(y, d);
-                    }
-                    2 => {
-                        y = group.close(y, ab);
-                        y = group.close(y, cd);
-                    }
-                    4 => y = group.close(y, L::add(ab, cd)),
-                    _ => {
-                        begun = L::add(begun, L::add(ab, cd));
-                        if column / LINE % 2 == 1 {
-                            y = group.close(y, begun);
-                            begun = L::zero_ints();
-                        }
-                    }
-                }
-                column += LINE;
-            }
-            // Part of a line is left where rows are not whole lines; it holds whole groups of one or two columns.
-            while column < end {
-                let mut sums = [L::zero_ints()];
-                for _ in 0..COLUMNS {
-                    let words = L::transpose(panel.packed.add(column * 16), panel.stride);
-                    let x = x.add(column_offset::<FOUR>(column, 1));
-                    dot::<L, FOUR, 1>(&mut sums, &unpack::<L, FOUR>(words), x);
-                    column += 1;
-                }
-                y = group.close(y, sums[0]);
-            }
-        }
-        target.write::<L>(0, y);
-    }
-}
-
-/// The groups of a span as they are closed one after the other.
-struct Sum<'a, L: Lanes> {
-    parameters: &'a [[L::Floats; 2]; SPAN],
-    scales: &'a [GroupScale],
-    index: usize,
-}
-
-impl<L: Lanes> Sum<'_, L> {
-    /// Adds the next group's sums to `y`.
-    #[inline(always)]
-    unsafe fn close(&mut self, y: L::Floats, sums: L::Ints) -> L::Floats {
-        let GroupScale { step, sum } = self.scales[self.index];
-        let parameters = self.parameters[self.index];
-        self.index += 1;
-        // SAFETY: as the caller vouches.
-        unsafe { L::accumulate(y, sums, parameters, [step, sum]) }
-    }
-}
-
 /// One panel times any number of activation rows: a stretch of weights is unpacked once for all of them.
+///
+/// `y` is where the parts are summed up. Each starts with its first group, so that nothing need be cleared between
+/// panels; parts without a group must be zero and stay so.
 #[inline(always)]
 unsafe fn many<L: Lanes, const FOUR: bool>(
     panel: &Panel<'_>,
     tile: &Tile<'_>,
+    y: &mut [[L::Floats; MAX_TILE_ROWS]; PARTS],
     target: &Target<'_>,
 ) {
     let per_group = panel.columns_per_group;
@@ -245,8 +153,7 @@ unsafe fn many<L: Lanes, const FOUR: bool>(
     let stretch = per_group.max(LINE);
     // SAFETY: every column of every row is within the panel's weights, and the tile has activations for each.
     unsafe {
-        let mut y = [L::zero(); MAX_TILE_ROWS];
-        let mut parameters = [[L::zero(); 2]; SPAN];
+        let mut parameters = [[L::zero(); 2]; PARTS];
         let nothing = unpack::<L, FOUR>(L::transpose(panel.packed, panel.stride));
         let mut unpacked = [nothing; 2 * LINE];
         for first in (0..columns).step_by(stretch) {
@@ -266,42 +173,52 @@ unsafe fn many<L: Lanes, const FOUR: bool>(
             }
             for column in (0..count).step_by(per_group) {
                 let group = (first + column) / per_group;
-                if group.is_multiple_of(SPAN) {
+                let part = group % PARTS;
+                if part == 0 {
                     parameters = panel.parameters::<L>(group);
                 }
                 let group = Group::<L> {
+                    fresh: group < PARTS,
                     columns: &unpacked[column..][..per_group],
                     first_column: first + column,
-                    parameters: parameters[group % SPAN],
-                    scales: &tile.scales[group * tile.rows..][..tile.rows],
+                    parameters: parameters[part],
+                    steps: &tile.steps[group * tile.rows..][..tile.rows],
+                    totals: &tile.totals[group * tile.rows..][..tile.rows],
                 };
+                let y = &mut y[part];
                 let mut row = 0;
                 if L::TILE >= 8 {
-                    row = group.multiply::<FOUR, 8>(tile, &mut y, row);
+                    row = group.multiply::<FOUR, 8>(tile, y, row);
                 }
                 if L::TILE >= 4 {
-                    row = group.multiply::<FOUR, 4>(tile, &mut y, row);
+                    row = group.multiply::<FOUR, 4>(tile, y, row);
                 }
                 if L::TILE >= 2 {
-                    row = group.multiply::<FOUR, 2>(tile, &mut y, row);
+                    row = group.multiply::<FOUR, 2>(tile, y, row);
                 }
-                group.multiply::<FOUR, 1>(tile, &mut y, row);
+                group.multiply::<FOUR, 1>(tile, y, row);
             }
         }
-        for (n, &y) in y[..tile.rows].iter().enumerate() {
-            target.write::<L>(n, y);
+        for n in 0..tile.rows {
+            let even = L::add(L::add(y[0][n], y[4][n]), L::add(y[2][n], y[6][n]));
+            let odd = L::add(L::add(y[1][n], y[5][n]), L::add(y[3][n], y[7][n]));
+            target.write::<L>(n, L::add(L::add(even, odd), L::zero()));
         }
     }
 }
 
 /// One group of a panel, unpacked.
 struct Group<'a, L: Lanes> {
+    /// Whether it is the first of its part.
+    fresh: bool,
     columns: &'a [L::Column],
     /// The number of the first column within the rows.
     first_column: usize,
     parameters: [L::Floats; 2],
     /// One a row of activations.
-    scales: &'a [GroupScale],
+    steps: &'a [f32],
+    /// One a row of activations.
+    totals: &'a [f32],
 }
 
 impl<L: Lanes> Group<'_, L> {
@@ -326,14 +243,23 @@ impl<L: Lanes> Group<'_, L> {
                     let offset = column_offset::<FOUR>(self.first_column + i, tile.rows);
                     dot::<L, FOUR, N>(&mut sums, w, x.add(offset));
                 }
-                let (y, scales) = (&mut y[row..][..N], &self.scales[row..][..N]);
+                let y = &mut y[row..][..N];
+                let (steps, totals) = (&self.steps[row..][..N], &self.totals[row..][..N]);
                 for n in 0..N {
-                    let activations = [scales[n].step, scales[n].sum];
-                    y[n] = L::accumulate(y[n], sums[n], self.parameters, activations);
+                    let activations = [steps[n], totals[n]];
+                    let before = if self.fresh { L::zero() } else { y[n] };
+                    y[n] = L::accumulate(before, sums[n], self.parameters, activations);
                 }
             }
             row += N;
         }
         row
     }
+}
+
+/// Adds the parts of one output pairwise, and zero, so that an underflow to -0.0 in padding or its absence cannot be
+/// told apart.
+#[inline(always)]
+pub(super) fn add_pairwise([a, b, c, d, e, f, g, h]: [f32; PARTS]) -> f32 {
+    ((a + e) + (c + g)) + ((b + f) + (d + h)) + 0.0
 }

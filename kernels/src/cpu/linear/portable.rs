@@ -1,15 +1,95 @@
 //! The quantised products in plain Rust.
 
-use super::lanes::{BLOCK, Lanes, ODD};
-use super::matrix::f16_to_f32;
+use super::lanes::{BLOCK, LINE, Lanes, ODD, PARTS};
+use super::matrix::{Float, f16_to_f32};
 
 /// Arrays for vectors; what the compiler makes of them is up to it.
 #[derive(Clone, Copy)]
 pub(super) struct Portable;
 
 const ROWS: usize = 8;
+/// A line of weights.
+type Bytes = [u8; 64];
 
 impl Lanes for Portable {
+    type PartInts = [i32; PARTS];
+    type PartFloats = [f32; PARTS];
+    /// One sum a column is enough.
+    type Line = [i32; LINE];
+
+    #[inline]
+    unsafe fn line4<const N: usize>(w: *const u8, x: *const i8) -> [Self::Line; N] {
+        // SAFETY: the caller vouches for a line of weights and N blocks of activations.
+        let (w, x) = unsafe { (&*w.cast::<Bytes>(), &*x.cast::<[[[i8; 64]; 2]; N]>()) };
+        x.map(|[even, odd]| {
+            let mut sums = [0; LINE];
+            for k in 0..64 {
+                let (low, high) = (i32::from(w[k] & 15), i32::from(w[k] >> 4));
+                sums[k / 16] += low * i32::from(even[k]) + high * i32::from(odd[k]);
+            }
+            sums
+        })
+    }
+
+    #[inline]
+    unsafe fn line8<const N: usize>(w: *const u8, x: *const i8) -> [Self::Line; N] {
+        // SAFETY: the caller vouches for a line of weights.
+        let w = unsafe { &*w.cast::<Bytes>() };
+        std::array::from_fn(|n| {
+            // SAFETY: and for half a block of activations in each of N rows.
+            let x = unsafe { &*x.add(n * BLOCK).cast::<[i8; 64]>() };
+            let mut sums = [0; LINE];
+            for k in 0..64 {
+                sums[k / 16] += i32::from(w[k]) * i32::from(x[k]);
+            }
+            sums
+        })
+    }
+
+    #[inline]
+    unsafe fn fold(a: Self::Line, b: Self::Line) -> Self::Line {
+        [a[0] + a[1], a[2] + a[3], b[0] + b[1], b[2] + b[3]]
+    }
+
+    #[inline]
+    unsafe fn add_up([a, b, c, d]: Self::Line, [e, f, g, h]: Self::Line) -> Self::PartInts {
+        [a, b, c, d, e, f, g, h]
+    }
+
+    #[inline]
+    unsafe fn zero_parts() -> Self::PartFloats {
+        [0.0; PARTS]
+    }
+
+    #[inline]
+    unsafe fn read_parts(float: Float, from: *const u8) -> Self::PartFloats {
+        // SAFETY: the caller vouches for PARTS numbers.
+        let bytes = unsafe { std::slice::from_raw_parts(from, PARTS * float.size()) };
+        std::array::from_fn(|i| float.read(bytes, i))
+    }
+
+    #[inline]
+    unsafe fn accumulate_parts(
+        mut y: Self::PartFloats,
+        sums: Self::PartInts,
+        [scale, bias]: [Self::PartFloats; 2],
+        steps: *const f32,
+        totals: *const f32,
+    ) -> Self::PartFloats {
+        for i in 0..PARTS {
+            // SAFETY: the caller vouches for a step and a total for every part.
+            let (step, total) = unsafe { (*steps.add(i), *totals.add(i)) };
+            y[i] = (sums[i] as f32).mul_add(scale[i] * step, y[i]);
+            y[i] = bias[i].mul_add(total, y[i]);
+        }
+        y
+    }
+
+    #[inline]
+    unsafe fn store_parts(y: Self::PartFloats) -> [f32; PARTS] {
+        y
+    }
+
     const ROWS: usize = ROWS;
     const TILE: usize = 1;
     type Words = [[u8; 4]; ROWS];
@@ -79,16 +159,16 @@ impl Lanes for Portable {
     }
 
     #[inline]
-    unsafe fn add(mut a: Self::Ints, b: Self::Ints) -> Self::Ints {
+    unsafe fn zero() -> Self::Floats {
+        [0.0; ROWS]
+    }
+
+    #[inline]
+    unsafe fn add(mut a: Self::Floats, b: Self::Floats) -> Self::Floats {
         for row in 0..ROWS {
             a[row] += b[row];
         }
         a
-    }
-
-    #[inline]
-    unsafe fn zero() -> Self::Floats {
-        [0.0; ROWS]
     }
 
     #[inline]

@@ -2,11 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::lanes::{LINE, Lanes, MAX_ROWS};
+use super::lanes::{LINE, Lanes, MAX_ROWS, PARTS};
 use super::matrix::{Affine, Float};
-
-/// Groups whose scales and biases are read at once: sixteen bytes of 16-bit numbers.
-pub(super) const SPAN: usize = 8;
 
 /// How far ahead of the panel in work weights are asked for, in bytes.
 const AHEAD: usize = 32 << 10;
@@ -57,7 +54,7 @@ impl<'a> Weights<'a> {
             packed: self.packed[row * stride..][..L::ROWS * stride].as_ptr(),
             stride,
             groups,
-            columns_per_group: stride / groups / 16,
+            columns_per_group: self.matrix.columns_per_group(),
             float: self.matrix.float,
             scales: &self.scales[row * float_row..][..L::ROWS * float_row],
             biases: &self.biases[row * float_row..][..L::ROWS * float_row],
@@ -80,15 +77,15 @@ pub(super) struct Panel<'a> {
 }
 
 impl Panel<'_> {
-    /// Scale and bias of each of the groups from `group` on, at most [`SPAN`].
+    /// Scale and bias of each of the groups from `group` on, at most [`PARTS`].
     #[inline(always)]
-    pub unsafe fn parameters<L: Lanes>(&self, group: usize) -> [[L::Floats; 2]; SPAN] {
+    pub unsafe fn parameters<L: Lanes>(&self, group: usize) -> [[L::Floats; 2]; PARTS] {
         // SAFETY: as the caller vouches.
         unsafe {
-            let mut parameters = [[L::zero(); 2]; SPAN];
+            let mut parameters = [[L::zero(); 2]; PARTS];
             for (i, part) in [self.scales, self.biases].into_iter().enumerate() {
                 let span = self.span::<L>(part, group);
-                for g in 0..SPAN {
+                for g in 0..PARTS {
                     parameters[g][i] = span[g];
                 }
             }
@@ -97,21 +94,21 @@ impl Panel<'_> {
     }
 
     #[inline(always)]
-    unsafe fn span<L: Lanes>(&self, part: &[u8], group: usize) -> [L::Floats; SPAN] {
+    unsafe fn span<L: Lanes>(&self, part: &[u8], group: usize) -> [L::Floats; PARTS] {
         let size = self.float.size();
         let stride = self.groups * size;
         let first = &part[group * size..];
-        if self.groups - group >= SPAN {
-            // SAFETY: each of the panel's rows has SPAN values left.
+        if self.groups - group >= PARTS {
+            // SAFETY: each of the panel's rows has PARTS values left.
             return unsafe { read_span::<L>(self.float, first.as_ptr(), stride) };
         }
         let len = (self.groups - group) * size;
-        let mut padded = [0; MAX_ROWS * SPAN * 4];
-        for (row, padded) in padded.chunks_exact_mut(SPAN * 4).take(L::ROWS).enumerate() {
+        let mut padded = [0; MAX_ROWS * PARTS * 4];
+        for (row, padded) in padded.chunks_exact_mut(PARTS * 4).take(L::ROWS).enumerate() {
             padded[..len].copy_from_slice(&first[row * stride..][..len]);
         }
-        // SAFETY: the copy has MAX_ROWS rows of SPAN values of any type.
-        unsafe { read_span::<L>(self.float, padded.as_ptr(), SPAN * 4) }
+        // SAFETY: the copy has MAX_ROWS rows of PARTS values of any type.
+        unsafe { read_span::<L>(self.float, padded.as_ptr(), PARTS * 4) }
     }
 
     /// Asks for as many weights as one line of this panel, from a panel further down and in the order in which
@@ -126,12 +123,12 @@ impl Panel<'_> {
     }
 }
 
-/// Reads [`SPAN`] values of each of a panel's rows.
+/// Reads [`PARTS`] values of each of a panel's rows.
 ///
 /// # Safety
 /// As for [`Lanes`]; `first` and the rows `stride` apart from it must hold that many.
 #[inline(always)]
-unsafe fn read_span<L: Lanes>(float: Float, first: *const u8, stride: usize) -> [L::Floats; SPAN] {
+unsafe fn read_span<L: Lanes>(float: Float, first: *const u8, stride: usize) -> [L::Floats; PARTS] {
     // SAFETY: sixteen bytes are eight short or four long values.
     unsafe {
         let [a, b, c, d] = L::transpose(first, stride);
