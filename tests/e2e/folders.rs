@@ -59,6 +59,46 @@ async fn what_was_written_out_answers_like_what_is_built_in() {
 }
 
 #[tokio::test]
+async fn two_models_are_served_side_by_side() {
+    let (_home, folder) = exported().await;
+    let named = |id: &str| format!("{id}={}", folder.display());
+    let server = Server::start([
+        "--model".into(),
+        named("left"),
+        "--model".into(),
+        named("right"),
+    ])
+    .await;
+    let http = server.http();
+    let models = http.get("/v1/models").await.json();
+    assert_eq!(
+        (&models["data"][0]["id"], &models["data"][1]["id"]),
+        (&json!("left"), &json!("right"))
+    );
+    for (asked, answering) in [(json!("right"), "right"), (Value::Null, "left")] {
+        let body = json!({
+            "model": asked, "messages": [{ "role": "user", "content": SUM }], "temperature": 0,
+        });
+        let answer = http.post("/v1/chat/completions", &body).await.json();
+        assert_eq!(answer["model"], answering);
+        assert_eq!(answer["choices"][0]["message"]["content"], "4");
+    }
+    let health = http.get("/health").await.json();
+    assert_eq!(
+        health["models"].as_array().map(Vec::len),
+        Some(2),
+        "{health}"
+    );
+    let asked = server.metrics().await;
+    for id in ["left", "right"] {
+        assert_eq!(
+            asked.sum("sanctum_generations_total", &[("model", id)]),
+            1.0
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_folder_is_refused_and_the_damage_named() {
     let (_home, folder) = exported().await;
     let weights = folder.join("model.safetensors");
