@@ -1,7 +1,7 @@
 //! How fast the matrix products are, beside how fast this machine reads memory.
 //!
 //! `cargo run --release -p sanctum-kernels --example linear_bench -- [--threads N] [--isa NAME] [--bits 4|8|16] [--rows N] [--megabytes N]
-//! [ROWSxCOLS …]`, where `--megabytes 0` measures one matrix over and over, from the caches if it fits there.
+//! [--exact] [ROWSxCOLS …]`, where `--megabytes 0` measures one matrix over and over, from the caches if it fits there.
 //!
 //! Calls go round through weights that are larger than the caches together, so that each reads its matrix from memory
 //! as a model's decode does. Between any two, a plain loop reads as many bytes. Both are given as their fastest tenth: on a
@@ -38,6 +38,7 @@ struct Args {
     bits: u8,
     rows: Vec<usize>,
     megabytes: usize,
+    precision: Precision,
     shapes: Vec<(usize, usize)>,
 }
 
@@ -61,6 +62,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
         bits: 4,
         rows: vec![1, 4, 16, 128],
         megabytes: MEGABYTES,
+        precision: Precision::Fast,
         shapes: SHAPES.to_vec(),
     };
     let (mut rows, mut shapes) = (vec![], vec![]);
@@ -75,6 +77,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
             }
             "--bits" => args.bits = number(&value()?)? as u8,
             "--megabytes" => args.megabytes = number(&value()?)?,
+            "--exact" => args.precision = Precision::Exact,
             "--rows" => rows.push(number(&value()?)?),
             shape => {
                 let (rows, cols) = shape
@@ -109,7 +112,7 @@ fn run(args: &Args) {
     );
     for &isa in &args.isas {
         let cpu = Cpu::with_isa(args.threads, isa);
-        println!("\n{isa}, {} bits", args.bits);
+        println!("\n{isa}, {} bits, {:?}", args.bits, args.precision);
         print!("{:>16}", "rows x cols");
         for n in &args.rows {
             print!(" | {:^26}", format!("n = {n}: GB/s, GMAC/s"));
@@ -122,7 +125,7 @@ fn run(args: &Args) {
                     println!(" | no such matrix");
                     break;
                 };
-                let (gb, ceiling, gmac) = measure(&cpu, &matrices, &bytes, n);
+                let (gb, ceiling, gmac) = measure(&cpu, args.precision, &matrices, &bytes, n);
                 let share = gb / ceiling * 100.0;
                 print!(" | {gb:6.2} ({share:3.0}%) {gmac:8.1}    ");
             }
@@ -175,7 +178,13 @@ fn matrix(bytes: &[u8], rows: usize, cols: usize, bits: u8) -> Option<Matrix<'_>
 }
 
 /// GB/s of weights, the same of the plain loop, and billions of multiply-adds a second.
-fn measure(cpu: &Cpu, matrices: &[Matrix<'_>], bytes: &[u8], n: usize) -> (f64, f64, f64) {
+fn measure(
+    cpu: &Cpu,
+    precision: Precision,
+    matrices: &[Matrix<'_>],
+    bytes: &[u8],
+    n: usize,
+) -> (f64, f64, f64) {
     let (rows, cols) = (matrices[0].rows(), matrices[0].cols());
     let size = matrices[0].bytes();
     let x: Vec<f32> = (0..n * cols).map(|i| (i % 29) as f32 - 14.0).collect();
@@ -184,7 +193,7 @@ fn measure(cpu: &Cpu, matrices: &[Matrix<'_>], bytes: &[u8], n: usize) -> (f64, 
     let begin = Instant::now();
     for (round, &matrix) in (1..).zip(matrices.iter().cycle()) {
         let start = Instant::now();
-        project(cpu, Precision::Fast, &x, cols, &mut [(matrix, &mut y)]);
+        project(cpu, precision, &x, cols, &mut [(matrix, &mut y)]);
         ours.push(start.elapsed().as_secs_f64());
         // From the middle of the buffer on, lest it reads what was just multiplied or will be soon.
         let at = (bytes.len() / 2 + round * size) % (bytes.len() - size);

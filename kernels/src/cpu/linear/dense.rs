@@ -141,7 +141,11 @@ macro_rules! stored_as_bytes {
             #[inline(always)]
             fn read(row: &[u8], at: usize) -> [f32; PARTS] {
                 let (values, _) = row[at * $bytes..][..PARTS * $bytes].as_chunks::<$bytes>();
-                std::array::from_fn(|i| $convert(values[i]))
+                let mut weights = [0.0; PARTS];
+                for i in 0..PARTS {
+                    weights[i] = $convert(values[i]);
+                }
+                weights
             }
 
             #[inline(always)]
@@ -166,8 +170,9 @@ impl Stored for Expanded {
 
     #[inline(always)]
     fn read(row: &[f32], at: usize) -> [f32; PARTS] {
-        let values = &row[at..][..PARTS];
-        std::array::from_fn(|i| values[i])
+        let mut weights = [0.0; PARTS];
+        weights.copy_from_slice(&row[at..][..PARTS]);
+        weights
     }
 
     #[inline(always)]
@@ -226,18 +231,22 @@ fn tile<S: Stored, const W: usize, const X: usize>(
     let whole = cols / PARTS * PARTS;
     let mut at = 0;
     while at < whole {
-        let w: [[f32; PARTS]; W] = std::array::from_fn(|i| S::read(w[i], at));
-        for (sums, x) in sums.iter_mut().zip(&x) {
-            let x = Expanded::read(x, at);
-            add_products(sums, &w, &x);
+        let mut weights = [[0.0; PARTS]; W];
+        for i in 0..W {
+            weights[i] = S::read(w[i], at);
+        }
+        for i in 0..X {
+            add_products(&mut sums[i], &weights, &Expanded::read(x[i], at));
         }
         at += PARTS;
     }
     if whole < cols {
-        let w: [[f32; PARTS]; W] = std::array::from_fn(|i| S::read_rest(w[i], whole));
-        for (sums, x) in sums.iter_mut().zip(&x) {
-            let x = Expanded::read_rest(x, whole);
-            add_products(sums, &w, &x);
+        let mut weights = [[0.0; PARTS]; W];
+        for i in 0..W {
+            weights[i] = S::read_rest(w[i], whole);
+        }
+        for i in 0..X {
+            add_products(&mut sums[i], &weights, &Expanded::read_rest(x[i], whole));
         }
     }
     sums.map(|sums| sums.map(add_up))
@@ -249,9 +258,9 @@ fn add_products<const W: usize>(
     w: &[[f32; PARTS]; W],
     x: &[f32; PARTS],
 ) {
-    for (sums, w) in sums.iter_mut().zip(w) {
+    for i in 0..W {
         for l in 0..PARTS {
-            sums[l] = w[l].mul_add(x[l], sums[l]);
+            sums[i][l] = w[i][l].mul_add(x[l], sums[i][l]);
         }
     }
 }

@@ -248,23 +248,33 @@ impl<'a> Affine<'a> {
     #[inline(always)]
     pub(super) fn dequantise_row(&self, row: usize, out: &mut [f32]) {
         let packed = &self.packed[row * self.packed_row()..][..self.packed_row()];
-        let groups = out.chunks_exact_mut(self.group).enumerate();
-        match self.bits {
-            Bits::Four => groups.for_each(|(g, out)| {
-                let (scale, bias) = self.group_parameters(row, g);
-                let packed = &packed[g * self.group / 2..][..self.group / 2];
-                for (pair, &byte) in out.chunks_exact_mut(2).zip(packed) {
-                    pair[0] = f32::from(byte & 15).mul_add(scale, bias);
-                    pair[1] = f32::from(byte >> 4).mul_add(scale, bias);
+        let columns = packed.as_chunks::<16>().0;
+        for group in 0..self.groups() {
+            let (scale, bias) = self.group_parameters(row, group);
+            let out = &mut out[group * self.group..][..self.group];
+            let count = self.columns_per_group();
+            let columns = &columns[group * count..][..count];
+            match self.bits {
+                Bits::Four => {
+                    for (out, column) in out.as_chunks_mut::<32>().0.iter_mut().zip(columns) {
+                        let mut nibbles = [0; 32];
+                        for i in 0..16 {
+                            nibbles[2 * i] = column[i] & 15;
+                            nibbles[2 * i + 1] = column[i] >> 4;
+                        }
+                        for i in 0..32 {
+                            out[i] = f32::from(nibbles[i]).mul_add(scale, bias);
+                        }
+                    }
                 }
-            }),
-            Bits::Eight => groups.for_each(|(g, out)| {
-                let (scale, bias) = self.group_parameters(row, g);
-                let packed = &packed[g * self.group..][..self.group];
-                for (out, &byte) in out.iter_mut().zip(packed) {
-                    *out = f32::from(byte).mul_add(scale, bias);
+                Bits::Eight => {
+                    for (out, column) in out.as_chunks_mut::<16>().0.iter_mut().zip(columns) {
+                        for i in 0..16 {
+                            out[i] = f32::from(column[i]).mul_add(scale, bias);
+                        }
+                    }
                 }
-            }),
+            }
         }
     }
 

@@ -25,6 +25,8 @@ mod dense;
 mod disjoint;
 mod lanes;
 mod matrix;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod panels;
 mod portable;
 mod rows;
