@@ -59,6 +59,27 @@ async fn what_was_written_out_answers_like_what_is_built_in() {
 }
 
 #[tokio::test]
+async fn other_weights_have_another_fingerprint() {
+    let (_home, folder) = exported().await;
+    let fingerprint = async || {
+        let server = Server::start(["--model".as_ref(), folder.as_os_str()]).await;
+        let body = json!({ "prompt": "1", "max_tokens": 1 });
+        let answer = server.http().post("/v1/completions", &body).await.json();
+        answer["system_fingerprint"].as_str().unwrap().to_owned()
+    };
+    let before = fingerprint().await;
+    assert_eq!(fingerprint().await, before);
+
+    // The lowest bit of the first weight; the file begins with the length of what describes it.
+    let weights = folder.join("model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let described = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[8 + described] ^= 1;
+    fs::write(&weights, bytes).unwrap();
+    assert_ne!(fingerprint().await, before);
+}
+
+#[tokio::test]
 async fn two_models_are_served_side_by_side() {
     let (_home, folder) = exported().await;
     let named = |id: &str| format!("{id}={}", folder.display());
