@@ -12,6 +12,7 @@ mod failure;
 mod listen;
 mod metrics;
 mod models;
+pub mod peer;
 mod progress;
 mod random;
 mod serve;
