@@ -91,6 +91,11 @@ impl Heartbeat {
     /// Says how many sequences hold a slot and how many requests wait for one.
     pub fn set_load(&self, in_flight: usize, queued: usize) {
         self.in_flight.store(in_flight, Relaxed);
+        self.set_queued(queued);
+    }
+
+    /// Says how many requests wait for a slot.
+    pub fn set_queued(&self, queued: usize) {
         self.queued.store(queued, Relaxed);
     }
 }

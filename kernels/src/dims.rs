@@ -160,7 +160,8 @@ pub struct DeltaDims {
 }
 
 impl DeltaDims {
-    /// Checks that `value_heads` is a multiple of `key_heads` and that both dimensions are multiples of 16.
+    /// Checks that `value_heads` is a multiple of `key_heads` that `key_dim` is a multiple of 16
+    /// and `value_dim` one of 8.
     ///
     /// # Errors
     /// Names the dimension that does not fit.
@@ -172,7 +173,7 @@ impl DeltaDims {
     ) -> Result<Self, DimsError> {
         shared("value", value_heads, key_heads)?;
         multiple("key_dim", key_dim, 16)?;
-        multiple("value_dim", value_dim, 16)?;
+        multiple("value_dim", value_dim, 8)?;
         Ok(Self {
             key_heads,
             value_heads,

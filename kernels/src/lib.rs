@@ -5,10 +5,12 @@
 
 pub mod cpu;
 mod dims;
+mod mapped;
 pub mod naive;
 mod rope;
 #[cfg(test)]
 mod testing;
 
 pub use dims::{AttentionDims, ConvDims, DeltaDims, DimsError};
+pub use mapped::{MappedFile, map_file};
 pub use rope::Rope;

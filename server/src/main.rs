@@ -1,3 +1,23 @@
-//! The inference server.
+//! `sanctum-server`: see `sanctum-server --help`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use sanctum_config::logging;
+use sanctum_server::args::Args;
+use sanctum_server::run;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Err(error) = logging::start(args.log.format(), args.log.log.as_deref()) {
+        eprintln!("sanctum-server: {error}");
+        return ExitCode::from(2);
+    }
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tracing::error!("{failure}");
+            failure.exit_code()
+        }
+    }
+}

@@ -5,8 +5,10 @@
 //! one task in one fixed order.
 
 mod attention;
+mod bandwidth;
 mod gated_delta;
 mod isa;
+mod linear;
 mod logits;
 mod norm;
 mod pool;
@@ -17,8 +19,12 @@ mod swiglu;
 mod tasks;
 
 pub use attention::{AttentionInput, AttentionWeights, KvCache, KvType, attention};
+pub use bandwidth::{read_all, read_bandwidth};
 pub use gated_delta::{DeltaInput, DeltaWeights, gated_delta};
 pub use isa::Isa;
+pub use linear::{
+    Affine, AffineParts, Dense, Float, Matrix, MatrixError, Precision, gather, project,
+};
 pub use logits::{argmax, log_sum_exp};
 pub use norm::{add, add_rms_norm, gated_norm, rms_norm};
 pub use pool::Pool;

@@ -1,0 +1,93 @@
+//! What can be wrong with a `fleet.toml`, said so that it can be mended without reading this code.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::near::did_you_mean;
+
+/// A `fleet.toml` that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}; name the fleet's file with --config", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A line is not TOML, holds a key that nobody knows, or a value that breaks its key's rule.
+    #[error("{}, line {line}: {message}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong there and what to write instead.
+        message: String,
+    },
+    /// Two sections do not fit together.
+    #[error("{}, [{section}]: {message}", path.display())]
+    Section {
+        /// The file.
+        path: PathBuf,
+        /// The section that refers to something, as its header is written.
+        section: String,
+        /// What does not fit and what to write instead.
+        message: String,
+    },
+}
+
+impl FleetError {
+    /// From what the TOML parser says about `text`.
+    pub(crate) fn from_toml(path: PathBuf, text: &str, error: &toml::de::Error) -> Self {
+        let at = error.span().map_or(0, |span| span.start.min(text.len()));
+        Self::Line {
+            path,
+            line: 1 + text.as_bytes()[..at]
+                .iter()
+                .filter(|&&b| b == b'\n')
+                .count(),
+            message: mended(error.message()),
+        }
+    }
+}
+
+/// Turns serde's "unknown field `x`, expected one of `a`, `b`" into a message that says what was probably meant.
+fn mended(message: &str) -> String {
+    if let Some(rest) = message.strip_prefix("unknown field ") {
+        let mut quoted = rest.split('`').skip(1).step_by(2);
+        let key = quoted.next().unwrap_or_default();
+        let known: Vec<&str> = quoted.collect();
+        return format!(
+            "unknown key `{key}`{}; the keys here are {}",
+            did_you_mean(key, known.iter().copied()),
+            known.join(", ")
+        );
+    }
+    if let Some(rest) = message.strip_prefix("missing field ") {
+        return format!("the key {rest} is missing in this section");
+    }
+    message.trim_end().replace('\n', ", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serde_s_words_become_ours() {
+        assert_eq!(
+            mended("unknown field `hots`, expected one of `host`, `listen`"),
+            "unknown key `hots`; did you mean `host`?; the keys here are host, listen"
+        );
+        assert_eq!(
+            mended("unknown field `zebra`, expected `url` or `sound`"),
+            "unknown key `zebra`; the keys here are url, sound"
+        );
+        assert_eq!(
+            mended("missing field `host`"),
+            "the key `host` is missing in this section"
+        );
+    }
+}

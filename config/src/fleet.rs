@@ -1,0 +1,185 @@
+//! The whole of `fleet.toml`: reading it, and checking that its sections fit together.
+
+mod daemons;
+mod server;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::near::did_you_mean;
+use crate::{FleetError, Label, TildePath};
+
+pub use daemons::{Agent, Channel, Watch};
+pub use server::{Auth, Backend, Limits, Loopback, Memory, Model, Server};
+
+/// A fleet: its hosts, and what runs on each of them.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fleet {
+    /// `[fleet]`.
+    #[serde(default)]
+    pub fleet: General,
+    /// `[hosts.NAME]`.
+    #[serde(default)]
+    pub hosts: BTreeMap<Label, Host>,
+    /// `[servers.NAME]`: one `sanctum-server` instance each.
+    #[serde(default)]
+    pub servers: BTreeMap<Label, Server>,
+    /// `[agents.NAME]`: programs of others that are run as agents.
+    #[serde(default)]
+    pub agents: BTreeMap<Label, Agent>,
+    /// `[watch.NAME]`: one watchdog each.
+    #[serde(default)]
+    pub watch: BTreeMap<Label, Watch>,
+    /// `[alerts.NAME]`: one alert channel each.
+    #[serde(default)]
+    pub alerts: BTreeMap<Label, Channel>,
+}
+
+/// `[fleet]`: what all hosts share.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct General {
+    /// Agent labels are `com.<name>.<agent>`.
+    pub name: Label,
+    /// The folder that holds `bin/ releases/ state/ logs/ certs/ secrets/` on every host.
+    pub home: TildePath,
+}
+
+impl Default for General {
+    fn default() -> Self {
+        let known = "these defaults follow their own rules";
+        Self {
+            name: "sanctum".parse().expect(known),
+            home: "~/.sanctum".parse().expect(known),
+        }
+    }
+}
+
+/// `[hosts.NAME]`: a machine.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// The name or address under which other hosts reach it.
+    pub address: String,
+    /// The destination for `ssh` through which verify and off-box drift reach it.
+    pub ssh: Option<String>,
+    /// What runs there: names of servers, agents and watchdogs.
+    #[serde(default)]
+    pub agents: Vec<Label>,
+}
+
+impl Fleet {
+    /// Reads and checks a file.
+    pub fn read(path: &Path) -> Result<Self, FleetError> {
+        let text = std::fs::read_to_string(path).map_err(|source| FleetError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks the text of a file; `path` is for the messages only.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, FleetError> {
+        let fleet: Self = toml::from_str(text)
+            .map_err(|error| FleetError::from_toml(path.to_owned(), text, &error))?;
+        fleet.check(path)?;
+        Ok(fleet)
+    }
+
+    /// Every name that refers to another section is found there, and nothing that must be unique is there twice.
+    fn check(&self, path: &Path) -> Result<(), FleetError> {
+        let refer = Reference { path };
+        let hosts: Vec<&Label> = self.hosts.keys().collect();
+        let servers: Vec<&Label> = self.servers.keys().collect();
+        let channels: Vec<&Label> = self.alerts.keys().collect();
+        let runnable: Vec<&Label> = self
+            .servers
+            .keys()
+            .chain(self.agents.keys())
+            .chain(self.watch.keys())
+            .collect();
+
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = runnable.iter().find(|name| !seen.insert(**name)) {
+            let message = format!(
+                "the name `{twice}` is used for two of [servers], [agents] and [watch]; rename one of them"
+            );
+            return Err(refer.error(format!("servers, agents, watch: {twice}"), message));
+        }
+        for (name, host) in &self.hosts {
+            for agent in &host.agents {
+                let section = || format!("hosts.{name}");
+                refer.find(
+                    section,
+                    "agents",
+                    agent,
+                    &runnable,
+                    "servers, agents or watch",
+                )?;
+            }
+        }
+        for (name, server) in &self.servers {
+            let section = || format!("servers.{name}");
+            refer.find(section, "host", &server.host, &hosts, "hosts")?;
+            if let Some(message) = server.contradiction() {
+                return Err(refer.error(section(), message));
+            }
+        }
+        for (name, agent) in &self.agents {
+            let section = || format!("agents.{name}");
+            refer.find(section, "host", &agent.host, &hosts, "hosts")?;
+            if let Some(server) = &agent.standby_for {
+                refer.find(section, "standby_for", server, &servers, "servers")?;
+            }
+        }
+        for (name, watch) in &self.watch {
+            let section = || format!("watch.{name}");
+            if let Some(target) = &watch.target {
+                refer.find(section, "target", target, &servers, "servers")?;
+            }
+            for channel in &watch.alert {
+                refer.find(section, "alert", channel, &channels, "alerts")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Looks up names that one section takes from another.
+struct Reference<'a> {
+    path: &'a Path,
+}
+
+impl Reference<'_> {
+    fn find(
+        &self,
+        section: impl Fn() -> String,
+        key: &str,
+        name: &Label,
+        known: &[&Label],
+        home: &str,
+    ) -> Result<(), FleetError> {
+        if known.contains(&name) {
+            return Ok(());
+        }
+        let near = did_you_mean(name.as_str(), known.iter().map(|label| label.as_str()));
+        let message =
+            format!("`{key}` names `{name}`, and there is no such section in {home}{near}");
+        Err(self.error(section(), message))
+    }
+
+    fn error(&self, section: String, message: String) -> FleetError {
+        let path = PathBuf::from(self.path);
+        FleetError::Section {
+            path,
+            section,
+            message,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! `[servers.NAME]`: what one `sanctum-server` serves, where it listens and what it may use.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::{Label, ModelId, TildePath, duration, tilde};
+
+/// The port of a server that says nothing else.
+const DEFAULT_PORT: u16 = 1337;
+
+/// One `sanctum-server` instance.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// The host it runs on.
+    pub host: Label,
+    /// Where it listens for plain HTTP; `127.0.0.1:1337` unless said otherwise.
+    #[serde(default = "default_listen")]
+    pub listen: Vec<SocketAddr>,
+    /// Where it listens for mTLS.
+    #[serde(default)]
+    pub tls_listen: Vec<SocketAddr>,
+    /// What it serves; the first is used where a request names no model. None: the model that is built in.
+    #[serde(default)]
+    pub models: Vec<Model>,
+    /// What computes.
+    #[serde(default)]
+    pub backend: Backend,
+    /// Worker threads of the cpu backend; all cores unless said otherwise.
+    pub threads: Option<NonZeroUsize>,
+    /// Compute with f32 activations: slower, the reference for the fast path.
+    #[serde(default)]
+    pub exact: bool,
+    /// Caps on the work that it takes.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Caps on the memory of the mlx backend.
+    #[serde(default)]
+    pub memory: Memory,
+    /// Who may ask.
+    #[serde(default)]
+    pub auth: Auth,
+    /// How long running requests may take to finish after SIGTERM.
+    #[serde(default, deserialize_with = "duration::optional")]
+    pub drain: Option<Duration>,
+}
+
+/// One model of a server.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// What requests call it.
+    pub id: ModelId,
+    /// Its checkpoint's folder.
+    pub path: TildePath,
+    /// The SHA-256 manifest that the folder must match before anything is served.
+    #[serde(default, deserialize_with = "tilde::optional_or_empty")]
+    pub manifest: Option<TildePath>,
+    /// A LoRA adapter's folder, merged at load.
+    #[serde(default, deserialize_with = "tilde::optional_or_empty")]
+    pub adapter: Option<TildePath>,
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// The best that this build and machine have.
+    #[default]
+    Auto,
+    /// Pure Rust.
+    Cpu,
+    /// MLX.
+    Mlx,
+}
+
+/// Caps on the work that a server takes; what is left out has the server's default (`sanctum-server --help`).
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Sequences that are decoded at the same time.
+    pub max_slots: Option<NonZeroUsize>,
+    /// Requests that may wait for a slot before others are refused with 429.
+    pub queue: Option<usize>,
+    /// Tokens of a sequence, prompt and answer together.
+    pub max_context: Option<NonZeroUsize>,
+    /// Tokens of a prompt that are computed in one pass.
+    pub prefill_chunk: Option<NonZeroUsize>,
+}
+
+/// Caps on the memory of the mlx backend, in MiB.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Memory {
+    /// Buffers kept for reuse.
+    pub cache_limit_mb: Option<u64>,
+    /// All of it.
+    pub limit_mb: Option<u64>,
+    /// What may be wired down.
+    pub wired_limit_mb: Option<u64>,
+}
+
+/// Who may ask.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auth {
+    /// Holds the bearer token.
+    pub token_file: Option<TildePath>,
+    /// Whether requests from this host need it.
+    pub loopback: Loopback,
+}
+
+/// What requests over loopback need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Loopback {
+    /// No token.
+    #[default]
+    Bypass,
+    /// The token, as from anywhere else: for hosts on which a forwarder makes outside requests look local.
+    Required,
+}
+
+impl Server {
+    /// What in this section alone cannot be meant.
+    pub(super) fn contradiction(&self) -> Option<String> {
+        let mut addresses = BTreeSet::new();
+        let all = self.listen.iter().chain(&self.tls_listen);
+        if let Some(twice) = all
+            .filter(|address| address.port() != 0)
+            .find(|address| !addresses.insert(**address))
+        {
+            return Some(format!(
+                "the address {twice} stands there twice; remove one"
+            ));
+        }
+        if self.listen.is_empty() && self.tls_listen.is_empty() {
+            return Some("`listen` and `tls_listen` are empty; give one address at least".into());
+        }
+        let mut ids = BTreeSet::new();
+        let twice = self.models.iter().find(|model| !ids.insert(&model.id))?;
+        Some(format!(
+            "two models have the id `{}`; a request could not tell them apart, rename one",
+            twice.id
+        ))
+    }
+}
+
+fn default_listen() -> Vec<SocketAddr> {
+    vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))]
+}

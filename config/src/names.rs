@@ -1,0 +1,131 @@
+//! The names that stand in `fleet.toml`: labels of sections, and model ids.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+/// The name of a host, server, agent, watchdog or alert channel. It ends up in launchd labels (`com.<fleet>.<agent>`),
+/// file names and log lines, so it holds ASCII letters, digits, `-` and `_` only, and begins with a letter or digit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Label(String);
+
+/// What a request's `model` field says: any printable ASCII without spaces, quotes or backslashes, so that it can
+/// stand in a URL, a log line and a metric as it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ModelId(String);
+
+/// A name that breaks the rule of its kind.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadName {
+    /// Not a [`Label`].
+    #[error(
+        "`{0}` is not a label: 1 to 63 letters, digits, `-` or `_`, the first a letter or a digit"
+    )]
+    Label(String),
+    /// Not a [`ModelId`].
+    #[error(
+        "`{0}` is not a model id: 1 to 200 printable ASCII characters without spaces, quotes or backslashes"
+    )]
+    ModelId(String),
+}
+
+impl Label {
+    /// The label's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl ModelId {
+    /// The id's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Label {
+    type Error = BadName;
+
+    fn try_from(text: String) -> Result<Self, BadName> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let begins_well = text
+            .as_bytes()
+            .first()
+            .is_some_and(u8::is_ascii_alphanumeric);
+        if begins_well && text.len() <= 63 && text.bytes().all(plain) {
+            Ok(Self(text))
+        } else {
+            Err(BadName::Label(text))
+        }
+    }
+}
+
+impl TryFrom<String> for ModelId {
+    type Error = BadName;
+
+    fn try_from(text: String) -> Result<Self, BadName> {
+        let plain =
+            |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\' | b'`');
+        if (1..=200).contains(&text.len()) && text.bytes().all(plain) {
+            Ok(Self(text))
+        } else {
+            Err(BadName::ModelId(text))
+        }
+    }
+}
+
+impl FromStr for Label {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        text.to_owned().try_into()
+    }
+}
+
+impl FromStr for ModelId {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        text.to_owned().try_into()
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for ModelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_fit_for_a_launchd_label_and_a_file_name() {
+        for good in ["server", "canary-offbox", "8ball", "a_b"] {
+            assert_eq!(good.parse::<Label>().unwrap().as_str(), good);
+        }
+        for bad in ["", "-x", "a.b", "../x", "a b", "ü", &"x".repeat(64)] {
+            assert_eq!(bad.parse::<Label>(), Err(BadName::Label(bad.into())));
+        }
+    }
+
+    #[test]
+    fn model_ids_may_look_like_hub_names() {
+        for good in ["council", "Qwen/Qwen3.5-27B", "tiny:q4"] {
+            assert!(good.parse::<ModelId>().is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "a\"b", "a\nb", "é"] {
+            assert!(bad.parse::<ModelId>().is_err(), "{bad}");
+        }
+    }
+}

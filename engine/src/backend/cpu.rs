@@ -1,0 +1,318 @@
+//! The pure Rust backend: `sanctum-kernels` on all cores, weights multiplied where they lie.
+
+use std::fmt;
+
+use sanctum_kernels::Rope;
+use sanctum_kernels::cpu::{
+    self, AttentionInput, Cpu, DeltaInput, KvCache, KvType, Matrix, Pool, Precision,
+};
+
+use super::Backend;
+use crate::batch::{Segment, SlotId};
+use crate::model_config::{Mixer, ModelConfig};
+use crate::weights::{AttentionWeights, DeltaWeights, HostMatrix};
+
+/// All cores of this machine.
+#[derive(Debug)]
+pub struct CpuBackend {
+    cpu: Cpu,
+    precision: Precision,
+    rope: Rope,
+}
+
+/// Activations, `[rows, width]`.
+#[derive(Clone)]
+pub struct CpuTensor {
+    data: Vec<f32>,
+    width: usize,
+}
+
+impl CpuTensor {
+    fn zeros(rows: usize, width: usize) -> Self {
+        Self {
+            data: vec![0.0; rows * width],
+            width,
+        }
+    }
+
+    fn rows(&self) -> usize {
+        self.data.len() / self.width
+    }
+}
+
+impl fmt::Debug for CpuTensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}, {}]", self.rows(), self.width)
+    }
+}
+
+/// What one layer remembers of one sequence.
+#[derive(Clone, Debug)]
+enum Memory {
+    Attention(KvCache),
+    Delta {
+        /// The last raw rows, `[kernel - 1, channels]`.
+        tail: Vec<f32>,
+        /// `[value_heads, value_dim, key_dim]`.
+        state: Vec<f32>,
+    },
+}
+
+/// The memory of all sequences; a slot that nobody holds is empty.
+#[derive(Debug)]
+pub struct CpuSlots {
+    slots: Vec<Vec<Memory>>,
+    fresh: Vec<Memory>,
+}
+
+impl CpuSlots {
+    /// The part of one layer's memory that `part` picks, for each segment, in order.
+    fn segments<'a, S: ?Sized>(
+        &'a mut self,
+        layer: usize,
+        segments: &[Segment],
+        part: impl Fn(&'a mut Memory) -> Option<&'a mut S>,
+    ) -> Vec<cpu::Segment<'a, S>> {
+        for segment in segments {
+            let slot = &mut self.slots[segment.slot.0];
+            if slot.is_empty() {
+                slot.clone_from(&self.fresh);
+            }
+        }
+        let mut memories: Vec<_> = self.slots.iter_mut().map(|s| s.get_mut(layer)).collect();
+        segments
+            .iter()
+            .filter_map(|segment| {
+                let memory = memories[segment.slot.0].take()?;
+                let rows = segment.start..segment.start + segment.len;
+                Some(cpu::Segment::new(rows, part(memory)?))
+            })
+            .collect()
+    }
+}
+
+impl CpuBackend {
+    /// Runs models of shape `config` on `threads` threads.
+    pub fn new(config: &ModelConfig, threads: usize, precision: Precision) -> Self {
+        Self {
+            cpu: Cpu::new(threads),
+            precision,
+            rope: Rope::new(config.attention.rotary_dim, config.rope_theta),
+        }
+    }
+
+    /// The threads and instructions it uses.
+    pub fn cpu(&self) -> &Cpu {
+        &self.cpu
+    }
+}
+
+impl Backend for CpuBackend {
+    type Tensor = CpuTensor;
+    type Matrix = HostMatrix;
+    type Vector = Vec<f32>;
+    type Slots = CpuSlots;
+
+    fn matrix(&self, matrix: HostMatrix) -> HostMatrix {
+        matrix
+    }
+
+    fn vector(&self, vector: Vec<f32>) -> Vec<f32> {
+        vector
+    }
+
+    fn slots(&self, config: &ModelConfig, count: usize) -> CpuSlots {
+        let kv = match self.precision {
+            Precision::Exact => KvType::F32,
+            Precision::Fast => KvType::F16,
+        };
+        let fresh = |mixer: &Mixer| match mixer {
+            Mixer::Attention => Memory::Attention(KvCache::new(&config.attention, kv)),
+            Mixer::Delta => Memory::Delta {
+                tail: vec![0.0; config.conv.tail_len()],
+                state: vec![0.0; config.delta.state_len()],
+            },
+        };
+        CpuSlots {
+            slots: (0..count).map(|_| Vec::new()).collect(),
+            fresh: config.layers.iter().map(fresh).collect(),
+        }
+    }
+
+    fn clear(&self, slots: &mut CpuSlots, slot: SlotId) {
+        slots.slots[slot.0] = Vec::new();
+    }
+
+    fn embed(&self, matrix: &HostMatrix, tokens: &[u32]) -> CpuTensor {
+        let mut out = CpuTensor::zeros(tokens.len(), matrix.cols);
+        cpu::gather(&self.cpu, matrix.view(), tokens, &mut out.data);
+        out
+    }
+
+    fn project<const W: usize>(&self, x: &CpuTensor, matrices: [&HostMatrix; W]) -> [CpuTensor; W] {
+        let mut outs = matrices.map(|matrix| CpuTensor::zeros(x.rows(), matrix.rows));
+        let mut jobs: Vec<(Matrix<'_>, &mut [f32])> = matrices
+            .iter()
+            .zip(&mut outs)
+            .map(|(matrix, out)| (matrix.view(), &mut out.data[..]))
+            .collect();
+        cpu::project(&self.cpu, self.precision, &x.data, x.width, &mut jobs);
+        outs
+    }
+
+    fn add(&self, mut x: CpuTensor, y: &CpuTensor) -> CpuTensor {
+        cpu::add(&self.cpu, &mut x.data, &y.data);
+        x
+    }
+
+    fn add_bias(&self, mut x: CpuTensor, bias: &Vec<f32>) -> CpuTensor {
+        for row in x.data.chunks_exact_mut(bias.len()) {
+            row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+        }
+        x
+    }
+
+    fn rms_norm(&self, x: &CpuTensor, weight: &Vec<f32>, eps: f32) -> CpuTensor {
+        let mut out = CpuTensor::zeros(x.rows(), x.width);
+        cpu::rms_norm(&self.cpu, &x.data, weight, eps, &mut out.data);
+        out
+    }
+
+    fn swiglu(&self, gate: CpuTensor, up: &CpuTensor) -> CpuTensor {
+        let mut out = CpuTensor::zeros(gate.rows(), gate.width);
+        cpu::swiglu(&self.cpu, &gate.data, &up.data, &mut out.data);
+        out
+    }
+
+    fn select_rows(&self, x: &CpuTensor, rows: &[usize]) -> CpuTensor {
+        let data = rows
+            .iter()
+            .flat_map(|row| &x.data[row * x.width..(row + 1) * x.width])
+            .copied()
+            .collect();
+        CpuTensor {
+            data,
+            width: x.width,
+        }
+    }
+
+    fn attention(
+        &self,
+        config: &ModelConfig,
+        weights: &AttentionWeights<HostMatrix, Vec<f32>>,
+        layer: usize,
+        segments: &[Segment],
+        slots: &mut CpuSlots,
+        q: CpuTensor,
+        k: CpuTensor,
+        v: CpuTensor,
+    ) -> CpuTensor {
+        let dims = &config.attention;
+        let mut out = CpuTensor::zeros(q.rows(), dims.heads * dims.head_dim);
+        let mut segments = slots.segments(layer, segments, |memory| match memory {
+            Memory::Attention(cache) => Some(cache),
+            Memory::Delta { .. } => None,
+        });
+        let weights = cpu::AttentionWeights {
+            q_norm: &weights.q_norm,
+            k_norm: &weights.k_norm,
+            eps: config.rms_eps,
+            rope: &self.rope,
+        };
+        let input = AttentionInput {
+            q_gate: &q.data,
+            k: &k.data,
+            v: &v.data,
+        };
+        cpu::attention(
+            &self.cpu,
+            dims,
+            weights,
+            input,
+            &mut segments,
+            &mut out.data,
+        );
+        out
+    }
+
+    fn short_conv(
+        &self,
+        config: &ModelConfig,
+        weights: &DeltaWeights<HostMatrix, Vec<f32>>,
+        layer: usize,
+        segments: &[Segment],
+        slots: &mut CpuSlots,
+        qkv: CpuTensor,
+    ) -> CpuTensor {
+        let mut out = CpuTensor::zeros(qkv.rows(), qkv.width);
+        let mut segments = slots.segments(layer, segments, |memory| match memory {
+            Memory::Delta { tail, .. } => Some(&mut tail[..]),
+            Memory::Attention(_) => None,
+        });
+        let (cpu, dims) = (&self.cpu, &config.conv);
+        cpu::short_conv(
+            cpu,
+            dims,
+            &qkv.data,
+            &weights.conv,
+            &mut segments,
+            &mut out.data,
+        );
+        out
+    }
+
+    fn gated_delta(
+        &self,
+        config: &ModelConfig,
+        weights: &DeltaWeights<HostMatrix, Vec<f32>>,
+        layer: usize,
+        segments: &[Segment],
+        slots: &mut CpuSlots,
+        qkv: CpuTensor,
+        z: &CpuTensor,
+        a: &CpuTensor,
+        b: &CpuTensor,
+    ) -> CpuTensor {
+        let mut y = CpuTensor::zeros(qkv.rows(), z.width);
+        let mut segments = slots.segments(layer, segments, |memory| match memory {
+            Memory::Delta { state, .. } => Some(&mut state[..]),
+            Memory::Attention(_) => None,
+        });
+        let parameters = cpu::DeltaWeights {
+            a_log: &weights.a_log,
+            dt_bias: &weights.dt_bias,
+        };
+        let input = DeltaInput {
+            qkv: &qkv.data,
+            a: &a.data,
+            b: &b.data,
+        };
+        let cpu = &self.cpu;
+        cpu::gated_delta(
+            cpu,
+            &config.delta,
+            parameters,
+            input,
+            &mut segments,
+            &mut y.data,
+        );
+        let mut out = CpuTensor::zeros(y.rows(), y.width);
+        cpu::gated_norm(
+            cpu,
+            &y.data,
+            &z.data,
+            &weights.norm,
+            config.rms_eps,
+            &mut out.data,
+        );
+        out
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.cpu.pool
+    }
+
+    fn read(&self, x: CpuTensor) -> Vec<f32> {
+        x.data
+    }
+}

@@ -1,0 +1,106 @@
+//! What a device must be able to do for the graph to run on it.
+//!
+//! A dozen coarse operations, so that each backend fuses as it likes and the graph is written once. `N` is the
+//! number of rows in the batch.
+
+mod cpu;
+
+pub use cpu::CpuBackend;
+pub use sanctum_kernels::cpu::Precision;
+
+use sanctum_kernels::cpu::Pool;
+
+use crate::batch::{Segment, SlotId};
+use crate::model_config::ModelConfig;
+use crate::weights::{AttentionWeights, DeltaWeights, HostMatrix};
+
+/// A device.
+pub trait Backend {
+    /// Activations, `[N, width]`.
+    type Tensor;
+    /// A weight matrix `[outputs, inputs]`.
+    type Matrix;
+    /// A small f32 parameter.
+    type Vector;
+    /// The memory of all sequences.
+    type Slots;
+
+    /// Takes a matrix over.
+    fn matrix(&self, matrix: HostMatrix) -> Self::Matrix;
+    /// Takes a vector over.
+    fn vector(&self, vector: Vec<f32>) -> Self::Vector;
+
+    /// Memory for `count` sequences; each takes what it needs as it grows.
+    fn slots(&self, config: &ModelConfig, count: usize) -> Self::Slots;
+    /// Forgets a sequence and frees what it took.
+    fn clear(&self, slots: &mut Self::Slots, slot: SlotId);
+
+    /// Rows of the embedding, `[tokens, hidden]`.
+    fn embed(&self, matrix: &Self::Matrix, tokens: &[u32]) -> Self::Tensor;
+    /// `x Wᵀ` for matrices that share their input.
+    fn project<const W: usize>(
+        &self,
+        x: &Self::Tensor,
+        matrices: [&Self::Matrix; W],
+    ) -> [Self::Tensor; W];
+    /// `x + y`.
+    fn add(&self, x: Self::Tensor, y: &Self::Tensor) -> Self::Tensor;
+    /// `x + bias`, the bias being one row.
+    fn add_bias(&self, x: Self::Tensor, bias: &Self::Vector) -> Self::Tensor;
+    /// `x / rms(x) * weight`, row by row.
+    fn rms_norm(&self, x: &Self::Tensor, weight: &Self::Vector, eps: f32) -> Self::Tensor;
+    /// `silu(gate) * up`.
+    fn swiglu(&self, gate: Self::Tensor, up: &Self::Tensor) -> Self::Tensor;
+    /// Some of the rows.
+    fn select_rows(&self, x: &Self::Tensor, rows: &[usize]) -> Self::Tensor;
+
+    /// Gated softmax attention over each segment's own sequence, which it extends: norms and rotates queries and
+    /// keys, remembers keys and values, and multiplies the result with the sigmoid of the gate.
+    ///
+    /// `q`: `[N, heads * 2 * head_dim]`, `k` and `v`: `[N, kv_heads * head_dim]`; gives `[N, heads * head_dim]`.
+    #[allow(clippy::too_many_arguments)] // the operation's own inputs; a struct would only rename them
+    fn attention(
+        &self,
+        config: &ModelConfig,
+        weights: &AttentionWeights<Self::Matrix, Self::Vector>,
+        layer: usize,
+        segments: &[Segment],
+        slots: &mut Self::Slots,
+        q: Self::Tensor,
+        k: Self::Tensor,
+        v: Self::Tensor,
+    ) -> Self::Tensor;
+    /// Causal depthwise convolution, then SiLU; remembers each segment's last raw rows. `[N, channels]`.
+    fn short_conv(
+        &self,
+        config: &ModelConfig,
+        weights: &DeltaWeights<Self::Matrix, Self::Vector>,
+        layer: usize,
+        segments: &[Segment],
+        slots: &mut Self::Slots,
+        qkv: Self::Tensor,
+    ) -> Self::Tensor;
+    /// The gated delta rule over each segment's own state, then the norm gated by `z`.
+    ///
+    /// `qkv`: `[N, channels]`, `z`: `[N, value_heads * value_dim]`, `a` and `b`: `[N, value_heads]`; gives
+    /// `[N, value_heads * value_dim]`.
+    #[allow(clippy::too_many_arguments)]
+    fn gated_delta(
+        &self,
+        config: &ModelConfig,
+        weights: &DeltaWeights<Self::Matrix, Self::Vector>,
+        layer: usize,
+        segments: &[Segment],
+        slots: &mut Self::Slots,
+        qkv: Self::Tensor,
+        z: &Self::Tensor,
+        a: &Self::Tensor,
+        b: &Self::Tensor,
+    ) -> Self::Tensor;
+
+    /// Threads for work on the host, such as sampling.
+    fn pool(&self) -> &Pool;
+
+    /// Brings a tensor to the host: waits for the device where there is one.
+    fn read(&self, x: Self::Tensor) -> Vec<f32>;
+}

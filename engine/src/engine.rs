@@ -1,0 +1,261 @@
+//! The handle that the server holds: submit a request, read its events, see how the engine is doing.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::backend::Backend;
+use crate::graph::Model;
+use crate::heartbeat::{Heartbeat, Phase};
+use crate::request::{Event, Request, SubmitError};
+use crate::scheduler::Scheduler;
+use crate::text::Text;
+
+/// How much the engine takes on at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Sequences that are generated at once.
+    pub slots: usize,
+    /// Requests that may wait for a slot; more are refused.
+    pub queue: usize,
+    /// Prompt tokens that one pass takes in, beside the running sequences' tokens.
+    pub prefill_chunk: usize,
+    /// Tokens of a sequence, prompt and answer together.
+    pub context: usize,
+}
+
+/// What has happened since the start; only grows.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Prompt tokens computed.
+    pub prompt_tokens: AtomicU64,
+    /// Tokens generated.
+    pub generated_tokens: AtomicU64,
+    /// Forward passes.
+    pub passes: AtomicU64,
+    /// Rows in all passes together; over `passes` this is the mean batch.
+    pub rows: AtomicU64,
+    /// Sequences whose client left before the end.
+    pub cancelled: AtomicU64,
+}
+
+/// A running engine; clones are handles to the same one. The last one dropped ends it.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    inbox: std_mpsc::Sender<Job>,
+    stopped: watch::Receiver<Option<String>>,
+}
+
+/// What handles and the engine thread both see.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) vocab: usize,
+    pub(crate) text: Text,
+    pub(crate) heartbeat: Arc<Heartbeat>,
+    pub(crate) stats: Stats,
+    /// Requests submitted and not yet admitted.
+    pub(crate) waiting: AtomicUsize,
+    /// How long a sequence holds its slot, in milliseconds: a moving average.
+    pub(crate) slot_ms: AtomicU64,
+}
+
+/// A request on its way to the engine's thread, with the way back.
+#[derive(Debug)]
+pub struct Job {
+    /// What to generate.
+    pub request: Request,
+    /// Where its events go; closed when the client has left.
+    pub events: mpsc::UnboundedSender<Event>,
+}
+
+/// The engine thread's end of a handle.
+#[derive(Debug)]
+pub struct Inbox {
+    /// Requests in the order of their arrival.
+    pub jobs: std_mpsc::Receiver<Job>,
+    /// Says why the thread ended, once.
+    pub stop: watch::Sender<Option<String>>,
+}
+
+/// A request's events, in order. Dropping it cancels the request before the engine's next pass.
+#[derive(Debug)]
+pub struct Generation {
+    events: mpsc::UnboundedReceiver<Event>,
+}
+
+impl Generation {
+    /// The next event; `None` after the last one.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// Like [`Generation::next`], for callers without an async runtime.
+    pub fn blocking_next(&mut self) -> Option<Event> {
+        self.events.blocking_recv()
+    }
+}
+
+impl Engine {
+    /// Starts the engine's thread, which owns the model from now on.
+    ///
+    /// # Errors
+    /// If the system refuses another thread.
+    pub fn start<B>(
+        model: Model<B>,
+        text: Text,
+        limits: Limits,
+        heartbeat: Arc<Heartbeat>,
+    ) -> std::io::Result<Self>
+    where
+        B: Backend + Send + 'static,
+        B::Matrix: Send,
+        B::Vector: Send,
+        B::Slots: Send,
+    {
+        let (engine, inbox) = Self::wire(text, model.config.vocab, limits, heartbeat);
+        let seen = Arc::clone(&engine.shared);
+        thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || {
+                let run = AssertUnwindSafe(|| Scheduler::new(model, seen).run(&inbox.jobs));
+                let reason = match catch_unwind(run) {
+                    Ok(()) => "the engine was asked to end".to_owned(),
+                    Err(panic) => format!("the engine panicked: {}", panic_text(&*panic)),
+                };
+                let _ = inbox.stop.send(Some(reason));
+            })?;
+        Ok(engine)
+    }
+
+    /// A handle and the end at which its requests arrive. [`Engine::start`] puts the scheduler there; a test puts a
+    /// script there.
+    pub fn wire(
+        text: Text,
+        vocab: usize,
+        limits: Limits,
+        heartbeat: Arc<Heartbeat>,
+    ) -> (Self, Inbox) {
+        let (inbox, jobs) = std_mpsc::channel();
+        let (stop, stopped) = watch::channel(None);
+        let shared = Arc::new(Shared {
+            limits,
+            vocab,
+            text,
+            heartbeat,
+            stats: Stats::default(),
+            waiting: AtomicUsize::new(0),
+            slot_ms: AtomicU64::new(1_000),
+        });
+        shared.heartbeat.enter(Phase::Ready);
+        let engine = Self {
+            shared,
+            inbox,
+            stopped,
+        };
+        (engine, Inbox { jobs, stop })
+    }
+
+    /// Hands a request to the engine.
+    ///
+    /// # Errors
+    /// If it cannot be served as it is, or not now.
+    pub fn submit(&self, mut request: Request) -> Result<Generation, SubmitError> {
+        let shared = &*self.shared;
+        if shared.heartbeat.read().phase == Phase::Draining {
+            return Err(SubmitError::Draining);
+        }
+        let context = shared.limits.context;
+        let prompt = request.prompt.len();
+        if prompt == 0 {
+            return Err(SubmitError::PromptEmpty);
+        }
+        if prompt >= context {
+            return Err(SubmitError::PromptTooLong { prompt, context });
+        }
+        let vocab = shared.vocab;
+        if let Some(&id) = request.prompt.iter().find(|&&id| id as usize >= vocab) {
+            return Err(SubmitError::UnknownToken { id, vocab });
+        }
+        request.max_tokens = request.max_tokens.clamp(1, context - prompt);
+        // A free slot takes a request at once, so the queue proper begins behind the slots.
+        let in_flight = shared.heartbeat.read().in_flight;
+        let room = shared.limits.queue + shared.limits.slots.saturating_sub(in_flight);
+        shared
+            .waiting
+            .fetch_update(Relaxed, Relaxed, |n| (n < room).then_some(n + 1))
+            .map_err(|queued| SubmitError::QueueFull {
+                queued,
+                retry_after_s: shared.retry_after_s(queued),
+            })?;
+        // Between two passes nobody else would say so, and a pass can be long.
+        shared.heartbeat.set_queued(shared.waiting.load(Relaxed));
+        let (events, receiver) = mpsc::unbounded_channel();
+        self.inbox
+            .send(Job { request, events })
+            .map_err(|_| SubmitError::Stopped)?;
+        Ok(Generation { events: receiver })
+    }
+
+    /// Its pulse.
+    pub fn heartbeat(&self) -> &Heartbeat {
+        &self.shared.heartbeat
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> &Stats {
+        &self.shared.stats
+    }
+
+    /// How much it takes on at once.
+    pub fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+
+    /// Tokens in the model's vocabulary.
+    pub fn vocab(&self) -> usize {
+        self.shared.vocab
+    }
+
+    /// The model's text side: tokenizer, template, end-of-sequence ids.
+    pub fn text(&self) -> &Text {
+        &self.shared.text
+    }
+
+    /// Refuses new requests from now on; those that were taken are finished.
+    pub fn drain(&self) {
+        self.shared.heartbeat.enter(Phase::Draining);
+    }
+
+    /// Waits until the engine's thread has ended and says why it did.
+    pub async fn stopped(&self) -> String {
+        let mut stopped = self.stopped.clone();
+        let reason = stopped.wait_for(Option::is_some).await;
+        reason
+            .ok()
+            .and_then(|reason| reason.clone())
+            .unwrap_or_else(|| "the engine's thread is gone".to_owned())
+    }
+}
+
+impl Shared {
+    /// When a place in the queue is likely to be free.
+    fn retry_after_s(&self, queued: usize) -> u64 {
+        let turns = queued.div_ceil(self.limits.slots.max(1)) as u64;
+        (turns * self.slot_ms.load(Relaxed))
+            .div_ceil(1_000)
+            .clamp(1, 300)
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}

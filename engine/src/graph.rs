@@ -1,0 +1,142 @@
+//! The Qwen3.5 graph: 3 layers of gated delta rule, one of full attention, and so on.
+//!
+//! Read it beside the formulas in the operations' docs; everything that differs between checkpoints was settled
+//! when they were loaded.
+
+use crate::backend::Backend;
+use crate::batch::{Batch, SlotId};
+use crate::model_config::ModelConfig;
+use crate::weights::{HostWeights, Layer, MixerWeights, Weights};
+
+/// A model on a backend.
+pub struct Model<B: Backend> {
+    /// Its shape.
+    pub config: ModelConfig,
+    backend: B,
+    weights: Weights<B::Matrix, B::Vector>,
+}
+
+impl<B: Backend> Model<B> {
+    /// Moves weights to a backend.
+    pub fn new(backend: B, config: ModelConfig, weights: HostWeights) -> Self {
+        let weights = weights.map(|m| backend.matrix(m), |v| backend.vector(v));
+        Self {
+            config,
+            backend,
+            weights,
+        }
+    }
+
+    /// What it runs on.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// Memory for `count` sequences.
+    pub fn slots(&self, count: usize) -> B::Slots {
+        self.backend.slots(&self.config, count)
+    }
+
+    /// Continues every sequence of the batch by its rows and returns the logits of the wanted rows,
+    /// `[outputs, vocab]`; nothing where none is wanted. Calls `beat` after each layer.
+    pub fn forward(
+        &self,
+        batch: &Batch,
+        slots: &mut B::Slots,
+        mut beat: impl FnMut(),
+    ) -> Option<B::Tensor> {
+        let weights = &self.weights;
+        let eps = self.config.rms_eps;
+        let mut x = self.backend.embed(&weights.embed, &batch.tokens);
+        let last = weights.layers.len() - 1;
+        for (index, layer) in weights.layers.iter().enumerate() {
+            let mixed = self.mix(index, layer, &x, batch, slots);
+            // Past the last mixer rows are on their own: only those whose logits are wanted go on.
+            let (residual, mixed) = if index < last {
+                (x, mixed)
+            } else if batch.outputs.is_empty() {
+                beat();
+                return None;
+            } else {
+                let select = |t| self.backend.select_rows(t, &batch.outputs);
+                (select(&x), select(&mixed))
+            };
+            let h = self.backend.add(residual, &self.mix_out(layer, &mixed));
+            let normed = self.backend.rms_norm(&h, &layer.post_norm, eps);
+            let [gate, up] = self.backend.project(&normed, [&layer.gate, &layer.up]);
+            let inner = self.backend.swiglu(gate, &up);
+            let [down] = self.backend.project(&inner, [&layer.down]);
+            x = self.backend.add(h, &down);
+            beat();
+        }
+        let x = self.backend.rms_norm(&x, &weights.norm, eps);
+        let head = weights.head.as_ref().unwrap_or(&weights.embed);
+        let [logits] = self.backend.project(&x, [head]);
+        beat();
+        Some(logits)
+    }
+
+    /// The logits of every token of a fresh sequence that is fed chunk by chunk, `[tokens, vocab]`.
+    ///
+    /// # Panics
+    /// If a chunk is empty or a token is outside the vocabulary.
+    pub fn logits(&self, chunks: &[&[u32]]) -> Vec<f32> {
+        let mut slots = self.slots(1);
+        let mut logits = Vec::new();
+        for chunk in chunks {
+            let mut batch = Batch::default();
+            batch.push(SlotId(0), chunk, true);
+            batch.outputs = (0..chunk.len()).collect();
+            if let Some(rows) = self.forward(&batch, &mut slots, || {}) {
+                logits.extend(self.backend.read(rows));
+            }
+        }
+        logits
+    }
+
+    /// Mixes tokens, up to but not including the output projection.
+    fn mix(
+        &self,
+        index: usize,
+        layer: &Layer<B::Matrix, B::Vector>,
+        x: &B::Tensor,
+        batch: &Batch,
+        slots: &mut B::Slots,
+    ) -> B::Tensor {
+        let (backend, config, segments) = (&self.backend, &self.config, &batch.segments[..]);
+        let x = backend.rms_norm(x, &layer.input_norm, config.rms_eps);
+        match &layer.mixer {
+            MixerWeights::Attention(w) => {
+                let [mut q, mut k, mut v] = backend.project(&x, [&w.q, &w.k, &w.v]);
+                if let Some([q_bias, k_bias, v_bias, _]) = &w.bias {
+                    q = backend.add_bias(q, q_bias);
+                    k = backend.add_bias(k, k_bias);
+                    v = backend.add_bias(v, v_bias);
+                }
+                backend.attention(config, w, index, segments, slots, q, k, v)
+            }
+            MixerWeights::Delta(w) => {
+                let [qkv, z, b, a] = backend.project(&x, [&w.qkv, &w.z, &w.b, &w.a]);
+                let qkv = backend.short_conv(config, w, index, segments, slots, qkv);
+                backend.gated_delta(config, w, index, segments, slots, qkv, &z, &a, &b)
+            }
+        }
+    }
+
+    /// The mixer's output projection.
+    fn mix_out(&self, layer: &Layer<B::Matrix, B::Vector>, mixed: &B::Tensor) -> B::Tensor {
+        match &layer.mixer {
+            MixerWeights::Attention(w) => {
+                let [out] = self.backend.project(mixed, [&w.o]);
+                match &w.bias {
+                    Some([.., bias]) => self.backend.add_bias(out, bias),
+                    None => out,
+                }
+            }
+            MixerWeights::Delta(w) => {
+                let [out] = self.backend.project(mixed, [&w.out]);
+                out
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Who takes part in the next pass.
+//!
+//! One thread owns the model. Before every pass it looks at what has arrived and who has left, gives free slots to
+//! waiting requests, and fills a batch: one row for every sequence that is being generated, and a bounded number
+//! of prompt rows, shared evenly among the prompts that are being taken in. So nobody's tokens wait for somebody's
+//! long prompt by more than one chunk, and a short prompt does not wait behind a long one.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::backend::Backend;
+use crate::batch::{Batch, SlotId};
+use crate::engine::{Job, Shared};
+use crate::graph::Model;
+use crate::request::Event;
+use crate::sequence::{Sequence, Step};
+
+/// A sequence that holds a slot.
+struct Running {
+    slot: SlotId,
+    since: Instant,
+    events: UnboundedSender<Event>,
+    sequence: Sequence,
+}
+
+pub(crate) struct Scheduler<B: Backend> {
+    model: Model<B>,
+    slots: B::Slots,
+    free: Vec<SlotId>,
+    waiting: VecDeque<Job>,
+    running: Vec<Running>,
+    shared: Arc<Shared>,
+}
+
+impl<B: Backend> Scheduler<B> {
+    pub(crate) fn new(model: Model<B>, shared: Arc<Shared>) -> Self {
+        let count = shared.limits.slots;
+        Self {
+            slots: model.slots(count),
+            free: (0..count).rev().map(SlotId).collect(),
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            model,
+            shared,
+        }
+    }
+
+    /// Serves until every handle is gone and the last sequence is done.
+    pub(crate) fn run(mut self, inbox: &Receiver<Job>) {
+        while self.receive(inbox) {
+            self.release_departed();
+            self.admit();
+            let batch = self.plan();
+            if !batch.is_empty() {
+                self.pass(&batch);
+            }
+        }
+    }
+
+    /// Takes in what has arrived; with nothing else to do, waits for it. False when there will never be more.
+    fn receive(&mut self, inbox: &Receiver<Job>) -> bool {
+        if self.running.is_empty() && self.waiting.is_empty() {
+            match inbox.recv() {
+                Ok(job) => self.waiting.push_back(job),
+                Err(_) => return false,
+            }
+        }
+        loop {
+            match inbox.try_recv() {
+                Ok(job) => self.waiting.push_back(job),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => {
+                    return !(self.running.is_empty() && self.waiting.is_empty());
+                }
+            }
+        }
+    }
+
+    /// Lets go of requests whose client has left.
+    fn release_departed(&mut self) {
+        let before = self.waiting.len();
+        self.waiting.retain(|job| !job.events.is_closed());
+        let left = before - self.waiting.len();
+        self.shared.waiting.fetch_sub(left, Relaxed);
+        let gone = self.release_where(|running| running.events.is_closed());
+        self.shared
+            .stats
+            .cancelled
+            .fetch_add((left + gone) as u64, Relaxed);
+    }
+
+    fn release_where(&mut self, done: impl Fn(&Running) -> bool) -> usize {
+        let before = self.running.len();
+        for running in self.running.extract_if(.., |running| done(running)) {
+            self.model.backend().clear(&mut self.slots, running.slot);
+            self.free.push(running.slot);
+            let held = running.since.elapsed().as_millis() as u64;
+            let mean = self.shared.slot_ms.load(Relaxed);
+            self.shared.slot_ms.store((mean * 7 + held) / 8, Relaxed);
+        }
+        before - self.running.len()
+    }
+
+    fn admit(&mut self) {
+        while !self.waiting.is_empty() {
+            let Some(slot) = self.free.pop() else { break };
+            let Some(job) = self.waiting.pop_front() else {
+                break;
+            };
+            self.running.push(Running {
+                slot,
+                since: Instant::now(),
+                events: job.events,
+                sequence: Sequence::new(job.request, &self.shared.text),
+            });
+            self.shared.waiting.fetch_sub(1, Relaxed);
+        }
+        self.report_load();
+    }
+
+    fn report_load(&self) {
+        let queued = self.shared.waiting.load(Relaxed);
+        self.shared.heartbeat.set_load(self.running.len(), queued);
+    }
+
+    /// One row of every sequence that is being generated, and up to a chunk of prompt rows.
+    fn plan(&self) -> Batch {
+        let mut batch = Batch::default();
+        let mut prompts = Vec::new();
+        for running in &self.running {
+            match running.sequence.pending() {
+                pending if running.sequence.in_prompt() => prompts.push((pending.len(), running)),
+                pending => batch.push(running.slot, pending, true),
+            }
+        }
+        // Shortest first, each at most an even share of what is left: the chunk is always filled if it can be.
+        prompts.sort_by_key(|(len, _)| *len);
+        let mut budget = self.shared.limits.prefill_chunk.max(1);
+        let mut sharers = prompts.len();
+        for (len, running) in prompts {
+            let share = budget.div_ceil(sharers).min(len).min(budget);
+            sharers -= 1;
+            if share == 0 {
+                break;
+            }
+            budget -= share;
+            let rows = &running.sequence.pending()[..share];
+            batch.push(running.slot, rows, share == len);
+        }
+        batch
+    }
+
+    fn pass(&mut self, batch: &Batch) {
+        let shared = Arc::clone(&self.shared);
+        let logits = self
+            .model
+            .forward(batch, &mut self.slots, || shared.heartbeat.beat());
+        shared.stats.passes.fetch_add(1, Relaxed);
+        shared
+            .stats
+            .rows
+            .fetch_add(batch.tokens.len() as u64, Relaxed);
+        for segment in &batch.segments {
+            if let Some(running) = self.running.iter_mut().find(|r| r.slot == segment.slot)
+                && running.sequence.in_prompt()
+            {
+                running.sequence.advance(segment.len);
+                shared
+                    .stats
+                    .prompt_tokens
+                    .fetch_add(segment.len as u64, Relaxed);
+            }
+        }
+        if let Some(logits) = logits {
+            let logits = self.model.backend().read(logits);
+            self.choose(batch, logits);
+        }
+        self.report_load();
+    }
+
+    /// Chooses a token for every row of logits, in parallel, and lets go of the sequences that it ends.
+    fn choose(&mut self, batch: &Batch, mut logits: Vec<f32>) {
+        let vocab = self.shared.vocab;
+        let slot_of = |row: usize| {
+            let owner = |s: &&crate::batch::Segment| (s.start..s.start + s.len).contains(&row);
+            batch.segments.iter().find(owner).map(|s| s.slot)
+        };
+        let owners: Vec<_> = batch.outputs.iter().map(|&row| slot_of(row)).collect();
+        let mut work: Vec<_> = Vec::with_capacity(owners.len());
+        let mut rows: Vec<_> = logits.chunks_exact_mut(vocab).map(Some).collect();
+        for running in &mut self.running {
+            let row = owners.iter().position(|&slot| slot == Some(running.slot));
+            if let Some(logits) = row.and_then(|row| rows[row].take()) {
+                work.push(Mutex::new((running, logits, Vec::new())));
+            }
+        }
+        let text = &self.shared.text;
+        self.model.backend().pool().run(work.len(), &|index| {
+            let mut entry = work[index].lock().unwrap_or_else(PoisonError::into_inner);
+            let (running, logits, last) = &mut *entry;
+            match running.sequence.choose(text, logits) {
+                // A client that left is noticed before the next pass; sending to it does no harm.
+                Step::Continue(event) => drop(running.events.send(event)),
+                Step::End(events) => *last = events,
+            }
+        });
+        let generated = work.len() as u64;
+        let ended: Vec<(SlotId, UnboundedSender<Event>, Vec<Event>)> = work
+            .into_iter()
+            .map(|entry| entry.into_inner().unwrap_or_else(PoisonError::into_inner))
+            .filter(|(_, _, last)| !last.is_empty())
+            .map(|(running, _, last)| (running.slot, running.events.clone(), last))
+            .collect();
+        self.shared
+            .stats
+            .generated_tokens
+            .fetch_add(generated, Relaxed);
+        // The slot is free before its client hears of the end, so that its next request finds it.
+        self.release_where(|running| ended.iter().any(|(slot, ..)| *slot == running.slot));
+        self.report_load();
+        for (_, events, last) in ended {
+            for event in last {
+                let _ = events.send(event);
+            }
+        }
+    }
+}

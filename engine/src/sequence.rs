@@ -1,0 +1,131 @@
+//! One sequence: what it still has to feed, how its next token is chosen, what its reader may see of it.
+
+use std::sync::Arc;
+
+use crate::request::{Event, FinishReason, Likelihood, Request, TokenLogprob, Usage};
+use crate::sampling::Sampler;
+use crate::stop::StopBuffer;
+use crate::stream_decoder::StreamDecoder;
+use crate::text::Text;
+
+/// A sequence that is being generated.
+pub(crate) struct Sequence {
+    prompt: Vec<u32>,
+    /// How much of the prompt the model has seen.
+    fed: usize,
+    /// The token chosen last, which the model has not seen.
+    last: Option<u32>,
+    generated: usize,
+    max_tokens: usize,
+    logprobs: Option<usize>,
+    ignore_eos: bool,
+    sampler: Sampler,
+    decoder: StreamDecoder,
+    stops: StopBuffer,
+}
+
+/// What choosing a token led to.
+pub(crate) enum Step {
+    /// There will be more.
+    Continue(Event),
+    /// That was all.
+    End(Vec<Event>),
+}
+
+impl Sequence {
+    pub(crate) fn new(request: Request, text: &Text) -> Self {
+        Self {
+            fed: 0,
+            last: None,
+            generated: 0,
+            max_tokens: request.max_tokens,
+            logprobs: request.logprobs,
+            ignore_eos: request.ignore_eos,
+            sampler: Sampler::new(request.sampling, &request.prompt),
+            decoder: StreamDecoder::new(Arc::clone(&text.tokenizer), true),
+            stops: StopBuffer::new(request.stop),
+            prompt: request.prompt,
+        }
+    }
+
+    /// Whether part of the prompt is still to be fed.
+    pub(crate) fn in_prompt(&self) -> bool {
+        self.fed < self.prompt.len()
+    }
+
+    /// Tokens that the model has not seen: the rest of the prompt, or the token chosen last.
+    pub(crate) fn pending(&self) -> &[u32] {
+        match &self.last {
+            Some(_) => self.last.as_slice(),
+            None => &self.prompt[self.fed..],
+        }
+    }
+
+    /// Says that the model has seen `count` more tokens of the prompt.
+    pub(crate) fn advance(&mut self, count: usize) {
+        self.fed += count;
+    }
+
+    /// Chooses the next token from its logits `[vocab]`, which are used up.
+    pub(crate) fn choose(&mut self, text: &Text, logits: &mut [f32]) -> Step {
+        let choice = match self.sampler.sample(logits, self.logprobs) {
+            Ok(choice) => choice,
+            Err(error) => return Step::End(vec![Event::Failed(error.to_string())]),
+        };
+        let id = choice.id;
+        if text.eos.contains(&id) && !self.ignore_eos {
+            return Step::End(vec![self.finished(FinishReason::Stop)]);
+        }
+        self.last = Some(id);
+        self.generated += 1;
+        let likelihood = |id, logprob| Likelihood {
+            id,
+            bytes: text.tokenizer.token_bytes(text.shown(id)).to_vec(),
+            logprob,
+        };
+        let certain = self.decoder.push(text.shown(id));
+        let (emit, stopped) = self.stops.push(&certain);
+        let token = Event::Token {
+            id,
+            text: emit,
+            logprob: choice.logprob.map(|(logprob, top)| TokenLogprob {
+                chosen: likelihood(id, logprob),
+                top: top.into_iter().map(|(id, p)| likelihood(id, p)).collect(),
+            }),
+        };
+        if stopped {
+            let usage = self.usage();
+            let (reason, text) = (FinishReason::Stop, String::new());
+            let finished = Event::Finished {
+                reason,
+                text,
+                usage,
+            };
+            Step::End(vec![token, finished])
+        } else if self.generated >= self.max_tokens {
+            Step::End(vec![token, self.finished(FinishReason::Length)])
+        } else {
+            Step::Continue(token)
+        }
+    }
+
+    /// The closing event, with all text that was held back.
+    fn finished(&mut self, reason: FinishReason) -> Event {
+        let (mut text, stopped) = self.stops.push(&self.decoder.finish());
+        if !stopped {
+            text.push_str(&self.stops.finish());
+        }
+        Event::Finished {
+            reason: if stopped { FinishReason::Stop } else { reason },
+            text,
+            usage: self.usage(),
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        Usage {
+            prompt_tokens: self.prompt.len(),
+            completion_tokens: self.generated,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! From messages to a prompt: the checkpoint's chat template, rendered as Hugging Face's transformers renders it.
+//!
+//! Templates are Jinja, written against Python and the extras of transformers' `apply_chat_template`. minijinja renders
+//! them; `environment` sets it up with those extras, `python` writes values as Python does, `methods` has the
+//! methods of Python's strings. The prompt is to agree byte for byte, since a model has seen nothing else.
+//!
+//! Not as in Python, because minijinja decides it: `loop.last`, `length` and `revindex` in a loop over the characters of
+//! a string, formatting by the `%` operator, and `x.keys is defined` (methods of a mapping can be called, but are not
+//! seen as attributes). A number joined to a string by `~` is written without an exponent, and integers beyond 64 bits
+//! are floats already when they come out of the JSON parser.
+
+mod environment;
+mod methods;
+mod python;
+
+use std::error::Error as _;
+use std::sync::Arc;
+
+use minijinja::value::Serde;
+use minijinja::{Environment, Value};
+use serde_json::{Map, Value as Json};
+
+use environment::Raised;
+
+const NAME: &str = "chat_template";
+
+/// The tokens that `tokenizer_config.json` may name and templates may use.
+const SPECIAL_TOKENS: [&str; 7] = [
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+];
+
+/// A compiled chat template.
+#[derive(Clone, Debug)]
+pub struct ChatTemplate {
+    environment: Arc<Environment<'static>>,
+    /// Variables that the checkpoint sets.
+    special_tokens: Map<String, Json>,
+}
+
+/// Why there is no prompt.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// The template itself is at fault.
+    #[error("the chat template has a syntax error: {0}")]
+    Syntax(String),
+    /// The template refused the conversation with `raise_exception`; its own words.
+    #[error("{0}")]
+    Raised(String),
+    /// The template could not make anything of the conversation.
+    #[error("the chat template cannot render this conversation: {0}")]
+    Render(String),
+}
+
+impl ChatTemplate {
+    /// Compiles a template.
+    ///
+    /// # Errors
+    /// [`TemplateError::Syntax`], with the line.
+    pub fn new(source: &str) -> Result<Self, TemplateError> {
+        let mut environment = environment::new().map_err(syntax)?;
+        environment
+            .add_template_owned(NAME, environment::source(source))
+            .map_err(syntax)?;
+        Ok(Self {
+            environment: Arc::new(environment),
+            special_tokens: Map::new(),
+        })
+    }
+
+    /// Adds the special tokens that a `tokenizer_config.json` names, such as `bos_token`.
+    pub fn with_special_tokens(mut self, tokenizer_config: &Json) -> Self {
+        for name in SPECIAL_TOKENS {
+            // A string, or an object that describes an added token.
+            let token = &tokenizer_config[name];
+            if let Some(text) = token.as_str().or_else(|| token["content"].as_str()) {
+                self.special_tokens.insert(name.into(), text.into());
+            }
+        }
+        self
+    }
+
+    /// The prompt for the model's next turn.
+    ///
+    /// `messages` and `tools` are in OpenAI's form; an assistant's tool calls may have their arguments as an object or
+    /// as the JSON text that OpenAI's clients send. `variables` are the request's `chat_template_kwargs`;
+    /// `enable_thinking` is false and `add_generation_prompt` true unless they are among them.
+    ///
+    /// # Errors
+    /// [`TemplateError::Raised`] or [`TemplateError::Render`]: the request is at fault.
+    pub fn render(
+        &self,
+        messages: &[Json],
+        tools: &[Json],
+        variables: &Map<String, Json>,
+    ) -> Result<String, TemplateError> {
+        let mut context = Map::from_iter([
+            ("enable_thinking".to_owned(), false.into()),
+            ("add_generation_prompt".to_owned(), true.into()),
+            ("documents".to_owned(), Json::Null),
+        ]);
+        context.extend(variables.clone());
+        let messages = messages.iter().map(as_templates_expect).collect();
+        context.insert("messages".into(), Json::Array(messages));
+        let tools = match tools {
+            [] => Json::Null,
+            tools => Json::Array(tools.to_vec()),
+        };
+        context.insert("tools".into(), tools);
+        self.render_context(context)
+    }
+
+    /// Renders with these variables and the special tokens, no others.
+    fn render_context(&self, context: Map<String, Json>) -> Result<String, TemplateError> {
+        let mut variables = self.special_tokens.clone();
+        variables.extend(context);
+        self.environment
+            .get_template(NAME)
+            .and_then(|template| template.render(Value::from(Serde(variables))))
+            .map_err(|error| failure(&error))
+    }
+}
+
+fn syntax(error: minijinja::Error) -> TemplateError {
+    TemplateError::Syntax(error.to_string())
+}
+
+/// Tells the template's own words from the engine's.
+fn failure(error: &minijinja::Error) -> TemplateError {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(Raised(message)) = error.downcast_ref() {
+            return TemplateError::Raised(message.clone());
+        }
+        cause = error.source();
+    }
+    TemplateError::Render(error.to_string())
+}
+
+/// A message as transformers shows it to templates: reasoning under the name that templates read (older clients say
+/// `thinking` or `reasoning`), and tool calls with their arguments as an object.
+fn as_templates_expect(message: &Json) -> Json {
+    let mut message = message.clone();
+    let Some(fields) = message.as_object_mut() else {
+        return message;
+    };
+    let reasoning = ["reasoning_content", "thinking", "reasoning"]
+        .iter()
+        .find_map(|name| fields.get(*name).filter(|value| !value.is_null()).cloned());
+    if let Some(reasoning) = reasoning {
+        fields
+            .entry("thinking")
+            .or_insert_with(|| reasoning.clone());
+        fields.insert("reasoning_content".into(), reasoning);
+    }
+    let calls = fields.get_mut("tool_calls").and_then(Json::as_array_mut);
+    for call in calls.into_iter().flatten() {
+        let function = match call.get("function") {
+            Some(_) => &mut call["function"],
+            None => call,
+        };
+        if let Some(arguments) = function.get_mut("arguments")
+            && let Some(text) = arguments.as_str()
+        {
+            let text = if text.trim().is_empty() { "{}" } else { text };
+            if let Ok(object) = serde_json::from_str::<Map<String, Json>>(text) {
+                *arguments = Json::Object(object);
+            }
+        }
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! The text side of a model: how it is written to and read from.
+
+use std::sync::Arc;
+
+use crate::template::ChatTemplate;
+use crate::tokenizer::Tokenizer;
+
+/// A model's tokenizer, chat template and end-of-sequence ids.
+#[derive(Clone, Debug)]
+pub struct Text {
+    /// Text to ids and back.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Messages to a prompt; base models have none.
+    pub template: Option<Arc<ChatTemplate>>,
+    /// Tokens that end an answer.
+    pub eos: Vec<u32>,
+    /// For random weights, whose vocabulary is larger than the tokenizer's: ids are shown modulo this.
+    pub wrap: Option<u32>,
+}
+
+impl Text {
+    /// Puts the parts together.
+    pub fn new(tokenizer: Tokenizer, template: Option<ChatTemplate>, eos: Vec<u32>) -> Self {
+        Self {
+            tokenizer: Arc::new(tokenizer),
+            template: template.map(Arc::new),
+            eos,
+            wrap: None,
+        }
+    }
+
+    /// The id under which a token is shown.
+    pub fn shown(&self, id: u32) -> u32 {
+        self.wrap.map_or(id, |vocab| id % vocab)
+    }
+}

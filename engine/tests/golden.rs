@@ -1,0 +1,145 @@
+//! Our logits against independent references: mlx-lm and transformers, both in float32.
+//!
+//! `tests/golden/README.md` says how the files were made and what each configuration is there to catch.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use safetensors::SafeTensors;
+use sanctum_engine::backend::{CpuBackend, Precision};
+use sanctum_engine::graph::Model;
+use sanctum_engine::load::{HostModel, Source};
+
+/// A reference: tokens and the logits that somebody else computed for them.
+struct Golden {
+    tokens: Vec<u32>,
+    logits: Vec<f32>,
+}
+
+fn golden(folder: &Path) -> Golden {
+    let bytes = fs::read(folder.join("golden.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let words = |name: &str| -> Vec<[u8; 4]> {
+        let (words, rest) = file.tensor(name).unwrap().data().as_chunks::<4>();
+        assert!(rest.is_empty());
+        words.to_vec()
+    };
+    Golden {
+        tokens: words("tokens")
+            .into_iter()
+            .map(u32::from_le_bytes)
+            .collect(),
+        logits: words("logits")
+            .into_iter()
+            .map(f32::from_le_bytes)
+            .collect(),
+    }
+}
+
+fn folders(kind: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/golden")
+        .join(kind);
+    let mut folders: Vec<_> = fs::read_dir(&root)
+        .unwrap_or_else(|e| panic!("{}: {e}", root.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    folders.sort();
+    folders
+}
+
+fn model(folder: &Path, threads: usize, precision: Precision) -> Model<CpuBackend> {
+    let source = Source::Folder(folder.to_owned());
+    let host = HostModel::open(&source, |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
+    let backend = CpuBackend::new(&host.config, threads, precision);
+    Model::new(backend, host.config, host.weights)
+}
+
+/// max |Δ| over the reference's standard deviation.
+fn distance(ours: &[f32], reference: &[f32]) -> f64 {
+    assert_eq!(ours.len(), reference.len());
+    let mean = reference.iter().map(|&x| f64::from(x)).sum::<f64>() / reference.len() as f64;
+    let variance = reference
+        .iter()
+        .map(|&x| (f64::from(x) - mean).powi(2))
+        .sum::<f64>()
+        / reference.len() as f64;
+    let worst = ours
+        .iter()
+        .zip(reference)
+        .map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs())
+        .fold(
+            0.0,
+            |worst, d| if d > worst || d.is_nan() { d } else { worst },
+        );
+    worst / variance.sqrt()
+}
+
+fn agrees(kind: &str, at_least: usize) {
+    let folders = folders(kind);
+    assert!(folders.len() >= at_least, "{} references", folders.len());
+    let mut report = String::new();
+    let mut worst: f64 = 0.0;
+    for folder in folders {
+        let golden = golden(&folder);
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let one_shot = model(&folder, 1, Precision::Exact).logits(&[&golden.tokens]);
+        let distance = distance(&one_shot, &golden.logits);
+        report += &format!(
+            "{name}: {} tokens, max |Δ| / σ = {distance:.2e}\n",
+            golden.tokens.len()
+        );
+        worst = worst.max(if distance.is_nan() {
+            f64::INFINITY
+        } else {
+            distance
+        });
+    }
+    println!("{report}");
+    assert!(worst <= 1e-3, "{report}");
+}
+
+#[test]
+fn exact_logits_agree_with_mlx_lm() {
+    agrees("mlx", 6);
+}
+
+#[test]
+fn exact_logits_agree_with_transformers() {
+    agrees("hf", 3);
+}
+
+/// Every way to cut the sequence into two, and some into many, at one and two threads: the same bits.
+#[test]
+fn any_split_gives_the_bits_of_the_one_shot_result() {
+    for folder in folders("mlx").into_iter().chain(folders("hf")) {
+        let golden = golden(&folder);
+        let tokens = &golden.tokens[..golden.tokens.len().min(150)];
+        for precision in [Precision::Exact, Precision::Fast] {
+            let expected = model(&folder, 1, precision).logits(&[tokens]);
+            let model = model(&folder, 2, precision);
+            let check = |chunks: &[&[u32]]| {
+                let lens: Vec<_> = chunks.iter().map(|c| c.len()).collect();
+                let got = model.logits(chunks);
+                let same = got
+                    .iter()
+                    .zip(&expected)
+                    .all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(
+                    same && got.len() == expected.len(),
+                    "{} {precision:?} {lens:?}",
+                    folder.display()
+                );
+            };
+            check(&[tokens]);
+            for size in [1, 3, 7, 64] {
+                check(&tokens.chunks(size).collect::<Vec<_>>());
+            }
+            let middle = tokens.len() / 2;
+            for cut in [1, 2, 3, 4, 5, middle, tokens.len() - 1] {
+                check(&[&tokens[..cut], &tokens[cut..]]);
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The engine as the server uses it: the built-in model, requests in, events out.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use sanctum_engine::backend::{CpuBackend, Precision};
+use sanctum_engine::engine::{Engine, Generation, Limits};
+use sanctum_engine::graph::Model;
+use sanctum_engine::heartbeat::{Heartbeat, Phase};
+use sanctum_engine::load::{HostModel, Source};
+use sanctum_engine::request::{Event, FinishReason, Request, SubmitError, Usage};
+use sanctum_engine::sampling::Sampling;
+use sanctum_engine::text::Text;
+
+const LIMITS: Limits = Limits {
+    slots: 4,
+    queue: 2,
+    prefill_chunk: 16,
+    context: 256,
+};
+
+fn engine(limits: Limits) -> Engine {
+    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+    let text = Text::open(&Source::Embedded, &host.config).unwrap();
+    let backend = CpuBackend::new(&host.config, 2, Precision::Fast);
+    let model = Model::new(backend, host.config, host.weights);
+    Engine::start(model, text, limits, Arc::new(Heartbeat::new())).unwrap()
+}
+
+fn request(engine: &Engine, question: &str, max_tokens: usize) -> Request {
+    let prompt = format!(
+        "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    );
+    Request {
+        prompt: engine.text().tokenizer.encode(&prompt).unwrap(),
+        max_tokens,
+        sampling: Sampling {
+            temperature: 0.0,
+            ..Sampling::default()
+        },
+        stop: Vec::new(),
+        logprobs: None,
+        ignore_eos: false,
+    }
+}
+
+/// All of an answer: its ids, its text, why it ended, what it cost.
+fn answer(mut generation: Generation) -> (Vec<u32>, String, FinishReason, Usage) {
+    let (mut ids, mut answer) = (Vec::new(), String::new());
+    loop {
+        match generation.blocking_next() {
+            Some(Event::Token { id, text, .. }) => {
+                ids.push(id);
+                answer += &text;
+            }
+            Some(Event::Finished {
+                reason,
+                text,
+                usage,
+            }) => {
+                answer += &text;
+                assert_eq!(generation.blocking_next(), None, "an event after the last");
+                return (ids, answer, reason, usage);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn it_answers_and_says_what_it_cost() {
+    let engine = engine(LIMITS);
+    let request = request(&engine, "What is 2+2? Respond with only the number.", 20);
+    let prompt = request.prompt.len();
+    let (ids, text, reason, usage) = answer(engine.submit(request).unwrap());
+    assert_eq!((text.as_str(), reason), ("4", FinishReason::Stop));
+    assert_eq!(usage.prompt_tokens, prompt);
+    assert_eq!(usage.completion_tokens, ids.len());
+}
+
+#[test]
+fn an_answer_does_not_depend_on_who_else_is_served() {
+    let engine = engine(LIMITS);
+    let questions = [
+        "What is 17 + 26?",
+        "Count from 3 to 9.",
+        "What is the capital of France?",
+        "Say hello.",
+        "Reverse the word table.",
+        "My name is Ada. I like green apples and long walks by the sea. What is my name?",
+    ];
+    let ask = |question| engine.submit(request(&engine, question, 24)).unwrap();
+    let alone: Vec<_> = questions.iter().map(|q| answer(ask(q))).collect();
+    for round in 0..3 {
+        let order = (0..questions.len()).map(|i| (i * 5 + round) % questions.len());
+        let together: Vec<_> = order.map(|i| (i, ask(questions[i]))).collect();
+        for (i, generation) in together {
+            assert_eq!(answer(generation), alone[i], "{}", questions[i]);
+        }
+    }
+}
+
+#[test]
+fn a_stop_string_ends_the_answer_before_itself() {
+    let engine = engine(LIMITS);
+    let mut request = request(&engine, "Count from 1 to 9.", 60);
+    let whole = answer(engine.submit(request.clone()).unwrap()).1;
+    let (before, _) = whole.split_once(", 5").expect(&whole);
+    request.stop = vec![", 5".into()];
+    let (_, text, reason, _) = answer(engine.submit(request).unwrap());
+    assert_eq!((text.as_str(), reason), (before, FinishReason::Stop));
+}
+
+#[test]
+fn a_client_that_leaves_makes_room() {
+    let engine = engine(Limits {
+        slots: 1,
+        queue: 0,
+        ..LIMITS
+    });
+    let mut long = request(&engine, "Count from 1 to 99.", 200);
+    long.ignore_eos = true;
+    let mut first = engine.submit(long.clone()).unwrap();
+    assert!(matches!(first.blocking_next(), Some(Event::Token { .. })));
+    let refused = engine.submit(long.clone()).unwrap_err();
+    assert!(
+        matches!(refused, SubmitError::QueueFull { .. }),
+        "{refused}"
+    );
+    let passes = engine.stats().passes.load(Relaxed);
+    drop(first);
+    while engine.heartbeat().read().in_flight > 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(engine.stats().cancelled.load(Relaxed), 1);
+    // The pass that ran and at most one more that had begun.
+    assert!(engine.stats().passes.load(Relaxed) <= passes + 2);
+    long.max_tokens = 3;
+    assert_eq!(answer(engine.submit(long).unwrap()).2, FinishReason::Length);
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_with_the_numbers() {
+    let engine = engine(LIMITS);
+    let mut request = request(&engine, "Hello", 5);
+    let refuse = |request: &Request| engine.submit(request.clone()).unwrap_err();
+    request.prompt = vec![1; 256];
+    let (prompt, context) = (256, 256);
+    assert_eq!(
+        refuse(&request),
+        SubmitError::PromptTooLong { prompt, context }
+    );
+    request.prompt = vec![];
+    assert_eq!(refuse(&request), SubmitError::PromptEmpty);
+    request.prompt = vec![1, 1_000_000];
+    assert!(matches!(
+        refuse(&request),
+        SubmitError::UnknownToken { id: 1_000_000, .. }
+    ));
+    request.prompt = vec![1; 250];
+    request.max_tokens = usize::MAX;
+    request.ignore_eos = true;
+    let (ids, _, reason, _) = answer(engine.submit(request.clone()).unwrap());
+    assert_eq!((ids.len(), reason), (6, FinishReason::Length));
+    engine.drain();
+    request.prompt = vec![1];
+    assert_eq!(refuse(&request), SubmitError::Draining);
+    assert_eq!(engine.heartbeat().read().phase, Phase::Draining);
+}

@@ -1,0 +1,37 @@
+//! The body of a POST: JSON, of bounded size, or an error in OpenAI's shape.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::{StatusCode, header};
+
+use super::error::ApiError;
+
+/// The largest body taken, in bytes: a prompt of a whole context of 262,144 tokens is about a tenth of it.
+pub const LARGEST: usize = 16 << 20;
+
+/// A body that says it is JSON; whether it is will be seen by who parses it.
+pub struct JsonBody(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let kind = request.headers().get(header::CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let essence = kind.split(';').next().unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("application/json") {
+            return Err(ApiError::MediaType);
+        }
+        match Bytes::from_request(request, state).await {
+            Ok(body) => Ok(Self(body)),
+            Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(ApiError::TooLarge { limit: LARGEST })
+            }
+            Err(error) => Err(ApiError::Invalid {
+                param: None,
+                message: format!("the body could not be read: {}", error.body_text()),
+                code: None,
+            }),
+        }
+    }
+}

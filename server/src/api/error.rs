@@ -1,0 +1,221 @@
+//! Errors in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`, and the status that goes with each.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use sanctum_engine::request::SubmitError;
+use serde_json::{Value, json};
+
+/// Why a request gets no answer.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ApiError {
+    /// The request itself is wrong: 400.
+    #[error("{message}")]
+    Invalid {
+        /// The field, as a path into the body such as `messages[1].content`; none where the body is no JSON object.
+        param: Option<String>,
+        /// What is wrong and what to send instead.
+        message: String,
+        /// A word that programs can match on.
+        code: Option<&'static str>,
+    },
+    /// 404.
+    #[error("the model `{id}` does not exist{mend}")]
+    ModelNotFound {
+        /// What was asked for.
+        id: String,
+        /// What there is, as the end of the sentence.
+        mend: String,
+    },
+    /// 404.
+    #[error("there is nothing at {method} {path}; see GET /v1/models, POST /v1/chat/completions")]
+    RouteNotFound {
+        /// The request's method.
+        method: String,
+        /// The request's path.
+        path: String,
+    },
+    /// 405.
+    #[error("{path} does not answer {method}; see the Allow header")]
+    MethodNotAllowed {
+        /// The request's method.
+        method: String,
+        /// The request's path.
+        path: String,
+    },
+    /// 413.
+    #[error("the body is larger than {limit} bytes")]
+    TooLarge {
+        /// The largest body taken.
+        limit: usize,
+    },
+    /// 415.
+    #[error("the body must be JSON; send the header Content-Type: application/json")]
+    MediaType,
+    /// The queue is full: 429.
+    #[error("{queued} requests are waiting already; try again in {} s", retry_after.as_secs())]
+    Busy {
+        /// Requests that wait.
+        queued: usize,
+        /// When a place is likely to be free.
+        retry_after: Duration,
+    },
+    /// 503.
+    #[error("the model `{id}` is still loading; GET /health says how far it is")]
+    Loading {
+        /// The model.
+        id: String,
+    },
+    /// 503.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// The engine cannot go on: 500.
+    #[error("{0}")]
+    Engine(String),
+}
+
+impl ApiError {
+    /// A field that is wrong.
+    pub fn invalid(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid {
+            param: Some(param.into()),
+            message: message.into(),
+            code: None,
+        }
+    }
+
+    /// A field that OpenAI knows, that would change the answer, and that this server cannot honour.
+    pub fn unsupported(param: impl Into<String>, why: &str) -> Self {
+        let param = param.into();
+        Self::Invalid {
+            message: format!("`{param}` is not supported here: {why}"),
+            param: Some(param),
+            code: Some("unsupported_parameter"),
+        }
+    }
+
+    /// What the engine said when it was handed the request; `prompt` is the field that holds the prompt.
+    pub fn from_submit(error: SubmitError, prompt: &str) -> Self {
+        let invalid = |code| Self::Invalid {
+            param: Some(prompt.to_owned()),
+            message: error.to_string(),
+            code,
+        };
+        match error {
+            SubmitError::QueueFull {
+                queued,
+                retry_after_s,
+            } => Self::Busy {
+                queued,
+                retry_after: Duration::from_secs(retry_after_s.max(1)),
+            },
+            SubmitError::PromptTooLong { .. } => invalid(Some("context_length_exceeded")),
+            SubmitError::PromptEmpty | SubmitError::UnknownToken { .. } => invalid(None),
+            SubmitError::Draining => Self::ShuttingDown,
+            SubmitError::Stopped => Self::Engine(error.to_string()),
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Invalid { .. } => StatusCode::BAD_REQUEST,
+            Self::ModelNotFound { .. } | Self::RouteNotFound { .. } => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Loading { .. } | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Engine(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The body: also what a stream that cannot go on sends as its last event.
+    pub fn body(&self) -> Value {
+        let kind = match self.status() {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
+        let code = match self {
+            Self::Invalid { code, .. } => *code,
+            Self::ModelNotFound { .. } => Some("model_not_found"),
+            Self::RouteNotFound { .. } => Some("unknown_url"),
+            Self::MethodNotAllowed { .. } => Some("method_not_allowed"),
+            Self::TooLarge { .. } => Some("body_too_large"),
+            Self::MediaType => Some("unsupported_media_type"),
+            Self::Busy { .. } => Some("queue_full"),
+            Self::Loading { .. } => Some("model_loading"),
+            Self::ShuttingDown => Some("shutting_down"),
+            Self::Engine(_) => Some("engine_failed"),
+        };
+        let param = match self {
+            Self::Invalid { param, .. } => param.as_deref(),
+            Self::ModelNotFound { .. } => Some("model"),
+            _ => None,
+        };
+        json!({ "error": { "message": self.to_string(), "type": kind, "param": param, "code": code } })
+    }
+
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Busy { retry_after, .. } => Some(retry_after.as_secs()),
+            Self::Loading { .. } | Self::ShuttingDown => Some(5),
+            _ => None,
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status(), Json(self.body())).into_response();
+        if let Some(seconds) = self.retry_after() {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shape_is_openai_s() {
+        let error = ApiError::invalid("temperature", "`temperature` must be a number");
+        assert_eq!(
+            error.body(),
+            json!({ "error": {
+                "message": "`temperature` must be a number",
+                "type": "invalid_request_error",
+                "param": "temperature",
+                "code": null,
+            }})
+        );
+    }
+
+    #[test]
+    fn what_the_engine_refuses_has_its_own_status() {
+        let status = |error| ApiError::from_submit(error, "messages").status().as_u16();
+        let full = SubmitError::QueueFull {
+            queued: 8,
+            retry_after_s: 0,
+        };
+        assert_eq!(status(full.clone()), 429);
+        let response = ApiError::from_submit(full, "messages").into_response();
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        let long = SubmitError::PromptTooLong {
+            prompt: 9,
+            context: 8,
+        };
+        let body = ApiError::from_submit(long, "messages").body();
+        assert_eq!(body["error"]["code"], "context_length_exceeded");
+        assert_eq!(body["error"]["param"], "messages");
+        assert_eq!(status(SubmitError::Draining), 503);
+        assert_eq!(status(SubmitError::Stopped), 500);
+    }
+}

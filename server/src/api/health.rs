@@ -1,0 +1,159 @@
+//! `GET /health`: whether the server lives, from the engines' heartbeats alone.
+//!
+//! A guardian reads this to tell a busy engine from a hung one: both have work, only the hung one's `progress` stands
+//! still. Nothing here waits for an engine, so a hung one cannot hide behind a hung answer.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use sanctum_engine::heartbeat::Phase;
+use serde::Serialize;
+
+use super::App;
+use crate::models::Served;
+
+/// The page; the status is 200 when `status` is `ok`, else 503.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Health {
+    /// `ok`, `loading` or `draining`.
+    status: &'static str,
+    /// All models together: loading if one loads, draining if the server drains. Where there are several,
+    /// `progress_age_seconds` is that of the model with work that has stood still longest, so that one hung engine
+    /// among busy ones is seen.
+    #[serde(flatten)]
+    pulse: Beat,
+    /// Each model, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    models: Vec<ModelHealth>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct ModelHealth {
+    id: String,
+    #[serde(flatten)]
+    pulse: Beat,
+}
+
+/// What an engine's heartbeat says.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Beat {
+    phase: Phase,
+    /// Sequences that hold a slot.
+    in_flight: usize,
+    /// Requests that wait for a slot.
+    queued: usize,
+    /// Only grows: with every tensor loaded and every layer computed.
+    progress: u64,
+    /// Since it last grew.
+    progress_age_seconds: f64,
+}
+
+/// Answers `GET /health`.
+pub async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Health>) {
+    let beats: Vec<(String, Beat)> = app
+        .models
+        .iter()
+        .map(|served| (served.id().to_string(), beat(served)))
+        .collect();
+    let mut pulse = together(beats.iter().map(|(_, beat)| beat));
+    if app.shutdown.is_draining() {
+        pulse.phase = Phase::Draining;
+    }
+    let (code, status) = match pulse.phase {
+        Phase::Ready => (StatusCode::OK, "ok"),
+        Phase::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading"),
+        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+    };
+    let models = match beats.len() {
+        1 => Vec::new(),
+        _ => beats
+            .into_iter()
+            .map(|(id, pulse)| ModelHealth { id, pulse })
+            .collect(),
+    };
+    let health = Health {
+        status,
+        pulse,
+        models,
+    };
+    (code, Json(health))
+}
+
+fn beat(served: &Served) -> Beat {
+    let pulse = served.pulse();
+    Beat {
+        phase: served.phase(),
+        in_flight: pulse.in_flight,
+        queued: pulse.queued,
+        progress: pulse.progress,
+        progress_age_seconds: pulse.age.as_secs_f64(),
+    }
+}
+
+fn together<'a>(beats: impl Iterator<Item = &'a Beat>) -> Beat {
+    let works = |beat: &Beat| beat.in_flight + beat.queued > 0 || beat.phase == Phase::Loading;
+    let phase = |a: Phase, b: Phase| match (a, b) {
+        (Phase::Draining, _) | (_, Phase::Draining) => Phase::Draining,
+        (Phase::Loading, _) | (_, Phase::Loading) => Phase::Loading,
+        _ => Phase::Ready,
+    };
+    let age = |a: &Beat, b: &Beat| match (works(a), works(b)) {
+        (true, false) => a.progress_age_seconds,
+        (false, true) => b.progress_age_seconds,
+        (true, true) => a.progress_age_seconds.max(b.progress_age_seconds),
+        (false, false) => a.progress_age_seconds.min(b.progress_age_seconds),
+    };
+    beats
+        .cloned()
+        .reduce(|a, b| Beat {
+            phase: phase(a.phase, b.phase),
+            in_flight: a.in_flight + b.in_flight,
+            queued: a.queued + b.queued,
+            progress: a.progress + b.progress,
+            progress_age_seconds: age(&a, &b),
+        })
+        .expect("a server serves one model at least")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beat(in_flight: usize, age: f64) -> Beat {
+        Beat {
+            phase: Phase::Ready,
+            in_flight,
+            queued: 0,
+            progress: 10,
+            progress_age_seconds: age,
+        }
+    }
+
+    #[test]
+    fn one_hung_engine_among_others_is_seen() {
+        let hung = beat(1, 300.0);
+        let busy = beat(4, 0.01);
+        let idle = beat(0, 9000.0);
+        let all = together([&idle, &hung, &busy, &idle].into_iter());
+        assert_eq!(all.progress_age_seconds, 300.0);
+        assert_eq!((all.in_flight, all.progress), (5, 40));
+        assert_eq!(
+            together([&idle, &busy].into_iter()).progress_age_seconds,
+            0.01
+        );
+    }
+
+    #[test]
+    fn one_loading_model_makes_the_server_loading() {
+        let loading = Beat {
+            phase: Phase::Loading,
+            ..beat(0, 1.0)
+        };
+        assert_eq!(
+            together([&beat(0, 0.0), &loading].into_iter()).phase,
+            Phase::Loading
+        );
+    }
+}

@@ -1,0 +1,41 @@
+//! `GET /v1/models` and `GET /v1/models/{id}`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde_json::{Value, json};
+
+use super::App;
+use super::error::ApiError;
+use crate::models::{Ready, Served};
+
+/// Answers `GET /v1/models`: those that are loaded.
+pub async fn list(State(app): State<Arc<App>>) -> Json<Value> {
+    let models: Vec<Value> = app
+        .models
+        .iter()
+        .filter_map(|served| Some(card(served, served.ready().ok()?)))
+        .collect();
+    Json(json!({ "object": "list", "data": models }))
+}
+
+/// Answers `GET /v1/models/{id}`.
+pub async fn one(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let served = app.models.pick(Some(&id))?;
+    Ok(Json(card(served, served.ready()?)))
+}
+
+/// OpenAI's four fields, and the context in tokens under the name that other open servers use.
+fn card(served: &Served, ready: &Ready) -> Value {
+    json!({
+        "id": served.id().as_str(),
+        "object": "model",
+        "created": ready.created,
+        "owned_by": "sanctum",
+        "max_model_len": ready.engine.limits().context,
+    })
+}

@@ -1,0 +1,277 @@
+//! `messages` and `tools`, brought into the form that chat templates expect.
+//!
+//! Templates were written against Python dictionaries: a message's content is one string, and the arguments of a tool
+//! call are a mapping, where OpenAI's wire format has a list of parts and a string of JSON.
+
+use serde_json::{Map, Value, json};
+
+use super::error::ApiError;
+use super::fields::{Field, Fields};
+
+/// Takes `messages`: one at least.
+pub fn take_messages(fields: &mut Fields) -> Result<Vec<Value>, ApiError> {
+    let messages = fields.need("messages")?.array()?;
+    if messages.is_empty() {
+        return Err(ApiError::invalid(
+            "messages",
+            "`messages` is empty; send one at least",
+        ));
+    }
+    messages.into_iter().map(message).collect()
+}
+
+fn message(field: Field) -> Result<Value, ApiError> {
+    let mut fields = field.object()?;
+    let role = fields.need("role")?;
+    let role = match role.value().as_str() {
+        Some("system" | "developer") => "system",
+        Some("user") => "user",
+        Some("assistant") => "assistant",
+        Some("tool") => "tool",
+        _ => {
+            return Err(
+                role.must_be("\"system\", \"developer\", \"user\", \"assistant\" or \"tool\"")
+            );
+        }
+    };
+    let mut message = Map::new();
+    message.insert("role".into(), role.into());
+    // An assistant that only called tools has no content; nobody else may do without.
+    let text = match role {
+        "assistant" => fields.take("content").map_or(Ok(String::new()), content)?,
+        _ => content(fields.need("content")?)?,
+    };
+    message.insert("content".into(), text.into());
+    if let Some(name) = fields.take("name") {
+        message.insert("name".into(), name.string()?.into());
+    }
+    if role == "assistant" {
+        // Servers have two names for it; templates know the longer one.
+        let names = (fields.take("reasoning_content"), fields.take("reasoning"));
+        if let (Some(reasoning), _) | (None, Some(reasoning)) = names {
+            message.insert("reasoning_content".into(), reasoning.string()?.into());
+        }
+        if let Some(calls) = fields.take("tool_calls") {
+            let calls: Result<Vec<Value>, _> = calls.array()?.into_iter().map(tool_call).collect();
+            message.insert("tool_calls".into(), calls?.into());
+        }
+        // What a client sends back of an earlier answer as it came.
+        fields.ignore(&["refusal", "annotations"]);
+        fields.refuse("audio", |_| false, "this model reads text only")?;
+        fields.refuse("function_call", |_| false, "send `tool_calls` instead")?;
+    }
+    if role == "tool" {
+        let id = fields.need("tool_call_id")?.string()?;
+        message.insert("tool_call_id".into(), id.into());
+    }
+    fields.finish()?;
+    Ok(message.into())
+}
+
+/// A string, or the texts of parts put together.
+fn content(field: Field) -> Result<String, ApiError> {
+    match field.value() {
+        Value::String(_) => field.string(),
+        Value::Array(_) => field.array()?.into_iter().map(part).collect(),
+        _ => Err(field.must_be("a string or an array of text parts")),
+    }
+}
+
+fn part(field: Field) -> Result<String, ApiError> {
+    let path = field.path().to_owned();
+    let mut fields = field.object()?;
+    let kind = fields.need("type")?.string()?;
+    match kind.as_str() {
+        "text" => {
+            let text = fields.need("text")?.string()?;
+            fields.finish()?;
+            Ok(text)
+        }
+        "refusal" => {
+            let text = fields.need("refusal")?.string()?;
+            fields.finish()?;
+            Ok(text)
+        }
+        _ => Err(ApiError::unsupported(
+            path,
+            "this model reads text parts only",
+        )),
+    }
+}
+
+fn tool_call(field: Field) -> Result<Value, ApiError> {
+    let mut fields = field.object()?;
+    let id = fields.need("id")?.string()?;
+    only_functions(&mut fields)?;
+    let mut function = fields.need("function")?.object()?;
+    let name = function.need("name")?.string()?;
+    let arguments = function.need("arguments")?;
+    let parsed = match arguments.value().as_str().map(str::trim) {
+        // What clients send for a call without arguments.
+        Some("") => Map::new(),
+        Some(text) => serde_json::from_str(text).map_err(|_| not_an_object(&arguments))?,
+        None => return Err(not_an_object(&arguments)),
+    };
+    function.finish()?;
+    fields.ignore(&["index"]);
+    fields.finish()?;
+    Ok(json!({
+        "id": id,
+        "type": "function",
+        "function": { "name": name, "arguments": parsed },
+    }))
+}
+
+fn not_an_object(arguments: &Field) -> ApiError {
+    arguments.must_be("a string that holds a JSON object")
+}
+
+/// Takes `tools` as they are: the template shows them to the model word for word.
+pub fn take_tools(fields: &mut Fields) -> Result<Vec<Value>, ApiError> {
+    let Some(tools) = fields.take("tools") else {
+        return Ok(Vec::new());
+    };
+    tools.array()?.into_iter().map(tool).collect()
+}
+
+fn tool(field: Field) -> Result<Value, ApiError> {
+    let whole = field.value().clone();
+    let mut fields = field.object()?;
+    only_functions(&mut fields)?;
+    let mut function = fields.need("function")?.object()?;
+    let name = function.need("name")?;
+    if name.value().as_str().is_none_or(str::is_empty) {
+        return Err(name.must_be("a string that is not empty"));
+    }
+    if let Some(description) = function.take("description") {
+        description.string()?;
+    }
+    if let Some(parameters) = function.take("parameters") {
+        parameters.map()?;
+    }
+    function.refuse(
+        "strict",
+        |strict| *strict == false,
+        "arguments are not forced into the schema; leave it out",
+    )?;
+    function.finish()?;
+    fields.finish()?;
+    Ok(whole)
+}
+
+fn only_functions(fields: &mut Fields) -> Result<(), ApiError> {
+    let kind = fields.need("type")?;
+    if kind.value() != "function" {
+        return Err(kind.must_be("\"function\""));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(list: Value) -> Result<Vec<Value>, ApiError> {
+        let body = json!({ "messages": list }).to_string();
+        take_messages(&mut Fields::parse(body.as_bytes()).unwrap())
+    }
+
+    fn tools(list: Value) -> Result<Vec<Value>, ApiError> {
+        let body = json!({ "tools": list }).to_string();
+        take_tools(&mut Fields::parse(body.as_bytes()).unwrap())
+    }
+
+    fn param<T: std::fmt::Debug>(result: Result<T, ApiError>) -> String {
+        match result.unwrap_err() {
+            ApiError::Invalid { param, .. } => param.unwrap(),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn text_parts_become_one_string_and_developers_speak_as_the_system() {
+        let parts = json!([{ "type": "text", "text": "Hel" }, { "type": "text", "text": "lo" }]);
+        let taken = messages(json!([
+            { "role": "developer", "content": "Be brief." },
+            { "role": "user", "content": parts },
+        ]));
+        let expected = [
+            json!({ "role": "system", "content": "Be brief." }),
+            json!({ "role": "user", "content": "Hello" }),
+        ];
+        assert_eq!(taken.unwrap(), expected);
+    }
+
+    #[test]
+    fn a_tool_call_s_arguments_become_a_mapping_in_their_order() {
+        let taken = messages(json!([
+            { "role": "assistant", "content": null, "tool_calls": [
+                { "id": "c1", "type": "function", "function": { "name": "f", "arguments": "{\"b\": 1, \"a\": [2]}" } }
+            ]},
+            { "role": "tool", "tool_call_id": "c1", "content": "ok" },
+        ]))
+        .unwrap();
+        assert_eq!(taken[0]["content"], "");
+        let arguments = &taken[0]["tool_calls"][0]["function"]["arguments"];
+        assert_eq!(arguments.to_string(), r#"{"b":1,"a":[2]}"#);
+        assert_eq!(taken[1]["tool_call_id"], "c1");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let image = json!([{ "type": "image_url", "image_url": { "url": "data:" } }]);
+        for (list, name) in [
+            (json!([]), "messages"),
+            (json!("hi"), "messages"),
+            (json!([{ "content": "hi" }]), "messages[0].role"),
+            (
+                json!([{ "role": "robot", "content": "hi" }]),
+                "messages[0].role",
+            ),
+            (json!([{ "role": "user" }]), "messages[0].content"),
+            (
+                json!([{ "role": "user", "content": 3 }]),
+                "messages[0].content",
+            ),
+            (
+                json!([{ "role": "user", "content": image }]),
+                "messages[0].content[0]",
+            ),
+            (
+                json!([{ "role": "user", "content": "", "contant": "" }]),
+                "messages[0].contant",
+            ),
+            (
+                json!([{ "role": "tool", "content": "" }]),
+                "messages[0].tool_call_id",
+            ),
+            (
+                json!([{ "role": "assistant", "tool_calls": [
+                    { "id": "c", "type": "function", "function": { "name": "f", "arguments": "[1]" } }
+                ]}]),
+                "messages[0].tool_calls[0].function.arguments",
+            ),
+        ] {
+            assert_eq!(param(messages(list.clone())), name, "{list}");
+        }
+    }
+
+    #[test]
+    fn tools_pass_as_they_are_once_checked() {
+        let add = json!({ "type": "function", "function": { "name": "add", "parameters": { "type": "object" } } });
+        assert_eq!(tools(json!([add])).unwrap(), [add]);
+        for (list, name) in [
+            (json!([{ "type": "web_search" }]), "tools[0].type"),
+            (
+                json!([{ "type": "function", "function": {} }]),
+                "tools[0].function.name",
+            ),
+            (
+                json!([{ "type": "function", "function": { "name": "f", "strict": true } }]),
+                "tools[0].function.strict",
+            ),
+        ] {
+            assert_eq!(param(tools(list.clone())), name, "{list}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The HTTP face: OpenAI's API, and two pages for operators.
+//!
+//! A request's way: [`body`] takes the bytes, [`fields`] takes them apart, `chat` or `completions` makes a prompt of
+//! them, [`running`] hands it to the engine, and the answer leaves whole or through [`sse`]. Whatever goes wrong on
+//! the way is an [`ApiError`].
+
+mod answer;
+mod body;
+mod chat;
+mod chat_request;
+mod completions;
+mod error;
+mod fields;
+mod health;
+mod listing;
+mod logprobs;
+mod messages;
+mod parameters;
+mod running;
+mod sse;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{Method, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+
+pub use error::ApiError;
+pub use wire::now;
+
+use crate::metrics::Metrics;
+use crate::models::Models;
+use crate::shutdown::Shutdown;
+
+/// What all requests share.
+pub struct App {
+    /// What is served.
+    pub models: Models,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// When it ends.
+    pub shutdown: Shutdown,
+}
+
+/// All routes. Whoever listens puts its own gates around them.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/chat/completions", post(chat::create))
+        .route("/v1/completions", post(completions::create))
+        .route("/v1/models", get(listing::list))
+        // Ids may look like `Qwen/Qwen3.5-27B`.
+        .route("/v1/models/{*id}", get(listing::one))
+        .route("/health", get(health::health))
+        .route("/metrics", get(metrics))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(DefaultBodyLimit::max(body::LARGEST))
+        .layer(middleware::from_fn_with_state(app.clone(), count))
+        .with_state(app)
+}
+
+/// Runs what keeps a core busy for more than a moment where it does not hold up other requests.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| {
+            Err(ApiError::Engine(format!(
+                "the request could not be prepared: {error}"
+            )))
+        })
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+    let text = "text/plain; version=0.0.4; charset=utf-8";
+    (
+        [(header::CONTENT_TYPE, text)],
+        app.metrics.render(&app.models),
+    )
+}
+
+async fn no_route(method: Method, uri: Uri) -> ApiError {
+    ApiError::RouteNotFound {
+        method: method.to_string(),
+        path: uri.path().to_owned(),
+    }
+}
+
+async fn no_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::MethodNotAllowed {
+        method: method.to_string(),
+        path: uri.path().to_owned(),
+    }
+}
+
+/// Counts every answer under the route that it matched, not under its path: paths are without number.
+async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let method = match request.method() {
+        known @ (&Method::GET | &Method::POST | &Method::HEAD | &Method::OPTIONS) => known.clone(),
+        _ => Method::from_bytes(b"OTHER").unwrap_or_default(),
+    };
+    let response = next.run(request).await;
+    app.metrics
+        .request(method.as_str(), &route, response.status().as_u16());
+    response
+}

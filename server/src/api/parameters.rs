@@ -1,0 +1,324 @@
+//! The parameters that chat and text completions share: how much to generate, how tokens are chosen, where to stop.
+
+use sanctum_engine::request::Request;
+use sanctum_engine::sampling::Sampling;
+use serde_json::Value;
+
+use super::error::ApiError;
+use super::fields::{Field, Fields};
+use crate::models::Ready;
+use crate::random;
+
+/// Stop strings in one request: each is searched for at every token.
+const MOST_STOPS: usize = 16;
+/// Biased tokens in one request: each is added at every token.
+const MOST_BIASES: usize = 1024;
+
+/// The checked parameters of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameters {
+    /// Tokens to generate at most; none: as many as the context holds.
+    pub max_tokens: Option<usize>,
+    /// How each is chosen.
+    pub sampling: Sampling,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+    /// Go on past end-of-sequence tokens.
+    pub ignore_eos: bool,
+    /// Whether the answer is streamed.
+    pub stream: Option<Stream>,
+}
+
+/// How an answer is streamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Send the usage in a last chunk of its own.
+    pub include_usage: bool,
+}
+
+impl Parameters {
+    /// Takes all of them from a body.
+    pub fn take(fields: &mut Fields) -> Result<Self, ApiError> {
+        refuse_what_changes_the_answer(fields)?;
+        fields.ignore(&[
+            "metadata",
+            "prediction",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "safety_identifier",
+            "service_tier",
+            "store",
+            "user",
+        ]);
+        Ok(Self {
+            max_tokens: max_tokens(fields)?,
+            sampling: sampling(fields)?,
+            stop: stop(fields)?,
+            ignore_eos: take_bool(fields, "ignore_eos")?,
+            stream: stream(fields)?,
+        })
+    }
+}
+
+impl Parameters {
+    /// The engine's request, once the prompt is known and the model that will answer it.
+    pub fn into_request(
+        self,
+        prompt: Vec<u32>,
+        logprobs: Option<usize>,
+        ready: &Ready,
+    ) -> Result<Request, ApiError> {
+        let vocab = ready.engine.vocab();
+        let biased = self.sampling.logit_bias.iter();
+        if let Some((id, _)) = biased.clone().find(|(id, _)| *id as usize >= vocab) {
+            return Err(ApiError::invalid(
+                "logit_bias",
+                format!("`logit_bias` names the token {id}; this model has {vocab} tokens, from 0"),
+            ));
+        }
+        Ok(Request {
+            prompt,
+            // The engine ends every sequence at the end of its context.
+            max_tokens: self.max_tokens.unwrap_or(usize::MAX),
+            sampling: self.sampling,
+            stop: self.stop,
+            logprobs,
+            ignore_eos: self.ignore_eos,
+        })
+    }
+}
+
+/// A flag that is off unless asked for.
+pub fn take_bool(fields: &mut Fields, name: &'static str) -> Result<bool, ApiError> {
+    fields.take(name).map_or(Ok(false), Field::bool)
+}
+
+fn refuse_what_changes_the_answer(fields: &mut Fields) -> Result<(), ApiError> {
+    fields.refuse(
+        "n",
+        |n| *n == 1,
+        "one answer a request is given; send it again for another",
+    )
+}
+
+fn max_tokens(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
+    let mut limit = |name| -> Result<Option<usize>, ApiError> {
+        let Some(field) = fields.take(name) else {
+            return Ok(None);
+        };
+        Ok(Some(field.integer(1..=i64::from(u32::MAX))? as usize))
+    };
+    match (limit("max_tokens")?, limit("max_completion_tokens")?) {
+        (Some(old), Some(new)) if old != new => Err(ApiError::invalid(
+            "max_completion_tokens",
+            format!("`max_completion_tokens` is {new} and `max_tokens` is {old}; send one of them"),
+        )),
+        (old, new) => Ok(new.or(old)),
+    }
+}
+
+fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
+    let usual = Sampling::default();
+    let mut number = |name, range, default| {
+        fields
+            .take(name)
+            .map_or(Ok(default), |field| field.number(range))
+    };
+    let temperature = number("temperature", 0.0..=2.0, usual.temperature)?;
+    let top_p = number("top_p", 0.0..=1.0, usual.top_p)?;
+    let min_p = number("min_p", 0.0..=1.0, usual.min_p)?;
+    let repetition_penalty = number("repetition_penalty", 0.01..=10.0, usual.repetition_penalty)?;
+    let presence_penalty = number("presence_penalty", -2.0..=2.0, usual.presence_penalty)?;
+    let frequency_penalty = number("frequency_penalty", -2.0..=2.0, usual.frequency_penalty)?;
+
+    let mut integer = |name, range, default: usize| match fields.take(name) {
+        // Other servers write "keep all" as -1.
+        Some(field) => Ok(field.integer(range)?.max(0) as usize),
+        None => Ok(default),
+    };
+    let top_k = integer("top_k", -1..=i64::from(u32::MAX), usual.top_k)?;
+    let repetition_window = integer(
+        "repetition_context_size",
+        0..=1 << 20,
+        usual.repetition_window,
+    )?;
+    let seed = match fields.take("seed") {
+        // Only its bits matter, so a negative one is as good as any.
+        Some(field) => field.integer(i64::MIN..=i64::MAX)? as u64,
+        None => random::number(),
+    };
+    Ok(Sampling {
+        temperature,
+        top_p,
+        top_k,
+        min_p,
+        repetition_penalty,
+        repetition_window,
+        presence_penalty,
+        frequency_penalty,
+        logit_bias: logit_bias(fields)?,
+        seed,
+    })
+}
+
+fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, ApiError> {
+    let Some(field) = fields.take("logit_bias") else {
+        return Ok(Vec::new());
+    };
+    let members = field.members()?;
+    if members.len() > MOST_BIASES {
+        return Err(ApiError::invalid(
+            "logit_bias",
+            format!(
+                "`logit_bias` has {} tokens; {MOST_BIASES} at most",
+                members.len()
+            ),
+        ));
+    }
+    let bias = |(key, field): (String, Field)| {
+        let id = key.parse().map_err(|_| {
+            let shown: String = key.chars().take(40).collect();
+            ApiError::invalid(
+                "logit_bias",
+                format!("the keys of `logit_bias` must be token ids, not `{shown}`"),
+            )
+        })?;
+        Ok((id, field.number(-100.0..=100.0)?))
+    };
+    members.into_iter().map(bias).collect()
+}
+
+fn stop(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
+    let Some(field) = fields.take("stop") else {
+        return Ok(Vec::new());
+    };
+    let stops = match field.value() {
+        Value::String(_) => vec![field],
+        Value::Array(stops) if stops.len() <= MOST_STOPS => field.array()?,
+        _ => return Err(field.must_be(&format!("a string or an array of up to {MOST_STOPS}"))),
+    };
+    let text = |field: Field| match field.value() {
+        Value::String(text) if !text.is_empty() => field.string(),
+        _ => Err(field.must_be("a string that is not empty")),
+    };
+    stops.into_iter().map(text).collect()
+}
+
+fn stream(fields: &mut Fields) -> Result<Option<Stream>, ApiError> {
+    let streamed = take_bool(fields, "stream")?;
+    let Some(options) = fields.take("stream_options") else {
+        return Ok(streamed.then_some(Stream {
+            include_usage: false,
+        }));
+    };
+    if !streamed {
+        return Err(ApiError::invalid(
+            "stream_options",
+            "`stream_options` goes with `stream: true` only",
+        ));
+    }
+    let mut options = options.object()?;
+    let include_usage = take_bool(&mut options, "include_usage")?;
+    options.ignore(&["include_obfuscation"]);
+    options.finish()?;
+    Ok(Some(Stream { include_usage }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: &str) -> Result<Parameters, ApiError> {
+        let mut fields = Fields::parse(body.as_bytes()).unwrap();
+        let parameters = Parameters::take(&mut fields)?;
+        fields.finish()?;
+        Ok(parameters)
+    }
+
+    fn param(body: &str) -> String {
+        match parse(body).unwrap_err() {
+            ApiError::Invalid { param, .. } => param.unwrap(),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn nothing_said_is_openai_s_default_and_a_seed_of_its_own() {
+        let one = parse("{}").unwrap();
+        assert_eq!(one.sampling.temperature, 1.0);
+        assert_eq!(one.sampling.top_p, 1.0);
+        assert_eq!(one.max_tokens, None);
+        assert_eq!(one.stream, None);
+        assert_ne!(one.sampling.seed, parse("{}").unwrap().sampling.seed);
+    }
+
+    #[test]
+    fn everything_said_is_kept() {
+        let all = parse(
+            r#"{"max_completion_tokens": 7, "temperature": 0, "top_p": 0.9, "top_k": 40, "min_p": 0.05,
+                "repetition_penalty": 1.1, "repetition_context_size": 20, "presence_penalty": -1,
+                "frequency_penalty": 0.5, "logit_bias": {"15": -100, "3": 2.5}, "seed": -1, "stop": ["a", "b"],
+                "stream": true, "stream_options": {"include_usage": true}, "user": "u", "metadata": {"k": "v"}}"#,
+        )
+        .unwrap();
+        let sampling = Sampling {
+            temperature: 0.0,
+            top_p: 0.9,
+            top_k: 40,
+            min_p: 0.05,
+            repetition_penalty: 1.1,
+            repetition_window: 20,
+            presence_penalty: -1.0,
+            frequency_penalty: 0.5,
+            logit_bias: vec![(15, -100.0), (3, 2.5)],
+            seed: u64::MAX,
+        };
+        assert_eq!(all.sampling, sampling);
+        assert_eq!(all.max_tokens, Some(7));
+        assert_eq!(all.stop, ["a", "b"]);
+        let usage = Stream {
+            include_usage: true,
+        };
+        assert_eq!(all.stream, Some(usage));
+    }
+
+    #[test]
+    fn a_stop_may_be_one_string() {
+        assert_eq!(parse(r#"{"stop": "\n"}"#).unwrap().stop, ["\n"]);
+        assert_eq!(param(r#"{"stop": ["a", ""]}"#), "stop[1]");
+        assert_eq!(param(r#"{"stop": 3}"#), "stop");
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_named() {
+        for (body, name) in [
+            (r#"{"temperature": 2.1}"#, "temperature"),
+            (r#"{"temperature": "hot"}"#, "temperature"),
+            (r#"{"top_p": -0.1}"#, "top_p"),
+            (r#"{"top_k": 1.5}"#, "top_k"),
+            (r#"{"max_tokens": 0}"#, "max_tokens"),
+            (
+                r#"{"max_tokens": 5, "max_completion_tokens": 6}"#,
+                "max_completion_tokens",
+            ),
+            (r#"{"presence_penalty": 3}"#, "presence_penalty"),
+            (r#"{"repetition_penalty": 0}"#, "repetition_penalty"),
+            (r#"{"logit_bias": {"hello": 1}}"#, "logit_bias"),
+            (r#"{"logit_bias": {"5": 101}}"#, "logit_bias.5"),
+            (r#"{"n": 2}"#, "n"),
+            (r#"{"stream": "yes"}"#, "stream"),
+            (
+                r#"{"stream_options": {"include_usage": true}}"#,
+                "stream_options",
+            ),
+            (
+                r#"{"stream": true, "stream_options": {"usage": true}}"#,
+                "stream_options.usage",
+            ),
+            (r#"{"seed": 1.5}"#, "seed"),
+            (r#"{"max_token": 5}"#, "max_token"),
+        ] {
+            assert_eq!(param(body), name, "{body}");
+        }
+    }
+}

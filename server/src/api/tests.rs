@@ -1,0 +1,8 @@
+//! The API as a client sees it, in front of an engine that follows a script.
+
+mod chat;
+mod completions;
+mod connections;
+mod errors;
+mod operators;
+mod rig;

@@ -1,0 +1,315 @@
+use http_body_util::BodyExt;
+use sanctum_engine::request::{Event, FinishReason};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::rig::{Rig, finished, likely, post, token};
+
+const PATH: &str = "/v1/chat/completions";
+
+fn hello(extra: Value) -> Value {
+    let mut body = json!({ "messages": [{ "role": "user", "content": "hi" }] });
+    body.as_object_mut()
+        .unwrap()
+        .extend(extra.as_object().unwrap().clone());
+    body
+}
+
+fn said(words: &[&str]) -> Vec<Event> {
+    let mut events: Vec<Event> = words.iter().map(|word| token(word)).collect();
+    events.push(finished(FinishReason::Stop, ""));
+    events
+}
+
+#[tokio::test]
+async fn a_plain_answer_has_openai_s_shape() {
+    let rig = Rig::new();
+    let body = hello(
+        json!({ "model": "council", "temperature": 0, "seed": 7, "stop": "\n", "max_tokens": 9 }),
+    );
+    let (job, answer) = rig.ask(PATH, body, said(&["Hel", "", "lo"])).await;
+
+    assert_eq!(answer.status, 200);
+    let mut answer = answer.json();
+    let id = answer["id"].take();
+    assert!(id.as_str().unwrap().starts_with("chatcmpl-"));
+    assert!(answer["created"].take().as_u64().unwrap() > 1_700_000_000);
+    let expected = json!({
+        "id": null, "object": "chat.completion", "created": null, "model": "council", "system_fingerprint": "fp_test",
+        "choices": [{
+            "index": 0, "message": { "role": "assistant", "content": "Hello" }, "logprobs": null, "finish_reason": "stop",
+        }],
+        "usage": { "prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7 },
+    });
+    assert_eq!(answer, expected);
+
+    assert_eq!(job.request.prompt, b"<user>hi".map(u32::from));
+    assert_eq!(job.request.sampling.seed, 7);
+    assert_eq!(job.request.stop, ["\n"]);
+    assert_eq!(job.request.max_tokens, 9);
+    assert_eq!(job.request.logprobs, None);
+}
+
+#[tokio::test]
+async fn without_max_tokens_the_context_is_the_limit() {
+    let rig = Rig::new();
+    let (job, answer) = rig.ask(PATH, hello(json!({})), said(&["x"])).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        job.request.max_tokens,
+        super::rig::CONTEXT - job.request.prompt.len()
+    );
+}
+
+#[tokio::test]
+async fn a_stream_begins_with_the_role_and_ends_with_usage_and_done() {
+    let rig = Rig::new();
+    let body = hello(json!({ "stream": true, "stream_options": { "include_usage": true } }));
+    let events = vec![
+        token("Hel"),
+        token(""),
+        token("l"),
+        finished(FinishReason::Length, "o"),
+    ];
+    let (_, answer) = rig.ask(PATH, body, events).await;
+
+    assert_eq!(answer.headers["content-type"], "text/event-stream");
+    let chunks = answer.chunks();
+    let deltas: Vec<&Value> = chunks
+        .iter()
+        .map(|chunk| &chunk["choices"][0]["delta"])
+        .collect();
+    assert_eq!(deltas[0], &json!({ "role": "assistant", "content": "" }));
+    assert_eq!(deltas[1], &json!({ "content": "Hel" }));
+    assert_eq!(deltas[2], &json!({ "content": "l" }));
+    assert_eq!(deltas[3], &json!({ "content": "o" }));
+    assert_eq!(deltas[4], &json!({}));
+    let ends: Vec<&Value> = chunks
+        .iter()
+        .map(|chunk| &chunk["choices"][0]["finish_reason"])
+        .collect();
+    assert_eq!(
+        ends[..5],
+        [
+            &Value::Null,
+            &Value::Null,
+            &Value::Null,
+            &Value::Null,
+            &json!("length")
+        ]
+    );
+
+    let last = &chunks[5];
+    assert_eq!(last["choices"], json!([]));
+    assert_eq!(last["usage"]["total_tokens"], 7);
+    assert!(
+        chunks[..5]
+            .iter()
+            .all(|chunk| chunk.get("usage") == Some(&Value::Null))
+    );
+    assert!(chunks.iter().all(|chunk| chunk["id"] == chunks[0]["id"]));
+    assert!(
+        chunks
+            .iter()
+            .all(|chunk| chunk["object"] == "chat.completion.chunk")
+    );
+}
+
+#[tokio::test]
+async fn a_stream_shows_no_usage_unless_asked() {
+    let rig = Rig::new();
+    let (_, answer) = rig
+        .ask(PATH, hello(json!({ "stream": true })), said(&["x"]))
+        .await;
+    assert!(
+        answer
+            .chunks()
+            .iter()
+            .all(|chunk| chunk.get("usage").is_none())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_stream_sends_comments() {
+    let rig = Rig::new();
+    let request = post(PATH, hello(json!({ "stream": true })));
+    let response = rig.router.clone().oneshot(request).await.unwrap();
+    let job = rig.job().await;
+    let mut body = response.into_body();
+    let mut next = async || {
+        let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        String::from_utf8(frame.to_vec()).unwrap()
+    };
+    assert!(next().await.starts_with("data: "), "the role comes at once");
+    // The clock jumps ahead whenever there is nothing to do.
+    assert_eq!(next().await, ":\n\n");
+    assert_eq!(next().await, ":\n\n");
+    job.events.send(token("late")).unwrap();
+    assert!(next().await.contains("late"));
+}
+
+#[tokio::test]
+async fn a_stream_that_fails_ends_with_the_error_and_without_done() {
+    let rig = Rig::new();
+    let events = vec![token("Hel"), Event::Failed("a kernel failed".into())];
+    let (_, answer) = rig
+        .ask(PATH, hello(json!({ "stream": true })), events)
+        .await;
+    let last: Value = serde_json::from_str(answer.events().last().unwrap()).unwrap();
+    assert_eq!(last["error"]["message"], "a kernel failed");
+    assert_eq!(last["error"]["type"], "server_error");
+    assert!(!answer.text.contains("[DONE]"));
+}
+
+#[tokio::test]
+async fn a_plain_answer_that_fails_is_a_500() {
+    let rig = Rig::new();
+    let (_, answer) = rig.ask(PATH, hello(json!({})), vec![token("Hel")]).await;
+    assert_eq!(answer.error(), (500, Value::Null, json!("engine_failed")));
+}
+
+const CALL: [&str; 3] = [
+    "Let me see.\n<tool_call>\n<function=add>\n<parameter=a>\n",
+    "1\n</parameter>\n</function>",
+    "\n</tool_call>",
+];
+
+fn with_tools(extra: Value) -> Value {
+    let parameters = json!({ "type": "object", "properties": { "a": { "type": "integer" } } });
+    let mut body = hello(json!({
+        "tools": [{ "type": "function", "function": { "name": "add", "parameters": parameters } }],
+    }));
+    body.as_object_mut()
+        .unwrap()
+        .extend(extra.as_object().unwrap().clone());
+    body
+}
+
+#[tokio::test]
+async fn calls_are_told_from_words() {
+    let rig = Rig::new();
+    let (job, answer) = rig.ask(PATH, with_tools(json!({})), said(&CALL)).await;
+    assert_eq!(job.request.prompt, b"<user>hi<tools>1".map(u32::from));
+    let choice = &answer.json()["choices"][0];
+    assert_eq!(choice["finish_reason"], "tool_calls");
+    assert_eq!(choice["message"]["content"], "Let me see.");
+    let call = &choice["message"]["tool_calls"][0];
+    assert!(call["id"].as_str().unwrap().starts_with("call_"));
+    assert_eq!(
+        call["function"],
+        json!({ "name": "add", "arguments": "{\"a\":1}" })
+    );
+    assert_eq!(call.get("index"), None);
+}
+
+#[tokio::test]
+async fn an_answer_of_calls_alone_has_no_content() {
+    let rig = Rig::new();
+    let call = CALL.concat().replace("Let me see.\n", "");
+    let (_, answer) = rig.ask(PATH, with_tools(json!({})), said(&[&call])).await;
+    assert_eq!(
+        answer.json()["choices"][0]["message"]["content"],
+        Value::Null
+    );
+}
+
+#[tokio::test]
+async fn calls_are_streamed_whole() {
+    let rig = Rig::new();
+    let (_, answer) = rig
+        .ask(PATH, with_tools(json!({ "stream": true })), said(&CALL))
+        .await;
+    let chunks = answer.chunks();
+    let call = chunks
+        .iter()
+        .map(|chunk| &chunk["choices"][0]["delta"]["tool_calls"][0])
+        .find(|call| call.is_object())
+        .unwrap();
+    assert_eq!(call["index"], 0);
+    assert_eq!(call["type"], "function");
+    assert_eq!(call["function"]["arguments"], "{\"a\":1}");
+    assert_eq!(
+        chunks.last().unwrap()["choices"][0]["finish_reason"],
+        "tool_calls"
+    );
+}
+
+#[tokio::test]
+async fn tool_choice_none_leaves_calls_as_text() {
+    let rig = Rig::new();
+    let (job, answer) = rig
+        .ask(
+            PATH,
+            with_tools(json!({ "tool_choice": "none" })),
+            said(&CALL),
+        )
+        .await;
+    assert_eq!(job.request.prompt, b"<user>hi".map(u32::from));
+    assert_eq!(
+        answer.json()["choices"][0]["message"]["content"],
+        CALL.concat()
+    );
+}
+
+#[tokio::test]
+async fn thoughts_come_apart_from_the_answer() {
+    let rig = Rig::new();
+    let thinking = json!({ "chat_template_kwargs": { "enable_thinking": true } });
+    let words = ["Two and", " two.\n</thi", "nk>\n\n4"];
+    let (_, answer) = rig.ask(PATH, hello(thinking.clone()), said(&words)).await;
+    let message = &answer.json()["choices"][0]["message"];
+    assert_eq!(message["reasoning_content"], "Two and two.");
+    assert_eq!(message["content"], "4");
+
+    let mut streamed = hello(thinking);
+    streamed["stream"] = true.into();
+    let (_, answer) = rig.ask(PATH, streamed, said(&words)).await;
+    let chunks = answer.chunks();
+    let text = |field: &str| -> String {
+        let text = |chunk: &Value| {
+            chunk["choices"][0]["delta"][field]
+                .as_str()
+                .map(str::to_owned)
+        };
+        chunks.iter().filter_map(text).collect()
+    };
+    assert_eq!(text("reasoning_content"), "Two and two.");
+    assert_eq!(text("content"), "4");
+}
+
+#[tokio::test]
+async fn log_probabilities_come_with_their_tokens() {
+    let rig = Rig::new();
+    let wanted = json!({ "logprobs": true, "top_logprobs": 2 });
+    let events = || {
+        vec![
+            likely("4", -0.25),
+            likely("", -1.0),
+            finished(FinishReason::Stop, ""),
+        ]
+    };
+    let (job, answer) = rig.ask(PATH, hello(wanted.clone()), events()).await;
+    assert_eq!(job.request.logprobs, Some(2));
+    let content = &answer.json()["choices"][0]["logprobs"]["content"];
+    assert_eq!(content.as_array().unwrap().len(), 2);
+    assert_eq!(content[0]["token"], "4");
+    assert_eq!(content[0]["logprob"], -0.25);
+    assert_eq!(content[0]["bytes"], json!([52]));
+    assert_eq!(content[0]["top_logprobs"][1]["token"], "?");
+
+    let mut streamed = hello(wanted);
+    streamed["stream"] = true.into();
+    let (_, answer) = rig.ask(PATH, streamed, events()).await;
+    let tokens: Vec<Value> = answer
+        .chunks()
+        .iter()
+        .filter_map(|chunk| {
+            chunk["choices"][0]["logprobs"]["content"]
+                .as_array()
+                .cloned()
+        })
+        .flatten()
+        .map(|token| token["logprob"].clone())
+        .collect();
+    assert_eq!(tokens, [json!(-0.25), json!(-1.0)]);
+}

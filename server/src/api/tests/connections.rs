@@ -1,0 +1,134 @@
+//! What happens to a request when its client, or the server, goes away: over real sockets, since it is the sockets
+//! that tell.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sanctum_engine::request::FinishReason;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::rig::{Rig, finished, token};
+use crate::listen::Listeners;
+
+/// Far longer than anything here takes.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Serves a rig on a socket.
+async fn listen(rig: &Rig) -> (SocketAddr, tokio::task::JoinSet<std::io::Result<()>>) {
+    let listeners = Listeners::open(&[SocketAddr::from(([127, 0, 0, 1], 0))])
+        .await
+        .unwrap();
+    let address = listeners.addresses().unwrap()[0];
+    (address, listeners.serve(&rig.router, &rig.app.shutdown))
+}
+
+async fn ask(address: SocketAddr, extra: Value) -> TcpStream {
+    let mut body = json!({ "messages": [{ "role": "user", "content": "hi" }] });
+    body.as_object_mut()
+        .unwrap()
+        .extend(extra.as_object().unwrap().clone());
+    let body = body.to_string();
+    let request = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len(),
+    );
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(request.as_bytes()).await.unwrap();
+    socket
+}
+
+/// Reads until the text has come.
+async fn read_until(socket: &mut TcpStream, text: &str) -> String {
+    let mut all = Vec::new();
+    let mut buffer = [0; 4096];
+    let read = async {
+        loop {
+            let read = socket.read(&mut buffer).await.unwrap();
+            all.extend(&buffer[..read]);
+            let so_far = String::from_utf8_lossy(&all).into_owned();
+            if so_far.contains(text) || read == 0 {
+                return so_far;
+            }
+        }
+    };
+    let all = timeout(SOON, read).await.expect("the text comes");
+    assert!(all.contains(text), "{text} is not in {all}");
+    all
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_a_plain_request_cancels_it() {
+    let rig = Rig::new();
+    let (address, _connections) = listen(&rig).await;
+    let socket = ask(address, json!({})).await;
+    let job = rig.job().await;
+    assert!(!job.events.is_closed());
+    drop(socket);
+    timeout(SOON, job.events.closed())
+        .await
+        .expect("it is cancelled");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_a_stream_cancels_it() {
+    let rig = Rig::new();
+    let (address, _connections) = listen(&rig).await;
+    let mut socket = ask(address, json!({ "stream": true })).await;
+    let job = rig.job().await;
+    job.events.send(token("first")).unwrap();
+    read_until(&mut socket, "first").await;
+    drop(socket);
+    timeout(SOON, job.events.closed())
+        .await
+        .expect("it is cancelled");
+    let page = rig.get("/metrics").await.text;
+    assert!(page.contains(r#"sanctum_generations_total{model="council",outcome="cancelled"} 1"#));
+}
+
+#[tokio::test]
+async fn a_draining_server_finishes_what_runs_and_takes_nothing_new() {
+    let rig = Rig::new();
+    let (address, mut connections) = listen(&rig).await;
+    let mut socket = ask(address, json!({ "stream": true })).await;
+    let job = rig.job().await;
+    job.events.send(token("first")).unwrap();
+    read_until(&mut socket, "first").await;
+
+    rig.app.shutdown.drain();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(TcpStream::connect(address).await.is_err());
+    job.events
+        .send(finished(FinishReason::Stop, "last"))
+        .unwrap();
+    let rest = read_until(&mut socket, "[DONE]").await;
+    assert!(rest.contains("last"));
+    let end = timeout(SOON, connections.join_next()).await;
+    assert!(matches!(end, Ok(Some(Ok(Ok(()))))));
+}
+
+#[tokio::test]
+async fn a_stream_that_outlives_the_drain_limit_is_told_why_it_ends() {
+    let rig = Rig::new();
+    let (address, mut connections) = listen(&rig).await;
+    let mut stream = ask(address, json!({ "stream": true })).await;
+    let job = rig.job().await;
+    job.events.send(token("first")).unwrap();
+    read_until(&mut stream, "first").await;
+    let mut plain = ask(address, json!({})).await;
+    let _waiting = rig.job().await;
+
+    rig.app.shutdown.cancel();
+    let rest = read_until(&mut stream, "shutting_down").await;
+    assert!(!rest.contains("[DONE]"));
+    let refused = read_until(&mut plain, "shutting_down").await;
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    let end = timeout(SOON, connections.join_next()).await;
+    assert!(matches!(end, Ok(Some(Ok(Ok(()))))));
+    timeout(SOON, job.events.closed())
+        .await
+        .expect("the engine is told");
+}

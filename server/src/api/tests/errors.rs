@@ -1,0 +1,142 @@
+use axum::body::Body;
+use axum::http::{Request, header};
+use serde_json::{Value, json};
+
+use super::rig::{Answer, CONTEXT, Rig, loading, post};
+use crate::api::{body, router};
+
+const CHAT: &str = "/v1/chat/completions";
+
+fn hello() -> Value {
+    json!({ "messages": [{ "role": "user", "content": "hi" }] })
+}
+
+#[tokio::test]
+async fn unknown_places_and_methods() {
+    let rig = Rig::new();
+    assert_eq!(
+        rig.get("/v1/embeddings").await.error(),
+        (404, Value::Null, json!("unknown_url"))
+    );
+    let answer = rig.get(CHAT).await;
+    assert_eq!(
+        answer.error(),
+        (405, Value::Null, json!("method_not_allowed"))
+    );
+    assert_eq!(answer.headers[header::ALLOW], "POST");
+}
+
+#[tokio::test]
+async fn an_unknown_model_is_a_404_that_says_which_there_are() {
+    let rig = Rig::new();
+    let mut body = hello();
+    body["model"] = "gpt-4o".into();
+    let answer = rig.post(CHAT, body).await;
+    assert_eq!(
+        answer.error(),
+        (404, json!("model"), json!("model_not_found"))
+    );
+    assert!(answer.text.contains("this server has council"));
+    let answer = rig.get("/v1/models/org/other").await;
+    assert_eq!(
+        answer.error(),
+        (404, json!("model"), json!("model_not_found"))
+    );
+}
+
+#[tokio::test]
+async fn bodies_that_are_not_json_or_too_large() {
+    let rig = Rig::new();
+    let send = |kind: &'static str, body: String| {
+        let request = Request::post(CHAT)
+            .header(header::CONTENT_TYPE, kind)
+            .body(Body::from(body));
+        rig.send(request.unwrap())
+    };
+    let form = send("application/x-www-form-urlencoded", hello().to_string()).await;
+    assert_eq!(
+        form.error(),
+        (415, Value::Null, json!("unsupported_media_type"))
+    );
+    let broken = send(
+        "application/json; charset=utf-8",
+        "{\"messages\": [}".into(),
+    )
+    .await;
+    assert_eq!(broken.error(), (400, Value::Null, Value::Null));
+    assert!(broken.text.contains("line 1 column 15"), "{}", broken.text);
+    let large = send("application/json", " ".repeat(body::LARGEST + 1)).await;
+    assert_eq!(large.error(), (413, Value::Null, json!("body_too_large")));
+}
+
+#[tokio::test]
+async fn a_prompt_that_does_not_fit_is_a_400_with_the_numbers() {
+    let rig = Rig::new();
+    let content = "x".repeat(CONTEXT);
+    let answer = rig
+        .post(
+            CHAT,
+            json!({ "messages": [{ "role": "user", "content": content }] }),
+        )
+        .await;
+    assert_eq!(
+        answer.error(),
+        (400, json!("messages"), json!("context_length_exceeded"))
+    );
+    assert!(
+        answer.text.contains("1006 tokens") && answer.text.contains("1000"),
+        "{}",
+        answer.text
+    );
+}
+
+#[tokio::test]
+async fn what_the_template_refuses_is_a_400_in_its_words() {
+    let rig = Rig::new();
+    let messages =
+        json!([{ "role": "user", "content": "a" }, { "role": "system", "content": "b" }]);
+    let answer = rig.post(CHAT, json!({ "messages": messages })).await;
+    assert_eq!(answer.error(), (400, json!("messages"), Value::Null));
+    assert!(
+        answer
+            .text
+            .contains("System message must be at the beginning."),
+        "{}",
+        answer.text
+    );
+}
+
+#[tokio::test]
+async fn a_full_queue_is_a_429_that_says_when_to_come_back() {
+    let rig = Rig::with_queue(0);
+    let waiting = tokio::spawn({
+        let router = rig.router.clone();
+        async move { tower::ServiceExt::oneshot(router, post(CHAT, hello())).await }
+    });
+    let _job = rig.job().await;
+    let answer = rig.post(CHAT, hello()).await;
+    assert_eq!(answer.error(), (429, Value::Null, json!("queue_full")));
+    let seconds: u64 = answer.headers[header::RETRY_AFTER]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(seconds >= 1);
+    waiting.abort();
+}
+
+#[tokio::test]
+async fn before_and_after_its_time_the_server_is_a_503() {
+    let app = loading();
+    let response = tower::ServiceExt::oneshot(router(app.clone()), post(CHAT, hello()))
+        .await
+        .unwrap();
+    let answer = Answer::read(response).await;
+    assert_eq!(answer.error(), (503, Value::Null, json!("model_loading")));
+    assert!(answer.headers.contains_key(header::RETRY_AFTER));
+
+    let rig = Rig::new();
+    rig.app.models.engines().for_each(|engine| engine.drain());
+    let answer = rig.post(CHAT, hello()).await;
+    assert_eq!(answer.error(), (503, Value::Null, json!("shutting_down")));
+}

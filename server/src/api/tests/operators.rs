@@ -1,0 +1,110 @@
+use sanctum_engine::heartbeat::Phase;
+use sanctum_engine::request::FinishReason;
+use serde_json::{Value, json};
+
+use super::rig::{Answer, Rig, finished, loading, token};
+use crate::api::router;
+
+#[tokio::test]
+async fn the_models_are_listed_with_their_context() {
+    let rig = Rig::new();
+    let card = json!({
+        "id": "council", "object": "model", "created": 1_700_000_000, "owned_by": "sanctum", "max_model_len": 1000,
+    });
+    assert_eq!(
+        rig.get("/v1/models").await.json(),
+        json!({ "object": "list", "data": [card] })
+    );
+    assert_eq!(rig.get("/v1/models/council").await.json(), card);
+}
+
+#[tokio::test]
+async fn health_is_the_heartbeat() {
+    let rig = Rig::new();
+    let heartbeat = rig.app.models.pick(None).unwrap().heartbeat().clone();
+    heartbeat.set_load(2, 3);
+    let before = rig.get("/health").await;
+    assert_eq!(before.status, 200);
+    let before = before.json();
+    assert_eq!(before["status"], "ok");
+    assert_eq!(before["phase"], "ready");
+    assert_eq!(
+        (&before["in_flight"], &before["queued"]),
+        (&json!(2), &json!(3))
+    );
+    heartbeat.beat();
+    let after = rig.get("/health").await.json();
+    assert_eq!(
+        after["progress"].as_u64(),
+        before["progress"].as_u64().map(|n| n + 1)
+    );
+    assert!(after["progress_age_seconds"].as_f64().unwrap() < 1.0);
+    assert_eq!(after.get("models"), None);
+
+    heartbeat.enter(Phase::Draining);
+    let draining = rig.get("/health").await;
+    assert_eq!(
+        (draining.status.as_u16(), &draining.json()["status"]),
+        (503, &json!("draining"))
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_loads_says_so_and_lists_nothing() {
+    let router = router(loading());
+    let get = |path: &str| {
+        let request = axum::http::Request::get(path)
+            .body(axum::body::Body::empty())
+            .unwrap();
+        let response = tower::ServiceExt::oneshot(router.clone(), request);
+        async { Answer::read(response.await.unwrap()).await }
+    };
+    let health = get("/health").await;
+    assert_eq!(
+        (health.status.as_u16(), &health.json()["status"]),
+        (503, &json!("loading"))
+    );
+    assert_eq!(get("/v1/models").await.json()["data"], json!([]));
+    assert_eq!(
+        get("/v1/models/council").await.error(),
+        (503, Value::Null, json!("model_loading"))
+    );
+}
+
+#[tokio::test]
+async fn the_metrics_count_what_happened() {
+    let rig = Rig::new();
+    let body = json!({ "messages": [{ "role": "user", "content": "hi" }] });
+    let events = vec![token("a"), token("b"), finished(FinishReason::Stop, "")];
+    rig.ask("/v1/chat/completions", body, events).await;
+    rig.get("/nowhere").await;
+    let stats = rig.app.models.engines().next().unwrap().stats();
+    stats
+        .prompt_tokens
+        .store(11, std::sync::atomic::Ordering::Relaxed);
+
+    let page = rig.get("/metrics").await;
+    assert!(
+        page.headers["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("text/plain")
+    );
+    for line in [
+        r#"sanctum_http_requests_total{method="POST",route="/v1/chat/completions",status="200"} 1"#,
+        r#"sanctum_http_requests_total{method="GET",route="none",status="404"} 1"#,
+        r#"sanctum_generations_total{model="council",outcome="stop"} 1"#,
+        r#"sanctum_time_to_first_token_seconds_count{model="council"} 1"#,
+        r#"sanctum_time_per_output_token_seconds_count{model="council"} 1"#,
+        r#"sanctum_prompt_tokens_total{model="council"} 11"#,
+        r#"sanctum_slots{model="council"} 1"#,
+        // The script answers requests without ever giving them a slot.
+        r#"sanctum_requests_queued{model="council"} 1"#,
+    ] {
+        assert!(
+            page.text.lines().any(|have| have == line),
+            "{line} is not in\n{}",
+            page.text
+        );
+    }
+}

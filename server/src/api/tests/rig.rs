@@ -1,0 +1,261 @@
+//! A server without sockets and with an engine that does what the test says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::response::Response;
+use http_body_util::BodyExt;
+use sanctum_engine::engine::{Engine, Inbox, Job, Limits};
+use sanctum_engine::request::{Event, FinishReason, Likelihood, TokenLogprob, Usage};
+use sanctum_engine::template::ChatTemplate;
+use sanctum_engine::text::Text;
+use sanctum_engine::tokenizer::Tokenizer;
+use serde_json::{Map, Value, json};
+use tower::ServiceExt;
+
+use crate::api::{App, router};
+use crate::metrics::Metrics;
+use crate::models::{Models, Ready};
+use crate::shutdown::Shutdown;
+
+/// Messages as ChatML, an open think block where thinking is enabled, and a rule that can be broken.
+const TEMPLATE: &str = "{%- for m in messages %}\
+    {%- if m.role == 'system' and not loop.first %}{{ raise_exception('System message must be at the beginning.') }}{% endif %}\
+    <{{ m.role }}>{{ m.content }}{% endfor %}\
+    {%- if tools %}<tools>{{ tools | length }}{% endif %}\
+    {%- if enable_thinking %}<think>\n{% endif %}";
+
+/// Tokens of the scripted model: one for each byte, whose id is the byte.
+pub const VOCAB: usize = 256;
+/// Tokens that its context holds.
+pub const CONTEXT: usize = 1000;
+
+/// The server under test.
+pub struct Rig {
+    /// All routes.
+    pub router: Router,
+    /// Their state.
+    pub app: Arc<App>,
+    /// Where the requests of the first model arrive.
+    pub inbox: Inbox,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Rig {
+    /// A server of one model, `council`.
+    pub fn new() -> Self {
+        Self::with_queue(4)
+    }
+
+    /// The same with a queue of another length; there is one slot.
+    pub fn with_queue(queue: usize) -> Self {
+        let app = loading();
+        let served = app.models.pick(None).unwrap();
+        let limits = Limits {
+            slots: 1,
+            queue,
+            prefill_chunk: 8,
+            context: CONTEXT,
+        };
+        let text = Text::new(
+            tokenizer(),
+            Some(ChatTemplate::new(TEMPLATE).unwrap()),
+            Vec::new(),
+        );
+        let (engine, inbox) = Engine::wire(text, VOCAB, limits, served.heartbeat().clone());
+        served.loaded(Ready {
+            engine,
+            fingerprint: "fp_test".into(),
+            created: 1_700_000_000,
+        });
+        Self {
+            router: router(app.clone()),
+            app,
+            inbox,
+        }
+    }
+
+    /// The next request that reaches the engine.
+    pub async fn job(&self) -> Job {
+        for _ in 0..2000 {
+            match self.inbox.jobs.try_recv() {
+                Ok(job) => return job,
+                Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+        panic!("no request reached the engine");
+    }
+
+    /// Sends a request, has the engine answer it with `events`, and returns both what the engine was asked and what
+    /// the client got.
+    pub async fn ask(&self, path: &str, body: Value, events: Vec<Event>) -> (Job, Answer) {
+        let script = async {
+            let job = self.job().await;
+            for event in events {
+                job.events.send(event).unwrap();
+            }
+            Job {
+                request: job.request,
+                events: tokio::sync::mpsc::unbounded_channel().0,
+            }
+        };
+        let (answer, job) = tokio::join!(self.post(path, body), script);
+        (job, answer)
+    }
+
+    /// A POST of JSON.
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(post(path, body)).await
+    }
+
+    /// A GET.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Request::get(path).body(Body::empty()).unwrap())
+            .await
+    }
+
+    /// Any request.
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        Answer::read(response).await
+    }
+}
+
+/// The state of a server whose model is not loaded yet.
+pub fn loading() -> Arc<App> {
+    Arc::new(App {
+        models: Models::new(["council".parse().unwrap()]),
+        metrics: Arc::new(Metrics::new()),
+        shutdown: Shutdown::new(),
+    })
+}
+
+/// A POST of JSON.
+pub fn post(path: &str, body: Value) -> Request<Body> {
+    Request::post(path)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(body.to_string()))
+        .unwrap()
+}
+
+impl Answer {
+    pub async fn read(response: Response) -> Self {
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Self {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
+    }
+
+    /// The data of its server-sent events.
+    pub fn events(&self) -> Vec<&str> {
+        self.text
+            .split_terminator("\n\n")
+            .map(|event| event.strip_prefix("data: ").expect("an event of data"))
+            .collect()
+    }
+
+    /// The chunks of a stream that ended well.
+    pub fn chunks(&self) -> Vec<Value> {
+        let mut events = self.events();
+        assert_eq!(events.pop(), Some("[DONE]"), "{}", self.text);
+        let parse = |data: &str| serde_json::from_str(data).unwrap();
+        events.into_iter().map(parse).collect()
+    }
+
+    /// Status, param and code of an error.
+    pub fn error(&self) -> (u16, Value, Value) {
+        let error = &self.json()["error"];
+        assert!(
+            error["message"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty())
+        );
+        assert!(error["type"].is_string());
+        (
+            self.status.as_u16(),
+            error["param"].clone(),
+            error["code"].clone(),
+        )
+    }
+}
+
+/// A token event.
+pub fn token(text: &str) -> Event {
+    Event::Token {
+        id: 0,
+        text: text.into(),
+        logprob: None,
+    }
+}
+
+/// A token event with its log probability and one other candidate.
+pub fn likely(text: &str, logprob: f32) -> Event {
+    let likelihood = |text: &str, logprob| Likelihood {
+        id: 0,
+        bytes: text.as_bytes().to_vec(),
+        logprob,
+    };
+    Event::Token {
+        id: 0,
+        text: text.into(),
+        logprob: Some(TokenLogprob {
+            chosen: likelihood(text, logprob),
+            top: vec![likelihood(text, logprob), likelihood("?", -3.0)],
+        }),
+    }
+}
+
+/// The last event.
+pub fn finished(reason: FinishReason, held: &str) -> Event {
+    Event::Finished {
+        reason,
+        text: held.into(),
+        usage: Usage {
+            prompt_tokens: 5,
+            completion_tokens: 2,
+        },
+    }
+}
+
+/// One token a byte.
+fn tokenizer() -> Tokenizer {
+    let printable = |byte: u32| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+    let mut stand_ins = 0x100..;
+    let letter = |byte| match printable(byte) {
+        true => byte,
+        false => stand_ins.next().unwrap(),
+    };
+    let vocab: Map<String, Value> = (0..=255)
+        .map(letter)
+        .enumerate()
+        .map(|(id, letter)| (char::from_u32(letter).unwrap().to_string(), id.into()))
+        .collect();
+    let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false });
+    let json = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": [],
+        },
+    });
+    Tokenizer::from_bytes(json.to_string().as_bytes()).unwrap()
+}

@@ -1,0 +1,281 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use sanctum_config::logging::Format;
+use sanctum_config::{Label, ModelId, TildePath};
+use sanctum_engine::random::Shape;
+
+use crate::bench::BenchArgs;
+
+/// Serves Qwen3.5 models over the OpenAI API.
+///
+/// Without a command it serves; without --model it serves the tiny model that is built in. Log lines go to standard
+/// error: plain on a terminal, JSON otherwise.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sanctum-server",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Exit codes:
+  0    done, or stopped by SIGTERM or SIGINT
+  1    could not start: the message says what to mend
+  2    the command line is wrong
+  3    the engine died while serving: the message says why
+  130  stopped at once by a second SIGINT (143: SIGTERM)
+
+Examples:
+  sanctum-server
+  sanctum-server --model ~/models/qwen3.5-4b-4bit --port 8080
+  sanctum-server --model council=~/models/qwen3.5-27b-4bit --model small=~/models/qwen3.5-0.8b-4bit
+  sanctum-server --config fleet.toml --server server"
+)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to serve, where no command is given.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+    /// How to log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve models (the default)
+    Serve(Box<ServeArgs>),
+    /// Write the built-in model out as a checkpoint folder
+    ExportModel {
+        /// The folder; made if it is not there
+        dir: PathBuf,
+    },
+    /// Measure prefill and decode speed
+    Bench(BenchArgs),
+}
+
+/// How to log.
+#[derive(Debug, ClapArgs)]
+pub struct LogArgs {
+    /// Which events to log: a level, or a list such as info,sanctum_engine=debug [default: $RUST_LOG, else info]
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// What log lines look like [default: text on a terminal, json otherwise]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// What log lines look like.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line
+    Json,
+    /// For reading
+    Text,
+}
+
+/// How to serve. Whatever is given here goes before what fleet.toml says.
+#[derive(Debug, Default, ClapArgs)]
+pub struct ServeArgs {
+    /// The fleet's file: take this server's settings from it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Which [servers.NAME] of the file this is [default: the only one]
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub server: Option<Label>,
+    /// An address to listen on; may be repeated. Loopback only [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    pub host: Vec<Host>,
+    /// The port to listen on; 0 takes a free one and prints it [default: 1337]
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// A checkpoint folder, and the id that requests name it by [default id: the folder's name]; may be repeated
+    #[arg(long, value_name = "[ID=]DIR")]
+    pub model: Vec<ModelArg>,
+    /// Serve random weights of a published size instead of a model, for load tests: qwen3.5-0.8b, qwen3.5-2b,
+    /// qwen3.5-4b or qwen3.5-27b
+    #[arg(long, conflicts_with = "model")]
+    pub shape: Option<Shape>,
+    /// Compute with f32 activations: slower, the reference for the fast path
+    #[arg(long)]
+    pub exact: bool,
+    /// Threads that compute [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Sequences that are generated at once; each costs memory [default: 16]
+    #[arg(long, value_name = "N")]
+    pub max_slots: Option<NonZeroUsize>,
+    /// Requests that may wait for a slot; more are refused with 429 [default: 64]
+    #[arg(long, value_name = "N")]
+    pub queue: Option<usize>,
+    /// Tokens of a sequence, prompt and answer together [default: what the model was trained for]
+    #[arg(long, value_name = "TOKENS")]
+    pub max_context: Option<NonZeroUsize>,
+    /// Prompt tokens that one pass takes in: smaller is smoother for the others, larger is faster [default: 256]
+    #[arg(long, value_name = "TOKENS")]
+    pub prefill_chunk: Option<NonZeroUsize>,
+    /// How long running requests may take to finish after SIGTERM [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    pub drain_seconds: Option<u64>,
+}
+
+/// An address to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Host(pub IpAddr);
+
+/// A checkpoint folder and what requests call it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelArg {
+    /// Given, or taken from the folder's name.
+    pub id: ModelId,
+    /// The folder.
+    pub path: TildePath,
+}
+
+impl LogArgs {
+    /// The format asked for.
+    pub fn format(&self) -> Option<Format> {
+        self.log_format.map(|format| match format {
+            LogFormat::Json => Format::Json,
+            LogFormat::Text => Format::Text,
+        })
+    }
+}
+
+impl ServeArgs {
+    /// The drain limit asked for.
+    pub fn drain(&self) -> Option<Duration> {
+        self.drain_seconds.map(Duration::from_secs)
+    }
+}
+
+impl FromStr for Host {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "localhost" {
+            return Ok(Self(IpAddr::from([127, 0, 0, 1])));
+        }
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'));
+        bare.unwrap_or(text)
+            .parse()
+            .map(Self)
+            .map_err(|_| "write an IP address such as 127.0.0.1 or ::1".to_owned())
+    }
+}
+
+impl FromStr for ModelArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // What begins like a path is one, even if there is a `=` in it.
+        let (id, path) = match text.split_once('=') {
+            Some((id, path)) if !id.starts_with(['/', '.', '~']) => (Some(id), path),
+            _ => (None, text),
+        };
+        let path: TildePath = path.parse()?;
+        let id = match id {
+            Some(id) => id.parse().map_err(|error| format!("{error}"))?,
+            None => id_of_folder(&path)?,
+        };
+        Ok(Self { id, path })
+    }
+}
+
+fn id_of_folder(path: &TildePath) -> Result<ModelId, String> {
+    let folder = path.here().map_err(|error| error.to_string())?;
+    // `.` and `..` have a name only once they are resolved.
+    let folder = folder.canonicalize().unwrap_or(folder);
+    let name = folder
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    name.parse()
+        .map_err(|error| format!("{error}; name it yourself: --model ID={path}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sanctum_engine::launch::LaunchOptions;
+
+    fn serve(args: &[&str]) -> ServeArgs {
+        let args = ["sanctum-server"].iter().chain(args);
+        Args::try_parse_from(args).unwrap().serve
+    }
+
+    #[test]
+    fn the_command_line_holds_together() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_tells_the_defaults_and_the_shapes() {
+        use clap::CommandFactory;
+        let help = Args::command().render_long_help().to_string();
+        let help: Vec<&str> = help.split_whitespace().collect();
+        let help = help.join(" ");
+        let usual = LaunchOptions::default();
+        let says = |text: String| assert!(help.contains(&text), "{text}");
+        says(format!("costs memory [default: {}]", usual.max_slots));
+        says(format!("with 429 [default: {}]", usual.queue));
+        says(format!("is faster [default: {}]", usual.prefill_chunk));
+        Shape::ALL.iter().for_each(|shape| says(shape.to_string()));
+    }
+
+    #[test]
+    fn serve_is_what_it_does_when_nothing_is_said() {
+        assert!(
+            Args::try_parse_from(["sanctum-server"])
+                .unwrap()
+                .command
+                .is_none()
+        );
+        assert_eq!(serve(&["--port", "0"]).port, Some(0));
+        let said = Args::try_parse_from(["sanctum-server", "serve", "--port", "0"]).unwrap();
+        assert!(matches!(said.command, Some(Command::Serve(args)) if args.port == Some(0)));
+    }
+
+    #[test]
+    fn a_model_has_the_id_given_or_its_folder_s_name() {
+        let model = |text: &str| {
+            text.parse::<ModelArg>()
+                .map(|m| (m.id.to_string(), m.path.to_string()))
+        };
+        let both = |id: &str, path: &str| Ok((id.to_owned(), path.to_owned()));
+        assert_eq!(model("council=~/models/a"), both("council", "~/models/a"));
+        assert_eq!(model("org/name=rel/dir"), both("org/name", "rel/dir"));
+        assert_eq!(
+            model("/models/qwen3.5-4b"),
+            both("qwen3.5-4b", "/models/qwen3.5-4b")
+        );
+        assert_eq!(model("/models/a=b"), both("a=b", "/models/a=b"));
+        assert!(
+            model("/models/two words")
+                .unwrap_err()
+                .contains("--model ID=/models/two words")
+        );
+        assert!(model("a b=/x").is_err());
+        assert!(model("id=").is_err());
+    }
+
+    #[test]
+    fn a_host_is_an_address() {
+        assert_eq!(
+            "localhost".parse::<Host>().unwrap().0.to_string(),
+            "127.0.0.1"
+        );
+        assert_eq!("[::1]".parse::<Host>().unwrap().0.to_string(), "::1");
+        assert!("example.org".parse::<Host>().is_err());
+    }
+}

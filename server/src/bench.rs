@@ -1,0 +1,287 @@
+//! `sanctum-server bench`: how fast this machine runs a model, and how much of its memory's bandwidth that takes.
+//!
+//! Only the forward pass is measured: no HTTP, no sampling. Prefill feeds a prompt chunk by chunk as the server does;
+//! decode continues one or more sequences by a token a pass. A figure is the median of several repetitions, with the
+//! slowest and the fastest beside it.
+
+use std::fmt::Write as _;
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use sanctum_config::TildePath;
+use sanctum_engine::backend::{Backend, CpuBackend, Precision};
+use sanctum_engine::batch::{Batch, SlotId};
+use sanctum_engine::graph::Model;
+use sanctum_engine::load::{HostModel, Source};
+use sanctum_engine::random::Shape;
+use sanctum_kernels::cpu::read_bandwidth;
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::progress::loading_bar;
+use crate::settings::SettingsError;
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub struct BenchArgs {
+    /// Random 4-bit weights of a published size
+    #[arg(long, conflicts_with = "model")]
+    shape: Option<Shape>,
+    /// A checkpoint folder [default: the built-in model]
+    #[arg(long, value_name = "DIR")]
+    model: Option<TildePath>,
+    /// Tokens of the prompt; 0 measures no prefill
+    #[arg(short = 'p', long, value_name = "TOKENS", default_value_t = 128)]
+    prompt: usize,
+    /// Tokens to generate in each stream; 0 measures no decode
+    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 64)]
+    generate: usize,
+    /// Numbers of streams to decode at once
+    #[arg(
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        default_value = "1,4,16"
+    )]
+    streams: Vec<NonZeroUsize>,
+    /// Prompt tokens a pass
+    #[arg(long, value_name = "TOKENS", default_value = "128")]
+    prefill_chunk: NonZeroUsize,
+    /// Threads that compute [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Compute with f32 activations
+    #[arg(long)]
+    exact: bool,
+    /// How often to repeat each measurement
+    #[arg(short, long, value_name = "N", default_value = "5")]
+    repeat: NonZeroUsize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Everything that was measured.
+#[derive(Debug, Serialize)]
+struct Report {
+    model: String,
+    precision: &'static str,
+    /// The instruction set of the inner loops.
+    isa: String,
+    threads: usize,
+    /// What a plain read loop over memory gets on these threads.
+    read_bandwidth_gb_s: f64,
+    runs: Vec<Run>,
+}
+
+/// One measurement.
+#[derive(Debug, Serialize)]
+struct Run {
+    /// `prefill 128`, `decode 64 x 4`.
+    name: String,
+    /// All streams together.
+    tokens_per_s: Spread,
+    /// Bytes of weights and recurrent state that are read for each token.
+    bytes_per_token: f64,
+    /// The share of the read bandwidth that these take.
+    bandwidth_share: f64,
+}
+
+/// A median and its extremes.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Spread {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+/// Measures and prints.
+pub fn run(args: &BenchArgs) -> Result<(), Failure> {
+    let source = match (&args.model, args.shape) {
+        (Some(folder), _) => Source::Folder(folder.here().map_err(SettingsError::from)?),
+        (None, Some(shape)) => Source::Shape(shape),
+        (None, None) => Source::Embedded,
+    };
+    let bar = loading_bar(&source.to_string());
+    let host = HostModel::open(&source, |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    let host = host?;
+    let cores = std::thread::available_parallelism()?;
+    let threads = args.threads.unwrap_or(cores).get();
+    let precision = match args.exact {
+        true => Precision::Exact,
+        false => Precision::Fast,
+    };
+    let backend = CpuBackend::new(&host.config, threads, precision);
+    let bench = Bench {
+        weight_bytes: weight_bytes(&host),
+        model: Model::new(backend, host.config, host.weights),
+    };
+    let bandwidth = read_bandwidth(bench.model.backend().cpu());
+    let mut runs = Vec::new();
+    let mut measure = |name: String, tokens: usize, bytes: f64, once: &mut dyn FnMut() -> f64| {
+        once(); // warm-up
+        let rates = (0..args.repeat.get()).map(|_| tokens as f64 / once());
+        let tokens_per_s = Spread::of(rates.collect());
+        runs.push(Run {
+            name,
+            tokens_per_s,
+            bytes_per_token: bytes,
+            bandwidth_share: bytes * tokens_per_s.median / (bandwidth * 1e9),
+        });
+    };
+    if args.prompt > 0 {
+        let chunk = args.prefill_chunk.get();
+        let bytes = bench.weight_bytes as f64 / chunk.min(args.prompt) as f64;
+        let name = format!("prefill {}", args.prompt);
+        measure(name, args.prompt, bytes, &mut || {
+            bench.prefill(args.prompt, chunk)
+        });
+    }
+    for streams in args.streams.iter().map(|streams| streams.get()) {
+        if args.generate > 0 {
+            let bytes = bench.weight_bytes as f64 / streams as f64 + bench.state_bytes() as f64;
+            let name = format!("decode {} x {streams}", args.generate);
+            let tokens = args.generate * streams;
+            measure(name, tokens, bytes, &mut || {
+                bench.decode(args.generate, streams)
+            });
+        }
+    }
+    let cpu = bench.model.backend().cpu();
+    let report = Report {
+        model: source.to_string(),
+        precision: match precision {
+            Precision::Exact => "exact",
+            Precision::Fast => "fast",
+        },
+        isa: cpu.isa.to_string(),
+        threads: cpu.pool.threads(),
+        read_bandwidth_gb_s: bandwidth,
+        runs,
+    };
+    match args.json {
+        true => println!("{:#}", serde_json::json!(report)),
+        false => print!("{}", report.table()),
+    }
+    Ok(())
+}
+
+/// Bytes of weights that one decode pass reads: every matrix, the embedding only where it is also the output matrix.
+fn weight_bytes(host: &HostModel) -> usize {
+    let all: usize = host.weights.matrices().iter().map(|m| m.bytes()).sum();
+    match host.config.tied {
+        true => all,
+        false => all - host.weights.embed.bytes(),
+    }
+}
+
+struct Bench {
+    weight_bytes: usize,
+    model: Model<CpuBackend>,
+}
+
+impl Bench {
+    /// Bytes of recurrent state that a token of one sequence reads.
+    fn state_bytes(&self) -> usize {
+        let config = &self.model.config;
+        let delta = |m: &&_| **m == sanctum_engine::model_config::Mixer::Delta;
+        config.layers.iter().filter(delta).count() * config.delta.state_len() * 4
+    }
+
+    /// Some token, never the same twice in a row.
+    fn token(&self, index: usize) -> u32 {
+        ((index * 7 + 3) % self.model.config.vocab) as u32
+    }
+
+    /// Seconds to take in a prompt and have the logits of its last token.
+    fn prefill(&self, prompt: usize, chunk: usize) -> f64 {
+        let tokens: Vec<u32> = (0..prompt).map(|index| self.token(index)).collect();
+        let mut slots = self.model.slots(1);
+        let began = Instant::now();
+        for (index, rows) in tokens.chunks(chunk).enumerate() {
+            let mut batch = Batch::default();
+            batch.push(SlotId(0), rows, (index + 1) * chunk >= prompt);
+            self.pass(&batch, &mut slots);
+        }
+        began.elapsed().as_secs_f64()
+    }
+
+    /// Seconds to generate in `streams` sequences at once.
+    fn decode(&self, generate: usize, streams: usize) -> f64 {
+        let mut slots = self.model.slots(streams);
+        let mut step = |index: usize| {
+            let mut batch = Batch::default();
+            for stream in 0..streams {
+                let token = self.token(index * streams + stream);
+                batch.push(SlotId(stream), &[token], true);
+            }
+            self.pass(&batch, &mut slots);
+        };
+        step(0); // the first token takes the slots' memory
+        let began = Instant::now();
+        (1..=generate).for_each(&mut step);
+        began.elapsed().as_secs_f64()
+    }
+
+    fn pass(&self, batch: &Batch, slots: &mut <CpuBackend as Backend>::Slots) {
+        if let Some(logits) = self.model.forward(batch, slots, || {}) {
+            std::hint::black_box(self.model.backend().read(logits));
+        }
+    }
+}
+
+impl Spread {
+    fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        Self {
+            median: values[values.len() / 2],
+            min: values[0],
+            max: values[values.len() - 1],
+        }
+    }
+}
+
+impl Report {
+    fn table(&self) -> String {
+        let mut text = format!(
+            "{}, {}, {} on {} threads, memory reads at {:.1} GB/s\n\n{:<16} {:>10} {:>19} {:>12} {:>10}\n",
+            self.model,
+            self.precision,
+            self.isa,
+            self.threads,
+            self.read_bandwidth_gb_s,
+            "",
+            "tok/s",
+            "(min - max)",
+            "MB/token",
+            "bandwidth",
+        );
+        for run in &self.runs {
+            let Spread { median, min, max } = run.tokens_per_s;
+            let _ = writeln!(
+                text,
+                "{:<16} {median:>10.1} {:>19} {:>12.1} {:>9.0}%",
+                run.name,
+                format!("({min:.1} - {max:.1})"),
+                run.bytes_per_token / 1e6,
+                run.bandwidth_share * 100.0,
+            );
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_is_the_median_and_its_extremes() {
+        let spread = Spread::of(vec![3.0, 1.0, 2.0]);
+        assert_eq!((spread.min, spread.median, spread.max), (1.0, 2.0, 3.0));
+    }
+}

@@ -1,0 +1,66 @@
+//! Why the process ends with something other than 0.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use sanctum_config::ModelId;
+use sanctum_engine::launch::LaunchError;
+use sanctum_engine::load::LoadError;
+
+use crate::listen::ListenError;
+use crate::settings::SettingsError;
+
+/// A command that failed; the text is one line with the cause and the mend.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The command line and fleet.toml do not make a server.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A model cannot be loaded.
+    #[error("the model `{id}` cannot be loaded: {source}")]
+    Load {
+        /// Which.
+        id: ModelId,
+        /// Why not.
+        source: Box<LaunchError>,
+    },
+    /// The built-in model cannot be written out.
+    #[error("cannot write the model to {}: {source}; name a folder that you may write to", dir.display())]
+    Export {
+        /// Where to.
+        dir: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A model cannot be measured.
+    #[error("nothing to measure: {0}")]
+    Bench(#[from] LoadError),
+    /// Loading panicked; the panic's own message was printed before this.
+    #[error("loading ended without a result; the message above says where")]
+    LoaderDied,
+    /// An engine ended while it was needed.
+    #[error("the engine of `{id}` died: {reason}")]
+    EngineDied {
+        /// Whose.
+        id: ModelId,
+        /// Why.
+        reason: String,
+    },
+    /// The system refused something.
+    #[error("the system refused: {0}")]
+    System(#[from] io::Error),
+}
+
+impl Failure {
+    /// What `--help` says about it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::EngineDied { .. } => ExitCode::from(3),
+            _ => ExitCode::from(1),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The inference server: the OpenAI API in front of the engine.
+//!
+//! [`run`] is the whole program. [`args`] and [`settings`] decide what to serve, [`serve`] is the life of a server,
+//! and [`api`] is what its clients see. The engine runs on threads of its own; everything here is asynchronous and
+//! waits for it through channels, so that `/health` answers however busy it is.
+
+pub mod api;
+pub mod args;
+mod banner;
+mod bench;
+mod failure;
+mod listen;
+mod metrics;
+mod models;
+mod progress;
+mod random;
+mod serve;
+mod settings;
+mod shutdown;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sanctum_engine::embedded;
+
+pub use failure::Failure;
+
+use args::{Args, Command, ServeArgs};
+use settings::Settings;
+
+/// Does what the command line asks for.
+pub fn run(args: Args) -> Result<(), Failure> {
+    match args.command {
+        None => run_server(&args.serve),
+        Some(Command::Serve(serve)) => run_server(&serve),
+        Some(Command::ExportModel { dir }) => export_model(&dir),
+        Some(Command::Bench(bench)) => bench::run(&bench),
+    }
+}
+
+fn export_model(dir: &Path) -> Result<(), Failure> {
+    embedded::export(dir).map_err(|source| Failure::Export {
+        dir: dir.to_owned(),
+        source,
+    })?;
+    println!("{}", dir.display());
+    Ok(())
+}
+
+fn run_server(args: &ServeArgs) -> Result<(), Failure> {
+    let settings = Settings::resolve(args)?;
+    // The engine has the cores; what is left to do here is little, and waits for others most of the time.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("http")
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(serve::serve(settings));
+    // A prompt that is still being rendered must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}

@@ -1,0 +1,221 @@
+//! What `/metrics` shows, in Prometheus' text format.
+//!
+//! The recorder belongs to the server that it counts for and is not installed for the whole process, so that two
+//! servers in one test do not count for each other. Names begin with `sanctum_`; times are in seconds.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use metrics::{Histogram, Label, counter, gauge, histogram, with_local_recorder};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+
+use crate::models::{Models, Served};
+
+const TIME_TO_FIRST_TOKEN: &str = "sanctum_time_to_first_token_seconds";
+const TIME_PER_OUTPUT_TOKEN: &str = "sanctum_time_per_output_token_seconds";
+
+/// How often the recorder folds raw samples into buckets when nobody scrapes.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// The server's counters.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    born: Instant,
+}
+
+/// One generation's clock: counts it when it is dropped, however it ended.
+pub struct GenerationClock {
+    began: Instant,
+    first: Option<Instant>,
+    last: Instant,
+    tokens: u32,
+    outcome: &'static str,
+    model: String,
+    first_token: Histogram,
+    per_token: Histogram,
+    recorder: Arc<Metrics>,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Self {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(
+                Matcher::Full(TIME_TO_FIRST_TOKEN.into()),
+                &[
+                    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+                ],
+            )
+            .and_then(|builder| {
+                builder.set_buckets_for_metric(
+                    Matcher::Full(TIME_PER_OUTPUT_TOKEN.into()),
+                    &[
+                        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+                    ],
+                )
+            })
+            .expect("the buckets are not empty")
+            .build_recorder();
+        let metrics = Self {
+            handle: recorder.handle(),
+            recorder,
+            born: Instant::now(),
+        };
+        metrics.within(describe);
+        metrics
+    }
+
+    /// Counts a request that was answered; a streamed one counts when its first byte goes out.
+    pub fn request(&self, method: &str, route: &str, status: u16) {
+        let labels = vec![
+            Label::new("method", method.to_owned()),
+            Label::new("route", route.to_owned()),
+            Label::new("status", status.to_string()),
+        ];
+        self.within(|| counter!("sanctum_http_requests_total", labels).increment(1));
+    }
+
+    /// Starts the clock of a generation whose request came in at `began`.
+    pub fn generation(self: &Arc<Self>, model: &Served, began: Instant) -> GenerationClock {
+        let model = model.id().to_string();
+        let timing = |name| {
+            let label = Label::new("model", model.clone());
+            self.within(|| histogram!(name, vec![label]))
+        };
+        GenerationClock {
+            began,
+            first: None,
+            last: began,
+            tokens: 0,
+            outcome: "cancelled",
+            first_token: timing(TIME_TO_FIRST_TOKEN),
+            per_token: timing(TIME_PER_OUTPUT_TOKEN),
+            model,
+            recorder: self.clone(),
+        }
+    }
+
+    /// The page.
+    pub fn render(&self, models: &Models) -> String {
+        self.within(|| {
+            gauge!("sanctum_uptime_seconds").set(self.born.elapsed().as_secs_f64());
+            models.iter().for_each(read_engine);
+        });
+        self.handle.render()
+    }
+
+    /// Keeps the recorder's memory small while nobody scrapes; runs for ever.
+    pub async fn upkeep(&self) {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            self.handle.run_upkeep();
+        }
+    }
+
+    fn within<T>(&self, act: impl FnOnce() -> T) -> T {
+        with_local_recorder(&self.recorder, act)
+    }
+}
+
+impl GenerationClock {
+    /// A token has come.
+    pub fn token(&mut self) {
+        let now = Instant::now();
+        if self.first.is_none() {
+            self.first = Some(now);
+            self.first_token.record(now - self.began);
+        }
+        self.last = now;
+        self.tokens += 1;
+    }
+
+    /// It ended: `stop`, `length` or `failed`. One that is dropped before counts as `cancelled`.
+    pub fn ended(&mut self, outcome: &'static str) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for GenerationClock {
+    fn drop(&mut self) {
+        if let (Some(first), 2..) = (self.first, self.tokens) {
+            self.per_token
+                .record((self.last - first) / (self.tokens - 1));
+        }
+        tracing::debug!(
+            model = self.model,
+            outcome = self.outcome,
+            tokens = self.tokens,
+            seconds = self.began.elapsed().as_secs_f64(),
+            "generation"
+        );
+        let labels = vec![
+            Label::new("model", std::mem::take(&mut self.model)),
+            Label::new("outcome", self.outcome),
+        ];
+        self.recorder
+            .within(|| counter!("sanctum_generations_total", labels).increment(1));
+    }
+}
+
+/// Copies what an engine says about itself.
+fn read_engine(served: &Served) {
+    let label = || vec![Label::new("model", served.id().to_string())];
+    let pulse = served.pulse();
+    gauge!("sanctum_requests_in_flight", label()).set(pulse.in_flight as f64);
+    gauge!("sanctum_requests_queued", label()).set(pulse.queued as f64);
+    gauge!("sanctum_engine_progress_age_seconds", label()).set(pulse.age.as_secs_f64());
+    counter!("sanctum_engine_progress_total", label()).absolute(pulse.progress);
+    if let Ok(ready) = served.ready() {
+        let stats = ready.engine.stats();
+        gauge!("sanctum_slots", label()).set(ready.engine.limits().slots as f64);
+        let totals = [
+            ("sanctum_prompt_tokens_total", &stats.prompt_tokens),
+            ("sanctum_completion_tokens_total", &stats.generated_tokens),
+            ("sanctum_engine_passes_total", &stats.passes),
+        ];
+        for (name, total) in totals {
+            counter!(name, label()).absolute(total.load(Relaxed));
+        }
+    }
+}
+
+fn describe() {
+    use metrics::{
+        describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram,
+    };
+    counter!(
+        "sanctum_http_requests_total",
+        "Requests answered, by method, route and status"
+    );
+    counter!(
+        "sanctum_generations_total",
+        "Sequences generated, by model and outcome (stop, length, failed, cancelled)"
+    );
+    counter!("sanctum_prompt_tokens_total", "Prompt tokens computed");
+    counter!("sanctum_completion_tokens_total", "Tokens generated");
+    counter!("sanctum_engine_passes_total", "Forward passes");
+    counter!(
+        "sanctum_engine_progress_total",
+        "Layers computed, loading included"
+    );
+    gauge!(
+        "sanctum_engine_progress_age_seconds",
+        "Time since the engine last moved"
+    );
+    gauge!("sanctum_requests_in_flight", "Sequences that hold a slot");
+    gauge!("sanctum_requests_queued", "Requests that wait for a slot");
+    gauge!("sanctum_slots", "Slots, used or not");
+    gauge!("sanctum_uptime_seconds", "Time since the server started");
+    histogram!(
+        TIME_TO_FIRST_TOKEN,
+        "From a request's arrival to its first token, waiting and prefill included"
+    );
+    histogram!(
+        TIME_PER_OUTPUT_TOKEN,
+        "Mean time between the tokens of one sequence"
+    );
+}

@@ -1,0 +1,119 @@
+use std::num::NonZeroUsize;
+
+use super::*;
+use crate::args::Args;
+use clap::Parser;
+
+/// Resolves a command line beside a fleet.toml.
+fn resolve(fleet: &str, args: &[&str]) -> Result<Settings, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("fleet.toml");
+    let mut line = vec!["sanctum-server"];
+    if !fleet.is_empty() {
+        std::fs::write(&file, format!("[hosts.m]\naddress = \"a\"\n{fleet}")).unwrap();
+        line.extend(["--config", file.to_str().unwrap()]);
+    }
+    line.extend(args);
+    let args = Args::try_parse_from(line).unwrap().serve;
+    Settings::resolve(&args).map_err(|error| error.to_string())
+}
+
+fn listens(settings: &Settings) -> Vec<String> {
+    settings.listen.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn with_nothing_said_the_built_in_model_is_served_on_1337() {
+    let settings = resolve("", &[]).unwrap();
+    assert_eq!(listens(&settings), ["127.0.0.1:1337"]);
+    assert_eq!(
+        settings.models,
+        [(BUILT_IN.parse().unwrap(), Source::Embedded)]
+    );
+    assert_eq!(settings.drain, DRAIN);
+}
+
+#[test]
+fn flags_go_before_the_file() {
+    let fleet = "[servers.s]\nhost = \"m\"\nlisten = [\"127.0.0.1:9\"]\nthreads = 3\ndrain = \"5s\"\n\
+                 models = [{ id = \"a\", path = \"/models/a\" }]\nlimits = { max_slots = 2, queue = 0 }\n";
+    let from_file = resolve(fleet, &[]).unwrap();
+    assert_eq!(listens(&from_file), ["127.0.0.1:9"]);
+    assert_eq!(from_file.models[0].1, Source::Folder("/models/a".into()));
+    assert_eq!(from_file.options.threads, NonZeroUsize::new(3));
+    assert_eq!(
+        (from_file.options.max_slots.get(), from_file.options.queue),
+        (2, 0)
+    );
+    assert_eq!(from_file.drain, Duration::from_secs(5));
+
+    let flags = [
+        "--port",
+        "0",
+        "--host",
+        "::1",
+        "--host",
+        "localhost",
+        "--model",
+        "b=/models/b",
+        "--threads",
+        "1",
+    ];
+    let from_flags = resolve(fleet, &flags).unwrap();
+    assert_eq!(listens(&from_flags), ["[::1]:0", "127.0.0.1:0"]);
+    assert_eq!(
+        from_flags.models,
+        [("b".parse().unwrap(), Source::Folder("/models/b".into()))]
+    );
+    assert_eq!(from_flags.options.threads, NonZeroUsize::new(1));
+    assert_eq!(from_flags.options.max_slots.get(), 2);
+}
+
+#[test]
+fn an_address_that_others_can_reach_is_refused() {
+    for host in ["0.0.0.0", "::", "192.168.1.2", "::ffff:10.0.0.1"] {
+        let error = resolve("", &["--host", host]).unwrap_err();
+        assert!(error.contains("from other machines"), "{host}: {error}");
+    }
+    assert!(resolve("", &["--host", "::ffff:127.0.0.1"]).is_ok());
+    let fleet = "[servers.s]\nhost = \"m\"\nlisten = [\"127.0.0.1:1\", \"10.0.0.1:1\"]";
+    assert!(resolve(fleet, &[]).unwrap_err().contains("10.0.0.1:1"));
+}
+
+#[test]
+fn which_server_must_be_clear() {
+    let two =
+        "[servers.one]\nhost = \"m\"\nlisten = [\"127.0.0.1:1\"]\n[servers.two]\nhost = \"m\"\n";
+    assert_eq!(
+        listens(&resolve(two, &["--server", "one"]).unwrap()),
+        ["127.0.0.1:1"]
+    );
+    let error = resolve(two, &[]).unwrap_err();
+    assert!(
+        error.contains("2 servers; say which with --server: one, two"),
+        "{error}"
+    );
+    let error = resolve(two, &["--server", "tow"]).unwrap_err();
+    assert!(error.contains("no [servers.tow]; did you mean"), "{error}");
+    assert!(resolve("[fleet]\n", &[]).unwrap_err().contains("no server"));
+}
+
+#[test]
+fn a_protection_that_is_not_there_is_not_passed_over() {
+    for line in [
+        "models = [{ id = \"a\", path = \"/a\", manifest = \"a.sha256\" }]",
+        "models = [{ id = \"a\", path = \"/a\", adapter = \"lora\" }]",
+        "tls_listen = [\"127.0.0.1:1338\"]",
+        "auth = { loopback = \"required\" }",
+        "backend = \"mlx\"",
+    ] {
+        let error = resolve(&format!("[servers.s]\nhost = \"m\"\n{line}"), &[]).unwrap_err();
+        assert!(error.contains("this build cannot do"), "{line}: {error}");
+    }
+}
+
+#[test]
+fn two_models_need_two_ids() {
+    let error = resolve("", &["--model", "/x/a", "--model", "/y/a"]).unwrap_err();
+    assert!(error.contains("two models have the id `a`"), "{error}");
+}

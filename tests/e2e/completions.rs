@@ -1,0 +1,125 @@
+//! `POST /v1/completions`: a prompt as it is.
+
+use async_openai::types::chat::{ChatCompletionStreamOptions, CompletionFinishReason, Prompt};
+use async_openai::types::completions::CreateCompletionRequest;
+use futures_util::StreamExt;
+use sanctum_tests::{Server, within};
+
+use crate::openai::client;
+
+fn count(prompt: Prompt) -> CreateCompletionRequest {
+    CreateCompletionRequest {
+        model: Server::BUILT_IN.into(),
+        prompt,
+        temperature: Some(0.0),
+        max_tokens: Some(12),
+        logprobs: Some(2),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_is_continued_whole_or_streamed() {
+    let server = Server::start([""; 0]).await;
+    let client = client(&server);
+    let request = count(Prompt::String("5, 6, 7,".into()));
+    let whole = within("an answer", client.completions().create(request.clone()))
+        .await
+        .unwrap();
+    let choice = &whole.choices[0];
+    assert!(!choice.text.is_empty());
+    assert_eq!(whole.object, "text_completion");
+
+    let logprobs = choice.logprobs.as_ref().unwrap();
+    assert_eq!(logprobs.tokens.concat(), choice.text);
+    assert_eq!(
+        logprobs.tokens.len(),
+        whole.usage.as_ref().unwrap().completion_tokens as usize
+    );
+    assert_eq!(
+        logprobs.text_offset[1] as usize,
+        logprobs.tokens[0].chars().count()
+    );
+
+    let options = ChatCompletionStreamOptions {
+        include_usage: Some(true),
+        include_obfuscation: None,
+    };
+    let request = CreateCompletionRequest {
+        stream_options: Some(options),
+        ..request
+    };
+    let stream = within("an answer", client.completions().create_stream(request))
+        .await
+        .unwrap();
+    let chunks: Vec<_> = within("the stream", stream.map(Result::unwrap).collect()).await;
+    let choices = || chunks.iter().flat_map(|chunk| &chunk.choices);
+    assert_eq!(
+        choices()
+            .map(|choice| choice.text.as_str())
+            .collect::<String>(),
+        whole.choices[0].text
+    );
+    let ends: Vec<CompletionFinishReason> = choices()
+        .filter_map(|choice| choice.finish_reason)
+        .collect();
+    assert_eq!(ends, [whole.choices[0].finish_reason.unwrap()]);
+    assert_eq!(chunks.last().unwrap().usage, whole.usage);
+}
+
+#[tokio::test]
+async fn a_prompt_may_be_token_ids() {
+    let server = Server::start([""; 0]).await;
+    let client = client(&server);
+    let ids: Vec<u32> = (300..310).collect();
+    for prompt in [
+        Prompt::IntegerArray(ids.clone()),
+        Prompt::ArrayOfIntegerArray(vec![ids]),
+    ] {
+        let answer = within("an answer", client.completions().create(count(prompt)))
+            .await
+            .unwrap();
+        assert_eq!(answer.usage.unwrap().prompt_tokens, 10);
+    }
+}
+
+#[tokio::test]
+async fn the_same_seed_gives_the_same_text_and_another_gives_another() {
+    let server = Server::start([""; 0]).await;
+    let client = client(&server);
+    let text = async |seed| {
+        #[allow(deprecated)] // by OpenAI; most clients still send it
+        let wild = CreateCompletionRequest {
+            temperature: Some(2.0),
+            seed: Some(seed),
+            max_tokens: Some(40),
+            ..count(Prompt::String("Once".into()))
+        };
+        let answer = within("an answer", client.completions().create(wild)).await;
+        answer.unwrap().choices[0].text.clone()
+    };
+    let first = text(1).await;
+    assert_eq!(text(1).await, first);
+    assert_ne!(text(2).await, first);
+}
+
+#[tokio::test]
+async fn a_token_can_be_forced() {
+    let server = Server::start([""; 0]).await;
+    let client = client(&server);
+    let mut words = Vec::new();
+    for id in ["300", "301"] {
+        let request = CreateCompletionRequest {
+            logit_bias: Some([(id.to_owned(), 100.into())].into()),
+            max_tokens: Some(3),
+            ..count(Prompt::String("5, 6, 7,".into()))
+        };
+        let answer = within("an answer", client.completions().create(request))
+            .await
+            .unwrap();
+        let tokens = answer.choices[0].logprobs.clone().unwrap().tokens;
+        assert!(tokens.iter().all(|token| *token == tokens[0]), "{tokens:?}");
+        words.push(tokens[0].clone());
+    }
+    assert_ne!(words[0], words[1]);
+}

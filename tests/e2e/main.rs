@@ -1,0 +1,17 @@
+//! The server as its users meet it: real processes, real sockets, a real client library, the model that is built in.
+//!
+//! Each file tells one side of it. Every test has a server of its own, so that each can be read, and run, alone.
+
+mod chat;
+mod company;
+mod completions;
+mod folders;
+mod logprobs;
+mod openai;
+mod operators;
+mod refusals;
+mod shutdown;
+mod start;
+mod stop;
+mod stream;
+mod tools;

@@ -1,0 +1,89 @@
+//! `async-openai`, pointed at the server under test, and the requests that most tests begin with.
+
+use async_openai::Client;
+use async_openai::config::OpenAIConfig;
+use async_openai::error::{ApiErrorResponse, OpenAIError};
+use async_openai::types::chat::{
+    ChatCompletionRequestMessage, ChatCompletionRequestUserMessage, ChatCompletionResponseStream,
+    CreateChatCompletionRequest, CreateChatCompletionResponse, CreateChatCompletionStreamResponse,
+};
+use futures_util::StreamExt;
+use sanctum_tests::{Server, within};
+
+/// A question that the built-in model answers with one token or two.
+pub const SUM: &str = "What is 2+2? Respond with only the number.";
+/// A question with an answer of some length.
+pub const COUNT: &str = "Count from 5 to 15.";
+
+/// A client of this server.
+pub fn client(server: &Server) -> Client<OpenAIConfig> {
+    let config = OpenAIConfig::new()
+        .with_api_base(format!("{}/v1", server.http().base()))
+        .with_api_key("none is needed");
+    Client::with_config(config)
+}
+
+/// A message of the user.
+pub fn user(text: &str) -> ChatCompletionRequestMessage {
+    ChatCompletionRequestUserMessage::from(text).into()
+}
+
+/// A question for the built-in model's likeliest answer.
+pub fn ask(question: &str) -> CreateChatCompletionRequest {
+    CreateChatCompletionRequest {
+        model: Server::BUILT_IN.into(),
+        messages: vec![user(question)],
+        temperature: Some(0.0),
+        ..Default::default()
+    }
+}
+
+/// Asks, and takes the answer whole.
+pub async fn chat(
+    server: &Server,
+    request: CreateChatCompletionRequest,
+) -> CreateChatCompletionResponse {
+    let client = client(server);
+    within("an answer", client.chat().create(request))
+        .await
+        .expect("the server answers")
+}
+
+/// Asks, and takes the answer as it comes.
+pub async fn stream(
+    server: &Server,
+    request: CreateChatCompletionRequest,
+) -> Vec<CreateChatCompletionStreamResponse> {
+    let client = client(server);
+    let mut stream: ChatCompletionResponseStream =
+        within("an answer", client.chat().create_stream(request))
+            .await
+            .expect("the server answers");
+    let mut chunks = Vec::new();
+    while let Some(chunk) = within("the next chunk", stream.next()).await {
+        chunks.push(chunk.expect("every event is a chunk"));
+    }
+    chunks
+}
+
+/// Asks, and is refused.
+pub async fn refusal(server: &Server, request: CreateChatCompletionRequest) -> ApiErrorResponse {
+    let client = client(server);
+    match within("an answer", client.chat().create(request)).await {
+        Err(OpenAIError::ApiError(error)) => error,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// What was said.
+pub fn said(answer: &CreateChatCompletionResponse) -> &str {
+    answer.choices[0].message.content.as_deref().expect("words")
+}
+
+/// What was said, put together.
+pub fn joined(chunks: &[CreateChatCompletionStreamResponse]) -> String {
+    let choices = chunks.iter().flat_map(|chunk| &chunk.choices);
+    choices
+        .filter_map(|choice| choice.delta.content.as_deref())
+        .collect()
+}

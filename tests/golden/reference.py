@@ -1,0 +1,225 @@
+"""The Qwen3.5 text graph in numpy and float64, read straight from a checkpoint folder.
+
+It exists to judge the golden files, not to make them: mlx_lm and transformers compute the goldens in float32, and the
+distance of those from this float64 rendition is their rounding noise. A golden whose noise is not far below the
+tolerance of the engine's tests would prove nothing. It needs neither mlx nor torch.
+
+    python reference.py DIR...        max |golden - float64| / std(golden) for each folder with a golden.safetensors
+
+Shapes: n tokens; hidden D; query heads H, key/value heads G; linear value heads Hv, key heads Hk; Dk, Dv their widths.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+NORMS_STORED_MINUS_ONE = (
+    "input_layernorm.weight",
+    "post_attention_layernorm.weight",
+    "q_norm.weight",
+    "k_norm.weight",
+    "model.norm.weight",
+)
+
+
+def read_safetensors(path):
+    """Tensors of one file by name; bf16 is widened to f32, everything else keeps its type."""
+    raw = Path(path).read_bytes()
+    start = 8 + int.from_bytes(raw[:8], "little")
+    kinds = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "U32": "<u4", "I64": "<i8", "I32": "<i4"}
+    tensors = {}
+    for name, entry in json.loads(raw[8:start]).items():
+        if name == "__metadata__":
+            continue
+        begin, end = entry["data_offsets"]
+        array = np.frombuffer(raw[start + begin : start + end], kinds[entry["dtype"]])
+        if entry["dtype"] == "BF16":
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        tensors[name] = array.reshape(entry["shape"])
+    return tensors
+
+
+def read_config(folder):
+    """config.json with text_config folded in; where both name a key, the root wins."""
+    root = json.loads((folder / "config.json").read_text())
+    return {**root.get("text_config", {}), **{k: v for k, v in root.items() if k != "text_config"}}
+
+
+class Checkpoint:
+    """Weights under one naming (`layers.0.…`), whichever layout they were stored in, as float64."""
+
+    def __init__(self, folder):
+        self.config = read_config(folder)
+        self.stored = {}
+        for file in sorted(folder.glob("model*.safetensors")):
+            self.stored.update(read_safetensors(file))
+        self.names = {self._plain(name): name for name in self.stored}
+        self.hugging_face = any(n.endswith("conv1d.weight") and t.shape[-1] != 1 for n, t in self.stored.items())
+
+    @staticmethod
+    def _plain(name):
+        for prefix in ("language_model.model.", "model.language_model.", "model."):
+            if name.startswith(prefix):
+                return name[len(prefix) :]
+        return name.removeprefix("language_model.")
+
+    def has(self, name):
+        return name in self.names
+
+    def vector(self, name):
+        stored = self.names[name]
+        value = self.stored[stored].astype(np.float64)
+        if self.hugging_face and ("model." + name).endswith(NORMS_STORED_MINUS_ONE):
+            value = value + 1.0
+        return value
+
+    def matrix(self, module):
+        """[out, in]; affine-quantised weights are expanded as q * scale + bias."""
+        weight = self.stored[self.names[module + ".weight"]]
+        if not self.has(module + ".scales"):
+            return weight.astype(np.float64)
+        scales = self.vector(module + ".scales")
+        biases = self.vector(module + ".biases")
+        bits, group = self._packing(module)
+        per_word = 32 // bits
+        shifts = np.arange(per_word, dtype=np.uint32) * bits
+        q = (weight[..., None] >> shifts & (2**bits - 1)).reshape(weight.shape[0], -1, group)
+        return (q * scales[..., None] + biases[..., None]).reshape(weight.shape[0], -1)
+
+    def _packing(self, module):
+        quantization = self.config["quantization"]
+        own = quantization.get(self.names[module + ".weight"].removesuffix(".weight"), quantization)
+        return own["bits"], own["group_size"]
+
+    def conv(self, module):
+        """[channels, kernel], from [C, K, 1] (MLX) or [C, 1, K] (Hugging Face)."""
+        weight = self.vector(module + ".weight")
+        return weight.reshape(weight.shape[0], -1)
+
+
+def sigmoid(x):
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def silu(x):
+    return x * sigmoid(x)
+
+
+def rms_norm(x, weight, eps):
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * weight
+
+
+def l2_norm(x, eps=1e-6):
+    return x / np.sqrt((x * x).sum(-1, keepdims=True) + eps)
+
+
+class Graph:
+    """One forward pass over a whole sequence, no caches."""
+
+    def __init__(self, folder):
+        self.weights = Checkpoint(folder)
+        self.config = self.weights.config
+        self.eps = self.config["rms_norm_eps"]
+        interval = self.config.get("full_attention_interval", 4)
+        self.kinds = self.config.get("layer_types") or [
+            "linear_attention" if (i + 1) % interval else "full_attention"
+            for i in range(self.config["num_hidden_layers"])
+        ]
+
+    def logits(self, tokens):
+        embedding = self.weights.matrix("embed_tokens")
+        x = embedding[tokens]
+        for i, kind in enumerate(self.kinds):
+            layer = f"layers.{i}."
+            mixer = self.attention if kind == "full_attention" else self.linear_attention
+            x = x + mixer(layer, self.norm(layer + "input_layernorm", x))
+            x = x + self.mlp(layer + "mlp.", self.norm(layer + "post_attention_layernorm", x))
+        x = self.norm("norm", x)
+        return x @ (embedding if self.config["tie_word_embeddings"] else self.weights.matrix("lm_head")).T
+
+    def norm(self, module, x):
+        return rms_norm(x, self.weights.vector(module + ".weight"), self.eps)
+
+    def linear(self, module, x):
+        y = x @ self.weights.matrix(module).T
+        return y + self.weights.vector(module + ".bias") if self.weights.has(module + ".bias") else y
+
+    def mlp(self, at, x):
+        return self.linear(at + "down_proj", silu(self.linear(at + "gate_proj", x)) * self.linear(at + "up_proj", x))
+
+    def attention(self, layer, x):
+        at, n = layer + "self_attn.", len(x)
+        heads, groups = self.config["num_attention_heads"], self.config["num_key_value_heads"]
+        width = self.config["head_dim"]
+        q, gate = np.split(self.linear(at + "q_proj", x).reshape(n, heads, 2 * width), 2, -1)
+        k = self.linear(at + "k_proj", x).reshape(n, groups, width)
+        v = self.linear(at + "v_proj", x).reshape(n, groups, width)
+        q, k = self.rope(self.norm(at + "q_norm", q)), self.rope(self.norm(at + "k_norm", k))
+        k, v = (np.repeat(t, heads // groups, axis=1) for t in (k, v))
+        scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(width)
+        scores = np.where(np.tril(np.ones((n, n), bool)), scores, -np.inf)
+        scores = np.exp(scores - scores.max(-1, keepdims=True))
+        y = np.einsum("hqk,khd->qhd", scores / scores.sum(-1, keepdims=True), v)
+        return self.linear(at + "o_proj", (y * sigmoid(gate)).reshape(n, -1))
+
+    def rope(self, x):
+        """Rotates the first head_dim * partial_rotary_factor dimensions, first half against second half."""
+        rope = self.config["rope_parameters"]
+        dims = int(x.shape[-1] * rope["partial_rotary_factor"])
+        angles = np.arange(len(x))[:, None] * rope["rope_theta"] ** (-np.arange(0, dims, 2) / dims)
+        cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+        a, b = x[..., : dims // 2], x[..., dims // 2 : dims]
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin, x[..., dims:]], -1)
+
+    def linear_attention(self, layer, x):
+        at, n, c = layer + "linear_attn.", len(x), self.config
+        hk, hv = c["linear_num_key_heads"], c["linear_num_value_heads"]
+        dk, dv = c["linear_key_head_dim"], c["linear_value_head_dim"]
+        qkv = self.short_conv(at + "conv1d", self.linear(at + "in_proj_qkv", x))
+        q, k, v = np.split(qkv, [hk * dk, 2 * hk * dk], -1)
+        q = l2_norm(q.reshape(n, hk, dk)) / np.sqrt(dk)
+        k = l2_norm(k.reshape(n, hk, dk))
+        q, k = (np.repeat(t, hv // hk, axis=1) for t in (q, k))
+        z = self.linear(at + "in_proj_z", x).reshape(n, hv, dv)
+        beta = sigmoid(self.linear(at + "in_proj_b", x))
+        a = self.linear(at + "in_proj_a", x) + self.weights.vector(at + "dt_bias")
+        g = np.exp(-np.exp(self.weights.vector(at + "A_log")) * np.logaddexp(0, a))
+        y = self.gated_delta(q, k, v.reshape(n, hv, dv), g, beta)
+        y = rms_norm(y, self.weights.vector(at + "norm.weight"), self.eps) * silu(z)
+        return self.linear(at + "out_proj", y.reshape(n, -1))
+
+    def short_conv(self, module, x):
+        """Depthwise and causal: tap K-1 meets the newest row."""
+        taps = self.weights.conv(module)
+        kernel = taps.shape[1]
+        padded = np.concatenate([np.zeros((kernel - 1, x.shape[1])), x])
+        return silu(sum(padded[j : j + len(x)] * taps[:, j] for j in range(kernel)))
+
+    @staticmethod
+    def gated_delta(q, k, v, g, beta):
+        state = np.zeros((v.shape[1], v.shape[2], k.shape[2]))
+        out = np.empty_like(v)
+        for t in range(len(v)):
+            state *= g[t][:, None, None]
+            delta = (v[t] - np.einsum("hvk,hk->hv", state, k[t])) * beta[t][:, None]
+            state += delta[..., None] * k[t][:, None, :]
+            out[t] = np.einsum("hvk,hk->hv", state, q[t])
+        return out
+
+
+def relative_difference(logits, reference):
+    """max |difference| in units of the reference's standard deviation."""
+    return float(np.abs(logits - reference).max() / reference.std())
+
+
+def noise(folder):
+    """How far the golden of this folder is from float64."""
+    golden = read_safetensors(Path(folder) / "golden.safetensors")
+    return relative_difference(Graph(Path(folder)).logits(golden["tokens"]), golden["logits"])
+
+
+if __name__ == "__main__":
+    for folder in map(Path, sys.argv[1:]):
+        print(f"{noise(folder):9.2e}  {folder}")

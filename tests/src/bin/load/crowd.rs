@@ -1,0 +1,91 @@
+//! Clients that keep a server busy.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use sanctum_tests::{Http, Server};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+/// Tokens of each prompt.
+pub const PROMPT: usize = 16;
+/// An answer that does not end while anything is measured.
+pub const ENDLESS: usize = 100_000;
+
+/// Streams that are read as fast as they come, each begun again when it ends. They leave when this is dropped.
+pub struct Crowd {
+    streams: JoinSet<()>,
+    ended: Arc<AtomicUsize>,
+}
+
+impl Crowd {
+    /// Starts so many, with answers of so many tokens.
+    pub fn of(server: &Server, streams: usize, tokens: usize) -> Self {
+        let ended = Arc::new(AtomicUsize::new(0));
+        let one = |number| keep_asking(server.http().clone(), number, tokens, ended.clone());
+        Self {
+            streams: (0..streams).map(one).collect(),
+            ended: ended.clone(),
+        }
+    }
+
+    /// Starts so many with endless answers, and waits until all of them hold a slot and are past their prompt.
+    pub async fn decoding(server: &Server, streams: usize) -> Self {
+        let read =
+            |metrics: &sanctum_tests::Metrics| metrics.sum("sanctum_prompt_tokens_total", &[]);
+        let before = read(&server.metrics().await);
+        let crowd = Self::of(server, streams, ENDLESS);
+        let expected = before + (streams * PROMPT) as f64;
+        server
+            .metrics_show("all prompts to be read", |metrics| {
+                read(metrics) >= expected
+            })
+            .await;
+        crowd
+    }
+
+    /// Answers that have come to their end.
+    pub fn answered(&self) -> usize {
+        self.ended.load(Relaxed)
+    }
+
+    /// All of them leave; waits until the server has noticed.
+    pub async fn leave(mut self, server: &Server) {
+        self.streams.shutdown().await;
+        idle(server).await;
+    }
+}
+
+/// Waits until the server has nothing to do.
+pub async fn idle(server: &Server) {
+    server
+        .health_shows("an idle server", |health| {
+            health["in_flight"] == 0 && health["queued"] == 0
+        })
+        .await;
+}
+
+async fn keep_asking(http: Http, number: usize, tokens: usize, ended: Arc<AtomicUsize>) {
+    let body = completion(prompt(PROMPT, number), tokens);
+    loop {
+        http.stream("/v1/completions", &body).await.rest().await;
+        ended.fetch_add(1, Relaxed);
+    }
+}
+
+/// A request for exactly so many tokens.
+pub fn completion(prompt: Vec<usize>, tokens: usize) -> Value {
+    json!({
+        "prompt": prompt,
+        "max_tokens": tokens,
+        "ignore_eos": true,
+        "temperature": 0,
+        "stream": true,
+    })
+}
+
+/// Token ids that every vocabulary has, in an order of no meaning.
+pub fn prompt(tokens: usize, seed: usize) -> Vec<usize> {
+    let id = |at: usize| (seed * 7919 + at * 104_729) % 997;
+    (0..tokens).map(id).collect()
+}

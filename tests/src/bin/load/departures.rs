@@ -1,0 +1,114 @@
+//! How soon a slot is free once its client has gone.
+//!
+//! All slots are taken and others wait, so the moment in which a slot is given on is the moment in which the queue gets
+//! shorter. Passes are counted by the server. A client that goes during a pass cannot stop that pass: one pass is the
+//! least that is always possible, and the limit.
+
+use std::time::{Duration, Instant};
+
+use sanctum_tests::{Metrics, Server, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::crowd::{Crowd, ENDLESS, completion, prompt};
+use crate::report::{Limit, Report};
+
+/// Slots of the server but one, which the leaving client has.
+const OTHERS: usize = 15;
+/// How often a client leaves.
+const TIMES: usize = 10;
+
+/// Has one client after the other leave.
+pub async fn measure(server: &Server, report: &mut Report) {
+    eprintln!("departures: {TIMES} clients leave");
+    let crowd = Crowd::decoding(server, OTHERS).await;
+    let mut passes: f64 = 0.0;
+    let mut time = Duration::ZERO;
+    for _ in 0..TIMES {
+        let (took, count) = departure(server).await;
+        passes = passes.max(count);
+        time = time.max(took);
+    }
+    crowd.leave(server).await;
+    report.add(
+        "longest time to a freed slot",
+        1e3 * time.as_secs_f64(),
+        "ms",
+        None,
+    );
+    report.add(
+        "passes to a freed slot",
+        passes,
+        "",
+        Some(Limit::AtMost(1.0)),
+    );
+}
+
+/// One client leaves while another waits: how long it took until the other's turn came, in time and in passes.
+async fn departure(server: &Server) -> (Duration, f64) {
+    loop {
+        let leaving = streaming(server).await;
+        let waiting = Crowd::of(server, 1, ENDLESS);
+        server
+            .metrics_show("one that waits", |metrics| queued(metrics) == 1.0)
+            .await;
+
+        let before = passes(&server.metrics().await);
+        drop(leaving);
+        let gone = Instant::now();
+        let just_after = passes(&server.metrics().await);
+        let freed = server
+            .metrics_show("its turn", |metrics| queued(metrics) == 0.0)
+            .await;
+        let took = gone.elapsed();
+
+        drop(waiting);
+        let full =
+            |health: &serde_json::Value| health["in_flight"] == OTHERS && health["queued"] == 0;
+        server.health_shows("the others alone", full).await;
+        // A pass that ended while the client left would be counted though it was over: try again.
+        if before == just_after {
+            return (took, passes(&freed) - before);
+        }
+    }
+}
+
+/// A stream over a bare socket that has got its first token. Dropping it closes the connection there and then.
+async fn streaming(server: &Server) -> TcpStream {
+    let address = server
+        .http()
+        .base()
+        .trim_start_matches("http://")
+        .to_owned();
+    let body = completion(prompt(16, 900), ENDLESS).to_string();
+    let request = format!(
+        "POST /v1/completions HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut socket = TcpStream::connect(&address)
+        .await
+        .expect("the server listens");
+    socket
+        .write_all(request.as_bytes())
+        .await
+        .expect("the server reads");
+    let mut read = Vec::new();
+    while !read.windows(6).any(|six| six == b"data: ") {
+        let some = within("its first token", socket.read_buf(&mut read)).await;
+        assert!(
+            some.is_ok_and(|some| some > 0),
+            "{}",
+            String::from_utf8_lossy(&read)
+        );
+    }
+    socket
+}
+
+fn queued(metrics: &Metrics) -> f64 {
+    metrics.sum("sanctum_requests_queued", &[])
+}
+
+fn passes(metrics: &Metrics) -> f64 {
+    metrics.sum("sanctum_engine_passes_total", &[])
+}

@@ -1,0 +1,63 @@
+//! What a guardian and a client see while every core computes.
+
+use std::time::{Duration, Instant};
+
+use sanctum_tests::{Http, Server};
+
+use crate::crowd::Crowd;
+use crate::report::{Limit, Report};
+
+/// Streams at once: as many as the server has slots, and as many again that wait for one.
+const STREAMS: usize = 32;
+/// Tokens of each answer: short enough that streams come and go.
+const TOKENS: usize = 32;
+/// A question every so often; more often, and the questions themselves would be the load.
+const EVERY: Duration = Duration::from_millis(4);
+
+/// Asks for both pages, each over a connection of its own.
+pub async fn measure(server: &Server, window: Duration, report: &mut Report) {
+    eprintln!("latency: {STREAMS} streams for {} s", window.as_secs());
+    let crowd = Crowd::of(server, STREAMS, TOKENS);
+    server
+        .health_shows("a server with no slot free", |health| health["queued"] != 0)
+        .await;
+    let models = probe(server.http().afresh(), "/v1/models", window);
+    let health = probe(server.http().afresh(), "/health", window);
+    let (models, health) = tokio::join!(models, health);
+    let answered = crowd.answered();
+    crowd.leave(server).await;
+    report.add("answers given meanwhile", answered as f64, "", None);
+    for (path, times) in [("/v1/models", models), ("/health", health)] {
+        report.add(&format!("{path} p50"), at(&times, 0.50), "ms", None);
+        report.add(
+            &format!("{path} p99"),
+            at(&times, 0.99),
+            "ms",
+            Some(Limit::Below(5.0)),
+        );
+        report.add(&format!("{path} max"), at(&times, 1.0), "ms", None);
+    }
+}
+
+/// How long each answer took, in milliseconds, shortest first.
+async fn probe(http: Http, path: &str, window: Duration) -> Vec<f64> {
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let end = Instant::now() + window;
+    let mut times = Vec::new();
+    while Instant::now() < end {
+        ticks.tick().await;
+        let began = Instant::now();
+        let answer = http.get(path).await;
+        times.push(1e3 * began.elapsed().as_secs_f64());
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+/// The time that so great a share of them kept.
+fn at(sorted: &[f64], share: f64) -> f64 {
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted[rank.clamp(1, sorted.len()) - 1]
+}

@@ -1,0 +1,86 @@
+//! `load`: a saturated server, measured from outside against the limits that it was built for.
+//!
+//! It starts `sanctum-server` itself, with random weights of a production shape or with a model, and plays its
+//! clients. Everything is measured in one run of one server, so that the ratios compare like with like. Exit code 1
+//! says that a limit was missed.
+
+mod crowd;
+mod departures;
+mod latency;
+mod report;
+mod speed;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use sanctum_tests::{Server, Signal};
+
+use report::Report;
+
+/// Measures sanctum-server under load, beside the limits that it must keep.
+#[derive(Debug, Parser)]
+#[command(name = "load")]
+struct Args {
+    /// Serve random weights of this published size
+    #[arg(long, default_value = "qwen3.5-0.8b")]
+    shape: String,
+    /// Serve this checkpoint folder instead
+    #[arg(long, value_name = "DIR", conflicts_with = "shape")]
+    model: Option<PathBuf>,
+    /// How long latency and decoding are measured, each
+    #[arg(long, default_value_t = 15)]
+    seconds: u64,
+    /// Prompt tokens that one pass takes in, as the server has it
+    #[arg(long, default_value_t = 256, value_name = "TOKENS")]
+    prefill_chunk: usize,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Further arguments for the server
+    #[arg(last = true)]
+    server: Vec<OsString>,
+}
+
+#[tokio::main(worker_threads = 1)]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let report = measure(&args).await;
+    match args.json {
+        true => println!("{}", report.json()),
+        false => print!("{}", report.table()),
+    }
+    match report.missed() {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+async fn measure(args: &Args) -> Report {
+    let server = start(args).await;
+    let window = Duration::from_secs(args.seconds);
+    let mut report = Report::default();
+    let speeds = speed::measure(&server, args.prefill_chunk, window, &mut report).await;
+    speed::pauses(&server, &speeds, &mut report).await;
+    latency::measure(&server, window, &mut report).await;
+    departures::measure(&server, &mut report).await;
+    server.signal(Signal::TERM);
+    server.ended().await;
+    report
+}
+
+async fn start(args: &Args) -> Server {
+    let mut all: Vec<OsString> = match &args.model {
+        Some(folder) => vec!["--model".into(), folder.into()],
+        None => vec!["--shape".into(), (&args.shape).into()],
+    };
+    let chunk = args.prefill_chunk.to_string();
+    all.extend(["--prefill-chunk".into(), chunk.into()]);
+    // Nothing that still runs at the end is worth waiting for.
+    all.extend(["--drain-seconds".into(), "0".into()]);
+    all.extend(args.server.iter().cloned());
+    eprintln!("starting sanctum-server");
+    Server::start(all).await
+}

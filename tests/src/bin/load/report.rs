@@ -1,0 +1,125 @@
+//! What was measured, beside what it must be.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+/// All that was measured, in the order in which it is shown.
+#[derive(Debug, Default)]
+pub struct Report(Vec<Finding>);
+
+#[derive(Debug)]
+struct Finding {
+    name: String,
+    value: f64,
+    unit: &'static str,
+    limit: Option<Limit>,
+}
+
+/// What a value must be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    /// Less than this.
+    Below(f64),
+    /// This or less.
+    AtMost(f64),
+    /// This or more.
+    AtLeast(f64),
+}
+
+impl Report {
+    /// Adds a value.
+    pub fn add(&mut self, name: &str, value: f64, unit: &'static str, limit: Option<Limit>) {
+        self.0.push(Finding {
+            name: name.to_owned(),
+            value,
+            unit,
+            limit,
+        });
+    }
+
+    /// How many limits were missed.
+    pub fn missed(&self) -> usize {
+        self.0.iter().filter(|finding| !finding.holds()).count()
+    }
+
+    /// For people.
+    pub fn table(&self) -> String {
+        let width = self.0.iter().map(|finding| finding.name.len()).max();
+        let width = width.unwrap_or_default();
+        let mut table = String::new();
+        for finding in &self.0 {
+            let Finding {
+                name, value, unit, ..
+            } = finding;
+            let limit = finding.limit.map(Limit::text).unwrap_or_default();
+            let verdict = match (finding.limit, finding.holds()) {
+                (None, _) => "",
+                (_, true) => "ok",
+                (_, false) => "MISSED",
+            };
+            let line = format!("{name:width$}  {value:>10.2} {unit:<6} {limit:<8} {verdict}");
+            let _ = writeln!(table, "{}", line.trim_end());
+        }
+        table
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
+        let finding = |finding: &Finding| {
+            json!({
+                "name": finding.name,
+                "value": finding.value,
+                "unit": finding.unit,
+                "limit": finding.limit.map(Limit::text),
+                "ok": finding.holds(),
+            })
+        };
+        self.0.iter().map(finding).collect()
+    }
+}
+
+impl Finding {
+    fn holds(&self) -> bool {
+        self.limit.is_none_or(|limit| limit.holds(self.value))
+    }
+}
+
+impl Limit {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::Below(limit) => value < limit,
+            Self::AtMost(limit) => value <= limit,
+            Self::AtLeast(limit) => value >= limit,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::Below(limit) => format!("< {limit}"),
+            Self::AtMost(limit) => format!("≤ {limit}"),
+            Self::AtLeast(limit) => format!("≥ {limit}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missed_limit_is_counted_and_shown() {
+        let mut report = Report::default();
+        report.add("pause", 2.0, "chunks", Some(Limit::AtMost(2.0)));
+        report.add("p99", 5.0, "ms", Some(Limit::Below(5.0)));
+        report.add("ratio", 0.6, "", Some(Limit::AtLeast(0.7)));
+        report.add("rate", 0.0, "tok/s", None);
+        assert_eq!(report.missed(), 2);
+        let table = report.table();
+        let lines: Vec<&str> = table.lines().collect();
+        assert!(lines[0].ends_with("≤ 2      ok"), "{}", lines[0]);
+        assert!(lines[1].ends_with("< 5      MISSED"), "{}", lines[1]);
+        assert_eq!(report.json()[2]["ok"], false);
+        assert_eq!(report.json()[3]["limit"], Value::Null);
+    }
+}

@@ -1,0 +1,49 @@
+//! The server's executable.
+//!
+//! Cargo builds a package's binaries for that package's own tests only. So the first test that needs the server builds
+//! it, with the command that the README shows: `cargo test` is all that a fresh clone needs, and no test runs against
+//! yesterday's server. Cargo holds no lock while tests run, and takes care itself that two builds at once do not meet.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+/// Names an executable to test instead of one built from this checkout.
+const GIVEN: &str = "SANCTUM_SERVER";
+
+/// Where it is; built by the first call.
+pub fn path() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| match std::env::var_os(GIVEN) {
+        Some(given) => given.into(),
+        None => build(),
+    })
+}
+
+/// Builds it in the profile that this code was built in.
+fn build() -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from(env!("CARGO")));
+    let profile = if cfg!(debug_assertions) {
+        "dev"
+    } else {
+        "release"
+    };
+    let output = Command::new(cargo)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["build", "--manifest-path", "../Cargo.toml"])
+        .args(["--bin", "sanctum-server", "--profile", profile])
+        .args(["--message-format", "json-render-diagnostics"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "sanctum-server does not build");
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .expect("cargo says what it has built")
+}

@@ -1,0 +1,149 @@
+//! A server's process: started in a home of its own, its log read as it is written, killed when it is dropped.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::{binary, within};
+
+/// A `sanctum-server` that was started and may run.
+pub struct Process {
+    child: Child,
+    log: watch::Receiver<Log>,
+    stdout: JoinHandle<String>,
+    home: TempDir,
+}
+
+/// What a process left behind.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// All that it wrote to standard output.
+    pub stdout: String,
+    /// All that it wrote to standard error, by lines.
+    pub log: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Log {
+    lines: Vec<String>,
+    /// There will be no more.
+    closed: bool,
+}
+
+impl Process {
+    /// Starts `sanctum-server` with these arguments; its home and working directory are empty.
+    pub fn launch<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Self {
+        let home = TempDir::new().expect("a temporary home");
+        let mut child = Command::new(binary::path())
+            .args(args)
+            .current_dir(&home)
+            .env("HOME", home.path())
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the server's executable runs");
+        let stdout = child.stdout.take().expect("it is piped");
+        let stderr = child.stderr.take().expect("it is piped");
+        Self {
+            child,
+            log: follow(stderr),
+            stdout: tokio::spawn(read(stdout)),
+            home,
+        }
+    }
+
+    /// Its home, which goes with it.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// What it has written to standard error so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.borrow().lines.clone()
+    }
+
+    /// Waits for a log line with this message and returns its fields; the line may have come long ago.
+    ///
+    /// # Panics
+    /// When it has not come in time, or the process ends before.
+    pub async fn logged(&self, message: &str) -> Value {
+        let mut log = self.log.clone();
+        let wanted = |line: &String| {
+            let fields: Value = serde_json::from_str(line).ok()?;
+            (fields["message"] == message).then_some(fields)
+        };
+        let found = |log: &Log| log.lines.iter().find_map(wanted);
+        let seen = log.wait_for(|log| log.closed || found(log).is_some());
+        let seen = within(&format!("the log line `{message}`"), seen).await;
+        let log = seen.map(|log| log.clone()).unwrap_or_default();
+        found(&log).unwrap_or_else(|| panic!("no log line `{message}` in {:#?}", log.lines))
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = self.child.id().expect("it has not been waited for");
+        let pid = Pid::from_raw(pid as i32).expect("process ids begin with 1");
+        kill_process(pid, signal).expect("it is our own child");
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn ended(mut self) -> Ended {
+        let status = match tokio::time::timeout(crate::PATIENCE, self.child.wait()).await {
+            Ok(status) => status.expect("it is our own child"),
+            Err(_) => panic!("the server does not end; its log: {:#?}", self.log()),
+        };
+        let _ = within("the end of its log", self.log.wait_for(|log| log.closed)).await;
+        let log = self.log();
+        Ended {
+            code: status.code(),
+            stdout: self.stdout.await.expect("reading does not panic"),
+            log,
+        }
+    }
+}
+
+impl Ended {
+    /// Its last words: the message of the last log line, or the line itself where it is no JSON.
+    pub fn last_words(&self) -> String {
+        let last = self.log.last().cloned().unwrap_or_default();
+        match serde_json::from_str::<Value>(&last) {
+            Ok(fields) => fields["message"].as_str().unwrap_or_default().to_owned(),
+            Err(_) => last,
+        }
+    }
+}
+
+/// Gathers lines as they come.
+fn follow(pipe: impl AsyncRead + Send + Unpin + 'static) -> watch::Receiver<Log> {
+    let (sender, receiver) = watch::channel(Log::default());
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(pipe).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            sender.send_modify(|log| log.lines.push(line));
+        }
+        sender.send_modify(|log| log.closed = true);
+    });
+    receiver
+}
+
+async fn read(mut pipe: impl AsyncRead + Unpin) -> String {
+    let mut text = String::new();
+    let _ = pipe.read_to_string(&mut text).await;
+    text
+}
