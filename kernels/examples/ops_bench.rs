@@ -223,7 +223,15 @@ fn softmax(
     let d = dims.head_dim;
     let rope = Rope::new(dims.rotary_dim, 1e7);
     let (q_norm, k_norm) = (noise(d), noise(d));
-    let mut out = vec![0.0; batch.len() * dims.heads * d];
+    let most = batch.len().max(128);
+    let q_gate = noise(most * dims.heads * 2 * d);
+    let k = noise(most * dims.kv_heads * d);
+    let input = |batch: Batch| AttentionInput {
+        q_gate: &q_gate[..batch.len() * dims.heads * 2 * d],
+        k: &k[..batch.len() * dims.kv_heads * d],
+        v: &k[..batch.len() * dims.kv_heads * d],
+    };
+    let mut out = vec![0.0; most * dims.heads * d];
     let mut run = |cpu: &Cpu, batch: Batch, caches: &mut [KvCache], input: AttentionInput<'_>| {
         let weights = AttentionWeights {
             q_norm: &q_norm,
@@ -234,22 +242,25 @@ fn softmax(
         let out = &mut out[..batch.len() * dims.heads * d];
         attention(cpu, &dims, weights, input, &mut batch.segments(caches), out);
     };
-    let q_gate = noise(batch.len() * dims.heads * 2 * d);
-    let k = noise(batch.len() * dims.kv_heads * d);
-    let input = AttentionInput {
-        q_gate: &q_gate,
-        k: &k,
-        v: &k,
-    };
-    let mut caches = vec![KvCache::new(&dims, kv_type); batch.sequences];
-    while caches[0].len() < context {
-        run(&bench.cpu, batch, &mut caches, input);
+    // Caches are filled in chunks, and hold numbers of their own: clones would share pages.
+    let mut caches = Vec::new();
+    for _ in 0..batch.sequences {
+        let mut cache = [KvCache::new(&dims, kv_type)];
+        let chunk = Batch {
+            sequences: 1,
+            rows: 128,
+        };
+        while cache[0].len() < context {
+            run(&bench.cpu, chunk, &mut cache, input(chunk));
+        }
+        caches.extend(cache);
     }
+    let input = input(batch);
     let seen = context * batch.len() + batch.sequences * batch.rows * (batch.rows + 1) / 2;
     let read = batch.sequences * (context + batch.rows) * caches[0].bytes_per_token();
     bench.time(
         &name,
-        read + (q_gate.len() + 2 * k.len()) * 4,
+        read + (input.q_gate.len() + 2 * input.k.len()) * 4,
         4 * seen * dims.heads * d,
         |cpu| {
             run(cpu, batch, &mut caches, input);

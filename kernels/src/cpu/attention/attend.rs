@@ -179,6 +179,8 @@ impl<L: Line> Over<'_, L> {
         let pages = span * SPAN_PAGES..(span + 1) * SPAN_PAGES;
         for page in pages.start..pages.end.min(self.queries.end().div_ceil(KvCache::PAGE)) {
             let (keys, values) = self.pages[page].head(self.queries.kv_head, d);
+            let next = self.pages.get(page + 1);
+            let next = next.map_or(&[][..], |next| next.head(self.queries.kv_head, d).0);
             // Rows whose position lies before the page see nothing of it.
             let start = page * KvCache::PAGE;
             let blind = start.saturating_sub(self.queries.position);
@@ -197,6 +199,7 @@ impl<L: Line> Over<'_, L> {
                 lines: keys,
                 step: 1,
                 group: d,
+                ahead: values,
             };
             let groups = if S::WIDE {
                 KvCache::PAGE / LANES
@@ -219,6 +222,7 @@ impl<L: Line> Over<'_, L> {
                 lines: values,
                 step: d / LANES,
                 group: 1,
+                ahead: next,
             };
             multiply(s, weights, values, (count, seen, d / LANES), part, record);
         }

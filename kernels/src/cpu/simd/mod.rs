@@ -102,6 +102,24 @@ pub(super) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     }
 }
 
+/// Asks for the memory around `item` to be brought near. Only a hint.
+#[inline(always)]
+pub(super) fn prefetch<T>(item: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that the program can see; SSE belongs to every x86-64.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(item).cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a prefetch reads nothing that the program can see.
+    unsafe {
+        std::arch::asm!("prfm pldl2keep, [{0}]", in(reg) item, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = item;
+}
+
 /// Sixteen numbers that lie side by side in memory, as a cache stores them.
 pub(super) trait Line: Copy + Send + Sync + 'static {
     /// How one number is stored.
