@@ -70,7 +70,7 @@ pub enum ManifestError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        fault: Fault,
+        fault: Box<Fault>,
         /// How many other files have something wrong with them.
         others: usize,
     },
@@ -170,7 +170,7 @@ impl ManifestError {
         let (name, fault) = faults.swap_remove(0);
         Self::File {
             path: folder.join(name.as_path()),
-            fault,
+            fault: Box::new(fault),
             others,
         }
     }
