@@ -37,6 +37,17 @@ impl TildePath {
         }
     }
 
+    /// The path on this host as it stands in `file`: relative ones are taken from that file's folder, wherever this
+    /// process was started.
+    pub fn beside(&self, file: &Path) -> Result<PathBuf, NoHome> {
+        let path = self.here()?;
+        Ok(match file.parent() {
+            // Joining an absolute path leaves it as it is.
+            Some(folder) => folder.join(path),
+            None => path,
+        })
+    }
+
     /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -98,6 +109,13 @@ mod tests {
         assert_eq!(under("~"), Path::new("/home/ada"));
         assert_eq!(under("/srv/~/a"), Path::new("/srv/~/a"));
         assert_eq!(under("a/b"), Path::new("a/b"));
+        let beside = |text: &str, file: &str| {
+            let path: TildePath = text.parse().unwrap();
+            path.beside(Path::new(file)).unwrap()
+        };
+        assert_eq!(beside("a/b", "/etc/fleet.toml"), Path::new("/etc/a/b"));
+        assert_eq!(beside("/a/b", "/etc/fleet.toml"), Path::new("/a/b"));
+        assert_eq!(beside("a", "fleet.toml"), Path::new("a"));
         assert!("~bob/x".parse::<TildePath>().is_err());
         assert!("".parse::<TildePath>().is_err());
     }

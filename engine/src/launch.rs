@@ -8,8 +8,8 @@ use crate::backend::{CpuBackend, Precision};
 use crate::engine::{Engine, Limits};
 use crate::graph::Model;
 use crate::heartbeat::Heartbeat;
-use crate::load::{HostModel, LoadError, Source};
-use crate::text::Text;
+use crate::load::{LoadError, Loaded, Source};
+use crate::manifest::Verified;
 
 /// How a model is run.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +26,17 @@ pub struct LaunchOptions {
     pub queue: usize,
     /// Prompt tokens that one pass takes in.
     pub prefill_chunk: NonZeroUsize,
+}
+
+/// A model that runs.
+#[derive(Debug)]
+pub struct Launched {
+    /// Computes its answers.
+    pub engine: Engine,
+    /// Names the weights and the arithmetic.
+    pub fingerprint: String,
+    /// The proof that its folder matched its manifest, to be looked at again before it is served; none if it has none.
+    pub verified: Option<Verified>,
 }
 
 /// A model that could not be started.
@@ -52,22 +63,29 @@ impl Default for LaunchOptions {
     }
 }
 
-/// Loads a model and starts its engine; also returns what names the weights. `heartbeat` beats from the first bytes
+/// Loads a model and starts its engine. `heartbeat` beats from the first bytes
 /// that are loaded; `progress` hears of bytes done and of how many there are.
 ///
 /// # Errors
-/// If the source is not a complete model, or the system refuses a thread.
+/// If the source is not a complete model, its folder is not what its manifest says, or the system refuses a thread.
 pub fn launch(
     source: &Source,
     options: &LaunchOptions,
     heartbeat: Arc<Heartbeat>,
     mut progress: impl FnMut(u64, u64),
-) -> Result<(Engine, String), LaunchError> {
-    let host = HostModel::open(source, |done, total| {
+) -> Result<Launched, LaunchError> {
+    let mut progress = |done, total| {
         heartbeat.beat();
         progress(done, total);
-    })?;
-    let text = Text::open(source, &host.config)?;
+    };
+    let Loaded {
+        host,
+        text,
+        verified,
+    } = source.open(&mut progress)?;
+    if verified.is_none() {
+        host.bring_in(progress);
+    }
     let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let threads = options.threads.map_or_else(cores, NonZeroUsize::get);
     let context = host.config.context;
@@ -86,5 +104,9 @@ pub fn launch(
     };
     let model = Model::new(backend, host.config, host.weights);
     let engine = Engine::start(model, text, limits, heartbeat)?;
-    Ok((engine, fingerprint))
+    Ok(Launched {
+        engine,
+        fingerprint,
+        verified,
+    })
 }

@@ -13,6 +13,7 @@ pub mod graph;
 pub mod heartbeat;
 pub mod launch;
 pub mod load;
+pub mod manifest;
 pub mod model_config;
 mod partial_match;
 pub mod random;

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{self, CheckpointError, Files};
 use crate::embedded;
+use crate::manifest::{Expected, ManifestError, Verification, Verified};
 use crate::model_config::{ConfigError, Eos, ModelConfig};
 use crate::random::{self, Shape};
 use crate::template::{ChatTemplate, TemplateError};
@@ -23,8 +24,15 @@ const SAMPLE: usize = 4096;
 /// Where a model comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A checkpoint folder.
+    /// A checkpoint folder, as it is.
     Folder(PathBuf),
+    /// A checkpoint folder that must match its manifest.
+    Verified {
+        /// The folder.
+        folder: PathBuf,
+        /// The manifest, and the keys that may have signed it.
+        expected: Expected,
+    },
     /// The tiny model that is compiled into the binary.
     Embedded,
     /// Random 4-bit weights of a production shape, for measurements.
@@ -41,6 +49,17 @@ pub struct HostModel {
     /// Ten hex digits that change with the model's settings, its tensors (of each the name, the form and the first
     /// 4 KiB) and this program's version.
     pub fingerprint: String,
+}
+
+/// Everything that a model is made of, on the host.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Shape and weights.
+    pub host: HostModel,
+    /// Tokenizer, template and end-of-sequence ids.
+    pub text: Text,
+    /// The proof that the folder matched its manifest; none if the source has none.
+    pub verified: Option<Verified>,
 }
 
 /// Why a model cannot be served.
@@ -94,12 +113,17 @@ pub enum LoadError {
         /// Why.
         source: serde_json::Error,
     },
+    /// The folder is not what its manifest says.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Folder(folder) => write!(f, "{}", folder.display()),
+            Source::Folder(folder) | Source::Verified { folder, .. } => {
+                write!(f, "{}", folder.display())
+            }
             Source::Embedded => f.write_str("the built-in model"),
             Source::Shape(shape) => write!(f, "random weights of shape {shape}"),
         }
@@ -115,14 +139,18 @@ impl HostModel {
     /// Loads a model. `progress` is told how many bytes of weights have been brought in, and of how many.
     ///
     /// # Errors
-    /// If it is not a complete Qwen3.5 checkpoint; the error names the file, tensor or field.
+    /// If it is not a complete Qwen3.5 checkpoint, or not what its manifest says; the error names the file, tensor or
+    /// field.
     pub fn open(source: &Source, mut progress: impl FnMut(u64, u64)) -> Result<Self, LoadError> {
-        let model = match source {
-            Source::Folder(folder) => Self::read(&Files::Folder(folder.clone()), source)?,
-            Source::Embedded => Self::read(&embedded::files(), source)?,
-            Source::Shape(shape) => return Ok(Self::random(*shape, &mut progress)),
-        };
-        model.bring_in(progress);
+        if let Source::Shape(shape) = source {
+            return Ok(Self::random(*shape, &mut progress));
+        }
+        let (files, verification) = files(source)?;
+        let read = Self::read(&files, source);
+        let (model, verified) = verdict(read, verification, &mut progress)?;
+        if verified.is_none() {
+            model.bring_in(progress);
+        }
         Ok(model)
     }
 
@@ -162,8 +190,9 @@ impl HostModel {
         }
     }
 
-    /// Reads every page of the weights once, so that the first request does not wait for the disk.
-    fn bring_in(&self, mut progress: impl FnMut(u64, u64)) {
+    /// Reads every page of the weights once, so that the first request does not wait for the disk. Verified weights
+    /// were read when they were hashed.
+    pub(crate) fn bring_in(&self, mut progress: impl FnMut(u64, u64)) {
         const PAGE: usize = 4096;
         const REPORT_EVERY: usize = 64 << 20;
         let matrices = self.weights.matrices();
@@ -186,18 +215,76 @@ impl Text {
     /// # Errors
     /// If `tokenizer.json` is missing, or it or another of the files cannot be used.
     pub fn open(source: &Source, config: &ModelConfig) -> Result<Self, LoadError> {
-        match source {
-            Source::Folder(folder) => text(&Files::Folder(folder.clone()), config, source),
-            Source::Embedded => text(&embedded::files(), config, source),
-            Source::Shape(_) => {
-                // Noise has no vocabulary of its own: it is shown in the built-in model's.
-                let mut text = text(&embedded::files(), config, source)?;
-                text.eos.clear();
-                text.wrap = Some(text.tokenizer.vocab_size() as u32);
-                Ok(text)
-            }
+        if let Source::Shape(_) = source {
+            // Noise has no vocabulary of its own: it is shown in the built-in model's.
+            let mut text = text(&embedded::files(), config, source)?;
+            text.eos.clear();
+            text.wrap = Some(text.tokenizer.vocab_size() as u32);
+            return Ok(text);
         }
+        // The files of the text side are verified before they are handed out, so the weights' verdict is not waited
+        // for.
+        let (files, _) = files(source)?;
+        text(&files, config, source)
     }
+}
+
+impl Source {
+    /// Whether its files must match a manifest before anything may be served.
+    pub fn is_verified(&self) -> bool {
+        matches!(self, Source::Verified { .. })
+    }
+
+    /// Loads both sides of a model; weights that no manifest vouches for are mapped, but not yet read from the disk.
+    /// `progress` is told how many bytes have been verified or made, and of how many.
+    ///
+    /// # Errors
+    /// As [`HostModel::open`] and [`Text::open`]. Where the folder is not what its manifest says, that is the error,
+    /// whatever else follows from it.
+    pub fn open(&self, mut progress: impl FnMut(u64, u64)) -> Result<Loaded, LoadError> {
+        if let Source::Shape(shape) = self {
+            let host = HostModel::random(*shape, &mut progress);
+            let text = Text::open(self, &host.config)?;
+            return Ok(Loaded {
+                host,
+                text,
+                verified: None,
+            });
+        }
+        let (files, verification) = files(self)?;
+        let read = HostModel::read(&files, self).and_then(|host| {
+            let text = text(&files, &host.config, self)?;
+            Ok((host, text))
+        });
+        let ((host, text), verified) = verdict(read, verification, &mut progress)?;
+        Ok(Loaded {
+            host,
+            text,
+            verified,
+        })
+    }
+}
+
+/// The files of a source that has some. Where a manifest lists them, its verification has begun.
+fn files(source: &Source) -> Result<(Files, Option<Verification>), LoadError> {
+    Ok(match source {
+        Source::Folder(folder) => (Files::Folder(folder.clone()), None),
+        Source::Verified { folder, expected } => {
+            let verification = Verification::start(folder, expected)?;
+            (verification.files(), Some(verification))
+        }
+        Source::Embedded | Source::Shape(_) => (embedded::files(), None),
+    })
+}
+
+/// Waits for the verdict before anything is made of what was read, or said about it.
+fn verdict<T>(
+    read: Result<T, LoadError>,
+    verification: Option<Verification>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(T, Option<Verified>), LoadError> {
+    let verified = verification.map(|begun| begun.wait(progress)).transpose()?;
+    Ok((read?, verified))
 }
 
 impl LoadError {

@@ -33,7 +33,8 @@ Examples:
   sanctum-server
   sanctum-server --model ~/models/qwen3.5-4b-4bit --port 8080
   sanctum-server --model council=~/models/qwen3.5-27b-4bit --model small=~/models/qwen3.5-0.8b-4bit
-  sanctum-server --config fleet.toml --server server"
+  sanctum-server --config fleet.toml --server server
+  sanctum-server check-model ~/models/qwen3.5-4b-4bit --manifest qwen3.5-4b-4bit.sha256 --manifest-key manifest.pub"
 )]
 pub struct Args {
     /// What to do.
@@ -57,6 +58,8 @@ pub enum Command {
         /// The folder; made if it is not there
         dir: PathBuf,
     },
+    /// Check that a folder is a whole model, and what its manifest says, without serving it
+    CheckModel(CheckArgs),
     /// Measure prefill and decode speed
     Bench(BenchArgs),
 }
@@ -99,6 +102,12 @@ pub struct ServeArgs {
     /// A checkpoint folder, and the id that requests name it by [default id: the folder's name]; may be repeated
     #[arg(long, value_name = "[ID=]DIR")]
     pub model: Vec<ModelArg>,
+    /// The SHA-256 manifest that the folder must match before anything is listened on; needs exactly one --model
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub manifest: Option<PathBuf>,
+    /// A public key; one of them must have signed the manifest (FILE.sig). May be repeated
+    #[arg(long, value_name = "FILE")]
+    pub manifest_key: Vec<PathBuf>,
     /// Serve random weights of a published size instead of a model, for load tests: qwen3.5-0.8b, qwen3.5-2b,
     /// qwen3.5-4b or qwen3.5-27b
     #[arg(long, conflicts_with = "model")]
@@ -124,6 +133,26 @@ pub struct ServeArgs {
     /// How long running requests may take to finish after SIGTERM [default: 30]
     #[arg(long, value_name = "SECONDS")]
     pub drain_seconds: Option<u64>,
+}
+
+/// What to check: one folder, or the models of a server in fleet.toml.
+#[derive(Debug, ClapArgs)]
+pub struct CheckArgs {
+    /// The checkpoint folder
+    #[arg(required_unless_present = "config", conflicts_with = "config")]
+    pub dir: Option<TildePath>,
+    /// The fleet's file: check the models of a server in it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Which [servers.NAME] of the file [default: the only one]
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub server: Option<Label>,
+    /// The SHA-256 manifest that the folder must match
+    #[arg(long, value_name = "FILE", requires = "dir")]
+    pub manifest: Option<PathBuf>,
+    /// A public key; one of them must have signed the manifest. May be repeated
+    #[arg(long, value_name = "FILE")]
+    pub manifest_key: Vec<PathBuf>,
 }
 
 /// An address to listen on.

@@ -8,6 +8,7 @@ pub mod api;
 pub mod args;
 mod banner;
 mod bench;
+mod check_model;
 mod failure;
 mod listen;
 mod metrics;
@@ -35,6 +36,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         None => run_server(&args.serve),
         Some(Command::Serve(serve)) => run_server(&serve),
         Some(Command::ExportModel { dir }) => export_model(&dir),
+        Some(Command::CheckModel(check)) => check_model::run(&check),
         Some(Command::Bench(bench)) => bench::run(&bench),
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sanctum_config::ModelId;
-use sanctum_engine::launch::{LaunchError, LaunchOptions, launch};
-use sanctum_engine::load::Source;
+use sanctum_engine::launch::{LaunchError, LaunchOptions, Launched, launch};
+use sanctum_engine::load::{LoadError, Source};
+use sanctum_engine::manifest::Verified;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -34,10 +35,6 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
     let stopping = shutdown.clone();
     tokio::spawn(stop_on_signals(stopping)?);
 
-    // The sockets come first: a port that is taken should be known before minutes are spent on loading. While the
-    // models load, /health says so and everything else answers 503.
-    let listeners = Listeners::open(&settings.listen).await?;
-    let addresses = listeners.addresses()?;
     let ids = settings.models.iter().map(|(id, _)| id.clone());
     let app = Arc::new(App {
         models: Models::new(ids),
@@ -46,15 +43,31 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
     });
     let counting = app.metrics.clone();
     tokio::spawn(async move { counting.upkeep().await });
-    let mut connections = listeners.serve(&api::router(app.clone()), &shutdown);
 
-    let Settings {
-        models, options, ..
-    } = settings;
+    // The sockets come first: a port that is taken should be known before minutes are spent on loading. While the
+    // models load, /health says so and everything else answers 503. Where a manifest says what the weights must be,
+    // nothing listens before the verdict.
+    let verdict_first = settings
+        .models
+        .iter()
+        .any(|(_, source)| source.is_verified());
+    let mut open = None;
+    if !verdict_first {
+        open = Some(listen(&settings.listen, &app).await?);
+    }
+    let loading = load_all(
+        app.clone(),
+        settings.models.clone(),
+        settings.options.clone(),
+    );
     tokio::select! {
-        loaded = load_all(app.clone(), models, options) => loaded?,
+        loaded = loading => loaded?,
         () = shutdown.draining() => return Ok(()),
     }
+    let (addresses, mut connections) = match open {
+        Some(open) => open,
+        None => listen(&settings.listen, &app).await?,
+    };
     announce(&addresses, &app)?;
 
     let stopping = async {
@@ -71,8 +84,19 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
     }
 }
 
+/// Opens the sockets and serves on them. Returns where they listen, and the connections.
+async fn listen(
+    addresses: &[SocketAddr],
+    app: &Arc<App>,
+) -> Result<(Vec<SocketAddr>, JoinSet<io::Result<()>>), Failure> {
+    let listeners = Listeners::open(addresses).await?;
+    let addresses = listeners.addresses()?;
+    let connections = listeners.serve(&api::router(app.clone()), &app.shutdown);
+    Ok((addresses, connections))
+}
+
 /// Loads one model after the other, on a thread of its own: reading weights blocks, and a process that is asked to
-/// stop does not wait for it.
+/// stop does not wait for it. When all are loaded, those that were verified are looked at once more.
 async fn load_all(
     app: Arc<App>,
     models: Vec<(ModelId, Source)>,
@@ -81,10 +105,12 @@ async fn load_all(
     let (done, loaded) = oneshot::channel();
     let load = move || {
         yield_to_http();
-        let result = models
+        let load = |(id, source)| load_one(&app, id, source, &options);
+        let verified: Result<Vec<_>, _> = models
             .iter()
-            .try_for_each(|(id, source)| load_one(&app, id, source, &options));
-        let _ = done.send(result);
+            .map(|(id, source)| load((id, source)))
+            .collect();
+        let _ = done.send(verified.and_then(unchanged));
     };
     std::thread::Builder::new()
         .name("load".into())
@@ -112,7 +138,7 @@ fn load_one(
     id: &ModelId,
     source: &Source,
     options: &LaunchOptions,
-) -> Result<(), Failure> {
+) -> Result<Option<(ModelId, Verified)>, Failure> {
     let failed = |source: LaunchError| Failure::Load {
         id: id.clone(),
         source: Box::new(source),
@@ -120,7 +146,7 @@ fn load_one(
     let began = Instant::now();
     let mut said = began;
     let Some(served) = app.models.iter().find(|served| served.id() == id) else {
-        return Ok(());
+        return Ok(None);
     };
     tracing::info!(model = %id, from = %source, "loading");
     let heartbeat = served.heartbeat().clone();
@@ -136,7 +162,21 @@ fn load_one(
     };
     let launched = launch(source, options, heartbeat, progress);
     bar.finish_and_clear();
-    let (engine, fingerprint) = launched.map_err(failed)?;
+    let Launched {
+        engine,
+        fingerprint,
+        verified,
+    } = launched.map_err(failed)?;
+    if let Some(verified) = &verified {
+        tracing::info!(
+            model = %id,
+            manifest = %verified.manifest_path().display(),
+            files = verified.manifest().files().len(),
+            bytes = verified.bytes(),
+            signed_by = verified.signed_by().map(ToString::to_string),
+            "verified"
+        );
+    }
     let limits = engine.limits();
     tracing::info!(
         model = %id,
@@ -151,7 +191,20 @@ fn load_one(
         fingerprint,
         created: api::now(),
     });
-    Ok(())
+    Ok(verified.map(|verified| (id.clone(), verified)))
+}
+
+/// The last look before the sockets are opened: no verified file may have changed since it was opened.
+fn unchanged(verified: Vec<Option<(ModelId, Verified)>>) -> Result<(), Failure> {
+    verified
+        .into_iter()
+        .flatten()
+        .try_for_each(|(id, verified)| {
+            verified.unchanged().map_err(|error| Failure::Load {
+                id,
+                source: Box::new(LoadError::from(error).into()),
+            })
+        })
 }
 
 /// Says that the server is ready: a log line for programs, a banner for people.

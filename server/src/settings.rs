@@ -1,10 +1,12 @@
 //! What to serve and where, decided from the command line and fleet.toml, before anything is opened.
 
+mod models;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use sanctum_config::fleet::{Backend, Loopback, Model, Server};
-use sanctum_config::{Fleet, FleetError, Label, ModelId, NoHome, TildePath, did_you_mean};
+use sanctum_config::{Fleet, FleetError, Label, ModelId, NoHome, did_you_mean};
 use sanctum_engine::backend::Precision;
 use sanctum_engine::launch::LaunchOptions;
 use sanctum_engine::load::Source;
@@ -15,8 +17,6 @@ use crate::args::ServeArgs;
 const PORT: u16 = 1337;
 /// How long running requests may take to finish after SIGTERM, where nothing is said.
 const DRAIN: Duration = Duration::from_secs(30);
-/// What requests call the built-in model.
-const BUILT_IN: &str = "sanctum-tiny";
 
 /// What to serve and where.
 #[derive(Clone, Debug)]
@@ -73,6 +73,17 @@ pub enum SettingsError {
         /// The key.
         key: &'static str,
     },
+    /// `--manifest` and not exactly one `--model`.
+    #[error(
+        "--manifest goes with exactly one --model, and there are {0}; to serve several, give each its `manifest` in \
+         fleet.toml"
+    )]
+    ManifestOfWhich(usize),
+    /// Keys, and nothing that they could have signed.
+    #[error(
+        "--manifest-key is given and no model has a manifest, so nothing would be checked; add --manifest FILE"
+    )]
+    KeyWithoutManifest,
     /// Two models have one id.
     #[error("two models have the id `{0}`; name one of them: --model OTHER={0}")]
     TwoModels(ModelId),
@@ -82,27 +93,22 @@ pub enum SettingsError {
 }
 
 impl Settings {
+    /// Decides only which models are meant.
+    pub fn models(args: &ServeArgs) -> Result<Vec<(ModelId, Source)>, SettingsError> {
+        let section = section(args)?;
+        models::resolve(args, section.as_ref().map(|(_, server)| server))
+    }
+
     /// Reads fleet.toml if it is named, and decides.
     pub fn resolve(args: &ServeArgs) -> Result<Self, SettingsError> {
-        let section = match &args.config {
-            Some(path) => {
-                let fleet = Fleet::read(path)?;
-                Some(choose(
-                    fleet,
-                    &path.display().to_string(),
-                    args.server.as_ref(),
-                )?)
-            }
-            None => None,
-        };
-        let section = section.as_ref();
-        if let Some((name, server)) = section {
+        let section = section(args)?;
+        if let Some((name, server)) = &section {
             refuse_what_this_build_cannot_do(name, server)?;
         }
-        let server = section.map(|(_, server)| server);
+        let server = section.as_ref().map(|(_, server)| server);
         Ok(Self {
             listen: listen(args, server)?,
-            models: models(args, server)?,
+            models: models::resolve(args, server)?,
             options: options(args, server),
             drain: args
                 .drain()
@@ -110,6 +116,15 @@ impl Settings {
                 .unwrap_or(DRAIN),
         })
     }
+}
+
+/// The server's section of fleet.toml, if one is named.
+fn section(args: &ServeArgs) -> Result<Option<(Label, Server)>, SettingsError> {
+    let Some(path) = &args.config else {
+        return Ok(None);
+    };
+    let file = path.display().to_string();
+    choose(Fleet::read(path)?, &file, args.server.as_ref()).map(Some)
 }
 
 /// The server that was asked for, or the only one.
@@ -151,10 +166,8 @@ fn choose(
 }
 
 fn refuse_what_this_build_cannot_do(name: &Label, server: &Server) -> Result<(), SettingsError> {
-    let manifest = |model: &Model| model.manifest.is_some();
     let adapter = |model: &Model| model.adapter.is_some();
     let asked = [
-        ("manifest", server.models.iter().any(manifest)),
         ("adapter", server.models.iter().any(adapter)),
         ("tls_listen", !server.tls_listen.is_empty()),
         (
@@ -193,40 +206,6 @@ fn listen(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<SocketAddr>, 
         Some(outside) => Err(SettingsError::NotLoopback(*outside)),
         None => Ok(addresses),
     }
-}
-
-fn models(
-    args: &ServeArgs,
-    server: Option<&Server>,
-) -> Result<Vec<(ModelId, Source)>, SettingsError> {
-    let known = "these ids follow their own rule";
-    if let Some(shape) = args.shape {
-        let id = shape.to_string().parse().expect(known);
-        return Ok(vec![(id, Source::Shape(shape))]);
-    }
-    let given: Vec<(ModelId, &TildePath)> = match server {
-        Some(server) if args.model.is_empty() => server
-            .models
-            .iter()
-            .map(|model| (model.id.clone(), &model.path))
-            .collect(),
-        _ => args
-            .model
-            .iter()
-            .map(|model| (model.id.clone(), &model.path))
-            .collect(),
-    };
-    let mut models: Vec<(ModelId, Source)> = Vec::with_capacity(given.len());
-    for (id, path) in given {
-        if models.iter().any(|(other, _)| *other == id) {
-            return Err(SettingsError::TwoModels(id));
-        }
-        models.push((id, Source::Folder(path.here()?)));
-    }
-    if models.is_empty() {
-        models.push((BUILT_IN.parse().expect(known), Source::Embedded));
-    }
-    Ok(models)
 }
 
 fn options(args: &ServeArgs, server: Option<&Server>) -> LaunchOptions {

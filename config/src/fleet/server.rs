@@ -27,6 +27,10 @@ pub struct Server {
     /// What it serves; the first is used where a request names no model. None: the model that is built in.
     #[serde(default)]
     pub models: Vec<Model>,
+    /// Public keys of which one must have signed the manifest of every model that has one. None: a manifest is taken as
+    /// it lies there, and protects against accidents only.
+    #[serde(default)]
+    pub manifest_keys: Vec<TildePath>,
     /// What computes.
     #[serde(default)]
     pub backend: Backend,
@@ -57,7 +61,8 @@ pub struct Model {
     pub id: ModelId,
     /// Its checkpoint's folder.
     pub path: TildePath,
-    /// The SHA-256 manifest that the folder must match before anything is served.
+    /// The SHA-256 manifest that the folder must match before anything is served or listened on. Its signature lies
+    /// beside it, with `.sig` after its name.
     #[serde(default, deserialize_with = "tilde::optional_or_empty")]
     pub manifest: Option<TildePath>,
     /// A LoRA adapter's folder, merged at load.
@@ -140,6 +145,14 @@ impl Server {
         }
         if self.listen.is_empty() && self.tls_listen.is_empty() {
             return Some("`listen` and `tls_listen` are empty; give one address at least".into());
+        }
+        let listed = self.models.iter().any(|model| model.manifest.is_some());
+        if !self.manifest_keys.is_empty() && !listed {
+            return Some(
+                "`manifest_keys` is set and no model has a `manifest`, so nothing would be checked; give the models \
+                 their manifests, or remove the keys"
+                    .into(),
+            );
         }
         let mut ids = BTreeSet::new();
         let twice = self.models.iter().find(|model| !ids.insert(&model.id))?;

@@ -4,8 +4,25 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Bytes, CheckpointError};
+
+/// Names that the loader asks for, weights aside.
+const ASKED_FOR: [&str; 5] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+];
+
+/// Whether the loader reads a file of this name where there is one: settings, tokenizer, template, weights.
+pub fn is_loaded(name: &str) -> bool {
+    ASKED_FOR.contains(&name)
+        || name.ends_with(".safetensors")
+        || name.ends_with(".safetensors.index.json")
+}
 
 /// Where the files of a checkpoint are.
 #[derive(Clone, Debug)]
@@ -14,6 +31,19 @@ pub enum Files {
     Folder(PathBuf),
     /// In memory, by name.
     Memory(BTreeMap<String, Bytes>),
+    /// In a folder, but only those that a manifest lists, and already open.
+    Verified(Arc<VerifiedFiles>),
+}
+
+/// The files of a folder that a manifest lists and the loader reads.
+#[derive(Debug)]
+pub struct VerifiedFiles {
+    /// The folder, for messages.
+    pub folder: PathBuf,
+    /// The manifest, for messages.
+    pub manifest: PathBuf,
+    /// The files, by name.
+    pub files: BTreeMap<String, Bytes>,
 }
 
 impl Files {
@@ -46,6 +76,7 @@ impl Files {
         }
         match self {
             Files::Memory(files) => Ok(files.get(name).cloned()),
+            Files::Verified(verified) => Ok(verified.files.get(name).cloned()),
             Files::Folder(folder) => {
                 let path = folder.join(name);
                 let mapped = File::open(&path).and_then(|file| sanctum_kernels::map_file(&file));
@@ -63,14 +94,20 @@ impl Files {
     /// # Errors
     /// As [`Files::open`], and if it is not there.
     pub fn require(&self, name: &str) -> Result<Bytes, CheckpointError> {
-        self.open(name)?
-            .ok_or_else(|| CheckpointError::Missing(self.path(name)))
+        self.open(name)?.ok_or_else(|| match self {
+            Files::Verified(verified) => CheckpointError::Unlisted {
+                path: self.path(name),
+                manifest: verified.manifest.clone(),
+            },
+            _ => CheckpointError::Missing(self.path(name)),
+        })
     }
 
     /// Where a file is, for messages.
     pub fn path(&self, name: &str) -> PathBuf {
         match self {
             Files::Folder(folder) => folder.join(name),
+            Files::Verified(verified) => verified.folder.join(name),
             Files::Memory(_) => PathBuf::from(name),
         }
     }

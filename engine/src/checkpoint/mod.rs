@@ -8,7 +8,7 @@ mod bytes;
 mod files;
 
 pub use bytes::Bytes;
-pub use files::Files;
+pub use files::{Files, VerifiedFiles, is_loaded};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -39,6 +39,17 @@ pub enum CheckpointError {
         "{0} is missing; a checkpoint folder needs config.json, tokenizer.json and model.safetensors (or its shards with model.safetensors.index.json)"
     )]
     Missing(PathBuf),
+    /// A file that must be there is not in the manifest, so that it was not opened.
+    #[error(
+        "{path} is needed and not listed in {manifest}; put it there and list it: sanctum-pki manifest create",
+        path = path.display(), manifest = manifest.display()
+    )]
+    Unlisted {
+        /// The file.
+        path: PathBuf,
+        /// The manifest.
+        manifest: PathBuf,
+    },
     /// A file could not be opened or mapped.
     #[error("{path}: {source}", path = path.display())]
     Io {
@@ -129,6 +140,13 @@ pub fn tensors(files: &Files) -> Result<BTreeMap<String, Tensor>, CheckpointErro
         }
     };
     let mut tensors = BTreeMap::<String, Tensor>::new();
+    // So that one rule tells which files are the loader's: `is_loaded`.
+    if let Some(other) = shards.iter().find(|name| !name.ends_with(".safetensors")) {
+        return Err(CheckpointError::Damaged {
+            file: "model.safetensors.index.json".into(),
+            reason: format!("{other:?} is not the name of a .safetensors file"),
+        });
+    }
     for shard in &shards {
         for tensor in shard_tensors(shard, files.require(shard)?)? {
             promised.remove(&tensor.name);

@@ -1,5 +1,6 @@
 use std::num::NonZeroUsize;
 
+use super::models::BUILT_IN;
 use super::*;
 use crate::args::Args;
 use clap::Parser;
@@ -101,7 +102,6 @@ fn which_server_must_be_clear() {
 #[test]
 fn a_protection_that_is_not_there_is_not_passed_over() {
     for line in [
-        "models = [{ id = \"a\", path = \"/a\", manifest = \"a.sha256\" }]",
         "models = [{ id = \"a\", path = \"/a\", adapter = \"lora\" }]",
         "tls_listen = [\"127.0.0.1:1338\"]",
         "auth = { loopback = \"required\" }",
@@ -116,4 +116,63 @@ fn a_protection_that_is_not_there_is_not_passed_over() {
 fn two_models_need_two_ids() {
     let error = resolve("", &["--model", "/x/a", "--model", "/y/a"]).unwrap_err();
     assert!(error.contains("two models have the id `a`"), "{error}");
+}
+
+#[test]
+fn a_manifest_and_its_keys_lie_beside_fleet_toml_or_where_the_flags_say() {
+    use sanctum_engine::manifest::Expected;
+    let verified = |settings: &Settings| match settings.models[0].1.clone() {
+        Source::Verified { folder, expected } => (folder, expected),
+        other => panic!("{other:?}"),
+    };
+    let fleet = "[servers.s]\nhost = \"m\"\nlisten = [\"127.0.0.1:9\"]\nmanifest_keys = [\"/k/old.pub\", \"new.pub\"]\n\
+                 models = [{ id = \"a\", path = \"models/a\", manifest = \"a.sha256\" }]\n";
+    let (folder, expected) = verified(&resolve(fleet, &[]).unwrap());
+    let home = folder.parent().and_then(|models| models.parent()).unwrap();
+    assert!(home.is_absolute() && folder.ends_with("models/a"));
+    assert_eq!(
+        expected,
+        Expected {
+            manifest: home.join("a.sha256"),
+            keys: vec!["/k/old.pub".into(), home.join("new.pub")],
+        }
+    );
+
+    let flags = [
+        "--model",
+        "b=/b",
+        "--manifest",
+        "b.sha256",
+        "--manifest-key",
+        "k",
+    ];
+    let (folder, expected) = verified(&resolve(fleet, &flags).unwrap());
+    assert_eq!(folder, std::path::Path::new("/b"));
+    assert_eq!(
+        expected,
+        Expected {
+            manifest: "b.sha256".into(),
+            keys: vec!["k".into()],
+        }
+    );
+}
+
+#[test]
+fn a_manifest_or_a_key_that_would_check_nothing_is_refused() {
+    let two = ["--model", "a=/a", "--model", "b=/b", "--manifest", "m"];
+    let error = resolve("", &two).unwrap_err();
+    assert!(
+        error.contains("exactly one --model, and there are 2"),
+        "{error}"
+    );
+    for args in [
+        &["--manifest-key", "k"][..],
+        &["--manifest-key", "k", "--model", "a=/a"],
+    ] {
+        let error = resolve("", args).unwrap_err();
+        assert!(error.contains("--manifest FILE"), "{error}");
+    }
+    let fleet = "[servers.s]\nhost = \"m\"\nmanifest_keys = [\"k\"]\nmodels = [{ id = \"a\", path = \"/a\" }]";
+    let error = resolve(fleet, &[]).unwrap_err();
+    assert!(error.contains("nothing would be checked"), "{error}");
 }

@@ -1,0 +1,264 @@
+//! A folder whose files are opened by name and never outside it.
+//!
+//! Each component of a name is opened relative to the one before, without following links; a link is read and its
+//! target walked in the same way, so that no name and no link leads out, not even while somebody rearranges the folder.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::thread;
+use std::time::{Duration, UNIX_EPOCH};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{Fault, FileName, ManifestError, NameError};
+
+/// Links that one name may lead through, as in Linux.
+const LINKS: usize = 40;
+
+/// Longer than a tick of any current file system's clock.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Finder writes it into every folder that somebody looks at.
+const FINDER: &str = ".DS_Store";
+
+/// An open folder.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    /// Without links, to understand absolute links into the folder.
+    canonical: PathBuf,
+    fd: OwnedFd,
+}
+
+/// What tells a file's state from another, without reading it. Times are in seconds and nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// The names in a folder, sorted.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// Of everything that is not a folder, at any depth.
+    pub files: Vec<FileName>,
+    /// What cannot be named in a manifest.
+    pub unnameable: Vec<NameError>,
+}
+
+impl Folder {
+    /// Opens a folder.
+    pub(super) fn open(path: &Path) -> Result<Self, ManifestError> {
+        let failed = |source| ManifestError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            canonical: path.canonicalize().map_err(failed)?,
+            fd,
+        })
+    }
+
+    /// Where it is, as it was named.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a regular file of it for reading.
+    pub(super) fn open_file(&self, name: &FileName) -> Result<(File, Stamp), Fault> {
+        let mut ahead: Vec<OsString> = name.components().rev().map(OsString::from).collect();
+        // The folders between this one and the next component.
+        let mut inside: Vec<OwnedFd> = Vec::new();
+        let mut links = 0;
+        while let Some(part) = ahead.pop() {
+            // Only links have these two in them.
+            if part == "." {
+                continue;
+            }
+            if part == ".." {
+                if inside.pop().is_none() {
+                    return Err(self.link_out());
+                }
+                continue;
+            }
+            let here = inside.last().map_or(self.fd.as_fd(), AsFd::as_fd);
+            // Opening a pipe must not wait for its writer.
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            match rustix::fs::openat(here, &part, flags, Mode::empty()) {
+                Ok(fd) if ahead.is_empty() => return regular(fd, links > 0),
+                Ok(fd) => inside.push(fd),
+                // FreeBSD's word for it is another.
+                Err(Errno::LOOP | Errno::MLINK) => {
+                    links += 1;
+                    if links > LINKS {
+                        return Err(Fault::LinkLoop);
+                    }
+                    self.follow(&part, &mut inside, &mut ahead)?;
+                }
+                Err(error) => return Err(Fault::Io(error.into())),
+            }
+        }
+        Err(Fault::LinkToFolder)
+    }
+
+    fn link_out(&self) -> Fault {
+        Fault::LinkOut {
+            folder: self.path.clone(),
+        }
+    }
+
+    /// Puts the target of a link in `inside`'s last folder in place of the link.
+    fn follow(
+        &self,
+        link: &OsStr,
+        inside: &mut Vec<OwnedFd>,
+        ahead: &mut Vec<OsString>,
+    ) -> Result<(), Fault> {
+        let here: BorrowedFd = inside.last().map_or(self.fd.as_fd(), AsFd::as_fd);
+        let target = rustix::fs::readlinkat(here, link, Vec::new())
+            .map_err(|error| Fault::Io(error.into()))?;
+        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+        let mut rest = target.as_path();
+        if target.is_absolute() {
+            rest = target
+                .strip_prefix(&self.canonical)
+                .map_err(|_| self.link_out())?;
+            inside.clear();
+        }
+        let parts = rest.components().rev().map(Component::as_os_str);
+        ahead.extend(parts.map(OsStr::to_owned));
+        Ok(())
+    }
+
+    /// How long a file is by its name: for schedules and progress only, since it may be another by the time it is
+    /// opened.
+    pub(super) fn expected_size(&self, name: &FileName) -> io::Result<u64> {
+        Ok(fs::metadata(self.path.join(name.as_path()))?.len())
+    }
+
+    /// The names of those files of `paths` that lie in this folder.
+    pub(super) fn names_of(&self, paths: &[PathBuf]) -> Vec<FileName> {
+        let inside = |path: &PathBuf| {
+            // The file itself may not be there yet, or be a link.
+            let folder = match path.parent()? {
+                here if here.as_os_str().is_empty() => Path::new("."),
+                folder => folder,
+            };
+            let path = folder.canonicalize().ok()?.join(path.file_name()?);
+            let name = path.strip_prefix(&self.canonical).ok()?.to_str()?;
+            name.parse().ok()
+        };
+        paths.iter().filter_map(inside).collect()
+    }
+
+    /// Waits until a write to any of these files would give it a new time. Clocks of file systems tick every few
+    /// milliseconds: a file that was written in this very tick could be written again without a trace.
+    pub(super) fn settle<'a>(&self, names: impl Iterator<Item = &'a FileName>) {
+        let changed = |name: &FileName| {
+            let metadata = fs::metadata(self.path.join(name.as_path())).ok()?;
+            let nanoseconds = u32::try_from(metadata.ctime_nsec()).ok()?;
+            let seconds = u64::try_from(metadata.ctime()).ok()?;
+            Some(UNIX_EPOCH + Duration::new(seconds, nanoseconds))
+        };
+        let newest = names.filter_map(changed).max();
+        if let Some(age) = newest.and_then(|newest| newest.elapsed().ok()) {
+            thread::sleep(TICK.saturating_sub(age));
+        }
+    }
+
+    /// The names of all that is in it and in the folders within, links to folders not followed.
+    pub(super) fn list(&self) -> Result<Listing, ManifestError> {
+        let mut listing = Listing::default();
+        let mut ahead = vec![self.path.clone()];
+        while let Some(folder) = ahead.pop() {
+            let failed = |source| ManifestError::Io {
+                path: folder.clone(),
+                source,
+            };
+            for entry in fs::read_dir(&folder).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                if entry.file_name() == FINDER {
+                    continue;
+                }
+                let path = entry.path();
+                if entry.file_type().map_err(failed)?.is_dir() {
+                    ahead.push(path);
+                    continue;
+                }
+                let name = path.strip_prefix(&self.path).unwrap_or(&path);
+                let name = match name.to_str() {
+                    Some(name) => name.parse(),
+                    None => Err(NameError::NotUtf8(name.to_string_lossy().into())),
+                };
+                match name {
+                    Ok(name) => listing.files.push(name),
+                    Err(error) => listing.unnameable.push(error),
+                }
+            }
+        }
+        listing.files.sort();
+        Ok(listing)
+    }
+}
+
+fn regular(fd: OwnedFd, through_link: bool) -> Result<(File, Stamp), Fault> {
+    let file = File::from(fd);
+    let metadata = file.metadata()?;
+    match metadata.is_file() {
+        true => Ok((file, Stamp::of(&metadata))),
+        false if metadata.is_dir() && through_link => Err(Fault::LinkToFolder),
+        false => Err(Fault::NotAFile),
+    }
+}
+
+impl Fault {
+    /// Whether the file is simply not there.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Fault::Io(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+impl Stamp {
+    /// From what the system says about an open file.
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Bytes in the file.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The first attribute in which two states of one name differ.
+    pub(super) fn difference(&self, now: &Self) -> Option<&'static str> {
+        [
+            (
+                "another file has its name",
+                (self.device, self.inode) != (now.device, now.inode),
+            ),
+            ("its size", self.size != now.size),
+            ("its modification time", self.modified != now.modified),
+            ("its change time", self.changed != now.changed),
+        ]
+        .into_iter()
+        .find_map(|(what, differs)| differs.then_some(what))
+    }
+}

@@ -1,0 +1,71 @@
+//! `sanctum-server check-model`: whether a folder is a whole model and what its manifest says, without serving it.
+
+use sanctum_config::ModelId;
+use sanctum_engine::load::{LoadError, Source};
+
+use crate::args::{CheckArgs, ModelArg, ServeArgs};
+use crate::failure::Failure;
+use crate::progress::loading_bar;
+use crate::settings::{Settings, SettingsError};
+
+/// Checks each model and prints a line for it; the first that fails is the failure.
+pub fn run(args: &CheckArgs) -> Result<(), Failure> {
+    models(args)?
+        .iter()
+        .try_for_each(|(id, source)| check(id, source))
+}
+
+/// The models that are meant, by the rules by which they would be served.
+fn models(args: &CheckArgs) -> Result<Vec<(ModelId, Source)>, SettingsError> {
+    let here = args.dir.iter().map(|path| ModelArg {
+        // Nobody asks for it by its name here.
+        id: "model".parse().expect("it follows its own rule"),
+        path: path.clone(),
+    });
+    Settings::models(&ServeArgs {
+        config: args.config.clone(),
+        server: args.server.clone(),
+        model: here.collect(),
+        manifest: args.manifest.clone(),
+        manifest_key: args.manifest_key.clone(),
+        ..ServeArgs::default()
+    })
+}
+
+fn check(id: &ModelId, source: &Source) -> Result<(), Failure> {
+    let bar = loading_bar(&source.to_string());
+    let opened = source.open(|done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    let unchanged = opened.and_then(|loaded| {
+        if let Some(verified) = &loaded.verified {
+            verified.unchanged().map_err(LoadError::from)?;
+        }
+        Ok(loaded)
+    });
+    bar.finish_and_clear();
+    let loaded = unchanged.map_err(|error| Failure::Load {
+        id: id.clone(),
+        source: Box::new(error.into()),
+    })?;
+    let manifest = match &loaded.verified {
+        None => "no manifest was checked".to_owned(),
+        Some(verified) => format!(
+            "{} files with {} bytes match {}, {}",
+            verified.manifest().files().len(),
+            verified.bytes(),
+            verified.manifest_path().display(),
+            match verified.signed_by() {
+                Some(key) => format!("signed by {key}"),
+                None => "whose signature was not checked".to_owned(),
+            }
+        ),
+    };
+    println!(
+        "ok: {source} is a model of {} layers, fingerprint {}; {manifest}",
+        loaded.host.config.layers.len(),
+        loaded.host.fingerprint,
+    );
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! Which models are served, where each lies, and what each must match.
+
+use std::path::{Path, PathBuf};
+
+use sanctum_config::fleet::Server;
+use sanctum_config::{ModelId, NoHome, TildePath};
+use sanctum_engine::load::Source;
+use sanctum_engine::manifest::Expected;
+
+use super::SettingsError;
+use crate::args::ServeArgs;
+
+/// What requests call the built-in model.
+pub(super) const BUILT_IN: &str = "sanctum-tiny";
+
+/// The models of the command line, or else those of fleet.toml, or else the one that is built in. Models on the command
+/// line take the place of fleet.toml's together with their manifests.
+pub(super) fn resolve(
+    args: &ServeArgs,
+    server: Option<&Server>,
+) -> Result<Vec<(ModelId, Source)>, SettingsError> {
+    let known = "these ids follow their own rule";
+    if args.manifest.is_some() && args.model.len() != 1 {
+        return Err(SettingsError::ManifestOfWhich(args.model.len()));
+    }
+    if let Some(shape) = args.shape {
+        let id = shape.to_string().parse().expect(known);
+        return told_of_idle_keys(args, vec![(id, Source::Shape(shape))]);
+    }
+    let file = args.config.as_deref();
+    let keys = match server {
+        Some(server) if args.manifest_key.is_empty() => server
+            .manifest_keys
+            .iter()
+            .map(|key| place(key, file))
+            .collect::<Result<_, _>>()?,
+        _ => args.manifest_key.clone(),
+    };
+    let source = |folder: PathBuf, manifest: Option<PathBuf>| match manifest {
+        None => Source::Folder(folder),
+        Some(manifest) => Source::Verified {
+            folder,
+            expected: Expected {
+                manifest,
+                keys: keys.clone(),
+            },
+        },
+    };
+    let mut models: Vec<(ModelId, Source)> = Vec::new();
+    if args.model.is_empty() {
+        for model in server.into_iter().flat_map(|server| &server.models) {
+            let manifest = model.manifest.as_ref().map(|path| place(path, file));
+            let folder = place(&model.path, file)?;
+            models.push((model.id.clone(), source(folder, manifest.transpose()?)));
+        }
+    }
+    for model in &args.model {
+        if models.iter().any(|(other, _)| *other == model.id) {
+            return Err(SettingsError::TwoModels(model.id.clone()));
+        }
+        let folder = model.path.here()?;
+        models.push((model.id.clone(), source(folder, args.manifest.clone())));
+    }
+    if models.is_empty() {
+        models.push((BUILT_IN.parse().expect(known), Source::Embedded));
+    }
+    told_of_idle_keys(args, models)
+}
+
+/// Where a path of fleet.toml leads.
+fn place(path: &TildePath, fleet: Option<&Path>) -> Result<PathBuf, NoHome> {
+    match fleet {
+        Some(file) => path.beside(file),
+        None => path.here(),
+    }
+}
+
+/// Refuses keys that would check nothing: who gives one believes to be protected.
+fn told_of_idle_keys(
+    args: &ServeArgs,
+    models: Vec<(ModelId, Source)>,
+) -> Result<Vec<(ModelId, Source)>, SettingsError> {
+    let verified = models.iter().any(|(_, source)| source.is_verified());
+    match args.manifest_key.is_empty() || verified {
+        true => Ok(models),
+        false => Err(SettingsError::KeyWithoutManifest),
+    }
+}
