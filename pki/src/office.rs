@@ -1,0 +1,272 @@
+//! The CA at work: what it issues and revokes in one command, and the files that follow from it.
+
+use std::fs::File;
+use std::path::Path;
+
+use crate::authority::{Authority, CLIENT_DAYS, CRL_DAYS, Issued, SERVER_DAYS};
+use crate::certificate::Certificate;
+use crate::changes::{self, Changes};
+use crate::clock::{Moment, Validity};
+use crate::holder::{Holder, Kind};
+use crate::home::Home;
+use crate::ledger::{Entry, Ledger, Revocation};
+use crate::san::San;
+use crate::serial::Serial;
+use crate::trust::Trust;
+use crate::{PkiError, trust};
+
+/// The CA, with everything that it knows, while one command works with it.
+pub struct Office {
+    home: Home,
+    /// Signs.
+    authority: Authority,
+    /// Signs its own revocation list, while it overlaps with the other.
+    former: Option<Authority>,
+    /// What it knew when it was opened.
+    pub trust: Trust,
+    ledger: Ledger,
+    pairs: Changes,
+    lists: Changes,
+    lock: Option<File>,
+}
+
+impl Office {
+    /// Opens the CA that lives in `home`. While another command writes, this one waits, unless it is only to say what
+    /// it would do.
+    ///
+    /// # Errors
+    /// If there is no CA or its key is not here, or a file cannot be used.
+    pub fn open(home: &Home, dry_run: bool) -> Result<Self, PkiError> {
+        let lock = if dry_run { None } else { lock(home)? };
+        let trust = Trust::read(home)?;
+        let no_key = || PkiError::NoAuthority {
+            folder: home.certs(),
+            missing: home.authority_key(),
+        };
+        let current = trust.authorities.first().cloned().ok_or_else(no_key)?;
+        let authority = Authority::load(current, &home.authority_key())?.ok_or_else(no_key)?;
+        let former = Self::load_former(home, &trust)?;
+        Ok(Self {
+            home: home.clone(),
+            authority,
+            former,
+            ledger: trust.ledger().clone(),
+            trust,
+            pairs: Changes::default(),
+            lists: Changes::default(),
+            lock,
+        })
+    }
+
+    /// A new CA, which has done nothing yet.
+    ///
+    /// # Errors
+    /// If the folder for it cannot be made.
+    pub fn found(home: &Home, authority: Authority, dry_run: bool) -> Result<Self, PkiError> {
+        if !dry_run {
+            let folder = home.certs();
+            changes::make_folder(&folder).map_err(|error| PkiError::write(&folder, error))?;
+        }
+        let lock = if dry_run { None } else { lock(home)? };
+        Ok(Self {
+            home: home.clone(),
+            trust: Trust::founded(authority.certificate().clone()),
+            authority,
+            former: None,
+            ledger: Ledger::default(),
+            pairs: Changes::default(),
+            lists: Changes::default(),
+            lock,
+        })
+    }
+
+    /// The CA before this one, if two overlap. Without its key its list could not be signed, and what it revoked would
+    /// be forgotten.
+    fn load_former(home: &Home, trust: &Trust) -> Result<Option<Authority>, PkiError> {
+        let gone = |path: &Path| {
+            PkiError::Refused(format!(
+                "two CAs overlap and {} is missing, so the former one's revocation list cannot be signed; restore it \
+                 from a copy",
+                path.display()
+            ))
+        };
+        match Certificate::read(&home.former_authority())? {
+            // A rotation that was interrupted before it had changed anything.
+            Some(former) if trust.authorities.first() == Some(&former) => Ok(None),
+            Some(former) => {
+                let key = home.former_authority_key();
+                Authority::load(former, &key)?
+                    .map(Some)
+                    .ok_or_else(|| gone(&key))
+            }
+            None if trust.authorities.len() > 1 => Err(gone(&home.former_authority())),
+            None => Ok(None),
+        }
+    }
+
+    /// The CA that signs.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The CA before it, while they overlap.
+    pub fn former(&self) -> Option<&Authority> {
+        self.former.as_ref()
+    }
+
+    /// Refuses a name that somebody of the other kind has: `renew NAME` and `revoke NAME` would mean both.
+    ///
+    /// # Errors
+    /// If somebody has.
+    pub fn check_name(&self, holder: &Holder) -> Result<(), PkiError> {
+        let other = trust::other_kind(holder);
+        match self.home.certificate(&other).exists() {
+            false => Ok(()),
+            true => Err(PkiError::NameTaken {
+                name: holder.name.to_string(),
+                why: format!("there is a {other} already; choose another name"),
+            }),
+        }
+    }
+
+    /// Issues a certificate with a new key, to be written when the command is done.
+    ///
+    /// # Errors
+    /// As [`Authority::issue`].
+    pub fn issue(
+        &mut self,
+        holder: &Holder,
+        sans: &[San],
+        validity: Validity,
+    ) -> Result<Certificate, PkiError> {
+        let Issued { certificate, key } = self.authority.issue(holder, sans, validity)?;
+        self.ledger
+            .add(holder, &certificate, self.authority.certificate());
+        let key = zeroize::Zeroizing::new(key.as_bytes().to_vec());
+        self.pairs.secret(self.home.key(holder), key);
+        self.pairs
+            .public(self.home.certificate(holder), certificate.pem());
+        Ok(certificate)
+    }
+
+    /// Certificates that were issued, to mark some of them as revoked; those that lie in files and that the ledger
+    /// has lost are among them.
+    ///
+    /// # Errors
+    /// If the files cannot be listed.
+    pub fn issued(&mut self) -> Result<&mut [Entry], PkiError> {
+        for holder in self.home.holders()? {
+            // A damaged file names no serial; it is for `list` to show.
+            if let Ok(Some(certificate)) = Certificate::read(&self.home.certificate(&holder))
+                && let Some(signer) = self.trust.signer(&certificate)
+            {
+                self.ledger.add(&holder, &certificate, signer);
+            }
+        }
+        Ok(self.ledger.entries_mut())
+    }
+
+    /// Marks a number as revoked that no ledger and no file knows. Who signed it is not known either, so every CA's
+    /// list will name it.
+    pub fn revoke_unknown(&mut self, serial: &Serial, revocation: Revocation) {
+        for ca in [Some(&self.authority), self.former.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            self.ledger
+                .revoke_unknown(serial, ca.certificate(), revocation);
+        }
+    }
+
+    /// Signs the revocation lists anew.
+    ///
+    /// # Errors
+    /// If a CA's time is over.
+    pub fn sign_lists(&mut self, days: u32, now: Moment) -> Result<(), PkiError> {
+        let validity = Validity::new(None, days, now);
+        let mut text = String::new();
+        for ca in [Some(&self.authority), self.former.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            let revoked = self.ledger.revoked_by(ca.certificate());
+            let number = self.ledger.next_number(ca.certificate());
+            text += &ca.sign_crl(&revoked, number, validity)?;
+        }
+        self.lists = Changes::default();
+        self.lists.public(self.home.crl(), text);
+        Ok(())
+    }
+
+    /// Signs the revocation lists anew if less than half of their time is left, or one is missing. Says whether.
+    ///
+    /// # Errors
+    /// As [`Office::sign_lists`].
+    pub fn keep_lists_fresh(&mut self, now: Moment) -> Result<bool, PkiError> {
+        let half = now.plus(CRL_DAYS / 2);
+        let fresh = |ca: &Authority| {
+            let list = self.trust.list_of(ca.certificate());
+            list.is_some_and(|list| list.next_update.is_some_and(|end| end > half))
+        };
+        let stale = !(fresh(&self.authority) && self.former.as_ref().is_none_or(fresh));
+        if stale {
+            self.sign_lists(CRL_DAYS, now)?;
+        }
+        Ok(stale)
+    }
+
+    /// Everything that is to be written: the ledger first, so that it knows of whatever is out.
+    pub fn into_changes(self) -> (Changes, Option<File>) {
+        let mut changes = Changes::default();
+        if self.ledger != *self.trust.ledger() || !self.home.ledger().exists() {
+            changes.public(self.home.ledger(), self.ledger.to_file());
+        }
+        changes.then(self.lists);
+        changes.then(self.pairs);
+        (changes, self.lock)
+    }
+
+    /// Puts a new CA in this one's place, which becomes the former one.
+    pub fn succeed(self, successor: Authority) -> Self {
+        Self {
+            former: Some(self.authority),
+            authority: successor,
+            ..self
+        }
+    }
+
+    /// Lets the former CA go.
+    pub fn dismiss_former(&mut self) {
+        if let Some(former) = self.former.take() {
+            self.ledger.forget(former.certificate());
+        }
+    }
+
+    /// The text of ca.crt: the CA that signs, then the former one.
+    pub fn authorities_pem(&self) -> String {
+        let all = [Some(&self.authority), self.former.as_ref()]
+            .into_iter()
+            .flatten();
+        all.map(|ca| ca.certificate().pem()).collect()
+    }
+}
+
+/// How long a certificate of a kind lives unless said otherwise.
+pub fn default_days(kind: Kind) -> u32 {
+    match kind {
+        Kind::Server => SERVER_DAYS,
+        Kind::Client => CLIENT_DAYS,
+    }
+}
+
+/// Waits for other commands that write; none where there is nothing yet to lock.
+fn lock(home: &Home) -> Result<Option<File>, PkiError> {
+    let path = home.lock();
+    if !home.certs().is_dir() {
+        return Ok(None);
+    }
+    let failed = |error| PkiError::write(&path, error);
+    let file = File::create(&path).map_err(failed)?;
+    file.lock().map_err(failed)?;
+    Ok(Some(file))
+}

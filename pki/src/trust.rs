@@ -1,0 +1,212 @@
+//! Whether what lies in the home is good: what every host can judge, with or without the CA's key.
+
+use std::fmt;
+
+use crate::PkiError;
+use crate::authority::is_key_of;
+use crate::certificate::Certificate;
+use crate::clock::Moment;
+use crate::crl::Crl;
+use crate::holder::{Holder, Kind};
+use crate::home::Home;
+use crate::ledger::Ledger;
+
+/// The CAs that count, and what is revoked.
+pub struct Trust {
+    /// The CA that signs now, then the former one while they overlap.
+    pub authorities: Vec<Certificate>,
+    /// Their revocation lists, as far as they are there; each is signed by one of them.
+    pub lists: Vec<Crl>,
+    revoked: Ledger,
+}
+
+/// What is to be said of a holder's files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Usable now, or from its first moment on.
+    Good,
+    /// Usable now, and signed by the CA that will go.
+    FormerCa,
+    /// Nothing there.
+    Missing,
+    /// The certificate is there without its key.
+    NoKey,
+    /// The key is there without a certificate.
+    NoCertificate,
+    /// The key is another certificate's.
+    KeyDiffers,
+    /// One of the files cannot be used.
+    Damaged(String),
+    /// None of our CAs signed it.
+    Foreign,
+    /// It is for the other side of TLS, or for another name.
+    WrongUse,
+    /// Its first moment has not come.
+    NotYet,
+    /// Its last moment is past.
+    Expired,
+    /// It is revoked.
+    Revoked,
+}
+
+/// A holder's files, judged.
+pub struct Judged {
+    /// Whose.
+    pub holder: Holder,
+    /// The certificate, where there is one that can be read.
+    pub certificate: Option<Certificate>,
+    /// What is to be said of them.
+    pub state: State,
+}
+
+impl Trust {
+    /// Reads ca.crt, ca.crl and, where the CA lives, the ledger.
+    ///
+    /// # Errors
+    /// If there is no CA, or one of the files cannot be used.
+    pub fn read(home: &Home) -> Result<Self, PkiError> {
+        let path = home.authorities();
+        let Some(authorities) = Certificate::read_all(&path)? else {
+            return Err(PkiError::NoAuthority {
+                folder: home.certs(),
+                missing: path,
+            });
+        };
+        if let Some(other) = authorities
+            .iter()
+            .find(|ca| !ca.is_ca || !ca.is_signed_by(ca))
+        {
+            let why = format!("`{}` in it is no CA's own certificate", other.subject);
+            return Err(PkiError::form(&path, "a list of CAs", why));
+        }
+        let mut revoked = Ledger::read(&home.ledger())?;
+        let mut lists = Crl::read_all(&home.crl())?;
+        lists.retain(|list| {
+            let signer = authorities.iter().find(|ca| list.is_signed_by(ca));
+            signer.inspect(|ca| revoked.learn(list, ca)).is_some()
+        });
+        Ok(Self {
+            authorities,
+            lists,
+            revoked,
+        })
+    }
+
+    /// Of a CA that has done nothing yet.
+    pub(crate) fn founded(authority: Certificate) -> Self {
+        Self {
+            authorities: vec![authority],
+            lists: Vec::new(),
+            revoked: Ledger::default(),
+        }
+    }
+
+    /// The ledger, with all revocations that the lists tell of.
+    pub fn ledger(&self) -> &Ledger {
+        &self.revoked
+    }
+
+    /// Which of our CAs signed a certificate.
+    pub fn signer(&self, certificate: &Certificate) -> Option<&Certificate> {
+        self.authorities
+            .iter()
+            .find(|ca| certificate.is_signed_by(ca))
+    }
+
+    /// The list of a CA.
+    pub fn list_of(&self, authority: &Certificate) -> Option<&Crl> {
+        self.lists.iter().find(|list| list.is_signed_by(authority))
+    }
+
+    /// Whether a certificate that one of our CAs signed is revoked.
+    fn is_revoked(&self, certificate: &Certificate, signer: &Certificate) -> bool {
+        let revoked = self.revoked.revoked_by(signer);
+        revoked.iter().any(|one| one.serial == certificate.serial)
+    }
+
+    /// Judges a holder's files.
+    ///
+    /// # Errors
+    /// If others can read the key: that is to be mended before anything else.
+    pub fn judge(&self, home: &Home, holder: &Holder, now: Moment) -> Result<Judged, PkiError> {
+        let judged = |certificate, state| Judged {
+            holder: holder.clone(),
+            certificate,
+            state,
+        };
+        let key = home.key(holder);
+        let certificate = match Certificate::read(&home.certificate(holder)) {
+            Ok(Some(certificate)) => certificate,
+            Ok(None) if key.exists() => return Ok(judged(None, State::NoCertificate)),
+            Ok(None) => return Ok(judged(None, State::Missing)),
+            Err(error) => return Ok(judged(None, State::Damaged(error.to_string()))),
+        };
+        let state = match is_key_of(&key, &certificate) {
+            Ok(Some(true)) => self.judge_certificate(holder, &certificate, now),
+            Ok(Some(false)) => State::KeyDiffers,
+            Ok(None) => State::NoKey,
+            Err(error @ PkiError::Form { .. }) => State::Damaged(error.to_string()),
+            Err(error) => return Err(error),
+        };
+        Ok(judged(Some(certificate), state))
+    }
+
+    fn judge_certificate(&self, holder: &Holder, certificate: &Certificate, now: Moment) -> State {
+        let usage = match holder.kind {
+            Kind::Server => "serverAuth",
+            Kind::Client => "clientAuth",
+        };
+        match self.signer(certificate) {
+            None => State::Foreign,
+            Some(signer) if self.is_revoked(certificate, signer) => State::Revoked,
+            Some(_) if certificate.not_after < now => State::Expired,
+            Some(_)
+                if certificate.usages != [usage]
+                    || certificate.common_name != holder.name.as_str() =>
+            {
+                State::WrongUse
+            }
+            Some(_) if certificate.not_before > now => State::NotYet,
+            Some(signer) if self.authorities.first() == Some(signer) => State::Good,
+            Some(_) => State::FormerCa,
+        }
+    }
+}
+
+impl State {
+    /// Whether a host can work with these files.
+    pub fn is_usable(&self) -> bool {
+        matches!(self, Self::Good | Self::FormerCa | Self::NotYet)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Good => "good",
+            Self::FormerCa => "good, by the former CA",
+            Self::Missing => "missing",
+            Self::NoKey => "the key is missing",
+            Self::NoCertificate => "the certificate is missing",
+            Self::KeyDiffers => "the key is another certificate's",
+            Self::Damaged(_) => "damaged",
+            Self::Foreign => "not signed by our CA",
+            Self::WrongUse => "for another use or name",
+            Self::NotYet => "not yet valid",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        })
+    }
+}
+
+/// Where each holder of the other kind is called the same, one could not be told from the other on a command line.
+pub(crate) fn other_kind(holder: &Holder) -> Holder {
+    let kind = match holder.kind {
+        Kind::Server => Kind::Client,
+        Kind::Client => Kind::Server,
+    };
+    Holder {
+        kind,
+        name: holder.name.clone(),
+    }
+}
