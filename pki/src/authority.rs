@@ -2,6 +2,9 @@
 //!
 //! All keys are on P-256. The CA may sign leaf certificates and revocation lists and nothing below another CA (path
 //! length 0); a leaf is for one side of TLS only.
+//!
+//! Keys are wiped from memory as far as this program holds them; ring and the PEM reader keep copies of their own until
+//! the command ends, which is soon.
 
 use std::path::Path;
 
@@ -57,6 +60,7 @@ impl Authority {
         let key = Zeroizing::new(KeyPair::generate()?);
         let mut params = params(&format!("{fleet} CA {}", hex(&mark)), validity)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let der = params.self_signed(&*key)?.der().to_vec();
         let certificate = own(der)?;

@@ -3,6 +3,7 @@
 //! What goes in is listed one by one. There is no copying of folders here, so that a key that is to stay where it is
 //! cannot slip in.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -52,9 +53,29 @@ pub(crate) fn run(site: &mut Site, args: &BundleArgs) -> Result<(), PkiError> {
         &home.crl(),
         "a revocation list; make one: sanctum-pki crl",
     )?;
-    for path in [home.manifest_public(), home.former_manifest_public()] {
-        if path.exists() {
-            bundle.public(&home, &path, "a public key")?;
+    let mut keys = BTreeSet::from([home.manifest_public(), home.former_manifest_public()]);
+    for (name, server) in fleet
+        .servers
+        .iter()
+        .filter(|(_, server)| server.host == args.host)
+    {
+        for key in &server.manifest_keys {
+            match site.within_home(key) {
+                Some(rest) => drop(keys.insert(home.path().join(rest))),
+                None => site.say(format_args!(
+                    "note: {key} of {name} lies outside the home; take it there yourself"
+                ))?,
+            }
+        }
+    }
+    for path in keys {
+        match path.exists() {
+            true => bundle.public(&home, &path, "a public key")?,
+            false if path == home.former_manifest_public() => {}
+            false => site.say(format_args!(
+                "note: {} is not here; if models are to have manifests: sanctum-pki manifest keygen",
+                path.display()
+            ))?,
         }
     }
     for (name, server) in fleet

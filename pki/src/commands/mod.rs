@@ -129,7 +129,7 @@ impl<'a> Site<'a> {
     /// What to put before an answer that was only thought through.
     pub fn would(&self) -> &'static str {
         match self.dry_run {
-            true => "dry run, nothing is written: ",
+            true => "dry run: ",
             false => "",
         }
     }
