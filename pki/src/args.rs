@@ -82,7 +82,7 @@ pub enum Command {
     Revoke(RevokeArgs),
     /// Sign the revocation list anew (400 days); any revoke does so too
     Crl(CrlArgs),
-    /// Replace the CA in two steps, with a time in which both are trusted
+    /// Replace the CA in three steps, with a time in which both are trusted
     ///
     /// 1. rotate-ca, then bundle and deliver to every host: all of them trust both CAs.
     /// 2. renew --all, then bundle and deliver again: all of them use certificates of the new one.
@@ -115,7 +115,7 @@ pub struct ValidityArgs {
 /// For `init`.
 #[derive(Debug, ClapArgs)]
 pub struct InitArgs {
-    #[allow(missing_docs)]
+    /// From when until when.
     #[command(flatten)]
     pub validity: ValidityArgs,
     /// Replace the CA that is there: everything that it issued is worth nothing then
@@ -132,7 +132,7 @@ pub struct ServerArgs {
     /// An address or host name that clients use, besides localhost and those of fleet.toml; may be repeated
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     pub san: Vec<San>,
-    #[allow(missing_docs)]
+    /// From when until when.
     #[command(flatten)]
     pub validity: ValidityArgs,
     /// Replace the key and certificate that are there
@@ -145,7 +145,7 @@ pub struct ServerArgs {
 pub struct ClientArgs {
     /// The client's name: it will stand in the servers' audit logs
     pub name: Label,
-    #[allow(missing_docs)]
+    /// From when until when.
     #[command(flatten)]
     pub validity: ValidityArgs,
     /// Replace the key and certificate that are there
@@ -195,7 +195,7 @@ pub struct RenewArgs {
     /// Only those that end within so many days (30d), or that the former CA signed
     #[arg(long, value_name = "DAYS")]
     pub within: Option<Days>,
-    #[allow(missing_docs)]
+    /// From when until when.
     #[command(flatten)]
     pub validity: ValidityArgs,
 }
@@ -231,7 +231,7 @@ pub struct RotateArgs {
     /// Finish although certificates of the former CA are in use here
     #[arg(long, requires = "finish")]
     pub force: bool,
-    #[allow(missing_docs)]
+    /// From when until when.
     #[command(flatten)]
     pub validity: ValidityArgs,
 }

@@ -49,6 +49,18 @@ impl Holder {
             false => Ok(Self { kind, name }),
         }
     }
+
+    /// Who would have this name on the other side of TLS.
+    pub fn counterpart(&self) -> Self {
+        let kind = match self.kind {
+            Kind::Server => Kind::Client,
+            Kind::Client => Kind::Server,
+        };
+        Self {
+            kind,
+            name: self.name.clone(),
+        }
+    }
 }
 
 impl fmt::Display for Kind {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
+use crate::PkiError;
 use crate::authority::{Authority, CLIENT_DAYS, CRL_DAYS, Issued, SERVER_DAYS};
 use crate::certificate::Certificate;
 use crate::changes::{self, Changes};
@@ -13,7 +14,6 @@ use crate::ledger::{Entry, Ledger, Revocation};
 use crate::san::San;
 use crate::serial::Serial;
 use crate::trust::Trust;
-use crate::{PkiError, trust};
 
 /// The CA, with everything that it knows, while one command works with it.
 pub struct Office {
@@ -119,7 +119,7 @@ impl Office {
     /// # Errors
     /// If somebody has.
     pub fn check_name(&self, holder: &Holder) -> Result<(), PkiError> {
-        let other = trust::other_kind(holder);
+        let other = holder.counterpart();
         match self.home.certificate(&other).exists() {
             false => Ok(()),
             true => Err(PkiError::NameTaken {

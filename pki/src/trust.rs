@@ -198,15 +198,3 @@ impl fmt::Display for State {
         })
     }
 }
-
-/// Where each holder of the other kind is called the same, one could not be told from the other on a command line.
-pub(crate) fn other_kind(holder: &Holder) -> Holder {
-    let kind = match holder.kind {
-        Kind::Server => Kind::Client,
-        Kind::Client => Kind::Server,
-    };
-    Holder {
-        kind,
-        name: holder.name.clone(),
-    }
-}

@@ -1,6 +1,7 @@
 //! The program as an operator uses it, and its certificates as OpenSSL judges them.
 
 mod damage;
+mod docs;
 mod fleet;
 mod manifest;
 mod openssl;
