@@ -7,6 +7,7 @@ mod company;
 mod completions;
 mod folders;
 mod logprobs;
+mod manifest;
 mod openai;
 mod operators;
 mod refusals;

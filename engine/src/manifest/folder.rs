@@ -98,7 +98,7 @@ impl Folder {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             match rustix::fs::openat(here, &part, flags, Mode::empty()) {
                 Ok(fd) if ahead.is_empty() => return regular(fd, links > 0),
-                Ok(fd) => inside.push(fd),
+                Ok(fd) => inside.push(folder(fd)?),
                 // FreeBSD's word for it is another.
                 Err(Errno::LOOP | Errno::MLINK) => {
                     links += 1;
@@ -210,6 +210,15 @@ impl Folder {
         }
         listing.files.sort();
         Ok(listing)
+    }
+}
+
+/// What more components may follow: `FILE/..` leads nowhere, as the system has it.
+fn folder(fd: OwnedFd) -> io::Result<OwnedFd> {
+    let file = File::from(fd);
+    match file.metadata()?.is_dir() {
+        true => Ok(file.into()),
+        false => Err(io::ErrorKind::NotADirectory.into()),
     }
 }
 

@@ -139,6 +139,18 @@ impl Verification {
     /// # Errors
     /// If any of these is not as it must be; the weights' verdict comes from [`Verification::wait`].
     pub fn start(folder: &Path, expected: &Expected) -> Result<Self, ManifestError> {
+        Self::start_on(folder, expected, cores())
+    }
+
+    /// As [`Verification::start`], on so many threads at most.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_on(
+        folder: &Path,
+        expected: &Expected,
+        threads: usize,
+    ) -> Result<Self, ManifestError> {
         let (manifest, signed_by) = expected.read()?;
         let proof = Proof {
             folder: Arc::new(Folder::open(folder)?),
@@ -184,7 +196,7 @@ impl Verification {
         }
         proof.without(faults)?;
         let hashing =
-            Hashing::start(proof.folder.clone(), jobs, cores()).map_err(ManifestError::Thread)?;
+            Hashing::start(proof.folder.clone(), jobs, threads).map_err(ManifestError::Thread)?;
         let files = Arc::new(VerifiedFiles {
             folder: folder.to_owned(),
             manifest: expected.manifest.clone(),

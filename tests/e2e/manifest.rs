@@ -1,0 +1,195 @@
+//! Models with a manifest: served when the folder matches it, and otherwise nobody can even connect.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use sanctum_engine::manifest::{SigningKey, create, signature_path};
+use sanctum_tests::{Ended, Process, Server};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::openai::SUM;
+
+/// A home with a model, its manifest, the signature and the key.
+struct Home {
+    home: TempDir,
+    key: SigningKey,
+}
+
+impl Home {
+    async fn new() -> Self {
+        let home = Self {
+            home: TempDir::new().unwrap(),
+            key: SigningKey::generate().unwrap(),
+        };
+        let export = ["export-model".into(), home.path("model").into_os_string()];
+        assert_eq!(Process::launch(export).ended().await.code, Some(0));
+        let manifest = create(&home.path("model"), &[], |_, _| ()).unwrap();
+        fs::write(home.path("model.sha256"), manifest.to_string()).unwrap();
+        fs::write(home.path("key.pub"), home.key.public().to_file()).unwrap();
+        home.sign(&home.key);
+        home
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    fn sign(&self, key: &SigningKey) {
+        let path = self.path("model.sha256");
+        let signature = key.sign(&fs::read(&path).unwrap());
+        fs::write(signature_path(&path), signature.0).unwrap();
+    }
+
+    /// The flags that make the folder be checked.
+    fn flags(&self) -> Vec<String> {
+        let show = |name: &str| self.path(name).display().to_string();
+        let (model, manifest, key) = (show("model"), show("model.sha256"), show("key.pub"));
+        [
+            "--model",
+            &model,
+            "--manifest",
+            &manifest,
+            "--manifest-key",
+            &key,
+        ]
+        .map(str::to_owned)
+        .into()
+    }
+
+    /// A fleet.toml beside the model, with paths as one writes them there.
+    fn fleet(&self) -> PathBuf {
+        let text = "[hosts.here]\naddress = \"127.0.0.1\"\n[servers.server]\nhost = \"here\"\n\
+                    listen = [\"127.0.0.1:0\"]\nmanifest_keys = [\"key.pub\"]\n\
+                    models = [{ id = \"council\", path = \"model\", manifest = \"model.sha256\" }]\n";
+        let path = self.path("fleet.toml");
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    async fn check(&self) -> Ended {
+        let args = [
+            "check-model".into(),
+            "--config".into(),
+            self.fleet().into_os_string(),
+        ];
+        Process::launch::<std::ffi::OsString>(args).ended().await
+    }
+}
+
+/// Position of the log line with this message.
+fn position(log: &[String], message: &str) -> Option<usize> {
+    let says = |line: &String| {
+        let fields: Option<Value> = serde_json::from_str(line).ok();
+        fields.is_some_and(|fields| fields["message"] == message)
+    };
+    log.iter().position(says)
+}
+
+#[tokio::test]
+async fn a_folder_that_matches_is_served_after_the_verdict() {
+    let home = Home::new().await;
+    let config = ["--config".into(), home.fleet().into_os_string()];
+    let server = Server::ready(Process::launch(config)).await;
+    let body = json!({ "model": "council", "messages": [{ "role": "user", "content": SUM }], "temperature": 0 });
+    let answer = server
+        .http()
+        .post("/v1/chat/completions", &body)
+        .await
+        .json();
+    assert_eq!(answer["choices"][0]["message"]["content"], "4");
+
+    let verdict = server.logged("verified").await;
+    assert_eq!(verdict["files"], 6);
+    assert_eq!(verdict["signed_by"], home.key.public().to_string());
+    let log = server.log();
+    assert!(
+        position(&log, "verified") < position(&log, "ready"),
+        "{log:#?}"
+    );
+
+    let checked = home.check().await;
+    assert_eq!((checked.code, checked.stdout.lines().count()), (Some(0), 1));
+    assert!(checked.stdout.contains("6 files"), "{}", checked.stdout);
+}
+
+#[tokio::test]
+async fn a_folder_that_does_not_match_is_refused_and_nothing_is_listened_on() {
+    // A port that is taken: a server that binds before its verdict would complain of that instead.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let home = Home::new().await;
+    let refused = async |says: &[&str]| {
+        let args = [home.flags(), vec!["--port".to_owned(), port.clone()]].concat();
+        for ended in [Process::launch(args).ended().await, home.check().await] {
+            let words = ended.last_words();
+            assert_eq!(ended.code, Some(1), "{words}");
+            assert!(
+                says.iter().all(|word| words.contains(word)),
+                "{says:?} in: {words}"
+            );
+            assert_eq!(position(&ended.log, "ready"), None);
+            assert!(ended.stdout.is_empty());
+        }
+    };
+
+    let weights = home.path("model").join("model.safetensors");
+    let whole = fs::read(&weights).unwrap();
+    let mut bytes = whole.clone();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&weights, bytes).unwrap();
+    refused(&["model.safetensors", "expected", "found", "copy it again"]).await;
+    fs::write(&weights, &whole[..100]).unwrap();
+    refused(&["model.safetensors", "over 100 bytes"]).await;
+    fs::remove_file(&weights).unwrap();
+    refused(&["model.safetensors", "missing"]).await;
+    fs::write(&weights, &whole).unwrap();
+
+    let extra = home.path("model").join("extra.safetensors");
+    fs::write(&extra, "").unwrap();
+    refused(&["extra.safetensors", "not listed"]).await;
+    fs::remove_file(&extra).unwrap();
+
+    home.sign(&SigningKey::generate().unwrap());
+    refused(&["model.sha256.sig", "trusted key"]).await;
+    fs::remove_file(home.path("model.sha256.sig")).unwrap();
+    refused(&["not signed", "sanctum-pki manifest sign"]).await;
+
+    // All is well again, so now the port is what is wrong.
+    home.sign(&home.key);
+    let args = [home.flags(), vec!["--port".to_owned(), port.clone()]].concat();
+    let words = Process::launch(args).ended().await.last_words();
+    assert!(words.contains("cannot listen"), "{words}");
+    assert_eq!(home.check().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_signature_that_nobody_checks_is_a_warning_and_a_folder_alone_is_parsed() {
+    let home = Home::new().await;
+    let model = home.path("model").display().to_string();
+    let manifest = home.path("model.sha256").display().to_string();
+    let ended = Process::launch(["check-model", &model, "--manifest", &manifest])
+        .ended()
+        .await;
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    assert!(
+        ended.log.join("\n").contains("no key is trusted"),
+        "{:#?}",
+        ended.log
+    );
+    let ended = Process::launch(["check-model", &model]).ended().await;
+    assert!(
+        ended.stdout.contains("no manifest was checked"),
+        "{}",
+        ended.stdout
+    );
+    fs::write(home.path("model").join("config.json"), "{").unwrap();
+    let ended = Process::launch(["check-model", &model]).ended().await;
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.last_words().contains("config.json"),
+        "{}",
+        ended.last_words()
+    );
+}
