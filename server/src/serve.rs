@@ -15,12 +15,13 @@ use tokio::task::JoinSet;
 use crate::api::{self, App};
 use crate::banner::banner;
 use crate::failure::Failure;
-use crate::listen::Listeners;
+use crate::listen::{Door, Endpoint, Listeners, Site};
 use crate::metrics::Metrics;
 use crate::models::{Models, Ready};
 use crate::progress::loading_bar;
 use crate::settings::Settings;
 use crate::shutdown::Shutdown;
+use crate::tls::Tls;
 
 /// How long clients may take to read what was sent to them last, once their requests are cancelled.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -36,8 +37,8 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
 
     // The sockets come first: a port that is taken should be known before minutes are spent on loading. While the
     // models load, /health says so and everything else answers 503.
-    let listeners = Listeners::open(&settings.listen).await?;
-    let addresses = listeners.addresses()?;
+    let listeners = Listeners::open(doors(&settings)?).await?;
+    let endpoints = listeners.endpoints()?;
     let ids = settings.models.iter().map(|(id, _)| id.clone());
     let app = Arc::new(App {
         models: Models::new(ids),
@@ -46,7 +47,13 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
     });
     let counting = app.metrics.clone();
     tokio::spawn(async move { counting.upkeep().await });
-    let mut connections = listeners.serve(&api::router(app.clone()), &shutdown);
+    let site = Site::new(
+        api::router(app.clone()),
+        shutdown.clone(),
+        app.metrics.clone(),
+        settings.max_connections,
+    );
+    let mut connections = listeners.serve(&site);
 
     let Settings {
         models, options, ..
@@ -55,7 +62,7 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
         loaded = load_all(app.clone(), models, options) => loaded?,
         () = shutdown.draining() => return Ok(()),
     }
-    announce(&addresses, &app)?;
+    announce(&endpoints, &app)?;
 
     let stopping = async {
         shutdown.draining().await;
@@ -69,6 +76,20 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
             Err(failure)
         }
     }
+}
+
+/// Where one enters, and how: plain listeners first. The TLS files are read here, and followed from now on.
+fn doors(settings: &Settings) -> Result<Vec<(SocketAddr, Door)>, Failure> {
+    let plain = settings.listen.iter().map(|&address| (address, Door::Plain));
+    let mut doors: Vec<_> = plain.collect();
+    if let Some(settings) = &settings.tls {
+        let tls = Tls::read(settings.files.clone())?;
+        let following = tls.clone();
+        tokio::spawn(async move { following.follow().await });
+        let secure = |&address| (address, Door::Tls(tls.clone()));
+        doors.extend(settings.listen.iter().map(secure));
+    }
+    Ok(doors)
 }
 
 /// Loads one model after the other, on a thread of its own: reading weights blocks, and a process that is asked to
@@ -155,14 +176,14 @@ fn load_one(
 }
 
 /// Says that the server is ready: a log line for programs, a banner for people.
-fn announce(addresses: &[SocketAddr], app: &App) -> io::Result<()> {
+fn announce(endpoints: &[Endpoint], app: &App) -> io::Result<()> {
     let models: Vec<&ModelId> = app.models.iter().map(|served| served.id()).collect();
-    for address in addresses {
-        tracing::info!(address = %format_args!("http://{address}"), "ready");
+    for address in endpoints {
+        tracing::info!(%address, "ready");
     }
     let mut out = io::stdout();
     if out.is_terminal() {
-        out.write_all(banner(addresses, &models).as_bytes())?;
+        out.write_all(banner(endpoints, &models).as_bytes())?;
         out.flush()?;
     }
     Ok(())
@@ -188,7 +209,7 @@ async fn death(models: &Models) -> Failure {
 }
 
 /// Lets running requests finish until `limit`, then ends them.
-async fn drain(app: &App, connections: &mut JoinSet<io::Result<()>>, limit: Duration) {
+async fn drain(app: &App, connections: &mut JoinSet<()>, limit: Duration) {
     app.models.engines().for_each(|engine| engine.drain());
     tracing::info!(
         seconds = limit.as_secs(),
@@ -205,7 +226,7 @@ async fn drain(app: &App, connections: &mut JoinSet<io::Result<()>>, limit: Dura
 }
 
 /// Waits for the last connection to close, for so long; whether it did.
-async fn finish(connections: &mut JoinSet<io::Result<()>>, limit: Duration) -> bool {
+async fn finish(connections: &mut JoinSet<()>, limit: Duration) -> bool {
     let all = async { while connections.join_next().await.is_some() {} };
     tokio::time::timeout(limit, all).await.is_ok()
 }

@@ -1,6 +1,9 @@
 //! What to serve and where, decided from the command line and fleet.toml, before anything is opened.
 
+mod tls;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use sanctum_config::fleet::{Backend, Loopback, Model, Server};
@@ -10,11 +13,15 @@ use sanctum_engine::launch::LaunchOptions;
 use sanctum_engine::load::Source;
 
 use crate::args::ServeArgs;
+use crate::listen::addresses::{self, AddressError};
+pub use tls::TlsSettings;
 
 /// The port of a server that is told no other.
 const PORT: u16 = 1337;
 /// How long running requests may take to finish after SIGTERM, where nothing is said.
 const DRAIN: Duration = Duration::from_secs(30);
+/// Connections that may be open at once, where nothing is said.
+const CONNECTIONS: usize = 1024;
 /// What requests call the built-in model.
 const BUILT_IN: &str = "sanctum-tiny";
 
@@ -29,6 +36,10 @@ pub struct Settings {
     pub options: LaunchOptions,
     /// How long running requests may take to finish after SIGTERM.
     pub drain: Duration,
+    /// Where and with what to listen for TLS, if anywhere.
+    pub tls: Option<TlsSettings>,
+    /// Connections that may be open at once.
+    pub max_connections: usize,
 }
 
 /// Settings that cannot be used.
@@ -76,6 +87,14 @@ pub enum SettingsError {
     /// Two models have one id.
     #[error("two models have the id `{0}`; name one of them: --model OTHER={0}")]
     TwoModels(ModelId),
+    /// Addresses that do not go together.
+    #[error(transparent)]
+    Addresses(#[from] AddressError),
+    /// TLS files are named, and nothing listens for TLS.
+    #[error(
+        "{0} is given and nothing listens for TLS, so it would not be used; add --tls-host ADDRESS"
+    )]
+    TlsNowhere(&'static str),
     /// A path begins with `~`.
     #[error(transparent)]
     NoHome(#[from] NoHome),
@@ -84,9 +103,11 @@ pub enum SettingsError {
 impl Settings {
     /// Reads fleet.toml if it is named, and decides.
     pub fn resolve(args: &ServeArgs) -> Result<Self, SettingsError> {
+        let mut home = None;
         let section = match &args.config {
             Some(path) => {
                 let fleet = Fleet::read(path)?;
+                home = Some(fleet.fleet.home.clone());
                 Some(choose(
                     fleet,
                     &path.display().to_string(),
@@ -99,9 +120,19 @@ impl Settings {
         if let Some((name, server)) = section {
             refuse_what_this_build_cannot_do(name, server)?;
         }
+        let tls = tls::resolve(args, section, home.as_ref())?;
         let server = section.map(|(_, server)| server);
+        let listen = listen(args, server)?;
+        let secure = tls.iter().flat_map(|tls| &tls.listen);
+        let all: Vec<SocketAddr> = listen.iter().chain(secure).copied().collect();
+        addresses::check(&all)?;
         Ok(Self {
-            listen: listen(args, server)?,
+            listen,
+            tls,
+            max_connections: args
+                .max_connections
+                .or(server.and_then(|server| server.limits.max_connections))
+                .map_or(CONNECTIONS, NonZeroUsize::get),
             models: models(args, server)?,
             options: options(args, server),
             drain: args
@@ -156,7 +187,6 @@ fn refuse_what_this_build_cannot_do(name: &Label, server: &Server) -> Result<(),
     let asked = [
         ("manifest", server.models.iter().any(manifest)),
         ("adapter", server.models.iter().any(adapter)),
-        ("tls_listen", !server.tls_listen.is_empty()),
         (
             "auth.loopback = \"required\"",
             server.auth.loopback == Loopback::Required,

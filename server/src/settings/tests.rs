@@ -103,7 +103,6 @@ fn a_protection_that_is_not_there_is_not_passed_over() {
     for line in [
         "models = [{ id = \"a\", path = \"/a\", manifest = \"a.sha256\" }]",
         "models = [{ id = \"a\", path = \"/a\", adapter = \"lora\" }]",
-        "tls_listen = [\"127.0.0.1:1338\"]",
         "auth = { loopback = \"required\" }",
         "backend = \"mlx\"",
     ] {
