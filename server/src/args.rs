@@ -209,8 +209,9 @@ impl FromStr for TlsHost {
             let host = host.parse::<Host>().ok()?;
             Some(SocketAddr::new(host.0, port.parse().ok()?))
         });
-        both.map(Self)
-            .ok_or_else(|| "write an IP address such as 100.64.0.25, 100.64.0.25:1338 or [::1]:1338".into())
+        both.map(Self).ok_or_else(|| {
+            "write an IP address such as 100.64.0.25, 100.64.0.25:1338 or [::1]:1338".into()
+        })
     }
 }
 

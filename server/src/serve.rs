@@ -80,7 +80,10 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
 
 /// Where one enters, and how: plain listeners first. The TLS files are read here, and followed from now on.
 fn doors(settings: &Settings) -> Result<Vec<(SocketAddr, Door)>, Failure> {
-    let plain = settings.listen.iter().map(|&address| (address, Door::Plain));
+    let plain = settings
+        .listen
+        .iter()
+        .map(|&address| (address, Door::Plain));
     let mut doors: Vec<_> = plain.collect();
     if let Some(settings) = &settings.tls {
         let tls = Tls::read(settings.files.clone())?;

@@ -36,11 +36,12 @@ pub async fn run(listener: Listener, site: Site) {
         tokio::select! {
             biased;
             () = &mut draining => break,
+            // Before the next: under a flood there always is one.
+            Some(_) = connections.join_next() => {}
             accepted = socket.accept() => match accepted {
                 Ok((socket, address)) => welcome(socket, address, &door, &site, &mut connections),
                 Err(error) => recover(error, &site).await,
             },
-            Some(_) = connections.join_next() => {}
         }
     }
     drop(socket);

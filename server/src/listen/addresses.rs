@@ -77,7 +77,13 @@ mod tests {
 
     #[test]
     fn one_of_them_is_loopback_or_takes_it_in() {
-        for own in ["127.0.0.1:1", "[::1]:1", "0.0.0.0:1", "[::]:1", "[::ffff:127.0.0.1]:1"] {
+        for own in [
+            "127.0.0.1:1",
+            "[::1]:1",
+            "0.0.0.0:1",
+            "[::]:1",
+            "[::ffff:127.0.0.1]:1",
+        ] {
             assert_eq!(checked(&["10.0.0.1:2", own]), Ok(()), "{own}");
         }
         let error = checked(&["10.0.0.1:1"]).unwrap_err();
@@ -88,13 +94,22 @@ mod tests {
     #[test]
     fn what_cannot_be_bound_together_is_named() {
         let error = checked(&["127.0.0.1:1337", "0.0.0.0:1337"]).unwrap_err();
-        assert!(error.contains("0.0.0.0:1337 takes in 127.0.0.1:1337"), "{error}");
+        assert!(
+            error.contains("0.0.0.0:1337 takes in 127.0.0.1:1337"),
+            "{error}"
+        );
         let error = checked(&["[::]:1337", "127.0.0.1:1337"]).unwrap_err();
-        assert!(error.contains("[::]:1337 takes in 127.0.0.1:1337"), "{error}");
+        assert!(
+            error.contains("[::]:1337 takes in 127.0.0.1:1337"),
+            "{error}"
+        );
         let error = checked(&["127.0.0.1:1", "[::ffff:127.0.0.1]:1"]).unwrap_err();
         assert!(error.contains("twice"), "{error}");
         assert_eq!(checked(&["127.0.0.1:1337", "0.0.0.0:1338"]), Ok(()));
-        assert_eq!(checked(&["127.0.0.1:0", "0.0.0.0:0", "127.0.0.1:0"]), Ok(()));
+        assert_eq!(
+            checked(&["127.0.0.1:0", "0.0.0.0:0", "127.0.0.1:0"]),
+            Ok(())
+        );
         assert_eq!(checked(&["[::1]:1", "0.0.0.0:1"]), Ok(()));
     }
 }

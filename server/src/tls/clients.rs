@@ -52,7 +52,9 @@ impl Clients {
         let mut hints = Vec::new();
         for ca in cas {
             let mut roots = RootCertStore::empty();
-            roots.add(ca.certificate).map_err(|error| error.to_string())?;
+            roots
+                .add(ca.certificate)
+                .map_err(|error| error.to_string())?;
             hints.extend(roots.subjects());
             let verifier =
                 WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())

@@ -71,7 +71,7 @@ pub enum TlsError {
 }
 
 /// What a file looks like from outside; when this changes it is read again. None: there is no such file.
-pub type Stamp = Option<(u64, u64, u64, i64, i64)>;
+pub type Stamp = Option<(u64, u64, u64, i64, i64, u32)>;
 
 impl Crl {
     /// The path.
@@ -87,7 +87,14 @@ impl TlsFiles {
     pub fn stamps(&self) -> [Stamp; 4] {
         [&self.certificate, &self.key, &self.ca, self.crl.path()].map(|path| {
             let at = fs::metadata(path).ok()?;
-            Some((at.dev(), at.ino(), at.size(), at.mtime(), at.mtime_nsec()))
+            Some((
+                at.dev(),
+                at.ino(),
+                at.size(),
+                at.mtime(),
+                at.mtime_nsec(),
+                at.mode(),
+            ))
         })
     }
 
@@ -108,8 +115,7 @@ impl TlsFiles {
         let mend = "name it with --tls-crl, or make one with `sanctum-pki init`";
         match fs::read(self.crl.path()) {
             Err(error)
-                if error.kind() == io::ErrorKind::NotFound
-                    && matches!(self.crl, Crl::Usual(_)) =>
+                if error.kind() == io::ErrorKind::NotFound && matches!(self.crl, Crl::Usual(_)) =>
             {
                 Ok(None)
             }

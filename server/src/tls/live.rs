@@ -137,7 +137,11 @@ impl Tls {
         now.clone()
     }
 
-    fn identify(self: &Arc<Self>, connection: &ServerConnection, generation: u64) -> Option<Identity> {
+    fn identify(
+        self: &Arc<Self>,
+        connection: &ServerConnection,
+        generation: u64,
+    ) -> Option<Identity> {
         let chain: Vec<CertificateDer<'static>> = connection
             .peer_certificates()?
             .iter()
@@ -161,10 +165,7 @@ impl Tls {
             return false;
         }
         let Generation { number, material } = self.generation();
-        let mut verdict = shown
-            .verdict
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut verdict = shown.verdict.lock().unwrap_or_else(PoisonError::into_inner);
         if verdict.0 != number {
             *verdict = (number, accepts(&material.clients, &shown.chain));
         }

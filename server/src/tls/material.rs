@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{
-    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime,
-};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::server::NoServerSessionStorage;
-use rustls::{InconsistentKeys, ServerConfig, version};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ServerConfig, version};
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+use zeroize::Zeroize;
 
 use super::clients::{Clients, Trusted};
 use super::files::{TlsError, TlsFiles};
@@ -58,8 +58,11 @@ impl Material {
         let provider = Arc::new(ring::default_provider());
         let mut terms = Vec::new();
 
-        let chain: Vec<CertificateDer<'static>> =
-            parse(&files.certificate, &files.read_certificate()?, "certificate")?;
+        let chain: Vec<CertificateDer<'static>> = parse(
+            &files.certificate,
+            &files.read_certificate()?,
+            "certificate",
+        )?;
         let own = certificate(&files.certificate, &chain[0])?;
         terms.push(Term {
             what: format!("the server's certificate {}", files.certificate.display()),
@@ -126,8 +129,9 @@ fn assign(path: &Path, crl: &[u8], cas: &mut [Ca<'_>]) -> Result<Vec<Term>, TlsE
         parse(path, crl, "list of revoked certificates (X509 CRL)")?;
     let mut terms = Vec::with_capacity(lists.len());
     for list in lists {
-        let (_, parsed) = CertificateRevocationList::from_der(&list)
-            .map_err(|error| content(path, format!("not a list of revoked certificates: {error}")))?;
+        let (_, parsed) = CertificateRevocationList::from_der(&list).map_err(|error| {
+            content(path, format!("not a list of revoked certificates: {error}"))
+        })?;
         let issuer = parsed.issuer().to_string();
         let signed_by = |ca: &&mut Ca<'_>| {
             ca.parsed.subject() == parsed.issuer()
@@ -158,20 +162,21 @@ fn config(
     clients: Arc<Clients>,
     provider: Arc<CryptoProvider>,
 ) -> Result<ServerConfig, TlsError> {
-    let key = PrivateKeyDer::from_pem_slice(&files.read_key()?)
+    let mut key = PrivateKeyDer::from_pem_slice(&files.read_key()?)
         .map_err(|error| content(&files.key, format!("no private key in PEM: {error}")))?;
+    let signing = ring::sign::any_supported_type(&key);
+    key.zeroize();
+    let signing = signing.map_err(|error| content(&files.key, error.to_string()))?;
+    let certified = CertifiedKey::new(chain, signing);
+    certified.keys_match().map_err(|_| TlsError::Mismatch {
+        key: files.key.clone(),
+        certificate: files.certificate.clone(),
+    })?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&version::TLS13])
         .map_err(|error| content(&files.certificate, error.to_string()))?
         .with_client_cert_verifier(clients)
-        .with_single_cert(chain, key)
-        .map_err(|error| match error {
-            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => TlsError::Mismatch {
-                key: files.key.clone(),
-                certificate: files.certificate.clone(),
-            },
-            error => content(&files.key, error.to_string()),
-        })?;
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     // Whoever resumes a session shows no certificate.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

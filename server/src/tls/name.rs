@@ -16,7 +16,9 @@ pub fn name_of(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
     let (name, None) = (names.next()?.as_str().ok()?, names.next()) else {
         return None;
     };
-    let is_printable = name.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    let is_printable = name
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() || byte == b' ');
     let fits = !name.is_empty() && name.len() <= LONGEST && name.trim() == name;
     (is_printable && fits).then(|| name.into())
 }
