@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,6 +12,9 @@ use sanctum_config::{Label, ModelId, TildePath};
 use sanctum_engine::random::Shape;
 
 use crate::bench::BenchArgs;
+
+/// The port of TLS listeners that are told no other.
+const TLS_PORT: u16 = 1338;
 
 /// Serves Qwen3.5 models over the OpenAI API.
 ///
@@ -99,6 +102,24 @@ pub struct ServeArgs {
     /// The port to listen on; 0 takes a free one and prints it [default: 1337]
     #[arg(long)]
     pub port: Option<u16>,
+    /// An address to listen on for TLS with client certificates; may be repeated [default port: 1338]
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    pub tls_host: Vec<TlsHost>,
+    /// The server's certificate [default: certs/NAME.crt under the fleet's home; NAME is `server` without --config]
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<TildePath>,
+    /// Its key, of mode 600 [default: certs/NAME.key]
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<TildePath>,
+    /// The CAs whose clients are let in [default: certs/ca.crt]
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<TildePath>,
+    /// The certificates that these CAs have revoked [default: certs/ca.crl, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub tls_crl: Option<TildePath>,
+    /// Connections that may be open at once; an eighth of them is kept for this machine [default: 1024]
+    #[arg(long, value_name = "N")]
+    pub max_connections: Option<NonZeroUsize>,
     /// A checkpoint folder, and the id that requests name it by [default id: the folder's name]; may be repeated
     #[arg(long, value_name = "[ID=]DIR")]
     pub model: Vec<ModelArg>,
@@ -159,6 +180,10 @@ pub struct CheckArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Host(pub IpAddr);
 
+/// An address to listen on for TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsHost(pub SocketAddr);
+
 /// A checkpoint folder and what requests call it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelArg {
@@ -199,6 +224,23 @@ impl FromStr for Host {
             .parse()
             .map(Self)
             .map_err(|_| "write an IP address such as 127.0.0.1 or ::1".to_owned())
+    }
+}
+
+impl FromStr for TlsHost {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(host) = text.parse::<Host>() {
+            return Ok(Self(SocketAddr::new(host.0, TLS_PORT)));
+        }
+        let both = text.rsplit_once(':').and_then(|(host, port)| {
+            let host = host.parse::<Host>().ok()?;
+            Some(SocketAddr::new(host.0, port.parse().ok()?))
+        });
+        both.map(Self).ok_or_else(|| {
+            "write an IP address such as 100.64.0.25, 100.64.0.25:1338 or [::1]:1338".into()
+        })
     }
 }
 
@@ -306,5 +348,11 @@ mod tests {
         );
         assert_eq!("[::1]".parse::<Host>().unwrap().0.to_string(), "::1");
         assert!("example.org".parse::<Host>().is_err());
+        let tls = |text: &str| text.parse::<TlsHost>().map(|host| host.0.to_string());
+        assert_eq!(tls("10.0.0.1").unwrap(), "10.0.0.1:1338");
+        assert_eq!(tls("::1").unwrap(), "[::1]:1338");
+        assert_eq!(tls("[::1]:99").unwrap(), "[::1]:99");
+        assert_eq!(tls("localhost:0").unwrap(), "127.0.0.1:0");
+        assert!(tls("10.0.0.1:http").is_err());
     }
 }

@@ -1,15 +1,12 @@
 //! What a person at a terminal sees once the server is ready: where it is, and a command to paste.
 
-use std::net::SocketAddr;
-
 use sanctum_config::ModelId;
 
+use crate::listen::Endpoint;
+
 /// The banner.
-pub fn banner(addresses: &[SocketAddr], models: &[&ModelId]) -> String {
-    let urls: Vec<String> = addresses
-        .iter()
-        .map(|address| format!("http://{address}"))
-        .collect();
+pub fn banner(endpoints: &[Endpoint], models: &[&ModelId]) -> String {
+    let urls: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
     let models: Vec<&str> = models.iter().map(|id| id.as_str()).collect();
     let first = urls.first().map_or("", String::as_str);
     format!(
@@ -35,7 +32,10 @@ mod tests {
 
     #[test]
     fn the_curl_can_be_pasted() {
-        let address = "127.0.0.1:1337".parse().unwrap();
+        let address = Endpoint {
+            address: "127.0.0.1:1337".parse().unwrap(),
+            secure: false,
+        };
         let id = "tiny".parse().unwrap();
         let banner = banner(&[address], &[&id]);
         assert!(banner.contains("serves tiny on http://127.0.0.1:1337\n"));

@@ -10,6 +10,7 @@ use sanctum_engine::load::LoadError;
 
 use crate::listen::ListenError;
 use crate::settings::SettingsError;
+use crate::tls::TlsError;
 
 /// A command that failed; the text is one line with the cause and the mend.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,9 @@ pub enum Failure {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The TLS files cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A model cannot be loaded.
     #[error("the model `{id}` cannot be loaded: {source}")]
     Load {

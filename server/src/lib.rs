@@ -10,6 +10,7 @@ mod banner;
 mod bench;
 mod check_model;
 mod failure;
+mod limits;
 mod listen;
 mod metrics;
 mod models;
@@ -19,6 +20,7 @@ mod random;
 mod serve;
 mod settings;
 mod shutdown;
+mod tls;
 
 use std::path::Path;
 use std::time::Duration;
@@ -51,7 +53,9 @@ fn export_model(dir: &Path) -> Result<(), Failure> {
 }
 
 fn run_server(args: &ServeArgs) -> Result<(), Failure> {
-    let settings = Settings::resolve(args)?;
+    let mut settings = Settings::resolve(args)?;
+    limits::keep_memory_private();
+    settings.max_connections = limits::room_for(settings.max_connections);
     // The engine has the cores; what is left to do here is little, and waits for others most of the time.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -79,6 +79,17 @@ impl Metrics {
         self.within(|| counter!("sanctum_http_requests_total", labels).increment(1));
     }
 
+    /// Counts a connection that was made (1) or that is gone (-1).
+    pub fn connections(&self, change: f64) {
+        self.within(|| gauge!("sanctum_connections").increment(change));
+    }
+
+    /// Counts a connection that was refused, or closed before its time.
+    pub fn connection_refused(&self, reason: &'static str) {
+        let label = vec![Label::new("reason", reason)];
+        self.within(|| counter!("sanctum_connections_refused_total", label).increment(1));
+    }
+
     /// Starts the clock of a generation whose request came in at `began`.
     pub fn generation(self: &Arc<Self>, model: &Served, began: Instant) -> GenerationClock {
         let model = model.id().to_string();
@@ -190,6 +201,12 @@ fn describe() {
     counter!(
         "sanctum_http_requests_total",
         "Requests answered, by method, route and status"
+    );
+    gauge!("sanctum_connections", "Connections that are open");
+    counter!(
+        "sanctum_connections_refused_total",
+        "Connections refused or closed before their time, by reason: too many, too slow, or what was wrong with the \
+         client's certificate"
     );
     counter!(
         "sanctum_generations_total",

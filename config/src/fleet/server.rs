@@ -24,6 +24,9 @@ pub struct Server {
     /// Where it listens for mTLS.
     #[serde(default)]
     pub tls_listen: Vec<SocketAddr>,
+    /// Its side of mTLS.
+    #[serde(default)]
+    pub tls: Tls,
     /// What it serves; the first is used where a request names no model. None: the model that is built in.
     #[serde(default)]
     pub models: Vec<Model>,
@@ -51,6 +54,20 @@ pub struct Server {
     /// How long running requests may take to finish after SIGTERM.
     #[serde(default, deserialize_with = "duration::optional")]
     pub drain: Option<Duration>,
+}
+
+/// The files of a server's mTLS, all of them PEM; what is left out is under the fleet's home.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// Its certificate: `certs/<server>.crt`.
+    pub certificate: Option<TildePath>,
+    /// Its key, which only its user can read: `certs/<server>.key`.
+    pub key: Option<TildePath>,
+    /// The CAs of its clients: `certs/ca.crt`.
+    pub ca: Option<TildePath>,
+    /// What these CAs have revoked: `certs/ca.crl`, which need not be there unless it is named here.
+    pub crl: Option<TildePath>,
 }
 
 /// One model of a server.
@@ -95,6 +112,8 @@ pub struct Limits {
     pub max_context: Option<NonZeroUsize>,
     /// Tokens of a prompt that are computed in one pass.
     pub prefill_chunk: Option<NonZeroUsize>,
+    /// Connections that may be open at the same time.
+    pub max_connections: Option<NonZeroUsize>,
 }
 
 /// Caps on the memory of the mlx backend, in MiB.

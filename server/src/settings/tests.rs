@@ -3,6 +3,7 @@ use std::num::NonZeroUsize;
 use super::models::BUILT_IN;
 use super::*;
 use crate::args::Args;
+use crate::tls::Crl;
 use clap::Parser;
 
 /// Resolves a command line beside a fleet.toml.
@@ -103,7 +104,6 @@ fn which_server_must_be_clear() {
 fn a_protection_that_is_not_there_is_not_passed_over() {
     for line in [
         "models = [{ id = \"a\", path = \"/a\", adapter = \"lora\" }]",
-        "tls_listen = [\"127.0.0.1:1338\"]",
         "auth = { loopback = \"required\" }",
         "backend = \"mlx\"",
     ] {
@@ -175,4 +175,51 @@ fn a_manifest_or_a_key_that_would_check_nothing_is_refused() {
     let fleet = "[servers.s]\nhost = \"m\"\nmanifest_keys = [\"k\"]\nmodels = [{ id = \"a\", path = \"/a\" }]";
     let error = resolve(fleet, &[]).unwrap_err();
     assert!(error.contains("nothing would be checked"), "{error}");
+}
+
+#[test]
+fn tls_files_are_under_the_fleet_s_home_unless_they_are_named() {
+    let fleet = "[fleet]\nhome = \"/srv/fleet\"\n[servers.s]\nhost = \"m\"\ntls_listen = [\"10.0.0.1:99\"]\n\
+                 limits = { max_connections = 7 }\n";
+    let settings = resolve(fleet, &[]).unwrap();
+    assert_eq!(settings.max_connections, 7);
+    let tls = settings.tls.unwrap();
+    assert_eq!(tls.listen, ["10.0.0.1:99".parse().unwrap()]);
+    let certs = |name: &str| std::path::Path::new("/srv/fleet/certs").join(name);
+    assert_eq!(tls.files.certificate, certs("s.crt"));
+    assert_eq!(tls.files.key, certs("s.key"));
+    assert_eq!(tls.files.ca, certs("ca.crt"));
+    assert_eq!(tls.files.crl, Crl::Usual(certs("ca.crl")));
+
+    let named = format!("{fleet}tls = {{ key = \"own/s.key\", crl = \"/etc/revoked.crl\" }}\n");
+    let flags = ["--tls-host", "::1", "--tls-key", "/run/s.key"];
+    let tls = resolve(&named, &[]).unwrap().tls.unwrap();
+    assert!(tls.files.key.is_absolute() && tls.files.key.ends_with("own/s.key"));
+    assert_eq!(tls.files.crl, Crl::Named("/etc/revoked.crl".into()));
+    let tls = resolve(&named, &flags).unwrap().tls.unwrap();
+    assert_eq!(tls.listen, ["[::1]:1338".parse().unwrap()]);
+    assert_eq!(tls.files.key, std::path::Path::new("/run/s.key"));
+}
+
+#[test]
+fn tls_files_without_a_listener_are_refused() {
+    let error = resolve("", &["--tls-ca", "ca.crt"]).unwrap_err();
+    assert!(
+        error.contains("--tls-ca") && error.contains("--tls-host"),
+        "{error}"
+    );
+    assert_eq!(resolve("", &[]).unwrap().tls, None);
+}
+
+#[test]
+fn addresses_must_go_together() {
+    let error = resolve("", &["--tls-host", "127.0.0.1:1337"]).unwrap_err();
+    assert!(error.contains("127.0.0.1:1337 is given twice"), "{error}");
+    let error = resolve("", &["--tls-host", "0.0.0.0:1337"]).unwrap_err();
+    assert!(error.contains("takes in 127.0.0.1:1337"), "{error}");
+    let far = "[servers.s]\nhost = \"m\"\nlisten = []\ntls_listen = [\"10.0.0.1:1338\"]\n";
+    let error = resolve(far, &[]).unwrap_err();
+    assert!(error.contains("--tls-host 127.0.0.1"), "{error}");
+    let near = far.replace("10.0.0.1", "0.0.0.0");
+    assert!(resolve(&near, &[]).unwrap().listen.is_empty());
 }
