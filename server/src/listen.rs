@@ -4,10 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 
 use axum::Router;
+use axum::extract::{ConnectInfo, Request};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use crate::peer::Peer;
 use crate::shutdown::Shutdown;
 
 /// An address that cannot be listened on.
@@ -59,7 +63,8 @@ impl Listeners {
             let listener = listener.tap_io(|socket| {
                 let _ = socket.set_nodelay(true);
             });
-            let router = router.clone();
+            let router = router.clone().layer(middleware::from_fn(introduce));
+            let router = router.into_make_service_with_connect_info::<SocketAddr>();
             let shutdown = shutdown.clone();
             serving.spawn(async move {
                 axum::serve(listener, router)
@@ -69,6 +74,17 @@ impl Listeners {
         }
         serving
     }
+}
+
+/// Tells the gate who is at the other end.
+async fn introduce(
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let identity = None;
+    request.extensions_mut().insert(Peer { address, identity });
+    next.run(request).await
 }
 
 #[cfg(test)]

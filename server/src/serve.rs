@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::api::{self, App};
 use crate::banner::banner;
 use crate::failure::Failure;
+use crate::gate::Gate;
 use crate::listen::Listeners;
 use crate::metrics::Metrics;
 use crate::models::{Models, Ready};
@@ -29,7 +30,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// Serves until a signal asks it to stop, or the engine dies.
-pub async fn serve(settings: Settings) -> Result<(), Failure> {
+pub async fn serve(settings: Settings, gate: Gate, metrics: Arc<Metrics>) -> Result<(), Failure> {
     let shutdown = Shutdown::new();
     let stopping = shutdown.clone();
     tokio::spawn(stop_on_signals(stopping)?);
@@ -41,11 +42,14 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
     let ids = settings.models.iter().map(|(id, _)| id.clone());
     let app = Arc::new(App {
         models: Models::new(ids),
-        metrics: Arc::new(Metrics::new()),
+        metrics,
         shutdown: shutdown.clone(),
+        gate: Arc::new(gate),
     });
     let counting = app.metrics.clone();
     tokio::spawn(async move { counting.upkeep().await });
+    let gate = app.gate.clone();
+    tokio::spawn(async move { gate.watch().await });
     let mut connections = listeners.serve(&api::router(app.clone()), &shutdown);
 
     let Settings {

@@ -1,15 +1,23 @@
 //! What to serve and where, decided from the command line and fleet.toml, before anything is opened.
 
+mod access;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use sanctum_config::fleet::{Backend, Loopback, Model, Server};
+use sanctum_config::fleet::{Backend, Model, Server};
 use sanctum_config::{Fleet, FleetError, Label, ModelId, NoHome, TildePath, did_you_mean};
 use sanctum_engine::backend::Precision;
 use sanctum_engine::launch::LaunchOptions;
 use sanctum_engine::load::Source;
 
 use crate::args::ServeArgs;
+use crate::audit::Place;
+use crate::gate::Rules;
+use access::Section;
+
+#[cfg(test)]
+pub use access::PER_CLIENT;
 
 /// The port of a server that is told no other.
 const PORT: u16 = 1337;
@@ -21,7 +29,7 @@ const BUILT_IN: &str = "sanctum-tiny";
 /// What to serve and where.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where to listen: loopback addresses, one at least.
+    /// Where to listen: one address at least.
     pub listen: Vec<SocketAddr>,
     /// What to serve: one at least; the first where a request names none.
     pub models: Vec<(ModelId, Source)>,
@@ -29,6 +37,10 @@ pub struct Settings {
     pub options: LaunchOptions,
     /// How long running requests may take to finish after SIGTERM.
     pub drain: Duration,
+    /// Who is let in.
+    pub rules: Rules,
+    /// Where the audit log goes; none: none is kept.
+    pub audit: Option<Place>,
 }
 
 /// Settings that cannot be used.
@@ -59,10 +71,16 @@ pub enum SettingsError {
     },
     /// Others could reach it, and nothing would ask them who they are.
     #[error(
-        "{0} can be reached from other machines, and this server does not ask for credentials yet; \
-         listen on 127.0.0.1 or ::1 and forward to it"
+        "{0} can be reached from other machines, and there is no token to ask them for; make one with \
+         `sanctum-pki token server` and name it with --auth-token-file, or listen on 127.0.0.1 or ::1"
     )]
     NotLoopback(SocketAddr),
+    /// This machine's own requests need the token, and there is none.
+    #[error(
+        "loopback = \"required\" wants a token from everybody, and there is none; make one with \
+         `sanctum-pki token server` and name it with --auth-token-file"
+    )]
+    NothingToRequire,
     /// fleet.toml asks for something that protects, and that this build cannot do: serving without it would pretend.
     #[error(
         "[servers.{server}] asks for `{key}`, which this build cannot do; remove it to serve without"
@@ -84,30 +102,37 @@ pub enum SettingsError {
 impl Settings {
     /// Reads fleet.toml if it is named, and decides.
     pub fn resolve(args: &ServeArgs) -> Result<Self, SettingsError> {
-        let section = match &args.config {
+        let chosen = match &args.config {
             Some(path) => {
                 let fleet = Fleet::read(path)?;
-                Some(choose(
-                    fleet,
-                    &path.display().to_string(),
-                    args.server.as_ref(),
-                )?)
+                let home = fleet.fleet.home.clone();
+                let (name, server) =
+                    choose(fleet, &path.display().to_string(), args.server.as_ref())?;
+                refuse_what_this_build_cannot_do(&name, &server)?;
+                Some((name, server, home, path))
             }
             None => None,
         };
-        let section = section.as_ref();
-        if let Some((name, server)) = section {
-            refuse_what_this_build_cannot_do(name, server)?;
-        }
-        let server = section.map(|(_, server)| server);
+        let section = chosen.as_ref().map(|(name, server, home, file)| Section {
+            name,
+            server,
+            home,
+            file,
+        });
+        let server = section.map(|section| section.server);
+        let listen = listen(args, server);
+        let rules = access::rules(args, section, access::is_disabled())?;
+        access::check_addresses(&listen, &rules)?;
         Ok(Self {
-            listen: listen(args, server)?,
+            listen,
             models: models(args, server)?,
             options: options(args, server),
             drain: args
                 .drain()
                 .or(server.and_then(|server| server.drain))
                 .unwrap_or(DRAIN),
+            rules,
+            audit: access::audit(args, section)?,
         })
     }
 }
@@ -157,10 +182,6 @@ fn refuse_what_this_build_cannot_do(name: &Label, server: &Server) -> Result<(),
         ("manifest", server.models.iter().any(manifest)),
         ("adapter", server.models.iter().any(adapter)),
         ("tls_listen", !server.tls_listen.is_empty()),
-        (
-            "auth.loopback = \"required\"",
-            server.auth.loopback == Loopback::Required,
-        ),
         ("backend = \"mlx\"", server.backend == Backend::Mlx),
     ];
     match asked.into_iter().find(|(_, asked)| *asked) {
@@ -172,9 +193,9 @@ fn refuse_what_this_build_cannot_do(name: &Label, server: &Server) -> Result<(),
     }
 }
 
-fn listen(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<SocketAddr>, SettingsError> {
+fn listen(args: &ServeArgs, server: Option<&Server>) -> Vec<SocketAddr> {
     let localhost = IpAddr::from(Ipv4Addr::LOCALHOST);
-    let addresses: Vec<SocketAddr> = match server {
+    match server {
         Some(server) if args.host.is_empty() && args.port.is_none() => server.listen.clone(),
         _ => {
             let port = args.port.unwrap_or(PORT);
@@ -187,11 +208,6 @@ fn listen(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<SocketAddr>, 
                 .map(|host| SocketAddr::new(host, port))
                 .collect()
         }
-    };
-    let outside = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
-    match addresses.iter().find(outside) {
-        Some(outside) => Err(SettingsError::NotLoopback(*outside)),
-        None => Ok(addresses),
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::rig::{Rig, finished, token};
+use crate::api::router;
 use crate::listen::Listeners;
 
 /// Far longer than anything here takes.
@@ -22,7 +23,10 @@ async fn listen(rig: &Rig) -> (SocketAddr, tokio::task::JoinSet<std::io::Result<
         .await
         .unwrap();
     let address = listeners.addresses().unwrap()[0];
-    (address, listeners.serve(&rig.router, &rig.app.shutdown))
+    (
+        address,
+        listeners.serve(&router(rig.app.clone()), &rig.app.shutdown),
+    )
 }
 
 async fn ask(address: SocketAddr, extra: Value) -> TcpStream {
