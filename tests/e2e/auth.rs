@@ -106,7 +106,6 @@ async fn where_it_is_required_this_machine_brings_the_token_too() {
         "--auth-token-file",
         file.to_str().unwrap(),
     ];
-    // `ready` is logged, so it need not be asked for.
     let server = Server::start(args).await;
     let token = bearer(TOKEN);
     assert_eq!(asks(&server, &["host: localhost"]).await.status, 401);

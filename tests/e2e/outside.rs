@@ -1,8 +1,9 @@
 //! Who comes from another machine: all of it from another network namespace, since nothing on this machine is one.
 
+use std::fs;
 use std::net::SocketAddr;
 
-use sanctum_tests::{Outside, Raw, Server};
+use sanctum_tests::{Outside, Raw, Server, Signal, within};
 use serde_json::json;
 
 use crate::auth::{OTHER, TOKEN, address, bearer, secret};
@@ -15,20 +16,15 @@ async fn open(outside: &Outside, more: &[&str]) -> (tempfile::TempDir, Server, S
     args.extend(["--auth-token-file", file.to_str().unwrap()]);
     args.extend(more);
     let server = Server::start(args.clone()).await;
-    server
-        .health_shows("that it serves", |health| health["status"] == "ok")
-        .await;
-    let at = loop {
-        // The second address is announced right after the first.
-        if server
-            .log()
-            .iter()
-            .any(|line| line.contains(&format!("http://{here}:")))
-        {
-            break address(&server, &here);
+    // The second address is announced right after the first.
+    let announced = |line: &String| line.contains(&format!("http://{here}:"));
+    within("the second address", async {
+        while !server.log().iter().any(announced) {
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
-    };
+    })
+    .await;
+    let at = address(&server, &here);
     (folder, server, at)
 }
 
@@ -43,7 +39,7 @@ async fn from_another_machine_the_token_is_the_only_way_in() {
     let Some(outside) = Outside::new() else {
         return;
     };
-    let (_folder, server, at) = open(&outside, &[]).await;
+    let (folder, server, at) = open(&outside, &["--audit-log", "audit.jsonl"]).await;
     let (right, wrong) = (bearer(TOKEN), bearer(OTHER));
     let basic = format!("authorization: Basic {TOKEN}");
     let short = bearer(&TOKEN[..63]);
@@ -104,9 +100,31 @@ async fn from_another_machine_the_token_is_the_only_way_in() {
         )
     };
     assert_eq!((bearer("granted"), bearer("refused")), (3.0, 7.0));
-    for line in server.log() {
-        assert!(!line.contains(TOKEN) && !line.contains(OTHER), "{line}");
-    }
+    let home = server.home().to_owned();
+    server.signal(Signal::TERM);
+    let audit = home.join("audit.jsonl");
+    within("the audit log", async {
+        while fs::read_to_string(&audit).unwrap().lines().count() < 15 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let audit = fs::read_to_string(audit).unwrap();
+    let peer = format!("\"peer\":\"{}:", outside.there());
+    assert_eq!(
+        audit.lines().filter(|line| line.contains(&peer)).count(),
+        15
+    );
+    assert_eq!(
+        audit
+            .lines()
+            .filter(|line| line.contains("\"route\":\"none\""))
+            .count(),
+        2
+    );
+    let log = server.ended().await.log.join("\n") + &audit;
+    assert!(!log.contains(&TOKEN[..63]) && !log.contains(OTHER), "{log}");
+    drop(folder);
 }
 
 #[tokio::test]
@@ -164,7 +182,7 @@ async fn streams_hold_their_places_until_they_end_or_their_client_goes() {
     assert_eq!(health.status, 200);
     assert_eq!(server.http().get("/v1/models").await.status, 200);
     drop(one);
-    sanctum_tests::within("a place", async {
+    within("a place", async {
         while ask(&outside, at, &[&token]).status != 200 {}
     })
     .await;

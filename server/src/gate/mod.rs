@@ -126,7 +126,10 @@ impl Gate {
             }
         };
         let remind = async {
-            while self.disabled {
+            if !self.disabled {
+                return;
+            }
+            loop {
                 tracing::warn!(
                     "SANCTUM_DISABLE_AUTH=1: whoever reaches this server may use it; unset it and restart to ask for \
                      credentials again"
