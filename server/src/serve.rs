@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use crate::api::{self, App};
 use crate::banner::banner;
 use crate::failure::Failure;
+use crate::gate::Gate;
 use crate::listen::{Door, Endpoint, Listeners, Site};
 use crate::metrics::Metrics;
 use crate::models::{Models, Ready};
@@ -31,7 +32,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// Serves until a signal asks it to stop, or the engine dies.
-pub async fn serve(settings: Settings) -> Result<(), Failure> {
+pub async fn serve(settings: Settings, gate: Gate, metrics: Arc<Metrics>) -> Result<(), Failure> {
     let shutdown = Shutdown::new();
     let stopping = shutdown.clone();
     tokio::spawn(stop_on_signals(stopping)?);
@@ -39,11 +40,14 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
     let ids = settings.models.iter().map(|(id, _)| id.clone());
     let app = Arc::new(App {
         models: Models::new(ids),
-        metrics: Arc::new(Metrics::new()),
+        metrics,
         shutdown: shutdown.clone(),
+        gate: Arc::new(gate),
     });
     let counting = app.metrics.clone();
     tokio::spawn(async move { counting.upkeep().await });
+    let gate = app.gate.clone();
+    tokio::spawn(async move { gate.watch().await });
     let site = Site::new(
         api::router(app.clone()),
         shutdown.clone(),
@@ -77,7 +81,7 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
         Some(open) => open,
         None => listen(doors, &site).await?,
     };
-    announce(&endpoints, &app)?;
+    announce(&endpoints, &app, settings.rules.token_of_loopback())?;
 
     let stopping = async {
         shutdown.draining().await;
@@ -233,14 +237,14 @@ fn unchanged(verified: Vec<Option<(ModelId, Verified)>>) -> Result<(), Failure> 
 }
 
 /// Says that the server is ready: a log line for programs, a banner for people.
-fn announce(endpoints: &[Endpoint], app: &App) -> io::Result<()> {
+fn announce(endpoints: &[Endpoint], app: &App, token: Option<&str>) -> io::Result<()> {
     let models: Vec<&ModelId> = app.models.iter().map(|served| served.id()).collect();
     for address in endpoints {
         tracing::info!(%address, "ready");
     }
     let mut out = io::stdout();
     if out.is_terminal() {
-        out.write_all(banner(endpoints, &models).as_bytes())?;
+        out.write_all(banner(endpoints, &models, token).as_bytes())?;
         out.flush()?;
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! What to serve and where, decided from the command line and fleet.toml, before anything is opened.
 
+mod access;
 mod models;
 mod tls;
 
@@ -8,15 +9,20 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sanctum_config::fleet::{Backend, Loopback, Model, Server};
+use sanctum_config::fleet::{Backend, Model, Server};
 use sanctum_config::{Fleet, FleetError, Label, ModelId, NoHome, TildePath, did_you_mean};
 use sanctum_engine::backend::Precision;
 use sanctum_engine::launch::LaunchOptions;
 use sanctum_engine::load::Source;
 
 use crate::args::ServeArgs;
+use crate::audit::Place;
+use crate::gate::Rules;
 use crate::listen::addresses::{self, AddressError};
 pub use tls::TlsSettings;
+
+#[cfg(test)]
+pub use access::PER_CLIENT;
 
 /// The port of a server that is told no other.
 const PORT: u16 = 1337;
@@ -28,7 +34,7 @@ const CONNECTIONS: usize = 1024;
 /// What to serve and where.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where to listen: loopback addresses, one at least.
+    /// Where to listen: one address at least.
     pub listen: Vec<SocketAddr>,
     /// What to serve: one at least; the first where a request names none.
     pub models: Vec<(ModelId, Source)>,
@@ -40,6 +46,10 @@ pub struct Settings {
     pub tls: Option<TlsSettings>,
     /// Connections that may be open at once.
     pub max_connections: usize,
+    /// Who is let in.
+    pub rules: Rules,
+    /// Where the audit log goes; none: none is kept.
+    pub audit: Option<Place>,
 }
 
 /// Settings that cannot be used.
@@ -70,10 +80,16 @@ pub enum SettingsError {
     },
     /// Others could reach it, and nothing would ask them who they are.
     #[error(
-        "{0} can be reached from other machines, and this server does not ask for credentials yet; \
-         listen on 127.0.0.1 or ::1 and forward to it"
+        "{0} can be reached from other machines, and there is no token to ask them for; make one with \
+         `sanctum-pki token server` and name it with --auth-token-file, or listen on 127.0.0.1 or ::1"
     )]
     NotLoopback(SocketAddr),
+    /// This machine's own requests need the token, and there is none.
+    #[error(
+        "loopback = \"required\" wants a token from everybody, and there is none; make one with \
+         `sanctum-pki token server` and name it with --auth-token-file"
+    )]
+    NothingToRequire,
     /// fleet.toml asks for something that protects, and that this build cannot do: serving without it would pretend.
     #[error(
         "[servers.{server}] asks for `{key}`, which this build cannot do; remove it to serve without"
@@ -127,9 +143,11 @@ impl Settings {
         }
         let tls = tls::resolve(args, section)?;
         let server = section.map(|section| &section.server);
-        let listen = listen(args, server)?;
+        let listen = listen(args, server);
         let secure = tls.iter().flat_map(|tls| &tls.listen);
         let all: Vec<SocketAddr> = listen.iter().chain(secure).copied().collect();
+        let rules = access::rules(args, section, access::is_disabled())?;
+        access::check_addresses(&listen, &rules)?;
         addresses::check(&all)?;
         Ok(Self {
             listen,
@@ -144,6 +162,8 @@ impl Settings {
                 .drain()
                 .or(server.and_then(|server| server.drain))
                 .unwrap_or(DRAIN),
+            rules,
+            audit: access::audit(args, section)?,
         })
     }
 }
@@ -226,10 +246,6 @@ fn refuse_what_this_build_cannot_do(name: &Label, server: &Server) -> Result<(),
     let adapter = |model: &Model| model.adapter.is_some();
     let asked = [
         ("adapter", server.models.iter().any(adapter)),
-        (
-            "auth.loopback = \"required\"",
-            server.auth.loopback == Loopback::Required,
-        ),
         ("backend = \"mlx\"", server.backend == Backend::Mlx),
     ];
     match asked.into_iter().find(|(_, asked)| *asked) {
@@ -241,9 +257,9 @@ fn refuse_what_this_build_cannot_do(name: &Label, server: &Server) -> Result<(),
     }
 }
 
-fn listen(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<SocketAddr>, SettingsError> {
+fn listen(args: &ServeArgs, server: Option<&Server>) -> Vec<SocketAddr> {
     let localhost = IpAddr::from(Ipv4Addr::LOCALHOST);
-    let addresses: Vec<SocketAddr> = match server {
+    match server {
         Some(server) if args.host.is_empty() && args.port.is_none() => server.listen.clone(),
         _ => {
             let port = args.port.unwrap_or(PORT);
@@ -256,11 +272,6 @@ fn listen(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<SocketAddr>, 
                 .map(|host| SocketAddr::new(host, port))
                 .collect()
         }
-    };
-    let outside = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
-    match addresses.iter().find(outside) {
-        Some(outside) => Err(SettingsError::NotLoopback(*outside)),
-        None => Ok(addresses),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -51,6 +51,9 @@ pub struct Server {
     /// Who may ask.
     #[serde(default)]
     pub auth: Auth,
+    /// What is written down of who asked what.
+    #[serde(default)]
+    pub audit: Audit,
     /// How long running requests may take to finish after SIGTERM.
     #[serde(default, deserialize_with = "duration::optional")]
     pub drain: Option<Duration>,
@@ -114,6 +117,9 @@ pub struct Limits {
     pub prefill_chunk: Option<NonZeroUsize>,
     /// Connections that may be open at the same time.
     pub max_connections: Option<NonZeroUsize>,
+    /// Requests that one client may have running or waiting at the same time before others of its own are refused
+    /// with 429.
+    pub max_requests_per_client: Option<NonZeroUsize>,
 }
 
 /// Caps on the memory of the mlx backend, in MiB.
@@ -147,6 +153,31 @@ pub enum Loopback {
     Bypass,
     /// The token, as from anywhere else: for hosts on which a forwarder makes outside requests look local.
     Required,
+}
+
+/// What is written down of who asked what.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// Whether anything is.
+    pub enabled: bool,
+    /// Where; `logs/<server>.audit.jsonl` under the fleet's home unless said otherwise.
+    pub file: Option<TildePath>,
+    /// A file of so many MiB is put aside and a new one begun.
+    pub rotate_mb: NonZeroU64,
+    /// Files that are put aside before the oldest is deleted.
+    pub keep: usize,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            file: None,
+            rotate_mb: NonZeroU64::new(64).expect("64 is not 0"),
+            keep: 5,
+        }
+    }
 }
 
 impl Server {

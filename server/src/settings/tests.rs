@@ -1,10 +1,12 @@
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 use super::models::BUILT_IN;
 use super::*;
 use crate::args::Args;
 use crate::tls::Crl;
 use clap::Parser;
+use sanctum_config::fleet::Loopback;
 
 /// Resolves a command line beside a fleet.toml.
 fn resolve(fleet: &str, args: &[&str]) -> Result<Settings, String> {
@@ -83,6 +85,68 @@ fn an_address_that_others_can_reach_is_refused() {
 }
 
 #[test]
+fn with_a_token_it_may_be_reached_and_asked() {
+    let settings = resolve("", &["--host", "0.0.0.0", "--auth-token-file", "/s/t"]).unwrap();
+    let token = settings.rules.token.unwrap();
+    assert_eq!((token.file, token.shown.as_str()), ("/s/t".into(), "/s/t"));
+    let fleet = "[servers.s]\nhost = \"m\"\nlisten = [\"127.0.0.1:1\", \"10.0.0.1:1\"]\n\
+                 auth = { token_file = \"s/t\", loopback = \"required\" }\nlimits = { max_requests_per_client = 3 }";
+    let rules = resolve(fleet, &[]).unwrap().rules;
+    let token = rules.token.unwrap();
+    assert!(
+        token.file.is_absolute() && token.file.ends_with("s/t"),
+        "{token:?}"
+    );
+    assert_eq!(token.shown, "s/t");
+    assert_eq!(rules.loopback, Loopback::Required);
+    assert_eq!(rules.per_client.get(), 3);
+    let flags = [
+        "--auth-token-file",
+        "/o",
+        "--loopback",
+        "bypass",
+        "--max-requests-per-client",
+        "5",
+    ];
+    let rules = resolve(fleet, &flags).unwrap().rules;
+    assert_eq!(rules.token.unwrap().shown, "/o");
+    assert_eq!(rules.loopback, Loopback::Bypass);
+    assert_eq!(rules.per_client.get(), 5);
+}
+
+#[test]
+fn a_token_that_is_required_must_be_there() {
+    let error = resolve("", &["--loopback", "required"]).unwrap_err();
+    assert!(error.contains("sanctum-pki token server"), "{error}");
+    assert!(resolve("", &["--loopback", "required", "--auth-token-file", "t"]).is_ok());
+}
+
+#[test]
+fn the_audit_log_has_a_place_where_the_fleet_has_one() {
+    assert_eq!(resolve("", &[]).unwrap().audit, None);
+    let place = |fleet: &str, args: &[&str]| resolve(fleet, args).unwrap().audit;
+    let flag = place("", &["--audit-log", "/logs/a"]).unwrap();
+    assert_eq!(flag.file, Path::new("/logs/a"));
+    assert_eq!((flag.rotate_bytes.get(), flag.keep), (64 << 20, 5));
+
+    let fleet =
+        |line: &str| format!("[fleet]\nhome = \"/srv/home\"\n[servers.s]\nhost = \"m\"\n{line}");
+    let usual = place(&fleet(""), &[]).unwrap();
+    assert_eq!(usual.file, Path::new("/srv/home/logs/s.audit.jsonl"));
+    let said = place(
+        &fleet("audit = { file = \"a/b\", rotate_mb = 1, keep = 0 }"),
+        &[],
+    )
+    .unwrap();
+    assert!(
+        said.file.is_absolute() && said.file.ends_with("a/b"),
+        "{said:?}"
+    );
+    assert_eq!((said.rotate_bytes.get(), said.keep), (1 << 20, 0));
+    assert_eq!(place(&fleet("audit = { enabled = false }"), &[]), None);
+}
+
+#[test]
 fn which_server_must_be_clear() {
     let two =
         "[servers.one]\nhost = \"m\"\nlisten = [\"127.0.0.1:1\"]\n[servers.two]\nhost = \"m\"\n";
@@ -104,7 +168,6 @@ fn which_server_must_be_clear() {
 fn a_protection_that_is_not_there_is_not_passed_over() {
     for line in [
         "models = [{ id = \"a\", path = \"/a\", adapter = \"lora\" }]",
-        "auth = { loopback = \"required\" }",
         "backend = \"mlx\"",
     ] {
         let error = resolve(&format!("[servers.s]\nhost = \"m\"\n{line}"), &[]).unwrap_err();
