@@ -184,7 +184,8 @@ impl Engine {
         request.max_tokens = request.max_tokens.clamp(1, context - prompt);
         // A free slot takes a request at once, so the queue proper begins behind the slots.
         let in_flight = shared.heartbeat.read().in_flight;
-        let room = shared.limits.queue + shared.limits.slots.saturating_sub(in_flight);
+        let room =
+            (shared.limits.queue).saturating_add(shared.limits.slots.saturating_sub(in_flight));
         shared
             .waiting
             .fetch_update(Relaxed, Relaxed, |n| (n < room).then_some(n + 1))

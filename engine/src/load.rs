@@ -17,9 +17,17 @@ use crate::text::Text;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use crate::weights::{HostWeights, WeightsError};
 
-/// Bytes of each tensor that the fingerprint looks at: the whole of a large model would take longer to hash than to
-/// load, and training leaves no tensor's beginning as it was.
+/// Bytes of each tensor that the fingerprint looks at, at its beginning, in its middle and at its end: the whole of a
+/// large model would take longer to hash than to load. A manifest is what holds every byte.
 const SAMPLE: usize = 4096;
+
+/// The files that decide what a model is asked and where it stops; the fingerprint has the whole of them.
+const TEXT_FILES: [&str; 4] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "generation_config.json",
+];
 
 /// Where a model comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +54,8 @@ pub struct HostModel {
     pub config: ModelConfig,
     /// Its weights.
     pub weights: HostWeights,
-    /// Ten hex digits that change with the model's settings, its tensors (of each the name, the form and the first
-    /// 4 KiB) and this program's version.
+    /// Ten hex digits that change with the model's settings, tokenizer and template, its tensors (of each the name, the
+    /// form and three samples of 4 KiB) and this program's version.
     pub fingerprint: String,
 }
 
@@ -167,7 +175,13 @@ impl HostModel {
         hash.update(&*config_json);
         for (name, tensor) in &tensors {
             hash.update(format!("{name} {:?} {:?}\n", tensor.dtype, tensor.shape));
-            hash.update(&tensor.bytes[..tensor.bytes.len().min(SAMPLE)]);
+            samples(&tensor.bytes).for_each(|sample| hash.update(sample));
+        }
+        for name in TEXT_FILES {
+            let bytes = files.open(name).map_err(at)?;
+            // Where one file ends and whether it is there at all count as well.
+            hash.update(format!("{name} {:?}\n", bytes.as_ref().map(|b| b.len())));
+            bytes.iter().for_each(|bytes| hash.update(&**bytes));
         }
         let weights =
             HostWeights::from_tensors(&config, tensors).map_err(|error| LoadError::Weights {
@@ -185,7 +199,10 @@ impl HostModel {
         let config = shape.config();
         Self {
             weights: random::weights(&config, progress),
-            fingerprint: hex(&Sha256::digest(shape.to_string())[..5]),
+            fingerprint: {
+                let made_by = format!("{} {shape}", env!("CARGO_PKG_VERSION"));
+                hex(&Sha256::digest(made_by)[..5])
+            },
             config,
         }
     }
@@ -304,14 +321,25 @@ fn text(files: &Files, config: &ModelConfig, source: &Source) -> Result<Text, Lo
         source: error,
     })?;
     let generation: GenerationConfig = optional_json(files, "generation_config.json", at)?;
-    let eos = generation.eos_token_id.map(Eos::into_ids);
     let tokenizer_config: serde_json::Value = optional_json(files, "tokenizer_config.json", at)?;
+    let eos = match generation.eos_token_id {
+        Some(eos) => eos.into_ids(),
+        None => fallback_eos(config, &tokenizer, &tokenizer_config, source),
+    };
     // Newer checkpoints keep the template in a file of its own, older ones in tokenizer_config.json.
     let template = match files.open("chat_template.jinja").map_err(at)? {
-        Some(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-        None => tokenizer_config["chat_template"]
-            .as_str()
-            .map(str::to_owned),
+        Some(bytes) => Some(String::from_utf8(bytes.to_vec()).map_err(|error| {
+            at(CheckpointError::Damaged {
+                file: "chat_template.jinja".into(),
+                reason: format!("it is not UTF-8: {}", error.utf8_error()),
+            })
+        })?),
+        None => named_template(&tokenizer_config["chat_template"]).map_err(|reason| {
+            at(CheckpointError::Damaged {
+                file: "tokenizer_config.json".into(),
+                reason,
+            })
+        })?,
     };
     let template = template
         .map(|template| {
@@ -322,11 +350,55 @@ fn text(files: &Files, config: &ModelConfig, source: &Source) -> Result<Text, Lo
             place: source.to_string(),
             source: error,
         })?;
-    Ok(Text::new(
-        tokenizer,
-        template,
-        eos.unwrap_or_else(|| config.eos.clone()),
-    ))
+    Ok(Text::new(tokenizer, template, eos))
+}
+
+/// Where generation_config.json says nothing: what config.json says, and the tokenizer's own end of sequence.
+fn fallback_eos(
+    config: &ModelConfig,
+    tokenizer: &Tokenizer,
+    tokenizer_config: &serde_json::Value,
+    source: &Source,
+) -> Vec<u32> {
+    let mut ids = config.eos.clone();
+    // A string, or an object that describes an added token.
+    let token = &tokenizer_config["eos_token"];
+    let token = token.as_str().or_else(|| token["content"].as_str());
+    let own = token.and_then(|token| tokenizer.id_of(token));
+    ids.extend(own.filter(|id| !config.eos.contains(id)));
+    if ids.is_empty() {
+        tracing::warn!(
+            model = %source,
+            "no end of sequence is named by generation_config.json, config.json or tokenizer_config.json: answers end \
+             at max_tokens only; give generation_config.json its `eos_token_id`"
+        );
+    }
+    ids
+}
+
+/// The template in `tokenizer_config.json`: one, or several with names, of which the one for chats counts.
+fn named_template(field: &serde_json::Value) -> Result<Option<String>, String> {
+    use serde_json::Value;
+    match field {
+        Value::Null => Ok(None),
+        Value::String(template) => Ok(Some(template.clone())),
+        Value::Array(named) => named
+            .iter()
+            .find(|entry| entry["name"] == "default")
+            .and_then(|entry| entry["template"].as_str())
+            .map(|template| Some(template.to_owned()))
+            .ok_or_else(|| "`chat_template` has no template of the name `default`".to_owned()),
+        _ => Err("`chat_template` must be a text, or a list of named templates".to_owned()),
+    }
+}
+
+/// Up to three pieces of a tensor: from its beginning, its middle and its end.
+fn samples(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let size = SAMPLE.min(bytes.len());
+    let last = bytes.len() - size;
+    [0, last / 2, last]
+        .into_iter()
+        .map(move |start| &bytes[start..start + size])
 }
 
 fn optional_json<T: Default + for<'de> Deserialize<'de>>(

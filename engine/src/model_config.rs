@@ -151,7 +151,10 @@ fn default_conv_kernel() -> usize {
 
 /// End-of-sequence ids, which files give as one number or as a list.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "`eos_token_id` must be a token id or a list of token ids"
+)]
 pub(crate) enum Eos {
     One(u32),
     Many(Vec<u32>),
@@ -168,6 +171,9 @@ impl Eos {
 
 /// Sizes beyond this are not models but damage; the products below stay far from overflow.
 const LARGEST_SIZE: usize = 1 << 20;
+/// A recurrent state is heads times key times value dimensions, and no tensor of the file is as large; published models
+/// have 64 heads of 128, or 16 of 256.
+const LARGEST_HEAD: usize = 512;
 
 impl ModelConfig {
     /// Reads `config.json`.
@@ -248,11 +254,27 @@ impl ModelConfig {
                 ));
             }
         }
-        if raw.linear_conv_kernel_dim > 16 {
+        for (field, size) in [
+            ("head_dim", head_dim),
+            ("linear_key_head_dim", raw.linear_key_head_dim),
+            ("linear_value_head_dim", raw.linear_value_head_dim),
+            ("linear_num_value_heads", raw.linear_num_value_heads),
+        ] {
+            if size > LARGEST_HEAD {
+                return Err(unsupported(
+                    field,
+                    size,
+                    format!(
+                        "it must be between 1 and {LARGEST_HEAD}: a sequence's memory grows with it"
+                    ),
+                ));
+            }
+        }
+        if !(raw.rms_norm_eps > 0.0 && raw.rms_norm_eps < 1.0) {
             return Err(unsupported(
-                "linear_conv_kernel_dim",
-                raw.linear_conv_kernel_dim,
-                "up to 16 taps are supported",
+                "rms_norm_eps",
+                raw.rms_norm_eps,
+                "it must be between 0 and 1, both excluded",
             ));
         }
         let rotary_dim = (head_dim as f64 * rotary_factor) as usize;

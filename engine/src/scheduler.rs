@@ -140,7 +140,8 @@ impl<B: Backend> Scheduler<B> {
         }
         // Shortest first, each at most an even share of what is left: the chunk is always filled if it can be.
         prompts.sort_by_key(|(len, _)| *len);
-        let mut budget = self.shared.limits.prefill_chunk.max(1);
+        // One row for everybody at least, so that no long prompt waits behind ever new short ones.
+        let mut budget = self.shared.limits.prefill_chunk.max(prompts.len());
         let mut sharers = prompts.len();
         for (len, running) in prompts {
             let share = budget.div_ceil(sharers).min(len).min(budget);
@@ -209,17 +210,28 @@ impl<B: Backend> Scheduler<B> {
                 Step::End(events) => *last = events,
             }
         });
-        let generated = work.len() as u64;
-        let ended: Vec<(SlotId, UnboundedSender<Event>, Vec<Event>)> = work
+        let chosen: Vec<_> = work
             .into_iter()
             .map(|entry| entry.into_inner().unwrap_or_else(PoisonError::into_inner))
+            .collect();
+        // As `usage` counts them: an end of sequence is chosen too, and is no token of the answer.
+        let is_token = |event: &&Event| matches!(event, Event::Token { .. });
+        let generated: usize = chosen
+            .iter()
+            .map(|(_, _, last)| match last.as_slice() {
+                [] => 1,
+                last => last.iter().filter(is_token).count(),
+            })
+            .sum();
+        let ended: Vec<(SlotId, UnboundedSender<Event>, Vec<Event>)> = chosen
+            .into_iter()
             .filter(|(_, _, last)| !last.is_empty())
             .map(|(running, _, last)| (running.slot, running.events.clone(), last))
             .collect();
         self.shared
             .stats
             .generated_tokens
-            .fetch_add(generated, Relaxed);
+            .fetch_add(generated as u64, Relaxed);
         // The slot is free before its client hears of the end, so that its next request finds it.
         self.release_where(|running| ended.iter().any(|(slot, ..)| *slot == running.slot));
         self.report_load();

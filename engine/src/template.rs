@@ -13,6 +13,7 @@ mod environment;
 mod methods;
 mod python;
 
+use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ const SPECIAL_TOKENS: [&str; 7] = [
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     environment: Arc<Environment<'static>>,
+    /// What it reads.
+    variables: BTreeSet<String>,
     /// Variables that the checkpoint sets.
     special_tokens: Map<String, Json>,
 }
@@ -67,10 +70,23 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, environment::source(source))
             .map_err(syntax)?;
+        let template = environment.get_template(NAME).map_err(syntax)?;
+        let variables = template.undeclared_variables(false).into_iter().collect();
         Ok(Self {
             environment: Arc::new(environment),
+            variables,
             special_tokens: Map::new(),
         })
+    }
+
+    /// The names of the variables that the template reads, beside those that it sets itself.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.variables.iter().map(String::as_str)
+    }
+
+    /// Whether a variable of this name can make a difference.
+    pub fn reads(&self, name: &str) -> bool {
+        self.variables.contains(name)
     }
 
     /// Adds the special tokens that a `tokenizer_config.json` names, such as `bos_token`.

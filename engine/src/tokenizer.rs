@@ -21,6 +21,8 @@ pub struct Tokenizer {
     starts: Vec<usize>,
     /// Control tokens such as `<|im_end|>`, which are not part of the text.
     special: HashSet<u32>,
+    /// Bytes of the longest token.
+    longest: usize,
 }
 
 /// Why a tokenizer could not be made or used.
@@ -71,7 +73,12 @@ impl Tokenizer {
     /// # Errors
     /// When it is malformed, not byte-level, or lacks a byte.
     pub fn from_bytes(json: &[u8]) -> Result<Self, TokenizerError> {
-        let inner = tokenizers::Tokenizer::from_bytes(json)
+        let mut inner = tokenizers::Tokenizer::from_bytes(json)
+            .map_err(|e| TokenizerError::Malformed(e.to_string()))?;
+        // A file may keep the truncation and padding of the training that wrote it; a prompt is not to be cut or filled.
+        inner.with_padding(None);
+        inner
+            .with_truncation(None)
             .map_err(|e| TokenizerError::Malformed(e.to_string()))?;
         if !matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
             return Err(TokenizerError::NotByteLevel);
@@ -122,9 +129,11 @@ impl Tokenizer {
             bytes.extend_from_slice(token);
             starts.push(bytes.len());
         }
+        let longest = starts.windows(2).map(|pair| pair[1] - pair[0]).max();
         Ok(Self {
             inner,
             bytes,
+            longest: longest.unwrap_or(1),
             starts,
             special,
         })
@@ -173,6 +182,16 @@ impl Tokenizer {
     /// Whether a token is a control token, not text.
     pub fn is_special(&self, id: u32) -> bool {
         self.special.contains(&id)
+    }
+
+    /// The id of a token, spelled as the file spells it.
+    pub fn id_of(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The fewest tokens that a text of so many bytes can have.
+    pub fn fewest_tokens(&self, bytes: usize) -> usize {
+        bytes.div_ceil(self.longest.max(1))
     }
 
     /// One more than the largest id.

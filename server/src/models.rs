@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use sanctum_config::{ModelId, did_you_mean};
 use sanctum_engine::engine::Engine;
 use sanctum_engine::heartbeat::{Heartbeat, Phase, Pulse};
+use tokio::sync::Notify;
 
 use crate::api::ApiError;
 
@@ -17,6 +18,7 @@ pub struct Served {
     /// Beats from the first byte that is loaded to the last layer that is computed.
     heartbeat: Arc<Heartbeat>,
     ready: OnceLock<Ready>,
+    arrived: Notify,
 }
 
 /// A model that is loaded.
@@ -77,6 +79,7 @@ impl Served {
             id,
             heartbeat: Arc::new(Heartbeat::new()),
             ready: OnceLock::new(),
+            arrived: Notify::new(),
         }
     }
 
@@ -105,6 +108,19 @@ impl Served {
     /// It is loaded and serves from now on. Only the first call counts.
     pub fn loaded(&self, ready: Ready) {
         let _ = self.ready.set(ready);
+        self.arrived.notify_waiters();
+    }
+
+    /// Waits until it is loaded.
+    pub async fn arrival(&self) -> &Ready {
+        loop {
+            // Asked for before the look: an arrival between the two is not missed.
+            let arrived = self.arrived.notified();
+            if let Some(ready) = self.ready.get() {
+                return ready;
+            }
+            arrived.await;
+        }
     }
 
     /// Where it is in its life; loading until it is handed over, whatever its heartbeat says.

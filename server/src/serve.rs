@@ -58,8 +58,8 @@ pub async fn serve(settings: Settings, gate: Gate, metrics: Arc<Metrics>) -> Res
     // Certificates that cannot be used are known at once, whenever the sockets are opened.
     let doors = doors(&settings)?;
     // The sockets come first: a port that is taken should be known before minutes are spent on loading. While the
-    // models load, /health says so and everything else answers 503. Where a manifest says what the weights must be,
-    // nothing listens before the verdict.
+    // models load, /health says so and requests for those that are not loaded yet get a 503. Where a manifest says
+    // what the weights must be, nothing listens before the verdict.
     let verdict_first = settings
         .models
         .iter()
@@ -73,9 +73,23 @@ pub async fn serve(settings: Settings, gate: Gate, metrics: Arc<Metrics>) -> Res
         settings.models.clone(),
         settings.options.clone(),
     );
+    let mut death = std::pin::pin!(death(&app));
+    // Models that are loaded are served while others still load.
     tokio::select! {
         loaded = loading => loaded?,
-        () = shutdown.draining() => return Ok(()),
+        () = shutdown.draining() => {
+            if let Some((_, connections)) = &mut open {
+                drain(&app, connections, settings.drain).await;
+            }
+            return Ok(());
+        }
+        failure = &mut death => {
+            shutdown.cancel();
+            if let Some((_, connections)) = &mut open {
+                finish(connections, GOODBYE).await;
+            }
+            return Err(failure);
+        }
     }
     let (endpoints, mut connections) = match open {
         Some(open) => open,
@@ -89,7 +103,7 @@ pub async fn serve(settings: Settings, gate: Gate, metrics: Arc<Metrics>) -> Res
     };
     tokio::select! {
         () = stopping => Ok(()),
-        failure = death(&app.models) => {
+        failure = &mut death => {
             shutdown.cancel();
             finish(&mut connections, GOODBYE).await;
             Err(failure)
@@ -250,17 +264,19 @@ fn announce(endpoints: &[Endpoint], app: &App, token: Option<&str>) -> io::Resul
     Ok(())
 }
 
-/// Waits until the first engine dies.
-async fn death(models: &Models) -> Failure {
+/// Waits until the first engine dies, of those that run already and of those that will.
+async fn death(app: &Arc<App>) -> Failure {
     let mut lives = JoinSet::new();
-    for served in models.iter() {
-        if let Ok(ready) = served.ready() {
-            let (id, engine) = (served.id().clone(), ready.engine.clone());
-            lives.spawn(async move {
-                let reason = engine.stopped().await;
-                Failure::EngineDied { id, reason }
-            });
-        }
+    for index in 0..app.models.iter().count() {
+        let app = app.clone();
+        lives.spawn(async move {
+            let Some(served) = app.models.iter().nth(index) else {
+                return std::future::pending().await;
+            };
+            let reason = served.arrival().await.engine.stopped().await;
+            let id = served.id().clone();
+            Failure::EngineDied { id, reason }
+        });
     }
     match lives.join_next().await {
         Some(Ok(failure)) => failure,

@@ -31,6 +31,10 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// Connections that may be open at once, where nothing is said.
 const CONNECTIONS: usize = 1024;
 
+/// The most sequences at once, and the most requests in line: more is a slip of the finger, and memory for nothing.
+const MOST_SLOTS: usize = 4096;
+const LONGEST_QUEUE: usize = 1 << 20;
+
 /// What to serve and where.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -84,6 +88,16 @@ pub enum SettingsError {
          `sanctum-pki token server` and name it with --auth-token-file, or listen on 127.0.0.1 or ::1"
     )]
     NotLoopback(SocketAddr),
+    /// More than any machine serves.
+    #[error("{what} is {value}; {most} at most")]
+    TooMany {
+        /// The flag, which stands for its key in fleet.toml too.
+        what: &'static str,
+        /// What was asked for.
+        value: usize,
+        /// What is possible.
+        most: usize,
+    },
     /// This machine's own requests need the token, and there is none.
     #[error(
         "loopback = \"required\" wants a token from everybody, and there is none; make one with \
@@ -141,6 +155,9 @@ impl Settings {
         if let Some(section) = section {
             refuse_what_this_build_cannot_do(&section.name, &section.server)?;
         }
+        let options = options(args, section.map(|section| &section.server));
+        bounded("--max-slots", options.max_slots.get(), MOST_SLOTS)?;
+        bounded("--queue", options.queue, LONGEST_QUEUE)?;
         let tls = tls::resolve(args, section)?;
         let server = section.map(|section| &section.server);
         let listen = listen(args, server);
@@ -157,7 +174,7 @@ impl Settings {
                 .or(server.and_then(|server| server.limits.max_connections))
                 .map_or(CONNECTIONS, NonZeroUsize::get),
             models: models::resolve(args, server)?,
-            options: options(args, server),
+            options,
             drain: args
                 .drain()
                 .or(server.and_then(|server| server.drain))
@@ -272,6 +289,13 @@ fn listen(args: &ServeArgs, server: Option<&Server>) -> Vec<SocketAddr> {
                 .map(|host| SocketAddr::new(host, port))
                 .collect()
         }
+    }
+}
+
+fn bounded(what: &'static str, value: usize, most: usize) -> Result<(), SettingsError> {
+    match value <= most {
+        true => Ok(()),
+        false => Err(SettingsError::TooMany { what, value, most }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The one place that opens a checkpoint's files.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -79,7 +79,12 @@ impl Files {
             Files::Verified(verified) => Ok(verified.files.get(name).cloned()),
             Files::Folder(folder) => {
                 let path = folder.join(name);
-                let mapped = File::open(&path).and_then(|file| sanctum_kernels::map_file(&file));
+                // Opening a pipe would wait for its other end, for ever.
+                let opened = fs::metadata(&path).and_then(|found| match found.is_file() {
+                    true => File::open(&path),
+                    false => Err(io::Error::other("it is not a regular file")),
+                });
+                let mapped = opened.and_then(|file| sanctum_kernels::map_file(&file));
                 match mapped {
                     Ok(mapped) => Ok(Some(Bytes::new(mapped))),
                     Err(e) if e.kind() == io::ErrorKind::NotFound && folder.is_dir() => Ok(None),

@@ -2,20 +2,18 @@
 //!
 //! In the XML form every value is text; whether `3` is a number or a string is for the tool's JSON schema to say.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
 use super::block::Parameters;
 
-/// References between schemas are followed no deeper than this.
-const MAX_DEPTH: usize = 8;
-
-/// What a request's tools say of their parameters' types.
+/// What a request's tools say of their parameters' types. A schema is looked into only when the model calls the
+/// function: the client writes it, and may write a very large one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ToolSchemas {
-    /// By function, then by parameter.
-    functions: HashMap<String, HashMap<String, Types>>,
+    /// The schema of each function's parameters.
+    functions: HashMap<String, Value>,
 }
 
 /// The JSON types that a schema allows; none when it does not say.
@@ -39,13 +37,7 @@ impl ToolSchemas {
                 let function = tool.get("function").unwrap_or(tool);
                 let name = function.get("name")?.as_str()?;
                 let parameters = function.get("parameters")?;
-                let properties = parameters.get("properties")?.as_object()?;
-                let types = properties.iter().map(|(name, schema)| {
-                    let mut types = Types::default();
-                    types.allow(schema, parameters, MAX_DEPTH);
-                    (name.clone(), types)
-                });
-                Some((name.to_owned(), types.collect()))
+                Some((name.to_owned(), parameters.clone()))
             })
             .collect();
         Self { functions }
@@ -56,11 +48,21 @@ impl ToolSchemas {
         let object = match parameters {
             Parameters::Typed(object) => object,
             Parameters::Raw(raw) => {
-                let types = self.functions.get(function);
+                let schema = self.functions.get(function);
+                let mut known: HashMap<String, Types> = HashMap::new();
+                let mut types_of = |name: &str| {
+                    let root = schema?;
+                    if let Some(types) = known.get(name) {
+                        return Some(*types);
+                    }
+                    let types = Types::of(root.get("properties")?.get(name)?, root);
+                    known.insert(name.to_owned(), types);
+                    Some(types)
+                };
                 raw.into_iter()
                     .map(|(name, text)| {
-                        let types = types.and_then(|types| types.get(&name).copied());
-                        (name, types.unwrap_or_default().read(text))
+                        let types = types_of(&name).unwrap_or_default();
+                        (name, types.read(text))
                     })
                     .collect::<Map<_, _>>()
             }
@@ -70,11 +72,28 @@ impl ToolSchemas {
 }
 
 impl Types {
-    /// Adds the types that a schema allows. `root` is what its references point into.
-    fn allow(&mut self, schema: &Value, root: &Value, depth: usize) {
-        if depth == 0 {
-            return;
+    /// The types that a schema allows. `root` is what its references point into; each is followed once, however many
+    /// there are, and in circles.
+    fn of(schema: &Value, root: &Value) -> Self {
+        let mut types = Self::default();
+        let mut followed = HashSet::new();
+        let mut open = vec![schema];
+        while let Some(schema) = open.pop() {
+            types.allow(schema);
+            for key in ["anyOf", "oneOf", "allOf"] {
+                open.extend(array(schema, key));
+            }
+            let reference = schema.get("$ref").and_then(Value::as_str);
+            let target = reference
+                .filter(|reference| followed.insert(*reference))
+                .and_then(|reference| root.pointer(reference.strip_prefix('#')?));
+            open.extend(target);
         }
+        types
+    }
+
+    /// Adds the types that a schema itself names.
+    fn allow(&mut self, schema: &Value) {
         match schema.get("type") {
             Some(Value::String(name)) => self.allow_named(name),
             Some(Value::Array(names)) => {
@@ -94,18 +113,6 @@ impl Types {
                 Value::Array(_) => "array",
                 Value::Object(_) => "object",
             });
-        }
-        for key in ["anyOf", "oneOf", "allOf"] {
-            for part in array(schema, key) {
-                self.allow(part, root, depth - 1);
-            }
-        }
-        let target = schema
-            .get("$ref")
-            .and_then(Value::as_str)
-            .and_then(|reference| root.pointer(reference.strip_prefix('#')?));
-        if let Some(target) = target {
-            self.allow(target, root, depth - 1);
         }
     }
 
@@ -143,12 +150,24 @@ impl Types {
             "True" => Some(Value::Bool(true)),
             "False" => Some(Value::Bool(false)),
             "None" => Some(Value::Null),
+            // Beyond 64 bits a number would be rounded, and an id that was rounded is another id.
+            digits if is_integer(digits) && !fits(digits.parse().ok()) => None,
             json => serde_json::from_str(json).ok(),
         };
         value
             .filter(|value| self.contains(value))
             .unwrap_or(Value::String(text))
     }
+}
+
+fn is_integer(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether JSON numbers hold it without rounding.
+fn fits(number: Option<i128>) -> bool {
+    number.is_some_and(|n| i64::try_from(n).is_ok() || u64::try_from(n).is_ok())
 }
 
 fn array<'a>(schema: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
@@ -168,9 +187,7 @@ mod tests {
     fn read(schema: Value, text: &str) -> Value {
         let root =
             json!({"$defs": {"Colour": {"enum": ["red", 7]}, "Loop": {"$ref": "#/$defs/Loop"}}});
-        let mut types = Types::default();
-        types.allow(&schema, &root, MAX_DEPTH);
-        types.read(text.to_owned())
+        Types::of(&schema, &root).read(text.to_owned())
     }
 
     #[test]
@@ -194,6 +211,22 @@ mod tests {
             json!("not json")
         );
         assert_eq!(read(json!({}), "3"), json!("3"), "an unknown type");
+    }
+
+    #[test]
+    fn an_integer_that_json_would_round_stays_text() {
+        let id = "123456789012345678901";
+        assert_eq!(read(json!({"type": "integer"}), id), json!(id));
+        let largest = u64::MAX.to_string();
+        assert_eq!(read(json!({"type": "integer"}), &largest), json!(u64::MAX));
+    }
+
+    #[test]
+    fn references_in_circles_cost_one_visit_each() {
+        let loops = vec![json!({"$ref": "#/$defs/l"}); 20_000];
+        let root = json!({"$defs": {"l": {"anyOf": loops, "type": "integer"}}});
+        let types = Types::of(&json!({"$ref": "#/$defs/l"}), &root);
+        assert_eq!(types.read("7".into()), json!(7));
     }
 
     #[test]

@@ -8,13 +8,15 @@
 use std::ops::Range;
 
 use super::segment::tiles;
-use super::simd::{Kernel, LANES, Simd, dispatch, exp, exp_scalar, sigmoid, softplus};
+use super::simd::{Kernel, LANES, Simd, dispatch, exp, exp_scalar, prefetch, sigmoid, softplus};
 use super::tasks::{Tile, run_each};
 use super::{Cpu, Segment};
 use crate::DeltaDims;
 
 /// State rows that go through a step together.
 const ROWS: usize = 8;
+/// Numbers in a cache line.
+const CACHE_LINE: usize = 16;
 /// Steps whose coefficients are computed ahead: few enough for the stack, enough to amortise reloading a block of
 /// state rows.
 const STEPS: usize = 64;
@@ -148,8 +150,16 @@ impl Kernel for Recurrence<'_, '_> {
         for start in slice.rows.clone().step_by(STEPS) {
             let steps = &mut steps[..STEPS.min(slice.rows.end - start)];
             head.coefficients(s, start, steps);
-            let blocks = slice.state.chunks_exact_mut(ROWS * head.dims.key_dim);
-            for (index, state) in blocks.enumerate() {
+            let mut rest = &mut slice.state[..];
+            for index in 0..rest.len() / (ROWS * head.dims.key_dim) {
+                let (state, after) = rest.split_at_mut(ROWS * head.dims.key_dim);
+                rest = after;
+                // With few steps to a block the state's way through memory is what takes the time; a block is about a
+                // page, and hardware does not look ahead from one page into the next.
+                if steps.len() <= ROWS {
+                    let next = &rest[..rest.len().min(state.len())];
+                    next.iter().step_by(CACHE_LINE).for_each(prefetch);
+                }
                 for (i, step) in steps.iter().enumerate() {
                     let (q, k, v) = head.qkv(start + i);
                     let v = &v[slice.first + index * ROWS..][..ROWS];

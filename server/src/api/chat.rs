@@ -6,6 +6,7 @@ use std::time::Instant;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use sanctum_config::did_you_mean;
 use sanctum_engine::request::{FinishReason, TokenLogprob, Usage};
 use serde_json::{Value, json};
 
@@ -43,9 +44,7 @@ pub async fn create(
             Some(_) => "chat.completion.chunk",
             None => "chat.completion",
         });
-        let tokens = (ready.engine.text().tokenizer)
-            .encode(&prompt)
-            .map_err(|error| ApiError::invalid("messages", error.to_string()))?;
+        let tokens = super::tokens(&prompt, "messages", ready)?;
         let request = request
             .parameters
             .into_request(tokens, request.logprobs, ready)?;
@@ -73,6 +72,16 @@ fn render(request: &ChatRequest, ready: &Ready) -> Result<String, ApiError> {
             "this model has no chat template; use POST /v1/completions",
         ));
     };
+    for (name, value) in &request.template {
+        // Not to think is what a template that knows no thinking does anyway.
+        let idle = name == "enable_thinking" && value == false;
+        if !template.reads(name) && !idle {
+            let param = format!("chat_template_kwargs.{name}");
+            let near = did_you_mean(name, template.variables());
+            let mend = format!("this model's chat template does not read it{near}");
+            return Err(ApiError::unsupported(param, &mend));
+        }
+    }
     template
         .render(&request.messages, &request.tools, &request.template)
         .map_err(|error| ApiError::invalid("messages", error.to_string()))

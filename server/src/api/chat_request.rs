@@ -8,7 +8,20 @@ use super::messages::{take_messages, take_tools};
 use super::parameters::{Parameters, take_bool};
 
 /// The template's own variables, which `chat_template_kwargs` must not touch.
-const RESERVED: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
+const RESERVED: [&str; 12] = [
+    "messages",
+    "tools",
+    "add_generation_prompt",
+    "raise_exception",
+    "strftime_now",
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+];
 
 /// A parsed request.
 #[derive(Debug, PartialEq)]
@@ -19,7 +32,7 @@ pub struct ChatRequest {
     pub messages: Vec<Value>,
     /// What the model may call; empty where `tool_choice` forbids it.
     pub tools: Vec<Value>,
-    /// Further variables of the template; `enable_thinking` is always among them.
+    /// Further variables of the template.
     pub template: Map<String, Value>,
     /// `Some(k)`: log probabilities, and those of the k likeliest tokens.
     pub logprobs: Option<usize>,
@@ -106,7 +119,7 @@ fn may_call(fields: &mut Fields) -> Result<bool, ApiError> {
 }
 
 fn template(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
-    let mut variables = match fields.take("chat_template_kwargs") {
+    let variables = match fields.take("chat_template_kwargs") {
         Some(field) => field.map()?,
         None => Map::new(),
     };
@@ -115,8 +128,8 @@ fn template(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
         let message = format!("`{param}` is set by the server; remove it");
         return Err(ApiError::invalid(param, message));
     }
-    let thinking = variables.entry("enable_thinking").or_insert(false.into());
-    if !thinking.is_boolean() {
+    let thinking = variables.get("enable_thinking");
+    if thinking.is_some_and(|thinking| !thinking.is_boolean()) {
         return Err(ApiError::invalid(
             "chat_template_kwargs.enable_thinking",
             "`chat_template_kwargs.enable_thinking` must be true or false",
@@ -159,7 +172,7 @@ mod tests {
     #[test]
     fn thinking_is_off_unless_asked_for() {
         let variables = |extra| parse(extra).unwrap().template;
-        assert_eq!(variables(json!({}))["enable_thinking"], false);
+        assert!(variables(json!({})).is_empty());
         let on = json!({ "chat_template_kwargs": { "enable_thinking": true, "style": "brief" } });
         assert_eq!(variables(on.clone())["enable_thinking"], true);
         assert_eq!(variables(on)["style"], "brief");

@@ -7,7 +7,6 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use sanctum_engine::request::{FinishReason, TokenLogprob, Usage};
-use sanctum_engine::tokenizer::Tokenizer;
 use serde_json::Value;
 
 use super::body::JsonBody;
@@ -18,6 +17,7 @@ use super::running::{Running, Step};
 use super::wire::{Body, Head, TextChoice, finish_reason};
 use super::{App, blocking, logprobs, sse};
 use crate::audit::Account;
+use crate::models::Ready;
 
 /// A parsed request.
 #[derive(Debug, PartialEq)]
@@ -86,12 +86,10 @@ fn tokens(field: Field) -> Result<Vec<u32>, ApiError> {
 }
 
 impl Prompt {
-    fn encode(self, tokenizer: &Tokenizer) -> Result<Vec<u32>, ApiError> {
+    fn encode(self, ready: &Ready) -> Result<Vec<u32>, ApiError> {
         match self {
             Self::Tokens(ids) => Ok(ids),
-            Self::Text(text) => tokenizer
-                .encode(&text)
-                .map_err(|error| ApiError::invalid("prompt", error.to_string())),
+            Self::Text(text) => super::tokens(&text, "prompt", ready),
         }
     }
 }
@@ -114,7 +112,7 @@ pub async fn create(
         let served = shared.models.pick(model.as_deref())?;
         account.model(served.id().as_str());
         let ready = served.ready()?;
-        let prompt = prompt.encode(&ready.engine.text().tokenizer)?;
+        let prompt = prompt.encode(ready)?;
         let stream = parameters.stream;
         let request = parameters.into_request(prompt, logprobs, ready)?;
         let head = Head::new("cmpl-", "text_completion", served, ready);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
@@ -23,8 +24,9 @@ pub async fn list(State(app): State<Arc<App>>) -> Json<Value> {
 /// Answers `GET /v1/models/{id}`.
 pub async fn one(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
+    let Path(id) = id.map_err(|error| ApiError::invalid("id", error.body_text()))?;
     let served = app.models.pick(Some(&id))?;
     Ok(Json(card(served, served.ready()?)))
 }

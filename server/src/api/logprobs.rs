@@ -30,22 +30,43 @@ pub struct Columns {
     text_offset: Vec<usize>,
     /// Characters of all tokens so far: where the next one begins.
     offset: usize,
+    /// Bytes at the end that are no whole character yet.
+    unfinished: Vec<u8>,
 }
 
 impl Columns {
     /// Adds a token.
     pub fn push(&mut self, token: &TokenLogprob) {
         let chosen = text(&token.chosen.bytes);
+        // The token that was chosen is there even where it is not among the likeliest.
         let top: Map<String, Value> = token
             .top
             .iter()
+            .chain([&token.chosen])
             .map(|top| (text(&top.bytes), finite(top.logprob).into()))
             .collect();
         self.text_offset.push(self.offset);
-        self.offset += chosen.chars().count();
+        self.advance(&token.chosen.bytes);
         self.tokens.push(chosen);
         self.token_logprobs.push(finite(token.chosen.logprob));
         self.top_logprobs.push(top.into());
+    }
+
+    /// Moves on by the characters that these bytes complete.
+    fn advance(&mut self, bytes: &[u8]) {
+        self.unfinished.extend_from_slice(bytes);
+        loop {
+            let (whole, damaged) = match std::str::from_utf8(&self.unfinished) {
+                Ok(text) => (text.len(), None),
+                Err(error) => (error.valid_up_to(), error.error_len()),
+            };
+            let text = String::from_utf8_lossy(&self.unfinished[..whole]);
+            self.offset += text.chars().count() + usize::from(damaged.is_some());
+            self.unfinished.drain(..whole + damaged.unwrap_or(0));
+            if damaged.is_none() {
+                break;
+            }
+        }
     }
 
     /// What was added since the last call; nothing if that is nothing.
@@ -126,5 +147,19 @@ mod tests {
         assert_eq!(columns.take(), None);
         columns.push(&token());
         assert_eq!(columns.take().unwrap()["text_offset"], json!([2]));
+    }
+
+    #[test]
+    fn a_character_of_several_tokens_is_counted_once() {
+        let mut columns = Columns::default();
+        for bytes in [&b"\xe2"[..], b"\x82", b"\xac", b"x", b"\xff", b"y"] {
+            columns.push(&TokenLogprob {
+                chosen: likely(bytes, -0.5),
+                top: Vec::new(),
+            });
+        }
+        let columns = columns.take().unwrap();
+        assert_eq!(columns["text_offset"], json!([0, 0, 0, 1, 2, 3]));
+        assert_eq!(columns["top_logprobs"][3]["x"], -0.5);
     }
 }

@@ -30,13 +30,15 @@ use axum::http::{Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use sanctum_engine::request::SubmitError;
+use tokio::sync::Semaphore;
 
 pub use error::{ApiError, error_body};
 pub use wire::now;
 
 use crate::gate::{Gate, guard};
 use crate::metrics::Metrics;
-use crate::models::Models;
+use crate::models::{Models, Ready};
 use crate::route::{self, Route};
 use crate::shutdown::Shutdown;
 
@@ -71,10 +73,20 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Runs what keeps a core busy for more than a moment where it does not hold up other requests.
+/// Requests that are prepared at once: a long prompt takes seconds, and memory many times its own size.
+static PREPARING: Semaphore = Semaphore::const_new(4);
+
+/// Runs what keeps a core busy for more than a moment where it does not hold up other requests. Who waits for his turn
+/// and leaves costs nothing.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
+    let turn = PREPARING.acquire().await;
+    // The turn ends with the work, not with the client.
+    let work = move || {
+        let _turn = turn;
+        work()
+    };
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| {
@@ -82,6 +94,23 @@ async fn blocking<T: Send + 'static>(
                 "the request could not be prepared: {error}"
             )))
         })
+}
+
+/// The tokens of a prompt. One that cannot fit is refused before the work of cutting it up.
+fn tokens(prompt: &str, field: &str, ready: &Ready) -> Result<Vec<u32>, ApiError> {
+    let tokenizer = &ready.engine.text().tokenizer;
+    let context = ready.engine.limits().context;
+    let least = tokenizer.fewest_tokens(prompt.len());
+    if least >= context {
+        let error = SubmitError::PromptTooLong {
+            prompt: least,
+            context,
+        };
+        return Err(ApiError::from_submit(error, field));
+    }
+    tokenizer
+        .encode(prompt)
+        .map_err(|error| ApiError::invalid(field, error.to_string()))
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {

@@ -11,6 +11,8 @@ use crate::random;
 
 /// Stop strings in one request: each is searched for at every token.
 const MOST_STOPS: usize = 16;
+/// Bytes of one stop string: as much text as it may hold back, and be compared again, with every token.
+const LONGEST_STOP: usize = 256;
 /// Biased tokens in one request: each is added at every token.
 const MOST_BIASES: usize = 1024;
 
@@ -198,8 +200,8 @@ fn stop(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
         _ => return Err(field.must_be(&format!("a string or an array of up to {MOST_STOPS}"))),
     };
     let text = |field: Field| match field.value() {
-        Value::String(text) if !text.is_empty() => field.string(),
-        _ => Err(field.must_be("a string that is not empty")),
+        Value::String(text) if (1..=LONGEST_STOP).contains(&text.len()) => field.string(),
+        _ => Err(field.must_be(&format!("a string of 1 to {LONGEST_STOP} bytes"))),
     };
     stops.into_iter().map(text).collect()
 }
