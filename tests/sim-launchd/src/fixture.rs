@@ -1,0 +1,133 @@
+//! The daemon as tests hold it.
+
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::wire::{self, Reply, Request, Status};
+
+/// A session of the simulated launchd; all that runs in it ends with it.
+pub struct Launchd {
+    folder: PathBuf,
+    program: PathBuf,
+}
+
+impl Launchd {
+    /// Starts the daemon with its state in `folder`. `program` is the `launchctl` of this package, `home` the home folder
+    /// of the user who is logged in, `time_scale` the factor on its times.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start(folder: &Path, program: &Path, home: &Path, time_scale: f64) -> io::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let mut daemon = Command::new(program)
+            .arg("sim-daemon")
+            .env(wire::FOLDER, folder)
+            .env(wire::TIME_SCALE, time_scale.to_string())
+            .env("HOME", home)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut word = String::new();
+        if let Some(out) = daemon.stdout.take() {
+            BufReader::new(out).read_line(&mut word)?;
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            program: program.to_owned(),
+        })
+    }
+
+    /// What programs need in their environment to talk to it instead of the real one.
+    pub fn environment(&self) -> [(&'static str, PathBuf); 2] {
+        [
+            (wire::FOLDER, self.folder.clone()),
+            ("SANCTUM_LAUNCHCTL", self.program.clone()),
+        ]
+    }
+
+    /// The domain, `gui/<uid>`.
+    pub fn domain(&self) -> String {
+        format!("gui/{}", rustix::process::getuid().as_raw())
+    }
+
+    /// Runs a command.
+    ///
+    /// # Errors
+    /// If the daemon does not answer.
+    pub fn run(&self, arguments: &[&str]) -> io::Result<Reply> {
+        let request = Request {
+            arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
+            folder: std::env::current_dir()?,
+        };
+        wire::ask(&self.folder, &self.program, &request)
+    }
+
+    /// Waits until what is loaded satisfies `wanted`; all of it is shown, in the order of the labels.
+    ///
+    /// # Errors
+    /// If that takes longer than `limit`; the error shows what was seen last.
+    pub fn wait(
+        &self,
+        limit: Duration,
+        mut wanted: impl FnMut(&[Status]) -> bool,
+    ) -> io::Result<Vec<Status>> {
+        let stream = wire::connect(&self.folder, &self.program)?;
+        let request = Request {
+            arguments: vec!["sim-watch".into()],
+            folder: PathBuf::new(),
+        };
+        wire::send(&stream, &request)?;
+        let deadline = Instant::now() + limit;
+        let mut lines = BufReader::new(&stream);
+        let mut seen: Vec<Status> = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let late = || io::Error::other(format!("not within {limit:?}; last seen: {seen:?}"));
+            if left.is_zero() {
+                return Err(late());
+            }
+            stream.set_read_timeout(Some(left))?;
+            let mut line = String::new();
+            match lines.read_line(&mut line) {
+                Ok(0) => return Err(io::Error::other("the daemon has ended")),
+                Ok(_) => seen = serde_json::from_str(&line)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(late()),
+                Err(error) => return Err(error),
+            }
+            if wanted(&seen) {
+                return Ok(seen);
+            }
+        }
+    }
+
+    /// Waits until one service satisfies `wanted`.
+    ///
+    /// # Errors
+    /// As [`Launchd::wait`].
+    pub fn wait_for(
+        &self,
+        label: &str,
+        limit: Duration,
+        wanted: impl Fn(&Status) -> bool,
+    ) -> io::Result<Status> {
+        let find = |all: &[Status]| all.iter().find(|s| s.label == label && wanted(s)).cloned();
+        let all = self.wait(limit, |all| find(all).is_some())?;
+        Ok(find(&all).expect("it was there a moment ago"))
+    }
+
+    /// The user logs out and in again.
+    ///
+    /// # Errors
+    /// If the daemon does not answer.
+    pub fn login(&self) -> io::Result<Reply> {
+        self.run(&["sim-login"])
+    }
+}
+
+impl Drop for Launchd {
+    fn drop(&mut self) {
+        let _ = self.run(&["sim-shutdown"]);
+    }
+}

@@ -1,0 +1,221 @@
+//! A job as its plist described it when it was bootstrapped.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use plist::{Dictionary, Value};
+
+/// Keys that `launchd.plist(5)` has, whether or not the daemon does anything about them.
+const KNOWN: &[&str] = &[
+    "AbandonProcessGroup",
+    "AssociatedBundleIdentifiers",
+    "BundleProgram",
+    "CarbonFramework",
+    "Debug",
+    "Disabled",
+    "EnableGlobbing",
+    "EnablePressuredExit",
+    "EnableTransactions",
+    "EnvironmentVariables",
+    "ExitTimeOut",
+    "GroupName",
+    "HardResourceLimits",
+    "HopefullyExitsFirst",
+    "HopefullyExitsLast",
+    "InitGroups",
+    "KeepAlive",
+    "Label",
+    "LaunchEvents",
+    "LaunchOnlyOnce",
+    "LegacyTimers",
+    "LimitLoadFromHosts",
+    "LimitLoadToHardware",
+    "LimitLoadToHosts",
+    "LimitLoadToSessionType",
+    "LowPriorityBackgroundIO",
+    "LowPriorityIO",
+    "MachServices",
+    "MaterializeDatalessFiles",
+    "Nice",
+    "OnDemand",
+    "ProcessType",
+    "Program",
+    "ProgramArguments",
+    "QueueDirectories",
+    "RootDirectory",
+    "RunAtLoad",
+    "ServiceIPC",
+    "SessionCreate",
+    "Sockets",
+    "SoftResourceLimits",
+    "StandardErrorPath",
+    "StandardInPath",
+    "StandardOutPath",
+    "StartCalendarInterval",
+    "StartInterval",
+    "StartOnMount",
+    "ThrottleInterval",
+    "TimeOut",
+    "Umask",
+    "UserName",
+    "WaitForDebugger",
+    "WatchPaths",
+    "WorkingDirectory",
+    "inetdCompatibility",
+];
+
+/// When a job that ended is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepAlive {
+    /// Never.
+    No,
+    /// Whatever happened.
+    Always,
+    /// After some ends only.
+    If {
+        /// After exit code 0 (true) or any other end (false).
+        successful_exit: Option<bool>,
+        /// After a signal that means a crash (true), or after any other end (false).
+        crashed: Option<bool>,
+    },
+}
+
+/// A job, frozen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// Its name in the domain.
+    pub label: String,
+    /// The file it came from.
+    pub path: PathBuf,
+    /// The executable.
+    pub program: PathBuf,
+    /// Its arguments, its own name first.
+    pub arguments: Vec<String>,
+    /// Start it at bootstrap.
+    pub run_at_load: bool,
+    /// Start it again.
+    pub keep_alive: KeepAlive,
+    /// From one start to the next at least.
+    pub throttle: Duration,
+    /// From SIGTERM to SIGKILL.
+    pub exit_timeout: Duration,
+    /// Where its standard output goes.
+    pub out: Option<PathBuf>,
+    /// Where its standard error goes.
+    pub err: Option<PathBuf>,
+    /// Where it starts.
+    pub folder: Option<PathBuf>,
+    /// Further environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// Soft and hard limit of open files.
+    pub files: (Option<u64>, Option<u64>),
+    /// Keys that no manual page knows.
+    pub unknown: Vec<String>,
+}
+
+impl Job {
+    /// Reads a plist.
+    ///
+    /// # Errors
+    /// A sentence, where launchd would refuse it.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let value =
+            Value::from_file(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let keys = value
+            .into_dictionary()
+            .ok_or("the plist is no dictionary")?;
+        let text = |key: &str| keys.get(key).and_then(Value::as_string).map(str::to_owned);
+        let strings = |key: &str| -> Vec<String> {
+            let array = keys.get(key).and_then(Value::as_array);
+            array
+                .into_iter()
+                .flatten()
+                .filter_map(|value| value.as_string().map(str::to_owned))
+                .collect()
+        };
+        let seconds = |key: &str, usual| {
+            let given = keys.get(key).and_then(Value::as_unsigned_integer);
+            Duration::from_secs(given.unwrap_or(usual))
+        };
+        let label = text("Label")
+            .filter(|label| !label.is_empty())
+            .ok_or("no Label")?;
+        let mut arguments = strings("ProgramArguments");
+        let program = match text("Program").or_else(|| arguments.first().cloned()) {
+            Some(program) => PathBuf::from(program),
+            None => return Err("neither Program nor ProgramArguments".into()),
+        };
+        if arguments.is_empty() {
+            arguments.push(program.display().to_string());
+        }
+        let limit = |key: &str| {
+            let limits = keys.get(key).and_then(Value::as_dictionary)?;
+            limits.get("NumberOfFiles")?.as_unsigned_integer()
+        };
+        let environment = keys
+            .get("EnvironmentVariables")
+            .and_then(Value::as_dictionary);
+        Ok(Self {
+            label,
+            path: path.to_owned(),
+            program,
+            arguments,
+            run_at_load: keys.get("RunAtLoad").and_then(Value::as_boolean) == Some(true),
+            keep_alive: keep_alive(&keys),
+            throttle: seconds("ThrottleInterval", 10),
+            exit_timeout: seconds("ExitTimeOut", 20),
+            out: text("StandardOutPath").map(PathBuf::from),
+            err: text("StandardErrorPath").map(PathBuf::from),
+            folder: text("WorkingDirectory").map(PathBuf::from),
+            environment: environment
+                .into_iter()
+                .flatten()
+                .filter_map(|(name, value)| Some((name.clone(), value.as_string()?.to_owned())))
+                .collect(),
+            files: (limit("SoftResourceLimits"), limit("HardResourceLimits")),
+            unknown: keys
+                .keys()
+                .filter(|key| !KNOWN.contains(&key.as_str()))
+                .cloned()
+                .collect(),
+        })
+    }
+
+    /// Whether it starts as soon as it is bootstrapped.
+    pub fn starts_at_once(&self) -> bool {
+        self.run_at_load || self.keep_alive == KeepAlive::Always
+    }
+
+    /// Whether it starts again after such an end. A crash is an end by one of the signals that a fault of the program
+    /// raises.
+    pub fn comes_back(&self, code: Option<i32>, signal: Option<i32>) -> bool {
+        // SIGILL, SIGTRAP, SIGABRT, SIGFPE, SIGBUS (Linux and macOS), SIGSEGV, SIGSYS.
+        let crash = signal.is_some_and(|signal| [4, 5, 6, 7, 8, 10, 11, 12, 31].contains(&signal));
+        match self.keep_alive {
+            KeepAlive::No => false,
+            KeepAlive::Always => true,
+            KeepAlive::If {
+                successful_exit,
+                crashed,
+            } => {
+                successful_exit.is_some_and(|wanted| wanted == (code == Some(0)))
+                    || crashed.is_some_and(|wanted| wanted == crash)
+            }
+        }
+    }
+}
+
+fn keep_alive(keys: &Dictionary) -> KeepAlive {
+    match keys.get("KeepAlive") {
+        Some(Value::Boolean(true)) => KeepAlive::Always,
+        Some(Value::Dictionary(conditions)) => {
+            let condition = |key| conditions.get(key).and_then(Value::as_boolean);
+            KeepAlive::If {
+                successful_exit: condition("SuccessfulExit"),
+                crashed: condition("Crashed"),
+            }
+        }
+        _ => KeepAlive::No,
+    }
+}
