@@ -1,10 +1,14 @@
 //! The body of a POST: JSON, of bounded size, or an error in OpenAI's shape.
 
+use std::error::Error;
+use std::iter;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
 
 use super::error::ApiError;
+use crate::listen::ArrivalError;
 
 /// The largest body taken, in bytes: a prompt of a whole context of 262,144 tokens is about a tenth of it.
 pub const LARGEST: usize = 16 << 20;
@@ -27,11 +31,23 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
             Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 Err(ApiError::TooLarge { limit: LARGEST })
             }
-            Err(error) => Err(ApiError::Invalid {
-                param: None,
-                message: format!("the body could not be read: {}", error.body_text()),
-                code: None,
+            Err(error) => Err(match late(&error) {
+                Some(late) => ApiError::Late {
+                    why: late.to_string(),
+                },
+                None => ApiError::Invalid {
+                    param: None,
+                    message: format!("the body could not be read: {}", error.body_text()),
+                    code: None,
+                },
             }),
         }
     }
+}
+
+/// Whether all that is wrong is that it did not come in time.
+fn late(error: &(dyn Error + 'static)) -> Option<&ArrivalError> {
+    iter::successors(Some(error), |error| error.source())
+        .find_map(|error| error.downcast_ref())
+        .filter(|error| matches!(error, ArrivalError::Late))
 }
