@@ -1,7 +1,6 @@
 //! The body of a POST: JSON, of bounded size, or an error in OpenAI's shape.
 
 use std::error::Error;
-use std::iter;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
@@ -45,9 +44,14 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
     }
 }
 
-/// Whether all that is wrong is that it did not come in time.
-fn late(error: &(dyn Error + 'static)) -> Option<&ArrivalError> {
-    iter::successors(Some(error), |error| error.source())
-        .find_map(|error| error.downcast_ref())
-        .filter(|error| matches!(error, ArrivalError::Late))
+/// The complaint that it did not come in time, if that is at the bottom of it.
+fn late<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a ArrivalError> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(late @ ArrivalError::Late) = error.downcast_ref() {
+            return Some(late);
+        }
+        cause = error.source();
+    }
+    None
 }
