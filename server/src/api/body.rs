@@ -55,3 +55,32 @@ fn late<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a ArrivalError> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use axum::response::IntoResponse;
+    use futures_util::stream;
+
+    /// What is answered to a body that breaks off with this error.
+    async fn answer(error: impl Error + Send + Sync + 'static) -> axum::response::Response {
+        let chunks = [Ok(Bytes::from_static(b"{")), Err(error)];
+        let request = Request::post("/")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from_stream(stream::iter(chunks)))
+            .unwrap();
+        let refused = JsonBody::from_request(request, &()).await.err();
+        refused.unwrap().into_response()
+    }
+
+    #[tokio::test]
+    async fn late_is_not_broken() {
+        let late = answer(ArrivalError::Late).await;
+        assert_eq!(late.status(), StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(late.headers()[header::CONNECTION], "close");
+        let broken = answer(std::io::Error::other("cut off")).await;
+        assert_eq!(broken.status(), StatusCode::BAD_REQUEST);
+        assert!(!broken.headers().contains_key(header::CONNECTION));
+    }
+}
