@@ -23,6 +23,8 @@ mod route;
 mod serve;
 mod settings;
 mod shutdown;
+#[cfg(any(test, fuzzing))]
+pub mod surface;
 mod tls;
 
 use std::path::Path;

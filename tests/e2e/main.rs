@@ -15,8 +15,10 @@ mod operators;
 #[cfg(target_os = "linux")]
 mod outside;
 mod refusals;
+mod secrets;
 mod shutdown;
 mod start;
 mod stop;
 mod stream;
+mod tls;
 mod tools;

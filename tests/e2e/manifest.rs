@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 
 use sanctum_engine::manifest::{SigningKey, create, signature_path};
-use sanctum_tests::{Ended, Process, Server};
+use sanctum_tests::{Ended, Fleet, Process, Server};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -192,4 +192,53 @@ async fn a_signature_that_nobody_checks_is_a_warning_and_a_folder_alone_is_parse
         "{}",
         ended.last_words()
     );
+}
+
+#[tokio::test]
+async fn what_sanctum_pki_lists_and_signs_the_server_believes_and_nothing_else() {
+    let fleet = Fleet::set_up(
+        "models = [{ id = \"council\", path = \"model\", manifest = \"model.sha256\" }]\n\
+         manifest_keys = [\"home/certs/manifest.pub\"]",
+    );
+    let export = ["export-model".into(), fleet.path("model").into_os_string()];
+    assert_eq!(Process::launch(export).ended().await.code, Some(0));
+    for command in [
+        "keygen",
+        "create model",
+        "sign model.sha256",
+        "verify model",
+    ] {
+        fleet.pki(&format!("manifest {command}"));
+    }
+    let server = fleet.serve().await;
+    let key = fs::read_to_string(fleet.path("home/certs/manifest.pub")).unwrap();
+    assert_eq!(server.logged("verified").await["signed_by"], key.trim());
+    drop(server);
+
+    let refused = async |says: &str| {
+        let words = Process::launch(fleet.args()).ended().await.last_words();
+        assert!(words.contains(says), "{says} in: {words}");
+        let words = fleet.pki_refuses("manifest verify model");
+        assert!(words.contains(says), "{says} in: {words}");
+    };
+    // Other weights, and a manifest that fits them, beside the signature that was there.
+    let template = fleet.path("model/tokenizer_config.json");
+    let text = fs::read_to_string(&template).unwrap();
+    fs::write(&template, text + "\n").unwrap();
+    refused("tokenizer_config.json").await;
+    let signature = fleet.path("model.sha256.sig");
+    let kept = fs::read(&signature).unwrap();
+    fleet.pki("manifest create model");
+    fs::write(&signature, kept).unwrap();
+    refused("is not the signature").await;
+    // The same, signed by somebody else.
+    let stranger = Fleet::set_up("");
+    stranger.pki("manifest keygen");
+    let manifest = fleet.path("model.sha256");
+    stranger.pki(&format!("manifest sign {}", manifest.display()));
+    refused("is not the signature").await;
+    // By us: then it is what we say it is.
+    fleet.pki("manifest sign model.sha256");
+    fleet.pki("manifest verify model");
+    drop(fleet.serve().await);
 }

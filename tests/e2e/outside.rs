@@ -142,9 +142,15 @@ async fn an_ipv4_client_of_an_ipv6_socket_is_who_it_is() {
         ask(&outside, at(outside.here()), &[&bearer(TOKEN)]).status,
         200
     );
-    let local = std::net::TcpStream::connect(at([127, 0, 0, 1].into())).unwrap();
-    let answer = Raw::ask(local, "GET /v1/models", &["host: localhost"], "");
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    // Over this socket 127.0.0.1 is ::ffff:127.0.0.1.
+    for loopback in [
+        SocketAddr::from(([127, 0, 0, 1], port)),
+        SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port)),
+    ] {
+        let local = std::net::TcpStream::connect(loopback).unwrap();
+        let answer = Raw::ask(local, "GET /v1/models", &["host: localhost"], "");
+        assert_eq!(answer.status, 200, "{loopback}: {}", answer.body);
+    }
     // This machine under an address of its own that is not loopback is not let in by it.
     let own = std::net::TcpStream::connect(at(outside.here())).unwrap();
     assert_eq!(

@@ -1,7 +1,7 @@
-//! The server's executable.
+//! The executables under test.
 //!
-//! Cargo builds a package's binaries for that package's own tests only. So the first test that needs the server builds
-//! it, with the command that the README shows: `cargo test` is all that a fresh clone needs, and no test runs against
+//! Cargo builds a package's binaries for that package's own tests only. So the first test that needs one builds it,
+//! with the command that the README shows: `cargo test` is all that a fresh clone needs, and no test runs against
 //! yesterday's server. Cargo holds no lock while tests run, and takes care itself that two builds at once do not meet.
 
 use std::ffi::OsString;
@@ -11,20 +11,27 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// Names an executable to test instead of one built from this checkout.
-const GIVEN: &str = "SANCTUM_SERVER";
-
-/// Where it is; built by the first call.
-pub fn path() -> &'static Path {
+/// Where `sanctum-server` is; built by the first call. `SANCTUM_SERVER` names another to test instead.
+pub fn server() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| match std::env::var_os(GIVEN) {
+    PATH.get_or_init(|| given_or_built("SANCTUM_SERVER", "sanctum-server"))
+}
+
+/// Where `sanctum-pki` is; built by the first call. `SANCTUM_PKI` names another to test instead.
+pub fn pki() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| given_or_built("SANCTUM_PKI", "sanctum-pki"))
+}
+
+fn given_or_built(variable: &str, name: &str) -> PathBuf {
+    match std::env::var_os(variable) {
         Some(given) => given.into(),
-        None => build(),
-    })
+        None => build(name),
+    }
 }
 
 /// Builds it in the profile that this code was built in.
-fn build() -> PathBuf {
+fn build(name: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from(env!("CARGO")));
     let profile = if cfg!(debug_assertions) {
         "dev"
@@ -34,13 +41,13 @@ fn build() -> PathBuf {
     let output = Command::new(cargo)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args(["build", "--manifest-path", "../Cargo.toml"])
-        .args(["--bin", "sanctum-server", "--profile", profile])
+        .args(["--bin", name, "--profile", profile])
         .args(["--message-format", "json-render-diagnostics"])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
         .expect("cargo runs");
-    assert!(output.status.success(), "sanctum-server does not build");
+    assert!(output.status.success(), "{name} does not build");
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())

@@ -8,6 +8,7 @@
 //! a failure that shows the server's log.
 
 mod binary;
+mod fleet;
 mod http;
 mod metrics;
 #[cfg(target_os = "linux")]
@@ -16,6 +17,7 @@ mod process;
 mod raw;
 mod server;
 
+pub use fleet::Fleet;
 pub use http::{Answer, Chunk, Chunks, Http};
 pub use metrics::Metrics;
 #[cfg(target_os = "linux")]

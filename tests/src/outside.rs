@@ -77,6 +77,13 @@ impl Outside {
         self.there
     }
 
+    /// A program that runs there.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, program]);
+        command
+    }
+
     /// Connects from outside.
     ///
     /// # Panics

@@ -52,7 +52,7 @@ impl Process {
         env: &[(&str, &str)],
     ) -> Self {
         let home = TempDir::new().expect("a temporary home");
-        let mut child = Command::new(binary::path())
+        let mut child = Command::new(binary::server())
             .args(args)
             .current_dir(&home)
             .env("HOME", home.path())
@@ -90,21 +90,36 @@ impl Process {
     /// # Panics
     /// When it has not come in time, or the process ends before.
     pub async fn logged(&self, message: &str) -> Value {
+        let wanted = |fields: &Value| (fields["message"] == message).then(|| fields.clone());
+        self.logs(&format!("the log line `{message}`"), wanted)
+            .await
+    }
+
+    /// Waits for a log line of whose fields `wanted` makes something; the line may have come long ago.
+    ///
+    /// # Panics
+    /// When it has not come in time, or the process ends before.
+    pub async fn logs<T>(&self, what: &str, wanted: impl Fn(&Value) -> Option<T>) -> T {
         let mut log = self.log.clone();
-        let wanted = |line: &String| {
-            let fields: Value = serde_json::from_str(line).ok()?;
-            (fields["message"] == message).then_some(fields)
-        };
+        let wanted = |line: &String| wanted(&serde_json::from_str(line).ok()?);
         let found = |log: &Log| log.lines.iter().find_map(wanted);
         let seen = log.wait_for(|log| log.closed || found(log).is_some());
-        let seen = within(&format!("the log line `{message}`"), seen).await;
+        let seen = within(what, seen).await;
         let log = seen.map(|log| log.clone()).unwrap_or_default();
-        found(&log).unwrap_or_else(|| panic!("no log line `{message}` in {:#?}", log.lines))
+        found(&log).unwrap_or_else(|| panic!("{what} is not in {:#?}", log.lines))
+    }
+
+    /// Its number.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it has not been waited for")
     }
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = self.child.id().expect("it has not been waited for");
+        let pid = self.id();
         let pid = Pid::from_raw(pid as i32).expect("process ids begin with 1");
         kill_process(pid, signal).expect("it is our own child");
     }

@@ -1,6 +1,7 @@
 //! A server that is ready, and what a test waits for while it works.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::ops::Deref;
 
 use serde_json::{Value, json};
@@ -49,6 +50,18 @@ impl Server {
             http: Http::new(address),
             process,
         }
+    }
+
+    /// Where it listens for TLS.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    pub async fn tls_address(&self) -> SocketAddr {
+        let address = |fields: &Value| {
+            let (_, address) = fields["address"].as_str()?.split_once("https://")?;
+            address.parse().ok()
+        };
+        self.logs("the TLS listener", address).await
     }
 
     /// A client that sends and shows everything.

@@ -21,7 +21,7 @@ use crate::models::Ready;
 
 /// A parsed request.
 #[derive(Debug, PartialEq)]
-struct CompletionRequest {
+pub(super) struct CompletionRequest {
     model: Option<String>,
     prompt: Prompt,
     logprobs: Option<usize>,
@@ -35,7 +35,7 @@ enum Prompt {
 }
 
 impl CompletionRequest {
-    fn parse(body: &[u8]) -> Result<Self, ApiError> {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body)?;
         fields.refuse("echo", |echo| *echo == false, "the prompt is not sent back")?;
         fields.refuse("best_of", |n| *n == 1, "one answer is generated")?;

@@ -45,6 +45,12 @@ pub enum ApiError {
         /// The request's path.
         path: String,
     },
+    /// 408.
+    #[error("the body {why}; send it at once")]
+    Late {
+        /// How much time there was.
+        why: String,
+    },
     /// 413.
     #[error("the body is larger than {limit} bytes")]
     TooLarge {
@@ -124,6 +130,7 @@ impl ApiError {
             Self::Invalid { .. } => StatusCode::BAD_REQUEST,
             Self::ModelNotFound { .. } | Self::RouteNotFound { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Late { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -139,6 +146,7 @@ impl ApiError {
             Self::ModelNotFound { .. } => Some("model_not_found"),
             Self::RouteNotFound { .. } => Some("unknown_url"),
             Self::MethodNotAllowed { .. } => Some("method_not_allowed"),
+            Self::Late { .. } => Some("body_late"),
             Self::TooLarge { .. } => Some("body_too_large"),
             Self::MediaType => Some("unsupported_media_type"),
             Self::Busy { .. } => Some("queue_full"),
@@ -185,6 +193,11 @@ impl IntoResponse for ApiError {
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        // The rest of the body may still be under way, and would be taken for the next request.
+        if matches!(self, Self::Late { .. }) {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
         }
         response
     }

@@ -18,6 +18,8 @@ mod messages;
 mod parameters;
 mod running;
 mod sse;
+#[cfg(any(test, fuzzing))]
+pub mod surface;
 #[cfg(test)]
 mod tests;
 mod wire;

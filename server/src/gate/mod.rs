@@ -17,6 +17,8 @@ mod caller;
 mod local;
 mod refusal;
 mod sending;
+#[cfg(any(test, fuzzing))]
+pub mod surface;
 #[cfg(test)]
 mod tests;
 mod token_file;

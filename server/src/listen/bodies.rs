@@ -28,7 +28,7 @@ pub struct Leaving {
 #[derive(Debug, thiserror::Error)]
 pub enum ArrivalError {
     /// It took too long.
-    #[error("it did not arrive within {} s", BODY.as_secs())]
+    #[error("did not arrive within {} s", BODY.as_secs())]
     Late,
     /// The connection failed, or what came is not HTTP.
     #[error(transparent)]

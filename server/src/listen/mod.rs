@@ -42,6 +42,7 @@ use tokio::task::JoinSet;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::tls::Tls;
+pub use bodies::ArrivalError;
 use seats::Seats;
 use sparing::Sparing;
 

@@ -8,7 +8,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::server::NoServerSessionStorage;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{ServerConfig, version};
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 use zeroize::Zeroize;
@@ -46,10 +46,20 @@ pub struct Term {
 }
 
 /// A CA and the lists that it has signed.
-struct Ca<'a> {
+pub(super) struct Ca<'a> {
     der: &'a CertificateDer<'static>,
     parsed: X509Certificate<'a>,
     lists: Vec<CertificateRevocationListDer<'static>>,
+}
+
+impl<'a> Ca<'a> {
+    pub(super) fn new(der: &'a CertificateDer<'static>, parsed: X509Certificate<'a>) -> Self {
+        Self {
+            der,
+            parsed,
+            lists: Vec::new(),
+        }
+    }
 }
 
 impl Material {
@@ -89,11 +99,7 @@ impl Material {
                 notice: 30 * DAY,
                 then: "its clients are refused; see `sanctum-pki rotate-ca`",
             });
-            cas.push(Ca {
-                der,
-                parsed,
-                lists: Vec::new(),
-            });
+            cas.push(Ca::new(der, parsed));
         }
         let crl = files.read_crl()?;
         let has_crl = crl.is_some();
@@ -124,7 +130,7 @@ impl Material {
 }
 
 /// Gives each list of revoked certificates to the CA that has signed it.
-fn assign(path: &Path, crl: &[u8], cas: &mut [Ca<'_>]) -> Result<Vec<Term>, TlsError> {
+pub(super) fn assign(path: &Path, crl: &[u8], cas: &mut [Ca<'_>]) -> Result<Vec<Term>, TlsError> {
     let lists: Vec<CertificateRevocationListDer<'static>> =
         parse(path, crl, "list of revoked certificates (X509 CRL)")?;
     let mut terms = Vec::with_capacity(lists.len());
@@ -162,12 +168,7 @@ fn config(
     clients: Arc<Clients>,
     provider: Arc<CryptoProvider>,
 ) -> Result<ServerConfig, TlsError> {
-    let mut key = PrivateKeyDer::from_pem_slice(&files.read_key()?)
-        .map_err(|error| content(&files.key, format!("no private key in PEM: {error}")))?;
-    let signing = ring::sign::any_supported_type(&key);
-    key.zeroize();
-    let signing = signing.map_err(|error| content(&files.key, error.to_string()))?;
-    let certified = CertifiedKey::new(chain, signing);
+    let certified = CertifiedKey::new(chain, parse_key(&files.key, &files.read_key()?)?);
     certified.keys_match().map_err(|_| TlsError::Mismatch {
         key: files.key.clone(),
         certificate: files.certificate.clone(),
@@ -184,8 +185,21 @@ fn config(
     Ok(config)
 }
 
+/// A key that can sign; the text is the caller's to wipe.
+pub(super) fn parse_key(path: &Path, text: &[u8]) -> Result<Arc<dyn SigningKey>, TlsError> {
+    let mut key = PrivateKeyDer::from_pem_slice(text)
+        .map_err(|error| content(path, format!("no private key in PEM: {error}")))?;
+    let signing = ring::sign::any_supported_type(&key);
+    key.zeroize();
+    signing.map_err(|error| content(path, error.to_string()))
+}
+
 /// All PEM blocks of one kind: one at least, and all of them well-formed.
-fn parse<T: PemObject>(path: &Path, text: &[u8], what: &str) -> Result<Vec<T>, TlsError> {
+pub(super) fn parse<T: PemObject>(
+    path: &Path,
+    text: &[u8],
+    what: &str,
+) -> Result<Vec<T>, TlsError> {
     let blocks: Result<Vec<T>, pem::Error> = T::pem_slice_iter(text).collect();
     match blocks {
         Ok(blocks) if blocks.is_empty() => Err(content(path, format!("there is no {what} in it"))),
@@ -194,7 +208,7 @@ fn parse<T: PemObject>(path: &Path, text: &[u8], what: &str) -> Result<Vec<T>, T
     }
 }
 
-fn certificate<'a>(
+pub(super) fn certificate<'a>(
     path: &Path,
     der: &'a CertificateDer<'static>,
 ) -> Result<X509Certificate<'a>, TlsError> {

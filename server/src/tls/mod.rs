@@ -20,6 +20,8 @@ mod live;
 mod material;
 mod name;
 mod refusal;
+#[cfg(any(test, fuzzing))]
+pub mod surface;
 #[cfg(test)]
 pub mod tests;
 

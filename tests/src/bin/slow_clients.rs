@@ -66,7 +66,7 @@ async fn main() -> ExitCode {
     }
     let server = Server::start(flags).await;
     let plain = address(server.http().base());
-    let secure = tls_address(&server).await;
+    let secure = server.tls_address().await;
 
     let window = Duration::from_secs(args.seconds);
     println!(
@@ -199,23 +199,6 @@ async fn leave_half_open(address: SocketAddr, crowding: Crowding) {
 fn address(url: &str) -> SocketAddr {
     let (_, address) = url.split_once("://").expect("it is a URL");
     address.parse().expect("it ends with an address")
-}
-
-/// Where it listens for TLS, which it says after it has said where it listens otherwise.
-async fn tls_address(server: &Server) -> SocketAddr {
-    sanctum_tests::within("the TLS listener", async {
-        loop {
-            let found = server.log().iter().find_map(|line| {
-                let (_, rest) = line.split_once("https://")?;
-                rest.split('"').next()?.parse().ok()
-            });
-            match found {
-                Some(address) => return address,
-                None => sleep(Duration::from_millis(10)).await,
-            }
-        }
-    })
-    .await
 }
 
 /// A certificate that is its own CA: nobody gets as far as asking for it here.

@@ -1,0 +1,4 @@
+//! See `sanctum_server::surface::bearer`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sanctum_server::surface::bearer(bytes));

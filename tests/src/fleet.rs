@@ -1,0 +1,101 @@
+//! A fleet of one server as its operator sets it up: fleet.toml, and all that the real `sanctum-pki` makes of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+use crate::{Process, Server, binary};
+
+/// A folder with fleet.toml in it, and the fleet's home; it goes when this is dropped.
+pub struct Fleet {
+    folder: TempDir,
+}
+
+impl Fleet {
+    /// Writes fleet.toml with these further lines about the server, and makes its CA, certificates and token. There is
+    /// a client `canary`. The server listens on a free port of loopback.
+    ///
+    /// # Panics
+    /// When `sanctum-pki` does not do what it is told.
+    pub fn set_up(server: &str) -> Self {
+        let fleet = Self {
+            folder: TempDir::new().expect("a temporary folder"),
+        };
+        let text = format!(
+            "[fleet]\nhome = \"home\"\n\
+             [hosts.here]\naddress = \"127.0.0.1\"\nagents = [\"server\", \"canary\"]\n\
+             [watch.canary]\ntarget = \"server\"\n\
+             [servers.server]\nhost = \"here\"\nlisten = [\"127.0.0.1:0\"]\n\
+             auth = {{ token_file = \"home/secrets/server.token\" }}\n{server}\n"
+        );
+        fs::write(fleet.path("fleet.toml"), text).expect("it is ours");
+        for command in ["init", "fleet", "token server"] {
+            fleet.pki(command);
+        }
+        fleet
+    }
+
+    /// A path in its folder: `fleet.toml`, or `home/…`.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A certificate and its key, by their path under `home/certs` without the ending.
+    pub fn pair(&self, name: &str) -> (PathBuf, PathBuf) {
+        let file = |ending| self.path(&format!("home/certs/{name}.{ending}"));
+        (file("crt"), file("key"))
+    }
+
+    /// The server's bearer token.
+    pub fn token(&self) -> String {
+        let text = fs::read_to_string(self.path("home/secrets/server.token"));
+        text.expect("`token` was run").trim().to_owned()
+    }
+
+    /// Runs `sanctum-pki` with these words and returns what it says.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn pki(&self, words: &str) -> String {
+        let output = self.run(words);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "sanctum-pki {words}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs `sanctum-pki` with words that it must refuse, and returns what it says.
+    ///
+    /// # Panics
+    /// When it does not refuse them.
+    pub fn pki_refuses(&self, words: &str) -> String {
+        let output = self.run(words);
+        assert_eq!(output.status.code(), Some(1), "sanctum-pki {words}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    fn run(&self, words: &str) -> Output {
+        Command::new(binary::pki())
+            .args(["--config", "fleet.toml"])
+            .args(words.split_whitespace())
+            .current_dir(self.folder.path())
+            .env("HOME", self.folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .expect("the executable runs")
+    }
+
+    /// The arguments that make `sanctum-server` serve it.
+    pub fn args(&self) -> [PathBuf; 2] {
+        [Path::new("--config").to_owned(), self.path("fleet.toml")]
+    }
+
+    /// Starts the server.
+    ///
+    /// # Panics
+    /// When it does not come to serve.
+    pub async fn serve(&self) -> Server {
+        Server::ready(Process::launch(self.args())).await
+    }
+}
