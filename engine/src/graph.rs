@@ -45,6 +45,19 @@ impl<B: Backend> Model<B> {
         slots: &mut B::Slots,
         mut beat: impl FnMut(),
     ) -> Option<B::Tensor> {
+        self.backend.begin(slots, &batch.segments);
+        let logits = self.layers(batch, slots, &mut beat);
+        let logits = self.backend.finish(slots, logits);
+        beat();
+        logits
+    }
+
+    fn layers(
+        &self,
+        batch: &Batch,
+        slots: &mut B::Slots,
+        mut beat: impl FnMut(),
+    ) -> Option<B::Tensor> {
         let weights = &self.weights;
         let eps = self.config.rms_eps;
         let mut x = self.backend.embed(&weights.embed, &batch.tokens);
@@ -55,7 +68,6 @@ impl<B: Backend> Model<B> {
             let (residual, mixed) = if index < last {
                 (x, mixed)
             } else if batch.outputs.is_empty() {
-                beat();
                 return None;
             } else {
                 let select = |t| self.backend.select_rows(t, &batch.outputs);
@@ -72,7 +84,6 @@ impl<B: Backend> Model<B> {
         let x = self.backend.rms_norm(&x, &weights.norm, eps);
         let head = weights.head.as_ref().unwrap_or(&weights.embed);
         let [logits] = self.backend.project(&x, [head]);
-        beat();
         Some(logits)
     }
 

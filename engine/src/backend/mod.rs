@@ -4,8 +4,12 @@
 //! number of rows in the batch.
 
 mod cpu;
+#[cfg(feature = "mlx")]
+mod mlx;
 
 pub use cpu::CpuBackend;
+#[cfg(feature = "mlx")]
+pub use mlx::{MlxBackend, MlxDevice};
 pub use sanctum_kernels::cpu::Precision;
 
 use sanctum_kernels::cpu::Pool;
@@ -34,6 +38,14 @@ pub trait Backend {
     fn slots(&self, config: &ModelConfig, count: usize) -> Self::Slots;
     /// Forgets a sequence and frees what it took.
     fn clear(&self, slots: &mut Self::Slots, slot: SlotId);
+
+    /// Prepares a pass over `segments`: a backend that computes lazily places their rows here, once for all layers.
+    fn begin(&self, _slots: &mut Self::Slots, _segments: &[Segment]) {}
+    /// Ends a pass. A backend that computes lazily starts on everything that the pass leaves behind here, in one
+    /// evaluation; `read` waits for it.
+    fn finish(&self, _slots: &mut Self::Slots, logits: Option<Self::Tensor>) -> Option<Self::Tensor> {
+        logits
+    }
 
     /// Rows of the embedding, `[tokens, hidden]`.
     fn embed(&self, matrix: &Self::Matrix, tokens: &[u32]) -> Self::Tensor;
