@@ -12,7 +12,7 @@ use crate::near::did_you_mean;
 use crate::{FleetError, Label, TildePath};
 
 pub use daemons::{Agent, Channel, Watch};
-pub use server::{Auth, Backend, Limits, Loopback, Memory, Model, Server};
+pub use server::{Audit, Auth, Backend, Limits, Loopback, Memory, Model, Server, Tls};
 
 /// A fleet: its hosts, and what runs on each of them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

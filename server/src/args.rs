@@ -1,17 +1,21 @@
 //! The command line.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use sanctum_config::fleet::Loopback;
 use sanctum_config::logging::Format;
 use sanctum_config::{Label, ModelId, TildePath};
 use sanctum_engine::random::Shape;
 
 use crate::bench::BenchArgs;
+
+/// The port of TLS listeners that are told no other.
+const TLS_PORT: u16 = 1338;
 
 /// Serves Qwen3.5 models over the OpenAI API.
 ///
@@ -34,7 +38,11 @@ Examples:
   sanctum-server --model ~/models/qwen3.5-4b-4bit --port 8080
   sanctum-server --model council=~/models/qwen3.5-27b-4bit --model small=~/models/qwen3.5-0.8b-4bit
   sanctum-server --config fleet.toml --server server
-  sanctum-server check-model ~/models/qwen3.5-4b-4bit --manifest qwen3.5-4b-4bit.sha256 --manifest-key manifest.pub"
+  sanctum-server --host 127.0.0.1 --host 100.64.0.25 --auth-token-file ~/.sanctum/secrets/server.token
+  sanctum-server check-model ~/models/qwen3.5-4b-4bit --manifest qwen3.5-4b-4bit.sha256 --manifest-key manifest.pub
+
+Environment:
+  SANCTUM_DISABLE_AUTH=1  lets everybody in who can reach it"
 )]
 pub struct Args {
     /// What to do.
@@ -93,12 +101,30 @@ pub struct ServeArgs {
     /// Which [servers.NAME] of the file this is [default: the only one]
     #[arg(long, value_name = "NAME", requires = "config")]
     pub server: Option<Label>,
-    /// An address to listen on; may be repeated. Loopback only [default: 127.0.0.1]
+    /// An address to listen on; may be repeated. Any but loopback needs --auth-token-file [default: 127.0.0.1]
     #[arg(long, value_name = "ADDRESS")]
     pub host: Vec<Host>,
     /// The port to listen on; 0 takes a free one and prints it [default: 1337]
     #[arg(long)]
     pub port: Option<u16>,
+    /// An address to listen on for TLS with client certificates; may be repeated [default port: 1338]
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    pub tls_host: Vec<TlsHost>,
+    /// The server's certificate [default: certs/NAME.crt under the fleet's home; NAME is `server` without --config]
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<TildePath>,
+    /// Its key, of mode 600 [default: certs/NAME.key]
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<TildePath>,
+    /// The CAs whose clients are let in [default: certs/ca.crt]
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<TildePath>,
+    /// The certificates that these CAs have revoked [default: certs/ca.crl, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub tls_crl: Option<TildePath>,
+    /// Connections that may be open at once; an eighth of them is kept for this machine [default: 1024]
+    #[arg(long, value_name = "N")]
+    pub max_connections: Option<NonZeroUsize>,
     /// A checkpoint folder, and the id that requests name it by [default id: the folder's name]; may be repeated
     #[arg(long, value_name = "[ID=]DIR")]
     pub model: Vec<ModelArg>,
@@ -130,6 +156,22 @@ pub struct ServeArgs {
     /// Prompt tokens that one pass takes in: smaller is smoother for the others, larger is faster [default: 256]
     #[arg(long, value_name = "TOKENS")]
     pub prefill_chunk: Option<NonZeroUsize>,
+    /// The file that holds the bearer token, of mode 600: what requests from other machines must bring. Read again
+    /// when it changes
+    #[arg(long, value_name = "FILE")]
+    pub auth_token_file: Option<TildePath>,
+    /// Whether requests from this machine need the token too: where a forwarder makes outside requests look local,
+    /// they do [default: bypass]
+    #[arg(long, value_name = "RULE")]
+    pub loopback: Option<LoopbackArg>,
+    /// Requests that one client may have running or waiting at once; more are refused with 429. Those from this
+    /// machine that need no token are not counted [default: 32]
+    #[arg(long, value_name = "N")]
+    pub max_requests_per_client: Option<NonZeroUsize>,
+    /// Where to write down who asked what, one line of JSON a request [default: with --config,
+    /// logs/NAME.audit.jsonl under the fleet's home; else none]
+    #[arg(long, value_name = "FILE")]
+    pub audit_log: Option<TildePath>,
     /// How long running requests may take to finish after SIGTERM [default: 30]
     #[arg(long, value_name = "SECONDS")]
     pub drain_seconds: Option<u64>,
@@ -158,6 +200,28 @@ pub struct CheckArgs {
 /// An address to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Host(pub IpAddr);
+
+/// An address to listen on for TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsHost(pub SocketAddr);
+
+/// What requests over loopback need.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LoopbackArg {
+    /// No token
+    Bypass,
+    /// The token, as from anywhere else
+    Required,
+}
+
+impl From<LoopbackArg> for Loopback {
+    fn from(arg: LoopbackArg) -> Self {
+        match arg {
+            LoopbackArg::Bypass => Self::Bypass,
+            LoopbackArg::Required => Self::Required,
+        }
+    }
+}
 
 /// A checkpoint folder and what requests call it.
 #[derive(Clone, Debug, PartialEq)]
@@ -202,6 +266,23 @@ impl FromStr for Host {
     }
 }
 
+impl FromStr for TlsHost {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(host) = text.parse::<Host>() {
+            return Ok(Self(SocketAddr::new(host.0, TLS_PORT)));
+        }
+        let both = text.rsplit_once(':').and_then(|(host, port)| {
+            let host = host.parse::<Host>().ok()?;
+            Some(SocketAddr::new(host.0, port.parse().ok()?))
+        });
+        both.map(Self).ok_or_else(|| {
+            "write an IP address such as 100.64.0.25, 100.64.0.25:1338 or [::1]:1338".into()
+        })
+    }
+}
+
 impl FromStr for ModelArg {
     type Err = String;
 
@@ -235,6 +316,7 @@ fn id_of_folder(path: &TildePath) -> Result<ModelId, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::PER_CLIENT;
     use sanctum_engine::launch::LaunchOptions;
 
     fn serve(args: &[&str]) -> ServeArgs {
@@ -259,6 +341,7 @@ mod tests {
         says(format!("costs memory [default: {}]", usual.max_slots));
         says(format!("with 429 [default: {}]", usual.queue));
         says(format!("is faster [default: {}]", usual.prefill_chunk));
+        says(format!("are not counted [default: {PER_CLIENT}]"));
         Shape::ALL.iter().for_each(|shape| says(shape.to_string()));
     }
 
@@ -306,5 +389,11 @@ mod tests {
         );
         assert_eq!("[::1]".parse::<Host>().unwrap().0.to_string(), "::1");
         assert!("example.org".parse::<Host>().is_err());
+        let tls = |text: &str| text.parse::<TlsHost>().map(|host| host.0.to_string());
+        assert_eq!(tls("10.0.0.1").unwrap(), "10.0.0.1:1338");
+        assert_eq!(tls("::1").unwrap(), "[::1]:1338");
+        assert_eq!(tls("[::1]:99").unwrap(), "[::1]:99");
+        assert_eq!(tls("localhost:0").unwrap(), "127.0.0.1:0");
+        assert!(tls("10.0.0.1:http").is_err());
     }
 }

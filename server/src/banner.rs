@@ -1,27 +1,41 @@
 //! What a person at a terminal sees once the server is ready: where it is, and a command to paste.
 
-use std::net::SocketAddr;
-
 use sanctum_config::ModelId;
 
-/// The banner.
-pub fn banner(addresses: &[SocketAddr], models: &[&ModelId]) -> String {
-    let urls: Vec<String> = addresses
-        .iter()
-        .map(|address| format!("http://{address}"))
-        .collect();
+use crate::listen::Endpoint;
+
+/// The banner. `token` is the file of the bearer token, where requests from this machine need it too.
+pub fn banner(endpoints: &[Endpoint], models: &[&ModelId], token: Option<&str>) -> String {
+    let urls: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
     let models: Vec<&str> = models.iter().map(|id| id.as_str()).collect();
-    let first = urls.first().map_or("", String::as_str);
+    // Plain HTTP is what can be tried without preparation.
+    let first = endpoints
+        .iter()
+        .find(|endpoint| !endpoint.secure)
+        .or(endpoints.first());
+    let url = first.map_or_else(String::new, ToString::to_string);
+    let secure = first.is_some_and(|endpoint| endpoint.secure);
+    let (credentials, api_key) = match (secure, token) {
+        (true, _) => (
+            " --cert CLIENT.crt --key CLIENT.key --cacert ca.crt".to_owned(),
+            "any api_key, and a client certificate".to_owned(),
+        ),
+        (false, Some(file)) => (
+            format!(" -H \"Authorization: Bearer $(cat {file})\""),
+            format!("api_key is what {file} holds"),
+        ),
+        (false, None) => (String::new(), "any api_key".to_owned()),
+    };
     format!(
         r#"
   Sanctum {version} serves {models} on {urls}
 
   Try it:
 
-    curl {first}/v1/chat/completions -H 'Content-Type: application/json' \
+    curl {url}/v1/chat/completions -H 'Content-Type: application/json'{credentials} \
       -d '{{"messages": [{{"role": "user", "content": "What is 2+2? Respond with only the number."}}], "temperature": 0}}'
 
-  OpenAI clients: base_url {first}/v1, any api_key. Ctrl-C stops it.
+  OpenAI clients: base_url {url}/v1, {api_key}. Ctrl-C stops it.
 "#,
         version = env!("CARGO_PKG_VERSION"),
         models = models.join(", "),
@@ -33,11 +47,17 @@ pub fn banner(addresses: &[SocketAddr], models: &[&ModelId]) -> String {
 mod tests {
     use super::*;
 
+    fn endpoint(address: &str, secure: bool) -> Endpoint {
+        Endpoint {
+            address: address.parse().unwrap(),
+            secure,
+        }
+    }
+
     #[test]
     fn the_curl_can_be_pasted() {
-        let address = "127.0.0.1:1337".parse().unwrap();
         let id = "tiny".parse().unwrap();
-        let banner = banner(&[address], &[&id]);
+        let banner = banner(&[endpoint("127.0.0.1:1337", false)], &[&id], None);
         assert!(banner.contains("serves tiny on http://127.0.0.1:1337\n"));
         let body = banner
             .split("-d '")
@@ -48,5 +68,19 @@ mod tests {
             .unwrap();
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
         assert_eq!(body["messages"][0]["role"], "user");
+    }
+
+    #[test]
+    fn it_shows_what_the_gate_will_ask_for() {
+        let id = "tiny".parse().unwrap();
+        let (tls, plain) = (
+            endpoint("127.0.0.1:1338", true),
+            endpoint("127.0.0.1:1337", false),
+        );
+        let with_token = banner(&[tls, plain], &[&id], Some("~/s/server.token"));
+        assert!(with_token.contains("curl http://127.0.0.1:1337/v1"));
+        assert!(with_token.contains("Bearer $(cat ~/s/server.token)"));
+        assert!(!with_token.contains("any api_key"));
+        assert!(banner(&[tls], &[&id], None).contains("--cert CLIENT.crt"));
     }
 }

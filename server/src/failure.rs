@@ -8,8 +8,11 @@ use sanctum_config::ModelId;
 use sanctum_engine::launch::LaunchError;
 use sanctum_engine::load::LoadError;
 
+use crate::audit::AuditError;
+use crate::gate::TokenFileError;
 use crate::listen::ListenError;
 use crate::settings::SettingsError;
+use crate::tls::TlsError;
 
 /// A command that failed; the text is one line with the cause and the mend.
 #[derive(Debug, thiserror::Error)]
@@ -17,9 +20,18 @@ pub enum Failure {
     /// The command line and fleet.toml do not make a server.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// The bearer token cannot be read.
+    #[error(transparent)]
+    Token(#[from] TokenFileError),
+    /// The audit log cannot be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The TLS files cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A model cannot be loaded.
     #[error("the model `{id}` cannot be loaded: {source}")]
     Load {

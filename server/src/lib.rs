@@ -1,26 +1,32 @@
 //! The inference server: the OpenAI API in front of the engine.
 //!
 //! [`run`] is the whole program. [`args`] and [`settings`] decide what to serve, [`serve`] is the life of a server,
-//! and [`api`] is what its clients see. The engine runs on threads of its own; everything here is asynchronous and
+//! [`gate`] decides who is let in, [`api`] is what its clients see, and [`audit`] writes down who asked what. The engine runs on threads of its own; everything here is asynchronous and
 //! waits for it through channels, so that `/health` answers however busy it is.
 
 pub mod api;
 pub mod args;
+mod audit;
 mod banner;
 mod bench;
 mod check_model;
 mod failure;
+mod gate;
+mod limits;
 mod listen;
 mod metrics;
 mod models;
 pub mod peer;
 mod progress;
 mod random;
+mod route;
 mod serve;
 mod settings;
 mod shutdown;
+mod tls;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sanctum_engine::embedded;
@@ -28,6 +34,9 @@ use sanctum_engine::embedded;
 pub use failure::Failure;
 
 use args::{Args, Command, ServeArgs};
+use audit::Audit;
+use gate::Gate;
+use metrics::Metrics;
 use settings::Settings;
 
 /// Does what the command line asks for.
@@ -51,15 +60,34 @@ fn export_model(dir: &Path) -> Result<(), Failure> {
 }
 
 fn run_server(args: &ServeArgs) -> Result<(), Failure> {
-    let settings = Settings::resolve(args)?;
+    let mut settings = Settings::resolve(args)?;
+    limits::keep_memory_private();
+    settings.max_connections = limits::room_for(settings.max_connections);
+    let metrics = Arc::new(Metrics::new());
+    let (audit, writer) = match settings.audit.clone() {
+        Some(place) => {
+            Audit::start(place, metrics.clone()).map(|(audit, writer)| (audit, Some(writer)))?
+        }
+        None => (Audit::off(metrics.clone()), None),
+    };
+    let gate = Gate::new(
+        settings.rules.clone(),
+        &settings.listen,
+        metrics.clone(),
+        audit,
+    )?;
     // The engine has the cores; what is left to do here is little, and waits for others most of the time.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("http")
         .enable_all()
         .build()?;
-    let result = runtime.block_on(serve::serve(settings));
+    let result = runtime.block_on(serve::serve(settings, gate, metrics));
     // A prompt that is still being rendered must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(100));
+    // Whatever was still running has ended with the runtime, and has its line.
+    if let Some(writer) = writer {
+        writer.finish();
+    }
     result
 }

@@ -4,10 +4,11 @@
 //! servers in one test do not count for each other. Names begin with `sanctum_`; times are in seconds.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use metrics::{Histogram, Label, counter, gauge, histogram, with_local_recorder};
+use metrics::{Counter, Histogram, Label, counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
@@ -25,6 +26,7 @@ pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     born: Instant,
+    audit_lost: AtomicU64,
 }
 
 /// One generation's clock: counts it when it is dropped, however it ended.
@@ -64,6 +66,7 @@ impl Metrics {
             handle: recorder.handle(),
             recorder,
             born: Instant::now(),
+            audit_lost: AtomicU64::new(0),
         };
         metrics.within(describe);
         metrics
@@ -77,6 +80,41 @@ impl Metrics {
             Label::new("status", status.to_string()),
         ];
         self.within(|| counter!("sanctum_http_requests_total", labels).increment(1));
+    }
+
+    /// Counts a connection that was made (1) or that is gone (-1).
+    pub fn connections(&self, change: f64) {
+        self.within(|| gauge!("sanctum_connections").increment(change));
+    }
+
+    /// Counts a connection that was refused, or closed before its time.
+    pub fn connection_refused(&self, reason: &'static str) {
+        let label = vec![Label::new("reason", reason)];
+        self.within(|| counter!("sanctum_connections_refused_total", label).increment(1));
+    }
+
+    /// Counts decisions of the gate: requests that were let in, or that were refused for a reason.
+    pub fn auth_counter(&self, method: &'static str, refused: Option<&'static str>) -> Counter {
+        let outcome = refused.map_or("granted", |_| "refused");
+        let mut labels = vec![Label::new("method", method), Label::new("outcome", outcome)];
+        labels.extend(refused.map(|reason| Label::new("reason", reason)));
+        self.within(|| counter!("sanctum_auth_total", labels))
+    }
+
+    /// Whether the gate asks nobody.
+    pub fn auth_is(&self, disabled: bool) {
+        self.within(|| gauge!("sanctum_auth_disabled").set(f64::from(u8::from(disabled))));
+    }
+
+    /// Counts a request under the name in its client's certificate: our own CA gives these, so there are few.
+    pub fn client_request(&self, name: &str) {
+        let label = vec![Label::new("client", name.to_owned())];
+        self.within(|| counter!("sanctum_client_requests_total", label).increment(1));
+    }
+
+    /// Counts lines of the audit log that could not be written, and returns how many there were before.
+    pub fn audit_lost(&self, lines: u64) -> u64 {
+        self.audit_lost.fetch_add(lines, Relaxed)
     }
 
     /// Starts the clock of a generation whose request came in at `began`.
@@ -103,6 +141,7 @@ impl Metrics {
     pub fn render(&self, models: &Models) -> String {
         self.within(|| {
             gauge!("sanctum_uptime_seconds").set(self.born.elapsed().as_secs_f64());
+            counter!("sanctum_audit_lost_total").absolute(self.audit_lost.load(Relaxed));
             models.iter().for_each(read_engine);
         });
         self.handle.render()
@@ -191,9 +230,31 @@ fn describe() {
         "sanctum_http_requests_total",
         "Requests answered, by method, route and status"
     );
+    gauge!("sanctum_connections", "Connections that are open");
+    counter!(
+        "sanctum_connections_refused_total",
+        "Connections refused or closed before their time, by reason: too many, too slow, or what was wrong with the \
+         client's certificate"
+    );
     counter!(
         "sanctum_generations_total",
         "Sequences generated, by model and outcome (stop, length, failed, cancelled)"
+    );
+    counter!(
+        "sanctum_auth_total",
+        "Decisions of the gate, by method (mtls, bearer, loopback, disabled, none), outcome and, if refused, reason"
+    );
+    gauge!(
+        "sanctum_auth_disabled",
+        "1 if SANCTUM_DISABLE_AUTH lets everybody in"
+    );
+    counter!(
+        "sanctum_client_requests_total",
+        "Requests let in by a client certificate, by its common name"
+    );
+    counter!(
+        "sanctum_audit_lost_total",
+        "Lines of the audit log that could not be written"
     );
     counter!("sanctum_prompt_tokens_total", "Prompt tokens computed");
     counter!("sanctum_completion_tokens_total", "Tokens generated");

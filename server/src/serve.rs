@@ -16,12 +16,14 @@ use tokio::task::JoinSet;
 use crate::api::{self, App};
 use crate::banner::banner;
 use crate::failure::Failure;
-use crate::listen::Listeners;
+use crate::gate::Gate;
+use crate::listen::{Door, Endpoint, Listeners, Site};
 use crate::metrics::Metrics;
 use crate::models::{Models, Ready};
 use crate::progress::loading_bar;
 use crate::settings::Settings;
 use crate::shutdown::Shutdown;
+use crate::tls::Tls;
 
 /// How long clients may take to read what was sent to them last, once their requests are cancelled.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -30,7 +32,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// Serves until a signal asks it to stop, or the engine dies.
-pub async fn serve(settings: Settings) -> Result<(), Failure> {
+pub async fn serve(settings: Settings, gate: Gate, metrics: Arc<Metrics>) -> Result<(), Failure> {
     let shutdown = Shutdown::new();
     let stopping = shutdown.clone();
     tokio::spawn(stop_on_signals(stopping)?);
@@ -38,12 +40,23 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
     let ids = settings.models.iter().map(|(id, _)| id.clone());
     let app = Arc::new(App {
         models: Models::new(ids),
-        metrics: Arc::new(Metrics::new()),
+        metrics,
         shutdown: shutdown.clone(),
+        gate: Arc::new(gate),
     });
     let counting = app.metrics.clone();
     tokio::spawn(async move { counting.upkeep().await });
+    let gate = app.gate.clone();
+    tokio::spawn(async move { gate.watch().await });
+    let site = Site::new(
+        api::router(app.clone()),
+        shutdown.clone(),
+        app.metrics.clone(),
+        settings.max_connections,
+    );
 
+    // Certificates that cannot be used are known at once, whenever the sockets are opened.
+    let doors = doors(&settings)?;
     // The sockets come first: a port that is taken should be known before minutes are spent on loading. While the
     // models load, /health says so and everything else answers 503. Where a manifest says what the weights must be,
     // nothing listens before the verdict.
@@ -53,7 +66,7 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
         .any(|(_, source)| source.is_verified());
     let mut open = None;
     if !verdict_first {
-        open = Some(listen(&settings.listen, &app).await?);
+        open = Some(listen(doors.clone(), &site).await?);
     }
     let loading = load_all(
         app.clone(),
@@ -64,11 +77,11 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
         loaded = loading => loaded?,
         () = shutdown.draining() => return Ok(()),
     }
-    let (addresses, mut connections) = match open {
+    let (endpoints, mut connections) = match open {
         Some(open) => open,
-        None => listen(&settings.listen, &app).await?,
+        None => listen(doors, &site).await?,
     };
-    announce(&addresses, &app)?;
+    announce(&endpoints, &app, settings.rules.token_of_loopback())?;
 
     let stopping = async {
         shutdown.draining().await;
@@ -86,13 +99,29 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
 
 /// Opens the sockets and serves on them. Returns where they listen, and the connections.
 async fn listen(
-    addresses: &[SocketAddr],
-    app: &Arc<App>,
-) -> Result<(Vec<SocketAddr>, JoinSet<io::Result<()>>), Failure> {
-    let listeners = Listeners::open(addresses).await?;
-    let addresses = listeners.addresses()?;
-    let connections = listeners.serve(&api::router(app.clone()), &app.shutdown);
-    Ok((addresses, connections))
+    doors: Vec<(SocketAddr, Door)>,
+    site: &Site,
+) -> Result<(Vec<Endpoint>, JoinSet<()>), Failure> {
+    let listeners = Listeners::open(doors).await?;
+    let endpoints = listeners.endpoints()?;
+    Ok((endpoints, listeners.serve(site)))
+}
+
+/// Where one enters, and how: plain listeners first. The TLS files are read here, and followed from now on.
+fn doors(settings: &Settings) -> Result<Vec<(SocketAddr, Door)>, Failure> {
+    let plain = settings
+        .listen
+        .iter()
+        .map(|&address| (address, Door::Plain));
+    let mut doors: Vec<_> = plain.collect();
+    if let Some(settings) = &settings.tls {
+        let tls = Tls::read(settings.files.clone())?;
+        let following = tls.clone();
+        tokio::spawn(async move { following.follow().await });
+        let secure = |&address| (address, Door::Tls(tls.clone()));
+        doors.extend(settings.listen.iter().map(secure));
+    }
+    Ok(doors)
 }
 
 /// Loads one model after the other, on a thread of its own: reading weights blocks, and a process that is asked to
@@ -208,14 +237,14 @@ fn unchanged(verified: Vec<Option<(ModelId, Verified)>>) -> Result<(), Failure> 
 }
 
 /// Says that the server is ready: a log line for programs, a banner for people.
-fn announce(addresses: &[SocketAddr], app: &App) -> io::Result<()> {
+fn announce(endpoints: &[Endpoint], app: &App, token: Option<&str>) -> io::Result<()> {
     let models: Vec<&ModelId> = app.models.iter().map(|served| served.id()).collect();
-    for address in addresses {
-        tracing::info!(address = %format_args!("http://{address}"), "ready");
+    for address in endpoints {
+        tracing::info!(%address, "ready");
     }
     let mut out = io::stdout();
     if out.is_terminal() {
-        out.write_all(banner(addresses, &models).as_bytes())?;
+        out.write_all(banner(endpoints, &models, token).as_bytes())?;
         out.flush()?;
     }
     Ok(())
@@ -241,7 +270,7 @@ async fn death(models: &Models) -> Failure {
 }
 
 /// Lets running requests finish until `limit`, then ends them.
-async fn drain(app: &App, connections: &mut JoinSet<io::Result<()>>, limit: Duration) {
+async fn drain(app: &App, connections: &mut JoinSet<()>, limit: Duration) {
     app.models.engines().for_each(|engine| engine.drain());
     tracing::info!(
         seconds = limit.as_secs(),
@@ -258,7 +287,7 @@ async fn drain(app: &App, connections: &mut JoinSet<io::Result<()>>, limit: Dura
 }
 
 /// Waits for the last connection to close, for so long; whether it did.
-async fn finish(connections: &mut JoinSet<io::Result<()>>, limit: Duration) -> bool {
+async fn finish(connections: &mut JoinSet<()>, limit: Duration) -> bool {
     let all = async { while connections.join_next().await.is_some() {} };
     tokio::time::timeout(limit, all).await.is_ok()
 }

@@ -1,27 +1,40 @@
 //! What to serve and where, decided from the command line and fleet.toml, before anything is opened.
 
+mod access;
 mod models;
+mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use sanctum_config::fleet::{Backend, Loopback, Model, Server};
-use sanctum_config::{Fleet, FleetError, Label, ModelId, NoHome, did_you_mean};
+use sanctum_config::fleet::{Backend, Model, Server};
+use sanctum_config::{Fleet, FleetError, Label, ModelId, NoHome, TildePath, did_you_mean};
 use sanctum_engine::backend::Precision;
 use sanctum_engine::launch::LaunchOptions;
 use sanctum_engine::load::Source;
 
 use crate::args::ServeArgs;
+use crate::audit::Place;
+use crate::gate::Rules;
+use crate::listen::addresses::{self, AddressError};
+pub use tls::TlsSettings;
+
+#[cfg(test)]
+pub use access::PER_CLIENT;
 
 /// The port of a server that is told no other.
 const PORT: u16 = 1337;
 /// How long running requests may take to finish after SIGTERM, where nothing is said.
 const DRAIN: Duration = Duration::from_secs(30);
+/// Connections that may be open at once, where nothing is said.
+const CONNECTIONS: usize = 1024;
 
 /// What to serve and where.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where to listen: loopback addresses, one at least.
+    /// Where to listen: one address at least.
     pub listen: Vec<SocketAddr>,
     /// What to serve: one at least; the first where a request names none.
     pub models: Vec<(ModelId, Source)>,
@@ -29,6 +42,14 @@ pub struct Settings {
     pub options: LaunchOptions,
     /// How long running requests may take to finish after SIGTERM.
     pub drain: Duration,
+    /// Where and with what to listen for TLS, if anywhere.
+    pub tls: Option<TlsSettings>,
+    /// Connections that may be open at once.
+    pub max_connections: usize,
+    /// Who is let in.
+    pub rules: Rules,
+    /// Where the audit log goes; none: none is kept.
+    pub audit: Option<Place>,
 }
 
 /// Settings that cannot be used.
@@ -59,10 +80,16 @@ pub enum SettingsError {
     },
     /// Others could reach it, and nothing would ask them who they are.
     #[error(
-        "{0} can be reached from other machines, and this server does not ask for credentials yet; \
-         listen on 127.0.0.1 or ::1 and forward to it"
+        "{0} can be reached from other machines, and there is no token to ask them for; make one with \
+         `sanctum-pki token server` and name it with --auth-token-file, or listen on 127.0.0.1 or ::1"
     )]
     NotLoopback(SocketAddr),
+    /// This machine's own requests need the token, and there is none.
+    #[error(
+        "loopback = \"required\" wants a token from everybody, and there is none; make one with \
+         `sanctum-pki token server` and name it with --auth-token-file"
+    )]
+    NothingToRequire,
     /// fleet.toml asks for something that protects, and that this build cannot do: serving without it would pretend.
     #[error(
         "[servers.{server}] asks for `{key}`, which this build cannot do; remove it to serve without"
@@ -87,6 +114,14 @@ pub enum SettingsError {
     /// Two models have one id.
     #[error("two models have the id `{0}`; name one of them: --model OTHER={0}")]
     TwoModels(ModelId),
+    /// Addresses that do not go together.
+    #[error(transparent)]
+    Addresses(#[from] AddressError),
+    /// TLS files are named, and nothing listens for TLS.
+    #[error(
+        "{0} is given and nothing listens for TLS, so it would not be used; add --tls-host ADDRESS"
+    )]
+    TlsNowhere(&'static str),
     /// A path begins with `~`.
     #[error(transparent)]
     NoHome(#[from] NoHome),
@@ -95,36 +130,78 @@ pub enum SettingsError {
 impl Settings {
     /// Decides only which models are meant.
     pub fn models(args: &ServeArgs) -> Result<Vec<(ModelId, Source)>, SettingsError> {
-        let section = section(args)?;
-        models::resolve(args, section.as_ref().map(|(_, server)| server))
+        let section = Section::of(args)?;
+        models::resolve(args, section.as_ref().map(|section| &section.server))
     }
 
     /// Reads fleet.toml if it is named, and decides.
     pub fn resolve(args: &ServeArgs) -> Result<Self, SettingsError> {
-        let section = section(args)?;
-        if let Some((name, server)) = &section {
-            refuse_what_this_build_cannot_do(name, server)?;
+        let section = Section::of(args)?;
+        let section = section.as_ref();
+        if let Some(section) = section {
+            refuse_what_this_build_cannot_do(&section.name, &section.server)?;
         }
-        let server = section.as_ref().map(|(_, server)| server);
+        let tls = tls::resolve(args, section)?;
+        let server = section.map(|section| &section.server);
+        let listen = listen(args, server);
+        let secure = tls.iter().flat_map(|tls| &tls.listen);
+        let all: Vec<SocketAddr> = listen.iter().chain(secure).copied().collect();
+        let rules = access::rules(args, section, access::is_disabled())?;
+        access::check_addresses(&listen, &rules)?;
+        addresses::check(&all)?;
         Ok(Self {
-            listen: listen(args, server)?,
+            listen,
+            tls,
+            max_connections: args
+                .max_connections
+                .or(server.and_then(|server| server.limits.max_connections))
+                .map_or(CONNECTIONS, NonZeroUsize::get),
             models: models::resolve(args, server)?,
             options: options(args, server),
             drain: args
                 .drain()
                 .or(server.and_then(|server| server.drain))
                 .unwrap_or(DRAIN),
+            rules,
+            audit: access::audit(args, section)?,
         })
     }
 }
 
-/// The server's section of fleet.toml, if one is named.
-fn section(args: &ServeArgs) -> Result<Option<(Label, Server)>, SettingsError> {
-    let Some(path) = &args.config else {
-        return Ok(None);
-    };
-    let file = path.display().to_string();
-    choose(Fleet::read(path)?, &file, args.server.as_ref()).map(Some)
+/// A server of fleet.toml, and what its paths are relative to.
+struct Section {
+    /// What it is called.
+    name: Label,
+    /// What it says.
+    server: Server,
+    /// The fleet's home.
+    home: TildePath,
+    /// fleet.toml.
+    file: PathBuf,
+}
+
+impl Section {
+    /// The server's section, if a fleet.toml is named.
+    fn of(args: &ServeArgs) -> Result<Option<Self>, SettingsError> {
+        let Some(file) = &args.config else {
+            return Ok(None);
+        };
+        let fleet = Fleet::read(file)?;
+        let home = fleet.fleet.home.clone();
+        let shown = file.display().to_string();
+        let (name, server) = choose(fleet, &shown, args.server.as_ref())?;
+        Ok(Some(Self {
+            name,
+            server,
+            home,
+            file: file.clone(),
+        }))
+    }
+
+    /// A path of this file: relative ones begin at the file's own folder.
+    fn path(&self, path: &TildePath) -> Result<PathBuf, NoHome> {
+        path.beside(&self.file)
+    }
 }
 
 /// The server that was asked for, or the only one.
@@ -169,11 +246,6 @@ fn refuse_what_this_build_cannot_do(name: &Label, server: &Server) -> Result<(),
     let adapter = |model: &Model| model.adapter.is_some();
     let asked = [
         ("adapter", server.models.iter().any(adapter)),
-        ("tls_listen", !server.tls_listen.is_empty()),
-        (
-            "auth.loopback = \"required\"",
-            server.auth.loopback == Loopback::Required,
-        ),
         ("backend = \"mlx\"", server.backend == Backend::Mlx),
     ];
     match asked.into_iter().find(|(_, asked)| *asked) {
@@ -185,9 +257,9 @@ fn refuse_what_this_build_cannot_do(name: &Label, server: &Server) -> Result<(),
     }
 }
 
-fn listen(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<SocketAddr>, SettingsError> {
+fn listen(args: &ServeArgs, server: Option<&Server>) -> Vec<SocketAddr> {
     let localhost = IpAddr::from(Ipv4Addr::LOCALHOST);
-    let addresses: Vec<SocketAddr> = match server {
+    match server {
         Some(server) if args.host.is_empty() && args.port.is_none() => server.listen.clone(),
         _ => {
             let port = args.port.unwrap_or(PORT);
@@ -200,11 +272,6 @@ fn listen(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<SocketAddr>, 
                 .map(|host| SocketAddr::new(host, port))
                 .collect()
         }
-    };
-    let outside = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
-    match addresses.iter().find(outside) {
-        Some(outside) => Err(SettingsError::NotLoopback(*outside)),
-        None => Ok(addresses),
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Each file tells one side of it. Every test has a server of its own, so that each can be read, and run, alone.
 
+mod audit;
+mod auth;
 mod chat;
 mod company;
 mod completions;
@@ -10,6 +12,8 @@ mod logprobs;
 mod manifest;
 mod openai;
 mod operators;
+#[cfg(target_os = "linux")]
+mod outside;
 mod refusals;
 mod shutdown;
 mod start;

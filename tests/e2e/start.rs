@@ -29,13 +29,13 @@ async fn a_port_that_is_taken_is_named_with_the_mend() {
 }
 
 #[tokio::test]
-async fn an_address_that_others_can_reach_is_refused() {
+async fn an_address_that_others_can_reach_needs_a_token() {
     for host in ["0.0.0.0", "::", "192.0.2.1"] {
         let ended = run(&["--host", host, "--port", "0"]).await;
         assert_eq!(ended.code, Some(1));
         let words = ended.last_words();
         assert!(
-            words.contains(host) && words.contains("127.0.0.1"),
+            words.contains(host) && words.contains("--auth-token-file"),
             "{words}"
         );
     }

@@ -10,12 +10,18 @@
 mod binary;
 mod http;
 mod metrics;
+#[cfg(target_os = "linux")]
+mod outside;
 mod process;
+mod raw;
 mod server;
 
 pub use http::{Answer, Chunk, Chunks, Http};
 pub use metrics::Metrics;
+#[cfg(target_os = "linux")]
+pub use outside::Outside;
 pub use process::{Ended, Process};
+pub use raw::Raw;
 pub use rustix::process::Signal;
 pub use server::Server;
 

@@ -43,12 +43,22 @@ struct Log {
 impl Process {
     /// Starts `sanctum-server` with these arguments; its home and working directory are empty.
     pub fn launch<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Self {
+        Self::launch_with(args, &[])
+    }
+
+    /// The same with further environment variables.
+    pub fn launch_with<A: AsRef<OsStr>>(
+        args: impl IntoIterator<Item = A>,
+        env: &[(&str, &str)],
+    ) -> Self {
         let home = TempDir::new().expect("a temporary home");
         let mut child = Command::new(binary::path())
             .args(args)
             .current_dir(&home)
             .env("HOME", home.path())
             .env_remove("RUST_LOG")
+            .env_remove("SANCTUM_DISABLE_AUTH")
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

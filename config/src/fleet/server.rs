@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -24,6 +24,9 @@ pub struct Server {
     /// Where it listens for mTLS.
     #[serde(default)]
     pub tls_listen: Vec<SocketAddr>,
+    /// Its side of mTLS.
+    #[serde(default)]
+    pub tls: Tls,
     /// What it serves; the first is used where a request names no model. None: the model that is built in.
     #[serde(default)]
     pub models: Vec<Model>,
@@ -48,9 +51,26 @@ pub struct Server {
     /// Who may ask.
     #[serde(default)]
     pub auth: Auth,
+    /// What is written down of who asked what.
+    #[serde(default)]
+    pub audit: Audit,
     /// How long running requests may take to finish after SIGTERM.
     #[serde(default, deserialize_with = "duration::optional")]
     pub drain: Option<Duration>,
+}
+
+/// The files of a server's mTLS, all of them PEM; what is left out is under the fleet's home.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// Its certificate: `certs/<server>.crt`.
+    pub certificate: Option<TildePath>,
+    /// Its key, which only its user can read: `certs/<server>.key`.
+    pub key: Option<TildePath>,
+    /// The CAs of its clients: `certs/ca.crt`.
+    pub ca: Option<TildePath>,
+    /// What these CAs have revoked: `certs/ca.crl`, which need not be there unless it is named here.
+    pub crl: Option<TildePath>,
 }
 
 /// One model of a server.
@@ -95,6 +115,11 @@ pub struct Limits {
     pub max_context: Option<NonZeroUsize>,
     /// Tokens of a prompt that are computed in one pass.
     pub prefill_chunk: Option<NonZeroUsize>,
+    /// Connections that may be open at the same time.
+    pub max_connections: Option<NonZeroUsize>,
+    /// Requests that one client may have running or waiting at the same time before others of its own are refused
+    /// with 429.
+    pub max_requests_per_client: Option<NonZeroUsize>,
 }
 
 /// Caps on the memory of the mlx backend, in MiB.
@@ -128,6 +153,31 @@ pub enum Loopback {
     Bypass,
     /// The token, as from anywhere else: for hosts on which a forwarder makes outside requests look local.
     Required,
+}
+
+/// What is written down of who asked what.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// Whether anything is.
+    pub enabled: bool,
+    /// Where; `logs/<server>.audit.jsonl` under the fleet's home unless said otherwise.
+    pub file: Option<TildePath>,
+    /// A file of so many MiB is put aside and a new one begun.
+    pub rotate_mb: NonZeroU64,
+    /// Files that are put aside before the oldest is deleted.
+    pub keep: usize,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            file: None,
+            rotate_mb: NonZeroU64::new(64).expect("64 is not 0"),
+            keep: 5,
+        }
+    }
 }
 
 impl Server {

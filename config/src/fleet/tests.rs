@@ -77,6 +77,11 @@ fn a_value_that_breaks_its_rule_is_named_with_its_line() {
             "line 3",
             "`mlx`",
         ),
+        (
+            "[servers.s]\nhost = \"m\"\naudit = { rotate_mb = 0 }",
+            "line 3",
+            "nonzero",
+        ),
         ("a = [", "line 1", ""),
     ];
     for (text, line, words) in cases {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use sanctum_engine::request::{FinishReason, TokenLogprob, Usage};
 use serde_json::{Value, json};
 
@@ -16,11 +16,13 @@ use super::error::ApiError;
 use super::running::{Running, Step};
 use super::wire::{Body, ChatChoice, ChatDelta, Delta, Head, Message};
 use super::{App, blocking, logprobs, sse};
+use crate::audit::Account;
 use crate::models::Ready;
 
 /// Answers `POST /v1/chat/completions`.
 pub async fn create(
     State(app): State<Arc<App>>,
+    Extension(account): Extension<Account>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
@@ -28,6 +30,7 @@ pub async fn create(
     let (running, talk, stream) = blocking(move || {
         let request = ChatRequest::parse(&body)?;
         let served = shared.models.pick(request.model.as_deref())?;
+        account.model(served.id().as_str());
         let ready = served.ready()?;
         let prompt = render(&request, ready)?;
         let talk = |object| Talk {
@@ -46,7 +49,7 @@ pub async fn create(
         let request = request
             .parameters
             .into_request(tokens, request.logprobs, ready)?;
-        let running = Running::submit(&shared, served, ready, request, "messages", began)?;
+        let running = Running::submit(&shared, served, ready, request, "messages", began, account)?;
         Ok((running, talk, stream))
     })
     .await?;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use sanctum_engine::request::{FinishReason, TokenLogprob, Usage};
 use sanctum_engine::tokenizer::Tokenizer;
 use serde_json::Value;
@@ -17,6 +17,7 @@ use super::parameters::Parameters;
 use super::running::{Running, Step};
 use super::wire::{Body, Head, TextChoice, finish_reason};
 use super::{App, blocking, logprobs, sse};
+use crate::audit::Account;
 
 /// A parsed request.
 #[derive(Debug, PartialEq)]
@@ -98,6 +99,7 @@ impl Prompt {
 /// Answers `POST /v1/completions`.
 pub async fn create(
     State(app): State<Arc<App>>,
+    Extension(account): Extension<Account>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
@@ -110,12 +112,13 @@ pub async fn create(
             parameters,
         } = CompletionRequest::parse(&body)?;
         let served = shared.models.pick(model.as_deref())?;
+        account.model(served.id().as_str());
         let ready = served.ready()?;
         let prompt = prompt.encode(&ready.engine.text().tokenizer)?;
         let stream = parameters.stream;
         let request = parameters.into_request(prompt, logprobs, ready)?;
         let head = Head::new("cmpl-", "text_completion", served, ready);
-        let running = Running::submit(&shared, served, ready, request, "prompt", began)?;
+        let running = Running::submit(&shared, served, ready, request, "prompt", began, account)?;
         Ok((running, head, stream))
     })
     .await?;

@@ -134,11 +134,6 @@ impl ApiError {
 
     /// The body: also what a stream that cannot go on sends as its last event.
     pub fn body(&self) -> Value {
-        let kind = match self.status() {
-            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
-            status if status.is_server_error() => "server_error",
-            _ => "invalid_request_error",
-        };
         let code = match self {
             Self::Invalid { code, .. } => *code,
             Self::ModelNotFound { .. } => Some("model_not_found"),
@@ -156,7 +151,7 @@ impl ApiError {
             Self::ModelNotFound { .. } => Some("model"),
             _ => None,
         };
-        json!({ "error": { "message": self.to_string(), "type": kind, "param": param, "code": code } })
+        error_body(self.status(), &self.to_string(), param, code)
     }
 
     fn retry_after(&self) -> Option<u64> {
@@ -166,6 +161,21 @@ impl ApiError {
             _ => None,
         }
     }
+}
+
+/// OpenAI's shape.
+pub fn error_body(
+    status: StatusCode,
+    message: &str,
+    param: Option<&str>,
+    code: Option<&str>,
+) -> Value {
+    let kind = match status {
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        status if status.is_server_error() => "server_error",
+        _ => "invalid_request_error",
+    };
+    json!({ "error": { "message": message, "type": kind, "param": param, "code": code } })
 }
 
 impl IntoResponse for ApiError {

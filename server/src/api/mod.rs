@@ -1,6 +1,6 @@
 //! The HTTP face: OpenAI's API, and two pages for operators.
 //!
-//! A request's way: [`body`] takes the bytes, [`fields`] takes them apart, `chat` or `completions` makes a prompt of
+//! A request's way: the gate lets it in, [`body`] takes the bytes, [`fields`] takes them apart, `chat` or `completions` makes a prompt of
 //! them, [`running`] hands it to the engine, and the answer leaves whole or through [`sse`]. Whatever goes wrong on
 //! the way is an [`ApiError`].
 
@@ -25,17 +25,19 @@ mod wire;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
-pub use error::ApiError;
+pub use error::{ApiError, error_body};
 pub use wire::now;
 
+use crate::gate::{Gate, guard};
 use crate::metrics::Metrics;
 use crate::models::Models;
+use crate::route::{self, Route};
 use crate::shutdown::Shutdown;
 
 /// What all requests share.
@@ -46,21 +48,25 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// When it ends.
     pub shutdown: Shutdown,
+    /// Who is let in.
+    pub gate: Arc<Gate>,
 }
 
-/// All routes. Whoever listens puts its own gates around them.
+/// All routes behind the gate. Whoever listens puts a [`Peer`](crate::peer::Peer) into each request.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
-        .route("/v1/chat/completions", post(chat::create))
-        .route("/v1/completions", post(completions::create))
+        .route(route::CHAT, post(chat::create))
+        .route(route::COMPLETIONS, post(completions::create))
         .route("/v1/models", get(listing::list))
         // Ids may look like `Qwen/Qwen3.5-27B`.
         .route("/v1/models/{*id}", get(listing::one))
-        .route("/health", get(health::health))
-        .route("/metrics", get(metrics))
+        .route(route::HEALTH, get(health::health))
+        .route(route::METRICS, get(metrics))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(body::LARGEST))
+        .layer(middleware::from_fn_with_state(app.gate.clone(), guard))
+        // Outermost, so that what is refused is counted as well.
         .layer(middleware::from_fn_with_state(app.clone(), count))
         .with_state(app)
 }
@@ -102,16 +108,9 @@ async fn no_method(method: Method, uri: Uri) -> ApiError {
 
 /// Counts every answer under the route that it matched, not under its path: paths are without number.
 async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
-    let method = match request.method() {
-        known @ (&Method::GET | &Method::POST | &Method::HEAD | &Method::OPTIONS) => known.clone(),
-        _ => Method::from_bytes(b"OTHER").unwrap_or_default(),
-    };
+    let route = Route::of(&request);
     let response = next.run(request).await;
     app.metrics
-        .request(method.as_str(), &route, response.status().as_u16());
+        .request(route.method, &route.path, response.status().as_u16());
     response
 }

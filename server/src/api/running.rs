@@ -7,6 +7,7 @@ use sanctum_engine::request::{Event, FinishReason, Request, TokenLogprob, Usage}
 
 use super::error::ApiError;
 use super::{App, wire};
+use crate::audit::Account;
 use crate::metrics::GenerationClock;
 use crate::models::{Ready, Served};
 use crate::shutdown::Shutdown;
@@ -16,6 +17,7 @@ pub struct Running {
     generation: Generation,
     clock: GenerationClock,
     shutdown: Shutdown,
+    account: Account,
 }
 
 /// What has become of it.
@@ -48,15 +50,19 @@ impl Running {
         request: Request,
         prompt: &str,
         began: Instant,
+        account: Account,
     ) -> Result<Self, ApiError> {
+        let tokens = request.prompt.len();
         let generation = ready
             .engine
             .submit(request)
             .map_err(|error| ApiError::from_submit(error, prompt))?;
+        account.submitted(tokens);
         Ok(Self {
             generation,
             clock: app.metrics.generation(served, began),
             shutdown: app.shutdown.clone(),
+            account,
         })
     }
 
@@ -65,11 +71,15 @@ impl Running {
         let event = tokio::select! {
             biased;
             event = self.generation.next() => event,
-            () = self.shutdown.cancelled() => return Err(ApiError::ShuttingDown),
+            () = self.shutdown.cancelled() => {
+                self.account.cancelled();
+                return Err(ApiError::ShuttingDown);
+            }
         };
         match event {
             Some(Event::Token { text, logprob, .. }) => {
                 self.clock.token();
+                self.account.token();
                 Ok(Step::Token { text, logprob })
             }
             Some(Event::Finished {
@@ -78,6 +88,7 @@ impl Running {
                 usage,
             }) => {
                 self.clock.ended(wire::finish_reason(reason));
+                self.account.finished(wire::finish_reason(reason), usage);
                 Ok(Step::Finished {
                     reason,
                     text,
@@ -86,10 +97,12 @@ impl Running {
             }
             Some(Event::Failed(reason)) => {
                 self.clock.ended("failed");
+                self.account.failed();
                 Err(ApiError::Engine(reason))
             }
             None => {
                 self.clock.ended("failed");
+                self.account.failed();
                 Err(ApiError::Engine(
                     "the engine has stopped; see the server's log for the reason".into(),
                 ))

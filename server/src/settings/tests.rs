@@ -1,9 +1,12 @@
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 use super::models::BUILT_IN;
 use super::*;
 use crate::args::Args;
+use crate::tls::Crl;
 use clap::Parser;
+use sanctum_config::fleet::Loopback;
 
 /// Resolves a command line beside a fleet.toml.
 fn resolve(fleet: &str, args: &[&str]) -> Result<Settings, String> {
@@ -82,6 +85,68 @@ fn an_address_that_others_can_reach_is_refused() {
 }
 
 #[test]
+fn with_a_token_it_may_be_reached_and_asked() {
+    let settings = resolve("", &["--host", "0.0.0.0", "--auth-token-file", "/s/t"]).unwrap();
+    let token = settings.rules.token.unwrap();
+    assert_eq!((token.file, token.shown.as_str()), ("/s/t".into(), "/s/t"));
+    let fleet = "[servers.s]\nhost = \"m\"\nlisten = [\"127.0.0.1:1\", \"10.0.0.1:1\"]\n\
+                 auth = { token_file = \"s/t\", loopback = \"required\" }\nlimits = { max_requests_per_client = 3 }";
+    let rules = resolve(fleet, &[]).unwrap().rules;
+    let token = rules.token.unwrap();
+    assert!(
+        token.file.is_absolute() && token.file.ends_with("s/t"),
+        "{token:?}"
+    );
+    assert_eq!(token.shown, "s/t");
+    assert_eq!(rules.loopback, Loopback::Required);
+    assert_eq!(rules.per_client.get(), 3);
+    let flags = [
+        "--auth-token-file",
+        "/o",
+        "--loopback",
+        "bypass",
+        "--max-requests-per-client",
+        "5",
+    ];
+    let rules = resolve(fleet, &flags).unwrap().rules;
+    assert_eq!(rules.token.unwrap().shown, "/o");
+    assert_eq!(rules.loopback, Loopback::Bypass);
+    assert_eq!(rules.per_client.get(), 5);
+}
+
+#[test]
+fn a_token_that_is_required_must_be_there() {
+    let error = resolve("", &["--loopback", "required"]).unwrap_err();
+    assert!(error.contains("sanctum-pki token server"), "{error}");
+    assert!(resolve("", &["--loopback", "required", "--auth-token-file", "t"]).is_ok());
+}
+
+#[test]
+fn the_audit_log_has_a_place_where_the_fleet_has_one() {
+    assert_eq!(resolve("", &[]).unwrap().audit, None);
+    let place = |fleet: &str, args: &[&str]| resolve(fleet, args).unwrap().audit;
+    let flag = place("", &["--audit-log", "/logs/a"]).unwrap();
+    assert_eq!(flag.file, Path::new("/logs/a"));
+    assert_eq!((flag.rotate_bytes.get(), flag.keep), (64 << 20, 5));
+
+    let fleet =
+        |line: &str| format!("[fleet]\nhome = \"/srv/home\"\n[servers.s]\nhost = \"m\"\n{line}");
+    let usual = place(&fleet(""), &[]).unwrap();
+    assert_eq!(usual.file, Path::new("/srv/home/logs/s.audit.jsonl"));
+    let said = place(
+        &fleet("audit = { file = \"a/b\", rotate_mb = 1, keep = 0 }"),
+        &[],
+    )
+    .unwrap();
+    assert!(
+        said.file.is_absolute() && said.file.ends_with("a/b"),
+        "{said:?}"
+    );
+    assert_eq!((said.rotate_bytes.get(), said.keep), (1 << 20, 0));
+    assert_eq!(place(&fleet("audit = { enabled = false }"), &[]), None);
+}
+
+#[test]
 fn which_server_must_be_clear() {
     let two =
         "[servers.one]\nhost = \"m\"\nlisten = [\"127.0.0.1:1\"]\n[servers.two]\nhost = \"m\"\n";
@@ -103,8 +168,6 @@ fn which_server_must_be_clear() {
 fn a_protection_that_is_not_there_is_not_passed_over() {
     for line in [
         "models = [{ id = \"a\", path = \"/a\", adapter = \"lora\" }]",
-        "tls_listen = [\"127.0.0.1:1338\"]",
-        "auth = { loopback = \"required\" }",
         "backend = \"mlx\"",
     ] {
         let error = resolve(&format!("[servers.s]\nhost = \"m\"\n{line}"), &[]).unwrap_err();
@@ -175,4 +238,51 @@ fn a_manifest_or_a_key_that_would_check_nothing_is_refused() {
     let fleet = "[servers.s]\nhost = \"m\"\nmanifest_keys = [\"k\"]\nmodels = [{ id = \"a\", path = \"/a\" }]";
     let error = resolve(fleet, &[]).unwrap_err();
     assert!(error.contains("nothing would be checked"), "{error}");
+}
+
+#[test]
+fn tls_files_are_under_the_fleet_s_home_unless_they_are_named() {
+    let fleet = "[fleet]\nhome = \"/srv/fleet\"\n[servers.s]\nhost = \"m\"\ntls_listen = [\"10.0.0.1:99\"]\n\
+                 limits = { max_connections = 7 }\n";
+    let settings = resolve(fleet, &[]).unwrap();
+    assert_eq!(settings.max_connections, 7);
+    let tls = settings.tls.unwrap();
+    assert_eq!(tls.listen, ["10.0.0.1:99".parse().unwrap()]);
+    let certs = |name: &str| std::path::Path::new("/srv/fleet/certs").join(name);
+    assert_eq!(tls.files.certificate, certs("s.crt"));
+    assert_eq!(tls.files.key, certs("s.key"));
+    assert_eq!(tls.files.ca, certs("ca.crt"));
+    assert_eq!(tls.files.crl, Crl::Usual(certs("ca.crl")));
+
+    let named = format!("{fleet}tls = {{ key = \"own/s.key\", crl = \"/etc/revoked.crl\" }}\n");
+    let flags = ["--tls-host", "::1", "--tls-key", "/run/s.key"];
+    let tls = resolve(&named, &[]).unwrap().tls.unwrap();
+    assert!(tls.files.key.is_absolute() && tls.files.key.ends_with("own/s.key"));
+    assert_eq!(tls.files.crl, Crl::Named("/etc/revoked.crl".into()));
+    let tls = resolve(&named, &flags).unwrap().tls.unwrap();
+    assert_eq!(tls.listen, ["[::1]:1338".parse().unwrap()]);
+    assert_eq!(tls.files.key, std::path::Path::new("/run/s.key"));
+}
+
+#[test]
+fn tls_files_without_a_listener_are_refused() {
+    let error = resolve("", &["--tls-ca", "ca.crt"]).unwrap_err();
+    assert!(
+        error.contains("--tls-ca") && error.contains("--tls-host"),
+        "{error}"
+    );
+    assert_eq!(resolve("", &[]).unwrap().tls, None);
+}
+
+#[test]
+fn addresses_must_go_together() {
+    let error = resolve("", &["--tls-host", "127.0.0.1:1337"]).unwrap_err();
+    assert!(error.contains("127.0.0.1:1337 is given twice"), "{error}");
+    let error = resolve("", &["--tls-host", "0.0.0.0:1337"]).unwrap_err();
+    assert!(error.contains("takes in 127.0.0.1:1337"), "{error}");
+    let far = "[servers.s]\nhost = \"m\"\nlisten = []\ntls_listen = [\"10.0.0.1:1338\"]\n";
+    let error = resolve(far, &[]).unwrap_err();
+    assert!(error.contains("--tls-host 127.0.0.1"), "{error}");
+    let near = far.replace("10.0.0.1", "0.0.0.0");
+    assert!(resolve(&near, &[]).unwrap().listen.is_empty());
 }

@@ -2,8 +2,8 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use serde_json::{Value, json};
 
-use super::rig::{Answer, CONTEXT, Rig, loading, post};
-use crate::api::{body, router};
+use super::rig::{Answer, CONTEXT, Rig, loading, local, post};
+use crate::api::body;
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -128,7 +128,7 @@ async fn a_full_queue_is_a_429_that_says_when_to_come_back() {
 #[tokio::test]
 async fn before_and_after_its_time_the_server_is_a_503() {
     let app = loading();
-    let response = tower::ServiceExt::oneshot(router(app.clone()), post(CHAT, hello()))
+    let response = tower::ServiceExt::oneshot(local(&app), post(CHAT, hello()))
         .await
         .unwrap();
     let answer = Answer::read(response).await;

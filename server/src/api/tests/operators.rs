@@ -2,8 +2,7 @@ use sanctum_engine::heartbeat::Phase;
 use sanctum_engine::request::FinishReason;
 use serde_json::{Value, json};
 
-use super::rig::{Answer, Rig, finished, loading, token};
-use crate::api::router;
+use super::rig::{Answer, Rig, finished, loading, local, token};
 
 #[tokio::test]
 async fn the_models_are_listed_with_their_context() {
@@ -51,7 +50,7 @@ async fn health_is_the_heartbeat() {
 
 #[tokio::test]
 async fn a_server_that_loads_says_so_and_lists_nothing() {
-    let router = router(loading());
+    let router = local(&loading());
     let get = |path: &str| {
         let request = axum::http::Request::get(path)
             .body(axum::body::Body::empty())

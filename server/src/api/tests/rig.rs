@@ -1,13 +1,17 @@
 //! A server without sockets and with an engine that does what the test says.
 
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use axum::middleware::map_request;
 use axum::response::Response;
 use http_body_util::BodyExt;
+use sanctum_config::fleet::Loopback;
 use sanctum_engine::engine::{Engine, Inbox, Job, Limits};
 use sanctum_engine::request::{Event, FinishReason, Likelihood, TokenLogprob, Usage};
 use sanctum_engine::template::ChatTemplate;
@@ -17,8 +21,11 @@ use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 
 use crate::api::{App, router};
+use crate::audit::Audit;
+use crate::gate::{Gate, Rules};
 use crate::metrics::Metrics;
 use crate::models::{Models, Ready};
+use crate::peer::Peer;
 use crate::shutdown::Shutdown;
 
 /// Messages as ChatML, an open think block where thinking is enabled, and a rule that can be broken.
@@ -35,7 +42,7 @@ pub const CONTEXT: usize = 1000;
 
 /// The server under test.
 pub struct Rig {
-    /// All routes.
+    /// All routes, asked by a program on this machine.
     pub router: Router,
     /// Their state.
     pub app: Arc<App>,
@@ -79,7 +86,7 @@ impl Rig {
             created: 1_700_000_000,
         });
         Self {
-            router: router(app.clone()),
+            router: local(&app),
             app,
             inbox,
         }
@@ -131,13 +138,36 @@ impl Rig {
     }
 }
 
-/// The state of a server whose model is not loaded yet.
+/// The state of a server whose model is not loaded yet, which lets this machine in and keeps no audit log.
 pub fn loading() -> Arc<App> {
+    let rules = Rules {
+        token: None,
+        loopback: Loopback::Bypass,
+        disabled: false,
+        per_client: NonZeroUsize::MIN,
+    };
+    let metrics = Arc::new(Metrics::new());
+    let audit = Audit::off(metrics.clone());
+    let gate = Gate::new(rules, &[], metrics.clone(), audit).unwrap();
     Arc::new(App {
         models: Models::new(["council".parse().unwrap()]),
-        metrics: Arc::new(Metrics::new()),
+        metrics,
         shutdown: Shutdown::new(),
+        gate: Arc::new(gate),
     })
+}
+
+/// All routes, asked by a program on this machine.
+pub fn local(app: &Arc<App>) -> Router {
+    async fn introduce(mut request: Request<Body>) -> Request<Body> {
+        let address = SocketAddr::from(([127, 0, 0, 1], 50_000));
+        let identity = None;
+        request.extensions_mut().insert(Peer { address, identity });
+        let host = HeaderValue::from_static("127.0.0.1:1337");
+        request.headers_mut().insert(header::HOST, host);
+        request
+    }
+    router(app.clone()).layer(map_request(introduce))
 }
 
 /// A POST of JSON.

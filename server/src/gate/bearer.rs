@@ -1,0 +1,188 @@
+//! Bearer tokens: how one is read from a request, and how it is compared without telling how close it came.
+//!
+//! Source: RFC 6750, section 2.1, for the header; RFC 9110, section 11.1, for its scheme, which has no case.
+
+use axum::http::{HeaderMap, header};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+/// The fewest characters that a token may have: 128 bits as hexadecimal digits.
+pub const SHORTEST: usize = 32;
+
+/// A token that was presented, or that is expected: its SHA-256, never itself.
+///
+/// Digests have one length, so that comparing them tells nothing about the length of what is expected, and the token
+/// is in memory only while it is read.
+pub struct Token(Zeroizing<[u8; 32]>);
+
+/// A text that cannot be a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadToken {
+    /// There is nothing in it.
+    #[error("is empty")]
+    Empty,
+    /// Too few characters to be hard to guess.
+    #[error(
+        "holds a token of {0} characters, and {SHORTEST} are the fewest that are hard to guess"
+    )]
+    Short(usize),
+    /// It holds something that no header can carry unchanged.
+    #[error("holds something other than one line of visible ASCII characters")]
+    Letters,
+}
+
+/// What a request's headers say about a token.
+pub enum Presented {
+    /// No `Authorization` header.
+    None,
+    /// A header that is not `Bearer` and a token, or several headers.
+    Malformed,
+    /// One token.
+    Token(Token),
+}
+
+impl Token {
+    /// The token that a file holds, without the white space that editors leave at its end.
+    pub fn expected(text: &[u8]) -> Result<Self, BadToken> {
+        let text = text.trim_ascii_end();
+        match text.len() {
+            0 => Err(BadToken::Empty),
+            _ if !visible(text) => Err(BadToken::Letters),
+            short if short < SHORTEST => Err(BadToken::Short(short)),
+            _ => Ok(Self::digest(text)),
+        }
+    }
+
+    /// Whether both are the same, in a time that does not depend on how they differ.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.as_slice().ct_eq(other.0.as_slice()).into()
+    }
+
+    fn digest(text: &[u8]) -> Self {
+        Self(Zeroizing::new(Sha256::digest(text).into()))
+    }
+}
+
+impl Presented {
+    /// Reads the headers of a request.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut all = headers.get_all(header::AUTHORIZATION).iter();
+        match (all.next(), all.next()) {
+            (None, _) => Self::None,
+            (Some(one), None) => credentials(one.as_bytes()),
+            // Which of them would count is a question that two programs may answer differently.
+            (Some(_), Some(_)) => Self::Malformed,
+        }
+    }
+}
+
+/// `Bearer`, in any case, at least one space, and a token.
+fn credentials(header: &[u8]) -> Presented {
+    const SCHEME: &[u8] = b"bearer";
+    let Some((scheme, rest)) = header.split_at_checked(SCHEME.len()) else {
+        return Presented::Malformed;
+    };
+    let token = rest.trim_ascii();
+    let apart = rest.first() == Some(&b' ');
+    if !scheme.eq_ignore_ascii_case(SCHEME) || !apart || token.is_empty() || !visible(token) {
+        return Presented::Malformed;
+    }
+    Presented::Token(Token::digest(token))
+}
+
+fn visible(text: &[u8]) -> bool {
+    text.iter().all(u8::is_ascii_graphic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+    fn presents(header: &[u8]) -> Option<bool> {
+        let expected = Token::expected(TOKEN.as_bytes()).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_bytes(header).ok()?);
+        match Presented::of(&headers) {
+            Presented::Token(token) => Some(token.matches(&expected)),
+            Presented::None | Presented::Malformed => None,
+        }
+    }
+
+    #[test]
+    fn the_scheme_has_no_case_and_the_token_has() {
+        for good in ["Bearer ", "bearer ", "BEARER ", "bEaReR   "] {
+            assert_eq!(presents(format!("{good}{TOKEN}").as_bytes()), Some(true));
+        }
+        assert_eq!(presents(format!("Bearer {TOKEN} ").as_bytes()), Some(true));
+        let upper = TOKEN.to_uppercase();
+        assert_eq!(presents(format!("Bearer {upper}").as_bytes()), Some(false));
+    }
+
+    #[test]
+    fn a_part_of_the_token_or_more_than_it_is_not_it() {
+        for wrong in [&TOKEN[..31], &TOKEN[1..], &format!("{TOKEN}0"), "x"] {
+            assert_eq!(presents(format!("Bearer {wrong}").as_bytes()), Some(false));
+        }
+    }
+
+    #[test]
+    fn what_is_no_bearer_header_is_malformed() {
+        let basic = format!("Basic {TOKEN}");
+        let joined = format!("Bearer{TOKEN}");
+        let tab = format!("Bearer\t{TOKEN}");
+        let two = format!("Bearer {TOKEN} {TOKEN}");
+        for bad in [&basic, &joined, &tab, &two, TOKEN, "Bearer", "Bearer ", ""] {
+            assert_eq!(presents(bad.as_bytes()), None, "{bad:?}");
+        }
+        assert_eq!(presents("Bearer é".as_bytes()), None);
+    }
+
+    #[test]
+    fn two_headers_are_none_even_if_both_are_right() {
+        let mut headers = HeaderMap::new();
+        assert!(matches!(Presented::of(&headers), Presented::None));
+        let value = HeaderValue::from_str(&format!("Bearer {TOKEN}")).unwrap();
+        headers.append(header::AUTHORIZATION, value.clone());
+        assert!(matches!(Presented::of(&headers), Presented::Token(_)));
+        headers.append(header::AUTHORIZATION, value);
+        assert!(matches!(Presented::of(&headers), Presented::Malformed));
+    }
+
+    #[test]
+    fn a_file_holds_one_long_token_and_perhaps_a_newline() {
+        let error = |text: &str| Token::expected(text.as_bytes()).err();
+        for good in ["", "\n", "\r\n", " \n\n"] {
+            assert_eq!(error(&format!("{TOKEN}{good}")), None);
+        }
+        assert_eq!(error(""), Some(BadToken::Empty));
+        assert_eq!(error("\n \n"), Some(BadToken::Empty));
+        assert_eq!(error(&TOKEN[1..]), Some(BadToken::Short(31)));
+        for bad in [
+            format!("{TOKEN}\n{TOKEN}"),
+            format!(" {TOKEN}"),
+            format!("\u{feff}{TOKEN}"),
+        ] {
+            assert_eq!(error(&bad), Some(BadToken::Letters), "{bad:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_makes_it_panic_or_passes(bytes in proptest::collection::vec(0u8.., 0..80)) {
+            proptest::prop_assert_ne!(presents(&bytes), Some(true));
+        }
+
+        #[test]
+        fn whatever_is_visible_is_taken_as_it_is(token in "[!-~]{32,80}", scheme in "(?i)bearer", spaces in " {1,3}") {
+            let expected = Token::expected(token.as_bytes()).unwrap();
+            match credentials(format!("{scheme}{spaces}{token}").as_bytes()) {
+                Presented::Token(presented) => proptest::prop_assert!(presented.matches(&expected)),
+                _ => proptest::prop_assert!(false, "{} was not taken", token),
+            }
+        }
+    }
+}

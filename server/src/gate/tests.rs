@@ -1,0 +1,417 @@
+//! The gate around real routes, asked by peers that the test makes up. What needs real sockets is in the end-to-end
+//! tests.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use futures_util::stream;
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+use super::*;
+use crate::models::Models;
+use crate::peer::Identity;
+use crate::route;
+
+const TOKEN: &str = "7f3c0a91d5e84b26a1f09c3d7e5b8a4412345678";
+const LAPTOP: [u8; 4] = [192, 0, 2, 7];
+
+/// A gate around a chat that answers at once, a completion that never ends, and a health page.
+struct House {
+    gate: Arc<Gate>,
+    router: Router,
+    _secrets: TempDir,
+}
+
+/// What came back.
+struct Seen {
+    status: StatusCode,
+    response: Response,
+}
+
+fn rules() -> Rules {
+    Rules {
+        token: None,
+        loopback: Loopback::Bypass,
+        disabled: false,
+        per_client: NonZeroUsize::new(2).unwrap(),
+    }
+}
+
+impl House {
+    /// With the token, under these rules.
+    fn new(rules: Rules) -> Self {
+        let secrets = TempDir::new().unwrap();
+        let file = secrets.path().join("token");
+        fs::write(&file, format!("{TOKEN}\n")).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        let shown = "~/secrets/server.token".to_owned();
+        let token = Some(TokenPath { file, shown });
+        Self::keeping(Rules { token, ..rules }, secrets)
+    }
+
+    fn without_token(rules: Rules) -> Self {
+        Self::keeping(rules, TempDir::new().unwrap())
+    }
+
+    fn keeping(rules: Rules, secrets: TempDir) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let audit = Audit::off(metrics.clone());
+        let listen = ["192.0.2.1:1337".parse().unwrap()];
+        let gate = Arc::new(Gate::new(rules, &listen, metrics, audit).unwrap());
+        let endless =
+            || async { Body::from_stream(stream::pending::<Result<&str, axum::Error>>()) };
+        let router = Router::new()
+            .route(route::CHAT, post(|| async { "answer" }))
+            .route(route::COMPLETIONS, post(endless))
+            .route(route::HEALTH, get(|| async { "ok" }))
+            .fallback(|| async { StatusCode::NOT_FOUND })
+            .layer(from_fn_with_state(gate.clone(), guard));
+        Self {
+            gate,
+            router,
+            _secrets: secrets,
+        }
+    }
+
+    async fn send(&self, request: Request) -> Seen {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        Seen { status, response }
+    }
+
+    async fn status(&self, request: Request) -> u16 {
+        self.send(request).await.status.as_u16()
+    }
+
+    fn counted(&self, sample: &str) -> bool {
+        let page = self
+            .gate
+            .metrics
+            .render(&Models::new(["m".parse().unwrap()]));
+        page.lines().any(|line| line == sample)
+    }
+}
+
+impl Seen {
+    async fn error(self) -> (u16, String, String) {
+        let status = self.status.as_u16();
+        let body = self
+            .response
+            .into_body()
+            .collect()
+            .await
+            .unwrap()
+            .to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let text = |key: &str| body["error"][key].as_str().unwrap().to_owned();
+        (status, text("code"), text("message"))
+    }
+}
+
+/// A chat from this address, with further headers.
+fn from(address: impl Into<IpAddr>, headers: &[(&str, &str)]) -> Request {
+    asking(route::CHAT, peer(address, None), headers)
+}
+
+fn asking(path: &str, peer: Peer, headers: &[(&str, &str)]) -> Request {
+    let method = if path == route::HEALTH { "GET" } else { "POST" };
+    let mut request = Request::builder().method(method).uri(path).extension(peer);
+    if headers.iter().all(|(name, _)| *name != "host") {
+        request = request.header(header::HOST, "192.0.2.1:1337");
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Body::empty()).unwrap()
+}
+
+fn peer(address: impl Into<IpAddr>, identity: Option<Identity>) -> Peer {
+    let address = SocketAddr::new(address.into(), 50_000);
+    Peer { address, identity }
+}
+
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
+}
+
+#[tokio::test]
+async fn this_machine_passes_without_a_token_however_its_address_is_written() {
+    for house in [House::new(rules()), House::without_token(rules())] {
+        for address in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(house.status(from(address, &[])).await, 200);
+            // Clients that insist on a key send one that means nothing.
+            let any = [("authorization", "Bearer none-is-needed")];
+            assert_eq!(house.status(from(address, &any)).await, 200);
+        }
+        assert!(house.counted(r#"sanctum_auth_total{method="loopback",outcome="granted"} 8"#));
+    }
+}
+
+#[tokio::test]
+async fn everybody_else_brings_the_token() {
+    let house = House::new(rules());
+    for address in [
+        "192.0.2.7",
+        "::ffff:192.0.2.7",
+        "2001:db8::7",
+        "128.0.0.1",
+        "::",
+    ] {
+        let address: IpAddr = address.parse().unwrap();
+        let (status, code, message) = house.send(from(address, &[])).await.error().await;
+        assert_eq!((status, code.as_str()), (401, "invalid_api_key"));
+        assert!(message.contains("~/secrets/server.token"), "{message}");
+        for scheme in ["Bearer", "bearer", "BEARER"] {
+            let right = format!("{scheme} {TOKEN}");
+            let right = [("authorization", right.as_str())];
+            assert_eq!(house.status(from(address, &right)).await, 200);
+        }
+    }
+    assert!(house.counted(
+        r#"sanctum_auth_total{method="none",outcome="refused",reason="token_missing"} 5"#
+    ));
+    assert!(house.counted(r#"sanctum_auth_total{method="bearer",outcome="granted"} 15"#));
+}
+
+#[tokio::test]
+async fn what_is_not_the_token_is_refused_and_not_repeated() {
+    let house = House::new(rules());
+    let longer = format!("{TOKEN}0");
+    for (header, reason) in [
+        (
+            bearer("ffffffffffffffffffffffffffffffffffffffff"),
+            "is not the one",
+        ),
+        (bearer(&TOKEN[..20]), "is not the one"),
+        (bearer(&longer), "is not the one"),
+        (format!("Basic {TOKEN}"), "must be sent once"),
+        (format!("Token {TOKEN}"), "must be sent once"),
+        (TOKEN.to_owned(), "must be sent once"),
+        ("Bearer".to_owned(), "must be sent once"),
+    ] {
+        let seen = house
+            .send(from(LAPTOP, &[("authorization", &header)]))
+            .await;
+        assert_eq!(seen.response.headers()[header::WWW_AUTHENTICATE], "Bearer");
+        assert!(seen.response.headers().contains_key(REQUEST_ID));
+        let (status, code, message) = seen.error().await;
+        assert_eq!(
+            (status, code.as_str()),
+            (401, "invalid_api_key"),
+            "{header}"
+        );
+        assert!(message.contains(reason), "{header}: {message}");
+        let presented = header.rsplit(' ').next().unwrap();
+        assert!(
+            presented == "Bearer" || !message.contains(presented),
+            "{message}"
+        );
+    }
+    let right = bearer(TOKEN);
+    let twice = [
+        ("authorization", right.as_str()),
+        ("authorization", right.as_str()),
+    ];
+    assert_eq!(house.status(from(LAPTOP, &twice)).await, 401);
+}
+
+#[tokio::test]
+async fn without_a_token_nobody_else_gets_in_whatever_they_bring() {
+    let house = House::without_token(rules());
+    for header in [bearer(TOKEN), bearer(""), "Bearer  ".into(), String::new()] {
+        let (status, _, message) = (house
+            .send(from(LAPTOP, &[("authorization", &header)]))
+            .await)
+            .error()
+            .await;
+        assert_eq!(status, 401);
+        assert!(message.contains("sanctum-pki token server"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn no_header_makes_a_request_local() {
+    let house = House::new(rules());
+    for (name, value) in [
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-real-ip", "127.0.0.1"),
+        ("forwarded", "for=127.0.0.1;host=localhost"),
+        ("x-forwarded-host", "localhost"),
+        ("host", "localhost"),
+        ("client-ip", "::1"),
+    ] {
+        assert_eq!(
+            house.status(from(LAPTOP, &[(name, value)])).await,
+            401,
+            "{name}"
+        );
+    }
+    // Nor does one keep it from being local: a proxy's headers say nothing about who asks.
+    let proxied = [("x-forwarded-for", "203.0.113.5")];
+    assert_eq!(house.status(from([127, 0, 0, 1], &proxied)).await, 200);
+}
+
+#[tokio::test]
+async fn on_loopback_a_web_page_is_kept_out_unless_it_has_the_token() {
+    let house = House::new(rules());
+    let right = bearer(TOKEN);
+    let wrong = bearer("ffffffffffffffffffffffffffffffffffffffff");
+    for (name, value, status) in [
+        ("host", "evil.example", 403),
+        ("host", "localhost.evil.example", 403),
+        ("host", "127.0.0.1.evil.example:1337", 403),
+        ("origin", "http://evil.example", 403),
+        ("origin", "http://127.0.0.1:1337", 403),
+    ] {
+        let local = [127, 0, 0, 1];
+        assert_eq!(
+            house.status(from(local, &[(name, value)])).await,
+            status,
+            "{value}"
+        );
+        let with =
+            |token: &str| house.status(from(local, &[(name, value), ("authorization", token)]));
+        assert_eq!(with(&wrong).await, status);
+        assert_eq!(with(&right).await, 200);
+    }
+    let mut form = from([127, 0, 0, 1], &[("content-type", "text/plain")]);
+    *form.body_mut() = Body::from("{}");
+    let (status, code, message) = house.send(form).await.error().await;
+    assert_eq!((status, code.as_str()), (415, "unsupported_media_type"));
+    assert!(message.contains("application/json"), "{message}");
+    let mut two = from([127, 0, 0, 1], &[("authorization", &right)]);
+    two.headers_mut()
+        .append(header::HOST, "localhost".parse().unwrap());
+    assert_eq!(house.send(two).await.error().await.1, "not_one_host");
+}
+
+#[tokio::test]
+async fn where_loopback_is_required_to_it_is_as_everybody_else() {
+    let house = House::new(Rules {
+        loopback: Loopback::Required,
+        ..rules()
+    });
+    for address in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+        let address: IpAddr = address.parse().unwrap();
+        assert_eq!(house.status(from(address, &[])).await, 401);
+        let right = bearer(TOKEN);
+        assert_eq!(
+            house
+                .status(from(address, &[("authorization", &right)]))
+                .await,
+            200
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_asked_at_every_request_whether_it_still_counts() {
+    let house = House::new(rules());
+    let trusted = Arc::new(AtomicBool::new(true));
+    let shared = trusted.clone();
+    let identity = Identity::new("laptop", move || shared.load(Relaxed));
+    let ask = || asking(route::CHAT, peer(LAPTOP, Some(identity.clone())), &[]);
+    assert_eq!(house.status(ask()).await, 200);
+    assert!(house.counted(r#"sanctum_client_requests_total{client="laptop"} 1"#));
+    trusted.store(false, Relaxed);
+    let mut request = ask();
+    let right = bearer(TOKEN).parse().unwrap();
+    request.headers_mut().insert(header::AUTHORIZATION, right);
+    let seen = house.send(request).await;
+    assert_eq!(seen.status, 401);
+    assert_eq!(seen.response.headers()[header::CONNECTION], "close");
+    assert!(
+        house.counted(
+            r#"sanctum_auth_total{method="mtls",outcome="refused",reason="certificate"} 1"#
+        )
+    );
+    assert!(house.counted(r#"sanctum_client_requests_total{client="laptop"} 1"#));
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_vouches_for_is_refused_everywhere() {
+    for rules in [
+        rules(),
+        Rules {
+            disabled: true,
+            ..rules()
+        },
+    ] {
+        let house = House::new(rules);
+        for path in [route::HEALTH, route::CHAT, "/nowhere"] {
+            let mut request = asking(path, peer([127, 0, 0, 1], None), &[]);
+            request.extensions_mut().remove::<Peer>();
+            let (status, code, _) = house.send(request).await.error().await;
+            assert_eq!((status, code.as_str()), (500, "no_peer"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_route_is_behind_it() {
+    let house = House::new(rules());
+    for path in [
+        route::CHAT,
+        route::COMPLETIONS,
+        route::HEALTH,
+        "/metrics",
+        "/nowhere",
+        "/",
+    ] {
+        assert_eq!(
+            house.status(asking(path, peer(LAPTOP, None), &[])).await,
+            401,
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn disabled_it_lets_everybody_in_and_says_so() {
+    let house = House::without_token(Rules {
+        disabled: true,
+        ..rules()
+    });
+    let request = from(
+        LAPTOP,
+        &[("origin", "http://evil.example"), ("host", "evil.example")],
+    );
+    assert_eq!(house.status(request).await, 200);
+    assert!(house.counted("sanctum_auth_disabled 1"));
+    assert!(house.counted(r#"sanctum_auth_total{method="disabled",outcome="granted"} 1"#));
+    assert!(House::new(rules()).counted("sanctum_auth_disabled 0"));
+}
+
+#[tokio::test]
+async fn a_stream_holds_its_place_until_it_ends_or_is_dropped() {
+    let house = House::new(rules());
+    let right = bearer(TOKEN);
+    let right = [("authorization", right.as_str())];
+    let stream = || asking(route::COMPLETIONS, peer(LAPTOP, None), &right);
+    let one = house.send(stream()).await;
+    let _two = house.send(stream()).await;
+    let refused = house.send(from(LAPTOP, &right)).await;
+    assert_eq!(refused.response.headers()[header::RETRY_AFTER], "1");
+    let (status, code, message) = refused.error().await;
+    assert_eq!((status, code.as_str()), (429, "too_many_requests"));
+    assert!(message.contains("2 requests"), "{message}");
+
+    // Others have places of their own, and whoever watches needs none.
+    assert_eq!(house.status(from([192, 0, 2, 8], &right)).await, 200);
+    let health = asking(route::HEALTH, peer(LAPTOP, None), &right);
+    assert_eq!(house.status(health).await, 200);
+    drop(one);
+    assert_eq!(house.status(from(LAPTOP, &right)).await, 200);
+    // That answer was read to its end or dropped; either gives the place back.
+    assert_eq!(house.status(from(LAPTOP, &right)).await, 200);
+}

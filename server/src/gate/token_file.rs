@@ -1,0 +1,292 @@
+//! The file that holds the bearer token: read at the start, and again whenever it changes.
+//!
+//! A token that is rotated must not need a restart, and a rotation that goes wrong must not lock everybody out or let
+//! everybody in: a file that was good once and is bad now leaves the token as it was, and says so in the log.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use zeroize::Zeroizing;
+
+use super::bearer::{BadToken, Token};
+
+/// How often the file is looked at.
+pub const EVERY: Duration = Duration::from_secs(1);
+
+/// Far more than a token and a newline, in bytes.
+const LARGEST: u64 = 4096;
+
+/// A file that changed so recently may change again within the resolution of its times: it is read once more.
+const UNSETTLED: Duration = Duration::from_secs(3);
+
+/// A token file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenFileError {
+    /// It cannot be read.
+    #[error("cannot read the token file {}: {source}; make one with: sanctum-pki token server", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It is a folder, a pipe or a device.
+    #[error("the token file {} is not a regular file; name one with --auth-token-file", path.display())]
+    NotAFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Others than its owner may read or change it.
+    #[error("the token file {0} has mode {mode:03o}, so that others can read or change it; type: chmod 600 {0}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// What it holds is no token.
+    #[error("the token file {} {bad}; make a new one with: sanctum-pki token server", path.display())]
+    Bad {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        bad: BadToken,
+    },
+}
+
+/// The token that is valid now, and the file that it comes from.
+pub struct TokenFile {
+    path: PathBuf,
+    token: RwLock<Token>,
+    seen: Mutex<Seen>,
+}
+
+/// What the last look at the file found.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    /// None while the file cannot be found.
+    version: Option<Version>,
+    /// What was wrong with it, so that it is said once.
+    error: Option<String>,
+}
+
+/// Changes whenever the file does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    file: (u64, u64),
+    size: u64,
+    mode: u32,
+    /// Seconds and nanoseconds of its last change.
+    modified: (i64, i64),
+    /// The same for its metadata.
+    changed: (i64, i64),
+}
+
+impl TokenFile {
+    /// Reads the file for the first time.
+    pub fn open(path: PathBuf) -> Result<Self, TokenFileError> {
+        let (version, token) = read(&path)?;
+        let seen = Seen {
+            version: Some(version),
+            error: None,
+        };
+        Ok(Self {
+            path,
+            token: RwLock::new(token),
+            seen: Mutex::new(seen),
+        })
+    }
+
+    /// Whether this is the token.
+    pub fn accepts(&self, presented: &Token) -> bool {
+        let token = self.token.read().unwrap_or_else(PoisonError::into_inner);
+        token.matches(presented)
+    }
+
+    /// Looks at the file, and reads it if it has changed.
+    pub fn look(&self) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = std::fs::metadata(&self.path)
+            .ok()
+            .map(|of| Version::of(&of));
+        if now == seen.version && now.is_none_or(Version::is_settled) {
+            return;
+        }
+        let error = match read(&self.path) {
+            Ok((version, token)) => {
+                seen.version = Some(version);
+                let mut valid = self.token.write().unwrap_or_else(PoisonError::into_inner);
+                if !valid.matches(&token) {
+                    *valid = token;
+                    tracing::info!(file = %self.path.display(), "the bearer token has changed");
+                }
+                None
+            }
+            Err(error) => {
+                seen.version = now;
+                Some(error.to_string())
+            }
+        };
+        if let Some(error) = &error
+            && seen.error.as_ref() != Some(error)
+        {
+            tracing::error!("{error}; the earlier token stays valid");
+        }
+        seen.error = error;
+    }
+
+    /// Looks at the file for ever.
+    pub async fn follow(&self) {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            self.look();
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<(Version, Token), TokenFileError> {
+    let path = || path.to_owned();
+    let failed = |source| TokenFileError::Read {
+        path: path(),
+        source,
+    };
+    // Opening a pipe would wait for its other end.
+    if !std::fs::metadata(path()).map_err(failed)?.is_file() {
+        return Err(TokenFileError::NotAFile { path: path() });
+    }
+    let file = File::open(path()).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(TokenFileError::Open { path: path(), mode });
+    }
+    // Its capacity is all that will be needed, so that no copy is left behind by growing.
+    let mut text = Zeroizing::new(Vec::with_capacity(LARGEST as usize + 1));
+    file.take(LARGEST).read_to_end(&mut text).map_err(failed)?;
+    let bad = |bad| TokenFileError::Bad { path: path(), bad };
+    let token = Token::expected(&text).map_err(bad)?;
+    Ok((Version::of(&metadata), token))
+}
+
+impl Version {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            file: (metadata.dev(), metadata.ino()),
+            size: metadata.size(),
+            mode: metadata.mode(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    fn is_settled(self) -> bool {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs() as i64;
+        (now - self.modified.0).unsigned_abs() > UNSETTLED.as_secs()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use tempfile::TempDir;
+
+    const OLD: &str = "0123456789abcdef0123456789abcdef";
+    const NEW: &str = "fedcba9876543210fedcba9876543210";
+
+    fn write(path: &Path, text: &str, mode: u32) {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn accepts(file: &TokenFile, text: &str) -> bool {
+        file.accepts(&Token::expected(text.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused_with_the_command_that_mends_it() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("token");
+        for mode in [0o644, 0o640, 0o602, 0o601] {
+            write(&path, OLD, mode);
+            let error = TokenFile::open(path.clone()).err().unwrap().to_string();
+            let mend = format!("chmod 600 {}", path.display());
+            assert!(
+                error.contains(&format!("{mode:o}")) && error.ends_with(&mend),
+                "{error}"
+            );
+        }
+        write(&path, OLD, 0o400);
+        assert!(TokenFile::open(path).is_ok());
+    }
+
+    #[test]
+    fn what_holds_no_token_is_refused() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("token");
+        let error = || TokenFile::open(path.clone()).err().unwrap().to_string();
+        assert!(error().contains("sanctum-pki token server"));
+        fs::create_dir(&path).unwrap();
+        assert!(error().contains("not a regular file"));
+        fs::remove_dir(&path).unwrap();
+        for (text, words) in [
+            ("", "is empty"),
+            ("\n\n", "is empty"),
+            ("secret", "6 characters"),
+        ] {
+            write(&path, text, 0o600);
+            assert!(error().contains(words), "{}", error());
+            assert!(!error().contains("secret"), "{}", error());
+        }
+    }
+
+    #[test]
+    fn a_new_token_replaces_the_old_one_and_a_bad_one_does_not() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("token");
+        write(&path, OLD, 0o600);
+        let file = TokenFile::open(path.clone()).unwrap();
+        assert!(accepts(&file, OLD) && !accepts(&file, NEW));
+
+        let bad: [&dyn Fn(); 4] = [
+            &|| write(&path, "", 0o600),
+            &|| write(&path, "short", 0o600),
+            &|| write(&path, NEW, 0o644),
+            &|| fs::remove_file(&path).unwrap(),
+        ];
+        for spoil in bad {
+            spoil();
+            file.look();
+            assert!(accepts(&file, OLD) && !accepts(&file, NEW));
+        }
+        write(&path, NEW, 0o600);
+        file.look();
+        assert!(accepts(&file, NEW) && !accepts(&file, OLD));
+    }
+
+    #[test]
+    fn a_file_of_the_same_size_at_the_same_moment_is_a_new_file() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("token");
+        write(&path, OLD, 0o600);
+        let file = TokenFile::open(path.clone()).unwrap();
+        let time = fs::metadata(&path).unwrap().modified().unwrap();
+        let beside = dir.path().join("beside");
+        write(&beside, NEW, 0o600);
+        File::options()
+            .write(true)
+            .open(&beside)
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
+        fs::rename(&beside, &path).unwrap();
+        file.look();
+        assert!(accepts(&file, NEW));
+    }
+}

@@ -1,0 +1,115 @@
+//! Which addresses a server may be told to listen on, before any of them is tried.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// Addresses that do not go together.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// The watchdogs of this machine could not reach it.
+    #[error(
+        "none of the addresses is a loopback address, and this machine's own watchdogs ask there; add --host 127.0.0.1 \
+         (in fleet.toml: listen = [\"127.0.0.1:1337\", …]), or --tls-host 127.0.0.1 where everybody must show a certificate"
+    )]
+    NoLoopback,
+    /// One address twice.
+    #[error("the address {0} is given twice; leave one out")]
+    Twice(SocketAddr),
+    /// One of them takes the other in.
+    #[error(
+        "{all} takes in {one} already, and both cannot be listened on; leave one out, or give one another port"
+    )]
+    Within {
+        /// The wildcard.
+        all: SocketAddr,
+        /// What it takes in.
+        one: SocketAddr,
+    },
+}
+
+/// Whether requests from this machine to itself arrive there.
+pub fn is_local(address: SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    ip.is_loopback() || ip.is_unspecified()
+}
+
+/// Checks the addresses of all listeners together.
+pub fn check(addresses: &[SocketAddr]) -> Result<(), AddressError> {
+    if !addresses.iter().copied().any(is_local) {
+        return Err(AddressError::NoLoopback);
+    }
+    for (index, &one) in addresses.iter().enumerate() {
+        // Port 0 becomes a port of its own for each of them.
+        let same_port = |other: &&SocketAddr| other.port() == one.port() && one.port() != 0;
+        for &other in addresses[..index].iter().filter(same_port) {
+            if canonical(one) == canonical(other) {
+                return Err(AddressError::Twice(one));
+            }
+            for (all, one) in [(one, other), (other, one)] {
+                if takes_in(all.ip(), one.ip()) {
+                    return Err(AddressError::Within { all, one });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// `::` takes in IPv4 too, as systems are set up.
+fn takes_in(all: IpAddr, one: IpAddr) -> bool {
+    match all {
+        IpAddr::V4(all) => all.is_unspecified() && one.to_canonical().is_ipv4(),
+        IpAddr::V6(all) => all.is_unspecified(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(addresses: &[&str]) -> Result<(), String> {
+        let addresses: Vec<SocketAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+        check(&addresses).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn one_of_them_is_loopback_or_takes_it_in() {
+        for own in [
+            "127.0.0.1:1",
+            "[::1]:1",
+            "0.0.0.0:1",
+            "[::]:1",
+            "[::ffff:127.0.0.1]:1",
+        ] {
+            assert_eq!(checked(&["10.0.0.1:2", own]), Ok(()), "{own}");
+        }
+        let error = checked(&["10.0.0.1:1"]).unwrap_err();
+        assert!(error.contains("--host 127.0.0.1"), "{error}");
+        assert!(checked(&[]).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_bound_together_is_named() {
+        let error = checked(&["127.0.0.1:1337", "0.0.0.0:1337"]).unwrap_err();
+        assert!(
+            error.contains("0.0.0.0:1337 takes in 127.0.0.1:1337"),
+            "{error}"
+        );
+        let error = checked(&["[::]:1337", "127.0.0.1:1337"]).unwrap_err();
+        assert!(
+            error.contains("[::]:1337 takes in 127.0.0.1:1337"),
+            "{error}"
+        );
+        let error = checked(&["127.0.0.1:1", "[::ffff:127.0.0.1]:1"]).unwrap_err();
+        assert!(error.contains("twice"), "{error}");
+        assert_eq!(checked(&["127.0.0.1:1337", "0.0.0.0:1338"]), Ok(()));
+        assert_eq!(
+            checked(&["127.0.0.1:0", "0.0.0.0:0", "127.0.0.1:0"]),
+            Ok(())
+        );
+        assert_eq!(checked(&["[::1]:1", "0.0.0.0:1"]), Ok(()));
+    }
+}

@@ -1,0 +1,105 @@
+//! Who is let in and what is written down about it, decided from the command line, fleet.toml and the environment.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+
+use sanctum_config::fleet::Loopback;
+use sanctum_config::{NoHome, TildePath};
+
+use super::{Section, SettingsError};
+use crate::args::ServeArgs;
+use crate::audit::Place;
+use crate::gate::{Rules, TokenPath};
+
+/// Set to exactly `1`, it lets everybody in.
+const DISABLE: &str = "SANCTUM_DISABLE_AUTH";
+/// Requests of one client that may run or wait at once, where nothing is said.
+pub const PER_CLIENT: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+
+/// Whether nobody is asked. Any other value than `1` is a mistake, and the safe reading of it is "no".
+pub fn is_disabled() -> bool {
+    match std::env::var_os(DISABLE) {
+        None => false,
+        Some(value) if value == "1" => true,
+        Some(_) => {
+            tracing::warn!("{DISABLE} counts only as 1; credentials are asked for");
+            false
+        }
+    }
+}
+
+/// Who is let in.
+pub fn rules(
+    args: &ServeArgs,
+    section: Option<&Section>,
+    disabled: bool,
+) -> Result<Rules, SettingsError> {
+    let auth = section.map(|section| &section.server.auth);
+    let configured = || -> Result<Option<TokenPath>, NoHome> {
+        let Some(section) = section else {
+            return Ok(None);
+        };
+        let path = section.server.auth.token_file.as_ref();
+        let token = |path| Ok(token_path(path, section.path(path)?));
+        path.map(token).transpose()
+    };
+    let token = match &args.auth_token_file {
+        Some(path) => Some(token_path(path, path.here()?)),
+        None => configured()?,
+    };
+    let loopback = match args.loopback {
+        Some(loopback) => loopback.into(),
+        None => auth.map(|auth| auth.loopback).unwrap_or_default(),
+    };
+    if loopback == Loopback::Required && token.is_none() && !disabled {
+        return Err(SettingsError::NothingToRequire);
+    }
+    let limit = section.and_then(|section| section.server.limits.max_requests_per_client);
+    Ok(Rules {
+        token,
+        loopback,
+        disabled,
+        per_client: args.max_requests_per_client.or(limit).unwrap_or(PER_CLIENT),
+    })
+}
+
+fn token_path(written: &TildePath, file: PathBuf) -> TokenPath {
+    let shown = written.to_string();
+    TokenPath { file, shown }
+}
+
+/// Others may reach an address only where somebody asks them who they are, or the operator wants nobody to.
+pub fn check_addresses(listen: &[SocketAddr], rules: &Rules) -> Result<(), SettingsError> {
+    let outside = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
+    match listen.iter().find(outside) {
+        Some(outside) if rules.token.is_none() && !rules.disabled => {
+            Err(SettingsError::NotLoopback(*outside))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where the audit log goes; none where none is kept.
+pub fn audit(args: &ServeArgs, section: Option<&Section>) -> Result<Option<Place>, NoHome> {
+    let usual = sanctum_config::fleet::Audit::default();
+    let said = section.map_or(&usual, |section| &section.server.audit);
+    let file = match (&args.audit_log, section) {
+        (Some(flag), _) => flag.here()?,
+        (None, Some(section)) if said.enabled => match &said.file {
+            Some(file) => section.path(file)?,
+            None => section
+                .path(&section.home)?
+                .join("logs")
+                .join(format!("{}.audit.jsonl", section.name)),
+        },
+        _ => return Ok(None),
+    };
+    Ok(Some(Place {
+        file,
+        rotate_bytes: said.rotate_mb.saturating_mul(MIB),
+        keep: said.keep,
+    }))
+}
+
+const MIB: NonZeroU64 = NonZeroU64::new(1 << 20).unwrap();

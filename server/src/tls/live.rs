@@ -1,0 +1,213 @@
+//! The material in force, exchanged while connections run.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use rustls::ServerConnection;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Duration, Instant, sleep};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::clients::Clients;
+use super::files::{Crl, Stamp, TlsError, TlsFiles};
+use super::material::{Material, Term};
+use super::name::name_of;
+use super::refusal::Refusal;
+use crate::peer::Identity;
+
+/// How often the files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A renewal writes two files, one after the other; this is what lies between them.
+const SETTLE: Duration = Duration::from_millis(250);
+/// How often what is about to end, or has ended, is said again.
+const REMIND_EVERY: Duration = Duration::from_secs(3600);
+
+/// The server's side of TLS.
+pub struct Tls {
+    now: RwLock<Generation>,
+    files: Mutex<(TlsFiles, [Stamp; 4])>,
+}
+
+/// What was read at one time.
+#[derive(Clone)]
+struct Generation {
+    number: u64,
+    material: Arc<Material>,
+}
+
+/// A certificate that was accepted once.
+struct Shown {
+    chain: Vec<CertificateDer<'static>>,
+    /// In seconds since 1970.
+    until: i64,
+    /// By which generation it was judged last, and how.
+    verdict: Mutex<(u64, bool)>,
+}
+
+impl Tls {
+    /// Reads the files.
+    pub fn read(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
+        let stamps = files.stamps();
+        let material = Arc::new(Material::read(&files)?);
+        for ca in &material.without_list {
+            tracing::warn!(
+                crl = %files.crl.path().display(),
+                "the CA `{ca}` has no list of revoked certificates: all of its clients are accepted"
+            );
+        }
+        remind(&material.terms, seconds());
+        let files = insist_on_crl(files, &material);
+        Ok(Arc::new(Self {
+            now: RwLock::new(Generation {
+                number: 0,
+                material,
+            }),
+            files: Mutex::new((files, stamps)),
+        }))
+    }
+
+    /// Negotiates TLS, and says who the client is. A socket that comes back was told why.
+    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+        self: &Arc<Self>,
+        socket: S,
+    ) -> Result<(TlsStream<S>, Identity), (Refusal, S)> {
+        let generation = self.generation();
+        let acceptor = TlsAcceptor::from(generation.material.config.clone());
+        let stream = acceptor.accept(socket).into_fallible().await;
+        let stream = stream.map_err(|(error, socket)| (Refusal::of(&error), socket))?;
+        match self.identify(stream.get_ref().1, generation.number) {
+            Some(identity) => Ok((stream, identity)),
+            // The verifier has seen to it that there is a name.
+            None => {
+                let error = rustls::Error::NoCertificatesPresented;
+                let error = std::io::Error::new(std::io::ErrorKind::InvalidData, error);
+                Err((Refusal::of(&error), stream.into_inner().0))
+            }
+        }
+    }
+
+    /// Looks at the files for ever, and reads them when they change.
+    pub async fn follow(&self) {
+        let mut reminded = Instant::now();
+        loop {
+            sleep(LOOK_EVERY).await;
+            if self.is_stale() {
+                sleep(SETTLE).await;
+                self.refresh();
+            }
+            if reminded.elapsed() >= REMIND_EVERY {
+                reminded = Instant::now();
+                remind(&self.generation().material.terms, seconds());
+            }
+        }
+    }
+
+    /// Whether the files are not what they were when they were read.
+    fn is_stale(&self) -> bool {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.0.stamps() != files.1
+    }
+
+    /// Reads the files again; what cannot be used changes nothing.
+    fn refresh(&self) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before reading: what changes meanwhile is read again.
+        files.1 = files.0.stamps();
+        match Material::read(&files.0) {
+            Ok(material) => {
+                remind(&material.terms, seconds());
+                let material = Arc::new(material);
+                files.0 = insist_on_crl(files.0.clone(), &material);
+                let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+                now.number += 1;
+                now.material = material;
+                tracing::info!(generation = now.number, "TLS files read again");
+            }
+            Err(error) => tracing::error!(
+                "the TLS files have changed and cannot be used, those of before stay in force: {error}"
+            ),
+        }
+    }
+
+    fn generation(&self) -> Generation {
+        let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
+        now.clone()
+    }
+
+    fn identify(
+        self: &Arc<Self>,
+        connection: &ServerConnection,
+        generation: u64,
+    ) -> Option<Identity> {
+        let chain: Vec<CertificateDer<'static>> = connection
+            .peer_certificates()?
+            .iter()
+            .map(|certificate| certificate.clone().into_owned())
+            .collect();
+        let leaf = chain.first()?;
+        let name = name_of(leaf)?;
+        let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
+        let until = parsed.validity().not_after.timestamp();
+        let shown = Shown {
+            chain,
+            until,
+            verdict: Mutex::new((generation, true)),
+        };
+        let tls = self.clone();
+        Some(Identity::new(name, move || tls.still_trusts(&shown)))
+    }
+
+    fn still_trusts(&self, shown: &Shown) -> bool {
+        if seconds() > shown.until {
+            return false;
+        }
+        let Generation { number, material } = self.generation();
+        let mut verdict = shown.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        if verdict.0 != number {
+            *verdict = (number, accepts(&material.clients, &shown.chain));
+        }
+        verdict.1
+    }
+}
+
+fn accepts(clients: &Clients, chain: &[CertificateDer<'static>]) -> bool {
+    let Some((leaf, others)) = chain.split_first() else {
+        return false;
+    };
+    let verdict = clients.verify_client_cert(leaf, others, UnixTime::now());
+    verdict.is_ok()
+}
+
+/// A list of revoked certificates that has been there once must stay: who removes it would set everybody free.
+fn insist_on_crl(mut files: TlsFiles, material: &Material) -> TlsFiles {
+    if material.has_crl {
+        files.crl = Crl::Named(files.crl.path().to_owned());
+    }
+    files
+}
+
+/// Says what is about to end, or has ended.
+fn remind(terms: &[Term], now: i64) {
+    for Term {
+        what,
+        until,
+        notice,
+        then,
+    } in terms
+    {
+        let hours = (until - now) / 3600;
+        if *until <= now {
+            tracing::error!("{what} has expired {} hours ago: {then}", -hours);
+        } else if until - now < *notice {
+            tracing::warn!("{what} expires in {hours} hours; after that {then}");
+        }
+    }
+}
+
+/// Now, in seconds since 1970.
+fn seconds() -> i64 {
+    UnixTime::now().as_secs() as i64
+}

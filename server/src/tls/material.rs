@@ -1,0 +1,217 @@
+//! What the four files mean together, or why they mean nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ServerConfig, version};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+use zeroize::Zeroize;
+
+use super::clients::{Clients, Trusted};
+use super::files::{TlsError, TlsFiles};
+
+const DAY: i64 = 86_400;
+
+/// Files that were read together and can be used.
+pub struct Material {
+    /// For new connections.
+    pub config: Arc<ServerConfig>,
+    /// Who is accepted.
+    pub clients: Arc<Clients>,
+    /// What ends, and when.
+    pub terms: Vec<Term>,
+    /// Subjects of CAs that have no list of revoked certificates.
+    pub without_list: Vec<String>,
+    /// Whether there was a list of revoked certificates: one that has been there must not go.
+    pub has_crl: bool,
+}
+
+/// Something in a file that holds until a point in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// What it is, with its file.
+    pub what: String,
+    /// In seconds since 1970.
+    pub until: i64,
+    /// How long before that it should be renewed, in seconds.
+    pub notice: i64,
+    /// What happens when it is over, and the mend.
+    pub then: &'static str,
+}
+
+/// A CA and the lists that it has signed.
+struct Ca<'a> {
+    der: &'a CertificateDer<'static>,
+    parsed: X509Certificate<'a>,
+    lists: Vec<CertificateRevocationListDer<'static>>,
+}
+
+impl Material {
+    /// Reads and checks the files.
+    pub fn read(files: &TlsFiles) -> Result<Self, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let mut terms = Vec::new();
+
+        let chain: Vec<CertificateDer<'static>> = parse(
+            &files.certificate,
+            &files.read_certificate()?,
+            "certificate",
+        )?;
+        let own = certificate(&files.certificate, &chain[0])?;
+        terms.push(Term {
+            what: format!("the server's certificate {}", files.certificate.display()),
+            until: own.validity().not_after.timestamp(),
+            notice: 7 * DAY,
+            then: "clients refuse to connect; renew it with `sanctum-pki renew`",
+        });
+
+        let ca_der: Vec<CertificateDer<'static>> =
+            parse(&files.ca, &files.read_ca()?, "certificate")?;
+        let mut cas = Vec::with_capacity(ca_der.len());
+        for der in &ca_der {
+            let parsed = certificate(&files.ca, der)?;
+            if !parsed.is_ca() {
+                let subject = parsed.subject();
+                let problem = format!(
+                    "`{subject}` is no CA; the file must hold the certificates that sign those of clients"
+                );
+                return Err(content(&files.ca, problem));
+            }
+            terms.push(Term {
+                what: format!("the CA `{}` of {}", parsed.subject(), files.ca.display()),
+                until: parsed.validity().not_after.timestamp(),
+                notice: 30 * DAY,
+                then: "its clients are refused; see `sanctum-pki rotate-ca`",
+            });
+            cas.push(Ca {
+                der,
+                parsed,
+                lists: Vec::new(),
+            });
+        }
+        let crl = files.read_crl()?;
+        let has_crl = crl.is_some();
+        if let Some(crl) = crl {
+            terms.extend(assign(files.crl.path(), &crl, &mut cas)?);
+        }
+
+        let without_list = cas
+            .iter()
+            .filter(|ca| ca.lists.is_empty())
+            .map(|ca| ca.parsed.subject().to_string())
+            .collect();
+        let cas = cas.into_iter().map(|ca| Trusted {
+            certificate: ca.der.clone(),
+            until: unix(ca.parsed.validity().not_after.timestamp()),
+            lists: ca.lists,
+        });
+        let clients = Clients::new(cas, &provider).map_err(|why| content(&files.ca, why))?;
+        let clients = Arc::new(clients);
+        Ok(Self {
+            config: Arc::new(config(files, chain, clients.clone(), provider)?),
+            clients,
+            terms,
+            without_list,
+            has_crl,
+        })
+    }
+}
+
+/// Gives each list of revoked certificates to the CA that has signed it.
+fn assign(path: &Path, crl: &[u8], cas: &mut [Ca<'_>]) -> Result<Vec<Term>, TlsError> {
+    let lists: Vec<CertificateRevocationListDer<'static>> =
+        parse(path, crl, "list of revoked certificates (X509 CRL)")?;
+    let mut terms = Vec::with_capacity(lists.len());
+    for list in lists {
+        let (_, parsed) = CertificateRevocationList::from_der(&list).map_err(|error| {
+            content(path, format!("not a list of revoked certificates: {error}"))
+        })?;
+        let issuer = parsed.issuer().to_string();
+        let signed_by = |ca: &&mut Ca<'_>| {
+            ca.parsed.subject() == parsed.issuer()
+                && parsed.verify_signature(ca.parsed.public_key()).is_ok()
+        };
+        let Some(ca) = cas.iter_mut().find(signed_by) else {
+            let problem = format!(
+                "the list of `{issuer}` is signed by none of the CAs; copy it together with its ca.crt"
+            );
+            return Err(content(path, problem));
+        };
+        if let Some(next) = parsed.next_update() {
+            terms.push(Term {
+                what: format!("the list of revoked certificates of `{issuer}` in {}", path.display()),
+                until: next.timestamp(),
+                notice: 3 * DAY,
+                then: "it stays in force, but newer revocations may be missing; sign a new one with `sanctum-pki renew`",
+            });
+        }
+        ca.lists.push(list);
+    }
+    Ok(terms)
+}
+
+fn config(
+    files: &TlsFiles,
+    chain: Vec<CertificateDer<'static>>,
+    clients: Arc<Clients>,
+    provider: Arc<CryptoProvider>,
+) -> Result<ServerConfig, TlsError> {
+    let mut key = PrivateKeyDer::from_pem_slice(&files.read_key()?)
+        .map_err(|error| content(&files.key, format!("no private key in PEM: {error}")))?;
+    let signing = ring::sign::any_supported_type(&key);
+    key.zeroize();
+    let signing = signing.map_err(|error| content(&files.key, error.to_string()))?;
+    let certified = CertifiedKey::new(chain, signing);
+    certified.keys_match().map_err(|_| TlsError::Mismatch {
+        key: files.key.clone(),
+        certificate: files.certificate.clone(),
+    })?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&version::TLS13])
+        .map_err(|error| content(&files.certificate, error.to_string()))?
+        .with_client_cert_verifier(clients)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    // Whoever resumes a session shows no certificate.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// All PEM blocks of one kind: one at least, and all of them well-formed.
+fn parse<T: PemObject>(path: &Path, text: &[u8], what: &str) -> Result<Vec<T>, TlsError> {
+    let blocks: Result<Vec<T>, pem::Error> = T::pem_slice_iter(text).collect();
+    match blocks {
+        Ok(blocks) if blocks.is_empty() => Err(content(path, format!("there is no {what} in it"))),
+        Ok(blocks) => Ok(blocks),
+        Err(error) => Err(content(path, format!("not PEM: {error}"))),
+    }
+}
+
+fn certificate<'a>(
+    path: &Path,
+    der: &'a CertificateDer<'static>,
+) -> Result<X509Certificate<'a>, TlsError> {
+    match X509Certificate::from_der(der) {
+        Ok((_, certificate)) => Ok(certificate),
+        Err(error) => Err(content(path, format!("not a certificate: {error}"))),
+    }
+}
+
+/// Seconds since 1970; what was before does not matter here.
+fn unix(seconds: i64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds.max(0) as u64))
+}
+
+fn content(path: &Path, problem: String) -> TlsError {
+    TlsError::Content {
+        path: path.to_owned(),
+        problem,
+    }
+}

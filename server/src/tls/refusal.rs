@@ -1,0 +1,63 @@
+//! Why a TLS handshake failed, for the log and for `/metrics`.
+
+use std::fmt;
+use std::io;
+
+use rustls::{CertificateError, Error};
+
+/// A handshake that came to nothing.
+#[derive(Debug)]
+pub struct Refusal {
+    /// As `/metrics` calls it.
+    pub reason: &'static str,
+    /// What rustls says.
+    detail: String,
+}
+
+impl Refusal {
+    /// From the error that ended the handshake.
+    pub fn of(error: &io::Error) -> Self {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+        let reason = match tls {
+            None => "gone",
+            Some(Error::NoCertificatesPresented) => "no_certificate",
+            Some(Error::InvalidCertificate(why)) => certificate(why),
+            Some(Error::PeerIncompatible(_)) => "incompatible",
+            Some(Error::AlertReceived(_)) => "refused_by_client",
+            Some(Error::InvalidMessage(_)) => "not_tls",
+            Some(_) => "handshake",
+        };
+        let detail = match (reason, tls) {
+            ("bad_name", _) => {
+                "the certificate has no common name of 1 to 64 printable ASCII characters".into()
+            }
+            (_, Some(tls)) => tls.to_string(),
+            (_, None) => error.to_string(),
+        };
+        Self { reason, detail }
+    }
+
+    /// Whether an operator should see it: whoever only knocks, as port scanners do, is none of their business.
+    pub fn is_telling(&self) -> bool {
+        self.reason != "gone"
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+fn certificate(why: &CertificateError) -> &'static str {
+    use CertificateError as Why;
+    match why {
+        Why::Expired | Why::ExpiredContext { .. } => "expired",
+        Why::NotValidYet | Why::NotValidYetContext { .. } => "not_yet_valid",
+        Why::UnknownIssuer => "unknown_ca",
+        Why::Revoked => "revoked",
+        Why::InvalidPurpose | Why::InvalidPurposeContext { .. } => "wrong_purpose",
+        Why::ApplicationVerificationFailure => "bad_name",
+        _ => "bad_certificate",
+    }
+}

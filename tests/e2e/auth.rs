@@ -1,0 +1,204 @@
+//! Who is let in over loopback, and with which token a server starts. Who comes from elsewhere is in `outside`.
+
+use std::fs::{self, Permissions};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use sanctum_tests::{Ended, Process, Raw, Server, within};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// A token, as `sanctum-pki token` makes them.
+pub const TOKEN: &str = "5f0c3f6c1f0b4c6d9a1e2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f70";
+/// Another one.
+pub const OTHER: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+/// A folder with a token file in it, which ends in a newline as editors leave it.
+pub fn secret() -> (TempDir, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("server.token");
+    write(&file, &format!("{TOKEN}\n"));
+    (folder, file)
+}
+
+/// Puts a token file in place in one step.
+pub fn write(file: &Path, text: &str) {
+    let beside = file.with_extension("new");
+    fs::write(&beside, text).unwrap();
+    fs::set_permissions(&beside, Permissions::from_mode(0o600)).unwrap();
+    fs::rename(beside, file).unwrap();
+}
+
+/// Where the server listens on this host.
+pub fn address(server: &Server, host: &str) -> SocketAddr {
+    let ready = |line: String| {
+        let fields: serde_json::Value = serde_json::from_str(&line).ok()?;
+        let address = fields["address"].as_str()?.strip_prefix("http://")?.parse();
+        address
+            .ok()
+            .filter(|at: &SocketAddr| at.ip().to_string() == host)
+    };
+    let found = server.log().into_iter().find_map(ready);
+    found.unwrap_or_else(|| panic!("{host} is not in {:#?}", server.log()))
+}
+
+/// `Authorization: Bearer …`
+pub fn bearer(token: &str) -> String {
+    format!("authorization: Bearer {token}")
+}
+
+async fn asks(server: &Server, headers: &[&str]) -> Raw {
+    let at = server.http().base().strip_prefix("http://").unwrap();
+    Raw::ask(
+        TcpStream::connect(at).unwrap(),
+        "GET /v1/models",
+        headers,
+        "",
+    )
+}
+
+#[tokio::test]
+async fn a_web_page_cannot_use_the_browser_s_way_in() {
+    let (_folder, file) = secret();
+    let server = Server::start(["--auth-token-file".as_ref(), file.as_os_str()]).await;
+    let token = bearer(TOKEN);
+    for (headers, status) in [
+        (&["host: 127.0.0.1:1337"][..], 200),
+        (&["host: LOCALHOST.:1337"], 200),
+        (&["host: [::1]"], 200),
+        (&["host: localhost.evil.example"], 403),
+        (&["host: 127.0.0.1.evil.example"], 403),
+        (&["host: rebound.example:1337"], 403),
+        (&["host: localhost", "origin: http://evil.example"], 403),
+        (&["host: localhost", "host: localhost"], 400),
+        (&[], 400),
+        (&["host: rebound.example", &token], 200),
+        (
+            &["host: localhost", "origin: http://page.example", &token],
+            200,
+        ),
+    ] {
+        let answer = asks(&server, headers).await;
+        assert_eq!(answer.status, status, "{headers:?}: {}", answer.body);
+        assert!(
+            answer.head.contains("x-request-id: req_"),
+            "{}",
+            answer.head
+        );
+    }
+    let at = server.http().base().strip_prefix("http://").unwrap();
+    let form = [
+        "host: localhost",
+        "content-type: application/x-www-form-urlencoded",
+    ];
+    let stream = TcpStream::connect(at).unwrap();
+    let answer = Raw::ask(stream, "POST /v1/chat/completions", &form, "messages=hi");
+    assert_eq!(answer.status, 415, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn where_it_is_required_this_machine_brings_the_token_too() {
+    let (_folder, file) = secret();
+    let args = [
+        "--loopback",
+        "required",
+        "--auth-token-file",
+        file.to_str().unwrap(),
+    ];
+    let server = Server::start(args).await;
+    let token = bearer(TOKEN);
+    assert_eq!(asks(&server, &["host: localhost"]).await.status, 401);
+    assert_eq!(
+        asks(&server, &["host: localhost", "x-forwarded-for: 127.0.0.1"])
+            .await
+            .status,
+        401
+    );
+    assert_eq!(
+        asks(&server, &["host: localhost", &token]).await.status,
+        200
+    );
+    assert_eq!(
+        asks(&server, &["host: localhost", &token, &token])
+            .await
+            .status,
+        401
+    );
+}
+
+#[tokio::test]
+async fn a_token_that_is_rotated_counts_within_two_seconds_and_a_bad_one_does_not() {
+    let (_folder, file) = secret();
+    let args = [
+        "--loopback",
+        "required",
+        "--auth-token-file",
+        file.to_str().unwrap(),
+    ];
+    let server = Server::start(args).await;
+    let (old, new) = (bearer(TOKEN), bearer(OTHER));
+    assert_eq!(asks(&server, &["host: localhost", &old]).await.status, 200);
+
+    write(&file, "");
+    let message = format!(
+        "the token file {} is empty; make a new one with: sanctum-pki token server; the earlier token stays valid",
+        file.display()
+    );
+    server.logged(&message).await;
+    assert_eq!(asks(&server, &["host: localhost", &old]).await.status, 200);
+
+    let began = std::time::Instant::now();
+    write(&file, OTHER);
+    within("the new token to count", async {
+        while asks(&server, &["host: localhost", &new]).await.status != 200 {}
+    })
+    .await;
+    assert!(began.elapsed().as_secs() < 2, "{:?}", began.elapsed());
+    assert_eq!(asks(&server, &["host: localhost", &old]).await.status, 401);
+    for line in server.log() {
+        assert!(!line.contains(TOKEN) && !line.contains(OTHER), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_protects_nothing_does_not_start() {
+    let (_folder, file) = secret();
+    let run = async |args: &[&str]| -> Ended { Process::launch(args).ended().await };
+    let with = ["--port", "0", "--auth-token-file", file.to_str().unwrap()];
+    for (text, mode, words) in [
+        ("", 0o600, "is empty"),
+        ("\n", 0o600, "is empty"),
+        ("hunter2", 0o600, "7 characters"),
+        (TOKEN, 0o640, "chmod 600"),
+    ] {
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        let ended = run(&with).await;
+        assert_eq!(ended.code, Some(1));
+        assert!(ended.last_words().contains(words), "{}", ended.last_words());
+        assert!(!ended.last_words().contains("hunter2"));
+    }
+    let ended = run(&["--loopback", "required", "--port", "0"]).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.last_words().contains("sanctum-pki token server"));
+}
+
+#[tokio::test]
+async fn with_authentication_disabled_it_says_so_everywhere() {
+    let args = ["--host", "0.0.0.0", "--port", "0"];
+    let process = Process::launch_with(args, &[("SANCTUM_DISABLE_AUTH", "yes")]);
+    assert_eq!(process.ended().await.code, Some(1));
+    let args = ["--port", "0"];
+    let process = Process::launch_with(args, &[("SANCTUM_DISABLE_AUTH", "1")]);
+    let server = Server::ready(process).await;
+    let loud = |line: &String| line.contains("SANCTUM_DISABLE_AUTH=1") && line.contains("WARN");
+    assert!(server.log().iter().any(loud), "{:#?}", server.log());
+    assert_eq!(asks(&server, &["host: evil.example"]).await.status, 200);
+    let metrics = server.metrics().await;
+    assert_eq!(metrics.sum("sanctum_auth_disabled", &[]), 1.0);
+    let granted = [("method", "disabled"), ("outcome", "granted")];
+    assert_eq!(metrics.sum("sanctum_auth_total", &granted), 2.0);
+    let model = server.http().get("/v1/models").await.json();
+    assert_eq!(model["object"], json!("list"));
+}
