@@ -9,11 +9,14 @@ mod mlx;
 
 pub use cpu::CpuBackend;
 #[cfg(feature = "mlx")]
+pub(crate) use mlx::usage as mlx_memory;
+#[cfg(feature = "mlx")]
 pub use mlx::{MlxBackend, MlxDevice};
 pub use sanctum_kernels::cpu::Precision;
 
 use sanctum_kernels::cpu::Pool;
 
+use crate::admission::SequenceCost;
 use crate::batch::{Segment, SlotId};
 use crate::model_config::ModelConfig;
 use crate::weights::{AttentionWeights, DeltaWeights, HostMatrix};
@@ -39,11 +42,22 @@ pub trait Backend {
     /// Forgets a sequence and frees what it took.
     fn clear(&self, slots: &mut Self::Slots, slot: SlotId);
 
+    /// What a sequence takes of it.
+    fn cost(&self, config: &ModelConfig) -> SequenceCost;
+    /// Passes of so many rows make everything that is compiled on first use; none where nothing is.
+    fn warm_up(&self) -> &[usize] {
+        &[]
+    }
+
     /// Prepares a pass over `segments`: a backend that computes lazily places their rows here, once for all layers.
     fn begin(&self, _slots: &mut Self::Slots, _segments: &[Segment]) {}
     /// Ends a pass. A backend that computes lazily starts on everything that the pass leaves behind here, in one
     /// evaluation; `read` waits for it.
-    fn finish(&self, _slots: &mut Self::Slots, logits: Option<Self::Tensor>) -> Option<Self::Tensor> {
+    fn finish(
+        &self,
+        _slots: &mut Self::Slots,
+        logits: Option<Self::Tensor>,
+    ) -> Option<Self::Tensor> {
         logits
     }
 

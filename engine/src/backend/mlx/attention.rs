@@ -1,8 +1,8 @@
 //! Full attention, from MLX's own operations: one fused attention a segment, everything else a batch at a time.
 
 use mlx_rs::Array;
-use mlx_rs::fast::{ScaledDotProductAttentionMask as Mask, rms_norm, rope_dynamic};
 use mlx_rs::fast::scaled_dot_product_attention;
+use mlx_rs::fast::{ScaledDotProductAttentionMask as Mask, rms_norm, rope_dynamic};
 use mlx_rs::ops::indexing::IndexOp;
 use mlx_rs::ops::sigmoid;
 use sanctum_kernels::AttentionDims;
@@ -58,7 +58,13 @@ fn placed(p: &Parameters<'_>, x: &Array, norm: &Array, plan: &Plan) -> Array {
 }
 
 /// Each segment's queries over its own sequence, times the sigmoid of the gate; `[N, heads * head_dim]`.
-pub fn attend(p: &Parameters<'_>, q: &Array, gate: &Array, pools: &[Array; 2], plan: &Plan) -> Array {
+pub fn attend(
+    p: &Parameters<'_>,
+    q: &Array,
+    gate: &Array,
+    pools: &[Array; 2],
+    plan: &Plan,
+) -> Array {
     let width = dim(p.dims.heads * p.dims.head_dim);
     let one = |read: &Read| {
         let q = first_heads(&range(q, read.start, read.start + read.len));
@@ -68,7 +74,14 @@ pub fn attend(p: &Parameters<'_>, q: &Array, gate: &Array, pools: &[Array; 2], p
         });
         // Of a longer sequence the queries are the last rows.
         let mask = (read.len > 1).then_some(Mask::Causal);
-        let out = must(scaled_dot_product_attention(q, k, v, p.dims.scale(), mask, None));
+        let out = must(scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            p.dims.scale(),
+            mask,
+            None,
+        ));
         reshape(&must(out.transpose_axes(&[0, 2, 1, 3])), &[-1, width])
     };
     let out = stacked(plan.reads.iter().map(one).collect());

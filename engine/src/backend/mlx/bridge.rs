@@ -1,6 +1,8 @@
 //! Everything that mlx-rs does not offer safely, and nothing else.
 
-use mlx_rs::{Array, Dtype};
+use std::ffi::CStr;
+
+use mlx_rs::{Array, Device, Dtype};
 
 /// Copies `bytes` into an array of its own.
 ///
@@ -25,6 +27,26 @@ pub fn copied(bytes: &[u8], shape: &[i32], dtype: Dtype) -> Array {
     // SAFETY: MLX copies `count` numbers of `size` bytes before it returns; that many lie there (asserted above),
     // aligned for their type, and every bit pattern is a number of these types.
     unsafe { Array::from_raw_data(bytes.as_ptr().cast(), shape, dtype) }
+}
+
+/// A size that MLX knows of the GPU, by its name there.
+pub fn gpu_size(key: &CStr) -> Option<u64> {
+    // The first use of mlx-rs makes errors come back: mlx-c's own way is to end the process.
+    Device::try_default().ok()?;
+    // SAFETY: the device and the info are made and freed here, each once; every out-pointer is a live local; a call
+    // that fails gives a status other than 0 and leaves the locals as they are. `key` ends with a zero byte.
+    unsafe {
+        let gpu = mlx_sys::mlx_device_new_type(mlx_sys::mlx_device_type__MLX_GPU, 0);
+        let mut info = mlx_sys::mlx_device_info_new();
+        let (mut known, mut size) = (false, 0usize);
+        let found = mlx_sys::mlx_device_info_get(&mut info, gpu) == 0
+            && mlx_sys::mlx_device_info_has_key(&mut known, info, key.as_ptr()) == 0
+            && known
+            && mlx_sys::mlx_device_info_get_size(&mut size, info, key.as_ptr()) == 0;
+        mlx_sys::mlx_device_info_free(info);
+        mlx_sys::mlx_device_free(gpu);
+        found.then_some(size as u64)
+    }
 }
 
 /// Bytes that begin where any number may begin.

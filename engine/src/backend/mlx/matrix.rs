@@ -13,7 +13,7 @@ use crate::weights::{HostMatrix, Storage};
 
 /// From so many rows on a quantised matrix is unpacked for a dense product: then the product, not the reading of the
 /// weights, takes the time, and the dense one is the faster.
-const CROSSOVER: usize = 64;
+pub const CROSSOVER: usize = 64;
 
 /// A matrix with more numbers than this is never unpacked: an output matrix would take gigabytes for one product.
 const LARGEST_UNPACKED: usize = 1 << 28;
@@ -48,6 +48,14 @@ pub fn dtype_of(float: Float) -> Dtype {
         Float::F32 => Dtype::Float32,
         Float::F16 => Dtype::Float16,
         Float::Bf16 => Dtype::Bfloat16,
+    }
+}
+
+/// Bytes of a number of a type that [`dtype_of`] gives.
+pub fn size_of(dtype: Dtype) -> usize {
+    match dtype {
+        Dtype::Float32 => 4,
+        _ => 2,
     }
 }
 
@@ -145,7 +153,9 @@ impl MlxMatrix {
     pub fn product(&self, x: &Array, n: usize) -> Array {
         match &self.storage {
             Stored::Dense(w) => must(matmul(x, w.t())),
-            Stored::Affine { .. } if n >= CROSSOVER && self.rows * self.cols <= LARGEST_UNPACKED => {
+            Stored::Affine { .. }
+                if n >= CROSSOVER && self.rows * self.cols <= LARGEST_UNPACKED =>
+            {
                 must(matmul(x, self.unpacked().t()))
             }
             Stored::Affine {

@@ -6,6 +6,7 @@
 mod attention;
 mod bridge;
 mod matrix;
+mod memory;
 mod ops;
 mod pages;
 mod plan;
@@ -20,13 +21,16 @@ use mlx_rs::{Array, Device, Dtype};
 use sanctum_kernels::cpu::{Pool, Precision};
 
 pub use self::matrix::MlxMatrix;
+pub use self::memory::usage;
 pub use self::slots::MlxSlots;
 
 use self::ops::{cast, dim, f32, must, reshape, rows, silu};
 use self::slots::Memory;
 use super::Backend;
+use crate::admission::SequenceCost;
 use crate::batch::{Segment, SlotId};
-use crate::model_config::ModelConfig;
+use crate::memory::{MemoryLimits, Resolved};
+use crate::model_config::{Mixer, ModelConfig};
 use crate::weights::{AttentionWeights, DeltaWeights, HostMatrix, HostWeights};
 
 /// Where MLX computes.
@@ -89,6 +93,11 @@ impl MlxBackend {
         }
     }
 
+    /// Sets the limits of MLX's memory for the whole process; gives them as they hold.
+    pub fn limit(device: MlxDevice, limits: &MemoryLimits) -> Resolved {
+        memory::limit(device, limits)
+    }
+
     fn attention_parameters<'a>(
         &self,
         config: &'a ModelConfig,
@@ -128,6 +137,25 @@ impl Backend for MlxBackend {
 
     fn clear(&self, slots: &mut MlxSlots, slot: SlotId) {
         slots.clear(slot);
+        memory::drain();
+    }
+
+    fn cost(&self, config: &ModelConfig) -> SequenceCost {
+        let size = matrix::size_of(self.dtype) as u64;
+        let of = |kind| config.layers.iter().filter(|&&mixer| mixer == kind).count() as u64;
+        let (attention, delta) = (&config.attention, &config.delta);
+        let state = 4 * delta.state_len() as u64 + size * config.conv.tail_len() as u64;
+        let token = 2 * size * (attention.kv_heads * attention.head_dim) as u64;
+        SequenceCost {
+            fixed: of(Mixer::Delta) * state,
+            // The pools grow by a quarter at a time.
+            per_token: of(Mixer::Attention) * token / 4 * 5,
+            page: pages::PAGE,
+        }
+    }
+
+    fn warm_up(&self) -> &[usize] {
+        &[1, 2, matrix::CROSSOVER]
     }
 
     fn begin(&self, slots: &mut MlxSlots, segments: &[Segment]) {

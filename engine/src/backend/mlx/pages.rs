@@ -88,7 +88,7 @@ impl PageTable {
             return next;
         }
         if self.free.is_empty() {
-            let more = (self.capacity / 2).max(LEAST);
+            let more = (self.capacity / 4).max(LEAST);
             self.free.extend(self.capacity..self.capacity + more);
             self.capacity += more;
             return self.take(last);
@@ -135,7 +135,9 @@ mod tests {
         let mut table = PageTable::new(3);
         for round in 1..20 {
             grow(&mut table, round % 3, round * 30);
-            let mut all: Vec<_> = (0..3).flat_map(|s| table.of(SlotId(s)).pages().to_vec()).collect();
+            let mut all: Vec<_> = (0..3)
+                .flat_map(|s| table.of(SlotId(s)).pages().to_vec())
+                .collect();
             let count = all.len();
             all.sort_unstable();
             all.dedup();

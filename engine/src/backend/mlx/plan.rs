@@ -109,7 +109,10 @@ impl Recurrent {
         let (mut groups, mut ordered) = (Vec::new(), Vec::<&Segment>::new());
         for len in lens {
             let members: Vec<&Segment> = segments.iter().filter(|s| s.len == len).collect();
-            let rows: Vec<usize> = members.iter().flat_map(|s| s.start..s.start + len).collect();
+            let rows: Vec<usize> = members
+                .iter()
+                .flat_map(|s| s.start..s.start + len)
+                .collect();
             let all = rows.len() == total && rows.is_sorted();
             groups.push(Group {
                 len,
@@ -131,19 +134,26 @@ impl Recurrent {
         let tail = kernel - 1;
         let batch = 1 + kept.len() * tail;
         // Row `at - tail` of a segment: its own rows follow on those that were there before.
-        let seen = |segment: &Segment, at: usize| match (at.checked_sub(tail), old_row(segment.slot)) {
-            (Some(row), _) => batch + segment.start + row,
-            (None, Some(row)) => 1 + row * tail + at,
-            (None, None) => 0,
-        };
+        let seen =
+            |segment: &Segment, at: usize| match (at.checked_sub(tail), old_row(segment.slot)) {
+                (Some(row), _) => batch + segment.start + row,
+                (None, Some(row)) => 1 + row * tail + at,
+                (None, None) => 0,
+            };
         let taps = (0..kernel).map(|tap| {
-            let rows = segments.iter().flat_map(|s| (0..s.len).map(move |t| (s, t + tap)));
+            let rows = segments
+                .iter()
+                .flat_map(|s| (0..s.len).map(move |t| (s, t + tap)));
             indices(rows.map(|(segment, at)| seen(segment, at)))
         });
         let taps = taps.collect();
-        let left = ordered.iter().flat_map(|s| (s.len..s.len + tail).map(move |at| (*s, at)));
+        let left = ordered
+            .iter()
+            .flat_map(|s| (s.len..s.len + tail).map(move |at| (*s, at)));
         let left = left.map(|(segment, at)| seen(segment, at));
-        let over = carried.iter().flat_map(|row| (0..tail).map(move |at| 1 + row * tail + at));
+        let over = carried
+            .iter()
+            .flat_map(|row| (0..tail).map(move |at| 1 + row * tail + at));
         let tails = indices(left.chain(over));
         Self {
             groups,

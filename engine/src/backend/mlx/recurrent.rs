@@ -30,7 +30,9 @@ pub fn short_conv(
         let weight = weight.index((.., dim(tap)));
         f32(&rows(&seen, indices)) * weight
     });
-    let sum = taps.reduce(|sum, tap| sum + tap).expect("a kernel has a tap");
+    let sum = taps
+        .reduce(|sum, tap| sum + tap)
+        .expect("a kernel has a tap");
     let tails = (dims.kernel > 1).then(|| rows(&seen, &plan.tails));
     (silu(&sum), tails)
 }
@@ -114,7 +116,10 @@ pub fn gated_delta(
         left.extend(plan.carried.iter().map(|&row| range(states, row, row + 1)));
     }
     let out = stacked(outs);
-    let out = plan.back.as_ref().map_or(out.clone(), |back| rows(&out, back));
+    let out = plan
+        .back
+        .as_ref()
+        .map_or(out.clone(), |back| rows(&out, back));
     (out, stacked(left))
 }
 

@@ -121,17 +121,20 @@ impl MlxSlots {
 
 impl KeyValues {
     /// Writes the pass's rows to their places; gives the pools.
-    pub fn write(&mut self, keys: &Array, values: &Array, plan: &Plan, table: &PageTable) -> [Array; 2] {
+    pub fn write(
+        &mut self,
+        keys: &Array,
+        values: &Array,
+        plan: &Plan,
+        table: &PageTable,
+    ) -> [Array; 2] {
         let write = |pool: &mut Option<Array>, rows: &Array| {
             let pool_now = grown(pool.take(), rows, table.rows());
             let written = with_rows(pool_now, &plan.places, rows);
             *pool = Some(written.clone());
             written
         };
-        [
-            write(&mut self.keys, keys),
-            write(&mut self.values, values),
-        ]
+        [write(&mut self.keys, keys), write(&mut self.values, values)]
     }
 }
 
