@@ -32,9 +32,9 @@ impl<B: Backend> Model<B> {
     ) -> Self {
         let total = weights.matrices().iter().map(|m| m.bytes() as u64).sum();
         let mut done = 0;
-        let matrix = |matrix: HostMatrix| {
+        let matrix = |matrix: HostMatrix, role| {
             done += matrix.bytes() as u64;
-            let moved = backend.matrix(matrix);
+            let moved = backend.matrix(matrix, role);
             progress(done, total);
             moved
         };

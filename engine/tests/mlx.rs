@@ -98,7 +98,7 @@ fn bf16_predicts_what_f32_does() {
     let set = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny/eval/held_out.jsonl");
     let cases = fs::read_to_string(set).unwrap();
     let (mut tokens, mut same) = (0usize, 0usize);
-    for line in cases.lines().step_by(45) {
+    for line in cases.lines().step_by(90) {
         let case: Value = serde_json::from_str(line).unwrap();
         let messages = case["messages"].as_array().unwrap();
         let prompt =

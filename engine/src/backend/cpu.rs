@@ -11,7 +11,7 @@ use super::Backend;
 use crate::admission::SequenceCost;
 use crate::batch::{Segment, SlotId};
 use crate::model_config::{Mixer, ModelConfig};
-use crate::weights::{AttentionWeights, DeltaWeights, HostMatrix};
+use crate::weights::{AttentionWeights, DeltaWeights, HostMatrix, Role};
 
 /// All cores of this machine.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ impl Backend for CpuBackend {
     type Vector = Vec<f32>;
     type Slots = CpuSlots;
 
-    fn matrix(&self, matrix: HostMatrix) -> HostMatrix {
+    fn matrix(&self, matrix: HostMatrix, _role: Role) -> HostMatrix {
         matrix
     }
 

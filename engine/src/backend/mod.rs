@@ -19,7 +19,7 @@ use sanctum_kernels::cpu::Pool;
 use crate::admission::SequenceCost;
 use crate::batch::{Segment, SlotId};
 use crate::model_config::ModelConfig;
-use crate::weights::{AttentionWeights, DeltaWeights, HostMatrix};
+use crate::weights::{AttentionWeights, DeltaWeights, HostMatrix, Role};
 
 /// A device.
 pub trait Backend {
@@ -33,7 +33,7 @@ pub trait Backend {
     type Slots;
 
     /// Takes a matrix over.
-    fn matrix(&self, matrix: HostMatrix) -> Self::Matrix;
+    fn matrix(&self, matrix: HostMatrix, role: Role) -> Self::Matrix;
     /// Takes a vector over.
     fn vector(&self, vector: Vec<f32>) -> Self::Vector;
 

@@ -35,10 +35,7 @@ pub fn build(source: &Source, places: &Places, steps: &mut Steps) -> Result<(), 
         let includes = [&source.mlx_c, &wheel::headers(places)];
         let objects = compiler.compile_all(&units, &lib, &includes, &format, steps)?;
         let mut archive = Command::new(env::var_os("AR").unwrap_or_else(|| "ar".into()));
-        archive
-            .arg("crs")
-            .arg(lib.join("libmlxc.a"))
-            .args(&objects);
+        archive.arg("crs").arg(lib.join("libmlxc.a")).args(&objects);
         steps.run(&mut archive)
     })
 }

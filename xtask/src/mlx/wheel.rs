@@ -73,12 +73,19 @@ impl Wheel {
             let list = folder.join("requirements.txt");
             steps.write(&list, &line)?;
             let mut pip = Command::new(python()?);
-            pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"])
-                .args(["--disable-pip-version-check", "--root-user-action=ignore"])
-                .args(["--only-binary=:all:", "--require-hashes", "--target"])
-                .arg(folder)
-                .arg("--requirement")
-                .arg(&list);
+            pip.args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--no-compile",
+            ])
+            .args(["--disable-pip-version-check", "--root-user-action=ignore"])
+            .args(["--only-binary=:all:", "--require-hashes", "--target"])
+            .arg(folder)
+            .arg("--requirement")
+            .arg(&list);
             steps.run(&mut pip)
         })
     }

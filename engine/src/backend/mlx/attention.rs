@@ -7,7 +7,7 @@ use mlx_rs::ops::indexing::IndexOp;
 use mlx_rs::ops::sigmoid;
 use sanctum_kernels::AttentionDims;
 
-use super::ops::{dim, must, range, reshape, stacked};
+use super::ops::{dim, f32, must, range, reshape, stacked};
 use super::plan::{Plan, Read};
 
 /// What attention needs besides the rows.
@@ -85,7 +85,7 @@ pub fn attend(
         reshape(&must(out.transpose_axes(&[0, 2, 1, 3])), &[-1, width])
     };
     let out = stacked(plan.reads.iter().map(one).collect());
-    out * reshape(&must(sigmoid(gate)), &[-1, width])
+    out * reshape(&must(sigmoid(f32(gate))), &[-1, width])
 }
 
 /// `[T, heads, d]` as `[1, heads, T, d]`.

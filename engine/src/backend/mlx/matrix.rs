@@ -7,7 +7,7 @@ use mlx_rs::{Array, Dtype};
 use sanctum_kernels::cpu::Float;
 
 use super::bridge;
-use super::ops::{cast, dim, must};
+use super::ops::{dim, must};
 use crate::checkpoint::Bytes;
 use crate::weights::{HostMatrix, Storage};
 
@@ -136,16 +136,11 @@ impl MlxMatrix {
         }
     }
 
-    /// Its bytes on the device.
-    pub fn bytes(&self) -> usize {
+    /// The type of what it is multiplied with.
+    pub fn dtype(&self) -> Dtype {
         match &self.storage {
-            Stored::Dense(array) => array.nbytes(),
-            Stored::Affine {
-                packed,
-                scales,
-                biases,
-                ..
-            } => packed.nbytes() + scales.nbytes() + biases.nbytes(),
+            Stored::Dense(array) => array.dtype(),
+            Stored::Affine { scales, .. } => scales.dtype(),
         }
     }
 
@@ -197,8 +192,7 @@ impl MlxMatrix {
                 biases,
             } => {
                 let (scales, biases) = (some(scales), some(biases));
-                let unpacked = must(dequantize(some(packed), &scales, &biases, *group, *bits));
-                cast(&unpacked, scales.dtype())
+                must(dequantize(some(packed), &scales, &biases, *group, *bits))
             }
         }
     }

@@ -31,7 +31,7 @@ use crate::admission::SequenceCost;
 use crate::batch::{Segment, SlotId};
 use crate::memory::{MemoryLimits, Resolved};
 use crate::model_config::{Mixer, ModelConfig};
-use crate::weights::{AttentionWeights, DeltaWeights, HostMatrix, HostWeights};
+use crate::weights::{AttentionWeights, DeltaWeights, HostMatrix, HostWeights, Role, Storage};
 
 /// Where MLX computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +52,10 @@ impl MlxDevice {
 }
 
 /// MLX on one device.
+///
+/// The residual stream and all that accumulates is f32; what is multiplied with weights, and keys and values, have the
+/// checkpoint's own type, or f32 to be exact.
 pub struct MlxBackend {
-    /// The type of activations, and of keys and values.
     dtype: Dtype,
     pool: Pool,
 }
@@ -119,8 +121,14 @@ impl Backend for MlxBackend {
     type Vector = MlxVector;
     type Slots = MlxSlots;
 
-    fn matrix(&self, matrix: HostMatrix) -> MlxMatrix {
-        MlxMatrix::new(matrix, self.dtype)
+    fn matrix(&self, matrix: HostMatrix, role: Role) -> MlxMatrix {
+        // Logits of 16 bits would often be equal where they should not be. Scales in f32 cost little, a whole matrix
+        // would cost much.
+        let dtype = match (role, &matrix.storage) {
+            (Role::Vocabulary, Storage::Affine { .. }) => Dtype::Float32,
+            _ => self.dtype,
+        };
+        MlxMatrix::new(matrix, dtype)
     }
 
     fn vector(&self, vector: Vec<f32>) -> MlxVector {
@@ -175,12 +183,13 @@ impl Backend for MlxBackend {
 
     fn embed(&self, matrix: &MlxMatrix, tokens: &[u32]) -> Array {
         let tokens = Array::from_slice(tokens, &[dim(tokens.len())]);
-        matrix.gather(&tokens)
+        f32(&matrix.gather(&tokens))
     }
 
     fn project<const W: usize>(&self, x: &Array, matrices: [&MlxMatrix; W]) -> [Array; W] {
         let n = x.shape()[0] as usize;
-        matrices.map(|matrix| matrix.product(x, n))
+        let x = cast(x, matrices[0].dtype());
+        matrices.map(|matrix| matrix.product(&x, n))
     }
 
     fn add(&self, x: Array, y: &Array) -> Array {
@@ -192,11 +201,11 @@ impl Backend for MlxBackend {
     }
 
     fn rms_norm(&self, x: &Array, weight: &MlxVector, eps: f32) -> Array {
-        must(rms_norm(x, Some(&weight.rounded), eps))
+        must(rms_norm(x, Some(&weight.exact), eps))
     }
 
     fn swiglu(&self, gate: Array, up: &Array) -> Array {
-        silu(&gate) * up
+        silu(&f32(&gate)) * up
     }
 
     fn select_rows(&self, x: &Array, some: &[usize]) -> Array {
@@ -242,7 +251,7 @@ impl Backend for MlxBackend {
         let (out, tails) =
             recurrent::short_conv(dims, &qkv, &weight, tails.as_ref(), &plan.recurrent);
         memory.tails = tails;
-        cast(&out, self.dtype)
+        out
     }
 
     fn gated_delta(
@@ -272,8 +281,7 @@ impl Backend for MlxBackend {
         memory.states = Some(states);
         let normed = must(rms_norm(y, Some(&weights.norm.exact), config.rms_eps));
         let width = dim(dims.value_heads * dims.value_dim);
-        let gated = silu(&f32(z)) * reshape(&normed, &[-1, width]);
-        cast(&gated, self.dtype)
+        silu(&f32(z)) * reshape(&normed, &[-1, width])
     }
 
     fn pool(&self) -> &Pool {
