@@ -11,7 +11,7 @@ mod source;
 mod steps;
 mod wheel;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 pub use error::MlxError;
@@ -95,18 +95,49 @@ pub fn run(args: &MlxArgs) -> Result<ExitCode, MlxError> {
     mlxc::build(&source, &places, &mut steps)?;
     bindings::make(&source, &places, &mut steps)?;
     cargo_config::write(&wheel, &places, &mut steps)?;
-    let config = places.config();
+    let cargo = with_config(&args.cargo, &places.config());
     if args.dry_run || args.cargo.is_empty() {
-        let words = match args.cargo.join(" ") {
-            none if none.is_empty() => "build --release -p sanctum-server --features mlx".into(),
-            words => words,
-        };
-        println!("cargo --config {} {words}", config.display());
+        println!("cargo {}", cargo.join(" "));
         return Ok(ExitCode::SUCCESS);
     }
-    let mut cargo = Command::new(source::cargo());
-    cargo.arg("--config").arg(config).args(&args.cargo);
-    let status = cargo.status().map_err(|e| MlxError::start(&cargo, e))?;
+    let mut command = Command::new(source::cargo());
+    command.args(cargo);
+    let status = command.status().map_err(|e| MlxError::start(&command, e))?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Cargo's arguments with the configuration behind the subcommand: clippy hears only what follows on it.
+fn with_config(arguments: &[String], config: &Path) -> Vec<String> {
+    let usual = "build --release -p sanctum-server --features mlx";
+    let mut words = match arguments {
+        [] => usual.split(' ').map(str::to_owned).collect(),
+        words => words.to_vec(),
+    };
+    let config = ["--config".to_owned(), config.display().to_string()];
+    words.splice(1..1, config);
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_follows_on_the_subcommand() {
+        let words = |text: &str| {
+            text.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let config = Path::new("/c.toml");
+        assert_eq!(
+            with_config(&words("clippy -p a"), config),
+            words("clippy --config /c.toml -p a")
+        );
+        assert_eq!(
+            with_config(&[], config)[..3],
+            words("build --config /c.toml")
+        );
+    }
 }

@@ -160,10 +160,10 @@ fn recur(dims: &DeltaDims, steps: &Steps, group: &Group, mut state: Array) -> (A
     let beta = times(&steps.beta, &[hv, 1]);
     let mut out = Vec::with_capacity(group.len);
     for t in 0..group.len {
-        state = state * &decay[t];
+        state *= &decay[t];
         let known = sum_last(&(&state * &k[t]), false);
         let delta = (&v[t] - known) * &beta[t];
-        state = state + reshape(&delta, &[members, hv, dv, 1]) * &k[t];
+        state += reshape(&delta, &[members, hv, dv, 1]) * &k[t];
         out.push(sum_last(&(&state * &q[t]), false));
     }
     let out = must(stack(&out, 1));
