@@ -7,6 +7,7 @@ use std::thread;
 
 use tokio::sync::{mpsc, watch};
 
+use crate::admission::Admission;
 use crate::backend::Backend;
 use crate::graph::Model;
 use crate::heartbeat::{Heartbeat, Phase};
@@ -54,6 +55,7 @@ pub struct Engine {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
+    pub(crate) admission: Admission,
     pub(crate) vocab: usize,
     pub(crate) text: Text,
     pub(crate) heartbeat: Arc<Heartbeat>,
@@ -101,10 +103,10 @@ impl Generation {
 }
 
 impl Engine {
-    /// Starts the engine's thread, which owns the model from now on.
+    /// Starts the engine's thread, which owns the model from now on, with as much memory as sequences want.
     ///
     /// # Errors
-    /// If the system refuses another thread.
+    /// As [`Engine::start_within`].
     pub fn start<B>(
         model: Model<B>,
         text: Text,
@@ -117,18 +119,54 @@ impl Engine {
         B::Vector: Send,
         B::Slots: Send,
     {
-        let (engine, inbox) = Self::wire(text, model.config.vocab, limits, heartbeat);
+        Self::start_within(u64::MAX, model, text, limits, heartbeat)
+    }
+
+    /// Starts the engine's thread with `memory` bytes for sequences, and waits until the model is warm.
+    ///
+    /// # Errors
+    /// If the system refuses another thread, or the model cannot even be warmed up.
+    pub fn start_within<B>(
+        memory: u64,
+        model: Model<B>,
+        text: Text,
+        limits: Limits,
+        heartbeat: Arc<Heartbeat>,
+    ) -> std::io::Result<Self>
+    where
+        B: Backend + Send + 'static,
+        B::Matrix: Send,
+        B::Vector: Send,
+        B::Slots: Send,
+    {
+        let admission = Admission::new(model.backend().cost(&model.config), memory);
+        let beats = Arc::clone(&heartbeat);
+        let (engine, inbox) = Self::connect(text, model.config.vocab, limits, admission, heartbeat);
         let seen = Arc::clone(&engine.shared);
+        let (warm, warmed) = std_mpsc::channel();
         thread::Builder::new()
             .name("engine".into())
             .spawn(move || {
-                let run = AssertUnwindSafe(|| Scheduler::new(model, seen).run(&inbox.jobs));
+                let run = AssertUnwindSafe(|| {
+                    model.warm_up(|| beats.beat());
+                    let _ = warm.send(());
+                    Scheduler::new(model, seen).run(&inbox.jobs);
+                });
                 let reason = match catch_unwind(run) {
                     Ok(()) => "the engine was asked to end".to_owned(),
                     Err(panic) => format!("the engine panicked: {}", panic_text(&*panic)),
                 };
                 let _ = inbox.stop.send(Some(reason));
             })?;
+        if warmed.recv().is_err() {
+            // The sender went with the panic; the reason comes last.
+            let stopped = || engine.stopped.borrow().clone();
+            while stopped().is_none() && engine.stopped.has_changed().is_ok() {
+                thread::yield_now();
+            }
+            return Err(std::io::Error::other(stopped().unwrap_or_default()));
+        }
+        engine.shared.heartbeat.enter(Phase::Ready);
         Ok(engine)
     }
 
@@ -140,10 +178,23 @@ impl Engine {
         limits: Limits,
         heartbeat: Arc<Heartbeat>,
     ) -> (Self, Inbox) {
+        let wired = Self::connect(text, vocab, limits, Admission::unlimited(), heartbeat);
+        wired.0.shared.heartbeat.enter(Phase::Ready);
+        wired
+    }
+
+    fn connect(
+        text: Text,
+        vocab: usize,
+        limits: Limits,
+        admission: Admission,
+        heartbeat: Arc<Heartbeat>,
+    ) -> (Self, Inbox) {
         let (inbox, jobs) = std_mpsc::channel();
         let (stop, stopped) = watch::channel(None);
         let shared = Arc::new(Shared {
             limits,
+            admission,
             vocab,
             text,
             heartbeat,
@@ -151,7 +202,6 @@ impl Engine {
             waiting: AtomicUsize::new(0),
             slot_ms: AtomicU64::new(1_000),
         });
-        shared.heartbeat.enter(Phase::Ready);
         let engine = Self {
             shared,
             inbox,
@@ -181,7 +231,10 @@ impl Engine {
         if let Some(&id) = request.prompt.iter().find(|&&id| id as usize >= vocab) {
             return Err(SubmitError::UnknownToken { id, vocab });
         }
-        request.max_tokens = request.max_tokens.clamp(1, context - prompt);
+        let room = context - prompt;
+        let wanted = Some(request.max_tokens.max(1)).filter(|&wanted| wanted <= room);
+        let slots = shared.limits.slots;
+        request.max_tokens = shared.admission.answer(prompt, wanted, room, slots)?;
         // A free slot takes a request at once, so the queue proper begins behind the slots.
         let in_flight = shared.heartbeat.read().in_flight;
         let room =
@@ -215,6 +268,11 @@ impl Engine {
     /// How much it takes on at once.
     pub fn limits(&self) -> Limits {
         self.shared.limits
+    }
+
+    /// The memory of its sequences.
+    pub fn admission(&self) -> &Admission {
+        &self.shared.admission
     }
 
     /// Tokens in the model's vocabulary.

@@ -6,7 +6,7 @@
 use crate::backend::Backend;
 use crate::batch::{Batch, SlotId};
 use crate::model_config::ModelConfig;
-use crate::weights::{HostWeights, Layer, MixerWeights, Weights};
+use crate::weights::{HostMatrix, HostWeights, Layer, MixerWeights, Weights};
 
 /// A model on a backend.
 pub struct Model<B: Backend> {
@@ -19,7 +19,26 @@ pub struct Model<B: Backend> {
 impl<B: Backend> Model<B> {
     /// Moves weights to a backend.
     pub fn new(backend: B, config: ModelConfig, weights: HostWeights) -> Self {
-        let weights = weights.map(|m| backend.matrix(m), |v| backend.vector(v));
+        Self::load(backend, config, weights, |_, _| {})
+    }
+
+    /// Moves weights to a backend, one after the other: each leaves the host before the next is taken. `progress`
+    /// is told how many bytes are done, and of how many.
+    pub fn load(
+        backend: B,
+        config: ModelConfig,
+        weights: HostWeights,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Self {
+        let total = weights.matrices().iter().map(|m| m.bytes() as u64).sum();
+        let mut done = 0;
+        let matrix = |matrix: HostMatrix, role| {
+            done += matrix.bytes() as u64;
+            let moved = backend.matrix(matrix, role);
+            progress(done, total);
+            moved
+        };
+        let weights = weights.map(matrix, |v| backend.vector(v));
         Self {
             config,
             backend,
@@ -45,6 +64,19 @@ impl<B: Backend> Model<B> {
         slots: &mut B::Slots,
         mut beat: impl FnMut(),
     ) -> Option<B::Tensor> {
+        self.backend.begin(slots, &batch.segments);
+        let logits = self.layers(batch, slots, &mut beat);
+        let logits = self.backend.finish(slots, logits);
+        beat();
+        logits
+    }
+
+    fn layers(
+        &self,
+        batch: &Batch,
+        slots: &mut B::Slots,
+        mut beat: impl FnMut(),
+    ) -> Option<B::Tensor> {
         let weights = &self.weights;
         let eps = self.config.rms_eps;
         let mut x = self.backend.embed(&weights.embed, &batch.tokens);
@@ -55,7 +87,6 @@ impl<B: Backend> Model<B> {
             let (residual, mixed) = if index < last {
                 (x, mixed)
             } else if batch.outputs.is_empty() {
-                beat();
                 return None;
             } else {
                 let select = |t| self.backend.select_rows(t, &batch.outputs);
@@ -72,8 +103,20 @@ impl<B: Backend> Model<B> {
         let x = self.backend.rms_norm(&x, &weights.norm, eps);
         let head = weights.head.as_ref().unwrap_or(&weights.embed);
         let [logits] = self.backend.project(&x, [head]);
-        beat();
         Some(logits)
+    }
+
+    /// Runs what the backend compiles on first use, on nobody's behalf. Calls `beat` as it goes.
+    pub fn warm_up(&self, mut beat: impl FnMut()) {
+        let mut slots = self.slots(1);
+        for &rows in self.backend.warm_up() {
+            let mut batch = Batch::default();
+            batch.push(SlotId(0), &vec![0; rows], true);
+            if let Some(logits) = self.forward(&batch, &mut slots, &mut beat) {
+                self.backend.read(logits);
+            }
+            self.backend.clear(&mut slots, SlotId(0));
+        }
     }
 
     /// The logits of every token of a fresh sequence that is fed chunk by chunk, `[tokens, vocab]`.

@@ -5,15 +5,37 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::backend::{CpuBackend, Precision};
+#[cfg(feature = "mlx")]
+use crate::backend::{MlxBackend, MlxDevice};
 use crate::engine::{Engine, Limits};
 use crate::graph::Model;
 use crate::heartbeat::Heartbeat;
-use crate::load::{LoadError, Loaded, Source};
+use crate::load::{HostModel, LoadError, Loaded, Source};
 use crate::manifest::Verified;
+use crate::memory::MemoryLimits;
+use crate::text::Text;
+
+/// What computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendChoice {
+    /// MLX where this build has it and a GPU is there, else this program itself.
+    #[default]
+    Auto,
+    /// This program itself, on all cores.
+    Cpu,
+    /// MLX, on a GPU or, for tests, on its CPU device.
+    Mlx,
+}
 
 /// How a model is run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LaunchOptions {
+    /// What computes.
+    pub backend: BackendChoice,
+    /// Caps on memory; each model has an even share of them.
+    pub memory: MemoryLimits,
+    /// Models that share the memory.
+    pub models: NonZeroUsize,
     /// f32 activations, or the fast path's.
     pub precision: Precision,
     /// Worker threads; none: all cores.
@@ -45,14 +67,33 @@ pub enum LaunchError {
     /// It cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The system refuses another thread.
-    #[error("the engine's thread cannot be started: {0}")]
+    /// MLX is asked for, and this build does not have it.
+    #[error("this build has no MLX backend; build with --features mlx, or take --backend cpu")]
+    NoMlx,
+    /// The weights alone are more than memory may hold.
+    #[error(
+        "the weights take {weights_mib} MiB and {limit_mib} MiB of memory may be used for this model, {reserved_mib} MiB of it to \
+         compute in; raise --mlx-memory-limit-mb or take a smaller model"
+    )]
+    TooLarge {
+        /// What the weights take, in MiB.
+        weights_mib: u64,
+        /// What may be used, in MiB.
+        limit_mib: u64,
+        /// What of it is not for weights, in MiB.
+        reserved_mib: u64,
+    },
+    /// The engine's thread does not start, or the model cannot be warmed up.
+    #[error("the engine cannot be started: {0}")]
     Thread(#[from] io::Error),
 }
 
 impl Default for LaunchOptions {
     fn default() -> Self {
         Self {
+            backend: BackendChoice::Auto,
+            memory: MemoryLimits::default(),
+            models: NonZeroUsize::MIN,
             precision: Precision::Fast,
             threads: None,
             max_context: None,
@@ -83,30 +124,136 @@ pub fn launch(
         text,
         verified,
     } = source.open(&mut progress)?;
-    if verified.is_none() {
-        host.bring_in(progress);
-    }
-    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let threads = options.threads.map_or_else(cores, NonZeroUsize::get);
-    let context = host.config.context;
-    let limits = Limits {
+    let limits = limits(options, host.config.context);
+    let start = Start {
+        host,
+        text,
+        limits,
+        options,
+        heartbeat: Arc::clone(&heartbeat),
+    };
+    let (engine, fingerprint) = match options.backend {
+        BackendChoice::Cpu => start.on_cpu(verified.is_none(), progress)?,
+        BackendChoice::Auto => start.on_best(verified.is_none(), progress)?,
+        BackendChoice::Mlx => start.on_mlx(progress)?,
+    };
+    Ok(Launched {
+        engine,
+        fingerprint,
+        verified,
+    })
+}
+
+fn limits(options: &LaunchOptions, context: usize) -> Limits {
+    Limits {
         slots: options.max_slots.get(),
         queue: options.queue,
         prefill_chunk: options.prefill_chunk.get(),
         context: options
             .max_context
             .map_or(context, |cap| cap.get().min(context)),
-    };
-    let backend = CpuBackend::new(&host.config, threads, options.precision);
-    let fingerprint = match options.precision {
-        Precision::Exact => format!("cpu-exact-{}", host.fingerprint),
-        Precision::Fast => format!("cpu-{}", host.fingerprint),
-    };
-    let model = Model::new(backend, host.config, host.weights);
-    let engine = Engine::start(model, text, limits, heartbeat)?;
-    Ok(Launched {
-        engine,
-        fingerprint,
-        verified,
-    })
+    }
+}
+
+/// A loaded model on its way to a backend. Each way gives the engine and the fingerprint.
+struct Start<'a> {
+    host: HostModel,
+    text: Text,
+    limits: Limits,
+    options: &'a LaunchOptions,
+    heartbeat: Arc<Heartbeat>,
+}
+
+impl Start<'_> {
+    fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.options.threads.map_or_else(cores, NonZeroUsize::get)
+    }
+
+    fn fingerprint(&self, device: &str) -> String {
+        let exact = match self.options.precision {
+            Precision::Exact => "-exact",
+            Precision::Fast => "",
+        };
+        format!("{device}{exact}-{}", self.host.fingerprint)
+    }
+
+    /// Bytes of its weights.
+    fn weights(&self) -> u64 {
+        let matrices = self.host.weights.matrices();
+        matrices.iter().map(|matrix| matrix.bytes() as u64).sum()
+    }
+
+    fn on_cpu(
+        self,
+        bring_in: bool,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<(Engine, String), LaunchError> {
+        if bring_in {
+            self.host.bring_in(progress);
+        }
+        let fingerprint = self.fingerprint("cpu");
+        let memory = self
+            .options
+            .memory
+            .resolve(None)
+            .shared(self.options.models);
+        // Weights are mapped, and may be larger than memory, if slowly: sequences are left a share in any case.
+        let budget = memory.total.saturating_sub(self.weights());
+        let budget = budget.max(memory.total / 16);
+        let backend = CpuBackend::new(&self.host.config, self.threads(), self.options.precision);
+        let model = Model::new(backend, self.host.config, self.host.weights);
+        let engine = Engine::start_within(budget, model, self.text, self.limits, self.heartbeat)?;
+        Ok((engine, fingerprint))
+    }
+
+    #[cfg(feature = "mlx")]
+    fn on_best(
+        self,
+        bring_in: bool,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<(Engine, String), LaunchError> {
+        match MlxDevice::best() {
+            MlxDevice::Gpu => self.on_mlx(progress),
+            MlxDevice::Cpu => self.on_cpu(bring_in, progress),
+        }
+    }
+
+    #[cfg(not(feature = "mlx"))]
+    fn on_best(
+        self,
+        bring_in: bool,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<(Engine, String), LaunchError> {
+        self.on_cpu(bring_in, progress)
+    }
+
+    #[cfg(feature = "mlx")]
+    fn on_mlx(self, progress: impl FnMut(u64, u64)) -> Result<(Engine, String), LaunchError> {
+        let device = MlxDevice::best();
+        let fingerprint = self.fingerprint(match device {
+            MlxDevice::Gpu => "mlx",
+            MlxDevice::Cpu => {
+                tracing::warn!("MLX finds no GPU here and computes on the processor, slowly");
+                "mlx-cpu"
+            }
+        });
+        let memory = MlxBackend::limit(device, &self.options.memory).shared(self.options.models);
+        let weights = self.weights();
+        let budget = memory.for_sequences(weights).ok_or(LaunchError::TooLarge {
+            weights_mib: weights.div_ceil(1 << 20),
+            limit_mib: memory.total >> 20,
+            reserved_mib: memory.reserve() >> 20,
+        })?;
+        let (threads, precision) = (self.threads(), self.options.precision);
+        let backend = MlxBackend::new(device, &self.host.weights, threads, precision);
+        let model = Model::load(backend, self.host.config, self.host.weights, progress);
+        let engine = Engine::start_within(budget, model, self.text, self.limits, self.heartbeat)?;
+        Ok((engine, fingerprint))
+    }
+
+    #[cfg(not(feature = "mlx"))]
+    fn on_mlx(self, _progress: impl FnMut(u64, u64)) -> Result<(Engine, String), LaunchError> {
+        Err(LaunchError::NoMlx)
+    }
 }

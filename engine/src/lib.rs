@@ -4,6 +4,7 @@
 //! [`backend`], and [`engine::Engine`] serves requests from a thread of its own (`scheduler`, `sequence`). The text
 //! around the tokens is [`tokenizer`], [`template`], [`stop`], [`tool_calls`] and [`reasoning`].
 
+pub mod admission;
 pub mod backend;
 pub mod batch;
 pub mod checkpoint;
@@ -13,7 +14,9 @@ pub mod graph;
 pub mod heartbeat;
 pub mod launch;
 pub mod load;
+pub mod machine;
 pub mod manifest;
+pub mod memory;
 pub mod model_config;
 mod partial_match;
 pub mod random;

@@ -104,6 +104,20 @@ pub enum SubmitError {
         /// Tokens that a sequence can hold, prompt and answer together.
         context: usize,
     },
+    /// Memory would not hold it even if nobody else were served.
+    #[error(
+        "{tokens} tokens would take {needed_mib} MiB of memory and there are {available_mib} MiB, enough for {holds} tokens; shorten the prompt or lower max_tokens"
+    )]
+    TooMuchMemory {
+        /// Tokens of prompt and answer together.
+        tokens: usize,
+        /// What they would take, in MiB.
+        needed_mib: u64,
+        /// What there is for sequences, in MiB.
+        available_mib: u64,
+        /// Tokens that this holds.
+        holds: usize,
+    },
     /// The prompt has no token.
     #[error("the prompt is empty")]
     PromptEmpty,

@@ -24,6 +24,8 @@ use crate::sequence::{Sequence, Step};
 struct Running {
     slot: SlotId,
     since: Instant,
+    /// Memory reserved for it.
+    bytes: u64,
     events: UnboundedSender<Event>,
     sequence: Sequence,
 }
@@ -99,6 +101,10 @@ impl<B: Backend> Scheduler<B> {
         for running in self.running.extract_if(.., |running| done(running)) {
             self.model.backend().clear(&mut self.slots, running.slot);
             self.free.push(running.slot);
+            self.shared
+                .admission
+                .reserved
+                .fetch_sub(running.bytes, Relaxed);
             let held = running.since.elapsed().as_millis() as u64;
             let mean = self.shared.slot_ms.load(Relaxed);
             self.shared.slot_ms.store((mean * 7 + held) / 8, Relaxed);
@@ -106,15 +112,27 @@ impl<B: Backend> Scheduler<B> {
         before - self.running.len()
     }
 
+    /// Gives slots to those who wait, in the order of their arrival, while there are slots and memory.
     fn admit(&mut self) {
-        while !self.waiting.is_empty() {
+        while let Some(job) = self.waiting.front() {
+            let admission = &self.shared.admission;
+            let bytes = admission
+                .cost
+                .of(job.request.prompt.len() + job.request.max_tokens);
+            let reserved = admission.reserved.load(Relaxed);
+            let fits = reserved.saturating_add(bytes) <= admission.budget;
+            if !(fits || self.running.is_empty()) {
+                break;
+            }
             let Some(slot) = self.free.pop() else { break };
             let Some(job) = self.waiting.pop_front() else {
                 break;
             };
+            admission.reserved.fetch_add(bytes, Relaxed);
             self.running.push(Running {
                 slot,
                 since: Instant::now(),
+                bytes,
                 events: job.events,
                 sequence: Sequence::new(job.request, &self.shared.text),
             });

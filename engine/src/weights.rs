@@ -119,6 +119,15 @@ pub struct Weights<M, V> {
     pub head: Option<M>,
 }
 
+/// What a matrix is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The embedding or the output matrix: where precision shows at once.
+    Vocabulary,
+    /// A layer's projection.
+    Layer,
+}
+
 /// One layer.
 #[derive(Clone, Debug)]
 pub struct Layer<M, V> {
@@ -279,18 +288,18 @@ impl<M, V> Weights<M, V> {
     /// Moves every matrix and vector to where a backend wants it, in the order of the forward pass.
     pub fn map<N, U>(
         self,
-        mut matrix: impl FnMut(M) -> N,
+        mut matrix: impl FnMut(M, Role) -> N,
         mut vector: impl FnMut(V) -> U,
     ) -> Weights<N, U> {
         Weights {
-            embed: matrix(self.embed),
+            embed: matrix(self.embed, Role::Vocabulary),
             layers: self
                 .layers
                 .into_iter()
-                .map(|layer| layer.map(&mut matrix, &mut vector))
+                .map(|layer| layer.map(&mut |m| matrix(m, Role::Layer), &mut vector))
                 .collect(),
             norm: vector(self.norm),
-            head: self.head.map(matrix),
+            head: self.head.map(|head| matrix(head, Role::Vocabulary)),
         }
     }
 

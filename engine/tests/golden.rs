@@ -2,78 +2,20 @@
 //!
 //! `tests/golden/README.md` says how the files were made and what each configuration is there to catch.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod reference;
 
-use safetensors::SafeTensors;
+use std::path::Path;
+
+use reference::{distance, folders, golden};
 use sanctum_engine::backend::{CpuBackend, Precision};
 use sanctum_engine::graph::Model;
 use sanctum_engine::load::{HostModel, Source};
-
-/// A reference: tokens and the logits that somebody else computed for them.
-struct Golden {
-    tokens: Vec<u32>,
-    logits: Vec<f32>,
-}
-
-fn golden(folder: &Path) -> Golden {
-    let bytes = fs::read(folder.join("golden.safetensors")).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let words = |name: &str| -> Vec<[u8; 4]> {
-        let (words, rest) = file.tensor(name).unwrap().data().as_chunks::<4>();
-        assert!(rest.is_empty());
-        words.to_vec()
-    };
-    Golden {
-        tokens: words("tokens")
-            .into_iter()
-            .map(u32::from_le_bytes)
-            .collect(),
-        logits: words("logits")
-            .into_iter()
-            .map(f32::from_le_bytes)
-            .collect(),
-    }
-}
-
-fn folders(kind: &str) -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/golden")
-        .join(kind);
-    let mut folders: Vec<_> = fs::read_dir(&root)
-        .unwrap_or_else(|e| panic!("{}: {e}", root.display()))
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_dir())
-        .collect();
-    folders.sort();
-    folders
-}
 
 fn model(folder: &Path, threads: usize, precision: Precision) -> Model<CpuBackend> {
     let source = Source::Folder(folder.to_owned());
     let host = HostModel::open(&source, |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
     let backend = CpuBackend::new(&host.config, threads, precision);
     Model::new(backend, host.config, host.weights)
-}
-
-/// max |Δ| over the reference's standard deviation.
-fn distance(ours: &[f32], reference: &[f32]) -> f64 {
-    assert_eq!(ours.len(), reference.len());
-    let mean = reference.iter().map(|&x| f64::from(x)).sum::<f64>() / reference.len() as f64;
-    let variance = reference
-        .iter()
-        .map(|&x| (f64::from(x) - mean).powi(2))
-        .sum::<f64>()
-        / reference.len() as f64;
-    let worst = ours
-        .iter()
-        .zip(reference)
-        .map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs())
-        .fold(
-            0.0,
-            |worst, d| if d > worst || d.is_nan() { d } else { worst },
-        );
-    worst / variance.sqrt()
 }
 
 fn agrees(kind: &str, at_least: usize) {

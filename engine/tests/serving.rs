@@ -1,15 +1,17 @@
 //! The engine as the server uses it: the built-in model, requests in, events out.
 
+mod asking;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use sanctum_engine::backend::{CpuBackend, Precision};
-use sanctum_engine::engine::{Engine, Generation, Limits};
+use asking::{answer, request};
+use sanctum_engine::backend::{Backend, CpuBackend, Precision};
+use sanctum_engine::engine::{Engine, Limits};
 use sanctum_engine::graph::Model;
 use sanctum_engine::heartbeat::{Heartbeat, Phase};
 use sanctum_engine::load::{HostModel, Source};
-use sanctum_engine::request::{Event, FinishReason, Request, SubmitError, Usage};
-use sanctum_engine::sampling::Sampling;
+use sanctum_engine::request::{Event, FinishReason, Request, SubmitError};
 use sanctum_engine::text::Text;
 
 const LIMITS: Limits = Limits {
@@ -25,46 +27,6 @@ fn engine(limits: Limits) -> Engine {
     let backend = CpuBackend::new(&host.config, 2, Precision::Fast);
     let model = Model::new(backend, host.config, host.weights);
     Engine::start(model, text, limits, Arc::new(Heartbeat::new())).unwrap()
-}
-
-fn request(engine: &Engine, question: &str, max_tokens: usize) -> Request {
-    let prompt = format!(
-        "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
-    );
-    Request {
-        prompt: engine.text().tokenizer.encode(&prompt).unwrap(),
-        max_tokens,
-        sampling: Sampling {
-            temperature: 0.0,
-            ..Sampling::default()
-        },
-        stop: Vec::new(),
-        logprobs: None,
-        ignore_eos: false,
-    }
-}
-
-/// All of an answer: its ids, its text, why it ended, what it cost.
-fn answer(mut generation: Generation) -> (Vec<u32>, String, FinishReason, Usage) {
-    let (mut ids, mut answer) = (Vec::new(), String::new());
-    loop {
-        match generation.blocking_next() {
-            Some(Event::Token { id, text, .. }) => {
-                ids.push(id);
-                answer += &text;
-            }
-            Some(Event::Finished {
-                reason,
-                text,
-                usage,
-            }) => {
-                answer += &text;
-                assert_eq!(generation.blocking_next(), None, "an event after the last");
-                return (ids, answer, reason, usage);
-            }
-            other => panic!("{other:?}"),
-        }
-    }
 }
 
 #[test]
@@ -166,4 +128,36 @@ fn what_cannot_be_served_is_refused_with_the_numbers() {
     request.prompt = vec![1];
     assert_eq!(refuse(&request), SubmitError::Draining);
     assert_eq!(engine.heartbeat().read().phase, Phase::Draining);
+}
+
+#[test]
+fn memory_is_reserved_before_a_sequence_begins() {
+    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+    let text = Text::open(&Source::Embedded, &host.config).unwrap();
+    let backend = CpuBackend::new(&host.config, 2, Precision::Fast);
+    let cost = backend.cost(&host.config);
+    // Room for one sequence of two pages and a bit.
+    let budget = cost.of(2 * cost.page) + cost.fixed / 2;
+    let model = Model::new(backend, host.config, host.weights);
+    let heartbeat = Arc::new(Heartbeat::new());
+    let engine = Engine::start_within(budget, model, text, LIMITS, heartbeat).unwrap();
+    let mut long = request(&engine, "Count from 1 to 99.", 3 * cost.page);
+    long.ignore_eos = true;
+    assert!(matches!(
+        engine.submit(long.clone()).unwrap_err(),
+        SubmitError::TooMuchMemory { holds, .. } if holds == 2 * cost.page
+    ));
+    // Slots are free, and yet the second waits until the first has left its memory.
+    long.max_tokens = 80;
+    let mut first = engine.submit(long.clone()).unwrap();
+    let second = engine.submit(long).unwrap();
+    assert!(matches!(first.blocking_next(), Some(Event::Token { .. })));
+    assert_eq!(engine.heartbeat().read().in_flight, 1);
+    assert_eq!(
+        engine.admission().reserved.load(Relaxed),
+        cost.of(2 * cost.page)
+    );
+    assert_eq!(answer(first).2, FinishReason::Length);
+    assert_eq!(answer(second).0.len(), 80);
+    assert_eq!(engine.admission().reserved.load(Relaxed), 0);
 }

@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -138,9 +138,15 @@ pub struct ServeArgs {
     /// qwen3.5-4b or qwen3.5-27b
     #[arg(long, conflicts_with = "model")]
     pub shape: Option<Shape>,
+    /// What computes: mlx where this build has it and a GPU is there, else cpu [default: auto]
+    #[arg(long)]
+    pub backend: Option<BackendArg>,
     /// Compute with f32 activations: slower, the reference for the fast path
     #[arg(long)]
     pub exact: bool,
+    /// What caps the memory
+    #[command(flatten)]
+    pub memory: MemoryArgs,
     /// Threads that compute [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
@@ -175,6 +181,44 @@ pub struct ServeArgs {
     /// How long running requests may take to finish after SIGTERM [default: 30]
     #[arg(long, value_name = "SECONDS")]
     pub drain_seconds: Option<u64>,
+}
+
+/// Caps on memory. Where nothing is said they follow from the machine, and are never without end.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct MemoryArgs {
+    /// Freed buffers that MLX keeps for reuse, in MiB [default: an eighth of the memory limit, at most 1024]
+    #[arg(
+        long = "metal-cache-limit-mb",
+        visible_alias = "mlx-cache-limit-mb",
+        value_name = "MIB"
+    )]
+    pub cache_limit_mb: Option<NonZeroU64>,
+    /// All memory of weights and sequences, in MiB; requests that would go beyond are refused or wait [default: what
+    /// Metal recommends, nine tenths of a GPU's own memory, or three quarters of the machine's]
+    #[arg(
+        long = "metal-memory-limit-mb",
+        visible_alias = "mlx-memory-limit-mb",
+        value_name = "MIB"
+    )]
+    pub memory_limit_mb: Option<NonZeroU64>,
+    /// What Metal may keep resident, in MiB [default: seven eighths of the memory limit]
+    #[arg(
+        long = "metal-wired-limit-mb",
+        visible_alias = "mlx-wired-limit-mb",
+        value_name = "MIB"
+    )]
+    pub wired_limit_mb: Option<NonZeroU64>,
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendArg {
+    /// The best that this build and machine have
+    Auto,
+    /// Pure Rust, on all cores
+    Cpu,
+    /// MLX: Metal or CUDA, or MLX's CPU device where neither is
+    Mlx,
 }
 
 /// What to check: one folder, or the models of a server in fleet.toml.

@@ -10,13 +10,19 @@ use std::time::Instant;
 
 use sanctum_config::TildePath;
 use sanctum_engine::backend::{Backend, CpuBackend, Precision};
+#[cfg(feature = "mlx")]
+use sanctum_engine::backend::{MlxBackend, MlxDevice};
 use sanctum_engine::batch::{Batch, SlotId};
 use sanctum_engine::graph::Model;
+use sanctum_engine::launch::LaunchError;
 use sanctum_engine::load::{HostModel, Source};
+#[cfg(feature = "mlx")]
+use sanctum_engine::memory::MemoryLimits;
 use sanctum_engine::random::Shape;
 use sanctum_kernels::cpu::read_bandwidth;
 use serde::Serialize;
 
+use crate::args::BackendArg;
 use crate::failure::Failure;
 use crate::progress::loading_bar;
 use crate::settings::SettingsError;
@@ -47,6 +53,9 @@ pub struct BenchArgs {
     /// Prompt tokens a pass
     #[arg(long, value_name = "TOKENS", default_value = "128")]
     prefill_chunk: NonZeroUsize,
+    /// What computes: mlx where this build has it and a GPU is there, else cpu
+    #[arg(long, default_value = "auto")]
+    backend: BackendArg,
     /// Threads that compute [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -66,11 +75,11 @@ pub struct BenchArgs {
 struct Report {
     model: String,
     precision: &'static str,
-    /// The instruction set of the inner loops.
-    isa: String,
+    /// What computed: the instruction set of the inner loops, or MLX and its device.
+    device: String,
     threads: usize,
-    /// What a plain read loop over memory gets on these threads.
-    read_bandwidth_gb_s: f64,
+    /// What a plain read loop over memory gets on these threads; MLX's devices are not measured.
+    read_bandwidth_gb_s: Option<f64>,
     runs: Vec<Run>,
 }
 
@@ -84,7 +93,7 @@ struct Run {
     /// Bytes of weights and recurrent state that are read for each token.
     bytes_per_token: f64,
     /// The share of the read bandwidth that these take.
-    bandwidth_share: f64,
+    bandwidth_share: Option<f64>,
 }
 
 /// A median and its extremes.
@@ -115,59 +124,49 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         true => Precision::Exact,
         false => Precision::Fast,
     };
-    let backend = CpuBackend::new(&host.config, threads, precision);
-    let bench = Bench {
-        weight_bytes: weight_bytes(&host),
-        model: Model::new(backend, host.config, host.weights),
-    };
-    let bandwidth = read_bandwidth(bench.model.backend().cpu());
-    let mut runs = Vec::new();
-    let mut measure = |name: String, tokens: usize, bytes: f64, once: &mut dyn FnMut() -> f64| {
-        once(); // warm-up
-        let rates = (0..args.repeat.get()).map(|_| tokens as f64 / once());
-        let tokens_per_s = Spread::of(rates.collect());
-        runs.push(Run {
-            name,
-            tokens_per_s,
-            bytes_per_token: bytes,
-            bandwidth_share: bytes * tokens_per_s.median / (bandwidth * 1e9),
-        });
-    };
-    if args.prompt > 0 {
-        let chunk = args.prefill_chunk.get();
-        let bytes = bench.weight_bytes as f64 / chunk.min(args.prompt) as f64;
-        let name = format!("prefill {}", args.prompt);
-        measure(name, args.prompt, bytes, &mut || {
-            bench.prefill(args.prompt, chunk)
-        });
-    }
-    for streams in args.streams.iter().map(|streams| streams.get()) {
-        if args.generate > 0 {
-            let bytes = bench.weight_bytes as f64 / streams as f64 + bench.state_bytes() as f64;
-            let name = format!("decode {} x {streams}", args.generate);
-            let tokens = args.generate * streams;
-            measure(name, tokens, bytes, &mut || {
-                bench.decode(args.generate, streams)
-            });
+    let mut report = match device(args.backend)? {
+        #[cfg(feature = "mlx")]
+        Device::Mlx(device) => {
+            // The limits of a server, so that its memory behaves alike.
+            MlxBackend::limit(device, &MemoryLimits::default());
+            let backend = MlxBackend::new(device, &host.weights, threads, precision);
+            Bench::new(backend, host).report(args, format!("MLX, {device:?}"), None)
         }
-    }
-    let cpu = bench.model.backend().cpu();
-    let report = Report {
-        model: source.to_string(),
-        precision: match precision {
-            Precision::Exact => "exact",
-            Precision::Fast => "fast",
-        },
-        isa: cpu.isa.to_string(),
-        threads: cpu.pool.threads(),
-        read_bandwidth_gb_s: bandwidth,
-        runs,
+        Device::Cpu => {
+            let backend = CpuBackend::new(&host.config, threads, precision);
+            let (isa, bandwidth) = (backend.cpu().isa, read_bandwidth(backend.cpu()));
+            Bench::new(backend, host).report(args, isa.to_string(), Some(bandwidth))
+        }
     };
+    report.model = source.to_string();
     match args.json {
         true => println!("{:#}", serde_json::json!(report)),
         false => print!("{}", report.table()),
     }
     Ok(())
+}
+
+/// What computes.
+enum Device {
+    Cpu,
+    #[cfg(feature = "mlx")]
+    Mlx(MlxDevice),
+}
+
+#[cfg(feature = "mlx")]
+fn device(wanted: BackendArg) -> Result<Device, LaunchError> {
+    Ok(match (wanted, MlxDevice::best()) {
+        (BackendArg::Cpu, _) | (BackendArg::Auto, MlxDevice::Cpu) => Device::Cpu,
+        (_, device) => Device::Mlx(device),
+    })
+}
+
+#[cfg(not(feature = "mlx"))]
+fn device(wanted: BackendArg) -> Result<Device, LaunchError> {
+    match wanted {
+        BackendArg::Mlx => Err(LaunchError::NoMlx),
+        BackendArg::Auto | BackendArg::Cpu => Ok(Device::Cpu),
+    }
 }
 
 /// Bytes of weights that one decode pass reads: every matrix, the embedding only where it is also the output matrix.
@@ -179,12 +178,62 @@ fn weight_bytes(host: &HostModel) -> usize {
     }
 }
 
-struct Bench {
+struct Bench<B: Backend> {
     weight_bytes: usize,
-    model: Model<CpuBackend>,
+    model: Model<B>,
 }
 
-impl Bench {
+impl<B: Backend> Bench<B> {
+    fn new(backend: B, host: HostModel) -> Self {
+        Self {
+            weight_bytes: weight_bytes(&host),
+            model: Model::new(backend, host.config, host.weights),
+        }
+    }
+
+    /// Measures what was asked for.
+    fn report(&self, args: &BenchArgs, device: String, bandwidth: Option<f64>) -> Report {
+        let mut runs = Vec::new();
+        let mut measure =
+            |name: String, tokens: usize, bytes: f64, once: &mut dyn FnMut() -> f64| {
+                once(); // warm-up
+                let rates = (0..args.repeat.get()).map(|_| tokens as f64 / once());
+                let tokens_per_s = Spread::of(rates.collect());
+                runs.push(Run {
+                    name,
+                    tokens_per_s,
+                    bytes_per_token: bytes,
+                    bandwidth_share: bandwidth.map(|all| bytes * tokens_per_s.median / (all * 1e9)),
+                });
+            };
+        if args.prompt > 0 {
+            let chunk = args.prefill_chunk.get();
+            let bytes = self.weight_bytes as f64 / chunk.min(args.prompt) as f64;
+            let name = format!("prefill {}", args.prompt);
+            measure(name, args.prompt, bytes, &mut || {
+                self.prefill(args.prompt, chunk)
+            });
+        }
+        for streams in args.streams.iter().map(|streams| streams.get()) {
+            if args.generate > 0 {
+                let bytes = self.weight_bytes as f64 / streams as f64 + self.state_bytes() as f64;
+                let name = format!("decode {} x {streams}", args.generate);
+                let tokens = args.generate * streams;
+                measure(name, tokens, bytes, &mut || {
+                    self.decode(args.generate, streams)
+                });
+            }
+        }
+        Report {
+            model: String::new(),
+            precision: if args.exact { "exact" } else { "fast" },
+            device,
+            threads: self.model.backend().pool().threads(),
+            read_bandwidth_gb_s: bandwidth,
+            runs,
+        }
+    }
+
     /// Bytes of recurrent state that a token of one sequence reads.
     fn state_bytes(&self) -> usize {
         let config = &self.model.config;
@@ -227,7 +276,7 @@ impl Bench {
         began.elapsed().as_secs_f64()
     }
 
-    fn pass(&self, batch: &Batch, slots: &mut <CpuBackend as Backend>::Slots) {
+    fn pass(&self, batch: &Batch, slots: &mut B::Slots) {
         if let Some(logits) = self.model.forward(batch, slots, || {}) {
             std::hint::black_box(self.model.backend().read(logits));
         }
@@ -248,12 +297,14 @@ impl Spread {
 impl Report {
     fn table(&self) -> String {
         let mut text = format!(
-            "{}, {}, {} on {} threads, memory reads at {:.1} GB/s\n\n{:<16} {:>10} {:>19} {:>12} {:>10}\n",
+            "{}, {}, {} on {} threads{}\n\n{:<16} {:>10} {:>19} {:>12} {:>10}\n",
             self.model,
             self.precision,
-            self.isa,
+            self.device,
             self.threads,
-            self.read_bandwidth_gb_s,
+            self.read_bandwidth_gb_s
+                .map(|rate| format!(", memory reads at {rate:.1} GB/s"))
+                .unwrap_or_default(),
             "",
             "tok/s",
             "(min - max)",
@@ -264,11 +315,13 @@ impl Report {
             let Spread { median, min, max } = run.tokens_per_s;
             let _ = writeln!(
                 text,
-                "{:<16} {median:>10.1} {:>19} {:>12.1} {:>9.0}%",
+                "{:<16} {median:>10.1} {:>19} {:>12.1} {:>10}",
                 run.name,
                 format!("({min:.1} - {max:.1})"),
                 run.bytes_per_token / 1e6,
-                run.bandwidth_share * 100.0,
+                run.bandwidth_share
+                    .map(|share| format!("{:.0}%", share * 100.0))
+                    .unwrap_or_default(),
             );
         }
         text

@@ -32,6 +32,9 @@ pub enum Failure {
     /// The TLS files cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What should compute is not there.
+    #[error(transparent)]
+    Backend(#[from] LaunchError),
     /// A model cannot be loaded.
     #[error("the model `{id}` cannot be loaded: {source}")]
     Load {

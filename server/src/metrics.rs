@@ -143,6 +143,7 @@ impl Metrics {
             gauge!("sanctum_uptime_seconds").set(self.born.elapsed().as_secs_f64());
             counter!("sanctum_audit_lost_total").absolute(self.audit_lost.load(Relaxed));
             models.iter().for_each(read_engine);
+            read_memory();
         });
         self.handle.render()
     }
@@ -211,6 +212,19 @@ fn read_engine(served: &Served) {
     if let Ok(ready) = served.ready() {
         let stats = ready.engine.stats();
         gauge!("sanctum_slots", label()).set(ready.engine.limits().slots as f64);
+        let memory = ready.engine.admission();
+        let gauges = [
+            ("sanctum_sequence_memory_limit_bytes", memory.budget),
+            (
+                "sanctum_sequence_memory_reserved_bytes",
+                memory.reserved.load(Relaxed),
+            ),
+            ("sanctum_sequence_bytes", memory.cost.fixed),
+            ("sanctum_sequence_bytes_per_token", memory.cost.per_token),
+        ];
+        for (name, bytes) in gauges {
+            gauge!(name, label()).set(bytes as f64);
+        }
         let totals = [
             ("sanctum_prompt_tokens_total", &stats.prompt_tokens),
             ("sanctum_completion_tokens_total", &stats.generated_tokens),
@@ -219,6 +233,15 @@ fn read_engine(served: &Served) {
         for (name, total) in totals {
             counter!(name, label()).absolute(total.load(Relaxed));
         }
+    }
+}
+
+/// Copies what MLX says about its allocator, which all models share.
+fn read_memory() {
+    if let Some(usage) = sanctum_engine::memory::usage() {
+        gauge!("sanctum_mlx_active_memory_bytes").set(usage.active as f64);
+        gauge!("sanctum_mlx_cache_memory_bytes").set(usage.cache as f64);
+        gauge!("sanctum_mlx_peak_memory_bytes").set(usage.peak as f64);
     }
 }
 
@@ -270,6 +293,34 @@ fn describe() {
     gauge!("sanctum_requests_in_flight", "Sequences that hold a slot");
     gauge!("sanctum_requests_queued", "Requests that wait for a slot");
     gauge!("sanctum_slots", "Slots, used or not");
+    gauge!(
+        "sanctum_sequence_memory_limit_bytes",
+        "Memory that all sequences of a model together may take"
+    );
+    gauge!(
+        "sanctum_sequence_memory_reserved_bytes",
+        "Memory that running sequences have reserved"
+    );
+    gauge!(
+        "sanctum_sequence_bytes",
+        "Memory of a sequence, whatever its length"
+    );
+    gauge!(
+        "sanctum_sequence_bytes_per_token",
+        "Memory of a sequence for each of its tokens"
+    );
+    gauge!(
+        "sanctum_mlx_active_memory_bytes",
+        "Memory in arrays that MLX holds, of all models"
+    );
+    gauge!(
+        "sanctum_mlx_cache_memory_bytes",
+        "Freed memory that MLX keeps for reuse"
+    );
+    gauge!(
+        "sanctum_mlx_peak_memory_bytes",
+        "The most memory that MLX held at once"
+    );
     gauge!("sanctum_uptime_seconds", "Time since the server started");
     histogram!(
         TIME_TO_FIRST_TOKEN,

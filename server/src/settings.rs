@@ -5,17 +5,18 @@ mod models;
 mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sanctum_config::fleet::{Backend, Model, Server};
+use sanctum_config::fleet::{Backend, Memory, Model, Server};
 use sanctum_config::{Fleet, FleetError, Label, ModelId, NoHome, TildePath, did_you_mean};
 use sanctum_engine::backend::Precision;
-use sanctum_engine::launch::LaunchOptions;
+use sanctum_engine::launch::{BackendChoice, LaunchOptions};
 use sanctum_engine::load::Source;
+use sanctum_engine::memory::MemoryLimits;
 
-use crate::args::ServeArgs;
+use crate::args::{BackendArg, MemoryArgs, ServeArgs};
 use crate::audit::Place;
 use crate::gate::Rules;
 use crate::listen::addresses::{self, AddressError};
@@ -155,9 +156,6 @@ impl Settings {
         if let Some(section) = section {
             refuse_what_this_build_cannot_do(&section.name, &section.server)?;
         }
-        let options = options(args, section.map(|section| &section.server));
-        bounded("--max-slots", options.max_slots.get(), MOST_SLOTS)?;
-        bounded("--queue", options.queue, LONGEST_QUEUE)?;
         let tls = tls::resolve(args, section)?;
         let server = section.map(|section| &section.server);
         let listen = listen(args, server);
@@ -166,6 +164,10 @@ impl Settings {
         let rules = access::rules(args, section, access::is_disabled())?;
         access::check_addresses(&listen, &rules)?;
         addresses::check(&all)?;
+        let models = models::resolve(args, server)?;
+        let options = options(args, server, models.len());
+        bounded("--max-slots", options.max_slots.get(), MOST_SLOTS)?;
+        bounded("--queue", options.queue, LONGEST_QUEUE)?;
         Ok(Self {
             listen,
             tls,
@@ -173,8 +175,8 @@ impl Settings {
                 .max_connections
                 .or(server.and_then(|server| server.limits.max_connections))
                 .map_or(CONNECTIONS, NonZeroUsize::get),
-            models: models::resolve(args, server)?,
             options,
+            models,
             drain: args
                 .drain()
                 .or(server.and_then(|server| server.drain))
@@ -261,10 +263,7 @@ fn choose(
 
 fn refuse_what_this_build_cannot_do(name: &Label, server: &Server) -> Result<(), SettingsError> {
     let adapter = |model: &Model| model.adapter.is_some();
-    let asked = [
-        ("adapter", server.models.iter().any(adapter)),
-        ("backend = \"mlx\"", server.backend == Backend::Mlx),
-    ];
+    let asked = [("adapter", server.models.iter().any(adapter))];
     match asked.into_iter().find(|(_, asked)| *asked) {
         None => Ok(()),
         Some((key, _)) => Err(SettingsError::NotInThisBuild {
@@ -299,13 +298,20 @@ fn bounded(what: &'static str, value: usize, most: usize) -> Result<(), Settings
     }
 }
 
-fn options(args: &ServeArgs, server: Option<&Server>) -> LaunchOptions {
+fn options(args: &ServeArgs, server: Option<&Server>, models: usize) -> LaunchOptions {
     let usual = LaunchOptions::default();
     let limits = server
         .map(|server| server.limits.clone())
         .unwrap_or_default();
     let exact = args.exact || server.is_some_and(|server| server.exact);
     LaunchOptions {
+        backend: match (args.backend, server.map(|server| server.backend)) {
+            (Some(BackendArg::Cpu), _) | (None, Some(Backend::Cpu)) => BackendChoice::Cpu,
+            (Some(BackendArg::Mlx), _) | (None, Some(Backend::Mlx)) => BackendChoice::Mlx,
+            (Some(BackendArg::Auto), _) | (None, Some(Backend::Auto) | None) => BackendChoice::Auto,
+        },
+        memory: memory(&args.memory, server.map(|server| &server.memory)),
+        models: NonZeroUsize::new(models).unwrap_or(usual.models),
         precision: if exact {
             Precision::Exact
         } else {
@@ -328,6 +334,24 @@ fn options(args: &ServeArgs, server: Option<&Server>) -> LaunchOptions {
             .prefill_chunk
             .or(limits.prefill_chunk)
             .unwrap_or(usual.prefill_chunk),
+    }
+}
+
+fn memory(args: &MemoryArgs, file: Option<&Memory>) -> MemoryLimits {
+    let bytes = |said: Option<NonZeroU64>, file: Option<u64>| {
+        let mib = said.map(NonZeroU64::get).or(file.filter(|&mib| mib > 0));
+        mib.map(|mib| mib.saturating_mul(1 << 20))
+    };
+    MemoryLimits {
+        cache: bytes(
+            args.cache_limit_mb,
+            file.and_then(|file| file.cache_limit_mb),
+        ),
+        total: bytes(args.memory_limit_mb, file.and_then(|file| file.limit_mb)),
+        wired: bytes(
+            args.wired_limit_mb,
+            file.and_then(|file| file.wired_limit_mb),
+        ),
     }
 }
 

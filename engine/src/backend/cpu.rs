@@ -8,9 +8,10 @@ use sanctum_kernels::cpu::{
 };
 
 use super::Backend;
+use crate::admission::SequenceCost;
 use crate::batch::{Segment, SlotId};
 use crate::model_config::{Mixer, ModelConfig};
-use crate::weights::{AttentionWeights, DeltaWeights, HostMatrix};
+use crate::weights::{AttentionWeights, DeltaWeights, HostMatrix, Role};
 
 /// All cores of this machine.
 #[derive(Debug)]
@@ -101,6 +102,13 @@ impl CpuBackend {
         }
     }
 
+    fn kv_type(&self) -> KvType {
+        match self.precision {
+            Precision::Exact => KvType::F32,
+            Precision::Fast => KvType::F16,
+        }
+    }
+
     /// The threads and instructions it uses.
     pub fn cpu(&self) -> &Cpu {
         &self.cpu
@@ -113,7 +121,7 @@ impl Backend for CpuBackend {
     type Vector = Vec<f32>;
     type Slots = CpuSlots;
 
-    fn matrix(&self, matrix: HostMatrix) -> HostMatrix {
+    fn matrix(&self, matrix: HostMatrix, _role: Role) -> HostMatrix {
         matrix
     }
 
@@ -122,10 +130,7 @@ impl Backend for CpuBackend {
     }
 
     fn slots(&self, config: &ModelConfig, count: usize) -> CpuSlots {
-        let kv = match self.precision {
-            Precision::Exact => KvType::F32,
-            Precision::Fast => KvType::F16,
-        };
+        let kv = self.kv_type();
         let fresh = |mixer: &Mixer| match mixer {
             Mixer::Attention => Memory::Attention(KvCache::new(&config.attention, kv)),
             Mixer::Delta => Memory::Delta {
@@ -141,6 +146,22 @@ impl Backend for CpuBackend {
 
     fn clear(&self, slots: &mut CpuSlots, slot: SlotId) {
         slots.slots[slot.0] = Vec::new();
+    }
+
+    fn cost(&self, config: &ModelConfig) -> SequenceCost {
+        let of = |kind| config.layers.iter().filter(|&&mixer| mixer == kind).count() as u64;
+        let attention = &config.attention;
+        let size = match self.kv_type() {
+            KvType::F32 => 4,
+            KvType::F16 => 2,
+        };
+        let state = 4 * (config.delta.state_len() + config.conv.tail_len()) as u64;
+        let token = 2 * size * (attention.kv_heads * attention.head_dim) as u64;
+        SequenceCost {
+            fixed: of(Mixer::Delta) * state,
+            per_token: of(Mixer::Attention) * token,
+            page: KvCache::PAGE,
+        }
     }
 
     fn embed(&self, matrix: &HostMatrix, tokens: &[u32]) -> CpuTensor {

@@ -4,15 +4,22 @@
 //! number of rows in the batch.
 
 mod cpu;
+#[cfg(feature = "mlx")]
+mod mlx;
 
 pub use cpu::CpuBackend;
+#[cfg(feature = "mlx")]
+pub(crate) use mlx::usage as mlx_memory;
+#[cfg(feature = "mlx")]
+pub use mlx::{MlxBackend, MlxDevice};
 pub use sanctum_kernels::cpu::Precision;
 
 use sanctum_kernels::cpu::Pool;
 
+use crate::admission::SequenceCost;
 use crate::batch::{Segment, SlotId};
 use crate::model_config::ModelConfig;
-use crate::weights::{AttentionWeights, DeltaWeights, HostMatrix};
+use crate::weights::{AttentionWeights, DeltaWeights, HostMatrix, Role};
 
 /// A device.
 pub trait Backend {
@@ -26,7 +33,7 @@ pub trait Backend {
     type Slots;
 
     /// Takes a matrix over.
-    fn matrix(&self, matrix: HostMatrix) -> Self::Matrix;
+    fn matrix(&self, matrix: HostMatrix, role: Role) -> Self::Matrix;
     /// Takes a vector over.
     fn vector(&self, vector: Vec<f32>) -> Self::Vector;
 
@@ -34,6 +41,25 @@ pub trait Backend {
     fn slots(&self, config: &ModelConfig, count: usize) -> Self::Slots;
     /// Forgets a sequence and frees what it took.
     fn clear(&self, slots: &mut Self::Slots, slot: SlotId);
+
+    /// What a sequence takes of it.
+    fn cost(&self, config: &ModelConfig) -> SequenceCost;
+    /// Passes of so many rows make everything that is compiled on first use; none where nothing is.
+    fn warm_up(&self) -> &[usize] {
+        &[]
+    }
+
+    /// Prepares a pass over `segments`: a backend that computes lazily places their rows here, once for all layers.
+    fn begin(&self, _slots: &mut Self::Slots, _segments: &[Segment]) {}
+    /// Ends a pass. A backend that computes lazily starts on everything that the pass leaves behind here, in one
+    /// evaluation; `read` waits for it.
+    fn finish(
+        &self,
+        _slots: &mut Self::Slots,
+        logits: Option<Self::Tensor>,
+    ) -> Option<Self::Tensor> {
+        logits
+    }
 
     /// Rows of the embedding, `[tokens, hidden]`.
     fn embed(&self, matrix: &Self::Matrix, tokens: &[u32]) -> Self::Tensor;

@@ -117,7 +117,9 @@ impl ApiError {
                 queued,
                 retry_after: Duration::from_secs(retry_after_s.max(1)),
             },
-            SubmitError::PromptTooLong { .. } => invalid(Some("context_length_exceeded")),
+            SubmitError::PromptTooLong { .. } | SubmitError::TooMuchMemory { .. } => {
+                invalid(Some("context_length_exceeded"))
+            }
             SubmitError::PromptEmpty | SubmitError::UnknownToken { .. } => invalid(None),
             SubmitError::Draining => Self::ShuttingDown,
             SubmitError::Stopped => Self::Engine(error.to_string()),

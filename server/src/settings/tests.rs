@@ -166,12 +166,27 @@ fn which_server_must_be_clear() {
 
 #[test]
 fn a_protection_that_is_not_there_is_not_passed_over() {
-    for line in [
-        "models = [{ id = \"a\", path = \"/a\", adapter = \"lora\" }]",
-        "backend = \"mlx\"",
-    ] {
-        let error = resolve(&format!("[servers.s]\nhost = \"m\"\n{line}"), &[]).unwrap_err();
-        assert!(error.contains("this build cannot do"), "{line}: {error}");
+    let line = "models = [{ id = \"a\", path = \"/a\", adapter = \"lora\" }]";
+    let error = resolve(&format!("[servers.s]\nhost = \"m\"\n{line}"), &[]).unwrap_err();
+    assert!(error.contains("this build cannot do"), "{error}");
+}
+
+#[test]
+fn the_backend_and_its_memory_come_from_the_flags_then_the_file() {
+    let fleet = "[servers.s]\nhost = \"m\"\nlisten = [\"127.0.0.1:9\"]\nbackend = \"mlx\"\n\
+                 memory = { limit_mb = 4096, cache_limit_mb = 0 }\n";
+    let options = |args: &[&str]| resolve(fleet, args).unwrap().options;
+    let file = options(&[]);
+    assert_eq!(file.backend, BackendChoice::Mlx);
+    assert_eq!(
+        (file.memory.total, file.memory.cache),
+        (Some(4096 << 20), None)
+    );
+    let both = ["--metal-memory-limit-mb", "--mlx-memory-limit-mb"];
+    for flag in both {
+        let said = options(&["--backend", "cpu", flag, "512"]);
+        assert_eq!(said.backend, BackendChoice::Cpu);
+        assert_eq!(said.memory.total, Some(512 << 20));
     }
 }
 

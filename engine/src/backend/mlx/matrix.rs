@@ -1,0 +1,199 @@
+//! Weights on the device, in the type that activations have.
+
+use half::{bf16, f16};
+use mlx_rs::ops::indexing::take_axis;
+use mlx_rs::ops::{dequantize, matmul, quantized_matmul};
+use mlx_rs::{Array, Dtype};
+use sanctum_kernels::cpu::Float;
+
+use super::bridge;
+use super::ops::{dim, must};
+use crate::checkpoint::Bytes;
+use crate::weights::{HostMatrix, Storage};
+
+/// From so many rows on a quantised matrix is unpacked for a dense product: then the product, not the reading of the
+/// weights, takes the time, and the dense one is the faster.
+pub const CROSSOVER: usize = 64;
+
+/// A matrix with more numbers than this is never unpacked: an output matrix would take gigabytes for one product.
+const LARGEST_UNPACKED: usize = 1 << 28;
+
+/// A matrix `[rows, cols]` on the device.
+#[derive(Debug)]
+pub struct MlxMatrix {
+    rows: usize,
+    cols: usize,
+    storage: Stored,
+}
+
+#[derive(Debug)]
+enum Stored {
+    /// `[rows, cols]`.
+    Dense(Array),
+    Affine {
+        bits: i32,
+        group: i32,
+        /// `[rows, cols * bits / 32]`.
+        packed: Array,
+        /// `[rows, cols / group]`.
+        scales: Array,
+        /// `[rows, cols / group]`.
+        biases: Array,
+    },
+}
+
+/// MLX's name of a stored type.
+pub fn dtype_of(float: Float) -> Dtype {
+    match float {
+        Float::F32 => Dtype::Float32,
+        Float::F16 => Dtype::Float16,
+        Float::Bf16 => Dtype::Bfloat16,
+    }
+}
+
+/// Bytes of a number of a type that [`dtype_of`] gives.
+pub fn size_of(dtype: Dtype) -> usize {
+    match dtype {
+        Dtype::Float32 => 4,
+        _ => 2,
+    }
+}
+
+/// The type of a matrix' numbers, or of its scales.
+pub fn float_of(matrix: &HostMatrix) -> Float {
+    match matrix.storage {
+        Storage::Dense { float, .. } | Storage::Affine { float, .. } => float,
+    }
+}
+
+/// Numbers on the device as `dtype`.
+pub fn vector(values: &[f32], shape: &[i32], dtype: Dtype) -> Array {
+    match dtype {
+        Dtype::Bfloat16 => {
+            let rounded: Vec<bf16> = values.iter().map(|&x| bf16::from_f32(x)).collect();
+            Array::from_slice(&rounded, shape)
+        }
+        Dtype::Float16 => {
+            let rounded: Vec<f16> = values.iter().map(|&x| f16::from_f32(x)).collect();
+            Array::from_slice(&rounded, shape)
+        }
+        _ => Array::from_slice(values, shape),
+    }
+}
+
+/// Stored numbers on the device as `dtype`: converted here, since an operation of MLX's belongs to the thread that
+/// asks for it, and weights are loaded by another one than computes.
+fn floats(bytes: &Bytes, float: Float, shape: &[i32], dtype: Dtype) -> Array {
+    if dtype_of(float) == dtype {
+        return bridge::copied(bytes, shape, dtype);
+    }
+    let values: Vec<f32> = match float {
+        Float::F32 => numbers(bytes, f32::from_le_bytes),
+        Float::F16 => numbers(bytes, |b| f16::from_le_bytes(b).to_f32()),
+        Float::Bf16 => numbers(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+    };
+    vector(&values, shape, dtype)
+}
+
+fn numbers<const SIZE: usize>(bytes: &[u8], number: impl Fn([u8; SIZE]) -> f32) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|&b| number(b)).collect()
+}
+
+impl MlxMatrix {
+    /// Copies a matrix to the device; the host's part is let go.
+    pub fn new(matrix: HostMatrix, dtype: Dtype) -> Self {
+        let HostMatrix {
+            rows,
+            cols,
+            storage,
+        } = matrix;
+        let storage = match storage {
+            Storage::Dense { float, data } => {
+                Stored::Dense(floats(&data, float, &[dim(rows), dim(cols)], dtype))
+            }
+            Storage::Affine {
+                affine,
+                packed,
+                float,
+                scales,
+                biases,
+            } => {
+                let words = [dim(rows), dim(cols * affine.bits as usize / 32)];
+                let groups = [dim(rows), dim(cols / affine.group)];
+                Stored::Affine {
+                    bits: i32::from(affine.bits),
+                    group: dim(affine.group),
+                    packed: bridge::copied(&packed, &words, Dtype::Uint32),
+                    scales: floats(&scales, float, &groups, dtype),
+                    biases: floats(&biases, float, &groups, dtype),
+                }
+            }
+        };
+        Self {
+            rows,
+            cols,
+            storage,
+        }
+    }
+
+    /// The type of what it is multiplied with.
+    pub fn dtype(&self) -> Dtype {
+        match &self.storage {
+            Stored::Dense(array) => array.dtype(),
+            Stored::Affine { scales, .. } => scales.dtype(),
+        }
+    }
+
+    /// `x Wᵀ`: `[n, cols]` to `[n, rows]`.
+    pub fn product(&self, x: &Array, n: usize) -> Array {
+        match &self.storage {
+            Stored::Dense(w) => must(matmul(x, w.t())),
+            Stored::Affine { .. }
+                if n >= CROSSOVER && self.rows * self.cols <= LARGEST_UNPACKED =>
+            {
+                must(matmul(x, self.unpacked().t()))
+            }
+            Stored::Affine {
+                bits,
+                group,
+                packed,
+                scales,
+                biases,
+            } => must(quantized_matmul(
+                // Python's default is true, this one's false.
+                x, packed, scales, biases, true, *group, *bits,
+            )),
+        }
+    }
+
+    fn unpacked(&self) -> Array {
+        match &self.storage {
+            Stored::Dense(w) => w.clone(),
+            Stored::Affine {
+                bits,
+                group,
+                packed,
+                scales,
+                biases,
+            } => must(dequantize(packed, scales, biases, *group, *bits)),
+        }
+    }
+
+    /// Some rows as numbers, `[n, cols]`.
+    pub fn gather(&self, rows: &Array) -> Array {
+        let some = |array: &Array| must(take_axis(array, rows, 0));
+        match &self.storage {
+            Stored::Dense(w) => some(w),
+            Stored::Affine {
+                bits,
+                group,
+                packed,
+                scales,
+                biases,
+            } => {
+                let (scales, biases) = (some(scales), some(biases));
+                must(dequantize(some(packed), &scales, &biases, *group, *bits))
+            }
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The MLX backend: Metal on Apple silicon, CUDA or MLX's CPU device elsewhere.
+//!
+//! Operations only build MLX's graph; a pass is evaluated once, at its end, together with everything that it leaves
+//! in the caches. All of it happens on the engine's thread, to which MLX's streams belong.
+
+mod attention;
+mod bridge;
+mod matrix;
+mod memory;
+mod ops;
+mod pages;
+mod plan;
+mod recurrent;
+mod slots;
+
+use std::fmt;
+
+use mlx_rs::fast::rms_norm;
+use mlx_rs::transforms::{async_eval, eval};
+use mlx_rs::{Array, Device, Dtype};
+use sanctum_kernels::cpu::{Pool, Precision};
+
+pub use self::matrix::MlxMatrix;
+pub use self::memory::usage;
+pub use self::slots::MlxSlots;
+
+use self::ops::{cast, dim, f32, must, reshape, rows, silu};
+use self::slots::Memory;
+use super::Backend;
+use crate::admission::SequenceCost;
+use crate::batch::{Segment, SlotId};
+use crate::memory::{MemoryLimits, Resolved};
+use crate::model_config::{Mixer, ModelConfig};
+use crate::weights::{AttentionWeights, DeltaWeights, HostMatrix, HostWeights, Role, Storage};
+
+/// Where MLX computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MlxDevice {
+    /// The processor: for correctness.
+    Cpu,
+    /// Metal or CUDA.
+    Gpu,
+}
+
+impl MlxDevice {
+    /// The best that this machine has.
+    pub fn best() -> Self {
+        // MLX's own default is a GPU where there is one.
+        let gpu = Device::try_default().is_ok_and(|device| device == Device::gpu());
+        if gpu { Self::Gpu } else { Self::Cpu }
+    }
+}
+
+/// MLX on one device.
+///
+/// The residual stream and all that accumulates is f32; what is multiplied with weights, and keys and values, have the
+/// checkpoint's own type, or f32 to be exact.
+pub struct MlxBackend {
+    dtype: Dtype,
+    pool: Pool,
+}
+
+/// A small parameter, in f32 and in the type of activations: some operations want the one, some the other.
+#[derive(Debug)]
+pub struct MlxVector {
+    exact: Array,
+    rounded: Array,
+}
+
+impl fmt::Debug for MlxBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MLX, {:?}", self.dtype)
+    }
+}
+
+impl MlxBackend {
+    /// Runs `weights` on `device`, which becomes MLX's default for the whole process. Activations have the type that
+    /// the checkpoint's embedding has, or f32 to be exact; `threads` work on the host, for sampling.
+    pub fn new(
+        device: MlxDevice,
+        weights: &HostWeights,
+        threads: usize,
+        precision: Precision,
+    ) -> Self {
+        Device::set_default(&match device {
+            MlxDevice::Cpu => Device::cpu(),
+            MlxDevice::Gpu => Device::gpu(),
+        });
+        Self {
+            dtype: match precision {
+                Precision::Exact => Dtype::Float32,
+                Precision::Fast => matrix::dtype_of(matrix::float_of(&weights.embed)),
+            },
+            pool: Pool::new(threads),
+        }
+    }
+
+    /// Sets the limits of MLX's memory for the whole process; gives them as they hold.
+    pub fn limit(device: MlxDevice, limits: &MemoryLimits) -> Resolved {
+        memory::limit(device, limits)
+    }
+
+    fn attention_parameters<'a>(
+        &self,
+        config: &'a ModelConfig,
+        weights: &'a AttentionWeights<MlxMatrix, MlxVector>,
+    ) -> attention::Parameters<'a> {
+        attention::Parameters {
+            dims: &config.attention,
+            q_norm: &weights.q_norm.rounded,
+            k_norm: &weights.k_norm.rounded,
+            eps: config.rms_eps,
+            theta: config.rope_theta as f32,
+        }
+    }
+}
+
+impl Backend for MlxBackend {
+    type Tensor = Array;
+    type Matrix = MlxMatrix;
+    type Vector = MlxVector;
+    type Slots = MlxSlots;
+
+    fn matrix(&self, matrix: HostMatrix, role: Role) -> MlxMatrix {
+        // Logits of 16 bits would often be equal where they should not be. Scales in f32 cost little, a whole matrix
+        // would cost much.
+        let dtype = match (role, &matrix.storage) {
+            (Role::Vocabulary, Storage::Affine { .. }) => Dtype::Float32,
+            _ => self.dtype,
+        };
+        MlxMatrix::new(matrix, dtype)
+    }
+
+    fn vector(&self, vector: Vec<f32>) -> MlxVector {
+        let shape = [dim(vector.len())];
+        MlxVector {
+            exact: matrix::vector(&vector, &shape, Dtype::Float32),
+            rounded: matrix::vector(&vector, &shape, self.dtype),
+        }
+    }
+
+    fn slots(&self, config: &ModelConfig, count: usize) -> MlxSlots {
+        MlxSlots::new(config, count)
+    }
+
+    fn clear(&self, slots: &mut MlxSlots, slot: SlotId) {
+        slots.clear(slot);
+        memory::drain();
+    }
+
+    fn cost(&self, config: &ModelConfig) -> SequenceCost {
+        let size = matrix::size_of(self.dtype) as u64;
+        let of = |kind| config.layers.iter().filter(|&&mixer| mixer == kind).count() as u64;
+        let (attention, delta) = (&config.attention, &config.delta);
+        let state = 4 * delta.state_len() as u64 + size * config.conv.tail_len() as u64;
+        let token = 2 * size * (attention.kv_heads * attention.head_dim) as u64;
+        SequenceCost {
+            fixed: of(Mixer::Delta) * state,
+            // The pools grow by a quarter at a time.
+            per_token: of(Mixer::Attention) * token / 4 * 5,
+            page: pages::PAGE,
+        }
+    }
+
+    fn warm_up(&self) -> &[usize] {
+        &[1, 2, matrix::CROSSOVER]
+    }
+
+    fn begin(&self, slots: &mut MlxSlots, segments: &[Segment]) {
+        slots.begin(segments);
+    }
+
+    fn finish(&self, slots: &mut MlxSlots, logits: Option<Array>) -> Option<Array> {
+        let logits = logits.map(|logits| f32(&logits));
+        let kept = slots.finish();
+        match &logits {
+            // Whoever reads them waits; until then the device works beside us.
+            Some(logits) => must(async_eval(kept.into_iter().chain([logits]))),
+            None => must(eval(kept)),
+        }
+        logits
+    }
+
+    fn embed(&self, matrix: &MlxMatrix, tokens: &[u32]) -> Array {
+        let tokens = Array::from_slice(tokens, &[dim(tokens.len())]);
+        f32(&matrix.gather(&tokens))
+    }
+
+    fn project<const W: usize>(&self, x: &Array, matrices: [&MlxMatrix; W]) -> [Array; W] {
+        let n = x.shape()[0] as usize;
+        let x = cast(x, matrices[0].dtype());
+        matrices.map(|matrix| matrix.product(&x, n))
+    }
+
+    fn add(&self, x: Array, y: &Array) -> Array {
+        x + y
+    }
+
+    fn add_bias(&self, x: Array, bias: &MlxVector) -> Array {
+        x + &bias.rounded
+    }
+
+    fn rms_norm(&self, x: &Array, weight: &MlxVector, eps: f32) -> Array {
+        must(rms_norm(x, Some(&weight.exact), eps))
+    }
+
+    fn swiglu(&self, gate: Array, up: &Array) -> Array {
+        silu(&f32(&gate)) * up
+    }
+
+    fn select_rows(&self, x: &Array, some: &[usize]) -> Array {
+        rows(x, &ops::indices(some.iter().copied()))
+    }
+
+    fn attention(
+        &self,
+        config: &ModelConfig,
+        weights: &AttentionWeights<MlxMatrix, MlxVector>,
+        layer: usize,
+        _segments: &[Segment],
+        slots: &mut MlxSlots,
+        q: Array,
+        k: Array,
+        v: Array,
+    ) -> Array {
+        let (Memory::Attention(memory), plan, table) = slots.layer(layer) else {
+            unreachable!("layer {layer} is one of attention");
+        };
+        let p = self.attention_parameters(config, weights);
+        let [q, gate] = attention::queries(&p, &q, plan);
+        let k = attention::keys(&p, &k, plan);
+        let pools = memory.write(&k, &attention::heads(&p, &v), plan, table);
+        attention::attend(&p, &q, &gate, &pools, plan)
+    }
+
+    fn short_conv(
+        &self,
+        config: &ModelConfig,
+        weights: &DeltaWeights<MlxMatrix, MlxVector>,
+        layer: usize,
+        _segments: &[Segment],
+        slots: &mut MlxSlots,
+        qkv: Array,
+    ) -> Array {
+        let (Memory::Delta(memory), plan, _) = slots.layer(layer) else {
+            unreachable!("layer {layer} is one of the delta rule");
+        };
+        let dims = &config.conv;
+        let weight = reshape(&weights.conv.exact, &[dim(dims.channels), dim(dims.kernel)]);
+        let tails = memory.tails.take();
+        let (out, tails) =
+            recurrent::short_conv(dims, &qkv, &weight, tails.as_ref(), &plan.recurrent);
+        memory.tails = tails;
+        out
+    }
+
+    fn gated_delta(
+        &self,
+        config: &ModelConfig,
+        weights: &DeltaWeights<MlxMatrix, MlxVector>,
+        layer: usize,
+        _segments: &[Segment],
+        slots: &mut MlxSlots,
+        qkv: Array,
+        z: &Array,
+        a: &Array,
+        b: &Array,
+    ) -> Array {
+        let (Memory::Delta(memory), plan, _) = slots.layer(layer) else {
+            unreachable!("layer {layer} is one of the delta rule");
+        };
+        let dims = &config.delta;
+        let p = recurrent::Parameters {
+            dims,
+            a_log: &weights.a_log.exact,
+            dt_bias: &weights.dt_bias.exact,
+        };
+        let states = memory.states.take();
+        let (y, states) =
+            recurrent::gated_delta(&p, [&qkv, a, b], states.as_ref(), &plan.recurrent);
+        memory.states = Some(states);
+        let normed = must(rms_norm(y, Some(&weights.norm.exact), config.rms_eps));
+        let width = dim(dims.value_heads * dims.value_dim);
+        silu(&f32(z)) * reshape(&normed, &[-1, width])
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn read(&self, x: Array) -> Vec<f32> {
+        must(eval([&x]));
+        x.as_slice::<f32>().to_vec()
+    }
+}

@@ -1,0 +1,227 @@
+//! One pass seen from the caches: where every row's memory lies, worked out once for all layers.
+
+use mlx_rs::Array;
+
+use super::ops::indices;
+use super::pages::{PAGE, PageTable};
+use crate::batch::{Segment, SlotId};
+
+/// The places of a pass.
+pub struct Plan {
+    /// Each row's position in its sequence, `[N]`.
+    pub positions: Array,
+    /// Each row's place in the pools of keys and values, `[N]`.
+    pub places: Array,
+    /// What each segment's queries see.
+    pub reads: Vec<Read>,
+    /// The recurrent layers' part.
+    pub recurrent: Recurrent,
+}
+
+/// One segment's queries, and the keys and values of its sequence, its own rows included.
+pub struct Read {
+    /// Its rows in the batch.
+    pub start: usize,
+    /// How many there are.
+    pub len: usize,
+    /// Where the sequence lies in the pools, in order, as few pieces as there are.
+    pub runs: Vec<(usize, usize)>,
+}
+
+/// Where the recurrent layers find what they remember, and in which order they leave it.
+///
+/// The layers keep one row for each live sequence. A pass takes the rows of its sequences by index and leaves new
+/// ones: there is no writing back, and who has left is simply not taken along.
+pub struct Recurrent {
+    /// Segments of one length, computed together.
+    pub groups: Vec<Group>,
+    /// Rows that this pass does not touch, taken over behind those of the groups.
+    pub carried: Vec<usize>,
+    /// Which sequence each row belongs to after the pass.
+    pub order: Vec<Option<SlotId>>,
+    /// Where the groups' rows, one after the other, go in the batch, `[N]`; none: where they are.
+    pub back: Option<Array>,
+    /// For each tap of the convolution the rows that it sees, `[N]`: counted in a zero row, then the old tails, then
+    /// the batch.
+    pub taps: Vec<Array>,
+    /// What the tails are made of after the pass, counted likewise, `[rows * (kernel - 1)]`.
+    pub tails: Array,
+}
+
+/// Segments of one length.
+pub struct Group {
+    /// The length.
+    pub len: usize,
+    /// Their rows of the batch, sequence by sequence, `[members * len]`; none: all of the batch in order.
+    pub rows: Option<Array>,
+    /// The old row of each member's memory; none for a sequence that begins.
+    pub members: Vec<Option<usize>>,
+}
+
+/// Rows that the recurrent layers keep: which sequence each belongs to; none where it has ended.
+pub type Rows = [Option<SlotId>];
+
+impl Plan {
+    /// Where the rows of `segments` lie; the table has room for them and has counted them already.
+    pub fn new(segments: &[Segment], table: &PageTable, kept: &Rows, kernel: usize) -> Self {
+        let (mut positions, mut places, mut reads) = (Vec::new(), Vec::new(), Vec::new());
+        for segment in segments {
+            let sequence = table.of(segment.slot);
+            let end = sequence.len();
+            positions.extend(end - segment.len..end);
+            places.extend((end - segment.len..end).map(|position| sequence.place(position)));
+            reads.push(Read {
+                start: segment.start,
+                len: segment.len,
+                runs: runs(sequence.pages(), end),
+            });
+        }
+        Self {
+            positions: indices(positions),
+            places: indices(places),
+            reads,
+            recurrent: Recurrent::new(segments, kept, kernel),
+        }
+    }
+}
+
+/// The places of the first `len` positions, neighbouring pages joined.
+fn runs(pages: &[usize], len: usize) -> Vec<(usize, usize)> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for (index, page) in pages.iter().take(len.div_ceil(PAGE)).enumerate() {
+        let start = page * PAGE;
+        let end = start + PAGE.min(len - index * PAGE);
+        match runs.last_mut() {
+            Some(last) if last.1 == start => last.1 = end,
+            _ => runs.push((start, end)),
+        }
+    }
+    runs
+}
+
+impl Recurrent {
+    fn new(segments: &[Segment], kept: &Rows, kernel: usize) -> Self {
+        let old_row = |slot: SlotId| kept.iter().position(|&owner| owner == Some(slot));
+        let mut lens: Vec<usize> = segments.iter().map(|segment| segment.len).collect();
+        lens.sort_unstable();
+        lens.dedup();
+        let total: usize = segments.iter().map(|segment| segment.len).sum();
+        let (mut groups, mut ordered) = (Vec::new(), Vec::<&Segment>::new());
+        for len in lens {
+            let members: Vec<&Segment> = segments.iter().filter(|s| s.len == len).collect();
+            let rows: Vec<usize> = members
+                .iter()
+                .flat_map(|s| s.start..s.start + len)
+                .collect();
+            let all = rows.len() == total && rows.is_sorted();
+            groups.push(Group {
+                len,
+                rows: (!all).then(|| indices(rows)),
+                members: members.iter().map(|s| old_row(s.slot)).collect(),
+            });
+            ordered.extend(members);
+        }
+        let touched = |slot: SlotId| ordered.iter().any(|segment| segment.slot == slot);
+        let waits = |row: &usize| kept[*row].is_some_and(|slot| !touched(slot));
+        let carried: Vec<usize> = (0..kept.len()).filter(waits).collect();
+        let mut order: Vec<_> = ordered.iter().map(|segment| Some(segment.slot)).collect();
+        order.extend(carried.iter().map(|&row| kept[row]));
+        let mut from = vec![0; total];
+        let grouped = ordered.iter().flat_map(|s| s.start..s.start + s.len);
+        grouped.enumerate().for_each(|(at, row)| from[row] = at);
+        let back = (!from.is_sorted()).then(|| indices(from));
+
+        let tail = kernel - 1;
+        let batch = 1 + kept.len() * tail;
+        // Row `at - tail` of a segment: its own rows follow on those that were there before.
+        let seen =
+            |segment: &Segment, at: usize| match (at.checked_sub(tail), old_row(segment.slot)) {
+                (Some(row), _) => batch + segment.start + row,
+                (None, Some(row)) => 1 + row * tail + at,
+                (None, None) => 0,
+            };
+        let taps = (0..kernel).map(|tap| {
+            let rows = segments
+                .iter()
+                .flat_map(|s| (0..s.len).map(move |t| (s, t + tap)));
+            indices(rows.map(|(segment, at)| seen(segment, at)))
+        });
+        let taps = taps.collect();
+        let left = ordered
+            .iter()
+            .flat_map(|s| (s.len..s.len + tail).map(move |at| (*s, at)));
+        let left = left.map(|(segment, at)| seen(segment, at));
+        let over = carried
+            .iter()
+            .flat_map(|row| (0..tail).map(move |at| 1 + row * tail + at));
+        let tails = indices(left.chain(over));
+        Self {
+            groups,
+            carried,
+            order,
+            back,
+            taps,
+            tails,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segments(of: &[(usize, usize)]) -> Vec<Segment> {
+        let mut start = 0;
+        let segment = |&(slot, len): &(usize, usize)| {
+            start += len;
+            Segment {
+                slot: SlotId(slot),
+                start: start - len,
+                len,
+            }
+        };
+        of.iter().map(segment).collect()
+    }
+
+    fn numbers(array: &Array) -> Vec<i32> {
+        array.as_slice::<i32>().to_vec()
+    }
+
+    #[test]
+    fn neighbouring_pages_are_read_as_one() {
+        assert_eq!(runs(&[3, 4, 7], PAGE), [(3 * PAGE, 4 * PAGE)]);
+        assert_eq!(
+            runs(&[3, 4, 7], 2 * PAGE + 1),
+            [(3 * PAGE, 5 * PAGE), (7 * PAGE, 7 * PAGE + 1)]
+        );
+    }
+
+    #[test]
+    fn decoding_takes_every_row_where_it_lies() {
+        let kept = [Some(SlotId(2)), Some(SlotId(0))];
+        let plan = Recurrent::new(&segments(&[(2, 1), (0, 1)]), &kept, 3);
+        assert_eq!(plan.groups.len(), 1);
+        assert!(plan.groups[0].rows.is_none());
+        assert_eq!(plan.groups[0].members, [Some(0), Some(1)]);
+        assert_eq!((plan.order, plan.carried), (kept.to_vec(), vec![]));
+        // A zero row, two tails of two rows, the batch: the oldest tap sees each tail's first row.
+        assert_eq!(numbers(&plan.taps[0]), [1, 3]);
+        assert_eq!(numbers(&plan.taps[2]), [5, 6]);
+        assert_eq!(numbers(&plan.tails), [2, 5, 4, 6]);
+    }
+
+    #[test]
+    fn who_begins_sees_zeros_and_who_waits_is_taken_along() {
+        let kept = [Some(SlotId(5)), None, Some(SlotId(1))];
+        let plan = Recurrent::new(&segments(&[(1, 1), (7, 3)]), &kept, 2);
+        assert_eq!(plan.order, [1, 7, 5].map(|slot| Some(SlotId(slot))));
+        assert_eq!(plan.carried, [0]);
+        assert_eq!(plan.groups[0].members, [Some(2)]);
+        assert_eq!(plan.groups[1].members, [None]);
+        assert!(plan.back.is_none());
+        assert_eq!(numbers(plan.groups[1].rows.as_ref().unwrap()), [1, 2, 3]);
+        assert_eq!(numbers(&plan.taps[0]), [3, 0, 5, 6]);
+        assert_eq!(numbers(&plan.taps[1]), [4, 5, 6, 7]);
+        assert_eq!(numbers(&plan.tails), [4, 7, 1]);
+    }
+}

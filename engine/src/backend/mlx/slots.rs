@@ -1,0 +1,152 @@
+//! What the layers remember of all sequences, as arrays on the device.
+
+use std::fmt;
+
+use mlx_rs::{Array, Dtype};
+
+use super::ops::{dim, stacked, with_rows, zeros};
+use super::pages::PageTable;
+use super::plan::Plan;
+use crate::batch::{Segment, SlotId};
+use crate::model_config::{Mixer, ModelConfig};
+
+/// The memory of all sequences.
+pub struct MlxSlots {
+    table: PageTable,
+    /// Whose the recurrent layers' rows are.
+    kept: Vec<Option<SlotId>>,
+    layers: Vec<Memory>,
+    plan: Option<Plan>,
+    kernel: usize,
+}
+
+/// What one layer remembers.
+pub enum Memory {
+    /// Full attention.
+    Attention(KeyValues),
+    /// The gated delta rule.
+    Delta(Recurrence),
+}
+
+/// The pools of one layer; none while no sequence lives.
+#[derive(Default)]
+pub struct KeyValues {
+    /// `[places, kv_heads, head_dim]`.
+    keys: Option<Array>,
+    /// `[places, kv_heads, head_dim]`.
+    values: Option<Array>,
+}
+
+/// One layer's rows; none while no sequence lives.
+#[derive(Default)]
+pub struct Recurrence {
+    /// The last raw rows of the convolution's input, `[rows * (kernel - 1), channels]`.
+    pub tails: Option<Array>,
+    /// `[rows, value_heads, value_dim, key_dim]`, in f32.
+    pub states: Option<Array>,
+}
+
+impl fmt::Debug for MlxSlots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rows, {:?}", self.kept.len(), self.table)
+    }
+}
+
+impl MlxSlots {
+    /// Nothing yet, for `count` sequences.
+    pub fn new(config: &ModelConfig, count: usize) -> Self {
+        let memory = |mixer: &Mixer| match mixer {
+            Mixer::Attention => Memory::Attention(KeyValues::default()),
+            Mixer::Delta => Memory::Delta(Recurrence::default()),
+        };
+        Self {
+            table: PageTable::new(count),
+            kept: Vec::new(),
+            layers: config.layers.iter().map(memory).collect(),
+            plan: None,
+            kernel: config.conv.kernel,
+        }
+    }
+
+    /// Makes room for a pass.
+    pub fn begin(&mut self, segments: &[Segment]) {
+        self.table.extend(segments);
+        let plan = Plan::new(segments, &self.table, &self.kept, self.kernel);
+        self.plan = Some(plan);
+    }
+
+    /// A layer's memory, and where the pass finds its rows there.
+    ///
+    /// # Panics
+    /// Outside a pass.
+    pub fn layer(&mut self, layer: usize) -> (&mut Memory, &Plan, &PageTable) {
+        let plan = self.plan.as_ref().expect("a pass begins with its plan");
+        (&mut self.layers[layer], plan, &self.table)
+    }
+
+    /// Ends the pass: all that must be computed for the next one.
+    pub fn finish(&mut self) -> Vec<&Array> {
+        if let Some(plan) = self.plan.take() {
+            self.kept = plan.recurrent.order;
+        }
+        self.layers
+            .iter()
+            .flat_map(|memory| match memory {
+                Memory::Attention(pools) => [&pools.keys, &pools.values],
+                Memory::Delta(rows) => [&rows.tails, &rows.states],
+            })
+            .flatten()
+            .collect()
+    }
+
+    /// Forgets a sequence; the last one leaves nothing behind.
+    pub fn clear(&mut self, slot: SlotId) {
+        self.table.clear(slot);
+        let rows = self.kept.iter_mut();
+        rows.filter(|owner| **owner == Some(slot))
+            .for_each(|owner| *owner = None);
+        let no_rows = self.kept.iter().all(Option::is_none);
+        if no_rows {
+            self.kept.clear();
+        }
+        for memory in &mut self.layers {
+            match memory {
+                Memory::Attention(pools) if self.table.rows() == 0 => *pools = KeyValues::default(),
+                Memory::Delta(rows) if no_rows => *rows = Recurrence::default(),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl KeyValues {
+    /// Writes the pass's rows to their places; gives the pools.
+    pub fn write(
+        &mut self,
+        keys: &Array,
+        values: &Array,
+        plan: &Plan,
+        table: &PageTable,
+    ) -> [Array; 2] {
+        let write = |pool: &mut Option<Array>, rows: &Array| {
+            let pool_now = grown(pool.take(), rows, table.rows());
+            let written = with_rows(pool_now, &plan.places, rows);
+            *pool = Some(written.clone());
+            written
+        };
+        [write(&mut self.keys, keys), write(&mut self.values, values)]
+    }
+}
+
+/// A pool of `places` rows like those of `like`.
+fn grown(pool: Option<Array>, like: &Array, places: usize) -> Array {
+    let mut shape = like.shape().to_vec();
+    let have = pool.as_ref().map_or(0, |pool| pool.shape()[0]);
+    shape[0] = dim(places) - have;
+    let dtype: Dtype = like.dtype();
+    match pool {
+        Some(pool) if shape[0] == 0 => pool,
+        Some(pool) => stacked(vec![pool, zeros(&shape, dtype)]),
+        None => zeros(&shape, dtype),
+    }
+}

@@ -1,0 +1,215 @@
+//! The MLX backend against the same references, and against the cpu backend.
+#![cfg(feature = "mlx")]
+
+mod asking;
+mod reference;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use asking::{answer, request};
+use reference::{distance, folders, golden};
+use sanctum_engine::backend::{Backend, CpuBackend, MlxBackend, MlxDevice, Precision};
+use sanctum_engine::engine::{Engine, Limits};
+use sanctum_engine::graph::Model;
+use sanctum_engine::heartbeat::Heartbeat;
+use sanctum_engine::load::{HostModel, Source};
+use sanctum_engine::memory;
+use sanctum_engine::request::Request;
+use sanctum_engine::text::Text;
+use serde_json::{Map, Value};
+
+fn open(source: &Source, precision: Precision) -> Model<MlxBackend> {
+    let host = HostModel::open(source, |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
+    let backend = MlxBackend::new(MlxDevice::Cpu, &host.weights, 1, precision);
+    Model::new(backend, host.config, host.weights)
+}
+
+fn model(folder: &Path, precision: Precision) -> Model<MlxBackend> {
+    open(&Source::Folder(folder.to_owned()), precision)
+}
+
+#[test]
+fn exact_logits_agree_with_the_references() {
+    let mut report = String::new();
+    let mut worst = 0f64;
+    for folder in folders("mlx").into_iter().chain(folders("hf")) {
+        let golden = golden(&folder);
+        let logits = model(&folder, Precision::Exact).logits(&[&golden.tokens]);
+        let distance = distance(&logits, &golden.logits);
+        report += &format!(
+            "{}: {} tokens, max |Δ| / σ = {distance:.2e}\n",
+            folder.display(),
+            golden.tokens.len()
+        );
+        worst = if distance.is_nan() {
+            f64::INFINITY
+        } else {
+            worst.max(distance)
+        };
+    }
+    println!("{report}");
+    assert!(worst <= 1e-3, "{report}");
+}
+
+/// On MLX's CPU device every product adds in one order, so a split changes no bit. A GPU promises less.
+#[test]
+fn any_split_gives_the_bits_of_the_one_shot_result() {
+    for folder in folders("mlx").into_iter().chain(folders("hf")) {
+        let golden = golden(&folder);
+        let tokens = &golden.tokens[..golden.tokens.len().min(80)];
+        let model = model(&folder, Precision::Exact);
+        let expected = model.logits(&[tokens]);
+        let check = |chunks: &[&[u32]]| {
+            let got = model.logits(chunks);
+            let lens: Vec<_> = chunks.iter().map(|c| c.len()).collect();
+            let same = got
+                .iter()
+                .zip(&expected)
+                .all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(
+                same && got.len() == expected.len(),
+                "{} {lens:?}",
+                folder.display()
+            );
+        };
+        for size in [1, 3, 7, 64] {
+            check(&tokens.chunks(size).collect::<Vec<_>>());
+        }
+        for cut in [1, 2, 3, 4, tokens.len() / 2, tokens.len() - 1] {
+            check(&[&tokens[..cut], &tokens[cut..]]);
+        }
+    }
+}
+
+/// What the checkpoint's own type costs, on the built-in model's evaluation set.
+#[test]
+fn bf16_predicts_what_f32_does() {
+    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+    let text = Text::open(&Source::Embedded, &host.config).unwrap();
+    let exact = Model::new(
+        CpuBackend::new(&host.config, 2, Precision::Exact),
+        host.config,
+        host.weights,
+    );
+    let rounded = open(&Source::Embedded, Precision::Fast);
+    let template = text.template.as_ref().unwrap();
+    let set = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny/eval/held_out.jsonl");
+    let cases = fs::read_to_string(set).unwrap();
+    let (mut tokens, mut same) = (0usize, 0usize);
+    for line in cases.lines().step_by(90) {
+        let case: Value = serde_json::from_str(line).unwrap();
+        let messages = case["messages"].as_array().unwrap();
+        let prompt =
+            template.render(messages, &[], &Map::new()).unwrap() + case["expect"].as_str().unwrap();
+        let ids = text.tokenizer.encode(&prompt).unwrap();
+        let vocab = exact.config.vocab;
+        let (p, q) = (exact.logits(&[&ids]), rounded.logits(&[&ids]));
+        for (p, q) in p.chunks(vocab).zip(q.chunks(vocab)) {
+            tokens += 1;
+            same += usize::from(likeliest(p) == likeliest(q));
+        }
+    }
+    let agreement = same as f64 / tokens as f64;
+    println!("{tokens} tokens: top-1 agreement {agreement:.4}");
+    assert!(tokens > 1_000);
+    assert!(agreement >= 0.99, "top-1 agreement {agreement}");
+}
+
+fn likeliest(logits: &[f32]) -> usize {
+    (0..logits.len())
+        .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
+        .unwrap()
+}
+
+const LIMITS: Limits = Limits {
+    slots: 4,
+    queue: 64,
+    prefill_chunk: 64,
+    context: 512,
+};
+
+fn engine(
+    model: Model<impl Backend<Matrix: Send, Vector: Send, Slots: Send> + Send + 'static>,
+) -> Engine {
+    let text = Text::open(&Source::Embedded, &model.config).unwrap();
+    Engine::start(model, text, LIMITS, Arc::new(Heartbeat::new())).unwrap()
+}
+
+fn on_cpu(precision: Precision) -> Engine {
+    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+    let backend = CpuBackend::new(&host.config, 2, precision);
+    engine(Model::new(backend, host.config, host.weights))
+}
+
+fn on_mlx(precision: Precision) -> Engine {
+    engine(open(&Source::Embedded, precision))
+}
+
+/// The prompts that a server is compared to mlx_lm with, rendered and encoded.
+fn prompts(engine: &Engine) -> Vec<Request> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/prompts.jsonl");
+    let template = engine.text().template.as_ref().unwrap();
+    let thinking = Map::from_iter([("enable_thinking".to_owned(), Value::Bool(false))]);
+    let one = |line: &str| {
+        let prompt: Value = serde_json::from_str(line).unwrap();
+        let list = |key: &str| prompt[key].as_array().cloned().unwrap_or_default();
+        let rendered = template
+            .render(&list("messages"), &list("tools"), &thinking)
+            .unwrap();
+        Request {
+            prompt: engine.text().tokenizer.encode(&rendered).unwrap(),
+            ..request(engine, "", 48)
+        }
+    };
+    fs::read_to_string(file).unwrap().lines().map(one).collect()
+}
+
+#[test]
+fn both_backends_give_the_same_text() {
+    for precision in [Precision::Exact, Precision::Fast] {
+        let (cpu, mlx) = (on_cpu(precision), on_mlx(precision));
+        let prompts = prompts(&cpu);
+        assert_eq!(prompts.len(), 20);
+        // All at once: prefill and decode of four sequences share their passes.
+        let asked: Vec<_> = prompts
+            .iter()
+            .map(|p| mlx.submit(p.clone()).unwrap())
+            .collect();
+        for (prompt, generation) in prompts.into_iter().zip(asked) {
+            let expected = answer(cpu.submit(prompt).unwrap());
+            assert_eq!(answer(generation), expected, "{precision:?}");
+        }
+    }
+}
+
+#[test]
+fn five_hundred_requests_leave_no_memory_behind() {
+    let engine = on_mlx(Precision::Exact);
+    let active = || memory::usage().unwrap().active;
+    let mut most_early = 0;
+    for round in 0..125 {
+        // Prompts of 1 to 9 tokens: sequences that end apart, in pages that are taken and given back.
+        let ask = |n: usize| {
+            let prompt = (1..2 + (round + 3 * n as u32) % 9).collect();
+            let max_tokens = 1 + n % 3;
+            let some = Request {
+                prompt,
+                ..request(&engine, "", max_tokens)
+            };
+            engine.submit(some).unwrap()
+        };
+        let asked: Vec<_> = (0..4).map(ask).collect();
+        asked
+            .into_iter()
+            .for_each(|generation| drop(answer(generation)));
+        while engine.heartbeat().read().in_flight > 0 {
+            std::thread::yield_now();
+        }
+        match round * 4 {
+            ..100 => most_early = active().max(most_early),
+            asked => assert!(active() <= most_early, "after {asked} requests"),
+        }
+    }
+}

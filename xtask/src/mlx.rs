@@ -1,0 +1,143 @@
+//! MLX on Linux: what mlx-sys' build script does on a Mac, done from the package registries.
+//!
+//! That script links macOS' frameworks, so it cannot run here; cargo lets a configuration stand in for it. The steps
+//! are data, so that `--dry-run` prints exactly what would be run.
+
+pub mod bindings;
+mod cargo_config;
+mod error;
+mod mlxc;
+mod source;
+mod steps;
+mod wheel;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+pub use error::MlxError;
+
+use self::steps::Steps;
+use self::wheel::Wheel;
+
+/// What to prepare, and what to run with it.
+#[derive(Debug, clap::Args)]
+pub struct MlxArgs {
+    /// For MLX's CPU device: correctness, not speed
+    #[arg(long, required_unless_present = "cuda", conflicts_with = "cuda")]
+    cpu: bool,
+    /// For NVIDIA GPUs (CUDA 13); builds without one
+    #[arg(long)]
+    cuda: bool,
+    /// Print what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// What to run afterwards: cargo's own arguments
+    #[arg(last = true, value_name = "CARGO ARGUMENTS")]
+    cargo: Vec<String>,
+}
+
+/// Where everything is put.
+#[derive(Debug)]
+pub struct Places {
+    /// `target/mlx/<device>`.
+    root: PathBuf,
+}
+
+impl Places {
+    fn new(device: &str) -> Self {
+        let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| PathBuf::from(workspace).join("target"), PathBuf::from);
+        let target = std::path::absolute(&target).unwrap_or(target);
+        // `..` is resolved now: the path is written into binaries.
+        let target = target.canonicalize().unwrap_or(target);
+        Self {
+            root: target.join("mlx").join(device),
+        }
+    }
+
+    /// libmlx.so, its headers and the BLAS libraries beside it.
+    fn wheel(&self) -> PathBuf {
+        self.root.join("wheel")
+    }
+
+    /// libclang.so.
+    fn libclang(&self) -> PathBuf {
+        self.root.join("libclang")
+    }
+
+    /// Object files and libmlxc.a.
+    fn lib(&self) -> PathBuf {
+        self.root.join("lib")
+    }
+
+    /// What stands for mlx-sys' `OUT_DIR`: bindings.rs.
+    fn out(&self) -> PathBuf {
+        self.root.join("out")
+    }
+
+    /// The configuration to build with.
+    fn config(&self) -> PathBuf {
+        self.root.join("cargo.toml")
+    }
+}
+
+/// Prepares what is not there yet, then runs cargo if arguments for it were given.
+pub fn run(args: &MlxArgs) -> Result<ExitCode, MlxError> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return Err(MlxError::NotHere);
+    }
+    let wheel = if args.cuda { Wheel::CUDA } else { Wheel::CPU };
+    let places = Places::new(wheel.device);
+    let mut steps = Steps::new(args.dry_run);
+    let source = source::find()?;
+    wheel.unpack(&source, &places, &mut steps)?;
+    mlxc::build(&source, &places, &mut steps)?;
+    bindings::make(&source, &places, &mut steps)?;
+    cargo_config::write(&wheel, &places, &mut steps)?;
+    let cargo = with_config(&args.cargo, &places.config());
+    if args.dry_run || args.cargo.is_empty() {
+        println!("cargo {}", cargo.join(" "));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut command = Command::new(source::cargo());
+    command.args(cargo);
+    let status = command.status().map_err(|e| MlxError::start(&command, e))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Cargo's arguments with the configuration behind the subcommand: clippy hears only what follows on it.
+fn with_config(arguments: &[String], config: &Path) -> Vec<String> {
+    let usual = "build --release -p sanctum-server --features mlx";
+    let mut words = match arguments {
+        [] => usual.split(' ').map(str::to_owned).collect(),
+        words => words.to_vec(),
+    };
+    let config = ["--config".to_owned(), config.display().to_string()];
+    words.splice(1..1, config);
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_follows_on_the_subcommand() {
+        let words = |text: &str| {
+            text.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let config = Path::new("/c.toml");
+        assert_eq!(
+            with_config(&words("clippy -p a"), config),
+            words("clippy --config /c.toml -p a")
+        );
+        assert_eq!(
+            with_config(&[], config)[..3],
+            words("build --config /c.toml")
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! bindings.rs: mlx-c's headers as Rust declarations, as mlx-sys' build script makes them on a Mac.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::mlxc::Compiler;
+use super::source::{self, Source};
+use super::steps::Steps;
+use super::wheel::{self, Wheel};
+use super::{MlxError, Places};
+
+const HALF: &str = include_str!("native/half.h");
+
+/// On Apple's compilers `__fp16` becomes a type of its own and `__bf16` a plain u16; mlx-rs counts on it.
+const FLOAT16: &str = "\
+#[doc = \" Bits of a half-precision number.\"]
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct float16_t(pub u16);";
+
+/// Fetches libclang and has the bindings made by a process that finds it.
+pub fn make(source: &Source, places: &Places, steps: &mut Steps) -> Result<(), MlxError> {
+    Wheel::LIBCLANG.fetch("libclang", &places.libclang(), steps)?;
+    let out = places.out();
+    let key = format!("mlx-sys {}\n{HALF}{FLOAT16}", source.sys);
+    steps.once("bindings.rs", &out, &key, |steps| {
+        let builtin = Compiler::find()?.builtin_headers()?;
+        steps.write(&out.join("half.h"), HALF)?;
+        let this = std::env::current_exe().map_err(MlxError::file("xtask"))?;
+        let mut child = Command::new(this);
+        child
+            .env("LIBCLANG_PATH", wheel::libclang(places))
+            .arg("bindings")
+            .args([&source.mlx_c, &builtin, &out.join("bindings.rs")]);
+        steps.run(&mut child)
+    })
+}
+
+/// Writes the bindings; libclang is where `LIBCLANG_PATH` says.
+pub fn write(mlx_c: &Path, builtin: &Path, out: &Path) -> Result<(), MlxError> {
+    let headers = source::files(&mlx_c.join("mlx/c"), "h")?;
+    let half = out.with_file_name("half.h");
+    let builder = bindgen::Builder::default()
+        .clang_arg(format!("-I{}", mlx_c.display()))
+        .clang_args(["-include", &half.to_string_lossy()])
+        .clang_args(["-isystem", &builtin.to_string_lossy()])
+        .blocklist_type("float16_t")
+        .raw_line(FLOAT16)
+        // Their `c_ulong` sizes trip a lint, and nobody calls them.
+        .blocklist_function("malloc")
+        .blocklist_function("realloc");
+    let builder = headers
+        .iter()
+        .fold(builder, |b, h| b.header(h.to_string_lossy()));
+    let bindings = builder.generate()?;
+    bindings.write_to_file(out).map_err(MlxError::file(out))
+}
