@@ -66,13 +66,19 @@ pub(crate) struct Shared {
     pub(crate) slot_ms: AtomicU64,
 }
 
+/// Events that a client may leave unread before its request is ended: the engine waits for nobody, and each may hold
+/// kilobytes of log probabilities.
+pub(crate) const UNREAD: usize = 1024;
+/// Room that is left for a request's last events.
+pub(crate) const LAST: usize = 4;
+
 /// A request on its way to the engine's thread, with the way back.
 #[derive(Debug)]
 pub struct Job {
     /// What to generate.
     pub request: Request,
     /// Where its events go; closed when the client has left.
-    pub events: mpsc::UnboundedSender<Event>,
+    pub events: mpsc::Sender<Event>,
 }
 
 /// The engine thread's end of a handle.
@@ -87,7 +93,7 @@ pub struct Inbox {
 /// A request's events, in order. Dropping it cancels the request before the engine's next pass.
 #[derive(Debug)]
 pub struct Generation {
-    events: mpsc::UnboundedReceiver<Event>,
+    events: mpsc::Receiver<Event>,
 }
 
 impl Generation {
@@ -248,7 +254,7 @@ impl Engine {
             })?;
         // Between two passes nobody else would say so, and a pass can be long.
         shared.heartbeat.set_queued(shared.waiting.load(Relaxed));
-        let (events, receiver) = mpsc::unbounded_channel();
+        let (events, receiver) = mpsc::channel(UNREAD + LAST);
         self.inbox
             .send(Job { request, events })
             .map_err(|_| SubmitError::Stopped)?;

@@ -11,11 +11,11 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
 
 use crate::backend::Backend;
 use crate::batch::{Batch, SlotId};
-use crate::engine::{Job, Shared};
+use crate::engine::{Job, LAST, Shared, UNREAD};
 use crate::graph::Model;
 use crate::request::Event;
 use crate::sequence::{Sequence, Step};
@@ -26,7 +26,7 @@ struct Running {
     since: Instant,
     /// Memory reserved for it.
     bytes: u64,
-    events: UnboundedSender<Event>,
+    events: Sender<Event>,
     sequence: Sequence,
 }
 
@@ -224,7 +224,15 @@ impl<B: Backend> Scheduler<B> {
             let (running, logits, last) = &mut *entry;
             match running.sequence.choose(text, logits) {
                 // A client that left is noticed before the next pass; sending to it does no harm.
-                Step::Continue(event) => drop(running.events.send(event)),
+                Step::Continue(event) => {
+                    let _ = running.events.try_send(event);
+                    if running.events.capacity() <= LAST {
+                        let reason = format!(
+                            "the client left {UNREAD} tokens unread; read faster, or ask without log probabilities"
+                        );
+                        *last = vec![Event::Failed(reason)];
+                    }
+                }
                 Step::End(events) => *last = events,
             }
         });
@@ -241,7 +249,7 @@ impl<B: Backend> Scheduler<B> {
                 last => last.iter().filter(is_token).count(),
             })
             .sum();
-        let ended: Vec<(SlotId, UnboundedSender<Event>, Vec<Event>)> = chosen
+        let ended: Vec<(SlotId, Sender<Event>, Vec<Event>)> = chosen
             .into_iter()
             .filter(|(_, _, last)| !last.is_empty())
             .map(|(running, _, last)| (running.slot, running.events.clone(), last))
@@ -255,7 +263,7 @@ impl<B: Backend> Scheduler<B> {
         self.report_load();
         for (_, events, last) in ended {
             for event in last {
-                let _ = events.send(event);
+                let _ = events.try_send(event);
             }
         }
     }

@@ -102,6 +102,27 @@ fn a_client_that_leaves_makes_room() {
 }
 
 #[test]
+fn a_client_that_does_not_read_is_let_go() {
+    let engine = engine(Limits {
+        context: 2048,
+        ..LIMITS
+    });
+    let mut endless = request(&engine, "Count from 3 to 9.", 1900);
+    endless.ignore_eos = true;
+    let mut generation = engine.submit(endless).unwrap();
+    while engine.heartbeat().read().in_flight + engine.heartbeat().read().queued > 0 {
+        std::thread::yield_now();
+    }
+    let events: Vec<Event> = std::iter::from_fn(|| generation.blocking_next()).collect();
+    assert_eq!(events.len(), 1024 + 1);
+    let last = events.last();
+    assert!(
+        matches!(last, Some(Event::Failed(reason)) if reason.contains("1024 tokens unread")),
+        "{last:?}"
+    );
+}
+
+#[test]
 fn what_cannot_be_served_is_refused_with_the_numbers() {
     let engine = engine(LIMITS);
     let mut request = request(&engine, "Hello", 5);

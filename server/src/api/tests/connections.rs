@@ -83,7 +83,7 @@ async fn a_client_that_leaves_a_stream_cancels_it() {
     let (address, _connections) = listen(&rig).await;
     let mut socket = ask(address, json!({ "stream": true })).await;
     let job = rig.job().await;
-    job.events.send(token("first")).unwrap();
+    job.events.try_send(token("first")).unwrap();
     read_until(&mut socket, "first").await;
     drop(socket);
     timeout(SOON, job.events.closed())
@@ -99,14 +99,14 @@ async fn a_draining_server_finishes_what_runs_and_takes_nothing_new() {
     let (address, mut connections) = listen(&rig).await;
     let mut socket = ask(address, json!({ "stream": true })).await;
     let job = rig.job().await;
-    job.events.send(token("first")).unwrap();
+    job.events.try_send(token("first")).unwrap();
     read_until(&mut socket, "first").await;
 
     rig.app.shutdown.drain();
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(TcpStream::connect(address).await.is_err());
     job.events
-        .send(finished(FinishReason::Stop, "last"))
+        .try_send(finished(FinishReason::Stop, "last"))
         .unwrap();
     let rest = read_until(&mut socket, "[DONE]").await;
     assert!(rest.contains("last"));
@@ -120,7 +120,7 @@ async fn a_stream_that_outlives_the_drain_limit_is_told_why_it_ends() {
     let (address, mut connections) = listen(&rig).await;
     let mut stream = ask(address, json!({ "stream": true })).await;
     let job = rig.job().await;
-    job.events.send(token("first")).unwrap();
+    job.events.try_send(token("first")).unwrap();
     read_until(&mut stream, "first").await;
     let mut plain = ask(address, json!({})).await;
     let _waiting = rig.job().await;

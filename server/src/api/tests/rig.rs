@@ -109,11 +109,11 @@ impl Rig {
         let script = async {
             let job = self.job().await;
             for event in events {
-                job.events.send(event).unwrap();
+                job.events.try_send(event).unwrap();
             }
             Job {
                 request: job.request,
-                events: tokio::sync::mpsc::unbounded_channel().0,
+                events: tokio::sync::mpsc::channel(1).0,
             }
         };
         let (answer, job) = tokio::join!(self.post(path, body), script);
