@@ -76,9 +76,14 @@ impl Places {
         self.root.join("out")
     }
 
-    /// The configuration to build with.
+    /// The configuration that stands in for the build script.
     fn config(&self) -> PathBuf {
         self.root.join("cargo.toml")
+    }
+
+    /// Flags for binaries that are to run without cargo.
+    fn flags(&self) -> PathBuf {
+        self.root.join("flags.toml")
     }
 }
 
@@ -95,7 +100,7 @@ pub fn run(args: &MlxArgs) -> Result<ExitCode, MlxError> {
     mlxc::build(&source, &places, &mut steps)?;
     bindings::make(&source, &places, &mut steps)?;
     cargo_config::write(&wheel, &places, &mut steps)?;
-    let cargo = with_config(&args.cargo, &places.config());
+    let cargo = with_config(&args.cargo, &wheel, &places);
     if args.dry_run || args.cargo.is_empty() {
         println!("cargo {}", cargo.join(" "));
         return Ok(ExitCode::SUCCESS);
@@ -108,13 +113,22 @@ pub fn run(args: &MlxArgs) -> Result<ExitCode, MlxError> {
 }
 
 /// Cargo's arguments with the configuration behind the subcommand: clippy hears only what follows on it.
-fn with_config(arguments: &[String], config: &Path) -> Vec<String> {
+///
+/// What cargo itself runs finds libmlx through cargo, so that only what is built to run elsewhere gets flags, and
+/// shares no compiled crates with builds without MLX.
+fn with_config(arguments: &[String], wheel: &Wheel, places: &Places) -> Vec<String> {
     let usual = "build --release -p sanctum-server --features mlx";
     let mut words = match arguments {
         [] => usual.split(' ').map(str::to_owned).collect(),
         words => words.to_vec(),
     };
-    let config = ["--config".to_owned(), config.display().to_string()];
+    let mut files = vec![places.config()];
+    if wheel.partial || ["build", "b", "rustc"].contains(&words[0].as_str()) {
+        files.push(places.flags());
+    }
+    let config = files
+        .iter()
+        .flat_map(|file| ["--config".to_owned(), file.display().to_string()]);
     words.splice(1..1, config);
     words
 }
@@ -125,19 +139,26 @@ mod tests {
 
     #[test]
     fn the_configuration_follows_on_the_subcommand() {
+        let places = Places {
+            root: "/t/mlx/cpu".into(),
+        };
         let words = |text: &str| {
             text.split_whitespace()
                 .map(str::to_owned)
                 .collect::<Vec<_>>()
         };
-        let config = Path::new("/c.toml");
         assert_eq!(
-            with_config(&words("clippy -p a"), config),
-            words("clippy --config /c.toml -p a")
+            with_config(&words("clippy -p a"), &Wheel::CPU, &places),
+            words("clippy --config /t/mlx/cpu/cargo.toml -p a")
+        );
+        let both = "--config /t/mlx/cpu/cargo.toml --config /t/mlx/cpu/flags.toml";
+        assert_eq!(
+            with_config(&[], &Wheel::CPU, &places)[..5],
+            words(&format!("build {both}"))
         );
         assert_eq!(
-            with_config(&[], config)[..3],
-            words("build --config /c.toml")
+            with_config(&words("test"), &Wheel::CUDA, &places),
+            words(&format!("test {both}"))
         );
     }
 }

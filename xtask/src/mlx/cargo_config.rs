@@ -1,47 +1,48 @@
-//! The configuration that stands in for mlx-sys' build script, and tells binaries where libmlx is.
+//! The configuration that stands in for mlx-sys' build script, and the one that tells binaries where libmlx is.
+
+use std::path::Path;
 
 use super::steps::Steps;
 use super::wheel::{self, Wheel};
 use super::{MlxError, Places};
 
-/// Writes it; another run writes the same.
+/// Writes both; another run writes the same.
 pub fn write(wheel: &Wheel, places: &Places, steps: &mut Steps) -> Result<(), MlxError> {
-    let path = places.config();
-    steps.write(&path, &text(wheel, places))
+    steps.write(&places.config(), &config(places))?;
+    steps.write(&places.flags(), &flags(wheel, places))
 }
 
-fn text(wheel: &Wheel, places: &Places) -> String {
-    let quoted = |path: &std::path::Path| format!("{:?}", path.display().to_string());
-    let libmlx = wheel::libmlx(places);
-    // Beside the binary first: that is where a release has it.
-    let mut arguments = format!(
-        "\"-C\", \"link-arg=-Wl,-rpath,$ORIGIN:$ORIGIN/mlx/lib:{}\"",
-        libmlx.display()
-    );
-    if wheel.partial {
-        // CUDA's own libraries are only where it runs.
-        arguments += ", \"-C\", \"link-arg=-Wl,--unresolved-symbols=ignore-in-shared-libs\"";
-    }
+/// Cargo takes this instead of running the build script of the package that links `mlx`.
+fn config(places: &Places) -> String {
+    let search = |folder: &Path| format!("{:?}", format!("native={}", folder.display()));
     format!(
         r#"# Written by cargo xtask mlx: MLX from PyPI instead of mlx-sys' build script.
-[target.x86_64-unknown-linux-gnu]
-rustflags = [{arguments}]
-
 [target.x86_64-unknown-linux-gnu.mlx]
 rustc-link-lib = ["static=mlxc", "dylib=mlx", "dylib=stdc++"]
 rustc-link-search = [{lib}, {libmlx}]
 
 [target.x86_64-unknown-linux-gnu.mlx.rustc-env]
-OUT_DIR = {out}
+OUT_DIR = {out:?}
 "#,
-        lib = quoted(&format_search(&places.lib())),
-        libmlx = quoted(&format_search(&libmlx)),
-        out = quoted(&places.out()),
+        lib = search(&places.lib()),
+        libmlx = search(&wheel::libmlx(places)),
+        out = places.out().display().to_string(),
     )
 }
 
-fn format_search(folder: &std::path::Path) -> std::path::PathBuf {
-    format!("native={}", folder.display()).into()
+/// Beside the binary first, since that is where a release has it.
+fn flags(wheel: &Wheel, places: &Places) -> String {
+    let libmlx = wheel::libmlx(places);
+    let rpath = format!("$ORIGIN:$ORIGIN/mlx/lib:{}", libmlx.display());
+    let mut flags = format!("\"-C\", {:?}", format!("link-arg=-Wl,-rpath,{rpath}"));
+    if wheel.partial {
+        // CUDA's own libraries are only where it runs.
+        flags += ", \"-C\", \"link-arg=-Wl,--unresolved-symbols=ignore-in-shared-libs\"";
+    }
+    format!(
+        "# Written by cargo xtask mlx: where binaries find libmlx.\n\
+         [target.x86_64-unknown-linux-gnu]\nrustflags = [{flags}]\n"
+    )
 }
 
 #[cfg(test)]
@@ -49,15 +50,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_toml_that_replaces_the_build_script() {
+    fn both_are_toml_that_cargo_understands() {
         let places = Places::new("cpu");
-        for wheel in [Wheel::CPU, Wheel::CUDA] {
-            let config: toml::Table = text(&wheel, &places).parse().unwrap();
-            let target = &config["target"]["x86_64-unknown-linux-gnu"];
-            let out = target["mlx"]["rustc-env"]["OUT_DIR"].as_str().unwrap();
-            assert!(out.ends_with("mlx/cpu/out"), "{out}");
-            let flags = target["rustflags"].as_array().unwrap();
-            assert_eq!(flags.len(), if wheel.partial { 4 } else { 2 });
+        let target = |text: String| {
+            let table: toml::Table = text.parse().unwrap();
+            table["target"]["x86_64-unknown-linux-gnu"].clone()
+        };
+        let out = target(config(&places))["mlx"]["rustc-env"]["OUT_DIR"].clone();
+        assert!(out.as_str().unwrap().ends_with("mlx/cpu/out"), "{out}");
+        for (wheel, count) in [(Wheel::CPU, 2), (Wheel::CUDA, 4)] {
+            let flags = target(flags(&wheel, &places))["rustflags"].clone();
+            assert_eq!(flags.as_array().unwrap().len(), count);
         }
     }
 }
