@@ -61,8 +61,8 @@ async fn metrics_count_requests_tokens_and_time() {
         (2.0, 1.0, 0.0)
     );
 
-    // The token that ends an answer is generated like any other, but it is not part of the answer.
-    let generated = 2.0 * f64::from(whole.completion_tokens + 1) + 10.0;
+    // As `usage` counts: what ends an answer is no part of it.
+    let generated = 2.0 * f64::from(whole.completion_tokens) + 10.0;
     assert_eq!(
         metrics.sum("sanctum_completion_tokens_total", &[model]),
         generated

@@ -53,7 +53,7 @@ async fn a_prompt_that_does_not_fit_is_refused_with_the_numbers() {
         .filter_map(|number| number.parse().ok())
         .collect();
     assert!(
-        matches!(numbers[..], [prompt, 64] if prompt > 200),
+        matches!(numbers[..], [prompt, 64] if prompt > 64),
         "{}",
         error.api_error.message
     );

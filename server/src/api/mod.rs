@@ -32,7 +32,6 @@ use axum::http::{Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use sanctum_engine::request::SubmitError;
 use tokio::sync::Semaphore;
 
 pub use error::{ApiError, error_body};
@@ -104,11 +103,14 @@ fn tokens(prompt: &str, field: &str, ready: &Ready) -> Result<Vec<u32>, ApiError
     let context = ready.engine.limits().context;
     let least = tokenizer.fewest_tokens(prompt.len());
     if least >= context {
-        let error = SubmitError::PromptTooLong {
-            prompt: least,
-            context,
-        };
-        return Err(ApiError::from_submit(error, field));
+        return Err(ApiError::Invalid {
+            param: Some(field.to_owned()),
+            message: format!(
+                "the prompt has {least} tokens at least and the context holds {context}; shorten the prompt (one token \
+                 at least is left for the answer)"
+            ),
+            code: Some("context_length_exceeded"),
+        });
     }
     tokenizer
         .encode(prompt)
