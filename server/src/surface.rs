@@ -38,7 +38,9 @@ mod tests {
 
     use super::*;
 
-    const SURFACES: [(&str, fn(&[u8])); 6] = [
+    type Feed = fn(&[u8]);
+
+    const SURFACES: [(&str, Feed); 6] = [
         ("bearer", bearer),
         ("certificate", certificate),
         ("crl", crl),
