@@ -137,7 +137,7 @@ fn memory_is_reserved_before_a_sequence_begins() {
     let backend = CpuBackend::new(&host.config, 2, Precision::Fast);
     let cost = backend.cost(&host.config);
     // Room for one sequence of two pages and a bit.
-    let budget = cost.of(2 * cost.page) + cost.fixed / 2;
+    let budget = cost.of(2 * cost.page) + cost.per_token;
     let model = Model::new(backend, host.config, host.weights);
     let heartbeat = Arc::new(Heartbeat::new());
     let engine = Engine::start_within(budget, model, text, LIMITS, heartbeat).unwrap();
