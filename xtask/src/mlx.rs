@@ -11,7 +11,7 @@ mod source;
 mod steps;
 mod wheel;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 pub use error::MlxError;
@@ -100,22 +100,28 @@ pub fn run(args: &MlxArgs) -> Result<ExitCode, MlxError> {
     mlxc::build(&source, &places, &mut steps)?;
     bindings::make(&source, &places, &mut steps)?;
     cargo_config::write(&wheel, &places, &mut steps)?;
-    let cargo = with_config(&args.cargo, &wheel, &places);
+    let mut cargo = Command::new(source::cargo());
+    cargo.args(with_config(&args.cargo, &wheel, &places));
+    // What cargo runs finds libmlx by this.
+    let mut folders = vec![wheel::libmlx(&places)];
+    let inherited = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    folders.extend(std::env::split_paths(&inherited));
+    if let Ok(folders) = std::env::join_paths(folders) {
+        cargo.env("LD_LIBRARY_PATH", folders);
+    }
     if args.dry_run || args.cargo.is_empty() {
-        println!("cargo {}", cargo.join(" "));
+        println!("{}", steps::line(&cargo));
         return Ok(ExitCode::SUCCESS);
     }
-    let mut command = Command::new(source::cargo());
-    command.args(cargo);
-    let status = command.status().map_err(|e| MlxError::start(&command, e))?;
+    let status = cargo.status().map_err(|e| MlxError::start(&cargo, e))?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Cargo's arguments with the configuration behind the subcommand: clippy hears only what follows on it.
 ///
-/// What cargo itself runs finds libmlx through cargo, so that only what is built to run elsewhere gets flags, and
-/// shares no compiled crates with builds without MLX.
+/// Only what is built to run without cargo gets flags: they would part its compiled crates from those of builds
+/// without MLX.
 fn with_config(arguments: &[String], wheel: &Wheel, places: &Places) -> Vec<String> {
     let usual = "build --release -p sanctum-server --features mlx";
     let mut words = match arguments {

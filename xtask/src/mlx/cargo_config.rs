@@ -57,7 +57,7 @@ mod tests {
             table["target"]["x86_64-unknown-linux-gnu"].clone()
         };
         let out = target(config(&places))["mlx"]["rustc-env"]["OUT_DIR"].clone();
-        assert!(out.as_str().unwrap().ends_with("mlx/cpu/out"), "{out}");
+        assert!(out.as_str().unwrap().ends_with("mlx/cpu/out"), "{out:?}");
         for (wheel, count) in [(Wheel::CPU, 2), (Wheel::CUDA, 4)] {
             let flags = target(flags(&wheel, &places))["rustflags"].clone();
             assert_eq!(flags.as_array().unwrap().len(), count);
