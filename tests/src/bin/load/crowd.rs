@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 /// Tokens of each prompt.
 pub const PROMPT: usize = 16;
 /// An answer that does not end while anything is measured.
-pub const ENDLESS: usize = 100_000;
+pub const ENDLESS: usize = 8_000;
 
 /// Streams that are read as fast as they come, each begun again when it ends. They leave when this is dropped.
 pub struct Crowd {
