@@ -9,7 +9,6 @@ use std::time::Duration;
 use sanctum_config::fleet::Watch;
 use sanctum_config::{Fleet, Home, Label};
 use sanctum_watch::probe::{Access, Client, Phase, ProbeError, Question, Target};
-use serde::Serialize;
 
 /// `/health` answers in milliseconds, however busy the engine is.
 const SOON: Duration = Duration::from_secs(5);
@@ -25,10 +24,9 @@ pub struct Door {
 }
 
 /// What a server says about itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// It takes requests; its sequences in flight and queued, where it says.
+    /// It takes requests.
     Ready,
     /// It reads its models.
     Loading,
@@ -174,11 +172,9 @@ fn get(address: &str, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&address.parse().ok()?, SOON).ok()?;
     stream.set_read_timeout(Some(SOON)).ok()?;
     stream.set_write_timeout(Some(SOON)).ok()?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )
-    .ok()?;
+    // In one piece: not every server waits for the rest of a request line.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
     let mut bytes = Vec::new();
     stream.take(LARGEST).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8(bytes).ok()?;

@@ -82,13 +82,19 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
             make_folders(site)?;
             lock = Some(Lock::take(&site.home.state())?);
         }
-        Ok(Self {
+        let mut work = Self {
             site,
             report,
             command,
             lease: None,
             _lock: lock,
-        })
+        };
+        // Somebody else's must be respected, and one that a dead command has left is given back at the end of this one.
+        let left = !matches!(lease::Lease::read(&site.home.lease()), Ok(None));
+        if left && !work.report.dry_run {
+            work.hold()?;
+        }
+        Ok(work)
     }
 
     /// From here on the watchdogs keep still.
@@ -134,6 +140,7 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
             true => Target::nothing(&journal.to.host),
             false => Target::recall(&store, journal.to.clone())?,
         };
+        sweep(&journal)?;
         if forward {
             let after = match journal.command == "upgrade" {
                 true => After::Prove(flight::PATIENCE),
@@ -265,6 +272,12 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
         boundary("taking-back");
         let steps = change::between(self.site, Some(to), back)?;
         self.perform(journal, steps, Some(to), back)?;
+        // It may have been interrupted after its receipt was written.
+        let path = self.site.home.receipt();
+        match from {
+            Some(from) => from.receipt.write(&path)?,
+            None => atomic::remove(&path).map_err(|error| Failure::write(&path, error))?,
+        }
         self.end()
     }
 
@@ -329,11 +342,11 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
                 .map_err(|error| Failure::write(&artefact.path, error))?;
             staged.push(ready);
         }
+        boundary("staged");
         if journal.phase == Phase::Preparing {
             journal.phase = Phase::Changing;
             journal.write(&self.site.home.journal())?;
         }
-        boundary("staged");
         for ready in staged {
             let path = ready.path().to_owned();
             ready.put().map_err(|error| Failure::write(&path, error))?;
@@ -377,6 +390,25 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
         boundary("done");
         Ok(())
     }
+}
+
+/// Removes what a command that was killed has left beside the places of its files.
+fn sweep(journal: &Journal) -> Result<(), Failure> {
+    let receipts = journal.from.iter().chain([&journal.to]);
+    for artefact in receipts.flat_map(|receipt| &receipt.artefacts) {
+        let (Some(folder), Some(name)) = (artefact.path.parent(), artefact.path.file_name()) else {
+            continue;
+        };
+        let begin = format!(".{}.", name.to_string_lossy());
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let other = entry.file_name().to_string_lossy().into_owned();
+            if other.starts_with(&begin) && other.ends_with(".new") {
+                atomic::remove(&entry.path())
+                    .map_err(|error| Failure::write(&entry.path(), error))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether two receipts say the same, apart from the moment.

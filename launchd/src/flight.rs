@@ -240,7 +240,7 @@ pub fn before(
         if trial == Trial::Never {
             continue;
         }
-        match room_for(server) {
+        match room_for(site, server) {
             Ok(()) => try_out(site, name, server, &program, report).map_err(against)?,
             Err(why) if trial == Trial::Always => return Err(against(why)),
             Err(why) => report.note(&format!("no second instance of `{name}` is tried: {why}"))?,
@@ -357,12 +357,13 @@ fn check_models(
 }
 
 /// Whether a second instance fits into the memory that is free now.
-fn room_for(server: &Server) -> Result<(), String> {
+fn room_for(site: &Site, server: &Server) -> Result<(), String> {
     /// Caches and the program itself.
     const BESIDES: u64 = 1 << 30;
     let mut need = BESIDES;
     for model in &server.models {
-        let folder = model.path.here().map_err(|error| error.to_string())?;
+        let folder = model.path.beside(&site.file);
+        let folder = folder.map_err(|error| error.to_string())?;
         need += memory::size_of(&folder) * 5 / 4;
     }
     let free = memory::free().ok_or("the system does not say how much memory is free")?;

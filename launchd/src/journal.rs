@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use sanctum_config::{Receipt, RecordError, atomic};
 use serde::{Deserialize, Serialize};
@@ -128,13 +129,24 @@ impl Lock {
             .write(true)
             .open(&path)
             .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
-            Err(fs::TryLockError::WouldBlock) => Err(Failure::Refused(format!(
-                "another sanctum-launchd is at work here ({} is locked); wait until it is done",
-                path.display()
-            ))),
-            Err(fs::TryLockError::Error(error)) => Err(failed(error)),
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self(file)),
+                // Whoever only looks whether a command is at work holds it for a moment.
+                Err(fs::TryLockError::WouldBlock)
+                    if begun.elapsed() < Duration::from_millis(500) =>
+                {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(fs::TryLockError::WouldBlock) => {
+                    return Err(Failure::Refused(format!(
+                        "another sanctum-launchd is at work here ({} is locked); wait until it is done",
+                        path.display()
+                    )));
+                }
+                Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
+            }
         }
     }
 }
