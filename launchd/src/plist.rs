@@ -152,7 +152,7 @@ fn watchdog(name: &Label, watch: &Watch) -> Result<String, Failure> {
     if CHECKS.contains(&check) {
         return Ok(format!("sanctum-{check}"));
     }
-    let meant = nearest(check, CHECKS.into_iter())
+    let meant = nearest(check, CHECKS)
         .map(|near| format!("did you mean `{near}`? "))
         .unwrap_or_default();
     Err(Failure::Refused(format!(
