@@ -1,10 +1,12 @@
 //! The whole of `fleet.toml`: reading it, and checking that its sections fit together.
 
 mod daemons;
+mod role;
 mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::num::NonZeroUsize;
+use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -12,6 +14,7 @@ use crate::near::did_you_mean;
 use crate::{FleetError, Label, TildePath};
 
 pub use daemons::{Agent, Channel, Watch};
+pub use role::Role;
 pub use server::{Audit, Auth, Backend, Limits, Loopback, Memory, Model, Server, Tls};
 
 /// A fleet: its hosts, and what runs on each of them.
@@ -46,6 +49,9 @@ pub struct General {
     pub name: Label,
     /// The folder that holds `bin/ releases/ state/ logs/ certs/ secrets/` on every host.
     pub home: TildePath,
+    /// How many releases are kept under `releases/`, the one that runs among them. The one before it is kept in any
+    /// case: it is where a rollback goes.
+    pub retention: NonZeroUsize,
 }
 
 impl Default for General {
@@ -54,6 +60,7 @@ impl Default for General {
         Self {
             name: "sanctum".parse().expect(known),
             home: "~/.sanctum".parse().expect(known),
+            retention: NonZeroUsize::new(3).expect(known),
         }
     }
 }
@@ -134,6 +141,12 @@ impl Fleet {
             if let Some(server) = &agent.standby_for {
                 refer.find(section, "standby_for", server, &servers, "servers")?;
             }
+            if let Some(message) = self
+                .cannot_stand_by(agent)
+                .or_else(|| agent.contradiction())
+            {
+                return Err(refer.error(section(), message));
+            }
         }
         for (name, watch) in &self.watch {
             let section = || format!("watch.{name}");
@@ -143,8 +156,59 @@ impl Fleet {
             for channel in &watch.alert {
                 refer.find(section, "alert", channel, &channels, "alerts")?;
             }
+            if let Some(message) = watch.contradiction() {
+                return Err(refer.error(section(), message));
+            }
+        }
+        self.places(&refer)
+    }
+
+    /// Every agent is on one host, its own, and what is deployed with fleet.toml lies in or under its folder.
+    fn places(&self, refer: &Reference) -> Result<(), FleetError> {
+        let mut placed: BTreeMap<&Label, &Label> = BTreeMap::new();
+        for (name, host) in &self.hosts {
+            let wrong = |message| Err(refer.error(format!("hosts.{name}"), message));
+            for agent in &host.agents {
+                if let Some(other) = placed.insert(agent, name) {
+                    return wrong(format!(
+                        "`{agent}` is an agent of `{other}` too; give each host a section of its own (a watchdog's \
+                         second section says `check = ...`)"
+                    ));
+                }
+                let own = match self.role(agent) {
+                    Some(Role::Server(server)) => &server.host,
+                    Some(Role::Agent(agent)) => &agent.host,
+                    _ => name,
+                };
+                if own != name {
+                    return wrong(format!(
+                        "`{agent}` is listed here, and its own section says `host = \"{own}\"`; change one of them"
+                    ));
+                }
+            }
+            let upwards =
+                |path: &PathBuf| path.components().any(|part| part == Component::ParentDir);
+            if let Some(path) = self.companions(name).into_iter().find(upwards) {
+                return wrong(format!(
+                    "an agent here uses `{}`, which would be deployed outside of the fleet's home; put it beside \
+                     fleet.toml or write a path that begins with / or ~/",
+                    path.display()
+                ));
+            }
         }
         Ok(())
+    }
+
+    fn cannot_stand_by(&self, agent: &Agent) -> Option<String> {
+        let name = agent.standby_for.as_ref()?;
+        let server = self.servers.get(name)?;
+        (server.host != agent.host).then(|| {
+            format!(
+                "it stands by for `{name}`, which runs on `{}`; a standby agent takes its server's port and must be on \
+                 the same host",
+                server.host
+            )
+        })
     }
 }
 

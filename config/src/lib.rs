@@ -5,18 +5,33 @@
 //! stands in a [`Fleet`] is already checked: labels are labels, addresses are addresses, durations are durations, and
 //! every name that refers to another section has been found there.
 //!
+//! What a deployment leaves on a host is here too, because installer and watchdogs must agree about it: where
+//! everything lies ([`Home`]), what was installed ([`Receipt`]) and who serves now ([`Active`]). These are JSON files,
+//! written whole or not at all ([`atomic`]).
+//!
 //! Unknown keys are errors. A watchdog whose `misses` was written `mises` would run with a default that nobody chose.
 
+mod active;
+pub mod atomic;
+mod digest;
 mod duration;
 mod error;
 pub mod fleet;
+mod home;
 pub mod logging;
 mod names;
 mod near;
+mod receipt;
+mod record;
 mod tilde;
 
+pub use active::Active;
+pub use digest::{BadDigest, Digest};
 pub use error::FleetError;
-pub use fleet::Fleet;
+pub use fleet::{Fleet, Role};
+pub use home::{Home, HomeError};
 pub use names::{BadName, Label, ModelId};
 pub use near::{did_you_mean, nearest};
+pub use receipt::{Artefact, ArtefactKind, InstalledAgent, Receipt};
+pub use record::RecordError;
 pub use tilde::{NoHome, TildePath};

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The name of a host, server, agent, watchdog or alert channel. It ends up in launchd labels (`com.<fleet>.<agent>`),
 /// file names and log lines, so it holds ASCII letters, digits, `-` and `_` only, and begins with a letter or digit.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String")]
 pub struct Label(String);
 

@@ -1,6 +1,7 @@
 //! `[agents.*]`, `[watch.*]` and `[alerts.*]`: parsed here so that one mistake is found by every binary; what the
 //! values mean for a schedule or a channel is the business of the daemons that use them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -13,8 +14,11 @@ use crate::{Label, TildePath, duration};
 pub struct Agent {
     /// The host it runs on.
     pub host: Label,
-    /// The executable and its arguments.
+    /// The executable, from `/` or `~/`, and its arguments; where one of them begins with `~/`, that is the home folder.
     pub program: Vec<String>,
+    /// What is in its environment besides what launchd puts there.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
     /// The server whose place it takes when rollback flips to it; it is disabled until then.
     pub standby_for: Option<Label>,
 }
@@ -71,4 +75,33 @@ pub struct Channel {
     pub url: Option<String>,
     /// The sound of a desktop notification.
     pub sound: Option<String>,
+}
+
+impl Agent {
+    /// What in this section alone cannot be meant.
+    pub(super) fn contradiction(&self) -> Option<String> {
+        let whole = |program: &String| program.starts_with('/') || program.starts_with("~/");
+        match self.program.first() {
+            None => Some("`program` is empty; give the executable and its arguments".into()),
+            Some(program) if !whole(program) => Some(format!(
+                "the program `{program}` would be searched for in launchd's own PATH; write its whole path"
+            )),
+            Some(_) => None,
+        }
+    }
+}
+
+impl Watch {
+    /// Which check the watchdog of that name runs.
+    pub fn check<'a>(&'a self, name: &'a Label) -> &'a Label {
+        self.check.as_ref().unwrap_or(name)
+    }
+
+    /// What in this section alone cannot be meant.
+    pub(super) fn contradiction(&self) -> Option<String> {
+        (self.every.is_some() && self.at.is_some()).then(|| {
+            "`every` and `at` are two schedules; keep one of them (a watchdog runs either at intervals or at set times)"
+                .into()
+        })
+    }
 }

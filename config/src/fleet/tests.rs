@@ -2,7 +2,7 @@ use super::*;
 use std::time::Duration;
 
 /// The example of the design, whole.
-const EXAMPLE: &str = include_str!("example.toml");
+const EXAMPLE: &str = include_str!("../../../docs/fleet.toml");
 
 fn parse(text: &str) -> Result<Fleet, String> {
     Fleet::parse(text, Path::new("fleet.toml")).map_err(|error| error.to_string())
@@ -111,7 +111,7 @@ fn names_of_other_sections_must_exist() {
             "[hosts.b]: `agents` names `ghost`",
         ),
         (
-            "[agents.e]\nhost = \"mini\"\nprogram = []\nstandby_for = \"s\"",
+            "[agents.e]\nhost = \"mini\"\nprogram = [\"/bin/e\"]\nstandby_for = \"s\"",
             "`standby_for` names `s`",
         ),
         ("[servers.s]\nhost = \"mini\"\n[watch.s]", "used for two of"),
@@ -140,6 +140,83 @@ fn a_server_cannot_contradict_itself() {
         let error = parse(&format!("{head}{text}")).unwrap_err();
         assert!(error.contains(words), "{text}: {error}");
     }
+}
+
+#[test]
+fn agents_and_watchdogs_cannot_contradict_themselves() {
+    let head = "[hosts.m]\naddress = \"a\"\n[servers.s]\nhost = \"m\"\n";
+    let cases = [
+        (
+            "[agents.e]\nhost = \"m\"\nprogram = []",
+            "`program` is empty",
+        ),
+        (
+            "[agents.e]\nhost = \"m\"\nprogram = [\"python3\"]",
+            "write its whole path",
+        ),
+        (
+            "[hosts.n]\naddress = \"b\"\n[agents.e]\nhost = \"n\"\nprogram = [\"/e\"]\nstandby_for = \"s\"",
+            "must be on the same host",
+        ),
+        (
+            "[watch.g]\nevery = \"1m\"\nat = \"0 3 * * *\"",
+            "two schedules",
+        ),
+        (
+            "[hosts.n]\naddress = \"b\"\nagents = [\"s\"]",
+            "its own section says `host = \"m\"`",
+        ),
+        (
+            "[watch.g]\n[hosts.n]\naddress = \"b\"\nagents = [\"g\"]\n[hosts.o]\naddress = \"c\"\nagents = [\"g\"]",
+            "is an agent of `n` too",
+        ),
+        (
+            "[watch.g]\nspec = \"../x.json\"\n[hosts.n]\naddress = \"b\"\nagents = [\"g\"]",
+            "outside of the fleet's home",
+        ),
+    ];
+    for (text, words) in cases {
+        let error = parse(&format!("{head}{text}")).unwrap_err();
+        assert!(error.contains(words), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_host_has_the_agents_that_it_lists_and_the_programs_that_name_it() {
+    let fleet = parse(EXAMPLE).unwrap();
+    let mini = label("mini");
+    let names: Vec<&str> = fleet
+        .agents_of(&mini)
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let expected = [
+        "server",
+        "guardian",
+        "canary",
+        "drift",
+        "parity",
+        "escape-hatch",
+    ];
+    assert_eq!(names, expected);
+    assert!(matches!(
+        fleet.role(&label("shadow")),
+        Some(Role::Server(_))
+    ));
+    assert_eq!(
+        fleet.host_of(&label("drift-offbox")),
+        Some(&label("laptop"))
+    );
+    assert_eq!(fleet.launchd_label(&label("canary")), "com.sanctum.canary");
+    assert_eq!(
+        fleet.companions(&mini),
+        [
+            PathBuf::from("parity-smoke.json"),
+            PathBuf::from("qwen3.5-27b-4bit.sha256")
+        ]
+    );
+    let offbox = &fleet.watch[&label("drift-offbox")];
+    assert_eq!(offbox.check(&label("drift-offbox")), &label("drift"));
 }
 
 proptest::proptest! {

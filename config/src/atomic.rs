@@ -1,0 +1,153 @@
+//! Files that are written whole or not at all: written beside their place, synced, renamed over it. A reader, and a
+//! process that is killed at any moment, sees the old file or the new one.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A file that lies ready beside its place. Dropping it removes it.
+#[derive(Debug)]
+pub struct Staged {
+    beside: PathBuf,
+    path: PathBuf,
+    done: bool,
+}
+
+/// Writes `bytes` to `path` with the permission bits `mode` (such as `0o600`). Folders that are missing are made,
+/// readable by their owner only.
+///
+/// # Errors
+/// If the system refuses; what was at `path` is untouched then.
+pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    stage(path, &mut &bytes[..], mode)?.put()
+}
+
+/// Writes what `from` holds beside `path` and syncs it. Nothing has changed at `path` until [`Staged::put`].
+///
+/// # Errors
+/// If the system refuses, or `from` cannot be read.
+pub fn stage(path: &Path, from: &mut dyn io::Read, mode: u32) -> io::Result<Staged> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let folder = folder_of(path);
+    folder_for_owner(folder)?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
+    let unique = COUNT.fetch_add(1, Ordering::Relaxed);
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".{}-{unique}.new", std::process::id()));
+    let staged = Staged {
+        beside: folder.join(hidden),
+        path: path.to_owned(),
+        done: false,
+    };
+    // Left behind by a process that was killed and had our number.
+    absent(fs::remove_file(&staged.beside))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&staged.beside)?;
+    io::copy(from, &mut file)?;
+    file.flush()?;
+    // The umask may have taken bits away.
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()?;
+    Ok(staged)
+}
+
+impl Staged {
+    /// Renames it over its place.
+    ///
+    /// # Errors
+    /// If the system refuses; what was there is untouched then.
+    pub fn put(mut self) -> io::Result<()> {
+        fs::rename(&self.beside, &self.path)?;
+        self.done = true;
+        File::open(folder_of(&self.path))?.sync_all()
+    }
+
+    /// The place that it is meant for.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = fs::remove_file(&self.beside);
+        }
+    }
+}
+
+/// Makes a folder, and those above it that are missing, readable by their owner only. One that is there keeps its mode.
+///
+/// # Errors
+/// If the system refuses.
+pub fn folder_for_owner(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Removes a file; it may be gone already.
+///
+/// # Errors
+/// If the system refuses.
+pub fn remove(path: &Path) -> io::Result<()> {
+    absent(fs::remove_file(path))?;
+    match File::open(folder_of(path)) {
+        Ok(folder) => folder.sync_all(),
+        Err(error) => absent(Err(error)),
+    }
+}
+
+fn absent(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_appears_whole_with_its_mode_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state/a.json");
+        write(&path, b"old", 0o600).unwrap();
+        let staged = stage(&path, &mut &b"new"[..], 0o755).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        staged.put().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o755);
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+        drop(stage(&path, &mut &b"never"[..], 0o644).unwrap());
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+        remove(&folder.path().join("no/such/file")).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write(&path, b"old", 0o644).unwrap();
+        assert!(write(&path.join("b"), b"new", 0o644).is_err());
+        assert!(write(Path::new("/"), b"new", 0o644).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+    }
+}

@@ -1,0 +1,87 @@
+//! What an agent is: the section of fleet.toml that its name leads to.
+
+use std::path::PathBuf;
+
+use super::{Agent, Fleet, Server, Watch};
+use crate::Label;
+
+/// The section behind an agent's name.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Role<'a> {
+    /// `[servers.NAME]`.
+    Server(&'a Server),
+    /// `[agents.NAME]`.
+    Agent(&'a Agent),
+    /// `[watch.NAME]`.
+    Watch(&'a Watch),
+}
+
+impl Fleet {
+    /// launchd's label for an agent: `com.<fleet>.<agent>`.
+    pub fn launchd_label(&self, agent: &Label) -> String {
+        format!("com.{}.{agent}", self.fleet.name)
+    }
+
+    /// The section behind a name.
+    pub fn role(&self, name: &Label) -> Option<Role<'_>> {
+        let server = self.servers.get(name).map(Role::Server);
+        let agent = || self.agents.get(name).map(Role::Agent);
+        let watch = || self.watch.get(name).map(Role::Watch);
+        server.or_else(agent).or_else(watch)
+    }
+
+    /// What is installed on a host: what its `agents` lists, in that order, then the programs of `[agents.*]` that name
+    /// it as their host. Nothing if there is no such host.
+    pub fn agents_of(&self, host: &Label) -> Vec<(&Label, Role<'_>)> {
+        let listed = self.hosts.get(host).into_iter().flat_map(|h| &h.agents);
+        let known = listed.filter_map(|name| Some((name, self.role(name)?)));
+        let mut all: Vec<(&Label, Role)> = Vec::new();
+        let own = self
+            .agents
+            .iter()
+            .filter(|(_, agent)| agent.host == *host)
+            .map(|(name, agent)| (name, Role::Agent(agent)));
+        for (name, role) in known.chain(own) {
+            if !all.iter().any(|(other, _)| *other == name) {
+                all.push((name, role));
+            }
+        }
+        all
+    }
+
+    /// The host on which an agent is installed.
+    pub fn host_of(&self, agent: &Label) -> Option<&Label> {
+        match self.role(agent)? {
+            Role::Server(server) => Some(&server.host),
+            Role::Agent(agent) => Some(&agent.host),
+            Role::Watch(_) => self
+                .hosts
+                .iter()
+                .find(|(_, host)| host.agents.contains(agent))
+                .map(|(name, _)| name),
+        }
+    }
+
+    /// The relative paths by which fleet.toml names files that are deployed with it, for the agents of one host:
+    /// manifests and parity specs. Signatures lie beside their manifests and are not listed.
+    pub fn companions(&self, host: &Label) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = self
+            .agents_of(host)
+            .into_iter()
+            .flat_map(|(_, role)| match role {
+                Role::Server(server) => server
+                    .models
+                    .iter()
+                    .filter_map(|model| model.manifest.as_ref())
+                    .collect(),
+                Role::Watch(watch) => watch.spec.iter().collect(),
+                Role::Agent(_) => Vec::new(),
+            })
+            .filter(|path| !path.as_str().starts_with(['/', '~']))
+            .map(|path| PathBuf::from(path.as_str()))
+            .collect();
+        files.sort();
+        files.dedup();
+        files
+    }
+}

@@ -1,0 +1,247 @@
+//! What a server is, and what is to be done about it: a function of what was seen and what is remembered, without a clock
+//! or a network of its own.
+//!
+//! A policy that counts timeouts and kills after the third kills busy servers, and a busy server is one that people
+//! wait for. What tells busy from hung is the engine's progress counter: while it moves, nothing is restarted, however
+//! long an answer takes.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sanctum_watch::probe::Beat;
+use serde::{Deserialize, Serialize};
+
+/// Restarts by launchd within [`LOOP_WINDOW`], beside the guardian's own, that make a crash loop.
+const LOOP_RUNS: u64 = 3;
+/// The time in which they count: launchd waits half a minute from start to start.
+const LOOP_WINDOW: TimeDelta = TimeDelta::minutes(10);
+
+/// How patient the guardian is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patience {
+    /// Rounds without an answer in a row that mean "dead".
+    pub misses: u32,
+    /// Work without progress for so long means "hung".
+    pub stall_after: TimeDelta,
+    /// A process younger than this is starting.
+    pub startup_grace: TimeDelta,
+    /// Restarts in an hour, after which a human is called instead.
+    pub restarts_per_hour: usize,
+}
+
+/// What one round saw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// When.
+    pub now: DateTime<Utc>,
+    /// What the server said.
+    pub answer: Answer,
+    /// What launchd says of the active agent.
+    pub agent: AgentSeen,
+}
+
+/// What the server said.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// Its heartbeats, with the model's id where there are several.
+    Health(Vec<(String, Beat)>),
+    /// It answers, and has no heartbeat to show.
+    Alive,
+    /// Nothing; why.
+    None(String),
+}
+
+/// What launchd says of the active agent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AgentSeen {
+    /// It is loaded.
+    Loaded {
+        /// Its process, if it runs.
+        pid: Option<u32>,
+        /// How often it was started since it was loaded.
+        runs: u64,
+    },
+    /// It is not.
+    NotLoaded {
+        /// Somebody wants it to stay away.
+        disabled: bool,
+    },
+    /// launchd could not be asked; why.
+    Unknown(String),
+}
+
+/// What is remembered from round to round.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Memory {
+    /// Rounds without an answer in a row.
+    pub misses: u32,
+    /// The process that was seen last, and when it was seen first.
+    pub process: Option<(u32, DateTime<Utc>)>,
+    /// The progress of each model, and when it was first seen at that.
+    pub progress: BTreeMap<String, (u64, DateTime<Utc>)>,
+    /// What the guardian did to the server within the last hour.
+    pub restarts: Vec<DateTime<Utc>>,
+    /// launchd's own count, as it was seen lately.
+    pub runs: Vec<(DateTime<Utc>, u64)>,
+}
+
+/// What the server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It answers, and nothing waits for it.
+    Answering,
+    /// It answers and works: never touch it.
+    Busy,
+    /// It answers, has work, and nothing has moved for so long.
+    Hung(TimeDelta),
+    /// It gave no answer for so many rounds.
+    Dead(u32),
+    /// It gave no answer, and not yet often enough to act.
+    Silent(u32),
+    /// Its process is young, or it reads its model: wait.
+    Starting,
+    /// launchd starts it again and again; so often lately.
+    CrashLooping(u64),
+    /// launchd does not know it.
+    NotLoaded {
+        /// And is not to.
+        disabled: bool,
+    },
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing.
+    Leave,
+    /// `launchctl kickstart -k`.
+    Kickstart,
+    /// `launchctl bootstrap`.
+    Bootstrap,
+    /// A restart would be due and the hour's are spent: a human has to look.
+    CallHuman,
+}
+
+/// Decides, and remembers. The caller reports restarts with [`Memory::restarted`].
+pub fn decide(seen: &Seen, memory: &mut Memory, patience: &Patience) -> (Condition, Action) {
+    memory.take_in(seen);
+    let condition = condition(seen, memory, patience);
+    let restart = match condition {
+        Condition::Hung(_) | Condition::Dead(_) => Action::Kickstart,
+        Condition::NotLoaded { disabled: false } => Action::Bootstrap,
+        _ => return (condition, Action::Leave),
+    };
+    let spent = memory.restarts.len() >= patience.restarts_per_hour;
+    (condition, if spent { Action::CallHuman } else { restart })
+}
+
+fn condition(seen: &Seen, memory: &Memory, patience: &Patience) -> Condition {
+    if let AgentSeen::NotLoaded { disabled } = seen.agent
+        && matches!(seen.answer, Answer::None(_))
+    {
+        return Condition::NotLoaded { disabled };
+    }
+    match &seen.answer {
+        Answer::Alive => Condition::Answering,
+        Answer::Health(beats) => {
+            let still = |(model, beat): &(String, Beat)| {
+                let moved = memory.progress.get(model).map(|(_, since)| *since);
+                // Its own word, and what was seen of it: the longer of the two clocks could be wrong after sleep.
+                let since_seen = moved.map_or(TimeDelta::zero(), |since| seen.now - since);
+                let said = TimeDelta::from_std(beat.age()).unwrap_or(TimeDelta::MAX);
+                beat.has_work().then(|| said.min(since_seen))
+            };
+            let stalls: Vec<TimeDelta> = beats.iter().filter_map(still).collect();
+            match stalls.iter().max() {
+                None => Condition::Answering,
+                Some(longest) if *longest >= patience.stall_after => Condition::Hung(*longest),
+                Some(_) => Condition::Busy,
+            }
+        }
+        Answer::None(_) => {
+            let loops = memory.starts_by_launchd();
+            let age = memory.process.map(|(_, since)| seen.now - since);
+            if loops >= LOOP_RUNS {
+                Condition::CrashLooping(loops)
+            } else if memory.misses >= patience.misses
+                && age.is_none_or(|age| age >= patience.startup_grace)
+            {
+                Condition::Dead(memory.misses)
+            } else if age.is_some_and(|age| age < patience.startup_grace) {
+                Condition::Starting
+            } else {
+                Condition::Silent(memory.misses)
+            }
+        }
+    }
+}
+
+impl Memory {
+    /// The guardian has restarted the server.
+    pub fn restarted(&mut self, now: DateTime<Utc>) {
+        self.restarts.push(now);
+        self.misses = 0;
+        self.process = None;
+        self.progress.clear();
+        // Its own restart is none of launchd's.
+        self.runs.clear();
+    }
+
+    fn take_in(&mut self, seen: &Seen) {
+        let now = seen.now;
+        self.restarts
+            .retain(|at| now - *at < TimeDelta::hours(1) && *at <= now);
+        self.runs
+            .retain(|(at, _)| now - *at < LOOP_WINDOW && *at <= now);
+        match &seen.agent {
+            AgentSeen::Loaded { pid, runs } => {
+                // A count that went down is that of another loading.
+                if self.runs.last().is_some_and(|(_, before)| before > runs) {
+                    self.runs.clear();
+                }
+                self.runs.push((now, *runs));
+                match (pid, self.process) {
+                    (Some(pid), Some((known, since))) if *pid == known && since <= now => {}
+                    (Some(pid), _) => {
+                        self.process = Some((*pid, now));
+                        self.progress.clear();
+                    }
+                    (None, _) => self.process = None,
+                }
+            }
+            AgentSeen::NotLoaded { .. } => {
+                self.process = None;
+                self.runs.clear();
+            }
+            AgentSeen::Unknown(_) => {}
+        }
+        match &seen.answer {
+            Answer::None(_) => self.misses += 1,
+            Answer::Alive => self.misses = 0,
+            Answer::Health(beats) => {
+                self.misses = 0;
+                for (model, beat) in beats {
+                    let known = self.progress.get(model);
+                    let same = known.is_some_and(|(progress, since)| {
+                        *progress == beat.progress && *since <= now
+                    });
+                    if !same || !beat.has_work() {
+                        self.progress.insert(model.clone(), (beat.progress, now));
+                    }
+                }
+            }
+        }
+    }
+
+    /// How often launchd started the process of its own accord lately.
+    fn starts_by_launchd(&self) -> u64 {
+        match (self.runs.first(), self.runs.last()) {
+            (Some((_, first)), Some((_, last))) => last.saturating_sub(*first),
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! The incidents of a fleet's first year, a minute a round.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use sanctum_watch::probe::Phase;
+
+use super::*;
+
+fn patience() -> Patience {
+    Patience {
+        misses: 3,
+        stall_after: TimeDelta::seconds(120),
+        startup_grace: TimeDelta::seconds(180),
+        restarts_per_hour: 4,
+    }
+}
+
+fn at(minute: i32) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_776_000_000, 0).unwrap() + TimeDelta::minutes(1) * minute
+}
+
+fn loaded(pid: u32, runs: u64) -> AgentSeen {
+    AgentSeen::Loaded {
+        pid: Some(pid),
+        runs,
+    }
+}
+
+fn beat(in_flight: u64, progress: u64, age_seconds: u64) -> Answer {
+    let age = Duration::from_secs(age_seconds);
+    Answer::Health(vec![(
+        String::new(),
+        Beat::new(Phase::Ready, in_flight, 0, progress, age),
+    )])
+}
+
+fn silence() -> Answer {
+    Answer::None("no answer within 10 s".into())
+}
+
+/// Decides minute by minute, and restarts where it says so.
+fn play(rounds: impl IntoIterator<Item = (Answer, AgentSeen)>) -> Vec<(Condition, Action)> {
+    let mut memory = Memory::default();
+    let decisions = rounds
+        .into_iter()
+        .enumerate()
+        .map(|(minute, (answer, agent))| {
+            let now = at(minute as i32);
+            let seen = Seen { now, answer, agent };
+            let (condition, action) = decide(&seen, &mut memory, &patience());
+            if action == Action::Kickstart {
+                memory.restarted(now);
+            }
+            (condition, action)
+        });
+    decisions.collect()
+}
+
+fn actions(decisions: &[(Condition, Action)]) -> Vec<Action> {
+    decisions.iter().map(|(_, action)| *action).collect()
+}
+
+#[test]
+fn a_long_prefill_is_work_however_long_it_takes() {
+    let rounds = (0..200).map(|n| (beat(1, 100 + n, 20), loaded(7, 1)));
+    let decisions = play(rounds);
+    assert!(
+        decisions
+            .iter()
+            .all(|d| *d == (Condition::Busy, Action::Leave))
+    );
+}
+
+/// What the fleet had at first: three checks without an answer in time, and it kills.
+fn naive(answers: impl IntoIterator<Item = bool>) -> bool {
+    let mut misses = 0;
+    answers.into_iter().any(|answered| {
+        misses = if answered { 0 } else { misses + 1 };
+        misses == 3
+    })
+}
+
+#[test]
+fn the_naive_policy_kills_the_busy_server_that_this_one_leaves_alone() {
+    // Requests queue behind a long prompt: a chat question gets no answer for five minutes, health does.
+    assert!(naive([true, false, false, false, false, false, true]));
+    let rounds = (0..7).map(|n| (beat(4, 1000 + 50 * n, 1), loaded(7, 1)));
+    assert!(
+        actions(&play(rounds))
+            .iter()
+            .all(|action| *action == Action::Leave)
+    );
+}
+
+#[test]
+fn work_that_does_not_move_is_a_hung_engine() {
+    let rounds = (0..4u64).map(|n| (beat(2, 500, 60 * n), loaded(7, 1)));
+    let decisions = play(rounds);
+    assert_eq!(
+        actions(&decisions),
+        [
+            Action::Leave,
+            Action::Leave,
+            Action::Kickstart,
+            Action::Leave
+        ]
+    );
+    assert!(matches!(decisions[2].0, Condition::Hung(_)));
+    // Standing still without work is rest.
+    let rest = play((0..50u64).map(|n| (beat(0, 500, 60 * n), loaded(7, 1))));
+    assert!(
+        rest.iter()
+            .all(|(condition, _)| *condition == Condition::Answering)
+    );
+}
+
+#[test]
+fn a_hung_model_is_seen_beside_a_lively_one() {
+    let both = |n: u64| {
+        let lively = Beat::new(Phase::Ready, 1, 0, n, Duration::ZERO);
+        let hung = Beat::new(Phase::Ready, 1, 0, 9, Duration::from_secs(60 * n));
+        Answer::Health(vec![("a".into(), lively), ("b".into(), hung)])
+    };
+    let decisions = play((0..3).map(|n| (both(n), loaded(7, 1))));
+    assert_eq!(decisions[2].1, Action::Kickstart);
+}
+
+#[test]
+fn silence_means_dead_after_three_misses_but_not_in_a_young_process() {
+    let alive = (0..4).map(|_| (beat(0, 1, 0), loaded(7, 1)));
+    let stopped = (0..3).map(|_| (silence(), loaded(7, 1)));
+    let decisions = play(alive.chain(stopped));
+    assert_eq!(
+        actions(&decisions)[4..],
+        [Action::Leave, Action::Leave, Action::Kickstart]
+    );
+    assert_eq!(decisions[6].0, Condition::Dead(3));
+    // A process that is seen for the first time has three minutes.
+    let young = play((0..4).map(|_| (silence(), loaded(8, 1))));
+    assert_eq!(young[2].0, Condition::Starting);
+    assert_eq!(young[3], (Condition::Dead(4), Action::Kickstart));
+}
+
+#[test]
+fn a_server_that_ends_at_each_start_is_not_kicked_as_well() {
+    let alive = (0..4).map(|_| (beat(0, 1, 0), loaded(7, 1)));
+    let crashing = (0..20u32).map(|n| (silence(), loaded(100 + n, 2 + 2 * u64::from(n))));
+    let decisions = play(alive.chain(crashing));
+    assert!(
+        actions(&decisions)
+            .iter()
+            .all(|action| *action == Action::Leave)
+    );
+    assert!(matches!(decisions[8].0, Condition::CrashLooping(_)));
+}
+
+#[test]
+fn restarts_are_counted_and_then_a_human_is_called() {
+    let rounds = (0..60u64).map(|n| (beat(1, 5, 60 * n), loaded(7, 1)));
+    let all = actions(&play(rounds));
+    let kicks = all
+        .iter()
+        .filter(|action| **action == Action::Kickstart)
+        .count();
+    assert_eq!(kicks, 4);
+    assert!(all.contains(&Action::CallHuman));
+    assert!(
+        !all[all.iter().position(|a| *a == Action::CallHuman).unwrap()..]
+            .contains(&Action::Kickstart)
+    );
+}
+
+#[test]
+fn what_is_not_loaded_is_loaded_unless_it_is_disabled() {
+    let missing = |disabled| play([(silence(), AgentSeen::NotLoaded { disabled })])[0].1;
+    assert_eq!(
+        (missing(false), missing(true)),
+        (Action::Bootstrap, Action::Leave)
+    );
+    // Somebody runs it by hand.
+    let by_hand = play([(Answer::Alive, AgentSeen::NotLoaded { disabled: false })]);
+    assert_eq!(by_hand[0], (Condition::Answering, Action::Leave));
+}
+
+#[test]
+fn a_load_of_many_minutes_moves_too() {
+    let loading = |n: u64| {
+        let beat = Beat::new(Phase::Loading, 0, 0, 10 * n, Duration::from_secs(2));
+        (Answer::Health(vec![(String::new(), beat)]), loaded(7, 1))
+    };
+    assert!(
+        play((0..30).map(loading))
+            .iter()
+            .all(|d| *d == (Condition::Busy, Action::Leave))
+    );
+}
+
+proptest! {
+    #[test]
+    fn an_engine_that_moves_is_never_restarted(
+        rounds in prop::collection::vec((0u64..5, 1u64..50, 0u64..10_000, 0u32..3), 1..60)
+    ) {
+        let mut progress = 0;
+        let rounds = rounds.into_iter().map(|(in_flight, step, age, pid)| {
+            progress += step;
+            (beat(in_flight, progress, age), loaded(pid, 1))
+        });
+        for (condition, action) in play(rounds.collect::<Vec<_>>()) {
+            prop_assert_eq!(action, Action::Leave, "{:?}", condition);
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The guardian: restarts a server that hangs or is dead, through launchd, and leaves one alone that is busy, starting or
+//! crashing at every start.
+//!
+//! What is to be done is [`decide::decide`]'s to say; this is where it looks and acts.
+
+pub mod decide;
+mod memory;
+
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use sanctum_config::fleet::Fleet;
+use sanctum_config::{Active, Home, Label};
+use sanctum_watch::alert::Severity;
+use sanctum_watch::probe::{Client, ProbeError, Target};
+use sanctum_watch::{Check, Kind, Launchctl, Note, Notice, Report, Round, Setting, Verdict};
+use serde_json::json;
+
+use decide::{Action, AgentSeen, Answer, Condition, Memory, Patience, Seen, decide};
+
+/// How long an answer may take where fleet.toml says nothing.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes at the end of an agent's log in which its last error is looked for.
+const TAIL: u64 = 16 << 10;
+
+/// The guardian of one server.
+#[derive(Debug)]
+pub struct Guardian {
+    fleet: Fleet,
+    home: Home,
+    target: Target,
+    timeout: Duration,
+    patience: Patience,
+    launchctl: Launchctl,
+    /// What the last look found necessary, and why.
+    due: Option<(Action, String)>,
+}
+
+impl Guardian {
+    /// What `[watch.NAME]` asks for.
+    ///
+    /// # Errors
+    /// A sentence that names the key and its mend.
+    pub fn new(setting: &Setting) -> Result<Self, String> {
+        let Setting {
+            fleet,
+            config,
+            home,
+            name,
+            watch,
+            host,
+        } = setting;
+        let target = Target::of(fleet, config, home, name).map_err(|error| error.to_string())?;
+        if target.host != *host {
+            return Err(format!(
+                "a guardian runs where its server runs: move `{name}` to [hosts.{}]",
+                target.host
+            ));
+        }
+        let time = |given: Option<Duration>, usual| {
+            given.map_or(Some(usual), |given| TimeDelta::from_std(given).ok())
+        };
+        let long = "a time is too long";
+        Ok(Self {
+            fleet: fleet.clone(),
+            home: home.clone(),
+            target,
+            timeout: watch.timeout.unwrap_or(TIMEOUT),
+            patience: Patience {
+                misses: watch.misses.unwrap_or(3).max(1),
+                stall_after: time(watch.stall_after, TimeDelta::seconds(120)).ok_or(long)?,
+                startup_grace: time(watch.startup_grace, TimeDelta::seconds(180)).ok_or(long)?,
+                restarts_per_hour: watch.restarts_per_hour.unwrap_or(4) as usize,
+            },
+            launchctl: Launchctl::here(),
+            due: None,
+        })
+    }
+
+    /// The agent that serves now: the server itself, or its standby after a flip.
+    fn agent(&self) -> Result<Label, String> {
+        let active = Active::read(&self.home.active()).map_err(|error| error.to_string())?;
+        Ok(active.agent_for(&self.target.server).clone())
+    }
+
+    async fn ask(&self) -> Answer {
+        let client = match Client::new(&self.target, self.timeout) {
+            Ok(client) => client,
+            Err(error) => return Answer::None(error.to_string()),
+        };
+        match client.health().await {
+            Ok(health) => {
+                let beats = health.value.beats().into_iter();
+                Answer::Health(beats.map(|(id, beat)| (id.to_owned(), beat)).collect())
+            }
+            // It has no heartbeat: another program, such as a standby.
+            Err(ProbeError::Status { .. } | ProbeError::Form { .. }) => match client.models().await
+            {
+                Ok(_) | Err(ProbeError::Denied { .. }) => Answer::Alive,
+                Err(error) => Answer::None(error.to_string()),
+            },
+            // Whoever refuses is alive.
+            Err(ProbeError::Denied { .. } | ProbeError::Busy { .. }) => Answer::Alive,
+            Err(error) => Answer::None(error.to_string()),
+        }
+    }
+
+    fn look_at(&self, label: &str) -> AgentSeen {
+        match self.launchctl.print(label) {
+            Ok(Some(service)) => AgentSeen::Loaded {
+                pid: service.pid,
+                runs: service.runs.unwrap_or(0),
+            },
+            Ok(None) => match self.launchctl.is_disabled(label) {
+                Ok(disabled) => AgentSeen::NotLoaded { disabled },
+                Err(error) => AgentSeen::Unknown(error.to_string()),
+            },
+            Err(error) => AgentSeen::Unknown(error.to_string()),
+        }
+    }
+
+    /// The verdict on a condition, and what is to be told of it.
+    fn report(&self, agent: &Label, seen: &Seen, condition: &Condition, action: Action) -> Report {
+        let base = &self.target.base;
+        let target = self.launchctl.target(&self.fleet.launchd_label(agent));
+        let why = match &seen.answer {
+            Answer::None(why) => why.as_str(),
+            _ => "",
+        };
+        let log = self.home.log(agent);
+        let tail = format!("tail -n 50 {}", log.display());
+        let (kind, said) = match condition {
+            Condition::Answering => (Kind::Ok, format!("{agent} answers at {base}")),
+            Condition::Busy => (Kind::Ok, format!("{agent} at {base} is busy, and moves")),
+            Condition::Hung(still) => (
+                Kind::Miss,
+                format!(
+                    "{agent} at {base} answers, but its engine has work and has not moved for {} s",
+                    still.num_seconds()
+                ),
+            ),
+            Condition::Dead(misses) => (
+                Kind::Miss,
+                format!("{agent} gave no answer {misses} times in a row: {why}"),
+            ),
+            Condition::Silent(misses) => (
+                Kind::Miss,
+                format!("{agent} gave no answer ({misses}): {why}"),
+            ),
+            Condition::Starting => (Kind::Busy, format!("{agent} is starting: {why}")),
+            Condition::CrashLooping(runs) => (
+                Kind::Miss,
+                format!("{agent} ends at every start: launchd has started it {runs} times lately"),
+            ),
+            Condition::NotLoaded { disabled } => (
+                Kind::Miss,
+                match disabled {
+                    true => {
+                        format!("{agent} is disabled and not loaded, and nothing answers at {base}")
+                    }
+                    false => {
+                        format!("{agent} is not loaded in launchd, and nothing answers at {base}")
+                    }
+                },
+            ),
+        };
+        let next = match condition {
+            Condition::NotLoaded { disabled: true } => {
+                format!("launchctl enable {target}; sanctum-launchd install")
+            }
+            _ => tail.clone(),
+        };
+        let looping = matches!(condition, Condition::CrashLooping(_));
+        let mut notices = vec![
+            held(looping, "crash-loop", || Note {
+                severity: Severity::Critical,
+                title: format!("{agent} on {} crashes at every start", self.target.host),
+                body: format!(
+                    "{said}; it is not kicked, which would not help. Its last word: {}",
+                    last_error(&log).unwrap_or_else(|| format!("none in {}", log.display()))
+                ),
+                next: tail.clone(),
+            }),
+            held(action == Action::CallHuman, "budget", || Note {
+                severity: Severity::Critical,
+                title: format!("{agent} on {} needs a human", self.target.host),
+                body: format!(
+                    "{said}. It was restarted {} times within an hour, which did not help; the guardian leaves it alone now",
+                    self.patience.restarts_per_hour
+                ),
+                next: format!("{tail}; launchctl kickstart -k {target}"),
+            }),
+            held(
+                matches!(condition, Condition::NotLoaded { disabled: true }),
+                "disabled",
+                || Note {
+                    severity: Severity::Critical,
+                    title: format!("{agent} on {} is disabled", self.target.host),
+                    body: said.clone(),
+                    next: next.clone(),
+                },
+            ),
+        ];
+        let shortage = memory::shortage();
+        notices.push(held(shortage.is_some(), "memory", || Note {
+            severity: Severity::Warning,
+            title: format!("{} is short of memory", self.target.host),
+            body: format!(
+                "{}: every answer waits for the disk",
+                shortage.clone().unwrap_or_default()
+            ),
+            next: "top -o mem".into(),
+        }));
+        if let AgentSeen::Unknown(why) = &seen.agent {
+            let why = why.clone();
+            notices.push(held(true, "launchd", || Note {
+                severity: Severity::Warning,
+                title: format!("launchd on {} cannot be asked", self.target.host),
+                body: format!("the guardian could restart nothing: {why}"),
+                next: format!("launchctl print {target}"),
+            }));
+        } else {
+            notices.push(Notice::Over { key: "launchd" });
+        }
+        Report {
+            verdict: Verdict::new(kind, said).next(if kind == Kind::Miss {
+                next
+            } else {
+                String::new()
+            }),
+            notices,
+        }
+    }
+}
+
+fn held(holds: bool, key: &'static str, note: impl FnOnce() -> Note) -> Notice {
+    match holds {
+        true => Notice::Holds { key, note: note() },
+        false => Notice::Over { key },
+    }
+}
+
+impl Check for Guardian {
+    async fn check(&mut self, round: &mut Round) -> Report {
+        self.due = None;
+        let agent = match self.agent() {
+            Ok(agent) => agent,
+            Err(why) => {
+                return Verdict::new(Kind::Miss, why)
+                    .next("sanctum-launchd verify")
+                    .into();
+            }
+        };
+        let seen = Seen {
+            answer: self.ask().await,
+            agent: self.look_at(&self.fleet.launchd_label(&agent)),
+            now: round.now,
+        };
+        let mut memory: Memory = serde_json::from_value(round.memory.take()).unwrap_or_default();
+        let (condition, action) = decide(&seen, &mut memory, &self.patience);
+        let report = self.report(&agent, &seen, &condition, action);
+        if matches!(action, Action::Kickstart | Action::Bootstrap) {
+            self.due = Some((action, report.verdict.said.clone()));
+            memory.restarted(round.now);
+        }
+        round.memory = json!(memory);
+        report
+    }
+
+    async fn act(&mut self, _round: &mut Round) -> Vec<Notice> {
+        let Some((action, why)) = self.due.take() else {
+            return Vec::new();
+        };
+        let agent = match self.agent() {
+            Ok(agent) => agent,
+            Err(_) => return Vec::new(),
+        };
+        let label = self.fleet.launchd_label(&agent);
+        let (done, command) = match action {
+            Action::Bootstrap => {
+                let plist = self.home.plist(&label);
+                let command = format!(
+                    "launchctl bootstrap {} {}",
+                    self.launchctl.domain(),
+                    plist.display()
+                );
+                (self.launchctl.bootstrap(&plist), command)
+            }
+            _ => {
+                let command = format!("launchctl kickstart -k {}", self.launchctl.target(&label));
+                (self.launchctl.kickstart(&label, true), command)
+            }
+        };
+        let host = &self.target.host;
+        let log = self.home.log(&agent);
+        vec![Notice::Event(match done {
+            Ok(()) => Note {
+                severity: Severity::Warning,
+                title: format!("{agent} on {host} was restarted"),
+                body: format!("{why}. Done: {command}"),
+                next: format!("tail -n 50 {}", log.display()),
+            },
+            Err(error) => Note {
+                severity: Severity::Critical,
+                title: format!("{agent} on {host} could not be restarted"),
+                body: format!("{why}. {error}"),
+                next: command,
+            },
+        })]
+    }
+
+    fn subject(&self) -> String {
+        format!("{} on {}", self.target.server, self.target.host)
+    }
+
+    fn alerts_on_misses(&self) -> bool {
+        false
+    }
+
+    fn limit(&self) -> Duration {
+        2 * self.timeout + Duration::from_secs(60)
+    }
+}
+
+/// The last line in a log that speaks of an error, else the last line.
+fn last_error(path: &Path) -> Option<String> {
+    let mut file = std::fs::File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))
+        .ok()?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines = || text.lines().rev().filter(|line| !line.trim().is_empty());
+    let error = lines().find(|line| line.to_lowercase().contains("error"));
+    let line = error.or_else(|| lines().next())?;
+    Some(line.chars().take(500).collect())
+}

@@ -1,0 +1,227 @@
+//! Asking a server from this host: whether it is ready, a question, and its counters.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use sanctum_config::fleet::Watch;
+use sanctum_config::{Fleet, Home, Label};
+use sanctum_watch::probe::{Access, Client, Phase, ProbeError, Question, Target};
+
+/// `/health` answers in milliseconds, however busy the engine is.
+const SOON: Duration = Duration::from_secs(5);
+/// The first answer after a start may compile kernels first.
+const PATIENT: Duration = Duration::from_secs(120);
+/// What an answer to the question may be long.
+const TOKENS: u32 = 64;
+
+/// The way to a server.
+#[derive(Clone, Debug)]
+pub struct Door {
+    target: Target,
+}
+
+/// What a server says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It takes requests.
+    Ready,
+    /// It reads its models.
+    Loading,
+    /// It finishes what it has.
+    Draining,
+    /// There is no answer, for this reason.
+    Silent(String),
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready => f.write_str("ready"),
+            Self::Loading => f.write_str("loading"),
+            Self::Draining => f.write_str("draining"),
+            Self::Silent(why) => write!(f, "silent ({why})"),
+        }
+    }
+}
+
+impl Door {
+    /// The way from `host`, which is this one, to a server: as a watchdog of this host would take it, with the
+    /// certificate of one if there is any. `file` is where `fleet` was read from.
+    ///
+    /// # Errors
+    /// If there is no way.
+    pub fn to(
+        fleet: &Fleet,
+        file: &Path,
+        home: &Home,
+        host: &Label,
+        server: &Label,
+    ) -> Result<Self, String> {
+        let clients = home.certs().join("clients");
+        let known = (fleet.hosts.get(host).into_iter())
+            .flat_map(|host| &host.agents)
+            .find(|agent| clients.join(format!("{agent}.crt")).exists());
+        let name = known
+            .cloned()
+            .unwrap_or_else(|| "launchd".parse().expect("it is a label"));
+        // A watchdog of this host that watches that server: the rules of its way there are `sanctum-watch`'s.
+        let mut fleet = fleet.clone();
+        fleet.servers.remove(&name);
+        fleet.agents.remove(&name);
+        let here = fleet
+            .hosts
+            .get_mut(host)
+            .ok_or_else(|| format!("there is no host `{host}`"))?;
+        if !here.agents.contains(&name) {
+            here.agents.push(name.clone());
+        }
+        let watch = Watch {
+            target: Some(server.clone()),
+            ..nobody()
+        };
+        fleet.watch.insert(name.clone(), watch);
+        let target = Target::of(&fleet, file, home, &name).map_err(|error| error.to_string())?;
+        Ok(Self { target })
+    }
+
+    /// The way to an instance on loopback that asks nobody.
+    pub fn at(address: SocketAddr, server: &Label, host: &Label) -> Self {
+        Self {
+            target: Target {
+                server: server.clone(),
+                host: host.clone(),
+                on_box: true,
+                base: format!("http://{address}"),
+                access: Access::Open,
+            },
+        }
+    }
+
+    /// Whether it is ready. One without a heartbeat is if it lists its models.
+    pub fn health(&self) -> Health {
+        let health = self.with(SOON, async |client| match client.health().await {
+            Err(ProbeError::Status { status: 404, .. }) => {
+                client.models().await.map(|_| Phase::Ready)
+            }
+            other => other.map(|health| health.value.together.phase),
+        });
+        match health {
+            Ok(Phase::Ready) => Health::Ready,
+            Ok(Phase::Loading) => Health::Loading,
+            Ok(Phase::Draining) => Health::Draining,
+            Err(error) => Health::Silent(error.to_string()),
+        }
+    }
+
+    /// Its answer to a question, at temperature 0.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn chat(&self, text: &str) -> Result<String, ProbeError> {
+        let question = Question {
+            text: text.to_owned(),
+            model: None,
+            max_tokens: TOKENS,
+            more: serde_json::Map::new(),
+        };
+        let answer = self.with(PATIENT, async |client| client.chat(&question).await);
+        answer.map(|answer| answer.value.text)
+    }
+
+    /// Its counters; none if it cannot be asked over plain loopback without credentials.
+    pub fn metrics(&self) -> Option<String> {
+        let address = self.target.base.strip_prefix("http://")?;
+        if self.target.access != Access::Open {
+            return None;
+        }
+        get(address, "/metrics")
+    }
+
+    fn with<T>(
+        &self,
+        limit: Duration,
+        ask: impl AsyncFnOnce(Client) -> Result<T, ProbeError>,
+    ) -> Result<T, ProbeError> {
+        let client = Client::new(&self.target, limit)?;
+        let failed = |error: std::io::Error| ProbeError::Unreachable {
+            url: self.target.base.clone(),
+            why: error.to_string(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        runtime.block_on(ask(client))
+    }
+}
+
+/// A watchdog's section with nothing in it.
+fn nobody() -> Watch {
+    let text = "[watch.x]\n";
+    let fleet = Fleet::parse(text, Path::new("")).expect("an empty section is fine");
+    fleet.watch.into_values().next().expect("there is one")
+}
+
+/// A page of a server on this host. HTTP/1.0 in the request keeps the answer in one piece.
+fn get(address: &str, path: &str) -> Option<String> {
+    /// A page of counters is some KiB long.
+    const LARGEST: u64 = 4 << 20;
+    let mut stream = TcpStream::connect_timeout(&address.parse().ok()?, SOON).ok()?;
+    stream.set_read_timeout(Some(SOON)).ok()?;
+    stream.set_write_timeout(Some(SOON)).ok()?;
+    // In one piece: not every server waits for the rest of a request line.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut bytes = Vec::new();
+    stream.take(LARGEST).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?;
+    (status == "200").then(|| body.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_to_a_server_is_a_watchdog_s_of_this_host() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::new(folder.path().into(), folder.path().into());
+        let text = "[hosts.mini]\naddress = \"100.64.0.25\"\n[hosts.laptop]\naddress = \"100.64.0.55\"\n\
+                    [servers.server]\nhost = \"mini\"\nlisten = [\"127.0.0.1:1337\"]\n\
+                    [servers.shadow]\nhost = \"laptop\"\nlisten = [\"0.0.0.0:8902\"]\n";
+        let file = Path::new("/x/fleet.toml");
+        let fleet = Fleet::parse(text, file).unwrap();
+        let label = |name: &str| name.parse::<Label>().unwrap();
+        let door = |host, server| Door::to(&fleet, file, &home, &label(host), &label(server));
+        assert_eq!(
+            door("mini", "server").unwrap().target.base,
+            "http://127.0.0.1:1337"
+        );
+        assert_eq!(
+            door("mini", "shadow").unwrap().target.base,
+            "http://100.64.0.55:8902"
+        );
+        assert!(
+            door("laptop", "server")
+                .unwrap_err()
+                .contains("loopback only")
+        );
+    }
+
+    #[test]
+    fn nobody_answers_where_nobody_listens() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        drop(socket);
+        let label = |name: &str| name.parse::<Label>().unwrap();
+        let door = Door::at(address, &label("server"), &label("mini"));
+        assert!(matches!(door.health(), Health::Silent(_)));
+        assert!(door.chat("?").is_err());
+        assert_eq!(door.metrics(), None);
+    }
+}

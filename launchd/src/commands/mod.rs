@@ -1,0 +1,43 @@
+//! The commands, one a file: each reads what it needs, decides, and says what came of it.
+
+pub mod check;
+pub mod install;
+pub mod pack;
+pub mod render;
+pub mod rollback;
+pub mod sign;
+pub mod status;
+pub mod uninstall;
+pub mod upgrade;
+pub mod verify;
+
+use sanctum_config::Receipt;
+
+use crate::Failure;
+use crate::args::SiteArgs;
+use crate::site::Site;
+use crate::store::Store;
+use crate::target::Target;
+
+/// The site that the command line names.
+fn open(args: &SiteArgs) -> Result<Site, Failure> {
+    Site::open(args.config.as_deref(), args.host.as_ref())
+}
+
+/// What is installed here.
+fn installed(site: &Site) -> Result<Option<Target>, Failure> {
+    let receipt = site.receipt()?;
+    receipt
+        .map(|receipt| Target::recall(&Store(&site.home), receipt))
+        .transpose()
+}
+
+/// The receipt of a host on which something must be installed.
+fn must_be_installed(site: &Site) -> Result<Receipt, Failure> {
+    site.receipt()?.ok_or_else(|| {
+        Failure::Refused(
+            "nothing is installed here; begin with: sanctum-launchd install --release FOLDER"
+                .to_owned(),
+        )
+    })
+}

@@ -1,0 +1,88 @@
+//! `sanctum-launchd rollback`: to the release before, or to the standby agent and back.
+
+use serde_json::json;
+
+use super::{installed, must_be_installed, open};
+use crate::Failure;
+use crate::args::{RollbackArgs, SiteArgs};
+use crate::deploy::{After, Deployment, Resume};
+use crate::flight;
+use crate::journal::now;
+use crate::report::Report;
+use crate::site::Site;
+use crate::store::Store;
+use crate::target::Target;
+
+/// Runs it. After a command that was interrupted, taking that back is all that it does.
+pub fn run(args: &SiteArgs, rollback: &RollbackArgs, report: &mut Report) -> Result<(), Failure> {
+    let site = open(args)?;
+    let mut work = Deployment::begin(&site, report, "rollback")?;
+    let resumed = work.resume(Resume::Back)?;
+    let asks_for_more = rollback.agent.is_some() || rollback.to.is_some();
+    if resumed && !asks_for_more {
+        drop(work);
+        let verb = if report.dry_run { "would be" } else { "was" };
+        let line = format!("the interrupted command {verb} taken back");
+        let result = json!({ "host": site.host, "release": site.receipt()?.map(|r| r.release), "changed": true });
+        return Ok(report.end(&line, result)?);
+    }
+    must_be_installed(&site)?;
+    let from = installed(&site)?;
+    let to = match (&from, &rollback.agent) {
+        (Some(from), Some(agent)) => from.clone().flipped_to(agent)?,
+        _ => earlier(&site, rollback)?,
+    };
+    let changed = work.turn(from.as_ref(), &to, After::Leave)?;
+    drop(work);
+    if changed && !report.dry_run && !rollback.no_wait {
+        // Whatever it answers, going forward again is no answer: a person decides.
+        flight::after(&site, &to, rollback.patience(), report)
+            .map_err(|failure| Failure::Refused(format!("rolled back, but {failure}")))?;
+    }
+    let would = if report.dry_run {
+        " would be there"
+    } else {
+        ""
+    };
+    let line = match (&rollback.agent, changed) {
+        (_, false) => "nothing to do: that is how it is already".to_owned(),
+        (Some(agent), true) => format!("`{agent}` serves now{would}"),
+        (None, true) => format!("release {} is in place{would}", to.receipt.release),
+    };
+    let result = json!({
+        "host": site.host,
+        "release": to.receipt.release,
+        "active": to.active,
+        "changed": changed,
+    });
+    Ok(report.end(&line, result)?)
+}
+
+/// What an earlier release was deployed as: programs, property lists, fleet.toml and who served, together.
+fn earlier(site: &Site, rollback: &RollbackArgs) -> Result<Target, Failure> {
+    let store = Store(&site.home);
+    let now_here = must_be_installed(site)?;
+    let version = match (&rollback.to, now_here.previous) {
+        (Some(version), _) => version.to_string(),
+        (None, Some(previous)) => previous,
+        (None, None) => {
+            return Err(Failure::Refused(format!(
+                "release {} is the first here, so there is none to go back to",
+                now_here.release
+            )));
+        }
+    };
+    let Some(mut receipt) = store.recall(&version)? else {
+        let kept: Vec<String> = store
+            .releases()?
+            .into_iter()
+            .map(|receipt| receipt.release)
+            .collect();
+        return Err(Failure::Refused(format!(
+            "release {version} is not kept here; there is {}",
+            kept.join(", ")
+        )));
+    };
+    receipt.installed = now();
+    Target::recall(&store, receipt)
+}

@@ -1,0 +1,49 @@
+//! `sanctum-launchd verify`: this host, or another one over ssh.
+
+use serde_json::json;
+
+use super::open;
+use crate::args::SiteArgs;
+use crate::report::Report;
+use crate::site::{Site, this_host};
+use crate::{Failure, Finding, remote, verify};
+
+/// Runs it; findings are a failure.
+pub fn run(args: &SiteArgs, report: &mut Report) -> Result<(), Failure> {
+    let site = open(args)?;
+    let here = this_host(&site.fleet, &site.home).is_ok_and(|here| here == site.host);
+    let elsewhere = site.fleet.hosts[&site.host]
+        .ssh
+        .as_deref()
+        .filter(|_| !here);
+    let findings = match elsewhere {
+        Some(destination) => ask(&site, destination)?,
+        None => verify(&site)?,
+    };
+    if !report.is_json() {
+        for finding in &findings {
+            report.note(&finding.to_string())?;
+        }
+    }
+    let host = &site.host;
+    let line = match findings.len() {
+        0 => format!("{host} is as it was installed"),
+        1 => format!("{host}: 1 finding"),
+        several => format!("{host}: {several} findings"),
+    };
+    report.end(&line, json!({ "host": host, "findings": findings }))?;
+    match findings.len() {
+        0 => Ok(()),
+        several => Err(Failure::Found(several)),
+    }
+}
+
+fn ask(site: &Site, destination: &str) -> Result<Vec<Finding>, Failure> {
+    let said = remote::ask(&site.fleet, destination, "verify").map_err(Failure::Refused)?;
+    serde_json::from_value(said["findings"].clone()).map_err(|error| {
+        Failure::Refused(format!(
+            "`{}` answers in words of another version ({error}); install the same release there",
+            site.host
+        ))
+    })
+}

@@ -1,0 +1,463 @@
+//! Carrying out a change, so that it can be interrupted anywhere.
+//!
+//! One command works at a time ([`Lock`]), and while it works the watchdogs keep their hands still (the maintenance
+//! lease). Everything that the new state is made of is kept first; then the journal is written; then agents are stopped,
+//! files switched, agents started; then the result is looked at; then the receipt is written and the journal removed.
+//! What goes wrong on the way is taken back. What is interrupted is found by the next command, which goes on from the
+//! facts: back if no file had been changed, forward otherwise.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use sanctum_config::{InstalledAgent, Receipt, atomic};
+use sanctum_watch::lease::{self, Held};
+
+use crate::Failure;
+use crate::change::{self, Files, Step};
+use crate::flight;
+use crate::journal::{Journal, Lock, Phase, boundary, now};
+use crate::plist::exit_timeout;
+use crate::report::Report;
+use crate::site::Site;
+use crate::store::Store;
+use crate::target::Target;
+
+/// How long the watchdogs keep still for a command that has died; one that lives renews its lease.
+const LEASE: Duration = Duration::from_secs(5 * 60);
+/// Beyond an agent's ExitTimeOut: launchd needs a moment to reap it and forget it.
+const BEYOND_EXIT: Duration = Duration::from_secs(15);
+/// How long launchd may refuse to load a label that it has just forgotten.
+const BOOTSTRAP: Duration = Duration::from_secs(30);
+
+/// What is done about the servers when all agents have been started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Nothing: the watchdogs will look.
+    Leave,
+    /// They are waited for and asked a question, for so long; if one does not do, everything is taken back.
+    Prove(Duration),
+}
+
+/// How a command deals with one that was interrupted before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// Goes on from where it was: back if no file had been changed, forward otherwise.
+    AsItWas,
+    /// Takes it back.
+    Back,
+}
+
+/// A command at work on this host.
+pub struct Deployment<'s, 'r, 'o> {
+    site: &'s Site,
+    report: &'r mut Report<'o>,
+    command: &'static str,
+    lease: Option<Held>,
+    _lock: Option<Lock>,
+}
+
+impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
+    /// Takes the lock; a dry run needs none. The maintenance lease is taken when there is something to do.
+    ///
+    /// # Errors
+    /// If another command is at work.
+    pub fn begin(
+        site: &'s Site,
+        report: &'r mut Report<'o>,
+        command: &'static str,
+    ) -> Result<Self, Failure> {
+        if let Some(receipt) = site.receipt()?
+            && receipt.host != site.host
+        {
+            return Err(Failure::Refused(format!(
+                "this machine was installed as `{}`, and the command is about `{}`; type it there",
+                receipt.host, site.host
+            )));
+        }
+        let mut lock = None;
+        if !report.dry_run {
+            make_folders(site)?;
+            lock = Some(Lock::take(&site.home.state())?);
+        }
+        let mut work = Self {
+            site,
+            report,
+            command,
+            lease: None,
+            _lock: lock,
+        };
+        // Somebody else's must be respected, and one that a dead command has left is given back at the end of this one.
+        let left = !matches!(lease::Lease::read(&site.home.lease()), Ok(None));
+        if left && !work.report.dry_run {
+            work.hold()?;
+        }
+        Ok(work)
+    }
+
+    /// From here on the watchdogs keep still.
+    fn hold(&mut self) -> Result<(), Failure> {
+        if self.lease.is_none() {
+            let owner = format!("sanctum-launchd {}", self.command);
+            let reason = format!("agents of {} are being replaced", self.site.host);
+            let (held, _) = lease::take(&self.site.home.lease(), &owner, &reason, LEASE)?;
+            self.lease = Some(held);
+        }
+        boundary("lease");
+        Ok(())
+    }
+
+    /// Where words go.
+    pub fn report(&mut self) -> &mut Report<'o> {
+        self.report
+    }
+
+    /// Deals with a command that was interrupted, if one was. Returns whether one was.
+    ///
+    /// # Errors
+    /// If it can be neither finished nor taken back; the journal stays then.
+    pub fn resume(&mut self, way: Resume) -> Result<bool, Failure> {
+        let Some(mut journal) = Journal::read(&self.site.home.journal())? else {
+            return Ok(false);
+        };
+        let forward = way == Resume::AsItWas && journal.phase == Phase::Changing;
+        let next = if forward { "finished" } else { "taken back" };
+        self.report
+            .note(&format!("{}; it is {next} first", journal.interruption()))?;
+        if self.report.dry_run {
+            return Ok(true);
+        }
+        self.hold()?;
+        let store = Store(&self.site.home);
+        let from = journal
+            .from
+            .clone()
+            .map(|from| Target::recall(&store, from))
+            .transpose()?;
+        let to = match journal.to.artefacts.is_empty() && journal.to.agents.is_empty() {
+            true => Target::nothing(&journal.to.host),
+            false => Target::recall(&store, journal.to.clone())?,
+        };
+        sweep(&journal)?;
+        if forward {
+            let after = match journal.command == "upgrade" {
+                true => After::Prove(flight::PATIENCE),
+                false => After::Leave,
+            };
+            let steps = change::between(self.site, from.as_ref(), &to)?;
+            self.carry_out(&mut journal, steps, from.as_ref(), &to, after)?;
+        } else {
+            if !matches!(journal.phase, Phase::TakingBack(_)) {
+                journal.phase = Phase::TakingBack("it was interrupted".to_owned());
+            }
+            self.go_back(&mut journal, from.as_ref(), &to)?;
+        }
+        Ok(true)
+    }
+
+    /// Turns this host into `to`. Returns whether anything had to be done.
+    ///
+    /// # Errors
+    /// [`Failure::TakenBack`] if it did not do. Anything else: the journal stays, and the next command goes on.
+    pub fn turn(
+        &mut self,
+        from: Option<&Target>,
+        to: &Target,
+        after: After,
+    ) -> Result<bool, Failure> {
+        let steps = change::between(self.site, from, to)?;
+        let known = from.is_some_and(|from| same(&from.receipt, &to.receipt));
+        if steps.is_empty() && known {
+            return Ok(false);
+        }
+        for step in &steps {
+            for line in step.describe() {
+                self.plan(step, &line)?;
+            }
+        }
+        if self.report.dry_run {
+            return Ok(true);
+        }
+        self.hold()?;
+        Store(&self.site.home).keep(to)?;
+        boundary("keep");
+        let mut journal = Journal {
+            command: self.command.to_owned(),
+            started: now(),
+            from: from.map(|from| from.receipt.clone()),
+            to: to.receipt.clone(),
+            phase: Phase::Preparing,
+            steps: Vec::new(),
+            done: Vec::new(),
+        };
+        self.carry_out(&mut journal, steps, from, to, after)?;
+        Ok(true)
+    }
+
+    fn plan(&mut self, step: &Step, line: &str) -> io::Result<()> {
+        if self.report.dry_run {
+            self.report.step(&step.to_string(), line)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out(
+        &mut self,
+        journal: &mut Journal,
+        steps: Vec<Step>,
+        from: Option<&Target>,
+        to: &Target,
+        after: After,
+    ) -> Result<(), Failure> {
+        let done = self
+            .perform(journal, steps, from, to)
+            .and_then(|()| match after {
+                After::Leave => Ok(()),
+                After::Prove(patience) => {
+                    self.keep_lease(patience)?;
+                    flight::after(self.site, to, patience, self.report)?;
+                    self.done(journal, "post-flight")
+                }
+            });
+        match done {
+            Ok(()) => self.finish(to),
+            Err(failure) if failure.is_closed_pipe() => Err(failure),
+            Err(failure) => Err(self.take_back(journal, from, to, failure)),
+        }
+    }
+
+    /// Goes back to `from` because of `why`; the failure that is left to be told.
+    fn take_back(
+        &mut self,
+        journal: &mut Journal,
+        from: Option<&Target>,
+        to: &Target,
+        why: Failure,
+    ) -> Failure {
+        let why = why.to_string();
+        journal.phase = Phase::TakingBack(why.clone());
+        let what = format!("{} of release {}", journal.command, to.receipt.release);
+        match self.go_back(journal, from, to) {
+            Ok(()) => Failure::TakenBack {
+                what,
+                why,
+                now: match from {
+                    Some(from) => format!("release {} is in place again", from.receipt.release),
+                    None => "nothing is installed, as before".to_owned(),
+                },
+            },
+            Err(failure) => Failure::Refused(format!(
+                "{what} failed ({why}), and taking it back failed too: {failure}; mend that, then type: sanctum-launchd \
+                 rollback"
+            )),
+        }
+    }
+
+    fn go_back(
+        &mut self,
+        journal: &mut Journal,
+        from: Option<&Target>,
+        to: &Target,
+    ) -> Result<(), Failure> {
+        let nothing = Target::nothing(&to.receipt.host);
+        let back = from.unwrap_or(&nothing);
+        if let Phase::TakingBack(reason) = &journal.phase {
+            let line = format!("taking it back: {reason}");
+            self.report.note(&line)?;
+        }
+        journal.done.clear();
+        journal.write(&self.site.home.journal())?;
+        boundary("taking-back");
+        let steps = change::between(self.site, Some(to), back)?;
+        self.perform(journal, steps, Some(to), back)?;
+        // It may have been interrupted after its receipt was written.
+        let path = self.site.home.receipt();
+        match from {
+            Some(from) => from.receipt.write(&path)?,
+            None => atomic::remove(&path).map_err(|error| Failure::write(&path, error))?,
+        }
+        self.end()
+    }
+
+    fn perform(
+        &mut self,
+        journal: &mut Journal,
+        steps: Vec<Step>,
+        from: Option<&Target>,
+        to: &Target,
+    ) -> Result<(), Failure> {
+        journal.steps = steps.iter().map(Step::to_string).collect();
+        journal.write(&self.site.home.journal())?;
+        boundary("journal");
+        let site = self.site;
+        for step in steps {
+            self.keep_lease(match &step {
+                Step::BootOut(agent) => exit_limit(agent, from, to),
+                _ => Duration::ZERO,
+            })?;
+            for line in step.describe() {
+                self.report.step(&step.to_string(), &line)?;
+            }
+            match &step {
+                Step::Disable(agent) => site.launchctl.disable(&agent.label)?,
+                Step::Enable(agent) => site.launchctl.enable(&agent.label)?,
+                Step::BootOut(agent) => {
+                    site.launchctl.bootout(&agent.label)?;
+                    site.launchctl
+                        .gone(&agent.label, exit_limit(agent, from, to))?;
+                }
+                Step::Switch(files) => self.switch(journal, files, to)?,
+                Step::Bootstrap(agent) => bootstrap(site, agent)?,
+                Step::Active(active) => active.write(&site.home.active())?,
+            }
+            self.done(journal, &step.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Holds the lease for something that may take so long.
+    fn keep_lease(&mut self, patience: Duration) -> Result<(), Failure> {
+        match &mut self.lease {
+            Some(lease) => Ok(lease.renew(patience + LEASE)?),
+            None => Ok(()),
+        }
+    }
+
+    fn done(&self, journal: &mut Journal, step: &str) -> Result<(), Failure> {
+        journal.done.push(step.to_owned());
+        journal.write(&self.site.home.journal())?;
+        boundary(step);
+        Ok(())
+    }
+
+    /// All files lie ready beside their places before the first is renamed; between two renames lie microseconds.
+    fn switch(&self, journal: &mut Journal, files: &Files, to: &Target) -> Result<(), Failure> {
+        let store = Store(&self.site.home);
+        let mut staged = Vec::new();
+        for artefact in &files.write {
+            let mut contents = store.open(&to.receipt.release, artefact)?;
+            let ready = atomic::stage(&artefact.path, &mut contents, artefact.mode)
+                .map_err(|error| Failure::write(&artefact.path, error))?;
+            staged.push(ready);
+        }
+        boundary("staged");
+        if journal.phase == Phase::Preparing {
+            journal.phase = Phase::Changing;
+            journal.write(&self.site.home.journal())?;
+        }
+        for ready in staged {
+            let path = ready.path().to_owned();
+            ready.put().map_err(|error| Failure::write(&path, error))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            boundary(&format!("put:{name}"));
+        }
+        for path in &files.remove {
+            atomic::remove(path).map_err(|error| Failure::write(path, error))?;
+        }
+        for (path, mode) in &files.close {
+            fs::set_permissions(path, fs::Permissions::from_mode(*mode))
+                .map_err(|error| Failure::write(path, error))?;
+        }
+        Ok(())
+    }
+
+    /// The receipt comes last: whoever finds it finds everything that it names.
+    fn finish(&mut self, to: &Target) -> Result<(), Failure> {
+        let home = &self.site.home;
+        if to.is_nothing() {
+            for record in [home.receipt(), home.active()] {
+                atomic::remove(&record).map_err(|error| Failure::write(&record, error))?;
+            }
+            return self.end();
+        }
+        let store = Store(home);
+        store.remember(&to.receipt)?;
+        boundary("remembered");
+        to.receipt.write(&home.receipt())?;
+        boundary("receipt");
+        for old in store.prune(&to.receipt, to.fleet.fleet.retention.get())? {
+            let line = format!("remove release {old}, which is kept no longer");
+            self.report.step("prune", &line)?;
+        }
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), Failure> {
+        let path = self.site.home.journal();
+        atomic::remove(&path).map_err(|error| Failure::write(&path, error))?;
+        boundary("done");
+        Ok(())
+    }
+}
+
+/// Removes what a command that was killed has left beside the places of its files.
+fn sweep(journal: &Journal) -> Result<(), Failure> {
+    let receipts = journal.from.iter().chain([&journal.to]);
+    for artefact in receipts.flat_map(|receipt| &receipt.artefacts) {
+        let (Some(folder), Some(name)) = (artefact.path.parent(), artefact.path.file_name()) else {
+            continue;
+        };
+        let begin = format!(".{}.", name.to_string_lossy());
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let other = entry.file_name().to_string_lossy().into_owned();
+            if other.starts_with(&begin) && other.ends_with(".new") {
+                atomic::remove(&entry.path())
+                    .map_err(|error| Failure::write(&entry.path(), error))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether two receipts say the same, apart from the moment.
+fn same(a: &Receipt, b: &Receipt) -> bool {
+    let b = Receipt {
+        installed: a.installed.clone(),
+        ..b.clone()
+    };
+    *a == b
+}
+
+fn make_folders(site: &Site) -> Result<(), Failure> {
+    let home = &site.home;
+    let folders = [
+        home.path().to_owned(),
+        home.bin(),
+        home.releases(),
+        home.state(),
+        home.logs(),
+        home.certs(),
+        home.secrets(),
+        home.launch_agents(),
+    ];
+    folders.iter().try_for_each(|folder| {
+        atomic::folder_for_owner(folder).map_err(|error| Failure::write(folder, error))
+    })
+}
+
+/// launchd kills an agent at its ExitTimeOut, whichever of the two property lists it was loaded with.
+fn exit_limit(agent: &InstalledAgent, from: Option<&Target>, to: &Target) -> Duration {
+    let limit = |target: &Target| target.fleet.role(&agent.name).map(exit_timeout);
+    let limits = [from.and_then(limit), limit(to)];
+    let longest = limits.into_iter().flatten().max();
+    longest.unwrap_or(Duration::from_secs(45)) + BEYOND_EXIT
+}
+
+/// Loads an agent. launchd refuses for a moment when it has just forgotten the label, and for good when the agent is
+/// loaded already (a guardian may have been quicker, after a lease had expired).
+fn bootstrap(site: &Site, agent: &InstalledAgent) -> Result<(), Failure> {
+    let begun = Instant::now();
+    loop {
+        match site.launchctl.bootstrap(&agent.plist) {
+            Err(error) if error.is_taken() && begun.elapsed() < BOOTSTRAP => {
+                if site.launchctl.print(&agent.label)?.is_some() {
+                    return Ok(());
+                }
+                sleep(Duration::from_millis(250));
+            }
+            other => return Ok(other?),
+        }
+    }
+}

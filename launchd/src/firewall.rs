@@ -1,0 +1,123 @@
+//! The macOS application firewall: its rules are bound to a program's path and hold for a rebuild at the same path. A
+//! program that it has never seen is cut off from everybody but its own host, silently.
+//!
+//! Changing a rule takes the administrator, so these commands are printed; whether they worked is asked afterwards.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::tools::Line;
+
+/// Apple's tool; not in anybody's PATH.
+const TOOL: &str = "/usr/libexec/ApplicationFirewall/socketfilterfw";
+
+/// What the firewall does about a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// Connections are let in.
+    Permitted,
+    /// They are cut off.
+    Blocked,
+    /// It has no rule for it: what happens depends on how the program is signed.
+    Unknown,
+    /// It is off.
+    Off,
+}
+
+/// The tool: `$SANCTUM_SOCKETFILTERFW`, else Apple's.
+fn tool() -> String {
+    std::env::var("SANCTUM_SOCKETFILTERFW").unwrap_or_else(|_| TOOL.to_owned())
+}
+
+/// The commands that let others reach a program; they take the administrator.
+pub fn allow(program: &Path) -> Vec<Line> {
+    let (tool, program) = (tool(), program.to_string_lossy());
+    vec![
+        Line::for_root(
+            &[&tool, "--add", &program],
+            "the firewall knows the program",
+        ),
+        Line::for_root(
+            &[&tool, "--unblockapp", &program],
+            "the firewall lets others reach it",
+        ),
+    ]
+}
+
+/// What the firewall does about a program; none where there is no such firewall, or its words are not understood.
+pub fn ruling(program: &Path) -> Option<Ruling> {
+    let (tool, limit) = (tool(), Duration::from_secs(10));
+    let state = Line::new(&[&tool, "--getglobalstate"], "whether it is on")
+        .run(limit)
+        .ok()?;
+    if state.out.contains("State = 0") || state.out.contains("disabled") {
+        return Some(Ruling::Off);
+    }
+    let program = program.to_string_lossy();
+    let said = Line::new(&[&tool, "--getappblocked", &program], "its rule")
+        .run(limit)
+        .ok()?;
+    understood(&said.out)
+}
+
+/// The tool's words, as macOS 12 to 15 have them.
+fn understood(text: &str) -> Option<Ruling> {
+    let text = text.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    if says(&[
+        "not part of the firewall",
+        "is not in the list",
+        "not found",
+    ]) {
+        Some(Ruling::Unknown)
+    } else if says(&[
+        "are permitted",
+        "is permitted",
+        "is allowed",
+        "allow incoming",
+    ]) {
+        Some(Ruling::Permitted)
+    } else if says(&["are blocked", "is blocked", "block incoming"]) {
+        Some(Ruling::Blocked)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_words_are_understood() {
+        let cases = [
+            (
+                "The application is not part of the firewall\n",
+                Some(Ruling::Unknown),
+            ),
+            (
+                "Incoming connection to the application /u/ada/.sanctum/bin/sanctum-server is permitted\n",
+                Some(Ruling::Permitted),
+            ),
+            (
+                "Incoming connections to the application are blocked\n",
+                Some(Ruling::Blocked),
+            ),
+            ("Something new\n", None),
+        ];
+        for (text, ruling) in cases {
+            assert_eq!(understood(text), ruling, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_takes_the_administrator_is_a_line_to_type() {
+        let lines = allow(Path::new("/u/ada/.sanctum/bin/sanctum-server"));
+        assert!(lines.iter().all(|line| line.sudo));
+        assert!(
+            lines[1]
+                .to_string()
+                .ends_with("--unblockapp /u/ada/.sanctum/bin/sanctum-server")
+        );
+    }
+}

@@ -1,0 +1,170 @@
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../docs/fleet.toml");
+
+/// Those of launchd.plist(5) that an agent of ours may have.
+const KNOWN: [&str; 15] = [
+    "Label",
+    "ProgramArguments",
+    "EnvironmentVariables",
+    "WorkingDirectory",
+    "RunAtLoad",
+    "KeepAlive",
+    "ThrottleInterval",
+    "ExitTimeOut",
+    "LimitLoadToSessionType",
+    "ProcessType",
+    "StandardOutPath",
+    "StandardErrorPath",
+    "Umask",
+    "SoftResourceLimits",
+    "HardResourceLimits",
+];
+
+fn label(text: &str) -> Label {
+    text.parse().unwrap()
+}
+
+fn rendered(text: &str, host: &str) -> Result<Vec<AgentPlist>, String> {
+    let fleet = Fleet::parse(text, Path::new("fleet.toml")).unwrap();
+    let home = Home::new("/u/ada/.sanctum".into(), "/u/ada".into());
+    render(&fleet, &home, &label(host)).map_err(|error| error.to_string())
+}
+
+fn keys(plist: &AgentPlist) -> Dictionary {
+    let value = Value::from_reader(std::io::Cursor::new(&plist.bytes)).unwrap();
+    value.into_dictionary().unwrap()
+}
+
+#[test]
+fn every_agent_of_a_host_gets_one_and_its_program_is_told_who_it_is() {
+    let plists = rendered(EXAMPLE, "mini").unwrap();
+    let lines: Vec<String> = plists.iter().map(|p| p.arguments.join(" ")).collect();
+    let ours = "/u/ada/.sanctum/bin/sanctum-";
+    let with = "--config /u/ada/.sanctum/fleet.toml";
+    assert_eq!(
+        lines,
+        [
+            format!("{ours}server {with} --server server"),
+            format!("{ours}guardian {with} --name guardian"),
+            format!("{ours}canary {with} --name canary"),
+            format!("{ours}drift {with} --name drift"),
+            format!("{ours}parity {with} --name parity"),
+            "/usr/local/bin/mlx_lm.server --port 1337".to_owned(),
+        ]
+    );
+    assert_eq!(plists[0].label, "com.sanctum.server");
+    assert_eq!(
+        plists[0].path,
+        Path::new("/u/ada/Library/LaunchAgents/com.sanctum.server.plist")
+    );
+    let offbox = &rendered(EXAMPLE, "laptop").unwrap()[1];
+    assert_eq!(offbox.binary.as_deref(), Some("sanctum-canary"));
+    assert!(
+        offbox
+            .arguments
+            .ends_with(&["--name".into(), "canary-offbox".into()])
+    );
+}
+
+#[test]
+fn they_hold_what_keeps_a_server_alive_and_only_keys_that_launchd_knows() {
+    for plist in rendered(EXAMPLE, "mini").unwrap() {
+        let keys = keys(&plist);
+        for key in keys.keys() {
+            assert!(KNOWN.contains(&key.as_str()), "{key}");
+        }
+        let yes = Some(&Value::Boolean(true));
+        assert_eq!((keys.get("KeepAlive"), keys.get("RunAtLoad")), (yes, yes));
+        let number = |key: &str| keys.get(key).unwrap().as_unsigned_integer().unwrap();
+        assert_eq!(number("ThrottleInterval"), 30);
+        assert_eq!(number("Umask"), 63);
+        let word = |key: &str| keys.get(key).unwrap().as_string().unwrap();
+        assert_eq!(word("LimitLoadToSessionType"), "Aqua");
+        assert_eq!(word("ProcessType"), "Interactive");
+        assert_eq!(arguments_in(&plist.bytes), Some(plist.arguments));
+    }
+}
+
+#[test]
+fn launchd_waits_longer_than_the_server_drains() {
+    let text =
+        "[hosts.m]\naddress = \"a\"\nagents = [\"s\"]\n[servers.s]\nhost = \"m\"\ndrain = \"2m\"\n";
+    let plist = &rendered(text, "m").unwrap()[0];
+    let wait = keys(plist)
+        .get("ExitTimeOut")
+        .unwrap()
+        .as_unsigned_integer();
+    assert_eq!(wait, Some(135));
+}
+
+#[test]
+fn a_program_of_others_has_its_environment_and_no_tilde() {
+    let text = "[hosts.m]\naddress = \"a\"\n[agents.e]\nhost = \"m\"\nprogram = [\"~/bin/e\", \"--at\", \"~/x\", \"~\"]\n\
+                environment = { B = \"<2>\", A = \"1\" }\n";
+    let plist = &rendered(text, "m").unwrap()[0];
+    assert_eq!(plist.arguments, ["/u/ada/bin/e", "--at", "/u/ada/x", "~"]);
+    let keys = keys(plist);
+    let environment = keys
+        .get("EnvironmentVariables")
+        .unwrap()
+        .as_dictionary()
+        .unwrap();
+    assert_eq!(environment.get("B").unwrap().as_string(), Some("<2>"));
+}
+
+#[test]
+fn a_check_that_there_is_not_is_named_with_the_nearest() {
+    let text = "[hosts.m]\naddress = \"a\"\nagents = [\"w\"]\n[watch.w]\ncheck = \"canry\"\n";
+    let error = rendered(text, "m").unwrap_err();
+    assert!(error.contains("did you mean `canary`?"), "{error}");
+}
+
+#[test]
+fn the_same_fleet_gives_the_same_bytes() {
+    assert_eq!(rendered(EXAMPLE, "mini"), rendered(EXAMPLE, "mini"));
+}
+
+#[test]
+fn a_text_that_is_no_property_list_has_no_arguments() {
+    for text in [
+        "",
+        "<plist>",
+        "<?xml version=\"1.0\"?><plist version=\"1.0\"><array/></plist>",
+    ] {
+        assert_eq!(arguments_in(text.as_bytes()), None, "{text}");
+    }
+}
+
+/// Another implementation reads them: Python's plistlib.
+#[test]
+fn python_s_plistlib_reads_them() {
+    let script =
+        "import plistlib, sys, json; print(json.dumps(plistlib.loads(sys.stdin.buffer.read())))";
+    for plist in rendered(EXAMPLE, "mini").unwrap() {
+        let python = Command::new("python3")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let Ok(mut python) = python else {
+            eprintln!("python3 is absent: not compared with plistlib");
+            return;
+        };
+        python
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(&plist.bytes)
+            .unwrap();
+        let said = python.wait_with_output().unwrap();
+        assert!(said.status.success());
+        let read: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+        assert_eq!(read["Label"], plist.label.as_str());
+        assert_eq!(read["ProgramArguments"], serde_json::json!(plist.arguments));
+        assert_eq!(read["SoftResourceLimits"]["NumberOfFiles"], 8192);
+    }
+}

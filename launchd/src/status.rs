@@ -1,0 +1,338 @@
+//! What `status` knows about a host: release, agents, their watchdogs' verdicts, who was let in and how.
+
+mod screen;
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sanctum_config::{Label, Role};
+use sanctum_watch::lease::Standing;
+use sanctum_watch::{Kind, State};
+use serde::{Deserialize, Serialize};
+
+use crate::Failure;
+use crate::ask::{Door, Health};
+use crate::journal::Journal;
+use crate::site::Site;
+
+pub use screen::{Paint, screen, summary};
+
+/// A host as it says it is.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct HostStatus {
+    /// The host.
+    pub host: Label,
+    /// Why nothing is known of it.
+    pub problem: Option<String>,
+    /// What is installed.
+    pub release: Option<String>,
+    /// Since when.
+    pub installed: Option<String>,
+    /// A command that was interrupted, or is at work.
+    pub maintenance: Option<String>,
+    /// Its agents, in the order of fleet.toml.
+    pub agents: Vec<AgentStatus>,
+    /// Its servers' words about themselves.
+    pub servers: Vec<ServerStatus>,
+}
+
+/// An agent.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct AgentStatus {
+    /// Its name in fleet.toml.
+    pub name: Label,
+    /// `server`, `agent` or `watchdog`.
+    pub role: String,
+    /// How it stands with launchd.
+    pub standing: Stand,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// How often launchd has started it.
+    pub runs: Option<u64>,
+    /// How its last process ended, if one has.
+    pub last_exit: Option<String>,
+    /// What a watchdog remembers.
+    pub watch: Option<WatchStatus>,
+}
+
+/// How an agent stands with launchd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stand {
+    /// It has a process.
+    Running,
+    /// It is loaded and has none.
+    Waiting,
+    /// It should be loaded and is not.
+    Missing,
+    /// It is disabled and not loaded, as it should be.
+    StandingBy,
+    /// It is loaded and should not be.
+    Intruding,
+    /// fleet.toml has it, and it was never installed.
+    NotInstalled,
+}
+
+/// What a watchdog remembers.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct WatchStatus {
+    /// Its last verdict: `ok`, `miss`, `busy` or `offline`.
+    pub verdict: Option<String>,
+    /// What it saw.
+    pub said: Option<String>,
+    /// When.
+    pub checked: Option<DateTime<Utc>>,
+    /// Misses in a row.
+    pub misses: u32,
+    /// Ok verdicts per ok and missed ones in 24 hours, 0 to 1.
+    pub success_24h: Option<f64>,
+    /// The same in 7 days.
+    pub success_7d: Option<f64>,
+    /// What a human was told of and is not over.
+    pub open: Vec<String>,
+    /// Why it seems to have stopped watching.
+    pub stopped: Option<String>,
+}
+
+/// A server's words about itself.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct ServerStatus {
+    /// Its name in fleet.toml.
+    pub name: Label,
+    /// The agent that serves in its place.
+    pub served_by: Label,
+    /// `ready`, `loading`, `draining`, or why it is silent.
+    pub health: String,
+    /// Requests that were let in and refused, by method; none if it does not say.
+    pub auth: Option<BTreeMap<String, Decisions>>,
+}
+
+/// Decisions of a server's gate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Decisions {
+    /// Let in.
+    pub granted: u64,
+    /// Refused.
+    pub refused: u64,
+}
+
+impl HostStatus {
+    /// A host of which nothing is known.
+    pub fn unknown(host: Label, problem: String) -> Self {
+        Self {
+            host,
+            problem: Some(problem),
+            release: None,
+            installed: None,
+            maintenance: None,
+            agents: Vec::new(),
+            servers: Vec::new(),
+        }
+    }
+
+    /// This host.
+    ///
+    /// # Errors
+    /// If the receipt or a record cannot be read, or launchd gives no answer.
+    pub fn here(site: &Site, now: DateTime<Utc>) -> Result<Self, Failure> {
+        let receipt = site.receipt()?;
+        let active = sanctum_config::Active::read(&site.home.active())?;
+        let mut agents = Vec::new();
+        let mut servers = Vec::new();
+        for (name, role) in site.fleet.agents_of(&site.host) {
+            let installed = receipt.as_ref().and_then(|receipt| receipt.agent(name));
+            let service = site.launchctl.print(&site.fleet.launchd_label(name))?;
+            let standing = match (installed, &service) {
+                (None, _) => Stand::NotInstalled,
+                (Some(agent), None) if agent.enabled => Stand::Missing,
+                (Some(_), None) => Stand::StandingBy,
+                (Some(agent), Some(_)) if !agent.enabled => Stand::Intruding,
+                (Some(_), Some(service)) if service.is_running() => Stand::Running,
+                (Some(_), Some(_)) => Stand::Waiting,
+            };
+            let ended = |service: &sanctum_watch::launchctl::Service| {
+                use sanctum_watch::launchctl::LastExit;
+                let exit = service.last_exit.filter(|exit| *exit != LastExit::Never);
+                exit.map(|exit| exit.to_string())
+            };
+            agents.push(AgentStatus {
+                name: name.clone(),
+                role: match role {
+                    Role::Server(_) => "server",
+                    Role::Agent(_) => "agent",
+                    Role::Watch(_) => "watchdog",
+                }
+                .to_owned(),
+                standing,
+                pid: service.as_ref().and_then(|service| service.pid),
+                runs: service.as_ref().and_then(|service| service.runs),
+                last_exit: service.as_ref().and_then(ended),
+                watch: match role {
+                    Role::Watch(_) => remembered(site, name, now),
+                    _ => None,
+                },
+            });
+            if matches!(role, Role::Server(_)) && installed.is_some() {
+                servers.push(server(site, name, active.agent_for(name)));
+            }
+        }
+        Ok(Self {
+            host: site.host.clone(),
+            problem: None,
+            release: receipt.as_ref().map(|receipt| receipt.release.clone()),
+            installed: receipt.map(|receipt| receipt.installed),
+            maintenance: maintenance(site, now)?,
+            agents,
+            servers,
+        })
+    }
+
+    /// What is not well on it, one line each.
+    pub fn troubles(&self) -> Vec<String> {
+        let host = &self.host;
+        let mut troubles: Vec<String> = (self.problem.iter().chain(&self.maintenance))
+            .map(|what| format!("{host}: {what}"))
+            .collect();
+        for agent in &self.agents {
+            let mut add = |what: &str| troubles.push(format!("{host}: {} {what}", agent.name));
+            match agent.standing {
+                Stand::Running | Stand::StandingBy => {}
+                Stand::Waiting => add("is loaded and does not run"),
+                Stand::Missing => add("is not loaded"),
+                Stand::Intruding => add("stands by and is loaded"),
+                Stand::NotInstalled => add("is not installed"),
+            }
+            if let Some(watch) = &agent.watch {
+                if let Some(stopped) = &watch.stopped {
+                    add(&format!("has stopped watching: {stopped}"));
+                }
+                if watch.verdict.as_deref() == Some("miss") {
+                    add(&format!(
+                        "says: {}",
+                        watch.said.as_deref().unwrap_or("miss")
+                    ));
+                }
+                watch
+                    .open
+                    .iter()
+                    .for_each(|title| add(&format!("has told a human: {title}")));
+            }
+        }
+        let silent = self
+            .servers
+            .iter()
+            .filter(|server| server.health.starts_with("silent"));
+        troubles
+            .extend(silent.map(|server| format!("{host}: {} is {}", server.name, server.health)));
+        troubles
+    }
+}
+
+/// A watchdog's state; one that is damaged says so in place of a verdict.
+fn remembered(site: &Site, name: &Label, now: DateTime<Utc>) -> Option<WatchStatus> {
+    let nothing = WatchStatus {
+        verdict: None,
+        said: None,
+        checked: None,
+        misses: 0,
+        success_24h: None,
+        success_7d: None,
+        open: Vec::new(),
+        stopped: None,
+    };
+    match State::read(&site.home.watch_state(name)) {
+        Ok(None) => None,
+        Err(error) => Some(WatchStatus {
+            stopped: Some(error.to_string()),
+            ..nothing
+        }),
+        Ok(Some(state)) => Some(WatchStatus {
+            verdict: state.last.as_ref().map(|last| word(last.kind).to_owned()),
+            said: state.last.as_ref().map(|last| last.said.clone()),
+            checked: state.checked,
+            misses: state.misses,
+            success_24h: state.rates(24, now).success,
+            success_7d: state.rates(7 * 24, now).success,
+            open: state.open.values().map(|open| open.title.clone()).collect(),
+            stopped: state.stopped(now),
+        }),
+    }
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Ok => "ok",
+        Kind::Miss => "miss",
+        Kind::Busy => "busy",
+        Kind::Offline => "offline",
+    }
+}
+
+fn server(site: &Site, name: &Label, served_by: &Label) -> ServerStatus {
+    let door = Door::to(&site.fleet, &site.file, &site.home, &site.host, name);
+    let health = match &door {
+        Ok(door) => door.health(),
+        Err(why) => Health::Silent(why.clone()),
+    };
+    let page = match (&door, &health) {
+        (Ok(door), Health::Ready) => door.metrics(),
+        _ => None,
+    };
+    ServerStatus {
+        name: name.clone(),
+        served_by: served_by.clone(),
+        health: health.to_string(),
+        auth: page.map(|page| decisions(&page)),
+    }
+}
+
+/// From lines such as `sanctum_auth_total{method="mtls",outcome="granted"} 12`.
+fn decisions(page: &str) -> BTreeMap<String, Decisions> {
+    let mut methods: BTreeMap<String, Decisions> = BTreeMap::new();
+    for line in page.lines() {
+        let Some((labels, value)) = line
+            .strip_prefix("sanctum_auth_total{")
+            .and_then(|rest| rest.split_once("} "))
+        else {
+            continue;
+        };
+        let label = |name: &str| {
+            let begin = format!("{name}=\"");
+            let mut pairs = labels.split(',');
+            pairs.find_map(|pair| pair.strip_prefix(&begin)?.strip_suffix('"'))
+        };
+        let Some(method) = label("method") else {
+            continue;
+        };
+        let count = value.trim().parse().unwrap_or(0);
+        let decisions = methods.entry(method.to_owned()).or_default();
+        match label("outcome") {
+            Some("granted") => decisions.granted += count,
+            _ => decisions.refused += count,
+        }
+    }
+    methods
+}
+
+fn maintenance(site: &Site, now: DateTime<Utc>) -> Result<Option<String>, Failure> {
+    let lease = Standing::read(&site.home.lease(), now)?;
+    if let Standing::Held(lease) = &lease {
+        return Ok(Some(format!(
+            "`{}` is at work (process {})",
+            lease.owner, lease.pid
+        )));
+    }
+    if let Some(journal) = Journal::read(&site.home.journal())? {
+        return Ok(Some(journal.interruption()));
+    }
+    Ok(match lease {
+        Standing::Expired(lease) => Some(format!(
+            "`{}` never gave its maintenance lease back",
+            lease.owner
+        )),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

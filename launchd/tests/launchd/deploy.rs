@@ -1,0 +1,246 @@
+//! Install, upgrade, roll back, flip, uninstall.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::host::Host;
+
+#[test]
+fn a_second_install_writes_nothing_and_says_so() {
+    let host = Host::new();
+    let dry = host
+        .run(&[
+            "install",
+            "--dry-run",
+            "--release",
+            host.release("1").to_str().unwrap(),
+        ])
+        .ok();
+    assert!(
+        dry.contains("would write") && dry.contains("would bootstrap"),
+        "{dry}"
+    );
+    assert!(!host.home().exists(), "a dry run writes nothing");
+
+    host.install("1").ok();
+    host.is_whole("1");
+    let started = [
+        "disable hatch",
+        "bootstrap guardian",
+        "bootstrap parity",
+        "bootstrap server",
+    ];
+    assert_eq!(host.calls(), started);
+    assert_eq!(host.record("active.json")["server"], "server");
+
+    let before = host.snapshot();
+    let said = host.install("1").ok();
+    assert!(said.contains("nothing to do"), "{said}");
+    assert_eq!(host.json(&["install"])["changed"], false);
+    assert!(host.snapshot() == before, "nothing was written");
+    assert_eq!(host.calls(), [""; 0]);
+}
+
+#[test]
+fn only_whom_a_change_concerns_is_restarted() {
+    let host = Host::new();
+    host.install("1").ok();
+    host.calls();
+    // The watchdogs read the whole file; the server's own section is as it was.
+    host.fleet("[alerts.desk]\nsound = \"Submarine\"\n");
+    host.install("1").ok();
+    let restarted = [
+        "bootout parity",
+        "bootout guardian",
+        "bootstrap guardian",
+        "bootstrap parity",
+    ];
+    assert_eq!(host.calls(), restarted);
+    // A spec is its watchdog's only.
+    fs::write(host.at("parity.json"), "{ }").unwrap();
+    host.install("1").ok();
+    assert_eq!(host.calls(), ["bootout parity", "bootstrap parity"]);
+    host.is_whole("1");
+}
+
+#[test]
+fn what_was_edited_by_hand_is_found_and_put_back() {
+    let host = Host::new();
+    host.install("1").ok();
+    let plist = host.plist("server");
+    let text = fs::read_to_string(&plist).unwrap();
+    fs::write(&plist, text.replace("--server", "--host")).unwrap();
+    let parity = host.home().join("bin/sanctum-parity");
+    fs::set_permissions(&parity, fs::Permissions::from_mode(0o775)).unwrap();
+    fs::remove_file(host.home().join("parity.json")).unwrap();
+    assert_eq!(
+        host.findings(),
+        ["mode", "missing", "changed", "stale-arguments"]
+    );
+    host.calls();
+    host.install("1").ok();
+    assert_eq!(
+        host.calls(),
+        [
+            "bootout server",
+            "bootout parity",
+            "bootstrap parity",
+            "bootstrap server"
+        ]
+    );
+    host.is_whole("1");
+    // launchd has other arguments than the property list, which is as it was installed.
+    let loaded = host.at("launchd/loaded/com.sanctum.server");
+    fs::write(&loaded, text.replace("--server", "--host")).unwrap();
+    assert_eq!(host.findings(), ["stale-arguments"]);
+    host.install("1").ok();
+    host.is_whole("1");
+}
+
+#[test]
+fn an_upgrade_and_back() {
+    let host = Host::new();
+    host.install("1").ok();
+    let said = host.upgrade("2", "").ok();
+    assert!(said.contains("answered right"), "{said}");
+    host.is_whole("2");
+    assert!(host.upgrade("2", "").ok().contains("installed already"));
+    let said = host.run(&["rollback"]).ok();
+    assert!(said.contains("release 1 is in place"), "{said}");
+    host.is_whole("1");
+    let said = host.run(&["rollback"]).fails(1);
+    assert!(said.contains("the first here"), "{said}");
+    let said = host.install("2").fails(1);
+    assert!(said.contains("sanctum-launchd upgrade --release"), "{said}");
+    // Two are kept: the one that runs and the one before it.
+    host.upgrade("2", "").ok();
+    host.upgrade("3", "").ok();
+    let kept = fs::read_dir(host.home().join("releases")).unwrap().count();
+    assert_eq!(kept, 2);
+    host.run(&["rollback", "--to", "2"]).ok();
+    host.is_whole("2");
+    let said = host.run(&["rollback", "--to", "1"]).fails(1);
+    assert!(said.contains("not kept here"), "{said}");
+}
+
+#[test]
+fn a_release_that_answers_wrong_is_taken_back() {
+    let host = Host::new();
+    host.install("1").ok();
+    let said = host.upgrade("wrong", "").fails(3);
+    assert!(
+        said.contains("it answered \"5\"") && said.contains("release 1 is in place again"),
+        "{said}"
+    );
+    host.is_whole("1");
+}
+
+#[test]
+fn a_release_whose_server_ends_at_its_start_is_taken_back() {
+    let host = Host::new();
+    host.install("1").ok();
+    // It never becomes ready, and launchd says why.
+    host.fleet("");
+    let silent = fs::read_to_string(host.at("fleet.toml")).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let line = silent
+        .lines()
+        .find(|line| line.starts_with("listen"))
+        .unwrap();
+    fs::write(
+        host.at("fleet.toml"),
+        silent.replace(line, &format!("listen = [\"{port}\"]")),
+    )
+    .unwrap();
+    fs::write(host.at("launchd/exits"), "").unwrap();
+    let said = host.upgrade("2", "").fails(3);
+    assert!(said.contains("ended at its start"), "{said}");
+    fs::remove_file(host.at("launchd/exits")).unwrap();
+    host.fleet("");
+    host.is_whole("1");
+}
+
+#[test]
+fn a_damaged_release_is_refused_before_anything_happens() {
+    let host = Host::new();
+    host.install("1").ok();
+    host.calls();
+    fs::write(host.release("2").join("sanctum-parity"), "damaged").unwrap();
+    let said = host.upgrade("2", "").fails(1);
+    assert!(
+        said.contains("sanctum-parity is not what release.json says"),
+        "{said}"
+    );
+    assert_eq!(host.calls(), [""; 0]);
+    host.is_whole("1");
+}
+
+#[test]
+fn a_flip_hands_the_place_over_and_back() {
+    let host = Host::new();
+    host.install("1").ok();
+    host.calls();
+    host.run(&["rollback", "--agent", "hatch"]).ok();
+    assert_eq!(
+        host.calls(),
+        [
+            "disable server",
+            "bootout server",
+            "enable hatch",
+            "bootstrap hatch"
+        ]
+    );
+    assert_eq!(host.record("active.json")["server"], "hatch");
+    assert!(host.is_loaded("hatch") && !host.is_loaded("server"));
+    assert!(host.is_disabled("server") && !host.is_disabled("hatch"));
+    assert_eq!(host.findings(), [""; 0]);
+    // An install keeps the flip.
+    assert!(host.install("1").ok().contains("nothing to do"));
+    host.run(&["rollback", "--agent", "server"]).ok();
+    host.is_whole("1");
+    assert!(host.is_disabled("hatch") && !host.is_disabled("server"));
+    let said = host.run(&["rollback", "--agent", "guardian"]).fails(1);
+    assert!(said.contains("can be done with server, hatch"), "{said}");
+}
+
+#[test]
+fn uninstall_leaves_what_cannot_be_made_again() {
+    let host = Host::new();
+    host.install("1").ok();
+    fs::write(host.home().join("certs/server.key"), "key").unwrap();
+    host.run(&["uninstall"]).ok();
+    for agent in crate::host::AGENTS {
+        assert!(!host.is_loaded(agent) && !host.plist(agent).exists());
+    }
+    assert!(host.home().join("certs/server.key").exists());
+    assert!(!host.home().join("bin/sanctum-server").exists());
+    assert!(host.run(&["uninstall"]).ok().contains("nothing to do"));
+    assert_eq!(host.findings(), ["not-installed"]);
+    host.install("1").ok();
+    host.is_whole("1");
+}
+
+#[test]
+fn secrets_are_closed_and_forbidden_keys_found() {
+    let host = Host::new();
+    host.install("1").ok();
+    let mode = |path: &str, mode| {
+        let path = host.home().join(path);
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    fs::write(host.home().join("secrets/server.token"), "t").unwrap();
+    mode("secrets/server.token", 0o644);
+    mode("secrets", 0o755);
+    assert_eq!(host.findings(), ["mode", "mode"]);
+    host.install("1").ok();
+    host.is_whole("1");
+    fs::write(host.home().join("certs/ca.key"), "k").unwrap();
+    mode("certs/ca.key", 0o600);
+    assert_eq!(host.findings(), ["forbidden-key"]);
+    fs::remove_file(host.home().join("certs/ca.key")).unwrap();
+    fs::write(host.plist("old"), "").unwrap();
+    assert_eq!(host.findings(), ["stranger"]);
+}

@@ -1,0 +1,323 @@
+//! A host in a temporary folder: a home, a fleet.toml, releases of shell scripts, a `launchctl` that remembers, and a
+//! server that answers as the installed program says.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// Keeps what it is told in `$LAUNCHD`: `loaded/<label>` is the property list as it was at bootstrap, `disabled/<label>`
+/// and `leaving/<label>` are marks, `calls` is every call. A bootout takes until the next `print`, as launchd's takes its
+/// time, and a bootstrap in between fails with 5.
+const LAUNCHCTL: &str = r#"#!/bin/sh
+cd "$LAUNCHD" && mkdir -p loaded disabled leaving || exit 70
+echo "$*" >> calls
+label=${2##*/}
+case $1 in
+print)
+    if [ -e "leaving/$label" ]; then rm "leaving/$label"; echo "	state = SIGTERMed"; exit 0; fi
+    if [ ! -e "loaded/$label" ]; then echo "Could not find service \"$label\" in domain for user gui: 501" >&2; exit 113; fi
+    echo "gui/501/$label = {"
+    echo "	state = running"
+    echo "	arguments = {"
+    awk '/ProgramArguments/{on=1} /<\/array>/{on=0} on && /<string>/{gsub(/.*<string>|<\/string>.*/, ""); print "\t\t" $0}' "loaded/$label"
+    echo "	}"
+    echo "	runs = 1"
+    if [ -e "exits" ]; then echo "	last exit code = 78: EX_CONFIG"; else echo "	pid = 4711"; fi
+    echo "}" ;;
+print-disabled)
+    echo "disabled services = {"
+    for mark in disabled/*; do [ -e "$mark" ] && echo "	\"${mark#disabled/}\" => disabled"; done
+    echo "}" ;;
+bootstrap)
+    label=$(basename "$3" .plist)
+    if [ -e "leaving/$label" ] || [ -e "loaded/$label" ] || [ -e "disabled/$label" ]; then
+        echo "Bootstrap failed: 5: Input/output error" >&2; exit 5
+    fi
+    cp "$3" "loaded/$label" ;;
+bootout)
+    [ -e "loaded/$label" ] || { echo "Boot-out failed: 3: No such process" >&2; exit 3; }
+    rm "loaded/$label"; touch "leaving/$label" ;;
+enable) rm -f "disabled/$label" ;;
+disable) touch "disabled/$label" ;;
+*) echo "Unrecognized subcommand: $1" >&2; exit 64 ;;
+esac
+"#;
+
+/// The agents of [`Host::new`]'s fleet.
+pub const AGENTS: [&str; 4] = ["server", "guardian", "parity", "hatch"];
+
+pub struct Host {
+    folder: tempfile::TempDir,
+    address: SocketAddr,
+}
+
+/// What the program said and how it ended.
+pub struct Said {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{}{}", self.out, self.err);
+        self.out
+    }
+
+    #[track_caller]
+    pub fn fails(self, code: i32) -> String {
+        assert_eq!(self.code, Some(code), "{}{}", self.out, self.err);
+        self.out + &self.err
+    }
+}
+
+impl Host {
+    /// Nothing is installed yet; releases 1, 2 and `wrong` (whose server answers 5) lie ready.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let host = Self { folder, address };
+        let program = host.home().join("bin/sanctum-server");
+        std::thread::spawn(move || answer(&listener, &program));
+        executable(&host.at("launchctl"), LAUNCHCTL);
+        fs::create_dir(host.at("launchd")).unwrap();
+        host.fleet("");
+        fs::write(host.at("parity.json"), "{}").unwrap();
+        for (version, sum) in [("1", "4"), ("2", "4"), ("3", "4"), ("wrong", "5")] {
+            let release = host.release(version);
+            fs::create_dir(&release).unwrap();
+            for name in ["server", "guardian", "parity"] {
+                let text = format!("#!/bin/sh\n# answers {sum}\necho sanctum-{name} {version}\n");
+                executable(&release.join(format!("sanctum-{name}")), &text);
+            }
+            host.run(&["pack", release.to_str().unwrap(), "--release", version])
+                .ok();
+        }
+        host
+    }
+
+    /// Writes fleet.toml, with more at its end.
+    pub fn fleet(&self, more: &str) {
+        let text = format!(
+            "[fleet]\nretention = 2\n\
+             [hosts.mini]\naddress = \"127.0.0.1\"\nagents = [\"server\", \"guardian\", \"parity\"]\n\
+             [servers.server]\nhost = \"mini\"\nlisten = [\"{}\"]\n\
+             [agents.hatch]\nhost = \"mini\"\nprogram = [\"/bin/sleep\", \"9\"]\nstandby_for = \"server\"\n\
+             [watch.guardian]\ntarget = \"server\"\nevery = \"60s\"\n\
+             [watch.parity]\ntarget = \"server\"\nat = \"0 3 * * *\"\nspec = \"parity.json\"\n{more}",
+            self.address
+        );
+        fs::write(self.at("fleet.toml"), text).unwrap();
+    }
+
+    pub fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.at("user/.sanctum")
+    }
+
+    pub fn release(&self, version: &str) -> PathBuf {
+        self.at(&format!("release-{version}"))
+    }
+
+    pub fn plist(&self, agent: &str) -> PathBuf {
+        self.at(&format!(
+            "user/Library/LaunchAgents/com.sanctum.{agent}.plist"
+        ))
+    }
+
+    pub fn run(&self, line: &[&str]) -> Said {
+        self.run_with(line, &[])
+    }
+
+    pub fn run_with(&self, line: &[&str], environment: &[(&str, &str)]) -> Said {
+        let user = self.at("user");
+        fs::create_dir_all(&user).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sanctum-launchd"));
+        command
+            .args(line)
+            .args(["--config", self.at("fleet.toml").to_str().unwrap()])
+            .current_dir(&user)
+            .env("HOME", &user)
+            .env("LAUNCHD", self.at("launchd"))
+            .env("SANCTUM_LAUNCHCTL", self.at("launchctl"))
+            .env("SANCTUM_SOCKETFILTERFW", "/no/such/firewall")
+            .envs(environment.iter().copied());
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Said {
+            code: status.code(),
+            out: text(stdout),
+            err: text(stderr),
+        }
+    }
+
+    /// `install` with a release.
+    pub fn install(&self, version: &str) -> Said {
+        self.run(&[
+            "install",
+            "--release",
+            self.release(version).to_str().unwrap(),
+        ])
+    }
+
+    /// `upgrade` to a release, without a second instance, dying after a step if one is named.
+    pub fn upgrade(&self, version: &str, fault: &str) -> Said {
+        let release = self.release(version);
+        let line = [
+            "upgrade",
+            "--trial",
+            "never",
+            "--release",
+            release.to_str().unwrap(),
+        ];
+        self.run_with(&line, &[("SANCTUM_FAULT", fault)])
+    }
+
+    pub fn json(&self, line: &[&str]) -> Value {
+        let line: Vec<&str> = line.iter().copied().chain(["--json"]).collect();
+        let said = self.run(&line);
+        serde_json::from_str(&said.out)
+            .unwrap_or_else(|error| panic!("{error}: {}{}", said.out, said.err))
+    }
+
+    /// The kinds of `verify`'s findings.
+    pub fn findings(&self) -> Vec<String> {
+        let found = self.json(&["verify"]);
+        let kinds = found["findings"].as_array().unwrap().iter();
+        kinds
+            .map(|finding| finding["kind"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    pub fn record(&self, name: &str) -> Value {
+        let bytes = fs::read(self.home().join("state").join(name)).unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    pub fn is_loaded(&self, agent: &str) -> bool {
+        self.at(&format!("launchd/loaded/com.sanctum.{agent}"))
+            .exists()
+    }
+
+    pub fn is_disabled(&self, agent: &str) -> bool {
+        self.at(&format!("launchd/disabled/com.sanctum.{agent}"))
+            .exists()
+    }
+
+    /// What `launchctl` was told since the last time, but for questions.
+    pub fn calls(&self) -> Vec<String> {
+        let path = self.at("launchd/calls");
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        fs::write(&path, "").unwrap();
+        let told = text.lines().filter(|line| !line.starts_with("print"));
+        told.map(|line| {
+            let (verb, rest) = line.split_once(' ').unwrap();
+            let name = rest.rsplit('/').next().unwrap().trim_end_matches(".plist");
+            format!("{verb} {}", name.trim_start_matches("com.sanctum."))
+        })
+        .collect()
+    }
+
+    /// The version that the installed programs are of; one for each program.
+    pub fn installed(&self) -> BTreeMap<String, String> {
+        let mut versions = BTreeMap::new();
+        for name in ["sanctum-server", "sanctum-guardian", "sanctum-parity"] {
+            let text = fs::read_to_string(self.home().join("bin").join(name)).unwrap_or_default();
+            versions.insert(
+                name.to_owned(),
+                text.split_whitespace().last().unwrap_or("none").to_owned(),
+            );
+        }
+        versions
+    }
+
+    /// Asserts that one release is whole in place, runs, and that nothing is to be found.
+    #[track_caller]
+    pub fn is_whole(&self, version: &str) {
+        assert!(
+            self.installed().values().all(|v| v == version),
+            "{:?}",
+            self.installed()
+        );
+        assert_eq!(self.record("receipt.json")["release"], version);
+        assert_eq!(self.findings(), [""; 0]);
+        for agent in AGENTS {
+            assert_eq!(self.is_loaded(agent), agent != "hatch", "{agent}");
+        }
+        assert!(!self.home().join("state/journal.json").exists());
+        assert!(!self.home().join("state/lease.json").exists());
+        let litter = |path: &PathBuf| path.extension().is_some_and(|end| end == "new");
+        assert_eq!(self.snapshot().into_keys().find(litter), None);
+    }
+
+    /// Every file of the user with what is in it and when it was written.
+    pub fn snapshot(&self) -> BTreeMap<PathBuf, (std::time::SystemTime, Vec<u8>)> {
+        let mut files = BTreeMap::new();
+        let mut folders = vec![self.at("user")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                }
+                let written = entry.metadata().unwrap().modified().unwrap();
+                let bytes = fs::read(entry.path()).unwrap_or_default();
+                files.insert(entry.path(), (written, bytes));
+            }
+        }
+        files
+    }
+}
+
+pub fn executable(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// `/health`, `/metrics` and a chat that answers what the program in place says.
+fn answer(listener: &TcpListener, program: &Path) {
+    for stream in listener.incoming() {
+        let Ok(mut stream) = stream else { continue };
+        let mut request = String::new();
+        let mut part = [0; 4096];
+        while !request.contains("\r\n\r\n") {
+            match stream.read(&mut part) {
+                Ok(0) | Err(_) => break,
+                Ok(read) => request.push_str(&String::from_utf8_lossy(&part[..read])),
+            }
+        }
+        let text = fs::read_to_string(program).unwrap_or_default();
+        let sum = text
+            .split("answers ")
+            .nth(1)
+            .and_then(|rest| rest.get(..1))
+            .unwrap_or("?");
+        let body = if request.starts_with("GET /health") {
+            r#"{"status":"ok","phase":"ready","in_flight":0,"queued":0,"progress":1,"progress_age_seconds":0}"#.to_owned()
+        } else if request.starts_with("GET /metrics") {
+            "sanctum_auth_total{method=\"loopback\",outcome=\"granted\"} 7\n".to_owned()
+        } else {
+            format!(r#"{{"choices":[{{"message":{{"content":"{sum}"}},"finish_reason":"stop"}}]}}"#)
+        };
+        let _ = write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+    }
+}

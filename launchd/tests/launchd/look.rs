@@ -1,0 +1,160 @@
+//! Commands that only look: check, render, status.
+
+use std::fs;
+use std::process::Command;
+
+use crate::host::{Host, executable};
+
+/// The annotated example of the manual.
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/fleet.toml");
+
+fn about_example(line: &[&str]) -> (Option<i32>, String) {
+    let said = Command::new(env!("CARGO_BIN_EXE_sanctum-launchd"))
+        .args(line)
+        .args(["--config", EXAMPLE])
+        .env("HOME", "/u/ada")
+        .output()
+        .unwrap();
+    let text = [said.stdout, said.stderr].concat();
+    (said.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn the_example_is_a_fleet() {
+    let (code, text) = about_example(&["check"]);
+    assert_eq!(code, Some(0), "{text}");
+    for words in [
+        "mini    server         server    council on 127.0.0.1:1337, 100.64.0.25:1337, 100.64.0.25:1338 (mTLS)",
+        "mini    escape-hatch   standby   for server: /usr/local/bin/mlx_lm.server --port 1337",
+        "laptop  canary-offbox  canary    server, ",
+        "is a fleet of 2 hosts and 9 agents",
+    ] {
+        assert!(text.contains(words), "{words}\n{text}");
+    }
+}
+
+#[test]
+fn a_mistake_is_one_line_with_its_mend() {
+    let host = Host::new();
+    for (more, words) in [
+        ("[watch.x]\nevry = \"1m\"\n", "did you mean `every`?"),
+        (
+            "[hosts.b]\naddress = \"b\"\nagents = [\"x\"]\n[watch.x]\ncheck = \"canry\"\n",
+            "did you mean `canary`?",
+        ),
+        (
+            "[hosts.b]\naddress = \"b\"\nagents = [\"canary\"]\n[watch.canary]\nat = \"0 3 * *\"\n",
+            "five fields",
+        ),
+    ] {
+        host.fleet(more);
+        let said = host.run(&["check"]).fails(1);
+        assert!(said.contains(words), "{said}");
+        assert_eq!(said.trim().lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn property_lists_are_printed_or_written_once() {
+    let (code, text) = about_example(&["render", "--host", "laptop", "--agent", "canary-offbox"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.starts_with("<?xml") && text.contains("<string>com.sanctum.canary-offbox</string>"),
+        "{text}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let (_, text) = about_example(&["render", "--host", "mini", "--out", out]);
+    assert!(text.contains("6 of 6 property lists differ"), "{text}");
+    let (_, text) = about_example(&["render", "--host", "mini", "--out", out]);
+    assert!(text.contains("nothing to do"), "{text}");
+    let (code, text) = about_example(&["render", "--host", "mini", "--agent", "gardian"]);
+    assert!(
+        code == Some(1) && text.contains("did you mean `guardian`?"),
+        "{text}"
+    );
+    let (code, text) = about_example(&["render", "--host", "mni"]);
+    assert!(
+        code == Some(1) && text.contains("did you mean `mini`?"),
+        "{text}"
+    );
+}
+
+#[test]
+fn status_shows_agents_verdicts_and_who_was_let_in() {
+    let host = Host::new();
+    host.install("1").ok();
+    let state = host.home().join("state/watch/guardian.json");
+    fs::create_dir_all(state.parent().unwrap()).unwrap();
+    let now = chrono::Utc::now();
+    let hour = now.timestamp() / 3600;
+    let text = serde_json::json!({
+        "agent": "guardian", "heartbeat": now, "checked": now, "due": null,
+        "last": { "kind": "ok", "said": "answering", "latency_ms": 3 },
+        "misses": 0, "missing_since": null, "busy_since": null, "open": {},
+        "hours": [{ "hour": hour, "ok": 99, "miss": 1, "busy": 0, "offline": 0, "latency_ms": 300 }],
+    });
+    fs::write(&state, text.to_string()).unwrap();
+    let text = host.run(&["status"]).ok();
+    for words in [
+        "release 1",
+        "guardian  running         ok",
+        "99.0%",
+        "hatch     standing by",
+        "let in by loopback 7",
+        "all is well: 1 host, 4 agents",
+    ] {
+        assert!(text.contains(words), "{words}\n{text}");
+    }
+    fs::remove_file(host.at("launchd/loaded/com.sanctum.server")).unwrap();
+    let said = host.run(&["status"]).fails(1);
+    assert!(said.contains("! mini: server is not loaded"), "{said}");
+}
+
+/// Another host is asked over ssh; this one's `ssh` runs the words in a shell here.
+#[test]
+fn other_hosts_are_asked_over_ssh() {
+    let host = Host::new();
+    host.install("1").ok();
+    let laptop = "[hosts.laptop]\naddress = \"b\"\nssh = \"lap\"\nagents = [\"canary\"]\n\
+                  [watch.canary]\ntarget = \"server\"\nevery = \"10m\"\n[hosts.gone]\naddress = \"c\"\nssh = \"gone\"\n";
+    host.fleet(laptop);
+    let bin = host.at("stand-ins");
+    fs::create_dir(&bin).unwrap();
+    let answer = host.at("answer.json");
+    let told = host.at("told");
+    let script = format!(
+        "#!/bin/sh\nshift 5\necho \"$*\" >> '{}'\n[ \"$1\" = lap ] || {{ echo 'no route to host' >&2; exit 255; }}\ncat '{}'\n",
+        told.display(),
+        answer.display()
+    );
+    executable(&bin.join("ssh"), &script);
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    fs::write(
+        &answer,
+        r#"{"hosts":[{"host":"laptop","problem":null,"release":"1","installed":"2026-04-18T03:00:00Z","maintenance":null,
+            "agents":[{"name":"canary","role":"watchdog","standing":"running","pid":1,"runs":1,"last_exit":null,"watch":null}],
+            "servers":[]}]}"#,
+    )
+    .unwrap();
+    let said = host.run_with(&["status"], &[("PATH", &path)]).fails(1);
+    assert!(
+        said.contains("canary    running") && said.contains("no route to host"),
+        "{said}"
+    );
+    let told = fs::read_to_string(&told).unwrap();
+    assert!(
+        told.contains("lap ~/'.sanctum/bin/sanctum-launchd' status --local --json"),
+        "{told}"
+    );
+
+    fs::write(
+        &answer,
+        r#"{"findings":[{"kind":"changed","about":"/x","wrong":"changed","mend":"type this"}]}"#,
+    )
+    .unwrap();
+    let said = host
+        .run_with(&["verify", "--host", "laptop"], &[("PATH", &path)])
+        .fails(1);
+    assert!(said.contains("do this: type this"), "{said}");
+}

@@ -1,0 +1,276 @@
+//! A watchdog's `main`: fleet.toml is read, the check is made, and the loop runs until a signal ends it.
+
+use std::fs::{File, TryLockError};
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use chrono::Utc;
+use sanctum_config::fleet::Watch;
+use sanctum_config::{Fleet, FleetError, Home, HomeError, Label, atomic, did_you_mean, logging};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::alert::{BadChannel, Channel, Outbox};
+use crate::args::Args;
+use crate::policy::Policy;
+use crate::schedule::{BadSchedule, Schedule};
+use crate::state::{State, StateError};
+use crate::verdict::{Check, Kind, Round};
+use crate::watchdog::{WatchError, Watchdog, look};
+
+/// What fleet.toml says of a watchdog.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// All of it.
+    pub fleet: Fleet,
+    /// The file.
+    pub config: PathBuf,
+    /// Where this host keeps what belongs to the fleet.
+    pub home: Home,
+    /// The watchdog's name.
+    pub name: Label,
+    /// Its section.
+    pub watch: Watch,
+    /// The host that it runs on.
+    pub host: Label,
+}
+
+/// Why a watchdog does not start, or does not go on.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    #[error("{} has no [watch.{name}]{near}; add one, or say which it is with --name", config.display())]
+    NoSection {
+        config: PathBuf,
+        name: Label,
+        near: String,
+    },
+    #[error(
+        "[watch.{name}] runs the check `{check}`, and this is sanctum-{own}; start sanctum-{check}"
+    )]
+    OtherCheck {
+        name: Label,
+        check: Label,
+        own: Label,
+    },
+    #[error("[watch.{name}]: {why}")]
+    Section { name: Label, why: String },
+    #[error("[watch.{0}] is in no host's `agents`, so it is not known where it runs; add it there")]
+    NoHost(Label),
+    #[error("another process watches as `{name}` (it holds {}); stop it first, or take another --name", path.display())]
+    Twice { name: Label, path: PathBuf },
+    #[error("{}: {source}", path.display())]
+    Lock { path: PathBuf, source: io::Error },
+    #[error("the system gives no signals or no runtime: {0}")]
+    System(io::Error),
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        Self::Watch(error.into())
+    }
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Lock { .. } | Self::System(_) | Self::Watch(_) => ExitCode::from(3),
+            _ => ExitCode::from(2),
+        }
+    }
+}
+
+/// Runs a watchdog. `own` is the name of its check; `make` makes the check, or says what is missing.
+pub fn main<C: Check>(
+    args: &Args,
+    own: &str,
+    make: impl FnOnce(&Setting) -> Result<C, String>,
+) -> ExitCode {
+    if let Err(error) = logging::start(args.log_format.map(Into::into), args.log.as_deref()) {
+        eprintln!("sanctum-{own}: {error}");
+        return ExitCode::from(2);
+    }
+    match run(args, own, make) {
+        Ok(code) => code,
+        Err(failure) => {
+            tracing::error!("{failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run<C: Check>(
+    args: &Args,
+    own: &str,
+    make: impl FnOnce(&Setting) -> Result<C, String>,
+) -> Result<ExitCode, Failure> {
+    let own: Label = own.parse().expect("a check's name is a label");
+    let setting = Setting::read(args, &own)?;
+    let section = |why: String| Failure::Section {
+        name: setting.name.clone(),
+        why,
+    };
+    // One thread: a watchdog waits most of the time, and is to be small.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::System)?;
+    if args.once {
+        let mut check = make(&setting).map_err(section)?;
+        return Ok(runtime.block_on(once(&mut check, &setting, args.json)));
+    }
+    let schedule =
+        Schedule::of(&setting.watch).map_err(|error: BadSchedule| section(error.to_string()))?;
+    let channels = setting
+        .channels()
+        .map_err(|error| section(error.to_string()))?;
+    let check = make(&setting).map_err(section)?;
+    let _alone = alone(&setting)?;
+    let state_file = setting.home.watch_state(&setting.name);
+    let state = match State::read(&state_file) {
+        Ok(state) => state,
+        // What it remembers is worth less than that it watches.
+        Err(StateError::Form { path, why }) => {
+            tracing::error!(
+                "{} is damaged ({why}); watching begins anew",
+                path.display()
+            );
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut watchdog = Watchdog {
+        check,
+        host: setting.host.clone(),
+        policy: Policy::of(&setting.watch),
+        schedule,
+        state: state.unwrap_or_else(|| State::new(setting.name.clone(), Utc::now())),
+        state_file,
+        lease_file: setting.home.lease(),
+        outbox: Outbox::new(setting.home.spool(&setting.name), channels),
+    };
+    runtime.block_on(async {
+        let stop = stop().map_err(Failure::System)?;
+        tracing::info!(
+            agent = %setting.name,
+            subject = watchdog.check.subject(),
+            state = %watchdog.state_file.display(),
+            "watching"
+        );
+        watchdog.run(stop).await?;
+        tracing::info!("stopped");
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+impl Setting {
+    fn read(args: &Args, own: &Label) -> Result<Self, Failure> {
+        let config = std::path::absolute(&args.config).unwrap_or_else(|_| args.config.clone());
+        let fleet = Fleet::read(&config)?;
+        let home = Home::of(&fleet)?;
+        let name = args.name.clone().unwrap_or_else(|| own.clone());
+        let Some(watch) = fleet.watch.get(&name).cloned() else {
+            let known = fleet.watch.keys().map(Label::as_str);
+            let near = did_you_mean(name.as_str(), known);
+            return Err(Failure::NoSection { config, name, near });
+        };
+        if watch.check(&name) != own {
+            return Err(Failure::OtherCheck {
+                check: watch.check(&name).clone(),
+                name,
+                own: own.clone(),
+            });
+        }
+        let host = fleet.host_of(&name).cloned();
+        // To try a check out it need not be installed anywhere.
+        let host = host.or_else(|| {
+            let target = watch.target.as_ref().filter(|_| args.once)?;
+            Some(fleet.servers.get(target)?.host.clone())
+        });
+        let host = match host {
+            Some(host) => host,
+            None if args.once => own.clone(),
+            None => return Err(Failure::NoHost(name)),
+        };
+        Ok(Self {
+            fleet,
+            config,
+            home,
+            name,
+            watch,
+            host,
+        })
+    }
+
+    fn channels(&self) -> Result<Vec<(Label, Channel)>, BadChannel> {
+        let channel = |name: &Label| Ok((name.clone(), Channel::of(&self.fleet, name)?));
+        self.watch.alert.iter().map(channel).collect()
+    }
+}
+
+async fn once<C: Check>(check: &mut C, setting: &Setting, json: bool) -> ExitCode {
+    let state = State::read(&setting.home.watch_state(&setting.name)).unwrap_or_default();
+    let mut round = Round {
+        now: Utc::now(),
+        memory: state.map(|state| state.memory).unwrap_or_default(),
+    };
+    let verdict = look(check, &mut round).await.verdict;
+    if json {
+        let mut page = json!(verdict);
+        page["agent"] = json!(setting.name);
+        page["subject"] = json!(check.subject());
+        println!("{page}");
+    } else {
+        println!("{}: {}: {}", check.subject(), verdict.kind, verdict.said);
+        if !verdict.next.is_empty() {
+            println!("next: {}", verdict.next);
+        }
+    }
+    ExitCode::from(u8::from(verdict.kind == Kind::Miss))
+}
+
+/// Holds a lock for as long as this process lives: two loops under one name would count each miss twice.
+fn alone(setting: &Setting) -> Result<File, Failure> {
+    let path = setting
+        .home
+        .watch_state(&setting.name)
+        .with_extension("lock");
+    let failed = |source| Failure::Lock {
+        path: path.clone(),
+        source,
+    };
+    atomic::folder_for_owner(path.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Failure::Twice {
+            name: setting.name.clone(),
+            path,
+        }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Done with the first SIGTERM or SIGINT.
+fn stop() -> io::Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}

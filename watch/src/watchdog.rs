@@ -1,0 +1,341 @@
+//! The loop: wait until a check is due, check, count, tell, act, remember.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sanctum_config::Label;
+use tokio::time::Instant;
+
+use crate::alert::{Alert, Outbox, OutboxError, Severity};
+use crate::lease::{self, LeaseError, Standing};
+use crate::policy::Policy;
+use crate::schedule::Schedule;
+use crate::state::{Open, PULSE, State, StateError};
+use crate::verdict::{Check, Kind, Note, Notice, Report, Round, Verdict};
+
+/// The word under which misses in a row are told of.
+const MISSES: &str = "misses";
+/// The word under which a target that is busy for hours is told of.
+const BUSY: &str = "busy";
+/// The word under which an expired maintenance lease is told of.
+const LEASE: &str = "lease";
+
+/// A check, and what turns it into a watchdog.
+#[derive(Debug)]
+pub struct Watchdog<C> {
+    /// What is looked at.
+    pub check: C,
+    /// The host that this process runs on.
+    pub host: Label,
+    /// How patient it is.
+    pub policy: Policy,
+    /// When it looks.
+    pub schedule: Schedule,
+    /// What it remembers.
+    pub state: State,
+    /// Where that is kept.
+    pub state_file: PathBuf,
+    /// The maintenance lease.
+    pub lease_file: PathBuf,
+    /// Alerts on their way.
+    pub outbox: Outbox,
+}
+
+/// Why a watchdog cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// It would forget.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// It would lose alerts.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+    /// It would disturb a deployment.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+}
+
+impl<C: Check> Watchdog<C> {
+    /// Watches until `stop` is done.
+    ///
+    /// # Errors
+    /// If state, spool or lease cannot be read or written.
+    pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), WatchError> {
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let now = Utc::now();
+            if self.schedule.due(self.state.checked, now) <= now {
+                tokio::select! {
+                    done = self.round(now) => done?,
+                    () = &mut stop => return Ok(()),
+                }
+            }
+            let retry = tokio::select! {
+                retry = self.outbox.deliver() => retry?,
+                () = &mut stop => return Ok(()),
+            };
+            let now = Utc::now();
+            let due = self.schedule.due(self.state.checked, now);
+            self.state.heartbeat = now;
+            self.state.due = Some(due);
+            self.state.write(&self.state_file)?;
+            let pause = (due - now).clamp(TimeDelta::zero(), PULSE);
+            let wake = Instant::now() + pause.to_std().unwrap_or_default();
+            let wake = retry.map_or(wake, |retry| wake.min(retry));
+            tokio::select! {
+                () = tokio::time::sleep_until(wake) => {}
+                () = &mut stop => return Ok(()),
+            }
+        }
+    }
+
+    /// Checks once and does what follows from it.
+    ///
+    /// # Errors
+    /// As [`Watchdog::run`].
+    pub async fn round(&mut self, now: DateTime<Utc>) -> Result<(), WatchError> {
+        if self.is_held_off(now)? {
+            self.state.checked = Some(now);
+            return Ok(());
+        }
+        let mut round = Round {
+            now,
+            memory: std::mem::take(&mut self.state.memory),
+        };
+        let report = look(&mut self.check, &mut round).await;
+        self.state.memory = std::mem::take(&mut round.memory);
+        self.settle(report, now)?;
+        self.state.write(&self.state_file)?;
+        // A deployment may have begun meanwhile.
+        if self.is_held_off(now)? {
+            return Ok(());
+        }
+        round.memory = std::mem::take(&mut self.state.memory);
+        let notices = self.check.act(&mut round).await;
+        self.state.memory = round.memory;
+        for notice in notices {
+            self.notice(notice, now)?;
+        }
+        self.state.write(&self.state_file)?;
+        Ok(())
+    }
+
+    /// Counts a verdict, and tells what is to be told.
+    fn settle(&mut self, report: Report, now: DateTime<Utc>) -> Result<(), WatchError> {
+        let Report { verdict, notices } = report;
+        log(&verdict);
+        self.state.checked = Some(now);
+        self.state.heartbeat = now;
+        self.state.count(&verdict, now);
+        match verdict.kind {
+            Kind::Ok => {
+                self.state.misses = 0;
+                self.state.missing_since = None;
+                self.state.busy_since = None;
+                self.over(MISSES, &verdict, now)?;
+                self.over(BUSY, &verdict, now)?;
+            }
+            Kind::Miss => {
+                self.state.misses += 1;
+                let since = *self.state.missing_since.get_or_insert(now);
+                if self.state.misses >= self.policy.misses && self.check.alerts_on_misses() {
+                    let note = Note {
+                        severity: Severity::Critical,
+                        title: format!("{} fails its check", self.check.subject()),
+                        body: format!(
+                            "{} ({} in a row since {})",
+                            verdict.said,
+                            match self.state.misses {
+                                1 => "one miss".to_owned(),
+                                misses => format!("{misses} misses"),
+                            },
+                            since.format("%Y-%m-%d %H:%M:%S UTC")
+                        ),
+                        next: verdict.next.clone(),
+                    };
+                    self.holds(MISSES, note, since, now)?;
+                }
+            }
+            Kind::Busy => {
+                let since = *self.state.busy_since.get_or_insert(now);
+                let long = (now - since).to_std().unwrap_or_default() >= self.policy.busy_for;
+                if long {
+                    let note = Note {
+                        severity: Severity::Warning,
+                        title: format!("{} has been busy for hours", self.check.subject()),
+                        body: format!(
+                            "no check was answered since {}: {}",
+                            since.format("%H:%M UTC"),
+                            verdict.said
+                        ),
+                        next: verdict.next.clone(),
+                    };
+                    self.holds(BUSY, note, since, now)?;
+                }
+            }
+            Kind::Offline => {}
+        }
+        self.state.last = Some(verdict);
+        for notice in notices {
+            self.notice(notice, now)?;
+        }
+        Ok(())
+    }
+
+    /// Whether somebody works on this host. A lease that its holder never gave back is told of once.
+    fn is_held_off(&mut self, now: DateTime<Utc>) -> Result<bool, WatchError> {
+        match Standing::read(&self.lease_file, now)? {
+            Standing::Free => {
+                let fine = Verdict::new(Kind::Ok, "the lease was given back");
+                self.over(LEASE, &fine, now)?;
+                Ok(false)
+            }
+            Standing::Held(lease) => {
+                let until = lease.expires.format("%H:%M:%S UTC");
+                tracing::info!(
+                    "holding off: `{}` works on this host until {until} at the latest: {}",
+                    lease.owner,
+                    lease.reason
+                );
+                Ok(true)
+            }
+            Standing::Expired(lease) => {
+                let known = self.state.open.contains_key(LEASE);
+                if known || lease::tells_of(&self.lease_file, &lease, &self.state.agent)? {
+                    let note = Note {
+                        severity: Severity::Warning,
+                        title: format!("a deployment on {} has not come to its end", self.host),
+                        body: format!(
+                            "`{}` (process {}) took the maintenance lease at {} for \"{}\" and never gave it back; \
+                             watching goes on",
+                            lease.owner,
+                            lease.pid,
+                            lease.taken.format("%Y-%m-%d %H:%M:%S UTC"),
+                            lease.reason
+                        ),
+                        next: "sanctum-launchd verify".into(),
+                    };
+                    self.holds(LEASE, note, lease.expires, now)?;
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    fn notice(&mut self, notice: Notice, now: DateTime<Utc>) -> Result<(), WatchError> {
+        match notice {
+            Notice::Event(note) => {
+                let id = format!("{}-{}", self.state.agent, now.format("%Y%m%dT%H%M%S%.3fZ"));
+                self.tell(id, note, now)
+            }
+            Notice::Holds { key, note } => self.holds(key, note, now, now),
+            Notice::Over { key } => {
+                let fine = Verdict::new(Kind::Ok, "it is over");
+                self.over(key, &fine, now)
+            }
+        }
+    }
+
+    /// Tells of something that holds since then: at once, and again after each cooldown.
+    fn holds(
+        &mut self,
+        key: &str,
+        note: Note,
+        since: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<(), WatchError> {
+        let cooldown = TimeDelta::from_std(self.policy.cooldown).unwrap_or(TimeDelta::MAX);
+        // The id follows from what is known before it is told, so that telling twice is telling once.
+        let first = format!(
+            "{}-{key}-{}",
+            self.state.agent,
+            since.format("%Y%m%dT%H%M%S%.3fZ")
+        );
+        let id = match self.state.open.get_mut(key) {
+            Some(open) if now - open.told < cooldown => return Ok(()),
+            Some(open) => {
+                open.told = now;
+                open.times += 1;
+                format!("{}-{}", open.id, open.times)
+            }
+            None => {
+                let open = Open {
+                    id: first.clone(),
+                    title: note.title.clone(),
+                    since,
+                    told: now,
+                    times: 1,
+                };
+                self.state.open.insert(key.to_owned(), open);
+                first
+            }
+        };
+        self.tell(id, note, now)
+    }
+
+    /// Tells that something which was told of is over; nothing if it was not.
+    fn over(&mut self, key: &str, seen: &Verdict, now: DateTime<Utc>) -> Result<(), WatchError> {
+        let Some(open) = self.state.open.remove(key) else {
+            return Ok(());
+        };
+        let lasted = (now - open.since).num_minutes();
+        let note = Note {
+            severity: Severity::Info,
+            title: format!("recovered: {}", open.title),
+            body: format!("{}; it had lasted {lasted} minutes", seen.said),
+            next: String::new(),
+        };
+        self.tell(format!("{}-recovered", open.id), note, now)
+    }
+
+    fn tell(&mut self, id: String, note: Note, now: DateTime<Utc>) -> Result<(), WatchError> {
+        let Note {
+            severity,
+            title,
+            body,
+            next,
+        } = note;
+        let body = match next.is_empty() {
+            true => body,
+            false => format!("{body}\n{next}"),
+        };
+        self.outbox.put(Alert {
+            id,
+            severity,
+            source: self.state.agent.to_string(),
+            host: self.host.to_string(),
+            title,
+            body,
+            time: now,
+        })?;
+        Ok(())
+    }
+}
+
+/// Looks once. A check that does not come to its end is a miss.
+pub(crate) async fn look<C: Check>(check: &mut C, round: &mut Round) -> Report {
+    let limit: Duration = check.limit();
+    match tokio::time::timeout(limit, check.check(round)).await {
+        Ok(report) => report,
+        Err(_) => {
+            let said = format!("the check did not come to its end in {} s", limit.as_secs());
+            Verdict::new(Kind::Miss, said).into()
+        }
+    }
+}
+
+fn log(verdict: &Verdict) {
+    let latency_ms = verdict.latency.map(|latency| latency.as_millis() as u64);
+    let Verdict {
+        kind, said, next, ..
+    } = verdict;
+    match kind {
+        Kind::Miss => tracing::warn!(%kind, latency_ms, next, "{said}"),
+        _ => tracing::info!(%kind, latency_ms, "{said}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

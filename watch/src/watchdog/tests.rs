@@ -1,0 +1,210 @@
+//! The loop with a check that says what it is told to, and a channel that can be down.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::State as Shared;
+use axum::http::StatusCode;
+use axum::{Json, Router, routing::post};
+use serde_json::Value;
+
+use super::*;
+use crate::alert::Channel;
+
+/// Says one verdict after the other.
+#[derive(Debug, Default)]
+struct Script(VecDeque<Kind>);
+
+impl Check for Script {
+    async fn check(&mut self, round: &mut Round) -> Report {
+        round.memory = Value::from(round.memory.as_u64().unwrap_or(0) + 1);
+        let kind = self.0.pop_front().unwrap_or(Kind::Ok);
+        Verdict::new(kind, format!("it is {kind}"))
+            .next("do this")
+            .into()
+    }
+
+    fn subject(&self) -> String {
+        "server on mini".into()
+    }
+}
+
+/// Force Flow: keeps what it was sent, and refuses while it is down.
+#[derive(Clone, Default)]
+struct Flow {
+    got: Arc<Mutex<Vec<Alert>>>,
+    down: Arc<Mutex<bool>>,
+}
+
+async fn notify(Shared(flow): Shared<Flow>, Json(alert): Json<Alert>) -> StatusCode {
+    if *flow.down.lock().unwrap() {
+        return StatusCode::SERVICE_UNAVAILABLE;
+    }
+    flow.got.lock().unwrap().push(alert);
+    StatusCode::OK
+}
+
+async fn flow() -> (Flow, SocketAddr) {
+    let flow = Flow::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new()
+        .route("/notify", post(notify))
+        .with_state(flow.clone());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (flow, address)
+}
+
+fn watchdog(folder: &Path, address: SocketAddr, script: &[Kind]) -> Watchdog<Script> {
+    let url = format!("http://{address}/notify").parse().unwrap();
+    let agent: Label = "canary".parse().unwrap();
+    let state_file = folder.join("watch/canary.json");
+    let state = State::read(&state_file).unwrap();
+    Watchdog {
+        check: Script(script.iter().copied().collect()),
+        host: "mini".parse().unwrap(),
+        policy: Policy {
+            misses: 2,
+            cooldown: Duration::from_secs(1800),
+            busy_for: Duration::from_secs(7200),
+        },
+        schedule: Schedule::Every(Duration::from_secs(600)),
+        state: state.unwrap_or_else(|| State::new(agent, start())),
+        state_file,
+        lease_file: folder.join("lease.json"),
+        outbox: Outbox::new(
+            folder.join("spool"),
+            [("flow".parse().unwrap(), Channel::Http(url))],
+        ),
+    }
+}
+
+fn start() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_776_000_000, 0).unwrap()
+}
+
+/// Rounds ten minutes apart, from the `first` on.
+async fn rounds(dog: &mut Watchdog<Script>, first: i32, count: i32) {
+    for number in first..first + count {
+        dog.round(start() + TimeDelta::minutes(10) * number)
+            .await
+            .unwrap();
+        let _ = dog.outbox.deliver().await.unwrap();
+    }
+}
+
+fn titles(flow: &Flow) -> Vec<String> {
+    let got = flow.got.lock().unwrap();
+    got.iter().map(|alert| alert.title.clone()).collect()
+}
+
+#[tokio::test]
+async fn misses_in_a_row_alert_once_a_cooldown_and_recover_once() {
+    use Kind::{Busy, Miss, Offline, Ok};
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let script = [
+        Miss, Ok, Miss, Offline, Busy, Miss, Miss, Miss, Miss, Miss, Ok, Ok,
+    ];
+    let mut dog = watchdog(folder.path(), address, &script);
+    rounds(&mut dog, 0, 12).await;
+    assert_eq!(
+        titles(&flow),
+        [
+            "server on mini fails its check",
+            "server on mini fails its check",
+            "recovered: server on mini fails its check"
+        ]
+    );
+    let got = flow.got.lock().unwrap();
+    assert_eq!(
+        got[0].id, "canary-misses-20260412T134000.000Z",
+        "since the first miss"
+    );
+    assert_eq!(got[1].id, format!("{}-2", got[0].id));
+    assert_eq!(got[2].id, format!("{}-recovered", got[0].id));
+    assert!(
+        got[0]
+            .body
+            .starts_with("it is miss (2 misses in a row since")
+    );
+    assert!(got[0].body.ends_with("\ndo this"));
+    assert_eq!(dog.state.memory, 12);
+}
+
+#[tokio::test]
+async fn being_busy_alerts_after_hours_and_being_offline_never() {
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let mut dog = watchdog(folder.path(), address, &[Kind::Busy; 14]);
+    rounds(&mut dog, 0, 12).await;
+    assert!(titles(&flow).is_empty());
+    rounds(&mut dog, 12, 3).await;
+    let expected = [
+        "server on mini has been busy for hours",
+        "recovered: server on mini has been busy for hours",
+    ];
+    assert_eq!(titles(&flow), expected);
+    let mut dog = watchdog(folder.path(), address, &[Kind::Offline; 100]);
+    rounds(&mut dog, 15, 100).await;
+    assert_eq!(titles(&flow).len(), 2);
+}
+
+#[tokio::test]
+async fn what_a_channel_did_not_take_comes_later_in_order_though_the_watchdog_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    *flow.down.lock().unwrap() = true;
+    let mut dog = watchdog(folder.path(), address, &[Kind::Miss; 4]);
+    rounds(&mut dog, 0, 4).await;
+    drop(dog);
+    // It is well again before the channel is.
+    let mut dog = watchdog(folder.path(), address, &[Kind::Miss, Kind::Ok]);
+    assert_eq!(dog.state.misses, 4, "a restart forgets nothing");
+    rounds(&mut dog, 4, 2).await;
+    assert!(titles(&flow).is_empty());
+    *flow.down.lock().unwrap() = false;
+    drop(dog);
+    let mut dog = watchdog(folder.path(), address, &[]);
+    assert_eq!(dog.outbox.deliver().await.unwrap(), None, "nothing is left");
+    let ids: Vec<String> = flow
+        .got
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|alert| alert.id.clone())
+        .collect();
+    let first = "canary-misses-20260412T132000.000Z";
+    assert_eq!(
+        ids,
+        [
+            first.to_owned(),
+            format!("{first}-2"),
+            format!("{first}-recovered")
+        ]
+    );
+}
+
+#[tokio::test]
+async fn under_a_lease_nothing_is_counted_and_an_expired_one_is_told_of_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let mut dog = watchdog(folder.path(), address, &[Kind::Miss; 3]);
+    let hour = Duration::from_secs(3600);
+    let (held, _) =
+        lease::take(&dog.lease_file, "sanctum-launchd upgrade", "to 1.2.0", hour).unwrap();
+    let now = Utc::now();
+    dog.round(now).await.unwrap();
+    assert_eq!((dog.state.misses, dog.check.0.len()), (0, 3));
+    // Its holder was killed, and an hour passes.
+    std::mem::forget(held);
+    for minutes in [61, 71] {
+        dog.round(now + TimeDelta::minutes(minutes)).await.unwrap();
+    }
+    let _ = dog.outbox.deliver().await.unwrap();
+    let all = titles(&flow);
+    assert_eq!(all[0], "a deployment on mini has not come to its end");
+    assert_eq!(all.len(), 2, "and the misses: {all:?}");
+}
