@@ -4,6 +4,7 @@
 //! program must find the models whole; and where memory admits it, the new program is started once on a free port and
 //! asked. After: the servers must become ready, however long they load, and answer right.
 
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -162,21 +163,19 @@ fn ready(
     let begun = Instant::now();
     let mut told = begun;
     loop {
-        let health = door.health();
-        if health == Health::Ready {
-            return Ok(begun.elapsed());
-        }
         let refused = |why: String| Err(Failure::Refused(format!("`{}` {why}", agent.name)));
         let Some(service) = site.launchctl.print(&agent.label)? else {
             return refused("is no longer loaded: somebody booted it out meanwhile".to_owned());
         };
-        if let (None, Some(exit @ (LastExit::Code(_) | LastExit::Signal(_)))) =
-            (service.pid, service.last_exit)
-        {
-            return refused(format!(
-                "ended at its start ({exit}){}",
-                last_line(&site.home.log(&agent.name))
-            ));
+        let exit = service.last_exit.filter(|exit| *exit != LastExit::Never);
+        if let (None, Some(exit)) = (service.pid, exit) {
+            let log = last_line(&site.home.log(&agent.name));
+            return refused(format!("ended at its start ({exit}){log}"));
+        }
+        // Whoever answers while it has no process is somebody else.
+        let health = door.health();
+        if health == Health::Ready && service.is_running() {
+            return Ok(begun.elapsed());
         }
         if begun.elapsed() >= patience {
             return refused(format!(
@@ -400,10 +399,13 @@ fn try_out(
             .arg("--model")
             .arg(format!("{}={}", model.id, folder.display()));
     }
+    let path = site.home.logs().join("trial.log");
+    let log =
+        File::create(&path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     let child = trial
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(log)
         .spawn()
         .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
     let mut child = Stopped(child);
@@ -423,7 +425,10 @@ fn try_out(
                 ));
             }
             Ok(Some(status)) => {
-                return Err(format!("a second instance ended at its start ({status})"));
+                return Err(format!(
+                    "a second instance ended at its start ({status}){}",
+                    last_line(&path)
+                ));
             }
             Err(error) => return Err(format!("a second instance cannot be waited for: {error}")),
         }
