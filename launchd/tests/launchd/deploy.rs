@@ -164,6 +164,57 @@ fn a_release_whose_server_ends_at_its_start_is_taken_back() {
 }
 
 #[test]
+fn a_long_load_is_waited_for() {
+    let host = Host::new();
+    host.install("1").ok();
+    fs::write(host.home().join("bin/loading"), "5").unwrap();
+    let said = host.upgrade("2", "").ok();
+    assert!(
+        said.contains("was ready after") && !said.contains("ready after 0."),
+        "{said}"
+    );
+    host.is_whole("2");
+    // Nobody waits for ever.
+    fs::write(host.home().join("bin/loading"), "100").unwrap();
+    let release = host.release("3");
+    let line = [
+        "upgrade",
+        "--patience",
+        "1",
+        "--trial",
+        "never",
+        "--release",
+        release.to_str().unwrap(),
+    ];
+    let said = host.run(&line).fails(3);
+    assert!(said.contains("was not ready after 1 s: loading"), "{said}");
+    host.is_whole("2");
+}
+
+#[test]
+fn a_second_instance_is_tried_before_anything_is_stopped() {
+    let host = Host::new();
+    host.install("1").ok();
+    host.calls();
+    // A shell script that says its version and ends: a server that ends at its start.
+    let release = host.release("2");
+    let line = [
+        "upgrade",
+        "--trial",
+        "always",
+        "--release",
+        release.to_str().unwrap(),
+    ];
+    let said = host.run(&line).fails(1);
+    assert!(
+        said.contains("nothing has been changed: a second instance ended"),
+        "{said}"
+    );
+    assert_eq!(host.calls(), [""; 0]);
+    host.is_whole("1");
+}
+
+#[test]
 fn a_damaged_release_is_refused_before_anything_happens() {
     let host = Host::new();
     host.install("1").ok();
