@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::host::Host;
+use crate::host::{Host, executable};
 
 #[test]
 fn a_second_install_writes_nothing_and_says_so() {
@@ -294,4 +294,43 @@ fn secrets_are_closed_and_forbidden_keys_found() {
     fs::remove_file(host.home().join("certs/ca.key")).unwrap();
     fs::write(host.plist("old"), "").unwrap();
     assert_eq!(host.findings(), ["stranger"]);
+}
+
+#[test]
+fn a_firewall_in_the_way_is_named_with_the_commands_to_type() {
+    let host = Host::new();
+    let fleet = fs::read_to_string(host.at("fleet.toml")).unwrap();
+    fs::write(
+        host.at("fleet.toml"),
+        fleet.replace("listen = [", "listen = [\"0.0.0.0:9\", "),
+    )
+    .unwrap();
+    let firewall = host.at("socketfilterfw");
+    let firewall = firewall.to_str().unwrap();
+    let says = |ruling: &str| {
+        let script = format!(
+            "#!/bin/sh\ncase $1 in --getglobalstate) echo 'Firewall is enabled. (State = 1)' ;; *) echo '{ruling}' ;; esac\n"
+        );
+        executable(firewall.as_ref(), &script);
+        [("SANCTUM_SOCKETFILTERFW", firewall)]
+    };
+    let release = host.release("1");
+    let line = ["install", "--release", release.to_str().unwrap()];
+    let said = host
+        .run_with(&line, &says("The application is not part of the firewall"))
+        .ok();
+    assert!(
+        said.contains("sudo ") && said.contains("--unblockapp"),
+        "{said}"
+    );
+    let said = host.run_with(
+        &["verify"],
+        &says("Incoming connections to the application are blocked"),
+    );
+    assert!(said.fails(1).contains("the firewall blocks it"));
+    host.run_with(
+        &["verify"],
+        &says("Incoming connection to the application is permitted"),
+    )
+    .ok();
 }
