@@ -164,6 +164,26 @@ fn a_release_whose_server_ends_at_its_start_is_taken_back() {
 }
 
 #[test]
+fn what_is_kept_of_a_release_can_be_lost_and_mended() {
+    let host = Host::new();
+    host.install("1").ok();
+    fs::remove_dir_all(host.home().join("releases/1")).unwrap();
+    host.calls();
+    assert!(host.install("1").ok().contains("nothing to do"));
+    assert_eq!(host.calls(), [""; 0]);
+    fs::write(host.home().join("releases/1/sanctum-server"), "damaged").unwrap();
+    fs::write(host.home().join("bin/sanctum-server"), "damaged").unwrap();
+    let said = host.run(&["install"]).fails(1);
+    assert!(said.contains("sanctum-launchd install --release"), "{said}");
+    assert_eq!(host.calls(), [""; 0]);
+    host.install("1").ok();
+    host.is_whole("1");
+    host.upgrade("2", "").ok();
+    host.run(&["rollback"]).ok();
+    host.is_whole("1");
+}
+
+#[test]
 fn a_long_load_is_waited_for() {
     let host = Host::new();
     host.install("1").ok();
