@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use sanctum_config::Label;
 
-use crate::flight::Trial;
+use crate::preflight::Trial;
 use crate::release::PathPart;
 
 /// From fleet.toml to launchd, and back.

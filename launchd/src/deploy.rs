@@ -168,8 +168,13 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
         after: After,
     ) -> Result<bool, Failure> {
         let steps = change::between(self.site, from, to)?;
-        let known = from.is_some_and(|from| same(&from.receipt, &to.receipt));
-        if steps.is_empty() && known {
+        if let Some(from) = from
+            && steps.is_empty()
+            && same(&from.receipt, &to.receipt)
+        {
+            if !self.report.dry_run {
+                Store(&self.site.home).mend(&from.receipt, to)?;
+            }
             return Ok(false);
         }
         for step in &steps {
@@ -183,6 +188,14 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
         self.hold()?;
         Store(&self.site.home).keep(to)?;
         boundary("keep");
+        // Found out now, a damaged release costs nothing; found out between stop and start, it would cost an outage.
+        for step in &steps {
+            if let Step::Switch(files) = step {
+                for artefact in &files.write {
+                    Store(&self.site.home).open(&to.receipt.release, artefact)?;
+                }
+            }
+        }
         let mut journal = Journal {
             command: self.command.to_owned(),
             started: now(),

@@ -6,6 +6,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use sanctum_config::{Fleet, Label, Role};
+
 use crate::tools::Line;
 
 /// Apple's tool; not in anybody's PATH.
@@ -27,6 +29,20 @@ pub enum Ruling {
 /// The tool: `$SANCTUM_SOCKETFILTERFW`, else Apple's.
 fn tool() -> String {
     std::env::var("SANCTUM_SOCKETFILTERFW").unwrap_or_else(|_| TOOL.to_owned())
+}
+
+/// Whether others are meant to reach a server on that host.
+pub fn concerns(fleet: &Fleet, host: &Label) -> bool {
+    fleet
+        .agents_of(host)
+        .into_iter()
+        .any(|(_, role)| match role {
+            Role::Server(server) => {
+                let mut listens = server.listen.iter().chain(&server.tls_listen);
+                listens.any(|address| !address.ip().is_loopback())
+            }
+            _ => false,
+        })
 }
 
 /// The commands that let others reach a program; they take the administrator.

@@ -20,6 +20,8 @@ pub mod flight;
 pub mod journal;
 pub mod memory;
 pub mod plist;
+pub mod preflight;
+pub mod question;
 pub mod release;
 pub mod remote;
 pub mod report;

@@ -44,6 +44,18 @@ impl Store<'_> {
         Ok(())
     }
 
+    /// Keeps again what somebody has removed of the deployment that is in place; writes nothing if nothing is missing.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn mend(&self, receipt: &Receipt, target: &Target) -> Result<(), Failure> {
+        self.keep(target)?;
+        match self.recall(&receipt.release) {
+            Ok(Some(_)) => Ok(()),
+            _ => self.remember(receipt),
+        }
+    }
+
     /// Opens the contents of an artefact, after comparing them with its digest.
     ///
     /// # Errors
@@ -55,7 +67,7 @@ impl Store<'_> {
                 File::open(&path).map_err(|error| Failure::read(&path, error))
             }
             found => Err(Failure::Refused(format!(
-                "{} {}, so {} cannot be put in place; take the release in again: sanctum-launchd upgrade --release \
+                "{} {}, so {} cannot be put in place; take the release in again: sanctum-launchd install --release \
                  FOLDER",
                 path.display(),
                 found.map_or("is missing", |_| "is damaged"),

@@ -109,12 +109,17 @@ impl Target {
                 Fleet::parse(&text, &path)?
             }
         };
-        Ok(Self {
+        Ok(Self::of(receipt, fleet))
+    }
+
+    /// What a receipt says, with the fleet.toml that it is about.
+    pub fn of(receipt: Receipt, fleet: Fleet) -> Self {
+        Self {
             active: active_of(&fleet, &receipt),
             receipt,
             fleet,
             contents: BTreeMap::new(),
-        })
+        }
     }
 
     /// A host with nothing of ours on it.

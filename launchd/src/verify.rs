@@ -46,7 +46,7 @@ pub fn verify(site: &Site) -> Result<Vec<Finding>, Failure> {
         let mend = format!("chmod {mode:o} {}", path.display());
         findings.push(Finding::new(Kind::Mode, path.display(), wrong, mend));
     }
-    blocked(site, &receipt, &mut findings);
+    blocked(site, &mut findings);
     Ok(findings)
 }
 
@@ -289,13 +289,11 @@ pub fn forbidden_keys(site: &Site, findings: &mut Vec<Finding>) {
 }
 
 /// Others must reach the server through the firewall. Where there is no such firewall, nothing is asked.
-fn blocked(site: &Site, receipt: &Receipt, findings: &mut Vec<Finding>) {
-    let serves = (site.fleet.servers.iter()).any(|(name, server)| {
-        let outside = server.listen.iter().chain(&server.tls_listen);
-        receipt.agent(name).is_some() && outside.into_iter().any(|at| !at.ip().is_loopback())
-    });
+fn blocked(site: &Site, findings: &mut Vec<Finding>) {
     let program = site.home.bin().join("sanctum-server");
-    if serves && let Some(firewall::Ruling::Blocked) = firewall::ruling(&program) {
+    if firewall::concerns(&site.fleet, &site.host)
+        && let Some(firewall::Ruling::Blocked) = firewall::ruling(&program)
+    {
         let wrong =
             "the firewall blocks it: this host's own requests pass, everybody else's are cut off";
         let mend = firewall::allow(&program)

@@ -7,6 +7,7 @@ use super::{installed, open};
 use crate::Failure;
 use crate::args::{InstallArgs, SiteArgs};
 use crate::deploy::{After, Deployment, Resume};
+use crate::firewall::{self, Ruling};
 use crate::release::Release;
 use crate::report::Report;
 use crate::site::Site;
@@ -28,6 +29,7 @@ pub fn run(args: &SiteArgs, install: &InstallArgs, report: &mut Report) -> Resul
     )?;
     let changed = work.turn(from.as_ref(), &to, After::Leave)?;
     drop(work);
+    firewall_notes(&site, report)?;
     let host = &site.host;
     let line = match (changed, report.dry_run) {
         (false, _) => format!(
@@ -75,4 +77,19 @@ fn release(
             Ok(release)
         }
     }
+}
+
+/// What a person has to do so that others can reach the server; nothing where that is done, or there is no firewall.
+fn firewall_notes(site: &Site, report: &mut Report) -> Result<(), Failure> {
+    let program = site.home.bin().join("sanctum-server");
+    if !firewall::concerns(&site.fleet, &site.host) {
+        return Ok(());
+    }
+    if let Some(Ruling::Blocked | Ruling::Unknown) = firewall::ruling(&program) {
+        report.note("the firewall does not let others reach the server yet; type these, then: sanctum-launchd verify")?;
+        for line in firewall::allow(&program) {
+            report.note(&format!("    {line}"))?;
+        }
+    }
+    Ok(())
 }

@@ -24,12 +24,16 @@ fn open(args: &SiteArgs) -> Result<Site, Failure> {
     Site::open(args.config.as_deref(), args.host.as_ref())
 }
 
-/// What is installed here.
+/// What is installed here. Where its fleet.toml is kept no longer, today's stands in for it: an installation must be
+/// possible however much of the last one is lost.
 fn installed(site: &Site) -> Result<Option<Target>, Failure> {
-    let receipt = site.receipt()?;
-    receipt
-        .map(|receipt| Target::recall(&Store(&site.home), receipt))
-        .transpose()
+    let Some(receipt) = site.receipt()? else {
+        return Ok(None);
+    };
+    let kept = Target::recall(&Store(&site.home), receipt.clone());
+    Ok(Some(kept.unwrap_or_else(|_| {
+        Target::of(receipt, site.fleet.clone())
+    })))
 }
 
 /// The receipt of a host on which something must be installed.

@@ -7,7 +7,7 @@ use super::{installed, must_be_installed, open};
 use crate::Failure;
 use crate::args::{SiteArgs, UpgradeArgs};
 use crate::deploy::{After, Deployment, Resume};
-use crate::flight;
+use crate::preflight;
 use crate::release::Release;
 use crate::report::Report;
 use crate::target::Target;
@@ -33,7 +33,7 @@ pub fn run(args: &SiteArgs, upgrade: &UpgradeArgs, report: &mut Report) -> Resul
     let active = Active::read(&site.home.active())?;
     let to = Target::desired(&site, &release, Some(before.clone()), &active)?;
     if !work.report().dry_run {
-        flight::before(&site, &upgrade.release, upgrade.trial, work.report())?;
+        preflight::before(&site, &upgrade.release, upgrade.trial, work.report())?;
         release.take_in(&upgrade.release, &site.home)?;
     }
     work.turn(from.as_ref(), &to, After::Prove(upgrade.patience()))?;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use chrono::{DateTime, Utc};
 
-use super::{AgentStatus, HostStatus, Stand};
+use super::{AgentStatus, Decisions, HostStatus, Stand};
 
 /// Whether words have colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,9 @@ pub fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> String 
                 server.name,
                 paint.on(tone, &server.health)
             );
+            // A server names every method from its start.
             let auth = server.auth.iter().flatten();
+            let auth = auth.filter(|(_, decisions)| **decisions != Decisions::default());
             let auth: Vec<String> = auth
                 .map(|(method, decisions)| match decisions.refused {
                     0 => format!("{method} {}", decisions.granted),

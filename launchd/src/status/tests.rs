@@ -57,6 +57,7 @@ const PAGE: &str = "# TYPE sanctum_auth_total counter\n\
     sanctum_auth_total{method=\"mtls\",outcome=\"granted\"} 12\n\
     sanctum_auth_total{method=\"bearer\",outcome=\"refused\",reason=\"wrong\"} 2\n\
     sanctum_auth_total{method=\"bearer\",outcome=\"granted\"} 3\n\
+    sanctum_auth_total{method=\"none\",outcome=\"refused\",reason=\"missing\"} 0\n\
     sanctum_connections 1\n";
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::host::Host;
+use crate::host::{Host, executable};
 
 #[test]
 fn a_second_install_writes_nothing_and_says_so() {
@@ -164,6 +164,77 @@ fn a_release_whose_server_ends_at_its_start_is_taken_back() {
 }
 
 #[test]
+fn what_is_kept_of_a_release_can_be_lost_and_mended() {
+    let host = Host::new();
+    host.install("1").ok();
+    fs::remove_dir_all(host.home().join("releases/1")).unwrap();
+    host.calls();
+    assert!(host.install("1").ok().contains("nothing to do"));
+    assert_eq!(host.calls(), [""; 0]);
+    fs::write(host.home().join("releases/1/sanctum-server"), "damaged").unwrap();
+    fs::write(host.home().join("bin/sanctum-server"), "damaged").unwrap();
+    let said = host.run(&["install"]).fails(1);
+    assert!(said.contains("sanctum-launchd install --release"), "{said}");
+    assert_eq!(host.calls(), [""; 0]);
+    host.install("1").ok();
+    host.is_whole("1");
+    host.upgrade("2", "").ok();
+    host.run(&["rollback"]).ok();
+    host.is_whole("1");
+}
+
+#[test]
+fn a_long_load_is_waited_for() {
+    let host = Host::new();
+    host.install("1").ok();
+    fs::write(host.home().join("bin/loading"), "5").unwrap();
+    let said = host.upgrade("2", "").ok();
+    assert!(
+        said.contains("was ready after") && !said.contains("ready after 0."),
+        "{said}"
+    );
+    host.is_whole("2");
+    // Nobody waits for ever.
+    fs::write(host.home().join("bin/loading"), "100").unwrap();
+    let release = host.release("3");
+    let line = [
+        "upgrade",
+        "--patience",
+        "1",
+        "--trial",
+        "never",
+        "--release",
+        release.to_str().unwrap(),
+    ];
+    let said = host.run(&line).fails(3);
+    assert!(said.contains("was not ready after 1 s: loading"), "{said}");
+    host.is_whole("2");
+}
+
+#[test]
+fn a_second_instance_is_tried_before_anything_is_stopped() {
+    let host = Host::new();
+    host.install("1").ok();
+    host.calls();
+    // A shell script that says its version and ends: a server that ends at its start.
+    let release = host.release("2");
+    let line = [
+        "upgrade",
+        "--trial",
+        "always",
+        "--release",
+        release.to_str().unwrap(),
+    ];
+    let said = host.run(&line).fails(1);
+    assert!(
+        said.contains("nothing has been changed: a second instance ended"),
+        "{said}"
+    );
+    assert_eq!(host.calls(), [""; 0]);
+    host.is_whole("1");
+}
+
+#[test]
 fn a_damaged_release_is_refused_before_anything_happens() {
     let host = Host::new();
     host.install("1").ok();
@@ -243,4 +314,43 @@ fn secrets_are_closed_and_forbidden_keys_found() {
     fs::remove_file(host.home().join("certs/ca.key")).unwrap();
     fs::write(host.plist("old"), "").unwrap();
     assert_eq!(host.findings(), ["stranger"]);
+}
+
+#[test]
+fn a_firewall_in_the_way_is_named_with_the_commands_to_type() {
+    let host = Host::new();
+    let fleet = fs::read_to_string(host.at("fleet.toml")).unwrap();
+    fs::write(
+        host.at("fleet.toml"),
+        fleet.replace("listen = [", "listen = [\"0.0.0.0:9\", "),
+    )
+    .unwrap();
+    let firewall = host.at("socketfilterfw");
+    let firewall = firewall.to_str().unwrap();
+    let says = |ruling: &str| {
+        let script = format!(
+            "#!/bin/sh\ncase $1 in --getglobalstate) echo 'Firewall is enabled. (State = 1)' ;; *) echo '{ruling}' ;; esac\n"
+        );
+        executable(firewall.as_ref(), &script);
+        [("SANCTUM_SOCKETFILTERFW", firewall)]
+    };
+    let release = host.release("1");
+    let line = ["install", "--release", release.to_str().unwrap()];
+    let said = host
+        .run_with(&line, &says("The application is not part of the firewall"))
+        .ok();
+    assert!(
+        said.contains("sudo ") && said.contains("--unblockapp"),
+        "{said}"
+    );
+    let said = host.run_with(
+        &["verify"],
+        &says("Incoming connections to the application are blocked"),
+    );
+    assert!(said.fails(1).contains("the firewall blocks it"));
+    host.run_with(
+        &["verify"],
+        &says("Incoming connection to the application is permitted"),
+    )
+    .ok();
 }

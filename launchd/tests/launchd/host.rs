@@ -307,8 +307,20 @@ fn answer(listener: &TcpListener, program: &Path) {
             .nth(1)
             .and_then(|rest| rest.get(..1))
             .unwrap_or("?");
+        // So many times it says that it loads.
+        let loading = fs::read_to_string(program.with_file_name("loading")).unwrap_or_default();
+        let left: u32 = loading.parse().unwrap_or(0);
+        if left > 0 {
+            fs::write(program.with_file_name("loading"), (left - 1).to_string()).unwrap();
+        }
+        let (status, phase) = match left {
+            0 => ("200 OK", "ready"),
+            _ => ("503 Service Unavailable", "loading"),
+        };
         let body = if request.starts_with("GET /health") {
-            r#"{"status":"ok","phase":"ready","in_flight":0,"queued":0,"progress":1,"progress_age_seconds":0}"#.to_owned()
+            format!(
+                r#"{{"status":"{phase}","phase":"{phase}","in_flight":0,"queued":0,"progress":1,"progress_age_seconds":0}}"#
+            )
         } else if request.starts_with("GET /metrics") {
             "sanctum_auth_total{method=\"loopback\",outcome=\"granted\"} 7\n".to_owned()
         } else {
@@ -316,7 +328,7 @@ fn answer(listener: &TcpListener, program: &Path) {
         };
         let _ = write!(
             stream,
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         );
     }
