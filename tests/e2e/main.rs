@@ -7,6 +7,7 @@ mod auth;
 mod chat;
 mod company;
 mod completions;
+mod fleet;
 mod folders;
 mod logprobs;
 mod manifest;

@@ -23,6 +23,11 @@ pub fn pki() -> &'static Path {
     PATH.get_or_init(|| given_or_built("SANCTUM_PKI", "sanctum-pki"))
 }
 
+/// Where another of the workspace's programs is; built first.
+pub fn of(name: &str) -> PathBuf {
+    build(name)
+}
+
 fn given_or_built(variable: &str, name: &str) -> PathBuf {
     match std::env::var_os(variable) {
         Some(given) => given.into(),
