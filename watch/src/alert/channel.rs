@@ -1,0 +1,155 @@
+//! The ways by which an alert reaches a human: Force Flow over HTTP, or the watcher's own screen.
+
+use std::time::Duration;
+
+use reqwest::Url;
+use sanctum_config::fleet::Fleet;
+use sanctum_config::{Label, did_you_mean};
+
+use super::desktop;
+use super::Alert;
+use crate::probe::plain_tls;
+
+/// How long one delivery may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What Force Flow says when an alert itself, and not the way to it, is wrong.
+const MALFORMED: [u16; 4] = [400, 413, 415, 422];
+
+/// A way to a human, as `[alerts.NAME]` has it. The log is always there and needs no section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// `POST` as JSON; anything but 2xx has not been delivered.
+    Http(Url),
+    /// A notification on this host's screen, with this sound.
+    Desktop(Option<String>),
+    /// The log only.
+    Log,
+}
+
+/// A section that is no way to a human.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadChannel {
+    /// There is no such section.
+    #[error("`alert` names `{name}`, and there is no [alerts.{name}]{near}")]
+    Missing {
+        /// The name.
+        name: Label,
+        /// What was probably meant.
+        near: String,
+    },
+    /// Not an HTTP address.
+    #[error("[alerts.{name}]: `url = \"{url}\"` is no http:// or https:// address")]
+    Url {
+        /// The section.
+        name: Label,
+        /// What stands there.
+        url: String,
+    },
+    /// Neither of the kinds.
+    #[error(
+        "[alerts.{0}] has no `url`; add one, or use the names `desktop` (this host's screen) or `log`"
+    )]
+    Kind(Label),
+}
+
+/// An alert that was not delivered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeliveryError {
+    /// Try again later.
+    #[error("{0}")]
+    Later(String),
+    /// The receiver will never take this one.
+    #[error("{0}")]
+    Never(String),
+}
+
+impl Channel {
+    /// The channel of that name.
+    ///
+    /// # Errors
+    /// If its section is missing or says nothing useful.
+    pub fn of(fleet: &Fleet, name: &Label) -> Result<Self, BadChannel> {
+        let section = fleet.alerts.get(name).ok_or_else(|| {
+            let known = fleet.alerts.keys().map(Label::as_str);
+            BadChannel::Missing {
+                name: name.clone(),
+                near: did_you_mean(name.as_str(), known),
+            }
+        })?;
+        match (&section.url, name.as_str()) {
+            (Some(text), _) => Url::parse(text)
+                .ok()
+                .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+                .map(Self::Http)
+                .ok_or_else(|| BadChannel::Url {
+                    name: name.clone(),
+                    url: text.clone(),
+                }),
+            (None, "desktop") => Ok(Self::Desktop(section.sound.clone())),
+            (None, "log") => Ok(Self::Log),
+            (None, _) => Err(BadChannel::Kind(name.clone())),
+        }
+    }
+
+    /// Delivers an alert, within ten seconds.
+    ///
+    /// # Errors
+    /// If it did not arrive, as far as can be known.
+    pub async fn deliver(&self, alert: &Alert) -> Result<(), DeliveryError> {
+        match self {
+            Self::Http(url) => post(url, alert).await,
+            Self::Desktop(sound) => desktop::show(alert, sound.as_deref(), LIMIT)
+                .await
+                .map_err(DeliveryError::Later),
+            Self::Log => Ok(()),
+        }
+    }
+}
+
+async fn post(url: &Url, alert: &Alert) -> Result<(), DeliveryError> {
+    let later = |error: reqwest::Error| {
+        let said = crate::probe::said(&error);
+        DeliveryError::Later(format!("{url} cannot be reached: {said}"))
+    };
+    let client = reqwest::Client::builder().no_proxy().timeout(LIMIT);
+    // The system's own authorities are wanted only where TLS is.
+    let client = match url.scheme() {
+        "https" => client,
+        _ => client.tls_backend_preconfigured(plain_tls()),
+    };
+    let client = client.build().map_err(later)?;
+    let answer = client.post(url.clone()).json(alert).send().await.map_err(later)?;
+    let status = answer.status();
+    match status.is_success() {
+        true => Ok(()),
+        false => {
+            let said = format!("{url} answered {status}");
+            Err(match MALFORMED.contains(&status.as_u16()) {
+                true => DeliveryError::Never(said),
+                false => DeliveryError::Later(said),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_section_is_one_of_three_kinds_or_an_error() {
+        let text = "[alerts.force-flow]\nurl = \"http://127.0.0.1:4077/notify\"\n[alerts.desktop]\nsound = \"Submarine\"\n[alerts.log]\n[alerts.pager]\n[alerts.odd]\nurl = \"ftp://x\"\n";
+        let fleet = Fleet::parse(text, Path::new("fleet.toml")).unwrap();
+        let of = |name: &str| Channel::of(&fleet, &name.parse().unwrap());
+        assert!(matches!(of("force-flow"), Ok(Channel::Http(_))));
+        assert_eq!(of("desktop"), Ok(Channel::Desktop(Some("Submarine".into()))));
+        assert_eq!(of("log"), Ok(Channel::Log));
+        assert!(matches!(of("pager"), Err(BadChannel::Kind(_))));
+        assert!(matches!(of("odd"), Err(BadChannel::Url { .. })));
+        let error = of("desktp").unwrap_err().to_string();
+        assert!(error.contains("did you mean `desktop`"), "{error}");
+    }
+}

@@ -1,0 +1,55 @@
+//! The command line that all watchdogs share.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use sanctum_config::Label;
+use sanctum_config::logging::Format;
+
+/// How to watch.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The fleet's file
+    #[arg(long, value_name = "FILE", default_value = "fleet.toml")]
+    pub config: PathBuf,
+    /// Which [watch.NAME] of the file this is [default: the check's own name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<Label>,
+    /// Check once, print what was found, and exit: nothing is changed, told or remembered
+    #[arg(long)]
+    pub once: bool,
+    /// Print what --once finds as JSON
+    #[arg(long, requires = "once")]
+    pub json: bool,
+    /// Which events to log: a level, or a list such as info,sanctum_watch=debug [default: $RUST_LOG, else info]
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// What log lines look like [default: text on a terminal, json otherwise]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// What log lines look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line
+    Json,
+    /// For reading
+    Text,
+}
+
+/// The exit codes, for each binary's `--help`.
+pub const EXIT_CODES: &str = "Exit codes:
+  0    stopped by SIGTERM or SIGINT; with --once: nothing is wrong (ok, busy or offline)
+  1    with --once: a miss
+  2    the command line or fleet.toml is wrong, or another process watches under this name: the message says what to mend
+  3    could not go on: the message says why";
+
+impl From<LogFormat> for Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Json => Self::Json,
+            LogFormat::Text => Self::Text,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Transcripts in the shape of the real tool's, and a stand-in executable that answers with its codes.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+const RUNNING: &str = "gui/501/com.sanctum.server = {
+\tactive count = 4
+\tpath = /Users/ada/Library/LaunchAgents/com.sanctum.server.plist
+\ttype = LaunchAgent
+\tstate = running
+
+\tprogram = /Users/ada/.sanctum/bin/sanctum-server
+\targuments = {
+\t\t/Users/ada/.sanctum/bin/sanctum-server
+\t\t--config
+\t\t/Users/ada/My Fleet/fleet.toml
+\t\t
+\t\t{
+\t}
+
+\tinherited environment = {
+\t\tSSH_AUTH_SOCK => /private/tmp/com.apple.launchd.x/Listeners
+\t}
+
+\tenvironment = {
+\t\tXPC_SERVICE_NAME => com.sanctum.server
+\t}
+
+\tdomain = gui/501 [100015]
+\tasid = 100015
+\tminimum runtime = 30
+\texit timeout = 45
+\truns = 2
+\tpid = 4711
+\timmediate reason = speculative
+\tlast exit code = (never exited)
+\tlast terminating signal = Killed: 9
+
+\tresource coalition = {
+\t\tID = 770
+\t\tstate = active
+\t\tpid = 1
+\t}
+
+\tspawn type = interactive (4)
+\tproperties = keepalive | runatload | inferred program
+}
+";
+
+#[test]
+fn a_running_service_is_read_from_its_first_level_only() {
+    let service = text::service(RUNNING);
+    assert_eq!(service.state, "running");
+    assert_eq!((service.pid, service.runs), (Some(4711), Some(2)));
+    assert_eq!(service.last_exit, Some(LastExit::Signal(9)));
+    assert_eq!(
+        service.plist.unwrap(),
+        Path::new("/Users/ada/Library/LaunchAgents/com.sanctum.server.plist")
+    );
+    assert_eq!(
+        service.program.unwrap(),
+        Path::new("/Users/ada/.sanctum/bin/sanctum-server")
+    );
+    assert_eq!(
+        service.arguments,
+        [
+            "/Users/ada/.sanctum/bin/sanctum-server",
+            "--config",
+            "/Users/ada/My Fleet/fleet.toml",
+            "",
+            "{"
+        ]
+    );
+}
+
+#[test]
+fn a_service_without_a_process_tells_how_it_ended() {
+    let end = |lines: &str| {
+        let text = format!("gui/501/x = {{\n\tstate = spawn scheduled\n\truns = 9\n{lines}}}\n");
+        text::service(&text).last_exit
+    };
+    assert_eq!(end("\tlast exit code = (never exited)\n"), Some(LastExit::Never));
+    assert_eq!(end("\tlast exit code = 1\n"), Some(LastExit::Code(1)));
+    assert_eq!(end("\tlast exit code = 78: EX_CONFIG\n"), Some(LastExit::Code(78)));
+    assert_eq!(
+        end("\tlast terminating signal = Segmentation fault: 11\n"),
+        Some(LastExit::Signal(11))
+    );
+    assert_eq!(end("\tlast exit reason = something new\n"), None);
+    assert_eq!(text::service(""), Service::default());
+}
+
+#[test]
+fn the_list_has_processes_exits_and_labels() {
+    let text = "PID\tStatus\tLabel\n-\t0\tcom.apple.quicklook\n279\t0\tcom.apple.Finder\n-\t-9\tcom.sanctum.server\n";
+    let listed = text::list(text);
+    assert_eq!(listed.len(), 3);
+    assert_eq!((listed[1].pid, listed[1].status), (Some(279), 0));
+    assert_eq!((listed[2].pid, listed[2].status), (None, -9));
+    assert_eq!(listed[2].label, "com.sanctum.server");
+}
+
+#[test]
+fn both_generations_of_print_disabled_are_understood() {
+    let new = "\tdisabled services = {\n\t\t\"com.sanctum.escape-hatch\" => disabled\n\t\t\"com.sanctum.server\" => enabled\n\t}\n\tlogin item associations = {\n\t\t\"a\" => \"64133\"\n\t}\n";
+    let old = "disabled services = {\n\t\"com.sanctum.escape-hatch\" => true\n\t\"com.sanctum.server\" => false\n}\n";
+    for text in [new, old] {
+        let disabled = text::disabled(text);
+        assert_eq!(disabled.len(), 2, "{disabled:?}");
+        assert!(disabled["com.sanctum.escape-hatch"]);
+        assert!(!disabled["com.sanctum.server"]);
+    }
+}
+
+/// A `launchctl` that is a shell script.
+fn standing_in(script: &str) -> (tempfile::TempDir, Launchctl) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("launchctl");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let launchctl = Launchctl::new(path.to_str().unwrap(), 501);
+    (folder, launchctl)
+}
+
+#[test]
+fn what_is_not_loaded_is_none_and_other_complaints_are_errors() {
+    let (_folder, launchctl) = standing_in(
+        "echo 'Bad request.' >&2\necho \"Could not find service \\\"$2\\\" in domain for user gui: 501\" >&2\nexit 113",
+    );
+    assert_eq!(launchctl.print("com.sanctum.server").unwrap(), None);
+    launchctl
+        .gone("com.sanctum.server", Duration::from_secs(1))
+        .unwrap();
+    let (_folder, launchctl) =
+        standing_in("echo 'Could not find domain for user gui: 501' >&2\nexit 112");
+    let error = launchctl.print("com.sanctum.server").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`launchctl print gui/501/com.sanctum.server` failed: Could not find domain for user gui: 501 (code 112)"
+    );
+}
+
+#[test]
+fn a_label_that_is_still_going_away_can_be_told_from_a_broken_plist() {
+    let (_folder, launchctl) =
+        standing_in("echo 'Bootstrap failed: 5: Input/output error' >&2; exit 5");
+    let plist = Path::new("/tmp/x.plist");
+    assert!(launchctl.bootstrap(plist).unwrap_err().is_taken());
+    let (_folder, launchctl) =
+        standing_in("echo 'Bootstrap failed: 109: Invalid property list' >&2; exit 109");
+    assert!(!launchctl.bootstrap(plist).unwrap_err().is_taken());
+}
+
+#[test]
+fn a_bootout_that_is_begun_or_was_needless_is_no_error() {
+    for (code, word) in [(36, "Operation now in progress"), (3, "No such process")] {
+        let script = format!("echo 'Boot-out failed: {code}: {word}' >&2; exit {code}");
+        standing_in(&script).1.bootout("x").unwrap();
+    }
+    let (_folder, launchctl) =
+        standing_in("echo 'Boot-out failed: 1: Operation not permitted' >&2; exit 1");
+    assert!(launchctl.bootout("x").is_err());
+}
+
+#[test]
+fn the_arguments_are_those_of_the_manual() {
+    let (folder, launchctl) = standing_in("echo \"$*\" >> \"$(dirname \"$0\")/calls\"");
+    launchctl.kickstart("a", true).unwrap();
+    launchctl.kickstart("a", false).unwrap();
+    launchctl.enable("a").unwrap();
+    launchctl.disable("a").unwrap();
+    launchctl.bootout("a").unwrap();
+    launchctl.bootstrap(Path::new("/l/a.plist")).unwrap();
+    assert!(!launchctl.is_disabled("a").unwrap());
+    let calls = std::fs::read_to_string(folder.path().join("calls")).unwrap();
+    assert_eq!(
+        calls.lines().collect::<Vec<_>>(),
+        [
+            "kickstart -k gui/501/a",
+            "kickstart gui/501/a",
+            "enable gui/501/a",
+            "disable gui/501/a",
+            "bootout gui/501/a",
+            "bootstrap gui/501 /l/a.plist",
+            "print-disabled gui/501",
+        ]
+    );
+}

@@ -1,0 +1,32 @@
+//! What every watchdog shares: *schedule → check → count misses → decide → act → remember*.
+//!
+//! A watchdog is a [`Check`] and a policy from `fleet.toml`. The check looks and returns a [`Verdict`]; the
+//! [`Watchdog`] does the rest: it knows when ([`Schedule`]), counts misses in a row, tells a human through [`alert`]
+//! channels once something is wrong and once when it is well again, and remembers all of it in a small file
+//! ([`State`]) so that a restart forgets nothing. Install, upgrade and rollback hold a [`lease`] meanwhile, under
+//! which no watchdog acts or tells. [`launchctl`] and [`probe`] are the two ways in which checks look at the world.
+//!
+//! A binary is [`main`](fn@main) with its own check.
+
+pub mod alert;
+pub mod command;
+pub mod launchctl;
+pub mod lease;
+pub mod probe;
+
+mod args;
+mod main;
+mod policy;
+mod schedule;
+mod state;
+mod verdict;
+mod watchdog;
+
+pub use args::Args;
+pub use launchctl::Launchctl;
+pub use main::{Setting, main};
+pub use policy::Policy;
+pub use schedule::{BadSchedule, Crontab, Schedule};
+pub use state::{Hour, Open, Rates, State, StateError};
+pub use verdict::{Check, Kind, Note, Notice, Report, Round, Verdict};
+pub use watchdog::Watchdog;

@@ -1,0 +1,135 @@
+//! The files with which a watchdog shows who it is: read anew for every probe, so that renewed ones count at once.
+
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use zeroize::Zeroizing;
+
+/// Larger than any of these files.
+const LARGEST: u64 = 1 << 20;
+
+/// Credentials that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The system refuses to read the file.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Others could read it.
+    #[error("{} can be read by others; type: chmod 600 {}", path.display(), path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It holds something else.
+    #[error("{}: {why}", path.display())]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// Reads a bearer token.
+pub(super) fn token(path: &Path) -> Result<Zeroizing<String>, CredentialsError> {
+    let form = |why: &str| CredentialsError::Form {
+        path: path.to_owned(),
+        why: why.to_owned(),
+    };
+    let bytes = secret(path)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| form("it is no text"))?;
+    let token = text.trim();
+    match token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Err(form("it holds no token: one line of printable ASCII")),
+        false => Ok(Zeroizing::new(token.to_owned())),
+    }
+}
+
+/// TLS as this watchdog: its own certificate, and servers of the fleet's CA only.
+pub(super) fn mutual_tls(
+    ca: &Path,
+    certificate: &Path,
+    key: &Path,
+) -> Result<ClientConfig, CredentialsError> {
+    let form = |path: &Path, why: String| CredentialsError::Form {
+        path: path.to_owned(),
+        why,
+    };
+    let chain = |path: &Path| -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
+        let bytes = public(path)?;
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+        let chain = chain.map_err(|error| form(path, format!("no PEM certificate: {error}")))?;
+        match chain.is_empty() {
+            true => Err(form(path, "it holds no PEM certificate".to_owned())),
+            false => Ok(chain),
+        }
+    };
+    let mut roots = RootCertStore::empty();
+    for authority in chain(ca)? {
+        roots
+            .add(authority)
+            .map_err(|error| form(ca, error.to_string()))?;
+    }
+    let own = chain(certificate)?;
+    let pem = secret(key)?;
+    let private = PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|error| form(key, format!("no PEM key: {error}")))?;
+    builder(roots)
+        .with_client_auth_cert(own, private)
+        .map_err(|error| form(certificate, format!("it does not fit its key: {error}")))
+}
+
+/// For clients that are asked for no TLS at all: it trusts nobody, and saves loading the system's authorities.
+pub(crate) fn plain_tls() -> ClientConfig {
+    builder(RootCertStore::empty()).with_no_client_auth()
+}
+
+fn builder(
+    roots: RootCertStore,
+) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("ring has the suites of TLS 1.3")
+        .with_root_certificates(roots)
+}
+
+fn public(path: &Path) -> Result<Vec<u8>, CredentialsError> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(LARGEST).read_to_end(&mut bytes))
+        .map_err(|source| CredentialsError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(bytes)
+}
+
+/// A file that only its owner can read.
+fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialsError> {
+    let failed = |source| CredentialsError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let about = file.metadata().map_err(failed)?;
+    if about.mode() & 0o077 != 0 {
+        return Err(CredentialsError::Exposed {
+            path: path.to_owned(),
+        });
+    }
+    // Room for all of it at once: a vector that grows leaves copies behind.
+    let room = usize::try_from(about.len().min(LARGEST)).unwrap_or_default() + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    file.take(LARGEST).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}

@@ -1,0 +1,180 @@
+//! What one check found out, and what a check is.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::alert::Severity;
+
+/// The one word that the loop decides by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// As it should be.
+    Ok,
+    /// Not as it should be. Enough of them in a row alert.
+    Miss,
+    /// No answer, but work that moves: counted apart, and told of only after hours.
+    Busy,
+    /// This host cannot reach its reference address either. Never told of.
+    Offline,
+}
+
+/// What one check found out.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Verdict {
+    /// The word.
+    pub kind: Kind,
+    /// What was seen and where, in a sentence.
+    pub said: String,
+    /// The next command to type; empty where there is nothing to do.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub next: String,
+    /// How long the answer took, where there was one.
+    #[serde(default, with = "millis", rename = "latency_ms")]
+    pub latency: Option<Duration>,
+}
+
+/// Something to tell a human about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// How bad it is.
+    pub severity: Severity,
+    /// One line.
+    pub title: String,
+    /// What happened and where.
+    pub body: String,
+    /// The next command to type.
+    pub next: String,
+}
+
+/// What a check has to tell besides its verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// It happened, and is told once.
+    Event(Note),
+    /// It holds: told once, and again after each cooldown until it is over.
+    Holds {
+        /// What holds; one of the check's own words.
+        key: &'static str,
+        /// What to tell.
+        note: Note,
+    },
+    /// It holds no longer: "recovered" is told if it was told that it held.
+    Over {
+        /// The word under which it held.
+        key: &'static str,
+    },
+}
+
+/// A check's whole result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// What the loop counts.
+    pub verdict: Verdict,
+    /// What else is to be told.
+    pub notices: Vec<Notice>,
+}
+
+/// The circumstances of one check.
+#[derive(Debug)]
+pub struct Round {
+    /// The wall clock.
+    pub now: DateTime<Utc>,
+    /// What the check itself remembers from round to round, across restarts; null at first.
+    pub memory: Value,
+}
+
+/// What a watchdog looks at. Its crate holds this and nothing else; the rest is [`crate::Watchdog`]'s.
+pub trait Check {
+    /// Looks once, and bounds its own waiting. It changes nothing but `round.memory`.
+    fn check(&mut self, round: &mut Round) -> impl Future<Output = Report>;
+
+    /// Does what the last [`Check::check`] found necessary. Called after its memory has been written to disk, and not
+    /// at all while a maintenance lease holds or for `--once`.
+    fn act(&mut self, _round: &mut Round) -> impl Future<Output = Vec<Notice>> {
+        std::future::ready(Vec::new())
+    }
+
+    /// What is watched, for titles: `server on mini`.
+    fn subject(&self) -> String;
+
+    /// Whether misses in a row alert by themselves. A check that acts tells of what it did instead.
+    fn alerts_on_misses(&self) -> bool {
+        true
+    }
+
+    /// After this time a check counts as hung and its round as a miss.
+    fn limit(&self) -> Duration {
+        Duration::from_secs(15 * 60)
+    }
+}
+
+impl Verdict {
+    /// A verdict without latency or advice.
+    pub fn new(kind: Kind, said: impl Into<String>) -> Self {
+        Self {
+            kind,
+            said: said.into(),
+            next: String::new(),
+            latency: None,
+        }
+    }
+
+    /// With the next command to type.
+    pub fn next(self, next: impl Into<String>) -> Self {
+        Self {
+            next: next.into(),
+            ..self
+        }
+    }
+
+    /// With the time that the answer took.
+    pub fn after(self, latency: Duration) -> Self {
+        Self {
+            latency: Some(latency),
+            ..self
+        }
+    }
+}
+
+impl From<Verdict> for Report {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            notices: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ok => "ok",
+            Self::Miss => "miss",
+            Self::Busy => "busy",
+            Self::Offline => "offline",
+        })
+    }
+}
+
+/// A duration as whole milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(latency: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        latency
+            .map(|latency| u64::try_from(latency.as_millis()).unwrap_or(u64::MAX))
+            .serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(from)?.map(Duration::from_millis))
+    }
+}
