@@ -37,6 +37,11 @@ impl Host {
         }
         let sim = folder.path().join("launchd");
         let launchd = Launchd::start(&sim, &program("launchctl"), folder.path(), 0.02).unwrap();
+        // Agents find the stand-in for launchctl as they would find the real one without a word.
+        for (name, value) in launchd.environment() {
+            let value = value.display().to_string();
+            launchd.run(&["setenv", name, &value]).unwrap();
+        }
         let host = Self {
             program: release.join("sanctum-launchd"),
             launchd,

@@ -64,5 +64,7 @@ fn build(name: &str) -> PathBuf {
     });
     let is_it = |path: &&PathBuf| path.file_stem().is_some_and(|stem| stem == name);
     let found = built.iter().find(is_it);
-    found.unwrap_or_else(|| panic!("there is no program {name}")).clone()
+    found
+        .unwrap_or_else(|| panic!("there is no program {name}"))
+        .clone()
 }
