@@ -207,6 +207,6 @@ fn what_is_installed_is_looked_after() {
         "{said}"
     );
 
-    host.must(&["uninstall", "--yes"]);
+    host.must(&["uninstall"]);
     launchd.wait(SOON, |all| all.is_empty()).unwrap();
 }
