@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sanctum_watch::probe::{Client, Phase, ProbeError, Question, Reference, Target};
-use sanctum_watch::{Check, Kind, Report, Round, Setting, Verdict};
+use sanctum_watch::{Check, Kind, Report, Round, Setting, Verdict, answers};
 
 /// What is asked where fleet.toml says nothing.
 pub const QUESTION: &str = "What is 2+2? Respond with only the number.";
@@ -78,7 +78,7 @@ impl Canary {
             Ok(answer) => {
                 let said: String = answer.value.text.trim().chars().take(200).collect();
                 let took = answer.latency;
-                match said.contains(&self.expect) {
+                match answers(&said, &self.expect) {
                     true => Verdict::new(Kind::Ok, format!("answered `{said}`")).after(took),
                     false => Verdict::new(
                         Kind::Miss,

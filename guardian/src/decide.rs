@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sanctum_watch::probe::Beat;
+use sanctum_watch::probe::{Beat, Phase};
 use serde::{Deserialize, Serialize};
 
 /// Restarts by launchd within [`LOOP_WINDOW`], beside the guardian's own, that make a crash loop.
@@ -126,6 +126,10 @@ pub enum Action {
 /// Decides, and remembers. The caller reports restarts with [`Memory::restarted`].
 pub fn decide(seen: &Seen, memory: &mut Memory, patience: &Patience) -> (Condition, Action) {
     memory.take_in(seen);
+    if memory.is_young(seen.now, patience) {
+        // Silence counts from the end of the grace.
+        memory.misses = 0;
+    }
     let condition = condition(seen, memory, patience);
     let restart = match condition {
         Condition::Hung(_) | Condition::Dead(_) => Action::Kickstart,
@@ -142,6 +146,17 @@ fn condition(seen: &Seen, memory: &Memory, patience: &Patience) -> Condition {
     {
         return Condition::NotLoaded { disabled };
     }
+    let loops = memory.starts_by_launchd();
+    let comes_to_nothing = match &seen.answer {
+        Answer::None(_) => true,
+        Answer::Alive => false,
+        // It answers from its start on, and has never got as far as serving.
+        Answer::Health(beats) => beats.iter().all(|(_, beat)| beat.phase == Phase::Loading),
+    };
+    if loops >= LOOP_RUNS && comes_to_nothing {
+        return Condition::CrashLooping(loops);
+    }
+    let young = memory.is_young(seen.now, patience);
     match &seen.answer {
         Answer::Alive => Condition::Answering,
         Answer::Health(beats) => {
@@ -150,26 +165,23 @@ fn condition(seen: &Seen, memory: &Memory, patience: &Patience) -> Condition {
                 // Its own word, and what was seen of it: the longer of the two clocks could be wrong after sleep.
                 let since_seen = moved.map_or(TimeDelta::zero(), |since| seen.now - since);
                 let said = TimeDelta::from_std(beat.age()).unwrap_or(TimeDelta::MAX);
-                beat.has_work().then(|| said.min(since_seen))
+                // The grace is for reading the model, pauses included; an engine that took requests has none.
+                let starts = young && beat.phase == Phase::Loading;
+                (beat.has_work() && !starts).then(|| said.min(since_seen))
             };
             let stalls: Vec<TimeDelta> = beats.iter().filter_map(still).collect();
             match stalls.iter().max() {
+                None if beats.iter().any(|(_, beat)| beat.has_work()) => Condition::Starting,
                 None => Condition::Answering,
                 Some(longest) if *longest >= patience.stall_after => Condition::Hung(*longest),
                 Some(_) => Condition::Busy,
             }
         }
         Answer::None(_) => {
-            let loops = memory.starts_by_launchd();
-            let age = memory.process.map(|(_, since)| seen.now - since);
-            if loops >= LOOP_RUNS {
-                Condition::CrashLooping(loops)
-            } else if memory.misses >= patience.misses
-                && age.is_none_or(|age| age >= patience.startup_grace)
-            {
-                Condition::Dead(memory.misses)
-            } else if age.is_some_and(|age| age < patience.startup_grace) {
+            if young {
                 Condition::Starting
+            } else if memory.misses >= patience.misses {
+                Condition::Dead(memory.misses)
             } else {
                 Condition::Silent(memory.misses)
             }
@@ -232,6 +244,12 @@ impl Memory {
                 }
             }
         }
+    }
+
+    /// Whether the process has been there for less than the grace.
+    fn is_young(&self, now: DateTime<Utc>, patience: &Patience) -> bool {
+        self.process
+            .is_some_and(|(_, since)| now - since < patience.startup_grace)
     }
 
     /// How often launchd started the process of its own accord lately.

@@ -149,6 +149,9 @@ impl Guardian {
                 Kind::Miss,
                 format!("{agent} gave no answer ({misses}): {why}"),
             ),
+            Condition::Starting if why.is_empty() => {
+                (Kind::Busy, format!("{agent} reads its model"))
+            }
             Condition::Starting => (Kind::Busy, format!("{agent} is starting: {why}")),
             Condition::CrashLooping(runs) => (
                 Kind::Miss,

@@ -43,7 +43,7 @@ impl Question {
         let answer = door
             .chat(&self.text)
             .map_err(|error| NotRight::Silent(error.to_string()))?;
-        if answer.contains(&self.expect) {
+        if sanctum_watch::answers(&answer, &self.expect) {
             return Ok(begun.elapsed());
         }
         let short: String = answer.chars().take(120).collect();

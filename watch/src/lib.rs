@@ -15,6 +15,7 @@ pub mod lease;
 pub mod probe;
 
 mod args;
+mod expect;
 mod policy;
 mod run;
 mod schedule;
@@ -23,6 +24,7 @@ mod verdict;
 mod watchdog;
 
 pub use args::{Args, EXIT_CODES};
+pub use expect::answers;
 pub use launchctl::Launchctl;
 pub use policy::Policy;
 pub use run::{Setting, main};

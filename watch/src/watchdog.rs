@@ -186,7 +186,21 @@ impl<C: Check> Watchdog<C> {
 
     /// Whether somebody works on this host. A lease that its holder never gave back is told of once.
     fn is_held_off(&mut self, now: DateTime<Utc>) -> Result<bool, WatchError> {
-        match Standing::read(&self.lease_file, now)? {
+        let standing = match Standing::read(&self.lease_file, now) {
+            Ok(standing) => standing,
+            // Who cannot tell whether somebody works here had better watch than be silent for ever.
+            Err(error) => {
+                let note = Note {
+                    severity: Severity::Warning,
+                    title: format!("the maintenance lease on {} cannot be read", self.host),
+                    body: format!("{error}; watching goes on as if nobody held it"),
+                    next: "sanctum-launchd verify".into(),
+                };
+                self.holds(LEASE, note, now, now)?;
+                return Ok(false);
+            }
+        };
+        match standing {
             Standing::Free => {
                 let fine = Verdict::new(Kind::Ok, "the lease was given back");
                 self.over(LEASE, &fine, now)?;

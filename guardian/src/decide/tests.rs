@@ -137,9 +137,10 @@ fn silence_means_dead_after_three_misses_but_not_in_a_young_process() {
     );
     assert_eq!(decisions[6].0, Condition::Dead(3));
     // A process that is seen for the first time has three minutes.
-    let young = play((0..4).map(|_| (silence(), loaded(8, 1))));
+    let young = play((0..6).map(|_| (silence(), loaded(8, 1))));
     assert_eq!(young[2].0, Condition::Starting);
-    assert_eq!(young[3], (Condition::Dead(4), Action::Kickstart));
+    assert_eq!(young[3], (Condition::Silent(1), Action::Leave));
+    assert_eq!(young[5], (Condition::Dead(3), Action::Kickstart));
 }
 
 #[test]
@@ -153,6 +154,33 @@ fn a_server_that_ends_at_each_start_is_not_kicked_as_well() {
             .all(|action| *action == Action::Leave)
     );
     assert!(matches!(decisions[8].0, Condition::CrashLooping(_)));
+}
+
+#[test]
+fn crashing_while_the_model_is_read_is_a_crash_loop_too() {
+    let crashing = (0..8u32).map(|n| {
+        let beat = Beat::new(Phase::Loading, 0, 0, 1, Duration::ZERO);
+        let answer = Answer::Health(vec![(String::new(), beat)]);
+        (answer, loaded(100 + n, 1 + 2 * u64::from(n)))
+    });
+    let decisions = play(crashing);
+    assert!(matches!(decisions[7].0, Condition::CrashLooping(_)));
+    assert!(
+        actions(&decisions)
+            .iter()
+            .all(|action| *action == Action::Leave)
+    );
+}
+
+#[test]
+fn a_load_that_pauses_has_its_grace() {
+    let load = |n: u64| {
+        let beat = Beat::new(Phase::Loading, 0, 0, 1, Duration::from_secs(60 * n));
+        (Answer::Health(vec![(String::new(), beat)]), loaded(7, 1))
+    };
+    let decisions = play((0..4).map(load));
+    assert_eq!(decisions[2], (Condition::Starting, Action::Leave));
+    assert_eq!(decisions[3].1, Action::Kickstart);
 }
 
 #[test]
@@ -189,10 +217,11 @@ fn a_load_of_many_minutes_moves_too() {
         let beat = Beat::new(Phase::Loading, 0, 0, 10 * n, Duration::from_secs(2));
         (Answer::Health(vec![(String::new(), beat)]), loaded(7, 1))
     };
-    assert!(
-        play((0..30).map(loading))
-            .iter()
-            .all(|d| *d == (Condition::Busy, Action::Leave))
+    let decisions = play((0..30).map(loading));
+    assert!(decisions.iter().all(|(_, action)| *action == Action::Leave));
+    assert_eq!(
+        (&decisions[0].0, &decisions[29].0),
+        (&Condition::Starting, &Condition::Busy)
     );
 }
 

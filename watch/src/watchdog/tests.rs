@@ -208,3 +208,17 @@ async fn under_a_lease_nothing_is_counted_and_an_expired_one_is_told_of_once() {
     assert_eq!(all[0], "a deployment on mini has not come to its end");
     assert_eq!(all.len(), 2, "and the misses: {all:?}");
 }
+
+#[tokio::test]
+async fn a_damaged_lease_is_told_of_and_watching_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let mut dog = watchdog(folder.path(), address, &[]);
+    std::fs::write(&dog.lease_file, "{").unwrap();
+    rounds(&mut dog, 0, 2).await;
+    assert_eq!(dog.state.memory, 2);
+    assert_eq!(
+        titles(&flow),
+        ["the maintenance lease on mini cannot be read"]
+    );
+}
