@@ -115,7 +115,11 @@ async fn post(url: &Url, alert: &Alert) -> Result<(), DeliveryError> {
     let client = reqwest::Client::builder().no_proxy().timeout(LIMIT);
     // The system's own authorities are wanted only where TLS is.
     let client = match url.scheme() {
-        "https" => client,
+        "https" => {
+            // There is one already from the second alert on.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            client
+        }
         _ => client.tls_backend_preconfigured(plain_tls()),
     };
     let client = client.build().map_err(later)?;
@@ -143,6 +147,27 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::alert::Severity;
+
+    #[tokio::test]
+    async fn a_receiver_behind_tls_that_is_down_is_tried_again() {
+        // Bound and never accepted from: the port stays ours, and nobody speaks TLS there.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || drop(listener.accept()));
+        let channel = Channel::Http(format!("https://{address}/notify").parse().unwrap());
+        let alert = Alert {
+            id: "canary-1".into(),
+            severity: Severity::Info,
+            source: "canary".into(),
+            host: "mini".into(),
+            title: "title".into(),
+            body: "body".into(),
+            time: chrono::DateTime::UNIX_EPOCH,
+        };
+        let failed = channel.deliver(&alert).await.unwrap_err();
+        assert!(matches!(failed, DeliveryError::Later(_)), "{failed}");
+    }
 
     #[test]
     fn a_section_is_one_of_three_kinds_or_an_error() {
