@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
@@ -43,12 +44,36 @@ pub struct Stats {
     pub cancelled: AtomicU64,
 }
 
-/// A running engine; clones are handles to the same one. The last one dropped ends it.
+/// A running engine; clones are handles to the same one. The last one dropped ends it, and waits for its thread.
 #[derive(Clone, Debug)]
 pub struct Engine {
     shared: Arc<Shared>,
     inbox: std_mpsc::Sender<Job>,
     stopped: watch::Receiver<Option<String>>,
+    /// After the inbox, whose last sender is what the thread waits for.
+    _thread: Arc<Thread>,
+}
+
+/// The engine's thread, waited for when the last handle is dropped: a process that ends while it still lets go of its
+/// model pulls MLX, which has a life of its own, away under its feet.
+#[derive(Debug, Default)]
+struct Thread(Option<thread::JoinHandle<()>>);
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        // One that hangs must not keep the process from ending.
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let begun = Instant::now();
+        if let Some(thread) = self.0.take() {
+            while !thread.is_finished() && begun.elapsed() < PATIENCE {
+                thread::sleep(Duration::from_millis(1));
+            }
+            if thread.is_finished() {
+                // What it caught it has said already.
+                let _ = thread.join();
+            }
+        }
+    }
 }
 
 /// What handles and the engine thread both see.
@@ -147,10 +172,11 @@ impl Engine {
     {
         let admission = Admission::new(model.backend().cost(&model.config), memory);
         let beats = Arc::clone(&heartbeat);
-        let (engine, inbox) = Self::connect(text, model.config.vocab, limits, admission, heartbeat);
+        let (mut engine, inbox) =
+            Self::connect(text, model.config.vocab, limits, admission, heartbeat);
         let seen = Arc::clone(&engine.shared);
         let (warm, warmed) = std_mpsc::channel();
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("engine".into())
             .spawn(move || {
                 let run = AssertUnwindSafe(|| {
@@ -164,6 +190,7 @@ impl Engine {
                 };
                 let _ = inbox.stop.send(Some(reason));
             })?;
+        engine._thread = Arc::new(Thread(Some(thread)));
         if warmed.recv().is_err() {
             // The sender went with the panic; the reason comes last.
             let stopped = || engine.stopped.borrow().clone();
@@ -212,6 +239,7 @@ impl Engine {
             shared,
             inbox,
             stopped,
+            _thread: Arc::default(),
         };
         (engine, Inbox { jobs, stop })
     }
