@@ -162,11 +162,24 @@ fn a_stopped_process_is_killed_when_its_time_to_exit_is_over() {
     let session = Session::new();
     let label = "com.example.s";
     session.bootstrap(&session.plist(label, "exec sleep 1000", KEEP));
-    session
+    let running = session
         .launchd
         .wait_for(label, SOON, |s| s.pid.is_some())
         .unwrap();
     assert_eq!(session.run(&["kill", "STOP", &session.target(label)]).0, 0);
+    // The kernel stops it in its own time, and a SIGTERM that comes first would still be heard.
+    let pid = running.pid.unwrap().to_string();
+    let deadline = std::time::Instant::now() + SOON;
+    loop {
+        let ps = std::process::Command::new("ps")
+            .args(["-o", "stat=", "-p", &pid])
+            .output()
+            .unwrap();
+        if ps.stdout.first() == Some(&b'T') {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{pid} does not stop");
+    }
     assert_eq!(
         session.run(&["kickstart", "-k", &session.target(label)]).0,
         0
