@@ -95,14 +95,17 @@ fn a_job_that_is_kept_alive_comes_back_after_its_throttle() {
 #[test]
 fn bootout_is_asynchronous_and_bootstrap_fails_until_it_is_over() {
     let session = Session::new();
-    // It takes its time to end: until it is killed, 20 s scaled.
-    let script = "trap : TERM; while :; do sleep 0.01; done";
-    let plist = session.plist("com.example.b", script, KEEP);
+    // It takes its time to end: until it is killed, 20 s scaled. A process that has only just begun does not ignore
+    // SIGTERM yet, so it tells when it does.
+    let trapped = session.folder.path().join("trapped");
+    let script = "trap : TERM; echo > trapped; while :; do sleep 0.01; done";
+    let made = std::process::Command::new("mkfifo").arg(&trapped).status();
+    assert!(made.unwrap().success());
+    let folder = session.folder.path().to_str().unwrap();
+    let keys = format!("{KEEP}<key>WorkingDirectory</key><string>{folder}</string>");
+    let plist = session.plist("com.example.b", script, &keys);
     session.bootstrap(&plist);
-    session
-        .launchd
-        .wait_for("com.example.b", SOON, |s| s.pid.is_some())
-        .unwrap();
+    std::fs::read(&trapped).unwrap();
     let target = session.target("com.example.b");
     assert_eq!(session.bootstrap(&plist).0, 5, "it is loaded");
     let (code, text) = session.run(&["bootout", &target]);
