@@ -77,32 +77,37 @@ impl<B: Backend> Model<B> {
         slots: &mut B::Slots,
         mut beat: impl FnMut(),
     ) -> Option<B::Tensor> {
-        let weights = &self.weights;
+        let (backend, weights) = (&self.backend, &self.weights);
         let eps = self.config.rms_eps;
-        let mut x = self.backend.embed(&weights.embed, &batch.tokens);
-        let last = weights.layers.len() - 1;
+        let mut x = backend.embed(&weights.embed, &batch.tokens);
+        let mut normed = backend.rms_norm(&x, &weights.layers[0].input_norm, eps);
         for (index, layer) in weights.layers.iter().enumerate() {
-            let mixed = self.mix(index, layer, &x, batch, slots);
+            let mixed = self.mix(index, layer, &normed, batch, slots);
+            let next = weights.layers.get(index + 1);
             // Past the last mixer rows are on their own: only those whose logits are wanted go on.
-            let (residual, mixed) = if index < last {
+            let (residual, mixed) = if next.is_some() {
                 (x, mixed)
             } else if batch.outputs.is_empty() {
                 return None;
             } else {
-                let select = |t| self.backend.select_rows(t, &batch.outputs);
+                let select = |t| backend.select_rows(t, &batch.outputs);
                 (select(&x), select(&mixed))
             };
-            let h = self.backend.add(residual, &self.mix_out(layer, &mixed));
-            let normed = self.backend.rms_norm(&h, &layer.post_norm, eps);
-            let [gate, up] = self.backend.project(&normed, [&layer.gate, &layer.up]);
-            let inner = self.backend.swiglu(gate, &up);
-            let [down] = self.backend.project(&inner, [&layer.down]);
-            x = self.backend.add(h, &down);
+            let out = self.mix_out(layer, &mixed);
+            let [h, inner] = backend.add_norm(residual, &out, &layer.post_norm, eps);
+            let [gate, up] = backend.project(&inner, [&layer.gate, &layer.up]);
+            let [down] = backend.project(&backend.swiglu(gate, &up), [&layer.down]);
             beat();
+            let Some(next) = next else {
+                x = backend.add(h, &down);
+                break;
+            };
+            [x, normed] = backend.add_norm(h, &down, &next.input_norm, eps);
         }
-        let x = self.backend.rms_norm(&x, &weights.norm, eps);
+        // In full precision, unlike the norms between: logits are as exact as their rows.
+        let x = backend.rms_norm(&x, &weights.norm, eps);
         let head = weights.head.as_ref().unwrap_or(&weights.embed);
-        let [logits] = self.backend.project(&x, [head]);
+        let [logits] = backend.project(&x, [head]);
         Some(logits)
     }
 
@@ -137,7 +142,7 @@ impl<B: Backend> Model<B> {
         logits
     }
 
-    /// Mixes tokens, up to but not including the output projection.
+    /// Mixes tokens, from the normed rows up to but not including the output projection.
     fn mix(
         &self,
         index: usize,
@@ -147,10 +152,9 @@ impl<B: Backend> Model<B> {
         slots: &mut B::Slots,
     ) -> B::Tensor {
         let (backend, config, segments) = (&self.backend, &self.config, &batch.segments[..]);
-        let x = backend.rms_norm(x, &layer.input_norm, config.rms_eps);
         match &layer.mixer {
             MixerWeights::Attention(w) => {
-                let [mut q, mut k, mut v] = backend.project(&x, [&w.q, &w.k, &w.v]);
+                let [mut q, mut k, mut v] = backend.project(x, [&w.q, &w.k, &w.v]);
                 if let Some([q_bias, k_bias, v_bias, _]) = &w.bias {
                     q = backend.add_bias(q, q_bias);
                     k = backend.add_bias(k, k_bias);
@@ -159,7 +163,7 @@ impl<B: Backend> Model<B> {
                 backend.attention(config, w, index, segments, slots, q, k, v)
             }
             MixerWeights::Delta(w) => {
-                let [qkv, z, b, a] = backend.project(&x, [&w.qkv, &w.z, &w.b, &w.a]);
+                let [qkv, z, b, a] = backend.project(x, [&w.qkv, &w.z, &w.b, &w.a]);
                 let qkv = backend.short_conv(config, w, index, segments, slots, qkv);
                 backend.gated_delta(config, w, index, segments, slots, qkv, &z, &a, &b)
             }

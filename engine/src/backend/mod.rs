@@ -75,6 +75,18 @@ pub trait Backend {
     fn add_bias(&self, x: Self::Tensor, bias: &Self::Vector) -> Self::Tensor;
     /// `x / rms(x) * weight`, row by row.
     fn rms_norm(&self, x: &Self::Tensor, weight: &Self::Vector, eps: f32) -> Self::Tensor;
+    /// `x + y`, and that sum normed; the normed one as exact as what it is multiplied with.
+    fn add_norm(
+        &self,
+        x: Self::Tensor,
+        y: &Self::Tensor,
+        weight: &Self::Vector,
+        eps: f32,
+    ) -> [Self::Tensor; 2] {
+        let sum = self.add(x, y);
+        let normed = self.rms_norm(&sum, weight, eps);
+        [sum, normed]
+    }
     /// `silu(gate) * up`.
     fn swiglu(&self, gate: Self::Tensor, up: &Self::Tensor) -> Self::Tensor;
     /// Some of the rows.

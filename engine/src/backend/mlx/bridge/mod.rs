@@ -1,8 +1,12 @@
 //! Everything that mlx-rs does not offer safely, and nothing else.
 
+mod kernel;
+
 use std::ffi::CStr;
 
 use mlx_rs::{Array, Device, Dtype};
+
+pub use self::kernel::{Argument, Call, CustomKernel, Gpu};
 
 /// Copies `bytes` into an array of its own.
 ///

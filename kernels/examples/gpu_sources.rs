@@ -1,0 +1,35 @@
+//! Writes the kernels' texts as files, for the checks that want no Rust: `gpu_sources FOLDER`.
+//!
+//! For each kernel a folder with `header.cuda`, `header.metal`, `body`, `inputs` and `outputs`.
+
+use std::path::PathBuf;
+use std::{env, fs, io};
+
+use sanctum_kernels::gpu::{self, Dialect, Kernel};
+
+fn main() -> io::Result<()> {
+    let folder = env::args_os().nth(1).map(PathBuf::from);
+    let folder = folder.ok_or_else(|| io::Error::other("usage: gpu_sources FOLDER"))?;
+    for kernel in kernels() {
+        let folder = folder.join(&kernel.name);
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("header.metal"), kernel.header(Dialect::Metal))?;
+        fs::write(folder.join("header.cuda"), kernel.header(Dialect::Cuda))?;
+        fs::write(folder.join("body"), &kernel.body)?;
+        fs::write(folder.join("inputs"), kernel.inputs.join(" "))?;
+        fs::write(folder.join("outputs"), kernel.outputs.join(" "))?;
+    }
+    Ok(())
+}
+
+fn kernels() -> Vec<Kernel> {
+    let mut kernels = vec![
+        gpu::add_norm(),
+        gpu::swiglu(),
+        gpu::gated_norm(),
+        gpu::short_conv(),
+        gpu::gated_delta(),
+    ];
+    kernels.extend((1..=4).map(gpu::qmv));
+    kernels
+}

@@ -1,0 +1,86 @@
+//! How many threads each kernel wants.
+
+/// Threads in all and threads that share memory; the first is a multiple of the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// Threads in all, in each direction. The first may be long; CUDA ends the others at 65,535 groups.
+    pub grid: [usize; 3],
+    /// Threads in a group.
+    pub group: [usize; 3],
+}
+
+/// Threads of a group where nothing else decides: a kernel may use too many registers for more.
+const THREADS: usize = 256;
+
+impl Launch {
+    /// One group a row.
+    pub fn rows(rows: usize, group: usize) -> Self {
+        Self {
+            grid: [rows * group, 1, 1],
+            group: [group, 1, 1],
+        }
+    }
+
+    /// Threads of a group for rows of `width` numbers.
+    pub fn row_group(width: usize) -> usize {
+        width.next_multiple_of(32).min(2 * THREADS)
+    }
+
+    /// One thread a number; none if `width` is not a multiple of 32.
+    pub fn elements(rows: usize, width: usize) -> Option<Self> {
+        let group = Self::dividing(width)?;
+        Some(Self {
+            grid: [rows * width, 1, 1],
+            group: [group, 1, 1],
+        })
+    }
+
+    /// 32 lanes a head.
+    pub fn heads(rows: usize, heads: usize) -> Self {
+        Self {
+            grid: [rows * heads * 32, 1, 1],
+            group: [32, 1, 1],
+        }
+    }
+
+    /// One thread a channel, for `rows` rows; none if `channels` is not a multiple of 32.
+    pub fn channels(rows: usize, channels: usize) -> Option<Self> {
+        let group = Self::dividing(channels)?;
+        Some(Self {
+            grid: [channels, rows, 1],
+            group: [group, 1, 1],
+        })
+    }
+
+    /// 32 lanes a state row, `lines` rows a group.
+    pub fn delta(segments: usize, value_heads: usize, value_dim: usize, lines: usize) -> Self {
+        Self {
+            grid: [segments * value_heads * 32, value_dim, 1],
+            group: [32, lines, 1],
+        }
+    }
+
+    /// State rows that share a group, and steps that they take at a time: 16 KiB of shared queries and keys.
+    pub fn delta_tile(key_dim: usize, value_dim: usize) -> [usize; 2] {
+        let lines = [8, 4, 2, 1]
+            .into_iter()
+            .find(|lines| value_dim % lines == 0);
+        [lines.unwrap_or(1), (2048 / key_dim).max(1)]
+    }
+
+    /// Groups of `wr * wk` times 32 lanes over matrices of so many rows.
+    pub fn products(rows: impl IntoIterator<Item = usize>, wr: usize, wk: usize) -> Self {
+        let tiles: usize = rows.into_iter().map(|rows| rows.div_ceil(16 * wr)).sum();
+        Self {
+            grid: [tiles * 32, wr * wk, 1],
+            group: [32, wr * wk, 1],
+        }
+    }
+
+    /// The largest group that divides `width`.
+    fn dividing(width: usize) -> Option<usize> {
+        [THREADS, 128, 64, 32]
+            .into_iter()
+            .find(|group| width.is_multiple_of(*group))
+    }
+}

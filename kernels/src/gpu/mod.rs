@@ -1,0 +1,155 @@
+//! The fused operations for GPUs: each a text in one small dialect, compiled by MLX as Metal on Apple's GPUs and as CUDA
+//! on NVIDIA's.
+//!
+//! A text is the body of a kernel; MLX writes the signature around it: inputs, then outputs, all of them pointers, and
+//! the template arguments as constants and types. The words in which the two languages differ are defined by two
+//! preludes; `prelude/metal.h` has not been run on a Mac, and is kept small enough to be read as proof.
+//!
+//! The shapes and types of inputs and outputs stand at the head of each text. Inputs are row-contiguous and never
+//! 0-dimensional; parameter arrays have at least 8 elements, or are read by a literal index only, since Metal keeps
+//! smaller ones in another address space. `N` is the number of rows of a batch.
+
+mod launch;
+
+pub use launch::Launch;
+
+/// The languages that a text is compiled as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Apple's GPUs.
+    Metal,
+    /// NVIDIA's GPUs.
+    Cuda,
+}
+
+/// A kernel's text, and the names that the text knows its operands by.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// Its name.
+    pub name: String,
+    /// Inputs, in order.
+    pub inputs: Vec<String>,
+    /// Outputs, in order.
+    pub outputs: Vec<String>,
+    /// The body.
+    pub body: String,
+    /// What the body needs besides the prelude.
+    own: &'static str,
+}
+
+impl Kernel {
+    fn new(name: &str, inputs: &str, outputs: &str, body: &str) -> Self {
+        let names = |names: &str| names.split_whitespace().map(str::to_owned).collect();
+        Self {
+            name: format!("sanctum_{name}"),
+            inputs: names(inputs),
+            outputs: names(outputs),
+            body: body.to_owned(),
+            own: "",
+        }
+    }
+
+    /// What stands before the kernel.
+    pub fn header(&self, dialect: Dialect) -> String {
+        let words = match dialect {
+            Dialect::Metal => include_str!("prelude/metal.h"),
+            Dialect::Cuda => include_str!("prelude/cuda.h"),
+        };
+        [words, include_str!("prelude/common.h"), self.own].concat()
+    }
+}
+
+/// A sum and its norm. Template: `W` width, `GROUP` threads a row, `Y` type of the second summand, `T` type of the normed
+/// row. Launch: [`Launch::rows`].
+pub fn add_norm() -> Kernel {
+    Kernel::new(
+        "add_norm",
+        "x y weight eps",
+        "sum normed",
+        include_str!("add_norm.kernel"),
+    )
+}
+
+/// `silu(gate) * up`. Template: `GROUP` threads, `T` type. Launch: [`Launch::elements`].
+pub fn swiglu() -> Kernel {
+    Kernel::new("swiglu", "gate up", "out", include_str!("swiglu.kernel"))
+}
+
+/// The norm behind the delta rule, gated by `z`. Template: `D` width of a head, `T` type. Launch: [`Launch::heads`].
+pub fn gated_norm() -> Kernel {
+    Kernel::new(
+        "gated_norm",
+        "y z weight eps",
+        "out",
+        include_str!("gated_norm.kernel"),
+    )
+}
+
+/// The short convolution with its SiLU, and the tails it leaves. Template: `C` channels, `TAPS`, `GROUP` threads, `T`
+/// type. Launch: [`Launch::channels`].
+pub fn short_conv() -> Kernel {
+    Kernel::new(
+        "short_conv",
+        "x weight tails seen left counts",
+        "out after",
+        include_str!("short_conv.kernel"),
+    )
+}
+
+/// The gated delta rule over ragged segments. Template: `HK`, `HV` heads, `DK`, `DV` widths, `LINES` state rows a group,
+/// `TILE` steps at a time, `T` type. `DK` is a multiple of 32. Launch: [`Launch::delta`].
+pub fn gated_delta() -> Kernel {
+    Kernel::new(
+        "gated_delta",
+        "qkv a b a_log dt_bias states segments",
+        "y after",
+        include_str!("gated_delta.kernel"),
+    )
+}
+
+/// Products of up to 32 rows with 4-bit matrices in groups of 64 that share them, on NVIDIA's tensor cores: reads the
+/// weights once, whatever the number of rows. CUDA only.
+///
+/// Inputs: `x`: bf16 `[n, cols]`; `sizes`: int `[8]`, each matrix' rows; and for every matrix `m` its `w{m}`: uint
+/// `[rows, cols / 8]`, `s{m}` and `b{m}`: S `[rows, cols / 64]`. Outputs: `y{m}`: Y `[n, rows]`.
+/// Template: `S`, `Y` types, `NT` eights of rows, `WR` sixteens of weight rows a group, `WK` parts of `cols` a group.
+/// Launch: [`Launch::products`].
+///
+/// A nibble in the last bits of a bf16 128 is `128 + q` exactly, so that unpacking takes one operation for two weights;
+/// the sum over a group of `(128 + q) x` is turned into that of `(scale q + bias) x` by the sum of `x`, which the tensor
+/// cores give too.
+pub fn qmv(matrices: usize) -> Kernel {
+    let operands = |m: usize| format!("w{m} s{m} b{m}");
+    let mut inputs = "x sizes".to_owned();
+    let mut outputs = String::new();
+    let mut choose = "uint tile = threadgroup_position_in_grid.x;
+const uint* w = w0;
+const S* scales = s0;
+const S* biases = b0;
+Y* y = y0;
+uint rows = uint(sizes[0]);
+"
+    .to_owned();
+    for m in 0..matrices {
+        inputs += &format!(" {}", operands(m));
+        outputs += &format!(" y{m}");
+        if m > 0 {
+            choose += &format!(
+                "if (tile >= (rows + 16 * WR - 1) / (16 * WR)) {{
+    tile -= (rows + 16 * WR - 1) / (16 * WR);
+    w = w{m};
+    scales = s{m};
+    biases = b{m};
+    y = y{m};
+    rows = uint(sizes[{m}]);
+}}
+"
+            );
+        }
+    }
+    let body = choose + include_str!("qmv.kernel");
+    Kernel {
+        own: include_str!("qmv.h"),
+        ..Kernel::new(&format!("qmv{matrices}"), &inputs, &outputs, &body)
+    }
+}

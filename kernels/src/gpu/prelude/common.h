@@ -1,0 +1,19 @@
+// What all flavours share. Sums and maxima of 32 lanes are written out as the butterfly, so that every flavour adds in
+// the same order; every lane gets the result.
+inline float k_sum(float v) {
+    v += K_XOR(v, 1);
+    v += K_XOR(v, 2);
+    v += K_XOR(v, 4);
+    v += K_XOR(v, 8);
+    v += K_XOR(v, 16);
+    return v;
+}
+
+inline float k_sigmoid(float x) { return 1.0f / (1.0f + K_EXP(-x)); }
+
+inline float k_silu(float x) { return x * k_sigmoid(x); }
+
+// ln(1 + e^x) without overflow.
+inline float k_softplus(float x) {
+    return (x > 0.0f ? x : 0.0f) + K_LOG(1.0f + K_EXP(x > 0.0f ? -x : x));
+}
