@@ -1,4 +1,6 @@
-//! The MLX backend against the same references, and against the cpu backend.
+//! The MLX backend against the same references, and against the cpu backend; on a GPU where there is one.
+//!
+//! MLX multiplies f32 matrices as TF32 on NVIDIA's GPUs: there, set `MLX_ENABLE_TF32=0`.
 #![cfg(feature = "mlx")]
 
 mod asking;
@@ -22,7 +24,7 @@ use serde_json::{Map, Value};
 
 fn open(source: &Source, precision: Precision) -> Model<MlxBackend> {
     let host = HostModel::open(source, |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
-    let backend = MlxBackend::new(MlxDevice::Cpu, &host.weights, 1, precision);
+    let backend = MlxBackend::new(MlxDevice::best(), &host.weights, 1, precision);
     Model::new(backend, host.config, host.weights)
 }
 
@@ -53,9 +55,11 @@ fn exact_logits_agree_with_the_references() {
     assert!(worst <= 1e-3, "{report}");
 }
 
-/// On MLX's CPU device every product adds in one order, so a split changes no bit. A GPU promises less.
+/// On MLX's CPU device every product adds in one order, so a split changes no bit. A GPU chooses its products by the
+/// number of rows: there the results are as close as to the references.
 #[test]
-fn any_split_gives_the_bits_of_the_one_shot_result() {
+fn any_split_gives_the_one_shot_result() {
+    let bits = MlxDevice::best() == MlxDevice::Cpu;
     for folder in folders("mlx").into_iter().chain(folders("hf")) {
         let golden = golden(&folder);
         let tokens = &golden.tokens[..golden.tokens.len().min(80)];
@@ -64,15 +68,13 @@ fn any_split_gives_the_bits_of_the_one_shot_result() {
         let check = |chunks: &[&[u32]]| {
             let got = model.logits(chunks);
             let lens: Vec<_> = chunks.iter().map(|c| c.len()).collect();
+            assert_eq!(got.len(), expected.len(), "{} {lens:?}", folder.display());
             let same = got
                 .iter()
                 .zip(&expected)
                 .all(|(a, b)| a.to_bits() == b.to_bits());
-            assert!(
-                same && got.len() == expected.len(),
-                "{} {lens:?}",
-                folder.display()
-            );
+            let close = !bits && distance(&got, &expected) <= 1e-3;
+            assert!(same || close, "{} {lens:?}", folder.display());
         };
         for size in [1, 3, 7, 64] {
             check(&tokens.chunks(size).collect::<Vec<_>>());
@@ -185,11 +187,15 @@ fn both_backends_give_the_same_text() {
 }
 
 #[test]
-fn five_hundred_requests_leave_no_memory_behind() {
+fn many_requests_leave_no_memory_behind() {
     let engine = on_mlx(Precision::Exact);
+    let rounds = match MlxDevice::best() {
+        MlxDevice::Cpu => 125,
+        MlxDevice::Gpu => 500,
+    };
     let active = || memory::usage().unwrap().active;
     let mut most_early = 0;
-    for round in 0..125 {
+    for round in 0..rounds {
         // Prompts of 1 to 9 tokens: sequences that end apart, in pages that are taken and given back.
         let ask = |n: usize| {
             let prompt = (1..2 + (round + 3 * n as u32) % 9).collect();

@@ -29,6 +29,11 @@ fn kernels() -> Vec<Kernel> {
         gpu::gated_norm(),
         gpu::short_conv(),
         gpu::gated_delta(),
+        gpu::placed(),
+        gpu::sdpa_dequant_v(false),
+        gpu::sdpa_dequant_v(true),
+        gpu::attention_end(),
+        gpu::quantize_v(),
     ];
     kernels.extend((1..=4).map(gpu::qmv));
     kernels

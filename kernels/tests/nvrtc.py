@@ -21,6 +21,15 @@ CASES = {
     "gated_delta": ("T T T float float float int", "float float", [
         {"HK": 16, "HV": 48, "DK": dk, "DV": 128, "LINES": 8, "TILE": 2048 // dk, "T": t}
         for t in TYPES for dk in (32, 64, 128, 256)]),
+    "placed": ("T T int float", "T", [{"H": 24, "D": 256, "STRIDE": 512, "ROTARY": 64, "T": t} for t in TYPES]),
+    "sdpa_plain_v": ("T T T int int float", "float float", [
+        {"G": g, "HKV": 4, "D": d, "PAGE": 64, "KEYS": 4, "SPAN": 512, "WARPS": 4, "T": t}
+        for t in TYPES for g, d in ((6, 256), (1, 32))]),
+    "sdpa_packed_v": ("T T uint half half int int float", "float float", [
+        {"G": 6, "HKV": 4, "D": 256, "PAGE": 64, "KEYS": 4, "SPAN": 512, "WARPS": 4, "BITS": bits, "T": t}
+        for t in TYPES for bits in (4, 8)]),
+    "attention_end": ("float float T", "T", [{"D": 256, "T": t} for t in TYPES]),
+    "quantize_v": ("T", "uint half half", [{"BITS": bits, "T": t} for t in TYPES for bits in (4, 8)]),
 }
 for m in range(1, 5):
     CASES[f"qmv{m}"] = ("bf16 int" + " uint S S" * m, " ".join(["Y"] * m), [

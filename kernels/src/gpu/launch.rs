@@ -64,8 +64,16 @@ impl Launch {
     pub fn delta_tile(key_dim: usize, value_dim: usize) -> [usize; 2] {
         let lines = [8, 4, 2, 1]
             .into_iter()
-            .find(|lines| value_dim % lines == 0);
+            .find(|&lines| value_dim.is_multiple_of(lines));
         [lines.unwrap_or(1), (2048 / key_dim).max(1)]
+    }
+
+    /// A group of `warps` times 32 lanes for each row, key-value head and span.
+    pub fn attention(rows: usize, kv_heads: usize, spans: usize, warps: usize) -> Self {
+        Self {
+            grid: [rows * kv_heads * 32, spans * warps, 1],
+            group: [32, warps, 1],
+        }
     }
 
     /// Groups of `wr * wk` times 32 lanes over matrices of so many rows.

@@ -107,6 +107,63 @@ pub fn gated_delta() -> Kernel {
     )
 }
 
+/// Queries or keys, normed and rotated by each row's position. Template: `H` heads, `D` width of a head, `STRIDE` from one
+/// head to the next in `x`, `ROTARY` numbers that are rotated, `T` type. Launch: [`Launch::heads`].
+pub fn placed() -> Kernel {
+    Kernel::new(
+        "placed",
+        "x weight positions numbers",
+        "out",
+        include_str!("placed.kernel"),
+    )
+}
+
+/// Softmax attention over pages of keys and values, in one part for each span of a sequence. Template: `G` query heads a
+/// key-value head, `HKV` key-value heads, `D` width of a head, `PAGE` rows a page, `KEYS` keys at a time, which divide a
+/// page, `SPAN` keys a part, a multiple of `PAGE`, `WARPS`, `T` type; with packed values, `BITS` of a code. `D` is 32,
+/// 64, 128 or 256. Launch: [`Launch::attention`]; [`attention_end`] joins the parts.
+///
+/// Packed values are an input `values`: uint `[places, HKV, D * BITS / 32]` with `scales` and `zeros`: f16 `[places,
+/// HKV, D / 64]`, as [`quantize_v`] makes them; plain ones are `values`: T `[places, HKV, D]`.
+pub fn sdpa_dequant_v(packed: bool) -> Kernel {
+    let (name, inputs, value) = match packed {
+        true => (
+            "sdpa_packed_v",
+            "q keys values scales zeros rows table scale",
+            include_str!("value_packed.kernel"),
+        ),
+        false => (
+            "sdpa_plain_v",
+            "q keys values rows table scale",
+            include_str!("value_plain.kernel"),
+        ),
+    };
+    let body = include_str!("sdpa_dequant_v.kernel").replace("// VALUE", value.trim_end());
+    Kernel::new(name, inputs, "acc stats", &body)
+}
+
+/// Joins the parts of [`sdpa_dequant_v`] and multiplies with the sigmoid of the gate. Template: `D` width of a head, `T`
+/// type. Launch: [`Launch::rows`] with a group of `D` for every head of every row.
+pub fn attention_end() -> Kernel {
+    Kernel::new(
+        "attention_end",
+        "acc stats gated",
+        "out",
+        include_str!("attention_end.kernel"),
+    )
+}
+
+/// Values as codes of `BITS` bits with a scale and a zero for each 64. Template: `BITS` 4 or 8, `T` type. Launch:
+/// [`Launch::heads`] with one head for each 64.
+pub fn quantize_v() -> Kernel {
+    Kernel::new(
+        "quantize_v",
+        "v",
+        "packed scales zeros",
+        include_str!("quantize_v.kernel"),
+    )
+}
+
 /// Products of up to 32 rows with 4-bit matrices in groups of 64 that share them, on NVIDIA's tensor cores: reads the
 /// weights once, whatever the number of rows. CUDA only.
 ///

@@ -144,6 +144,25 @@ impl MlxMatrix {
         }
     }
 
+    /// Its outputs.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Packed weights, scales and biases, if it has 4 bits a weight in groups of 64.
+    pub fn nibbles(&self) -> Option<[&Array; 3]> {
+        match &self.storage {
+            Stored::Affine {
+                bits: 4,
+                group: 64,
+                packed,
+                scales,
+                biases,
+            } => Some([packed, scales, biases]),
+            _ => None,
+        }
+    }
+
     /// `x Wᵀ`: `[n, cols]` to `[n, rows]`.
     pub fn product(&self, x: &Array, n: usize) -> Array {
         match &self.storage {

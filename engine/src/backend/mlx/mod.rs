@@ -5,6 +5,7 @@
 
 mod attention;
 mod bridge;
+mod fused;
 mod matrix;
 mod memory;
 mod ops;
@@ -24,6 +25,8 @@ pub use self::matrix::MlxMatrix;
 pub use self::memory::usage;
 pub use self::slots::MlxSlots;
 
+use self::bridge::Gpu;
+use self::fused::Fused;
 use self::ops::{cast, dim, f32, must, reshape, rows, silu};
 use self::slots::Memory;
 use super::Backend;
@@ -57,6 +60,8 @@ impl MlxDevice {
 /// checkpoint's own type, or f32 to be exact.
 pub struct MlxBackend {
     dtype: Dtype,
+    /// Our own kernels, where there is a GPU.
+    fused: Option<Fused>,
     pool: Pool,
 }
 
@@ -90,6 +95,10 @@ impl MlxBackend {
             dtype: match precision {
                 Precision::Exact => Dtype::Float32,
                 Precision::Fast => matrix::dtype_of(matrix::float_of(&weights.embed)),
+            },
+            fused: match device {
+                MlxDevice::Cpu => None,
+                MlxDevice::Gpu => Gpu::here().map(Fused::new),
             },
             pool: Pool::new(threads),
         }
@@ -187,6 +196,9 @@ impl Backend for MlxBackend {
     }
 
     fn project<const W: usize>(&self, x: &Array, matrices: [&MlxMatrix; W]) -> [Array; W] {
+        if let Some(products) = self.fused.as_ref().and_then(|f| f.products(x, matrices)) {
+            return products;
+        }
         let n = x.shape()[0] as usize;
         let x = cast(x, matrices[0].dtype());
         matrices.map(|matrix| matrix.product(&x, n))
@@ -204,7 +216,21 @@ impl Backend for MlxBackend {
         must(rms_norm(x, Some(&weight.exact), eps))
     }
 
+    fn add_norm(&self, x: Array, y: &Array, weight: &MlxVector, eps: f32) -> [Array; 2] {
+        match &self.fused {
+            Some(fused) => fused.add_norm(&x, y, &weight.exact, eps, self.dtype),
+            None => {
+                let sum = x + y;
+                let normed = self.rms_norm(&sum, weight, eps);
+                [sum, normed]
+            }
+        }
+    }
+
     fn swiglu(&self, gate: Array, up: &Array) -> Array {
+        if let Some(out) = self.fused.as_ref().and_then(|f| f.swiglu(&gate, up)) {
+            return out;
+        }
         silu(&f32(&gate)) * up
     }
 
@@ -227,6 +253,13 @@ impl Backend for MlxBackend {
             unreachable!("layer {layer} is one of attention");
         };
         let p = self.attention_parameters(config, weights);
+        let (dims, width) = (&config.attention, config.attention.head_dim);
+        if let Some(fused) = self.fused.as_ref().filter(|f| f.attends(dims)) {
+            let query = fused.placed(&p, &q, p.q_norm, [dims.heads, 2 * width], plan);
+            let k = fused.placed(&p, &k, p.k_norm, [dims.kv_heads, width], plan);
+            let pools = memory.write(&k, &attention::heads(&p, &v), plan, table);
+            return fused.attend(dims, &query, &q, &pools, plan);
+        }
         let [q, gate] = attention::queries(&p, &q, plan);
         let k = attention::keys(&p, &k, plan);
         let pools = memory.write(&k, &attention::heads(&p, &v), plan, table);
@@ -248,8 +281,11 @@ impl Backend for MlxBackend {
         let dims = &config.conv;
         let weight = reshape(&weights.conv.exact, &[dim(dims.channels), dim(dims.kernel)]);
         let tails = memory.tails.take();
-        let (out, tails) =
-            recurrent::short_conv(dims, &qkv, &weight, tails.as_ref(), &plan.recurrent);
+        let (tails, plan) = (tails.as_ref(), &plan.recurrent);
+        let fused = self.fused.as_ref();
+        let (out, tails) = fused
+            .and_then(|f| f.short_conv(dims, &qkv, &weight, tails, plan))
+            .unwrap_or_else(|| recurrent::short_conv(dims, &qkv, &weight, tails, plan));
         memory.tails = tails;
         out
     }
@@ -276,10 +312,18 @@ impl Backend for MlxBackend {
             dt_bias: &weights.dt_bias.exact,
         };
         let states = memory.states.take();
-        let (y, states) =
-            recurrent::gated_delta(&p, [&qkv, a, b], states.as_ref(), &plan.recurrent);
+        let (states, plan) = (states.as_ref(), &plan.recurrent);
+        let inputs = [&qkv, a, b];
+        let fused = self.fused.as_ref();
+        let (y, states) = fused
+            .and_then(|f| f.gated_delta(dims, inputs, [p.a_log, p.dt_bias], states, plan))
+            .unwrap_or_else(|| recurrent::gated_delta(&p, inputs, states, plan));
         memory.states = Some(states);
-        let normed = must(rms_norm(y, Some(&weights.norm.exact), config.rms_eps));
+        let (norm, eps) = (&weights.norm.exact, config.rms_eps);
+        if let Some(out) = fused.and_then(|f| f.gated_norm(&y, z, norm, eps)) {
+            return out;
+        }
+        let normed = must(rms_norm(y, Some(norm), eps));
         let width = dim(dims.value_heads * dims.value_dim);
         silu(&f32(z)) * reshape(&normed, &[-1, width])
     }

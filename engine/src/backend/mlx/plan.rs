@@ -2,7 +2,7 @@
 
 use mlx_rs::Array;
 
-use super::ops::indices;
+use super::ops::{dim, indices};
 use super::pages::{PAGE, PageTable};
 use crate::batch::{Segment, SlotId};
 
@@ -14,6 +14,12 @@ pub struct Plan {
     pub places: Array,
     /// What each segment's queries see.
     pub reads: Vec<Read>,
+    /// The same for kernels: for each row its segment and the keys that it sees, `[N, 2]`.
+    pub rows: Array,
+    /// Each segment's pages, `[segments, most pages]`.
+    pub table: Array,
+    /// The most keys that a row sees.
+    pub longest: usize,
     /// The recurrent layers' part.
     pub recurrent: Recurrent,
 }
@@ -41,11 +47,15 @@ pub struct Recurrent {
     pub order: Vec<Option<SlotId>>,
     /// Where the groups' rows, one after the other, go in the batch, `[N]`; none: where they are.
     pub back: Option<Array>,
-    /// For each tap of the convolution the rows that it sees, `[N]`: counted in a zero row, then the old tails, then
-    /// the batch.
-    pub taps: Vec<Array>,
+    /// For each tap of the convolution the rows that it sees, `[kernel, N]`: counted in a zero row, then the old tails,
+    /// then the batch.
+    pub seen: Array,
     /// What the tails are made of after the pass, counted likewise, `[rows * (kernel - 1)]`.
     pub tails: Array,
+    /// Rows of the batch, and of the old tails, `[8]`.
+    pub counts: Array,
+    /// For each row after the pass: its first row in the batch, how many, and its old row or -1, `[rows, 3]`.
+    pub segments: Array,
 }
 
 /// Segments of one length.
@@ -65,9 +75,19 @@ impl Plan {
     /// Where the rows of `segments` lie; the table has room for them and has counted them already.
     pub fn new(segments: &[Segment], table: &PageTable, kept: &Rows, kernel: usize) -> Self {
         let (mut positions, mut places, mut reads) = (Vec::new(), Vec::new(), Vec::new());
-        for segment in segments {
+        let (mut rows, mut pages) = (Vec::new(), Vec::new());
+        let longest = segments.iter().map(|s| table.of(s.slot).len()).max();
+        let longest = longest.unwrap_or_default();
+        let most = longest.div_ceil(PAGE);
+        for (line, segment) in segments.iter().enumerate() {
             let sequence = table.of(segment.slot);
             let end = sequence.len();
+            rows.extend(
+                (end - segment.len..end).flat_map(|position| [dim(line), dim(position + 1)]),
+            );
+            // What lies behind a shorter sequence's pages is never read.
+            let own = sequence.pages().iter().copied().chain(std::iter::repeat(0));
+            pages.extend(own.take(most).map(dim));
             positions.extend(end - segment.len..end);
             places.extend((end - segment.len..end).map(|position| sequence.place(position)));
             reads.push(Read {
@@ -80,6 +100,9 @@ impl Plan {
             positions: indices(positions),
             places: indices(places),
             reads,
+            rows: Array::from_slice(&rows, &[dim(rows.len() / 2), 2]),
+            table: Array::from_slice(&pages, &[dim(segments.len()), dim(most)]),
+            longest,
             recurrent: Recurrent::new(segments, kept, kernel),
         }
     }
@@ -140,13 +163,13 @@ impl Recurrent {
                 (None, Some(row)) => 1 + row * tail + at,
                 (None, None) => 0,
             };
-        let taps = (0..kernel).map(|tap| {
+        let taps = (0..kernel).flat_map(|tap| {
             let rows = segments
                 .iter()
-                .flat_map(|s| (0..s.len).map(move |t| (s, t + tap)));
-            indices(rows.map(|(segment, at)| seen(segment, at)))
+                .flat_map(|s| (0..s.len).map(move |t| (s, t)));
+            rows.map(move |(segment, t)| (segment, t + tap))
         });
-        let taps = taps.collect();
+        let seen_by_taps = indices(taps.map(|(segment, at)| seen(segment, at)));
         let left = ordered
             .iter()
             .flat_map(|s| (s.len..s.len + tail).map(move |at| (*s, at)));
@@ -155,13 +178,22 @@ impl Recurrent {
             .iter()
             .flat_map(|row| (0..tail).map(move |at| 1 + row * tail + at));
         let tails = indices(left.chain(over));
+        let own = ordered.iter().map(|s| {
+            let old = old_row(s.slot).map_or(-1, dim);
+            [dim(s.start), dim(s.len), old]
+        });
+        let waiting = carried.iter().map(|&row| [0, 0, dim(row)]);
+        let table: Vec<i32> = own.chain(waiting).flatten().collect();
+        let counts = [dim(total), dim(kept.len() * tail), 0, 0, 0, 0, 0, 0];
         Self {
             groups,
             carried,
             order,
             back,
-            taps,
+            seen: seen_by_taps,
             tails,
+            counts: Array::from_slice(&counts, &[8]),
+            segments: Array::from_slice(&table, &[dim(table.len())]),
         }
     }
 }
@@ -205,8 +237,8 @@ mod tests {
         assert_eq!(plan.groups[0].members, [Some(0), Some(1)]);
         assert_eq!((plan.order, plan.carried), (kept.to_vec(), vec![]));
         // A zero row, two tails of two rows, the batch: the oldest tap sees each tail's first row.
-        assert_eq!(numbers(&plan.taps[0]), [1, 3]);
-        assert_eq!(numbers(&plan.taps[2]), [5, 6]);
+        assert_eq!(numbers(&plan.seen), [1, 3, 2, 4, 5, 6]);
+        assert_eq!(numbers(&plan.segments), [0, 1, 0, 1, 1, 1]);
         assert_eq!(numbers(&plan.tails), [2, 5, 4, 6]);
     }
 
@@ -220,8 +252,8 @@ mod tests {
         assert_eq!(plan.groups[1].members, [None]);
         assert!(plan.back.is_none());
         assert_eq!(numbers(plan.groups[1].rows.as_ref().unwrap()), [1, 2, 3]);
-        assert_eq!(numbers(&plan.taps[0]), [3, 0, 5, 6]);
-        assert_eq!(numbers(&plan.taps[1]), [4, 5, 6, 7]);
+        assert_eq!(numbers(&plan.seen), [3, 0, 5, 6, 4, 5, 6, 7]);
+        assert_eq!(numbers(&plan.segments), [0, 1, 2, 1, 3, -1, 0, 0, 0]);
         assert_eq!(numbers(&plan.tails), [4, 7, 1]);
     }
 }

@@ -26,9 +26,11 @@ pub fn short_conv(
     let zero = zeros(&[1, dim(dims.channels)], x.dtype());
     let parts = [Some(&zero), tails, Some(x)];
     let seen = stacked(parts.into_iter().flatten().cloned().collect());
-    let taps = plan.taps.iter().enumerate().map(|(tap, indices)| {
+    let n = x.shape()[0] as usize;
+    let taps = (0..dims.kernel).map(|tap| {
         let weight = weight.index((.., dim(tap)));
-        f32(&rows(&seen, indices)) * weight
+        let indices = range(&plan.seen, tap * n, (tap + 1) * n);
+        f32(&rows(&seen, &indices)) * weight
     });
     let sum = taps
         .reduce(|sum, tap| sum + tap)

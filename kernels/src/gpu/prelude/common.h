@@ -17,3 +17,11 @@ inline float k_silu(float x) { return x * k_sigmoid(x); }
 inline float k_softplus(float x) {
     return (x > 0.0f ? x : 0.0f) + K_LOG(1.0f + K_EXP(x > 0.0f ? -x : x));
 }
+
+// `E` numbers that are loaded at once.
+template <typename T, int E>
+struct alignas(sizeof(T) * E) k_pack {
+    T v[E];
+};
+
+#define K_LOAD(T, E, from, at) (*reinterpret_cast<const K_DEVICE k_pack<T, E>*>((from) + (at)))

@@ -11,3 +11,6 @@
 typedef __half float16_t;
 typedef __nv_bfloat16 bfloat16_t;
 typedef unsigned int uint;
+#define K_SIN(x) sinf(x)
+#define K_COS(x) cosf(x)
+#define K_DEVICE

@@ -6,3 +6,6 @@
 #define K_LOG(x) log(x)
 #define K_RSQRT(x) (1.0f / sqrt(x))
 #define K_FMA(a, b, c) fma(a, b, c)
+#define K_SIN(x) sin(x)
+#define K_COS(x) cos(x)
+#define K_DEVICE device

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString, c_char, c_int};
 
 use mlx_rs::{Array, Device, Dtype, Stream};
+use sanctum_kernels::gpu::{Kernel, Launch};
 
 use super::super::ops::{dim, must};
 
@@ -30,10 +31,8 @@ pub enum Gpu {
 pub struct Call<'a> {
     /// Shape and type of each output.
     pub outputs: &'a [(Vec<i32>, Dtype)],
-    /// Threads in all, a multiple of `group` in each direction.
-    pub grid: [usize; 3],
-    /// Threads that share memory.
-    pub group: [usize; 3],
+    /// Threads.
+    pub launch: Launch,
     /// What the text knows at compile time.
     pub template: &'a [(&'static CStr, Argument)],
 }
@@ -45,6 +44,21 @@ pub enum Argument {
     Int(i32),
     /// A type of numbers.
     Type(Dtype),
+}
+
+impl<'a> Call<'a> {
+    /// A call.
+    pub fn new(
+        outputs: &'a [(Vec<i32>, Dtype)],
+        launch: Launch,
+        template: &'a [(&'static CStr, Argument)],
+    ) -> Self {
+        Self {
+            outputs,
+            launch,
+            template,
+        }
+    }
 }
 
 impl Gpu {
@@ -67,20 +81,13 @@ impl Gpu {
 }
 
 impl CustomKernel {
-    /// Takes a kernel's text. Nothing is compiled yet.
-    pub fn new(
-        gpu: Gpu,
-        name: &str,
-        inputs: &[&str],
-        outputs: &[&str],
-        header: &str,
-        body: &str,
-    ) -> Self {
+    /// Takes a kernel's text, and what stands before it. Nothing is compiled yet.
+    pub fn new(gpu: Gpu, kernel: &Kernel, header: &str) -> Self {
         let text = |text: &str| CString::new(text).expect("kernel texts hold no zero byte");
         let names =
-            |names: &[&str]| Names::new(&names.iter().map(|name| text(name)).collect::<Vec<_>>());
-        let (label, header, body) = (text(name), text(header), text(body));
-        let (inputs, outputs) = (names(inputs), names(outputs));
+            |names: &[String]| Names::new(&names.iter().map(|n| text(n)).collect::<Vec<_>>());
+        let (label, header, body) = (text(&kernel.name), text(header), text(&kernel.body));
+        let (inputs, outputs) = (names(&kernel.inputs), names(&kernel.outputs));
         // SAFETY: every pointer is to a string that ends with a zero byte and outlives the call, which copies it; the
         // name vectors are live.
         let handle = unsafe {
@@ -105,12 +112,10 @@ impl CustomKernel {
                 )),
             }
         };
-        let kernel = Self {
-            name: name.to_owned(),
-            handle,
-        };
-        assert!(!kernel.is_null(), "MLX does not take the kernel {name}");
-        kernel
+        let name = kernel.name.clone();
+        let taken = Self { name, handle };
+        assert!(!taken.is_null(), "MLX does not take {}", taken.name);
+        taken
     }
 
     fn is_null(&self) -> bool {
@@ -122,8 +127,7 @@ impl CustomKernel {
 
     /// Puts a call into MLX's graph; gives its outputs. The inputs are made contiguous first.
     ///
-    /// Only kernels whose texts write nothing but their outputs may be called: those of `sanctum_kernels::gpu` are
-    /// held to that by their tests.
+    /// A text must write nothing but its outputs: those of `sanctum_kernels::gpu` are held to that by their tests.
     pub fn apply(&self, inputs: &[&Array], call: &Call<'_>) -> Vec<Array> {
         let stream = must(Stream::try_default_on_device(&must(Device::try_default())));
         let results = match &self.handle {
@@ -133,6 +137,9 @@ impl CustomKernel {
         results.unwrap_or_else(|| panic!("MLX refuses a call of the kernel {}", self.name))
     }
 }
+
+// SAFETY: what MLX keeps of a kernel are texts and names; it belongs to no thread, and only one uses it at a time.
+unsafe impl Send for CustomKernel {}
 
 impl Drop for CustomKernel {
     fn drop(&mut self) {
@@ -196,8 +203,8 @@ impl<K, C: Copy> Api<K, C> {
         stream: &Stream,
     ) -> Option<Vec<Array>> {
         let pointers: Vec<_> = inputs.iter().map(|array| array.as_ptr()).collect();
-        let [gx, gy, gz] = call.grid.map(dim);
-        let [tx, ty, tz] = call.group.map(dim);
+        let [gx, gy, gz] = call.launch.grid.map(dim);
+        let [tx, ty, tz] = call.launch.group.map(dim);
         // SAFETY: everything made here is freed here, once; inputs and shapes outlive the calls, which copy them, and
         // names end with a zero byte; `outputs` holds as many arrays as `call.outputs` once the call has succeeded,
         // and each array taken from it is a handle of its own, which `Array` frees.
