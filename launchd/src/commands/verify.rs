@@ -1,9 +1,10 @@
-//! `sanctum-launchd verify`: this host, or another one over ssh.
+//! `sanctum-launchd verify`: this host, or another one over ssh: first as it looks from outside, then in its own words.
 
 use serde_json::json;
 
 use super::open;
 use crate::args::SiteArgs;
+use crate::offbox::offbox;
 use crate::report::Report;
 use crate::site::{Site, this_host};
 use crate::{Failure, Finding, remote, verify};
@@ -17,7 +18,7 @@ pub fn run(args: &SiteArgs, report: &mut Report) -> Result<(), Failure> {
         .as_deref()
         .filter(|_| !here);
     let findings = match elsewhere {
-        Some(destination) => ask(&site, destination)?,
+        Some(destination) => from_outside(&site, destination)?,
         None => verify(&site)?,
     };
     if !report.is_json() {
@@ -36,6 +37,14 @@ pub fn run(args: &SiteArgs, report: &mut Report) -> Result<(), Failure> {
         0 => Ok(()),
         several => Err(Failure::Found(several)),
     }
+}
+
+/// What is seen from here comes first: it does not depend on the other host's word.
+fn from_outside(site: &Site, destination: &str) -> Result<Vec<Finding>, Failure> {
+    let seen = offbox(&site.fleet, &site.home, &site.host, remote::LIMIT);
+    let mut findings = seen.map_err(|error| Failure::Refused(error.to_string()))?;
+    findings.extend(ask(site, destination)?);
+    Ok(findings)
 }
 
 fn ask(site: &Site, destination: &str) -> Result<Vec<Finding>, Failure> {

@@ -75,7 +75,7 @@ fn what_was_edited_by_hand_is_found_and_put_back() {
     fs::remove_file(host.home().join("parity.json")).unwrap();
     assert_eq!(
         host.findings(),
-        ["mode", "missing", "changed", "stale-arguments"]
+        ["missing", "changed", "mode", "stale-arguments"]
     );
     host.calls();
     host.install("1").ok();
