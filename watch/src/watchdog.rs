@@ -106,6 +106,11 @@ impl<C: Check> Watchdog<C> {
         };
         let report = look(&mut self.check, &mut round).await;
         self.state.memory = std::mem::take(&mut round.memory);
+        // A deployment that has begun meanwhile explains whatever was seen.
+        if self.is_held_off(now)? {
+            self.state.checked = Some(now);
+            return Ok(());
+        }
         self.settle(report, now)?;
         self.state.write(&self.state_file)?;
         // A deployment may have begun meanwhile.

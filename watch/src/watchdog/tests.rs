@@ -242,6 +242,40 @@ async fn under_a_lease_nothing_is_counted_and_an_expired_one_is_told_of_once() {
     assert_eq!(all.len(), 2, "and the misses: {all:?}");
 }
 
+/// Takes the maintenance lease while it looks.
+struct Overtaken(std::path::PathBuf, Vec<lease::Held>);
+
+impl Check for Overtaken {
+    async fn check(&mut self, _round: &mut Round) -> Report {
+        let (held, _) = lease::take(&self.0, "test", "now", Duration::from_secs(3600)).unwrap();
+        self.1.push(held);
+        Verdict::new(Kind::Miss, "half a host").into()
+    }
+
+    fn subject(&self) -> String {
+        "it".into()
+    }
+}
+
+#[tokio::test]
+async fn what_is_seen_while_a_deployment_begins_does_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, address) = flow().await;
+    let dog = watchdog(folder.path(), address, &[]);
+    let mut dog = Watchdog {
+        check: Overtaken(dog.lease_file.clone(), Vec::new()),
+        host: dog.host,
+        policy: dog.policy,
+        schedule: dog.schedule,
+        state: dog.state,
+        state_file: dog.state_file,
+        lease_file: dog.lease_file,
+        outbox: dog.outbox,
+    };
+    dog.round(Utc::now()).await.unwrap();
+    assert_eq!((dog.check.1.len(), dog.state.misses), (1, 0));
+}
+
 #[tokio::test]
 async fn a_damaged_lease_is_told_of_and_watching_goes_on() {
     let folder = tempfile::tempdir().unwrap();
