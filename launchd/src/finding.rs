@@ -60,6 +60,8 @@ pub enum Kind {
     Watchdog,
     /// The kept release is not what the receipt tells of.
     Release,
+    /// Another host's own sanctum-launchd gives no answer.
+    Silent,
     /// There is no copy of another host's receipt here to compare it with.
     NoReceipt,
 }

@@ -7,7 +7,7 @@ use crate::args::SiteArgs;
 use crate::offbox::offbox;
 use crate::report::Report;
 use crate::site::{Site, this_host};
-use crate::{Failure, Finding, remote, verify};
+use crate::{Failure, Finding, Kind, remote, verify};
 
 /// Runs it; findings are a failure.
 pub fn run(args: &SiteArgs, report: &mut Report) -> Result<(), Failure> {
@@ -43,7 +43,15 @@ pub fn run(args: &SiteArgs, report: &mut Report) -> Result<(), Failure> {
 fn from_outside(site: &Site, destination: &str) -> Result<Vec<Finding>, Failure> {
     let seen = offbox(&site.fleet, &site.home, &site.host, remote::LIMIT);
     let mut findings = seen.map_err(|error| Failure::Refused(error.to_string()))?;
-    findings.extend(ask(site, destination)?);
+    match ask(site, destination) {
+        Ok(own) => findings.extend(own),
+        // What was seen from here is worth telling all the more.
+        Err(failure) => {
+            let about = format!("{}: its own word", site.host);
+            let mend = format!("sanctum-launchd status --host {}", site.host);
+            findings.push(Finding::new(Kind::Silent, about, failure.to_string(), mend));
+        }
+    }
     Ok(findings)
 }
 

@@ -177,6 +177,27 @@ fn another_host_s_receipt_is_checked_and_kept_here() {
     );
     receipt(&["--release", &release("2"), "--yes"]).ok();
 
+    // It has no sanctum-launchd of its own here: what is seen from outside is told all the same.
+    let verify = || {
+        let environment = [
+            ("HOME", laptop.to_str().unwrap()),
+            ("SANCTUM_SSH", ssh.to_str().unwrap()),
+        ];
+        host.run_with(&["verify", "--host", "mini"], &environment)
+            .fails(1)
+    };
+    let said = verify();
+    assert!(
+        said.contains("mini: its own word") && said.contains("mini: 1 finding"),
+        "{said}"
+    );
+    executable(&host.home().join("bin/sanctum-server"), "replaced");
+    let said = verify();
+    assert!(
+        said.contains("bin/sanctum-server: it is not what was installed"),
+        "{said}"
+    );
+
     // Whoever changes the mini's receipt does not change what the release says.
     let theirs = host.home().join("state/receipt.json");
     let mut record = host.record("receipt.json");
