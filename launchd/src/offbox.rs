@@ -115,7 +115,7 @@ pub fn offbox(
 }
 
 /// The fleet's home on the host that a receipt is about; none if the receipt has no fleet.toml.
-pub(crate) fn home_there(receipt: &Receipt) -> Option<Home> {
+fn home_there(receipt: &Receipt) -> Option<Home> {
     let fleet = (receipt.artefacts.iter()).find(|file| file.kind == ArtefactKind::Fleet)?;
     let root = fleet.path.parent()?;
     // ~/Library/LaunchAgents/LABEL.plist

@@ -8,13 +8,12 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
-use sanctum_config::{Active, Artefact, ArtefactKind, Receipt};
+use sanctum_config::{Active, Artefact, ArtefactKind, Home, Receipt};
 use sanctum_watch::launchctl::Launchctl;
 use serde_json::json;
 
 use super::open;
 use crate::args::{ReceiptArgs, SiteArgs};
-use crate::offbox::home_there;
 use crate::release::{Release, ReleaseFile};
 use crate::report::Report;
 use crate::site::{Site, this_host};
@@ -30,8 +29,8 @@ pub fn run(args: &SiteArgs, receipt: &ReceiptArgs, report: &mut Report) -> Resul
             "{host} is this host, which has its receipt already; name another one with --host"
         )));
     }
-    let theirs = fetch(&site)?;
-    let ours = made_here(site, &theirs, receipt, report)?;
+    let (home, theirs) = fetch(&site)?;
+    let ours = made_here(site, home, &theirs, receipt, report)?;
     let site = open(args)?;
     let path = site.home.receipt_of(&host);
     let before = Receipt::read(&path)?;
@@ -59,8 +58,9 @@ pub fn run(args: &SiteArgs, receipt: &ReceiptArgs, report: &mut Report) -> Resul
     Ok(report.end(&line, result(true))?)
 }
 
-/// The receipt that lies on the other host.
-fn fetch(site: &Site) -> Result<Receipt, Failure> {
+/// The receipt that lies on the other host, and the fleet's home there. A receipt's own paths are not believed: they could
+/// lead to a copy of what was installed, beside what runs.
+fn fetch(site: &Site) -> Result<(Home, Receipt), Failure> {
     let host = &site.host;
     let refused = |why: String| Failure::Refused(why);
     let Some(destination) = site.fleet.hosts[host].ssh.as_deref() else {
@@ -69,7 +69,7 @@ fn fetch(site: &Site) -> Result<Receipt, Failure> {
         )));
     };
     let place = format!("{}/state/receipt.json", site.fleet.fleet.home.as_str());
-    let line = format!("cat {}", remote::quoted_path(&place));
+    let line = format!("echo $HOME; cat {}", remote::quoted_path(&place));
     let said =
         remote::ssh(destination, &line, remote::LIMIT).map_err(|e| refused(e.to_string()))?;
     if !said.succeeded() {
@@ -78,10 +78,21 @@ fn fetch(site: &Site) -> Result<Receipt, Failure> {
             said.complaint()
         )));
     }
-    let receipt: Receipt = serde_json::from_str(&said.out)
+    // A login shell may have said something before.
+    let split = said.out.split_once("\n{").and_then(|(before, rest)| {
+        let user = before.lines().last().map(PathBuf::from)?;
+        user.is_absolute().then(|| (user, format!("{{{rest}")))
+    });
+    let (user, text) = split.ok_or_else(|| {
+        refused(format!(
+            "what {host} has at {place} is no receipt, or it has no HOME there"
+        ))
+    })?;
+    let receipt: Receipt = serde_json::from_str(&text)
         .map_err(|error| refused(format!("what {host} has at {place} is no receipt: {error}")))?;
+    let home = Home::new(site.fleet.fleet.home.under(&user), user);
     match receipt.host == *host {
-        true => Ok(receipt),
+        true => Ok((home, receipt)),
         false => Err(refused(format!(
             "`ssh {destination}` leads to a host that was installed as `{}`, not as `{host}`",
             receipt.host
@@ -95,14 +106,13 @@ fn fetch(site: &Site) -> Result<Receipt, Failure> {
 /// If the other host's differs, or something to make it from is missing.
 fn made_here(
     site: Site,
+    home: Home,
     theirs: &Receipt,
     args: &ReceiptArgs,
     report: &mut Report,
 ) -> Result<Receipt, Failure> {
     let host = site.host.clone();
     let refused = |why: String| Failure::Refused(why);
-    let home = home_there(theirs)
-        .ok_or_else(|| refused(format!("{host}'s receipt has no fleet.toml in it")))?;
     let release = match &args.release {
         Some(folder) => {
             let release = Release::read(folder)?;

@@ -205,4 +205,14 @@ fn another_host_s_receipt_is_checked_and_kept_here() {
     fs::write(&theirs, record.to_string()).unwrap();
     let said = receipt(&["--release", &release("2"), "--yes"]).fails(1);
     assert!(said.contains("differs; bring them together"), "{said}");
+    // Nor does a receipt that is about a copy of the files.
+    let text = host.record("receipt.json").to_string();
+    let decoy = text.replace("/user/.sanctum/", "/user/decoy/");
+    assert_ne!(text, decoy);
+    fs::write(&theirs, decoy).unwrap();
+    let said = receipt(&["--yes"]).fails(1);
+    assert!(
+        said.contains("user/.sanctum/bin/sanctum-server is gone"),
+        "{said}"
+    );
 }
