@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use sanctum_watch::probe::{Client, Phase, ProbeError, Question, Reference, Target};
-use sanctum_watch::{Check, Kind, Report, Round, Setting, Verdict, answers};
+use sanctum_watch::probe::Question;
+use sanctum_watch::{Check, Kind, Report, Round, Setting, Verdict, Watched, answers};
 
 /// What is asked where fleet.toml says nothing.
 pub const QUESTION: &str = "What is 2+2? Respond with only the number.";
@@ -14,19 +14,12 @@ pub const EXPECT: &str = "4";
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Tokens of the answer.
 const MAX_TOKENS: u32 = 64;
-/// A heartbeat that moved within this time belongs to a server that works.
-const ALIVE: Duration = Duration::from_secs(60);
-/// How long health and the reference address may take.
-const SECOND_LOOK: Duration = Duration::from_secs(10);
-
 /// The canary of one server.
 #[derive(Debug)]
 pub struct Canary {
-    target: Target,
+    watched: Watched,
     question: String,
     expect: String,
-    timeout: Duration,
-    reference: Option<Reference>,
 }
 
 impl Canary {
@@ -35,17 +28,8 @@ impl Canary {
     /// # Errors
     /// A sentence that names the key and its mend.
     pub fn new(setting: &Setting) -> Result<Self, String> {
-        let Setting {
-            fleet,
-            config,
-            home,
-            name,
-            watch,
-            ..
-        } = setting;
-        let target = Target::of(fleet, config, home, name).map_err(|error| error.to_string())?;
-        let reference = watch.reference.as_deref().map(Reference::parse);
-        let (question, expect) = match (&watch.question, &watch.expect) {
+        let watched = Watched::of(setting, TIMEOUT)?;
+        let (question, expect) = match (&setting.watch.question, &setting.watch.expect) {
             (Some(_), None) => {
                 return Err("`question` needs `expect`: what must the answer contain?".into());
             }
@@ -55,25 +39,18 @@ impl Canary {
             ),
         };
         Ok(Self {
-            target,
+            watched,
             question,
             expect,
-            timeout: watch.timeout.unwrap_or(TIMEOUT),
-            reference: reference.transpose().map_err(|error| error.to_string())?,
         })
     }
 
     async fn ask(&self) -> Verdict {
-        let client = match Client::new(&self.target, self.timeout) {
+        let client = match self.watched.client() {
             Ok(client) => client,
-            Err(error) => return Verdict::new(Kind::Miss, error.to_string()),
+            Err(verdict) => return verdict,
         };
-        let question = Question {
-            text: self.question.clone(),
-            model: None,
-            max_tokens: MAX_TOKENS,
-            more: serde_json::Map::new(),
-        };
+        let question = Question::user(&self.question, MAX_TOKENS);
         match client.chat(&question).await {
             Ok(answer) => {
                 let said: String = answer.value.text.trim().chars().take(200).collect();
@@ -90,66 +67,12 @@ impl Canary {
                     .after(took)
                     .next(format!(
                         "sanctum-launchd verify --host {}",
-                        self.target.host
+                        self.watched.target.host
                     )),
                 }
             }
-            Err(error) => self.no_answer(error).await,
+            Err(error) => self.watched.no_answer(&error).await,
         }
-    }
-
-    /// Why there is no answer.
-    async fn no_answer(&self, error: ProbeError) -> Verdict {
-        let said = error.to_string();
-        match &error {
-            ProbeError::Busy { .. } => return Verdict::new(Kind::Busy, said),
-            ProbeError::Timeout { .. } | ProbeError::Status { status: 503, .. } => {
-                if let Some(moves) = self.heartbeat().await {
-                    return Verdict::new(Kind::Busy, format!("{said}, but {moves}"));
-                }
-            }
-            _ => {}
-        }
-        let away = matches!(
-            error,
-            ProbeError::Unreachable { .. } | ProbeError::Timeout { .. }
-        );
-        if let Some(reference) = self.reference.as_ref().filter(|_| away)
-            && !reference.answers(SECOND_LOOK).await
-        {
-            return Verdict::new(
-                Kind::Offline,
-                format!(
-                    "{said}, and neither can the reference {reference}: this host is off the network"
-                ),
-            );
-        }
-        let next = match self.target.on_box {
-            true => format!(
-                "curl -s {}/health; sanctum-launchd status",
-                self.target.base
-            ),
-            false => format!("sanctum-launchd status --host {}", self.target.host),
-        };
-        Verdict::new(Kind::Miss, said).next(next)
-    }
-
-    /// What moves in an engine that gives no answer, if something does.
-    async fn heartbeat(&self) -> Option<String> {
-        let client = Client::new(&self.target, SECOND_LOOK).ok()?;
-        let health = client.health().await.ok()?.value;
-        health.beats().into_iter().find_map(|(_, beat)| {
-            let age = beat.age();
-            (beat.has_work() && age < ALIVE).then(|| match beat.phase {
-                Phase::Loading => "its model is being loaded".to_owned(),
-                _ => format!(
-                    "its engine works on {} requests with {} waiting and moved {:.1} s ago",
-                    beat.in_flight,
-                    beat.queued,
-                    age.as_secs_f64()
-                ),
-            })
-        })
     }
 }
 
@@ -159,10 +82,10 @@ impl Check for Canary {
     }
 
     fn subject(&self) -> String {
-        format!("{} on {}", self.target.server, self.target.host)
+        self.watched.subject()
     }
 
     fn limit(&self) -> Duration {
-        self.timeout + 3 * SECOND_LOOK
+        self.watched.timeout + Watched::second_look()
     }
 }

@@ -98,6 +98,11 @@ impl Home {
         self.state().join("receipt.json")
     }
 
+    /// This host's own copy of what was installed on another one: what it compares that host with from outside.
+    pub fn receipt_of(&self, host: &Label) -> PathBuf {
+        self.state().join("receipts").join(format!("{host}.json"))
+    }
+
     /// Who serves now.
     pub fn active(&self) -> PathBuf {
         self.state().join("active.json")

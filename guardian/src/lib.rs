@@ -14,8 +14,10 @@ use chrono::TimeDelta;
 use sanctum_config::fleet::Fleet;
 use sanctum_config::{Active, Home, Label};
 use sanctum_watch::alert::Severity;
-use sanctum_watch::probe::{Client, ProbeError, Target};
-use sanctum_watch::{Check, Kind, Launchctl, Note, Notice, Report, Round, Setting, Verdict};
+use sanctum_watch::probe::ProbeError;
+use sanctum_watch::{
+    Check, Kind, Launchctl, Note, Notice, Report, Round, Setting, Verdict, Watched,
+};
 use serde_json::json;
 
 use decide::{Action, AgentSeen, Answer, Condition, Memory, Patience, Seen, decide};
@@ -30,8 +32,7 @@ const TAIL: u64 = 16 << 10;
 pub struct Guardian {
     fleet: Fleet,
     home: Home,
-    target: Target,
-    timeout: Duration,
+    watched: Watched,
     patience: Patience,
     launchctl: Launchctl,
     /// What the last look found necessary, and why.
@@ -46,17 +47,17 @@ impl Guardian {
     pub fn new(setting: &Setting) -> Result<Self, String> {
         let Setting {
             fleet,
-            config,
             home,
             name,
             watch,
             host,
+            ..
         } = setting;
-        let target = Target::of(fleet, config, home, name).map_err(|error| error.to_string())?;
-        if target.host != *host {
+        let watched = Watched::of(setting, TIMEOUT)?;
+        if watched.target.host != *host {
             return Err(format!(
                 "a guardian runs where its server runs: move `{name}` to [hosts.{}]",
-                target.host
+                watched.target.host
             ));
         }
         let time = |given: Option<Duration>, usual| {
@@ -66,8 +67,7 @@ impl Guardian {
         Ok(Self {
             fleet: fleet.clone(),
             home: home.clone(),
-            target,
-            timeout: watch.timeout.unwrap_or(TIMEOUT),
+            watched,
             patience: Patience {
                 misses: watch.misses.unwrap_or(3).max(1),
                 stall_after: time(watch.stall_after, TimeDelta::seconds(120)).ok_or(long)?,
@@ -82,13 +82,13 @@ impl Guardian {
     /// The agent that serves now: the server itself, or its standby after a flip.
     fn agent(&self) -> Result<Label, String> {
         let active = Active::read(&self.home.active()).map_err(|error| error.to_string())?;
-        Ok(active.agent_for(&self.target.server).clone())
+        Ok(active.agent_for(&self.watched.target.server).clone())
     }
 
     async fn ask(&self) -> Answer {
-        let client = match Client::new(&self.target, self.timeout) {
+        let client = match self.watched.client() {
             Ok(client) => client,
-            Err(error) => return Answer::None(error.to_string()),
+            Err(verdict) => return Answer::None(verdict.said),
         };
         match client.health().await {
             Ok(health) => {
@@ -123,7 +123,7 @@ impl Guardian {
 
     /// The verdict on a condition, and what is to be told of it.
     fn report(&self, agent: &Label, seen: &Seen, condition: &Condition, action: Action) -> Report {
-        let base = &self.target.base;
+        let base = &self.watched.target.base;
         let target = self.launchctl.target(&self.fleet.launchd_label(agent));
         let why = match &seen.answer {
             Answer::None(why) => why.as_str(),
@@ -179,7 +179,10 @@ impl Guardian {
         let mut notices = vec![
             held(looping, "crash-loop", || Note {
                 severity: Severity::Critical,
-                title: format!("{agent} on {} crashes at every start", self.target.host),
+                title: format!(
+                    "{agent} on {} crashes at every start",
+                    self.watched.target.host
+                ),
                 body: format!(
                     "{said}; it is not kicked, which would not help. Its last word: {}",
                     last_error(&log).unwrap_or_else(|| format!("none in {}", log.display()))
@@ -188,7 +191,7 @@ impl Guardian {
             }),
             held(action == Action::CallHuman, "budget", || Note {
                 severity: Severity::Critical,
-                title: format!("{agent} on {} needs a human", self.target.host),
+                title: format!("{agent} on {} needs a human", self.watched.target.host),
                 body: format!(
                     "{said}. It was restarted {} times within an hour, which did not help; the guardian leaves it alone now",
                     self.patience.restarts_per_hour
@@ -200,7 +203,7 @@ impl Guardian {
                 "disabled",
                 || Note {
                     severity: Severity::Critical,
-                    title: format!("{agent} on {} is disabled", self.target.host),
+                    title: format!("{agent} on {} is disabled", self.watched.target.host),
                     body: said.clone(),
                     next: next.clone(),
                 },
@@ -209,7 +212,7 @@ impl Guardian {
         let shortage = memory::shortage();
         notices.push(held(shortage.is_some(), "memory", || Note {
             severity: Severity::Warning,
-            title: format!("{} is short of memory", self.target.host),
+            title: format!("{} is short of memory", self.watched.target.host),
             body: format!(
                 "{}: every answer waits for the disk",
                 shortage.clone().unwrap_or_default()
@@ -220,7 +223,7 @@ impl Guardian {
             let why = why.clone();
             notices.push(held(true, "launchd", || Note {
                 severity: Severity::Warning,
-                title: format!("launchd on {} cannot be asked", self.target.host),
+                title: format!("launchd on {} cannot be asked", self.watched.target.host),
                 body: format!("the guardian could restart nothing: {why}"),
                 next: format!("launchctl print {target}"),
             }));
@@ -228,12 +231,14 @@ impl Guardian {
             notices.push(Notice::Over { key: "launchd" });
         }
         Report {
-            verdict: Verdict::new(kind, said).next(if kind == Kind::Miss {
-                next
-            } else {
-                String::new()
-            }),
             notices,
+            ..Verdict::new(kind, said)
+                .next(if kind == Kind::Miss {
+                    next
+                } else {
+                    String::new()
+                })
+                .into()
         }
     }
 }
@@ -296,7 +301,7 @@ impl Check for Guardian {
                 (self.launchctl.kickstart(&label, true), command)
             }
         };
-        let host = &self.target.host;
+        let host = &self.watched.target.host;
         let log = self.home.log(&agent);
         vec![Notice::Event(match done {
             Ok(()) => Note {
@@ -315,7 +320,7 @@ impl Check for Guardian {
     }
 
     fn subject(&self) -> String {
-        format!("{} on {}", self.target.server, self.target.host)
+        self.watched.subject()
     }
 
     fn alerts_on_misses(&self) -> bool {
@@ -323,7 +328,7 @@ impl Check for Guardian {
     }
 
     fn limit(&self) -> Duration {
-        2 * self.timeout + Duration::from_secs(60)
+        2 * self.watched.timeout + Duration::from_secs(60)
     }
 }
 

@@ -25,6 +25,8 @@ use crate::release::PathPart;
 Environment:
   SANCTUM_LAUNCHCTL         the program to use instead of launchctl
   SANCTUM_SOCKETFILTERFW    the program to use instead of Apple's socketfilterfw
+  SANCTUM_SSH               the program to use instead of ssh
+  SANCTUM_LSOF              the program to use instead of lsof
   NO_COLOR                  no colours
 
 On a new host:
@@ -83,7 +85,15 @@ pub enum Command {
     /// Go back to the release before, or hand a server's place to its standby agent and back
     Rollback(RollbackArgs),
     /// Compare this host with what was installed; every finding says what to do
+    ///
+    /// Another host (--host) is looked at over ssh: its files are hashed by its own system's tools and compared with this
+    /// host's copy of its receipt (see `receipt`); then it is asked for its own word.
     Verify,
+    /// Copy another host's receipt here, so that it can be compared with that host from outside
+    ///
+    /// What is copied is checked first: fleet.toml and all that follows from it is made here again, and with --release the
+    /// programs are compared with that folder's. Type it after each install, upgrade and rollback there.
+    Receipt(ReceiptArgs),
     /// Show all agents of all hosts on one screen
     Status(StatusArgs),
     /// Stop and remove all agents and programs; certificates, secrets, logs and state stay
@@ -161,6 +171,17 @@ pub struct RollbackArgs {
     /// How long a server may take to be ready, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = crate::flight::PATIENCE.as_secs())]
     pub patience: u64,
+}
+
+/// For `receipt`.
+#[derive(Debug, ClapArgs)]
+pub struct ReceiptArgs {
+    /// The folder of the release that is installed there [default: the other host's word is taken for its programs]
+    #[arg(long, value_name = "FOLDER")]
+    pub release: Option<PathBuf>,
+    /// Replace an older copy without asking
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// For `status`.

@@ -121,12 +121,7 @@ impl Door {
     /// # Errors
     /// If there is none.
     pub fn chat(&self, text: &str) -> Result<String, ProbeError> {
-        let question = Question {
-            text: text.to_owned(),
-            model: None,
-            max_tokens: TOKENS,
-            more: serde_json::Map::new(),
-        };
+        let question = Question::user(text, TOKENS);
         let answer = self.with(PATIENT, async |client| client.chat(&question).await);
         answer.map(|answer| answer.value.text)
     }

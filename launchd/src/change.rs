@@ -214,10 +214,11 @@ fn files(site: &Site, from: Option<&Target>, to: &Target) -> Result<Files, Failu
     Ok(files)
 }
 
-/// Folders and secrets of the home that group or others can enter or read, with the mode that they should have.
+/// Folders and secrets of the home, and secrets elsewhere that fleet.toml names for this host's servers, that group or others
+/// can enter or read, with the mode that they should have.
 ///
 /// # Errors
-/// If a folder cannot be listed.
+/// If one of them cannot be examined.
 pub fn open_secrets(site: &Site) -> Result<Vec<(PathBuf, u32)>, Failure> {
     let home = &site.home;
     let clients = home.certs().join("clients");
@@ -246,6 +247,19 @@ pub fn open_secrets(site: &Site) -> Result<Vec<(PathBuf, u32)>, Failure> {
         for path in paths {
             let is_secret = path.to_string_lossy().ends_with(secret) && path.is_file();
             if is_secret && mode(&path)? & 0o077 != 0 {
+                open.push((path, 0o600));
+            }
+        }
+    }
+    let servers = site.fleet.servers.values();
+    for server in servers.filter(|server| server.host == site.host) {
+        for path in [&server.auth.token_file, &server.tls.key]
+            .into_iter()
+            .flatten()
+        {
+            let path = path.beside(&site.file)?;
+            let known = open.iter().any(|(other, _)| *other == path);
+            if !known && path.is_file() && mode(&path)? & 0o077 != 0 {
                 open.push((path, 0o600));
             }
         }

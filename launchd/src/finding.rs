@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Something that is not as it should be.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+/// Something that is not as it should be. The same thing is always told in the same words, with no count of minutes in
+/// them: a watchdog knows a new finding by its words.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct Finding {
     /// What kind of thing it is: a stable word for programs.
     pub kind: Kind,
@@ -53,6 +54,16 @@ pub enum Kind {
     Blocked,
     /// A maintenance lease that nobody gave back.
     Lease,
+    /// An agent's process runs another program than the file that lies there.
+    OldProgram,
+    /// A watchdog that has stopped watching.
+    Watchdog,
+    /// The kept release is not what the receipt tells of.
+    Release,
+    /// Another host's own sanctum-launchd gives no answer.
+    Silent,
+    /// There is no copy of another host's receipt here to compare it with.
+    NoReceipt,
 }
 
 impl Finding {

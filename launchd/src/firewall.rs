@@ -20,6 +20,8 @@ pub enum Ruling {
     Permitted,
     /// They are cut off.
     Blocked,
+    /// They are cut off whatever the program: the firewall lets in what the system itself needs.
+    AllBlocked,
     /// It has no rule for it: what happens depends on how the program is signed.
     Unknown,
     /// It is off.
@@ -60,6 +62,14 @@ pub fn allow(program: &Path) -> Vec<Line> {
     ]
 }
 
+/// The command that has the firewall look at its list of programs again.
+pub fn block_some() -> Line {
+    Line::for_root(
+        &[&tool(), "--setblockall", "off"],
+        "the firewall's rules for programs hold again",
+    )
+}
+
 /// What the firewall does about a program; none where there is no such firewall, or its words are not understood.
 pub fn ruling(program: &Path) -> Option<Ruling> {
     let (tool, limit) = (tool(), Duration::from_secs(10));
@@ -69,11 +79,37 @@ pub fn ruling(program: &Path) -> Option<Ruling> {
     if state.out.contains("State = 0") || state.out.contains("disabled") {
         return Some(Ruling::Off);
     }
+    let ask = |words: &[&str]| Line::new(words, "its rules").run(limit).ok();
+    let all = ask(&[&tool, "--getblockall"]).unwrap_or_default();
+    if state.out.contains("State = 2") || blocks_all(&all.out) {
+        return Some(Ruling::AllBlocked);
+    }
     let program = program.to_string_lossy();
-    let said = Line::new(&[&tool, "--getappblocked", &program], "its rule")
-        .run(limit)
-        .ok()?;
-    understood(&said.out)
+    let said = ask(&[&tool, "--getappblocked", &program])?;
+    match understood(&said.out) {
+        // Its list has the last word where it does not find, or not understand, its own rule.
+        None | Some(Ruling::Unknown) => {
+            let list = ask(&[&tool, "--listapps"]).unwrap_or_default();
+            listed(&list.out, &program).or_else(|| understood(&said.out))
+        }
+        ruling => ruling,
+    }
+}
+
+/// `Firewall has block all state set to enabled.`, or `Block all INCOMING connections ENABLED!` before macOS 13.
+fn blocks_all(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.contains("block all") && text.contains("enabled") && !text.contains("disabled")
+}
+
+/// `--listapps` has two lines for a program: `3 : /path`, then `( Allow incoming connections )` or `( Block … )`.
+fn listed(text: &str, program: &str) -> Option<Ruling> {
+    let mut lines = text.lines().map(str::trim);
+    lines.find(|line| {
+        let place = line.split_once(" : ").map(|(_, place)| place.trim());
+        place == Some(program)
+    })?;
+    understood(lines.find(|line| !line.is_empty())?)
 }
 
 /// The tool's words, as macOS 12 to 15 have them.
@@ -124,6 +160,22 @@ mod tests {
         for (text, ruling) in cases {
             assert_eq!(understood(text), ruling, "{text}");
         }
+    }
+
+    #[test]
+    fn its_list_is_understood() {
+        let text = "Total number of apps = 2 \n\n1 : /u/ada/bin/other \n             (Allow incoming connections) \n\n\
+                    2 : /u/ada/bin/sanctum-server \n             (Block incoming connections) \n\n";
+        assert_eq!(
+            listed(text, "/u/ada/bin/sanctum-server"),
+            Some(Ruling::Blocked)
+        );
+        assert_eq!(listed(text, "/u/ada/bin/other"), Some(Ruling::Permitted));
+        assert_eq!(listed(text, "/u/ada/bin/sanctum"), None);
+        assert!(blocks_all("Firewall has block all state set to enabled.\n"));
+        assert!(!blocks_all(
+            "Firewall has block all state set to disabled.\n"
+        ));
     }
 
     #[test]

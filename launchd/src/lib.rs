@@ -19,12 +19,14 @@ pub mod firewall;
 pub mod flight;
 pub mod journal;
 pub mod memory;
+pub mod offbox;
 pub mod plist;
 pub mod preflight;
 pub mod question;
 pub mod release;
 pub mod remote;
 pub mod report;
+pub mod running;
 pub mod sign;
 pub mod site;
 pub mod status;
@@ -57,6 +59,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Upgrade(args) => commands::upgrade::run(site, args, report),
         Command::Rollback(args) => commands::rollback::run(site, args, report),
         Command::Verify => commands::verify::run(site, report),
+        Command::Receipt(args) => commands::receipt::run(site, args, report),
         Command::Status(args) => commands::status::run(site, args, report),
         Command::Uninstall => commands::uninstall::run(site, report),
     }

@@ -1,20 +1,23 @@
-//! Other hosts: the same program, asked over ssh.
+//! Other hosts over ssh: their own `sanctum-launchd` asked for its word, or plain commands of their system.
+//!
+//! ssh must come in without a question (`BatchMode`). `$SANCTUM_SSH` names a program to use in its place.
 
 use std::time::Duration;
 
 use sanctum_config::Fleet;
-use sanctum_watch::command;
+use sanctum_watch::command::{self, CommandError, Said};
 use serde_json::Value;
 
 /// How long another host may take to answer.
-const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs `sanctum-launchd COMMAND --json` on another host; what it said.
+/// Runs a line in the shell of another host.
 ///
 /// # Errors
-/// If the host cannot be reached, or what it says is no JSON: the reason, with what to do.
-pub fn ask(fleet: &Fleet, destination: &str, command: &str) -> Result<Value, String> {
-    let line = line(fleet, command);
+/// If ssh cannot be started or takes too long. Its exit code is 255 where the host cannot be reached.
+pub fn ssh(destination: &str, line: &str, limit: Duration) -> Result<Said, CommandError> {
+    let program = std::env::var("SANCTUM_SSH").ok();
+    let program = program.filter(|program| !program.is_empty());
     let arguments = [
         "-o",
         "BatchMode=yes",
@@ -22,9 +25,31 @@ pub fn ask(fleet: &Fleet, destination: &str, command: &str) -> Result<Value, Str
         "ConnectTimeout=5",
         "--",
         destination,
-        &line,
+        line,
     ];
-    let said = command::run("ssh", &arguments, LIMIT).map_err(|error| error.to_string())?;
+    command::run(program.as_deref().unwrap_or("ssh"), &arguments, limit)
+}
+
+/// A word as every shell takes it.
+pub fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// A path of fleet.toml as the other host's shell takes it. A `~` must stay bare to mean that host's home.
+pub fn quoted_path(path: &str) -> String {
+    match path.strip_prefix("~/") {
+        Some(rest) => format!("~/{}", quoted(rest)),
+        None => quoted(path),
+    }
+}
+
+/// Runs `sanctum-launchd COMMAND --json` on another host; what it said.
+///
+/// # Errors
+/// If the host cannot be reached, or what it says is no JSON: the reason, with what to do.
+pub fn ask(fleet: &Fleet, destination: &str, command: &str) -> Result<Value, String> {
+    let line = line(fleet, command);
+    let said = ssh(destination, &line, LIMIT).map_err(|error| error.to_string())?;
     serde_json::from_str(&said.out).map_err(|_| {
         format!(
             "`ssh {destination}` gave no answer ({}); try it by hand: ssh {destination} {line}",
@@ -33,15 +58,11 @@ pub fn ask(fleet: &Fleet, destination: &str, command: &str) -> Result<Value, Str
     })
 }
 
-/// What the other host's shell is given. A `~` must stay bare to mean that host's home.
+/// What the other host's shell is given.
 fn line(fleet: &Fleet, command: &str) -> String {
     let home = fleet.fleet.home.as_str();
-    let quote = |path: &str| match path.strip_prefix("~/") {
-        Some(rest) => format!("~/'{}'", rest.replace('\'', r"'\''")),
-        None => format!("'{}'", path.replace('\'', r"'\''")),
-    };
-    let program = quote(&format!("{home}/bin/sanctum-launchd"));
-    let config = quote(&format!("{home}/fleet.toml"));
+    let program = quoted_path(&format!("{home}/bin/sanctum-launchd"));
+    let config = quoted_path(&format!("{home}/fleet.toml"));
     format!("{program} {command} --json --config {config}")
 }
 

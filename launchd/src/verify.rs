@@ -1,12 +1,13 @@
 //! Whether a host is as it was installed: files against the receipt, launchd against the property lists, keys against
-//! their rules. It only looks. Drift asks the same questions every hour and may call [`verify`] for its findings.
+//! their rules. It only looks. Drift calls it every hour, so that both always find the same.
+
+mod agents;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use sanctum_config::{Active, ArtefactKind, Digest, InstalledAgent, Receipt, Role};
-use sanctum_watch::launchctl::LastExit;
+use sanctum_config::{ArtefactKind, Digest, Home, Receipt};
 use sanctum_watch::lease::Standing;
 
 use crate::Failure;
@@ -14,13 +15,13 @@ use crate::change::open_secrets;
 use crate::finding::{Finding, Kind};
 use crate::firewall;
 use crate::journal::{Journal, Lock};
-use crate::plist::arguments_in;
+use crate::release::Release;
 use crate::site::Site;
 
 /// Puts the installed files and agents back.
 const REINSTALL: &str = "sanctum-launchd install";
 
-/// Everything that is not as it should be on this host; empty if all is well.
+/// Everything that is not as it should be on this host, in a fixed order; empty if all is well.
 ///
 /// # Errors
 /// If the receipt cannot be read or launchd gives no answer: then nothing can be said.
@@ -38,7 +39,8 @@ pub fn verify(site: &Site) -> Result<Vec<Finding>, Failure> {
         return Ok(findings);
     };
     files(site, &receipt, &mut findings)?;
-    agents(site, &receipt, &mut findings)?;
+    release(site, &receipt, &mut findings);
+    agents::agents(site, &receipt, chrono::Utc::now(), &mut findings)?;
     strangers(site, &receipt, &mut findings);
     forbidden_keys(site, &mut findings);
     for (path, mode) in open_secrets(site)? {
@@ -47,6 +49,7 @@ pub fn verify(site: &Site) -> Result<Vec<Finding>, Failure> {
         findings.push(Finding::new(Kind::Mode, path.display(), wrong, mend));
     }
     blocked(site, &mut findings);
+    findings.sort();
     Ok(findings)
 }
 
@@ -146,84 +149,40 @@ fn files(site: &Site, receipt: &Receipt, findings: &mut Vec<Finding>) -> Result<
     Ok(())
 }
 
-fn agents(site: &Site, receipt: &Receipt, findings: &mut Vec<Finding>) -> Result<(), Failure> {
-    let disabled = site.launchctl.disabled()?;
-    let target = |agent: &InstalledAgent| site.launchctl.target(&agent.label);
-    for agent in &receipt.agents {
-        let mut found = |kind, wrong: String, mend: String| {
-            findings.push(Finding::new(kind, &agent.label, wrong, mend));
-        };
-        let is_disabled = disabled.get(&agent.label).copied().unwrap_or(false);
-        match (agent.enabled, is_disabled) {
-            (true, true) => found(
-                Kind::Disabled,
-                "it is disabled, so it will not start at the next login".into(),
-                format!("launchctl enable {}", target(agent)),
-            ),
-            (false, false) => found(
-                Kind::Disabled,
-                "it stands by and is not disabled: at the next login it would fight for the port"
-                    .into(),
-                format!("launchctl disable {}", target(agent)),
-            ),
-            _ => {}
-        }
-        let Some(service) = site.launchctl.print(&agent.label)? else {
-            if agent.enabled {
-                found(Kind::NotLoaded, "it is not loaded".into(), REINSTALL.into());
-            }
-            continue;
-        };
-        if !agent.enabled {
-            let wrong = "it stands by and is loaded: it fights for the port".to_owned();
-            found(
-                Kind::Loaded,
-                wrong,
-                format!("launchctl bootout {}", target(agent)),
-            );
-            continue;
-        }
-        let on_disk = fs::read(&agent.plist)
-            .ok()
-            .and_then(|bytes| arguments_in(&bytes));
-        if let Some(on_disk) = on_disk
-            && on_disk != service.arguments
-        {
-            let wrong = format!(
-                "it was loaded with other arguments than {} has (loaded: {}; there: {}); a kickstart keeps the old ones",
-                agent.plist.display(),
-                service.arguments.join(" "),
-                on_disk.join(" ")
-            );
-            found(Kind::StaleArguments, wrong, REINSTALL.into());
-        }
-        if let (None, Some(exit @ (LastExit::Code(_) | LastExit::Signal(_)))) =
-            (service.pid, service.last_exit)
-        {
-            let wrong = format!("it is loaded and does not run (last: {exit})");
-            found(
-                Kind::NotRunning,
-                wrong,
-                format!("tail {}", site.home.log(&agent.name).display()),
-            );
+/// The release that is kept must be the one that the receipt tells of: it is what a reinstallation takes its programs from.
+fn release(site: &Site, receipt: &Receipt, findings: &mut Vec<Finding>) {
+    let folder = site.home.release(&receipt.release);
+    let mend = "sanctum-launchd install --release FOLDER";
+    let mut found = |wrong: String| {
+        findings.push(Finding::new(Kind::Release, folder.display(), wrong, mend));
+    };
+    let release = match Release::read(&folder) {
+        Ok(release) => release,
+        Err(failure) => return found(failure.to_string()),
+    };
+    if release.version.as_str() != receipt.release {
+        found(format!(
+            "it says that it is release {}, and {} is installed",
+            release.version, receipt.release
+        ));
+    }
+    let programs = (receipt.artefacts.iter())
+        .filter(|artefact| matches!(artefact.kind, ArtefactKind::Binary | ArtefactKind::Metallib));
+    for artefact in programs {
+        let name = artefact
+            .path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        match release.file(&name) {
+            Some(file) if file.sha256 == artefact.sha256 => {}
+            Some(file) => found(format!(
+                "its {name} has the SHA-256 {}, and the receipt says {}",
+                file.sha256, artefact.sha256
+            )),
+            None => found(format!("it has no {name}, and the receipt has one")),
         }
     }
-    let active = Active::read(&site.home.active())?;
-    for (name, role) in site.fleet.agents_of(&receipt.host) {
-        let enabled = |name| receipt.agent(name).is_some_and(|agent| agent.enabled);
-        if matches!(role, Role::Server(_))
-            && receipt.agent(name).is_some()
-            && !enabled(active.agent_for(name))
-        {
-            let path = site.home.active();
-            let wrong = format!(
-                "it says that `{}` serves for `{name}`, which is not enabled",
-                active.agent_for(name)
-            );
-            findings.push(Finding::new(Kind::Active, path.display(), wrong, REINSTALL));
-        }
-    }
-    Ok(())
 }
 
 /// Property lists of this fleet that nobody installed would be started by the next login.
@@ -259,52 +218,62 @@ pub fn forbidden_keys(site: &Site, findings: &mut Vec<Finding>) {
     if !serves {
         return;
     }
-    let keys = [
+    for (path, what) in keys_out_of_place(&site.home) {
+        if path.exists() {
+            findings.push(forbidden(&path.display().to_string(), what, &path));
+        }
+    }
+}
+
+/// The keys that no host that serves may have, and what each of them is.
+pub(crate) fn keys_out_of_place(home: &Home) -> [(PathBuf, &'static str); 3] {
+    [
         (
-            site.home.certs().join("ca.key"),
+            home.certs().join("ca.key"),
             "it signs every certificate of the fleet",
         ),
         (
-            site.home.certs().join("ca-old.key"),
+            home.certs().join("ca-old.key"),
             "it signed the certificates of the fleet",
         ),
         (
-            site.home.secrets().join("manifest.key"),
+            home.secrets().join("manifest.key"),
             "it signs the manifests that servers trust",
         ),
-    ];
-    for (path, what) in keys.iter().filter(|(path, _)| path.exists()) {
-        let wrong = format!("{what}, and must never be on a host that serves");
-        let mend = format!(
-            "move it to a machine that serves nothing, then: rm -P {} (plain rm where there is no -P)",
-            path.display()
-        );
-        findings.push(Finding::new(
-            Kind::ForbiddenKey,
-            path.display(),
-            wrong,
-            mend,
-        ));
-    }
+    ]
+}
+
+pub(crate) fn forbidden(about: &str, what: &str, path: &Path) -> Finding {
+    let wrong = format!("{what}, and must never be on a host that serves");
+    let mend = format!(
+        "move it to a machine that serves nothing, then: rm -P {} (plain rm where there is no -P)",
+        path.display()
+    );
+    Finding::new(Kind::ForbiddenKey, about, wrong, mend)
 }
 
 /// Others must reach the server through the firewall. Where there is no such firewall, nothing is asked.
 fn blocked(site: &Site, findings: &mut Vec<Finding>) {
     let program = site.home.bin().join("sanctum-server");
-    if firewall::concerns(&site.fleet, &site.host)
-        && let Some(firewall::Ruling::Blocked) = firewall::ruling(&program)
-    {
-        let wrong =
-            "the firewall blocks it: this host's own requests pass, everybody else's are cut off";
-        let mend = firewall::allow(&program)
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>();
-        findings.push(Finding::new(
-            Kind::Blocked,
-            program.display(),
-            wrong,
-            mend.join(" && "),
-        ));
+    if !firewall::concerns(&site.fleet, &site.host) {
+        return;
     }
+    let (wrong, mend) = match firewall::ruling(&program) {
+        Some(firewall::Ruling::Blocked) => (
+            "the firewall blocks it: this host's own requests pass, everybody else's are cut off",
+            firewall::allow(&program),
+        ),
+        Some(firewall::Ruling::AllBlocked) => (
+            "the firewall blocks every program: this host's own requests pass, everybody else's are cut off",
+            vec![firewall::block_some()],
+        ),
+        _ => return,
+    };
+    let mend: Vec<String> = mend.iter().map(ToString::to_string).collect();
+    findings.push(Finding::new(
+        Kind::Blocked,
+        program.display(),
+        wrong,
+        mend.join(" && "),
+    ));
 }

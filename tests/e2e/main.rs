@@ -7,6 +7,7 @@ mod auth;
 mod chat;
 mod company;
 mod completions;
+mod drift;
 mod fleet;
 mod folders;
 mod logprobs;
@@ -15,6 +16,7 @@ mod openai;
 mod operators;
 #[cfg(target_os = "linux")]
 mod outside;
+mod parity;
 mod refusals;
 mod secrets;
 mod shutdown;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const KEPT: u64 = 4 << 20;
 
 /// What a command said.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said {
     /// Its exit code; none if a signal ended it.
     pub code: Option<i32>,
@@ -106,6 +106,15 @@ pub fn run<A: AsRef<str>>(
         out: text(out),
         err: text(err),
     })
+}
+
+/// Does on a thread of its own what blocks: a watchdog that is told to stop meanwhile stops, and leaves it behind. None if
+/// `work` panicked.
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, wait) = tokio::sync::oneshot::channel();
+    // Nobody may be left to take it.
+    thread::spawn(move || drop(done.send(work())));
+    wait.await.ok()
 }
 
 /// Waits until the process has ended and its streams are closed: true. Kills it when the time is over: false. A

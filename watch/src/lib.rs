@@ -22,13 +22,15 @@ mod schedule;
 mod state;
 mod verdict;
 mod watchdog;
+mod watched;
 
 pub use args::{Args, EXIT_CODES};
 pub use expect::answers;
 pub use launchctl::Launchctl;
 pub use policy::Policy;
-pub use run::{Setting, main};
+pub use run::{Setting, by_hand, main};
 pub use schedule::{BadSchedule, Crontab, Schedule};
 pub use state::{Hour, Open, Rates, State, StateError};
-pub use verdict::{Check, Kind, Note, Notice, Report, Round, Verdict};
+pub use verdict::{Check, Details, Kind, Note, Notice, Report, Round, Verdict};
 pub use watchdog::{WatchError, Watchdog};
+pub use watched::{Watched, offline};

@@ -14,7 +14,7 @@ use std::time::Duration;
 use reqwest::Url;
 use tokio::net::TcpStream;
 
-pub use client::{Answer, Client, ProbeError, Question, Timed};
+pub use client::{Answer, Client, Message, ProbeError, Question, Timed};
 pub use credentials::CredentialsError;
 pub(crate) use credentials::plain_tls;
 pub use health::{Beat, Health, Phase};

@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::alert::{BadChannel, Channel, Outbox};
 use crate::args::Args;
 use crate::policy::Policy;
+use crate::probe::Reference;
 use crate::schedule::{BadSchedule, Schedule};
 use crate::state::{State, StateError};
 use crate::verdict::{Check, Kind, Round};
@@ -70,6 +71,8 @@ enum Failure {
     System(io::Error),
     #[error(transparent)]
     Watch(#[from] WatchError),
+    #[error("{0}")]
+    ByHand(String),
 }
 
 impl From<StateError> for Failure {
@@ -82,6 +85,7 @@ impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Lock { .. } | Self::System(_) | Self::Watch(_) => ExitCode::from(3),
+            Self::ByHand(_) => ExitCode::FAILURE,
             _ => ExitCode::from(2),
         }
     }
@@ -93,17 +97,43 @@ pub fn main<C: Check>(
     own: &str,
     make: impl FnOnce(&Setting) -> Result<C, String>,
 ) -> ExitCode {
+    logged(args, own, || run(args, own, make))
+}
+
+/// Runs something else that a watchdog's program can do once, for whoever types it; `args.once` must be set. What `work`
+/// fails with is told, and the exit code is 1.
+pub fn by_hand(
+    args: &Args,
+    own: &str,
+    work: impl AsyncFnOnce(&Setting) -> Result<(), String>,
+) -> ExitCode {
+    logged(args, own, || {
+        let setting = Setting::read(args, &own.parse().expect("a check's name is a label"))?;
+        let done = runtime()?.block_on(work(&setting));
+        done.map(|()| ExitCode::SUCCESS).map_err(Failure::ByHand)
+    })
+}
+
+fn logged(args: &Args, own: &str, run: impl FnOnce() -> Result<ExitCode, Failure>) -> ExitCode {
     if let Err(error) = logging::start(args.log_format.map(Into::into), args.log.as_deref()) {
         eprintln!("sanctum-{own}: {error}");
         return ExitCode::from(2);
     }
-    match run(args, own, make) {
+    match run() {
         Ok(code) => code,
         Err(failure) => {
             tracing::error!("{failure}");
             failure.exit_code()
         }
     }
+}
+
+/// One thread: a watchdog waits most of the time, and is to be small.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::System)
 }
 
 fn run<C: Check>(
@@ -117,11 +147,7 @@ fn run<C: Check>(
         name: setting.name.clone(),
         why,
     };
-    // One thread: a watchdog waits most of the time, and is to be small.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::System)?;
+    let runtime = runtime()?;
     if args.once {
         let mut check = make(&setting).map_err(section)?;
         return Ok(runtime.block_on(once(&mut check, &setting, args.json)));
@@ -209,6 +235,15 @@ impl Setting {
         })
     }
 
+    /// What `reference` names.
+    ///
+    /// # Errors
+    /// If it is no address.
+    pub fn reference(&self) -> Result<Option<Reference>, String> {
+        let reference = self.watch.reference.as_deref().map(Reference::parse);
+        reference.transpose().map_err(|error| error.to_string())
+    }
+
     fn channels(&self) -> Result<Vec<(Label, Channel)>, BadChannel> {
         let channel = |name: &Label| Ok((name.clone(), Channel::of(&self.fleet, name)?));
         self.watch.alert.iter().map(channel).collect()
@@ -221,14 +256,21 @@ async fn once<C: Check>(check: &mut C, setting: &Setting, json: bool) -> ExitCod
         now: Utc::now(),
         memory: state.map(|state| state.memory).unwrap_or_default(),
     };
-    let verdict = look(check, &mut round).await.verdict;
+    let report = look(check, &mut round).await;
+    let verdict = report.verdict;
     if json {
         let mut page = json!(verdict);
+        for (name, value) in report.details.fields.as_object().into_iter().flatten() {
+            page[name] = value.clone();
+        }
         page["agent"] = json!(setting.name);
         page["subject"] = json!(check.subject());
         println!("{page}");
     } else {
         println!("{}: {}: {}", check.subject(), verdict.kind, verdict.said);
+        for line in &report.details.lines {
+            println!("{line}");
+        }
         if !verdict.next.is_empty() {
             println!("next: {}", verdict.next);
         }

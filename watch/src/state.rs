@@ -1,7 +1,7 @@
 //! What a watchdog remembers: a small JSON file, written whole or not at all after every round, so that a restart
 //! forgets nothing. Drift reads its heartbeat, and `sanctum-launchd status` its rates.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use sanctum_config::{Label, atomic};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::schedule::Schedule;
 use crate::verdict::{Kind, Verdict};
 
 /// The hours that are kept: seven days.
@@ -17,6 +18,9 @@ const KEPT: usize = 7 * 24;
 
 /// The loop wakes at least this often and writes its heartbeat; drift allows some lateness on top.
 pub(crate) const PULSE: TimeDelta = TimeDelta::minutes(5);
+
+/// After this time without a sign of life a watchdog has stopped.
+const SILENCE: TimeDelta = TimeDelta::minutes(25);
 
 /// What a watchdog remembers.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -59,6 +63,9 @@ pub struct Open {
     pub told: DateTime<Utc>,
     /// How often it was told.
     pub times: u32,
+    /// What was wrong when it was told, thing by thing.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub wrongs: BTreeSet<String>,
 }
 
 /// The checks of one hour.
@@ -171,17 +178,33 @@ impl State {
         atomic::write(path, &bytes, 0o600).map_err(failed)
     }
 
-    /// Why the watchdog seems to have stopped watching; none if it is alive. Its loop writes a heartbeat every five
-    /// minutes; a check of its own may take up to fifteen.
+    /// Why the watchdog seems to have stopped watching; none if it is alive.
     pub fn stopped(&self, now: DateTime<Utc>) -> Option<String> {
-        let silent = now - self.heartbeat;
-        (silent > PULSE + TimeDelta::minutes(20)).then(|| {
+        self.silent_since(now).map(|since| {
             format!(
                 "{} gave its last sign of life {} minutes ago",
                 self.agent,
-                silent.num_minutes()
+                (now - since).num_minutes()
             )
         })
+    }
+
+    /// When the watchdog gave its last sign of life, if that is too long ago for one that lives. Its loop writes a
+    /// heartbeat every five minutes; a check of its own may take up to fifteen.
+    pub fn silent_since(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        (now - self.heartbeat > SILENCE).then_some(self.heartbeat)
+    }
+
+    /// When the watchdog checked last and when it should have checked next, if that is past by more than a check can
+    /// take: its loop lives, and does not check.
+    pub fn overdue(
+        &self,
+        schedule: &Schedule,
+        now: DateTime<Utc>,
+    ) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        let checked = self.checked?;
+        let due = schedule.due(Some(checked), now);
+        (now - due > SILENCE).then_some((checked, due))
     }
 
     /// The rates of the last `hours` hours, this one included.
@@ -294,6 +317,14 @@ mod tests {
         assert_eq!(state.stopped(now), None);
         let said = state.stopped(now + TimeDelta::hours(1)).unwrap();
         assert_eq!(said, "canary gave its last sign of life 60 minutes ago");
+        let hourly = Schedule::Every(Duration::from_secs(3600));
+        state.checked = Some(now);
+        assert_eq!(state.overdue(&hourly, now + TimeDelta::minutes(80)), None);
+        assert_eq!(
+            state.overdue(&hourly, now + TimeDelta::minutes(90)),
+            Some((now, now + TimeDelta::hours(1)))
+        );
+        state.checked = None;
         std::fs::write(&path, "{").unwrap();
         assert!(matches!(State::read(&path), Err(StateError::Form { .. })));
     }

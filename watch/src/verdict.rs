@@ -78,6 +78,20 @@ pub struct Report {
     pub verdict: Verdict,
     /// What else is to be told.
     pub notices: Vec<Notice>,
+    /// What is wrong, thing by thing, where a miss has several: each always in the same words. A new one among them is
+    /// told of at once, though the cooldown of the others lasts.
+    pub wrongs: Vec<String>,
+    /// More for `--once`: a JSON object whose fields join the verdict's, and lines for people.
+    pub details: Details,
+}
+
+/// What a check shows to whoever ran it by hand, besides its verdict.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Details {
+    /// For machines: an object, or null.
+    pub fields: Value,
+    /// For people.
+    pub lines: Vec<String>,
 }
 
 /// The circumstances of one check.
@@ -147,6 +161,8 @@ impl From<Verdict> for Report {
         Self {
             verdict,
             notices: Vec::new(),
+            wrongs: Vec::new(),
+            details: Details::default(),
         }
     }
 }

@@ -106,6 +106,11 @@ impl<C: Check> Watchdog<C> {
         };
         let report = look(&mut self.check, &mut round).await;
         self.state.memory = std::mem::take(&mut round.memory);
+        // A deployment that has begun meanwhile explains whatever was seen.
+        if self.is_held_off(now)? {
+            self.state.checked = Some(now);
+            return Ok(());
+        }
         self.settle(report, now)?;
         self.state.write(&self.state_file)?;
         // A deployment may have begun meanwhile.
@@ -124,7 +129,12 @@ impl<C: Check> Watchdog<C> {
 
     /// Counts a verdict, and tells what is to be told.
     fn settle(&mut self, report: Report, now: DateTime<Utc>) -> Result<(), WatchError> {
-        let Report { verdict, notices } = report;
+        let Report {
+            verdict,
+            notices,
+            wrongs,
+            ..
+        } = report;
         log(&verdict);
         self.state.checked = Some(now);
         self.state.heartbeat = now;
@@ -155,7 +165,7 @@ impl<C: Check> Watchdog<C> {
                         ),
                         next: verdict.next.clone(),
                     };
-                    self.holds(MISSES, note, since, now)?;
+                    self.holds_with(MISSES, note, since, now, &wrongs)?;
                 }
             }
             Kind::Busy => {
@@ -260,6 +270,18 @@ impl<C: Check> Watchdog<C> {
         since: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<(), WatchError> {
+        self.holds_with(key, note, since, now, &[])
+    }
+
+    /// The same for something made of several things: one that is new among them does not wait for the cooldown.
+    fn holds_with(
+        &mut self,
+        key: &str,
+        note: Note,
+        since: DateTime<Utc>,
+        now: DateTime<Utc>,
+        wrongs: &[String],
+    ) -> Result<(), WatchError> {
         let cooldown = TimeDelta::from_std(self.policy.cooldown).unwrap_or(TimeDelta::MAX);
         // The id follows from what is known before it is told, so that telling twice is telling once.
         let first = format!(
@@ -268,8 +290,15 @@ impl<C: Check> Watchdog<C> {
             since.format("%Y%m%dT%H%M%S%.3fZ")
         );
         let id = match self.state.open.get_mut(key) {
-            Some(open) if now - open.told < cooldown => return Ok(()),
             Some(open) => {
+                let over = now - open.told >= cooldown;
+                if !over && wrongs.iter().all(|wrong| open.wrongs.contains(wrong)) {
+                    return Ok(());
+                }
+                if over {
+                    open.wrongs.clear();
+                }
+                open.wrongs.extend(wrongs.iter().cloned());
                 open.told = now;
                 open.times += 1;
                 format!("{}-{}", open.id, open.times)
@@ -281,6 +310,7 @@ impl<C: Check> Watchdog<C> {
                     since,
                     told: now,
                     times: 1,
+                    wrongs: wrongs.iter().cloned().collect(),
                 };
                 self.state.open.insert(key.to_owned(), open);
                 first

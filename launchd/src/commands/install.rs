@@ -85,11 +85,14 @@ fn firewall_notes(site: &Site, report: &mut Report) -> Result<(), Failure> {
     if !firewall::concerns(&site.fleet, &site.host) {
         return Ok(());
     }
-    if let Some(Ruling::Blocked | Ruling::Unknown) = firewall::ruling(&program) {
-        report.note("the firewall does not let others reach the server yet; type these, then: sanctum-launchd verify")?;
-        for line in firewall::allow(&program) {
-            report.note(&format!("    {line}"))?;
-        }
+    let lines = match firewall::ruling(&program) {
+        Some(Ruling::Blocked | Ruling::Unknown) => firewall::allow(&program),
+        Some(Ruling::AllBlocked) => vec![firewall::block_some()],
+        _ => return Ok(()),
+    };
+    report.note("the firewall does not let others reach the server yet; type this, then: sanctum-launchd verify")?;
+    for line in lines {
+        report.note(&format!("    {line}"))?;
     }
     Ok(())
 }

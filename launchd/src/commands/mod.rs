@@ -3,6 +3,7 @@
 pub mod check;
 pub mod install;
 pub mod pack;
+pub mod receipt;
 pub mod render;
 pub mod rollback;
 pub mod sign;

@@ -1,12 +1,13 @@
-//! `sanctum-launchd verify`: this host, or another one over ssh.
+//! `sanctum-launchd verify`: this host, or another one over ssh: first as it looks from outside, then in its own words.
 
 use serde_json::json;
 
 use super::open;
 use crate::args::SiteArgs;
+use crate::offbox::offbox;
 use crate::report::Report;
 use crate::site::{Site, this_host};
-use crate::{Failure, Finding, remote, verify};
+use crate::{Failure, Finding, Kind, remote, verify};
 
 /// Runs it; findings are a failure.
 pub fn run(args: &SiteArgs, report: &mut Report) -> Result<(), Failure> {
@@ -17,7 +18,7 @@ pub fn run(args: &SiteArgs, report: &mut Report) -> Result<(), Failure> {
         .as_deref()
         .filter(|_| !here);
     let findings = match elsewhere {
-        Some(destination) => ask(&site, destination)?,
+        Some(destination) => from_outside(&site, destination)?,
         None => verify(&site)?,
     };
     if !report.is_json() {
@@ -36,6 +37,22 @@ pub fn run(args: &SiteArgs, report: &mut Report) -> Result<(), Failure> {
         0 => Ok(()),
         several => Err(Failure::Found(several)),
     }
+}
+
+/// What is seen from here comes first: it does not depend on the other host's word.
+fn from_outside(site: &Site, destination: &str) -> Result<Vec<Finding>, Failure> {
+    let seen = offbox(&site.fleet, &site.home, &site.host, remote::LIMIT);
+    let mut findings = seen.map_err(|error| Failure::Refused(error.to_string()))?;
+    match ask(site, destination) {
+        Ok(own) => findings.extend(own),
+        // What was seen from here is worth telling all the more.
+        Err(failure) => {
+            let about = format!("{}: its own word", site.host);
+            let mend = format!("sanctum-launchd status --host {}", site.host);
+            findings.push(Finding::new(Kind::Silent, about, failure.to_string(), mend));
+        }
+    }
+    Ok(findings)
 }
 
 fn ask(site: &Site, destination: &str) -> Result<Vec<Finding>, Failure> {

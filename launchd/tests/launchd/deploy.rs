@@ -75,7 +75,7 @@ fn what_was_edited_by_hand_is_found_and_put_back() {
     fs::remove_file(host.home().join("parity.json")).unwrap();
     assert_eq!(
         host.findings(),
-        ["mode", "missing", "changed", "stale-arguments"]
+        ["missing", "changed", "mode", "stale-arguments"]
     );
     host.calls();
     host.install("1").ok();
@@ -308,6 +308,21 @@ fn secrets_are_closed_and_forbidden_keys_found() {
     assert_eq!(host.findings(), ["mode", "mode"]);
     host.install("1").ok();
     host.is_whole("1");
+    // One that fleet.toml names elsewhere.
+    fs::write(host.at("elsewhere.token"), "t").unwrap();
+    fs::set_permissions(
+        host.at("elsewhere.token"),
+        fs::Permissions::from_mode(0o640),
+    )
+    .unwrap();
+    let fleet = fs::read_to_string(host.at("fleet.toml")).unwrap();
+    let auth = format!(
+        "auth = {{ token_file = \"{}\" }}\nlisten = [",
+        host.at("elsewhere.token").display()
+    );
+    fs::write(host.at("fleet.toml"), fleet.replace("listen = [", &auth)).unwrap();
+    assert_eq!(host.findings(), ["mode", "undeployed"]);
+    fs::write(host.at("fleet.toml"), fleet).unwrap();
     fs::write(host.home().join("certs/ca.key"), "k").unwrap();
     mode("certs/ca.key", 0o600);
     assert_eq!(host.findings(), ["forbidden-key"]);

@@ -28,7 +28,7 @@ print)
     awk '/ProgramArguments/{on=1} /<\/array>/{on=0} on && /<string>/{gsub(/.*<string>|<\/string>.*/, ""); print "\t\t" $0}' "loaded/$label"
     echo "	}"
     echo "	runs = 1"
-    if [ -e "exits" ]; then echo "	last exit code = 78: EX_CONFIG"; else echo "	pid = 4711"; fi
+    if [ -e "exits" ]; then echo "	last exit code = 78: EX_CONFIG"; else echo "	pid = 99999999"; fi
     echo "}" ;;
 print-disabled)
     echo "disabled services = {"

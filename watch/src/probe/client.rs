@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::credentials::{self, CredentialsError, plain_tls};
@@ -40,14 +40,24 @@ pub struct Timed<T> {
 /// What a model is asked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
-    /// The user's message.
-    pub text: String,
+    /// The conversation, whose last message is to be answered.
+    pub messages: Vec<Message>,
     /// Which model; the server's first where none is named.
     pub model: Option<String>,
     /// At most so many tokens are generated.
     pub max_tokens: u32,
     /// Further fields of the request.
     pub more: Map<String, Value>,
+}
+
+/// A message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// What is said.
+    pub content: String,
 }
 
 /// What a model answered.
@@ -117,6 +127,34 @@ pub enum ProbeError {
     /// This watchdog's own files.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+}
+
+impl Question {
+    /// A user's only message, for the server's first model.
+    pub fn user(text: &str, max_tokens: u32) -> Self {
+        Self {
+            messages: vec![Message {
+                role: "user".to_owned(),
+                content: text.to_owned(),
+            }],
+            model: None,
+            max_tokens,
+            more: Map::new(),
+        }
+    }
+
+    /// The request's body: temperature 0.
+    pub fn body(&self) -> Value {
+        let mut fields = Map::new();
+        if let Some(model) = &self.model {
+            fields.insert("model".to_owned(), model.clone().into());
+        }
+        fields.insert("messages".to_owned(), json!(self.messages));
+        fields.insert("temperature".to_owned(), 0.into());
+        fields.insert("max_tokens".to_owned(), self.max_tokens.into());
+        fields.extend(self.more.clone());
+        fields.into()
+    }
 }
 
 impl ProbeError {
@@ -207,17 +245,7 @@ impl Client {
     /// If there is no answer of that form.
     pub async fn chat(&self, question: &Question) -> Result<Timed<Answer>, ProbeError> {
         const PATH: &str = "/v1/chat/completions";
-        let mut body = json!({
-            "messages": [{ "role": "user", "content": question.text }],
-            "temperature": 0,
-            "max_tokens": question.max_tokens,
-        });
-        if let Value::Object(fields) = &mut body {
-            if let Some(model) = &question.model {
-                fields.insert("model".to_owned(), model.clone().into());
-            }
-            fields.extend(question.more.clone());
-        }
+        let body = question.body();
         let answer: Timed<Value> = self.call(Method::POST, PATH, Some(&body), &[]).await?;
         let choice = &answer.value["choices"][0];
         let text = choice["message"]["content"]

@@ -15,15 +15,19 @@ use crate::alert::Channel;
 
 /// Says one verdict after the other.
 #[derive(Debug, Default)]
-struct Script(VecDeque<Kind>);
+struct Script(VecDeque<Kind>, VecDeque<&'static str>);
 
 impl Check for Script {
     async fn check(&mut self, round: &mut Round) -> Report {
         round.memory = Value::from(round.memory.as_u64().unwrap_or(0) + 1);
         let kind = self.0.pop_front().unwrap_or(Kind::Ok);
-        Verdict::new(kind, format!("it is {kind}"))
-            .next("do this")
-            .into()
+        let wrongs = self.1.pop_front().unwrap_or_default();
+        Report {
+            wrongs: wrongs.split_whitespace().map(str::to_owned).collect(),
+            ..Verdict::new(kind, format!("it is {kind}"))
+                .next("do this")
+                .into()
+        }
     }
 
     fn subject(&self) -> String {
@@ -63,7 +67,7 @@ fn watchdog(folder: &Path, address: SocketAddr, script: &[Kind]) -> Watchdog<Scr
     let state_file = folder.join("watch/canary.json");
     let state = State::read(&state_file).unwrap();
     Watchdog {
-        check: Script(script.iter().copied().collect()),
+        check: Script(script.iter().copied().collect(), VecDeque::new()),
         host: "mini".parse().unwrap(),
         policy: Policy {
             misses: 2,
@@ -132,6 +136,35 @@ async fn misses_in_a_row_alert_once_a_cooldown_and_recover_once() {
     );
     assert!(got[0].body.ends_with("\ndo this"));
     assert_eq!(dog.state.memory, 12);
+}
+
+#[tokio::test]
+async fn a_new_thing_that_is_wrong_does_not_wait_for_the_cooldown_of_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let mut script = [Kind::Miss; 8];
+    script[7] = Kind::Ok;
+    let mut dog = watchdog(folder.path(), address, &script);
+    dog.policy.misses = 1;
+    // The third round's is new, and so is nothing that follows until the cooldown of half an hour is over.
+    dog.check.1 = ["a", "a", "a b", "b", "a b", "a", "a"].into();
+    rounds(&mut dog, 0, 3).await;
+    assert_eq!(titles(&flow).len(), 2);
+    rounds(&mut dog, 3, 2).await;
+    assert_eq!(titles(&flow).len(), 2);
+    rounds(&mut dog, 5, 3).await;
+    let got = flow.got.lock().unwrap();
+    let ids: Vec<&str> = got.iter().map(|alert| alert.id.as_str()).collect();
+    let first = "canary-misses-20260412T132000.000Z";
+    assert_eq!(
+        ids,
+        [
+            first.to_owned(),
+            format!("{first}-2"),
+            format!("{first}-3"),
+            format!("{first}-recovered")
+        ]
+    );
 }
 
 #[tokio::test]
@@ -207,6 +240,40 @@ async fn under_a_lease_nothing_is_counted_and_an_expired_one_is_told_of_once() {
     let all = titles(&flow);
     assert_eq!(all[0], "a deployment on mini has not come to its end");
     assert_eq!(all.len(), 2, "and the misses: {all:?}");
+}
+
+/// Takes the maintenance lease while it looks.
+struct Overtaken(std::path::PathBuf, Vec<lease::Held>);
+
+impl Check for Overtaken {
+    async fn check(&mut self, _round: &mut Round) -> Report {
+        let (held, _) = lease::take(&self.0, "test", "now", Duration::from_secs(3600)).unwrap();
+        self.1.push(held);
+        Verdict::new(Kind::Miss, "half a host").into()
+    }
+
+    fn subject(&self) -> String {
+        "it".into()
+    }
+}
+
+#[tokio::test]
+async fn what_is_seen_while_a_deployment_begins_does_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, address) = flow().await;
+    let dog = watchdog(folder.path(), address, &[]);
+    let mut dog = Watchdog {
+        check: Overtaken(dog.lease_file.clone(), Vec::new()),
+        host: dog.host,
+        policy: dog.policy,
+        schedule: dog.schedule,
+        state: dog.state,
+        state_file: dog.state_file,
+        lease_file: dog.lease_file,
+        outbox: dog.outbox,
+    };
+    dog.round(Utc::now()).await.unwrap();
+    assert_eq!((dog.check.1.len(), dog.state.misses), (1, 0));
 }
 
 #[tokio::test]

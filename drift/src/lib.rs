@@ -1,0 +1,317 @@
+//! Drift: is a host still what was installed on it? It only tells; it never puts anything back.
+//!
+//! On the host itself it asks what `sanctum-launchd verify` asks, through the same function. From another host it trusts
+//! nothing that the first one says of itself: it hashes raw files over ssh and compares them with its own copy of the
+//! receipt.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sanctum_config::fleet::Fleet;
+use sanctum_config::{Home, Label};
+use sanctum_launchd::offbox::{NotSeen, offbox};
+use sanctum_launchd::site::{Site, this_host};
+use sanctum_launchd::{Finding, verify};
+use sanctum_watch::command::aside;
+use sanctum_watch::probe::Reference;
+use sanctum_watch::{Check, Details, Kind, Launchctl, Report, Round, Setting, Verdict, offline};
+use serde_json::json;
+
+/// How long the other host may take to hash its files where fleet.toml says nothing.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// What an alert tells of one by one; `verify` shows the rest.
+const TOLD: usize = 8;
+
+/// The drift check of one host.
+#[derive(Debug)]
+pub struct Drift {
+    place: Arc<Place>,
+    host: Label,
+    reference: Option<Reference>,
+    /// launchd's label for this watchdog, which need not tell itself that it lives.
+    own: String,
+}
+
+/// Where the host that is looked at lies.
+enum Place {
+    /// It is this one.
+    Here(Site),
+    /// It is reached over ssh.
+    There {
+        fleet: Fleet,
+        home: Home,
+        host: Label,
+        limit: Duration,
+    },
+}
+
+/// Why nothing was seen.
+enum Blind {
+    /// The other host cannot be reached.
+    Unreached(String),
+    /// Anything else.
+    Failed(String),
+}
+
+impl Drift {
+    /// What `[watch.NAME]` asks for.
+    ///
+    /// # Errors
+    /// A sentence that names the key and its mend.
+    pub fn new(setting: &Setting) -> Result<Self, String> {
+        let Setting {
+            fleet,
+            home,
+            name,
+            watch,
+            config,
+            ..
+        } = setting;
+        // To try it out it need not be in any host's list.
+        let here = match fleet.hosts.contains_key(&setting.host) {
+            true => setting.host.clone(),
+            false => this_host(fleet, home).map_err(|error| error.to_string())?,
+        };
+        let host = watched(fleet, watch.target.as_ref(), &here)?;
+        let place = if host == here {
+            Place::Here(Site {
+                text: text_of(config)?,
+                file: config.clone(),
+                fleet: fleet.clone(),
+                home: home.clone(),
+                host: host.clone(),
+                launchctl: Launchctl::here(),
+            })
+        } else {
+            if fleet.hosts[&host].ssh.is_none() {
+                return Err(NotSeen::NoDestination(host).to_string());
+            }
+            Place::There {
+                fleet: fleet.clone(),
+                home: home.clone(),
+                host: host.clone(),
+                limit: watch.timeout.unwrap_or(TIMEOUT),
+            }
+        };
+        Ok(Self {
+            place: Arc::new(place),
+            host,
+            reference: setting.reference()?,
+            own: fleet.launchd_label(name),
+        })
+    }
+
+    fn report(&self, mut findings: Vec<Finding>) -> Report {
+        findings.retain(|finding| {
+            finding.kind != sanctum_launchd::Kind::Watchdog || finding.about != self.own
+        });
+        let host = &self.host;
+        let verdict = match &findings[..] {
+            [] => Verdict::new(Kind::Ok, format!("{host} is as it was installed")),
+            [one] => {
+                Verdict::new(Kind::Miss, format!("{}: {}", one.about, one.wrong)).next(&one.mend)
+            }
+            several => {
+                let told = several.iter().take(TOLD).map(|finding| {
+                    format!(
+                        "{}: {} (do this: {})",
+                        finding.about, finding.wrong, finding.mend
+                    )
+                });
+                let mut told: Vec<String> = told.collect();
+                if several.len() > TOLD {
+                    told.push(format!("and {} more", several.len() - TOLD));
+                }
+                let said = format!("{} findings on {host}: {}", several.len(), told.join("; "));
+                Verdict::new(Kind::Miss, said).next(self.verify())
+            }
+        };
+        let words = |finding: &Finding| format!("{} {}", finding.about, finding.wrong);
+        Report {
+            wrongs: findings.iter().map(words).collect(),
+            details: Details {
+                lines: findings.iter().map(ToString::to_string).collect(),
+                fields: json!({ "findings": findings }),
+            },
+            ..verdict.into()
+        }
+    }
+
+    fn verify(&self) -> String {
+        format!("sanctum-launchd verify --host {}", self.host)
+    }
+
+    async fn blind(&self, blind: Blind) -> Report {
+        let (said, word, next) = match blind {
+            Blind::Unreached(said) => {
+                if let Some(verdict) = offline(self.reference.as_ref(), &said).await {
+                    return verdict.into();
+                }
+                (
+                    said,
+                    "unreached",
+                    format!("sanctum-launchd status --host {}", self.host),
+                )
+            }
+            Blind::Failed(said) => (said, "failed", self.verify()),
+        };
+        Report {
+            wrongs: vec![word.to_owned()],
+            ..Verdict::new(Kind::Miss, said).next(next).into()
+        }
+    }
+}
+
+/// The host that is looked at: the target's, else this one if it has `ssh` or none has, else the only one that has.
+fn watched(fleet: &Fleet, target: Option<&Label>, here: &Label) -> Result<Label, String> {
+    if let Some(server) = target.and_then(|target| fleet.servers.get(target)) {
+        return Ok(server.host.clone());
+    }
+    let mut reached = (fleet.hosts.iter()).filter(|(_, host)| host.ssh.is_some());
+    if fleet.hosts[here].ssh.is_some() {
+        return Ok(here.clone());
+    }
+    match (reached.next(), reached.next()) {
+        (None, _) => Ok(here.clone()),
+        (Some((only, _)), None) => Ok(only.clone()),
+        (Some(_), Some(_)) => Err(
+            "several hosts have `ssh`, so it is not known which of them is meant; write `target = \"SERVER\"`, a server of \
+             that host"
+                .to_owned(),
+        ),
+    }
+}
+
+fn text_of(config: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(config).map_err(|error| format!("cannot read {}: {error}", config.display()))
+}
+
+impl Place {
+    fn look(&self) -> Result<Vec<Finding>, Blind> {
+        match self {
+            Self::Here(site) => verify(site).map_err(|failure| Blind::Failed(failure.to_string())),
+            Self::There {
+                fleet,
+                home,
+                host,
+                limit,
+            } => offbox(fleet, home, host, *limit).map_err(|error| match error {
+                NotSeen::Unreached { .. } => Blind::Unreached(error.to_string()),
+                other => Blind::Failed(other.to_string()),
+            }),
+        }
+    }
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Here(site) => write!(f, "Here({})", site.host),
+            Self::There { host, .. } => write!(f, "There({host})"),
+        }
+    }
+}
+
+impl Check for Drift {
+    async fn check(&mut self, _round: &mut Round) -> Report {
+        let place = Arc::clone(&self.place);
+        match aside(move || place.look()).await {
+            Some(Ok(findings)) => self.report(findings),
+            Some(Err(blind)) => self.blind(blind).await,
+            None => {
+                self.blind(Blind::Failed("the look at it ended early".to_owned()))
+                    .await
+            }
+        }
+    }
+
+    fn subject(&self) -> String {
+        match &*self.place {
+            Place::Here(_) => format!("the installation on {}", self.host),
+            Place::There { .. } => format!("the installation on {}, seen from outside,", self.host),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sanctum_launchd::Kind as About;
+
+    use super::*;
+
+    fn fleet(hosts: &str) -> Fleet {
+        let text =
+            format!("{hosts}[servers.server]\nhost = \"mini\"\nlisten = [\"127.0.0.1:0\"]\n");
+        Fleet::parse(&text, Path::new("fleet.toml")).unwrap()
+    }
+
+    fn label(name: &str) -> Label {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn the_host_that_is_looked_at_can_be_told_without_a_word() {
+        let mini = "[hosts.mini]\naddress = \"a\"\nssh = \"mini\"\n";
+        let laptop = "[hosts.laptop]\naddress = \"b\"\n";
+        let fleet_of_two = fleet(&format!("{mini}{laptop}"));
+        for here in ["mini", "laptop"] {
+            let host = watched(&fleet_of_two, None, &label(here)).unwrap();
+            assert_eq!(host.as_str(), "mini", "from {here}");
+        }
+        let none = fleet(&format!("[hosts.mini]\naddress = \"a\"\n{laptop}"));
+        assert_eq!(
+            watched(&none, None, &label("laptop")).unwrap().as_str(),
+            "laptop"
+        );
+        let three = fleet(&format!(
+            "{mini}{laptop}[hosts.maxi]\naddress = \"c\"\nssh = \"maxi\"\n"
+        ));
+        assert!(
+            watched(&three, None, &label("laptop"))
+                .unwrap_err()
+                .contains("`target")
+        );
+        let target = label("server");
+        let host = watched(&three, Some(&target), &label("laptop")).unwrap();
+        assert_eq!(host.as_str(), "mini");
+    }
+
+    #[test]
+    fn findings_are_told_with_what_to_do_and_its_own_silence_is_no_finding() {
+        let drift = Drift {
+            place: Arc::new(Place::There {
+                fleet: Fleet::default(),
+                home: Home::new("/h".into(), "/u".into()),
+                host: label("mini"),
+                limit: TIMEOUT,
+            }),
+            host: label("mini"),
+            reference: None,
+            own: "com.sanctum.drift".to_owned(),
+        };
+        let finding = |kind, about: &str| Finding::new(kind, about, "it is wrong", "mend it");
+        let one = vec![
+            finding(About::Watchdog, "com.sanctum.drift"),
+            finding(About::Changed, "/a"),
+        ];
+        let report = drift.report(one);
+        assert_eq!(report.verdict.said, "/a: it is wrong");
+        assert_eq!(report.verdict.next, "mend it");
+        let many = (0..10)
+            .map(|at| finding(About::Missing, &format!("/{at}")))
+            .collect();
+        let report = drift.report(many);
+        assert!(
+            report
+                .verdict
+                .said
+                .starts_with("10 findings on mini: /0: it is wrong (do this: mend it); /1")
+        );
+        assert!(report.verdict.said.ends_with("; and 2 more"));
+        assert_eq!(report.wrongs.len(), 10);
+        assert_eq!(report.details.fields["findings"][9]["mend"], "mend it");
+        let report = drift.report(vec![finding(About::Watchdog, "com.sanctum.drift")]);
+        assert_eq!(report.verdict.kind, Kind::Ok);
+    }
+}

@@ -1,0 +1,102 @@
+//! Asking every question, with patience: a nightly check that gave up because somebody else was being served would look
+//! again only tomorrow.
+
+use std::time::Duration;
+
+use sanctum_watch::probe::ProbeError;
+use sanctum_watch::{Kind, Verdict, Watched};
+
+use crate::spec::Spec;
+
+/// So many answers' worth of time is waited for a busy server, for all questions together.
+const PATIENCE: u32 = 3;
+/// The pause where a busy server names none, and the longest that is kept where it does.
+const PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What a server said to one question.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// The message; why there is none, where the server refused this question alone.
+    pub text: Result<String, String>,
+    /// `stop`, `length` or another.
+    pub finish_reason: String,
+    /// Which build answered, where the server says.
+    pub fingerprint: Option<String>,
+    /// How long it took.
+    pub latency: Duration,
+}
+
+/// Asks all questions in their order, one at a time.
+///
+/// # Errors
+/// The verdict on a server that cannot be asked: busy, offline, or a miss.
+pub async fn all(watched: &Watched, spec: &Spec) -> Result<Vec<Reply>, Verdict> {
+    let client = watched.client()?;
+    let mut patience = PATIENCE * watched.timeout;
+    let mut replies = Vec::new();
+    for prompt in &spec.prompts {
+        let reply = loop {
+            let error = match client.chat(&prompt.question).await {
+                Ok(answer) => {
+                    break Reply {
+                        text: Ok(answer.value.text),
+                        finish_reason: answer.value.finish_reason,
+                        fingerprint: answer.value.system_fingerprint,
+                        latency: answer.latency,
+                    };
+                }
+                // The server lives and will have none of this question.
+                Err(error @ ProbeError::Form { .. }) => break refused(&error),
+                Err(error @ ProbeError::Status { status, .. }) if status != 503 => {
+                    break refused(&error);
+                }
+                Err(error) => error,
+            };
+            let verdict = watched.no_answer(&error).await;
+            let (spent, pause) = match error {
+                ProbeError::Busy { retry_after, .. } => {
+                    let pause = retry_after.unwrap_or(PAUSE).min(LONGEST_PAUSE);
+                    // However soon it wants to be asked again, it will not be asked for ever.
+                    (pause.max(watched.timeout / 20), pause)
+                }
+                ProbeError::Timeout { limit, .. } => (limit, Duration::ZERO),
+                _ => (PAUSE, PAUSE),
+            };
+            if verdict.kind != Kind::Busy || spent > patience {
+                let asked = replies.len();
+                return Err(match verdict.kind {
+                    Kind::Busy => Verdict {
+                        said: format!(
+                            "{} (at `{}`, after {asked} of {} answers)",
+                            verdict.said,
+                            prompt.name,
+                            spec.prompts.len()
+                        ),
+                        ..verdict
+                    },
+                    _ => verdict,
+                });
+            }
+            patience -= spent;
+            tokio::time::sleep(pause).await;
+        };
+        replies.push(reply);
+    }
+    Ok(replies)
+}
+
+/// How long [`all`] may take, and a little more.
+pub fn longest(watched: &Watched, prompts: u32) -> Duration {
+    let each = watched.timeout.saturating_mul(prompts + PATIENCE);
+    each + LONGEST_PAUSE + (1 + PATIENCE) * Watched::second_look()
+}
+
+fn refused(error: &ProbeError) -> Reply {
+    Reply {
+        text: Err(error.to_string()),
+        finish_reason: String::new(),
+        fingerprint: None,
+        latency: Duration::ZERO,
+    }
+}

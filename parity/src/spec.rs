@@ -1,0 +1,306 @@
+//! `parity-smoke.json`: what is asked, and what the answers must be. It is meant to be edited, so a mistake in it is a
+//! sentence that names it.
+//!
+//! ```json
+//! {
+//!   "defaults": { "max_tokens": 64, "request": { "chat_template_kwargs": { "enable_thinking": false } } },
+//!   "prompts": [
+//!     { "name": "sum", "prompt": "What is 47 + 38?", "regex": "\\b85\\b" },
+//!     { "name": "capital", "prompt": "What is the capital of Japan?", "substring": "Tokyo" },
+//!     { "name": "memory", "messages": [{ "role": "user", "content": "…" }], "exact": "Your name is Rosalind." }
+//!   ]
+//! }
+//! ```
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+use sanctum_watch::probe::{Message, Question};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// Tokens of an answer where the spec says nothing.
+const MAX_TOKENS: u32 = 64;
+
+/// Fields of the request that the spec has words of its own for, or that would change what parity is.
+const RESERVED: [&str; 7] = [
+    "messages",
+    "model",
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "stream",
+    "n",
+];
+
+/// The questions in their order.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// One or more, each with a name of its own.
+    pub prompts: Vec<Prompt>,
+}
+
+/// One question.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// What alerts and reports call it.
+    pub name: String,
+    /// What is asked.
+    pub question: Question,
+    /// What is expected.
+    pub expect: Expect,
+}
+
+/// What an answer must be. White space around the answer does not count.
+#[derive(Clone, Debug)]
+pub enum Expect {
+    /// It contains this, letter by letter.
+    Substring(String),
+    /// This matches somewhere in it.
+    Regex(Regex),
+    /// It is this.
+    Exact(String),
+}
+
+/// A spec that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// The system refuses to read it.
+    #[error("cannot read the spec {}: {source}; docs/parity-smoke.json is one to begin with", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is no JSON of that form.
+    #[error("{}: {source}", path.display())]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and in which line.
+        source: serde_json::Error,
+    },
+    /// A part of it cannot be meant.
+    #[error("{}: {why}", path.display())]
+    Meaning {
+        /// The file.
+        path: PathBuf,
+        /// Which, and what to write.
+        why: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    defaults: Defaults,
+    prompts: Vec<Entry>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Defaults {
+    model: Option<String>,
+    max_tokens: Option<u32>,
+    #[serde(default)]
+    request: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    prompt: Option<String>,
+    messages: Option<Vec<Message>>,
+    substring: Option<String>,
+    regex: Option<String>,
+    exact: Option<String>,
+    model: Option<String>,
+    max_tokens: Option<u32>,
+    #[serde(default)]
+    request: Map<String, Value>,
+}
+
+impl Spec {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// If it cannot be read or used; the error names the prompt and the key.
+    pub fn read(path: &Path) -> Result<Self, SpecError> {
+        let text = std::fs::read(path).map_err(|source| SpecError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads the text of a file; `path` is for the messages only.
+    ///
+    /// # Errors
+    /// As [`Spec::read`].
+    pub fn parse(text: &[u8], path: &Path) -> Result<Self, SpecError> {
+        let file: File = serde_json::from_slice(text).map_err(|source| SpecError::Form {
+            path: path.to_owned(),
+            source,
+        })?;
+        let meaning = |why: String| SpecError::Meaning {
+            path: path.to_owned(),
+            why,
+        };
+        if file.prompts.is_empty() {
+            return Err(meaning("`prompts` is empty; ask something".to_owned()));
+        }
+        let mut names = BTreeSet::new();
+        let mut prompts = Vec::new();
+        for (at, entry) in file.prompts.into_iter().enumerate() {
+            let name = entry.name.clone();
+            if name.trim().is_empty() {
+                return Err(meaning(format!("prompt {} has an empty `name`", at + 1)));
+            }
+            if !names.insert(name.clone()) {
+                return Err(meaning(format!(
+                    "two prompts have the name `{name}`; rename one of them"
+                )));
+            }
+            let prompt = entry.read(&file.defaults);
+            prompts.push(prompt.map_err(|why| meaning(format!("prompt `{name}`: {why}")))?);
+        }
+        Ok(Self { prompts })
+    }
+}
+
+impl Entry {
+    fn read(self, defaults: &Defaults) -> Result<Prompt, String> {
+        let messages = match (self.prompt, self.messages) {
+            (Some(text), None) => Question::user(&text, 0).messages,
+            (None, Some(messages)) if !messages.is_empty() => messages,
+            (None, Some(_)) => return Err("`messages` is empty".to_owned()),
+            _ => return Err("write one of `prompt` and `messages`".to_owned()),
+        };
+        let expect = match (self.substring, self.regex, self.exact) {
+            (Some(text), None, None) if text.is_empty() => {
+                return Err("`substring` is empty, which every answer contains".to_owned());
+            }
+            (Some(text), None, None) => Expect::Substring(text),
+            (None, Some(text), None) => {
+                Expect::Regex(Regex::new(&text).map_err(|error| format!("`regex`: {error}"))?)
+            }
+            (None, None, Some(text)) => Expect::Exact(text.trim().to_owned()),
+            _ => return Err("write one of `substring`, `regex` and `exact`".to_owned()),
+        };
+        let max_tokens = self
+            .max_tokens
+            .or(defaults.max_tokens)
+            .unwrap_or(MAX_TOKENS);
+        if max_tokens == 0 {
+            return Err("`max_tokens` is 0, and nothing could be answered".to_owned());
+        }
+        let mut more = defaults.request.clone();
+        more.extend(self.request);
+        if let Some(name) = RESERVED.iter().find(|name| more.contains_key(**name)) {
+            return Err(format!(
+                "`request` must not set `{name}`: parity asks at temperature 0 and has keys of its own for the rest"
+            ));
+        }
+        Ok(Prompt {
+            name: self.name,
+            question: Question {
+                messages,
+                model: self.model.or_else(|| defaults.model.clone()),
+                max_tokens,
+                more,
+            },
+            expect,
+        })
+    }
+}
+
+impl Expect {
+    /// Whether an answer is as expected.
+    pub fn fits(&self, answer: &str) -> bool {
+        match self {
+            Self::Substring(text) => answer.contains(text),
+            Self::Regex(regex) => regex.is_match(answer),
+            Self::Exact(text) => answer.trim() == text,
+        }
+    }
+}
+
+impl fmt::Display for Expect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Substring(text) => write!(f, "something with `{text}`"),
+            Self::Regex(regex) => write!(f, "something like /{regex}/"),
+            Self::Exact(text) => write!(f, "`{text}`"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Spec, SpecError> {
+        Spec::parse(text.as_bytes(), Path::new("parity-smoke.json"))
+    }
+
+    #[test]
+    fn defaults_hold_where_a_prompt_says_nothing() {
+        let spec = parse(
+            r#"{ "defaults": { "max_tokens": 8, "model": "m", "request": { "seed": 1, "top_p": 1 } },
+                 "prompts": [
+                    { "name": "a", "prompt": "2+2?", "exact": " 4 " },
+                    { "name": "b", "messages": [{ "role": "user", "content": "hi" }], "regex": "(?i)\\bhello\\b",
+                      "max_tokens": 9, "request": { "seed": 2 } } ] }"#,
+        )
+        .unwrap();
+        let [a, b] = &spec.prompts[..] else { panic!() };
+        assert_eq!(
+            a.question.body().to_string(),
+            r#"{"model":"m","messages":[{"role":"user","content":"2+2?"}],"temperature":0,"max_tokens":8,"seed":1,"top_p":1}"#
+        );
+        assert_eq!(
+            (b.question.max_tokens, &b.question.more["seed"]),
+            (9, &2.into())
+        );
+        assert!(a.expect.fits("4\n") && !a.expect.fits("14"));
+        assert!(b.expect.fits("Hello!") && !b.expect.fits("Othello"));
+    }
+
+    #[test]
+    fn a_mistake_is_named() {
+        let prompt = |text: &str| format!(r#"{{ "prompts": [{{ "name": "a", {text} }}] }}"#);
+        let cases = [
+            (r#"{ "prompts": [] }"#.to_owned(), "`prompts` is empty"),
+            (r#"{ "promts": [] }"#.to_owned(), "unknown field `promts`"),
+            (prompt(r#""prompt": "x", "substring": "y", "max_token": 3"#), "unknown field `max_token`"),
+            (prompt(r#""prompt": "x", "substring": """#), "prompt `a`: `substring` is empty"),
+            (prompt(r#""prompt": "x""#), "one of `substring`, `regex` and `exact`"),
+            (prompt(r#""prompt": "x", "exact": "y", "regex": "y""#), "one of `substring`"),
+            (prompt(r#""substring": "y""#), "one of `prompt` and `messages`"),
+            (prompt(r#""prompt": "x", "regex": "(""#), "prompt `a`: `regex`"),
+            (prompt(r#""prompt": "x", "exact": "y", "request": { "temperature": 1 }"#), "must not set `temperature`"),
+            (
+                r#"{ "prompts": [{ "name": "a", "prompt": "x", "exact": "y" }, { "name": "a", "prompt": "x", "exact": "y" }] }"#
+                    .to_owned(),
+                "two prompts have the name `a`",
+            ),
+        ];
+        for (text, words) in cases {
+            let error = parse(&text).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+            assert!(error.starts_with("parity-smoke.json: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_spec_that_comes_with_sanctum_is_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/parity-smoke.json");
+        assert_eq!(Spec::read(Path::new(path)).unwrap().prompts.len(), 10);
+    }
+}

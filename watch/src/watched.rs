@@ -1,0 +1,124 @@
+//! The server that a watchdog asks, and why it may have got no answer: the guardian, the canary and parity set themselves
+//! up here, and canary and parity call the same silence by the same name.
+
+use std::time::Duration;
+
+use crate::probe::{Client, Phase, ProbeError, Reference, Target};
+use crate::run::Setting;
+use crate::verdict::{Kind, Verdict};
+
+/// A heartbeat that moved within this time belongs to a server that works.
+const ALIVE: Duration = Duration::from_secs(60);
+/// How long health and the reference address may take.
+const SECOND_LOOK: Duration = Duration::from_secs(10);
+
+/// A server under watch.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// How it is reached.
+    pub target: Target,
+    /// How long one answer may take.
+    pub timeout: Duration,
+    /// What answers whenever this host is on the network.
+    pub reference: Option<Reference>,
+}
+
+impl Watched {
+    /// The server of a `[watch.NAME]`; `timeout` is for where it says none.
+    ///
+    /// # Errors
+    /// A sentence that names the key and its mend.
+    pub fn of(setting: &Setting, timeout: Duration) -> Result<Self, String> {
+        let Setting {
+            fleet,
+            config,
+            home,
+            name,
+            watch,
+            ..
+        } = setting;
+        Ok(Self {
+            target: Target::of(fleet, config, home, name).map_err(|error| error.to_string())?,
+            timeout: watch.timeout.unwrap_or(timeout),
+            reference: setting.reference()?,
+        })
+    }
+
+    /// For titles: `server on mini`.
+    pub fn subject(&self) -> String {
+        format!("{} on {}", self.target.server, self.target.host)
+    }
+
+    /// How long to look for the cause of one silence, at most.
+    pub fn second_look() -> Duration {
+        3 * SECOND_LOOK
+    }
+
+    /// A client with today's credentials.
+    ///
+    /// # Errors
+    /// A miss, if they cannot be used.
+    pub fn client(&self) -> Result<Client, Verdict> {
+        Client::new(&self.target, self.timeout)
+            .map_err(|error| Verdict::new(Kind::Miss, error.to_string()))
+    }
+
+    /// Why there is no answer: busy, offline or a miss.
+    pub async fn no_answer(&self, error: &ProbeError) -> Verdict {
+        let said = error.to_string();
+        match error {
+            ProbeError::Busy { .. } => return Verdict::new(Kind::Busy, said),
+            ProbeError::Timeout { .. } | ProbeError::Status { status: 503, .. } => {
+                if let Some(moves) = self.heartbeat().await {
+                    return Verdict::new(Kind::Busy, format!("{said}, but {moves}"));
+                }
+            }
+            _ => {}
+        }
+        let away = matches!(
+            error,
+            ProbeError::Unreachable { .. } | ProbeError::Timeout { .. }
+        );
+        if away && let Some(offline) = offline(self.reference.as_ref(), &said).await {
+            return offline;
+        }
+        let next = match self.target.on_box {
+            true => format!(
+                "curl -s {}/health; sanctum-launchd status",
+                self.target.base
+            ),
+            false => format!("sanctum-launchd status --host {}", self.target.host),
+        };
+        Verdict::new(Kind::Miss, said).next(next)
+    }
+
+    /// What moves in an engine that gives no answer, if something does.
+    async fn heartbeat(&self) -> Option<String> {
+        let client = Client::new(&self.target, SECOND_LOOK).ok()?;
+        let health = client.health().await.ok()?.value;
+        health.beats().into_iter().find_map(|(_, beat)| {
+            let age = beat.age();
+            (beat.has_work() && age < ALIVE).then(|| match beat.phase {
+                Phase::Loading => "its model is being loaded".to_owned(),
+                _ => format!(
+                    "its engine works on {} requests with {} waiting and moved {:.1} s ago",
+                    beat.in_flight,
+                    beat.queued,
+                    age.as_secs_f64()
+                ),
+            })
+        })
+    }
+}
+
+/// The verdict on a host that reaches neither what it watches (`said` says so) nor its reference; none if it reaches the
+/// reference, or has none.
+pub async fn offline(reference: Option<&Reference>, said: &str) -> Option<Verdict> {
+    let reference = reference?;
+    if reference.answers(SECOND_LOOK).await {
+        return None;
+    }
+    let said =
+        format!("{said}, and neither can the reference {reference}: this host is off the network");
+    Some(Verdict::new(Kind::Offline, said))
+}
