@@ -9,12 +9,15 @@ mod company;
 mod completions;
 mod fleet;
 mod folders;
+mod host;
+mod incidents;
 mod logprobs;
 mod manifest;
 mod openai;
 mod operators;
 #[cfg(target_os = "linux")]
 mod outside;
+mod receiver;
 mod refusals;
 mod secrets;
 mod shutdown;

@@ -1,0 +1,4 @@
+//! What happened in a fleet's first year, re-enacted: the real programs under the simulated launchd, one file for each
+//! kind of incident.
+
+mod busy;
