@@ -2,3 +2,4 @@
 //! kind of incident.
 
 mod busy;
+mod hung;
