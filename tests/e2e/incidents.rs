@@ -3,3 +3,4 @@
 
 mod busy;
 mod hung;
+mod start;
