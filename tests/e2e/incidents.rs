@@ -2,5 +2,6 @@
 //! kind of incident.
 
 mod busy;
+mod flip;
 mod hung;
 mod start;
