@@ -5,3 +5,4 @@ mod busy;
 mod flip;
 mod hung;
 mod start;
+mod wrong;
