@@ -5,5 +5,7 @@ mod alerts;
 mod busy;
 mod flip;
 mod hung;
+#[cfg(debug_assertions)]
+mod interrupted;
 mod start;
 mod wrong;
