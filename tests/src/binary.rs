@@ -46,7 +46,19 @@ fn build(name: &str) -> PathBuf {
         } else {
             "release"
         };
-        let output = Command::new(cargo)
+        let mut command = Command::new(cargo);
+        // What cargo tells a test about its package: build scripts that look at it (ring's does) would run again, and
+        // half of the workspace would be built anew, each time that a build within a test follows one without.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy();
+            if ["CARGO_PKG_", "CARGO_MANIFEST_"]
+                .iter()
+                .any(|of| name.starts_with(of))
+            {
+                command.env_remove(&*name);
+            }
+        }
+        let output = command
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .args(["build", "--manifest-path", "../Cargo.toml"])
             .args(["--workspace", "--bins", "--profile", profile])
