@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::host::{Host, SOON, label};
+use crate::host::{Host, SOON, label, runs};
 use crate::receiver::{Receiver, field};
 
 #[test]
@@ -19,15 +19,20 @@ fn alerts_of_an_outage_that_nobody_heard_of_arrive_in_order() {
     host.all_well(&["canary"]);
 
     phone.set_down(true);
-    // Stopped rather than ended: launchd must not bring it back.
+    // Booted out: nobody listens, which the canary sees at once.
     let outage = || {
-        host.signal("server", "SIGSTOP");
+        let server = host.target("server");
+        host.launchd.run(&["bootout", &server]).unwrap();
         host.wait("misses", |host| {
             host.memory("canary")["open"]["misses"].is_object()
         });
     };
     let end = || {
-        host.signal("server", "SIGCONT");
+        let gone = |all: &[_]| !runs(all, "server");
+        host.launchd.wait(SOON, gone).unwrap();
+        let plist = host.path("Library/LaunchAgents/com.sanctum.server.plist");
+        let line = ["bootstrap", &host.launchd.domain(), plist.to_str().unwrap()];
+        assert_eq!(host.launchd.run(&line).unwrap().code, 0);
         host.all_well(&["canary"]);
     };
     outage();
