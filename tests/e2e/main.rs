@@ -17,6 +17,7 @@ mod openai;
 mod operators;
 #[cfg(target_os = "linux")]
 mod outside;
+mod plists;
 mod receiver;
 mod refusals;
 mod secrets;
