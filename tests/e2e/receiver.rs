@@ -97,7 +97,7 @@ fn answer(stream: TcpStream, seen: &Mutex<Seen>) -> std::io::Result<()> {
         let mut line = String::new();
         reader.read_line(&mut line)?;
         match line.to_lowercase().split_once(':') {
-            Some((name, value)) if name == "content-length" => {
+            Some(("content-length", value)) => {
                 length = value.trim().parse().unwrap_or(0);
             }
             _ if line.trim().is_empty() => break,

@@ -90,7 +90,7 @@ fn is_half_way(host: &Host, boundary: &str) {
     // Between two renames no agent that could run one old and one new file is there.
     let loaded = host.launchd.wait(SOON, |_| true).unwrap();
     let mixed = boundary.starts_with("put:");
-    assert_eq!(mixed && !loaded.is_empty(), false, "{boundary}: {loaded:?}");
+    assert!(!mixed || loaded.is_empty(), "{boundary}: {loaded:?}");
     assert!(mixed || installed(host).len() <= 1, "{boundary}");
     assert!(
         !(runs(&loaded, "server") && runs(&loaded, "hatch")),
