@@ -12,12 +12,14 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use rustix::param::clock_ticks_per_second;
 use sanctum_sim_launchd::Launchd;
 use sanctum_sim_launchd::wire::Status;
 use sanctum_tests::{find_program, program};
+use serde_json::Value;
 use tempfile::TempDir;
 
+/// What Linux counts processor time in for programs: hundredths of a second, whatever its own clock does (time(7), USER_HZ).
+const TICKS: f64 = 100.0;
 /// How long the first look may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -80,13 +82,10 @@ fn measure(args: &Args) -> io::Result<bool> {
     let begun = Instant::now();
     let looked = |name: &str| {
         let state = format!(".sanctum/state/watch/{name}.json");
-        let state = fs::read_to_string(folder.path().join(state)).unwrap_or_default();
+        let state = fs::read(folder.path().join(state)).unwrap_or_default();
+        let state: Value = serde_json::from_slice(&state).unwrap_or_default();
         // The one that waits for the night says when it is due.
-        state.contains(if name == "parity" {
-            "\"due\""
-        } else {
-            "\"last\": {"
-        })
+        state["last"].is_object() || name == "parity" && state["due"].is_string()
     };
     while let Some((name, _)) = watchdogs.iter().find(|(name, _)| !looked(name)) {
         if begun.elapsed() > PATIENCE {
@@ -192,6 +191,6 @@ fn used(pid: i32) -> io::Result<Used> {
     Ok(Used {
         resident: mb("VmRSS:"),
         peak: mb("VmHWM:"),
-        cpu: Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64),
+        cpu: Duration::from_secs_f64(ticks as f64 / TICKS),
     })
 }
