@@ -8,6 +8,7 @@ use crate::backend::{CpuBackend, Precision};
 #[cfg(feature = "mlx")]
 use crate::backend::{MlxBackend, MlxDevice};
 use crate::engine::{Engine, Limits};
+use crate::freeze::{self, Point};
 use crate::graph::Model;
 use crate::heartbeat::Heartbeat;
 use crate::load::{HostModel, LoadError, Loaded, Source};
@@ -116,6 +117,7 @@ pub fn launch(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Launched, LaunchError> {
     let mut progress = |done, total| {
+        freeze::pass(Point::Load);
         heartbeat.beat();
         progress(done, total);
     };

@@ -10,6 +10,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod embedded;
 pub mod engine;
+mod freeze;
 pub mod graph;
 pub mod heartbeat;
 pub mod launch;

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::Sender;
 use crate::backend::Backend;
 use crate::batch::{Batch, SlotId};
 use crate::engine::{Job, LAST, Shared, UNREAD};
+use crate::freeze::{self, Point};
 use crate::graph::Model;
 use crate::request::Event;
 use crate::sequence::{Sequence, Step};
@@ -176,9 +177,10 @@ impl<B: Backend> Scheduler<B> {
 
     fn pass(&mut self, batch: &Batch) {
         let shared = Arc::clone(&self.shared);
-        let logits = self
-            .model
-            .forward(batch, &mut self.slots, || shared.heartbeat.beat());
+        let logits = self.model.forward(batch, &mut self.slots, || {
+            freeze::pass(Point::Layer);
+            shared.heartbeat.beat();
+        });
         shared.stats.passes.fetch_add(1, Relaxed);
         shared
             .stats

@@ -76,8 +76,10 @@ pub enum AgentSeen {
 pub struct Memory {
     /// Rounds without an answer in a row.
     pub misses: u32,
-    /// The process that was seen last, and when it was seen first.
-    pub process: Option<(u32, DateTime<Utc>)>,
+    /// The process that was seen last.
+    pub process: Option<u32>,
+    /// When a start was seen last: of a process that lives, or of one that had ended before anybody looked.
+    pub started: Option<DateTime<Utc>>,
     /// The progress of each model, and when it was first seen at that.
     pub progress: BTreeMap<String, (u64, DateTime<Utc>)>,
     /// What the guardian did to the server within the last hour.
@@ -195,6 +197,7 @@ impl Memory {
         self.restarts.push(now);
         self.misses = 0;
         self.process = None;
+        self.started = Some(now);
         self.progress.clear();
         // Its own restart is none of launchd's.
         self.runs.clear();
@@ -212,18 +215,23 @@ impl Memory {
                 if self.runs.last().is_some_and(|(_, before)| before > runs) {
                     self.runs.clear();
                 }
+                let known = self.runs.last().map(|(_, before)| *before);
                 self.runs.push((now, *runs));
-                match (pid, self.process) {
-                    (Some(pid), Some((known, since))) if *pid == known && since <= now => {}
-                    (Some(pid), _) => {
-                        self.process = Some((*pid, now));
-                        self.progress.clear();
-                    }
-                    (None, _) => self.process = None,
+                let is_new = pid.is_some() && *pid != self.process;
+                // What ends at once has no process most of the time, and launchd is about to start it again: a
+                // kickstart would be one more start of what cannot start.
+                let has_started = known.is_some_and(|before| before < *runs);
+                if is_new || has_started || self.started.is_none_or(|at| at > now) {
+                    self.started = Some(now);
                 }
+                if is_new {
+                    self.progress.clear();
+                }
+                self.process = *pid;
             }
             AgentSeen::NotLoaded { .. } => {
                 self.process = None;
+                self.started = None;
                 self.runs.clear();
             }
             AgentSeen::Unknown(_) => {}
@@ -246,10 +254,10 @@ impl Memory {
         }
     }
 
-    /// Whether the process has been there for less than the grace.
+    /// Whether it was started less than the grace ago.
     fn is_young(&self, now: DateTime<Utc>, patience: &Patience) -> bool {
-        self.process
-            .is_some_and(|(_, since)| now - since < patience.startup_grace)
+        self.started
+            .is_some_and(|at| now - at < patience.startup_grace)
     }
 
     /// How often launchd started the process of its own accord lately.

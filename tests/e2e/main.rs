@@ -10,6 +10,8 @@ mod completions;
 mod drift;
 mod fleet;
 mod folders;
+mod host;
+mod incidents;
 mod logprobs;
 mod manifest;
 mod openai;
@@ -17,6 +19,8 @@ mod operators;
 #[cfg(target_os = "linux")]
 mod outside;
 mod parity;
+mod plists;
+mod receiver;
 mod refusals;
 mod secrets;
 mod shutdown;

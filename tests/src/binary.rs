@@ -24,20 +24,23 @@ pub fn pki() -> &'static Path {
 }
 
 /// Where another of the workspace's programs is; built first.
+///
+/// # Panics
+/// When there is no such program.
 pub fn of(name: &str) -> PathBuf {
-    build(name)
+    find(name).unwrap_or_else(|| panic!("there is no program {name}"))
 }
 
 fn given_or_built(variable: &str, name: &str) -> PathBuf {
     match std::env::var_os(variable) {
         Some(given) => given.into(),
-        None => build(name),
+        None => of(name),
     }
 }
 
-/// Builds all programs in the profile that this code was built in, once: together they share what the tests were built
-/// with, one by one each would want its own.
-fn build(name: &str) -> PathBuf {
+/// Where a program is, if the workspace has it. Builds all of them in the profile that this code was built in, once:
+/// together they share what the tests were built with, one by one each would want its own.
+pub fn find(name: &str) -> Option<PathBuf> {
     static BUILT: OnceLock<Vec<PathBuf>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from(env!("CARGO")));
@@ -46,7 +49,19 @@ fn build(name: &str) -> PathBuf {
         } else {
             "release"
         };
-        let output = Command::new(cargo)
+        let mut command = Command::new(cargo);
+        // What cargo tells a test about its package: build scripts that look at it (ring's does) would run again, and
+        // half of the workspace would be built anew, each time that a build within a test follows one without.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy();
+            if ["CARGO_PKG_", "CARGO_MANIFEST_"]
+                .iter()
+                .any(|of| name.starts_with(of))
+            {
+                command.env_remove(&*name);
+            }
+        }
+        let output = command
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .args(["build", "--manifest-path", "../Cargo.toml"])
             .args(["--workspace", "--bins", "--profile", profile])
@@ -63,8 +78,5 @@ fn build(name: &str) -> PathBuf {
             .collect()
     });
     let is_it = |path: &&PathBuf| path.file_stem().is_some_and(|stem| stem == name);
-    let found = built.iter().find(is_it);
-    found
-        .unwrap_or_else(|| panic!("there is no program {name}"))
-        .clone()
+    built.iter().find(is_it).cloned()
 }

@@ -17,7 +17,7 @@ mod process;
 mod raw;
 mod server;
 
-pub use binary::of as program;
+pub use binary::{find as find_program, of as program};
 pub use fleet::Fleet;
 pub use http::{Answer, Chunk, Chunks, Http};
 pub use metrics::Metrics;

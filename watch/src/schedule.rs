@@ -135,6 +135,15 @@ impl Schedule {
             }
         }
     }
+
+    /// When to try again what is due and cannot be done yet.
+    pub fn soon(&self) -> TimeDelta {
+        const SOON: TimeDelta = TimeDelta::seconds(5);
+        match self {
+            Self::Every(every) => TimeDelta::from_std(*every).map_or(SOON, |every| every.min(SOON)),
+            Self::At(_) => SOON,
+        }
+    }
 }
 
 impl Crontab {

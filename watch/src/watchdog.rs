@@ -66,18 +66,24 @@ impl<C: Check> Watchdog<C> {
         let mut stop = std::pin::pin!(stop);
         loop {
             let now = Utc::now();
-            if self.schedule.due(self.state.checked, now) <= now {
+            let before = self.state.checked;
+            let mut held_off = false;
+            if self.schedule.due(before, now) <= now {
                 tokio::select! {
                     done = self.round(now) => done?,
                     () = &mut stop => return Ok(()),
                 }
+                held_off = self.state.checked == before;
             }
             let retry = tokio::select! {
                 retry = self.outbox.deliver() => retry?,
                 () = &mut stop => return Ok(()),
             };
             let now = Utc::now();
-            let due = self.schedule.due(self.state.checked, now);
+            let due = match held_off {
+                true => now + self.schedule.soon(),
+                false => self.schedule.due(self.state.checked, now),
+            };
             self.state.heartbeat = now;
             self.state.due = Some(due);
             self.state.write(&self.state_file)?;
@@ -91,13 +97,13 @@ impl<C: Check> Watchdog<C> {
         }
     }
 
-    /// Checks once and does what follows from it.
+    /// Checks once and does what follows from it. Under a maintenance lease it does not, and the check stays due: what a
+    /// deployment has left behind is looked at when it ends, not an hour later.
     ///
     /// # Errors
     /// As [`Watchdog::run`].
     pub async fn round(&mut self, now: DateTime<Utc>) -> Result<(), WatchError> {
         if self.is_held_off(now)? {
-            self.state.checked = Some(now);
             return Ok(());
         }
         let mut round = Round {

@@ -41,12 +41,19 @@ fn silence() -> Answer {
 
 /// Decides minute by minute, and restarts where it says so.
 fn play(rounds: impl IntoIterator<Item = (Answer, AgentSeen)>) -> Vec<(Condition, Action)> {
+    play_every(TimeDelta::minutes(1), rounds)
+}
+
+fn play_every(
+    every: TimeDelta,
+    rounds: impl IntoIterator<Item = (Answer, AgentSeen)>,
+) -> Vec<(Condition, Action)> {
     let mut memory = Memory::default();
     let decisions = rounds
         .into_iter()
         .enumerate()
-        .map(|(minute, (answer, agent))| {
-            let now = at(minute as i32);
+        .map(|(round, (answer, agent))| {
+            let now = at(0) + every * round as i32;
             let seen = Seen { now, answer, agent };
             let (condition, action) = decide(&seen, &mut memory, &patience());
             if action == Action::Kickstart {
@@ -154,6 +161,38 @@ fn a_server_that_ends_at_each_start_is_not_kicked_as_well() {
             .all(|action| *action == Action::Leave)
     );
     assert!(matches!(decisions[8].0, Condition::CrashLooping(_)));
+}
+
+#[test]
+fn a_guardian_that_looks_more_often_than_launchd_starts_does_not_kick_either() {
+    let crashing = (0..200u64).map(|n| {
+        (
+            silence(),
+            AgentSeen::Loaded {
+                pid: None,
+                runs: 1 + n / 6,
+            },
+        )
+    });
+    let decisions = play_every(TimeDelta::seconds(5), crashing);
+    assert!(
+        actions(&decisions)
+            .iter()
+            .all(|action| *action == Action::Leave)
+    );
+    assert!(
+        decisions[18..]
+            .iter()
+            .all(|(condition, _)| matches!(condition, Condition::CrashLooping(_)))
+    );
+}
+
+#[test]
+fn what_launchd_does_not_start_again_is_started() {
+    let gone = (0..8).map(|_| (silence(), AgentSeen::Loaded { pid: None, runs: 1 }));
+    let alive = (0..4).map(|_| (beat(0, 1, 0), loaded(7, 1)));
+    let decisions = play(alive.chain(gone));
+    assert_eq!(decisions[6], (Condition::Dead(3), Action::Kickstart));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use sanctum_config::{Fleet, Home, Label, Role};
+use sanctum_config::{Fleet, Home, Label, Role, TildePath};
 use sanctum_watch::Schedule;
 use serde_json::{Value, json};
 
@@ -126,6 +126,18 @@ fn doubts(fleet: &Fleet) -> Vec<String> {
             .any(|watch| watch.target.as_ref() == Some(name));
         if placed(name) && !watched {
             doubts.push(format!("nobody watches [servers.{name}]"));
+        }
+        let folders = server
+            .models
+            .iter()
+            .flat_map(|model| std::iter::once(&model.path).chain(&model.adapter));
+        for folder in folders.map(TildePath::as_str) {
+            if !folder.starts_with(['/', '~']) {
+                doubts.push(format!(
+                    "[servers.{name}] looks for `{folder}` in the fleet's home, where its fleet.toml is deployed to, and \
+                     models are not deployed with it; write a path that begins with / or ~/ if it is elsewhere"
+                ));
+            }
         }
     }
     for (name, watch) in &fleet.watch {

@@ -55,6 +55,18 @@ fn a_mistake_is_one_line_with_its_mend() {
 }
 
 #[test]
+fn a_model_that_would_be_looked_for_elsewhere_is_a_doubt() {
+    let host = Host::new();
+    host.fleet(
+        "[servers.second]\nhost = \"mini\"\nlisten = [\"127.0.0.1:1\"]\n\
+         models = [{ id = \"a\", path = \"models/a\" }, { id = \"b\", path = \"~/b\" }]\n",
+    );
+    let said = host.run(&["check"]).ok();
+    let doubt = "[servers.second] looks for `models/a` in the fleet's home";
+    assert!(said.contains(doubt) && !said.contains("~/b"), "{said}");
+}
+
+#[test]
 fn property_lists_are_printed_or_written_once() {
     let (code, text) = about_example(&["render", "--host", "laptop", "--agent", "canary-offbox"]);
     assert_eq!(code, Some(0), "{text}");

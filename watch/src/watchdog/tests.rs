@@ -231,6 +231,7 @@ async fn under_a_lease_nothing_is_counted_and_an_expired_one_is_told_of_once() {
     let now = Utc::now();
     dog.round(now).await.unwrap();
     assert_eq!((dog.state.misses, dog.check.0.len()), (0, 3));
+    assert_eq!(dog.state.checked, None, "it is still due");
     // Its holder was killed, and an hour passes.
     std::mem::forget(held);
     for minutes in [61, 71] {

@@ -1,0 +1,11 @@
+//! What happened in a fleet's first year, re-enacted: the real programs under the simulated launchd, one file for each
+//! kind of incident.
+
+mod alerts;
+mod busy;
+mod flip;
+mod hung;
+#[cfg(debug_assertions)]
+mod interrupted;
+mod start;
+mod wrong;

@@ -1,0 +1,78 @@
+//! Nobody could be told: the way to the human was down for the whole outage, and so, for a while, was the one who tells.
+
+use std::collections::BTreeSet;
+
+use crate::host::{Host, SOON, label, runs};
+use crate::receiver::{Receiver, field};
+
+#[test]
+fn alerts_of_an_outage_that_nobody_heard_of_arrive_in_order() {
+    let phone = Receiver::new();
+    let host = Host::new();
+    host.release_of_scripts("1", "exec \"$SERVER\" \"$@\"");
+    let canary = format!(
+        "[watch.canary]\ntarget = \"server\"\nevery = \"300ms\"\ntimeout = \"1s\"\nmisses = 2\nalert = [\"phone\"]\n{}",
+        phone.section()
+    );
+    host.fleet(&["server", "canary"], "", &canary);
+    host.install("1");
+    host.all_well(&["canary"]);
+
+    phone.set_down(true);
+    // Booted out: nobody listens, which the canary sees at once.
+    let outage = || {
+        let server = host.target("server");
+        host.launchd.run(&["bootout", &server]).unwrap();
+        host.wait("misses", |host| {
+            host.memory("canary")["open"]["misses"].is_object()
+        });
+    };
+    let end = || {
+        let gone = |all: &[_]| !runs(all, "server");
+        host.launchd.wait(SOON, gone).unwrap();
+        let plist = host.path("Library/LaunchAgents/com.sanctum.server.plist");
+        let line = ["bootstrap", &host.launchd.domain(), plist.to_str().unwrap()];
+        assert_eq!(host.launchd.run(&line).unwrap().code, 0);
+        host.all_well(&["canary"]);
+    };
+    outage();
+    // The watchdog dies in the middle of it, with its alert on disk.
+    host.wait("a first attempt", |_| !phone.refused().is_empty());
+    let before = host.running("canary");
+    host.signal("canary", "SIGKILL");
+    host.launchd
+        .wait_for(&label("canary"), SOON, |s| {
+            s.pid.is_some() && s.pid != before.pid
+        })
+        .unwrap();
+    host.wait("a second attempt", |_| phone.refused().len() >= 2);
+    end();
+    outage();
+    end();
+    assert!(phone.taken().is_empty());
+
+    phone.set_down(false);
+    phone.wait("recovered", 2);
+    let taken = phone.taken();
+    let titles: Vec<String> = taken.iter().map(|alert| field(alert, "title")).collect();
+    let fails = "server on here fails its check";
+    let recovered = format!("recovered: {fails}");
+    assert_eq!(titles, [fails, &recovered, fails, &recovered]);
+    // Each once, each under the id that it had from the beginning, in the order in which it happened.
+    let ids: Vec<String> = taken.iter().map(|alert| field(alert, "id")).collect();
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 4, "{ids:?}");
+    assert_eq!(ids[1], format!("{}-recovered", ids[0]));
+    assert_eq!(ids[3], format!("{}-recovered", ids[2]));
+    assert!(
+        phone
+            .refused()
+            .iter()
+            .all(|alert| field(alert, "id") == ids[0])
+    );
+    let times: Vec<String> = taken.iter().map(|alert| field(alert, "time")).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    host.wait("an empty spool", |host| {
+        let spool = std::fs::read_dir(host.path(".sanctum/state/spool/canary"));
+        spool.is_ok_and(|mut left| left.next().is_none())
+    });
+}

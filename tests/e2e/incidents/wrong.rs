@@ -1,0 +1,134 @@
+//! Answers that come in time and are wrong: health is fine, and only a question finds out.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sanctum_tests::program;
+use serde_json::Value;
+
+use crate::host::{Host, SOON, label};
+use crate::receiver::{Receiver, field};
+
+/// A scale of which one wrong exponent makes a wrong answer: attention that looks at the wrong places.
+const SCALES: &str = "language_model.model.layers.3.self_attn.q_proj.scales";
+
+/// What the canary asks where fleet.toml says nothing.
+const QUESTION: &str = "What is 2+2? Respond with only the number.";
+
+const GUARDIAN: &str = "[watch.guardian]\ntarget = \"server\"\nevery = \"300ms\"\ntimeout = \"2s\"\nmisses = 3\n\
+     stall_after = \"5s\"\nstartup_grace = \"30s\"\nalert = [\"log\"]\n[alerts.log]\n";
+
+/// The model that is built in, as a folder.
+fn exported(host: &Host) -> PathBuf {
+    let model = host.path("model");
+    let done = Command::new(program("sanctum-server"))
+        .arg("export-model")
+        .arg(&model)
+        .env("HOME", host.path(""))
+        .output();
+    assert!(done.unwrap().status.success());
+    model
+}
+
+/// Flips the highest bit of a bf16's exponent: the first number of this tensor.
+fn flip_a_bit(model: &Path, tensor: &str) {
+    let path = model.join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    // safetensors: the header's length in 8 bytes, the header as JSON, the data.
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+    let data = 8 + length as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..data]).unwrap();
+    let about = &header[tensor];
+    assert_eq!(about["dtype"], "BF16", "{tensor}");
+    let offset = about["data_offsets"][0].as_u64().unwrap();
+    // Little-endian: sign and the exponent's upper seven bits are in the second byte.
+    let at = data as u64 + offset + 1;
+    let byte = bytes[at as usize] ^ 0x40;
+    let file = File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&[byte], at).unwrap();
+}
+
+#[test]
+fn one_flipped_bit_alarms_the_canary_and_not_the_guardian() {
+    let phone = Receiver::new();
+    let host = Host::new();
+    exported(&host);
+    host.release_of_scripts("1", "exec \"$SERVER\" \"$@\"");
+    let canary = format!(
+        "{GUARDIAN}[watch.canary]\ntarget = \"server\"\nevery = \"300ms\"\ntimeout = \"30s\"\nmisses = 2\n\
+         alert = [\"phone\"]\n{}",
+        phone.section()
+    );
+    let server = "models = [{ id = \"council\", path = \"~/model\" }]";
+    host.fleet(&["server", "guardian", "canary"], server, &canary);
+    host.install("1");
+    host.all_well(&["guardian", "canary"]);
+    let right = host.ask(QUESTION);
+    assert_eq!(right.trim(), "4");
+
+    // A bit rots; the next start reads it.
+    flip_a_bit(&host.path("model"), SCALES);
+    host.launchd
+        .run(&["kickstart", "-k", &host.target("server")])
+        .unwrap();
+    host.wait("a model that is ready", |host| {
+        host.health()["phase"] == "ready"
+    });
+    let wrong = host.ask(QUESTION);
+    assert_ne!(wrong, right);
+    let alert = &phone.wait("server on here fails its check", 1)[0];
+    let body = field(alert, "body");
+    assert!(
+        body.contains(QUESTION) && body.contains("not `4`"),
+        "{body}"
+    );
+    assert!(body.contains("sanctum-launchd verify"), "{body}");
+
+    // It lives, and that is all that the guardian asks for.
+    host.look_on("guardian", 6);
+    host.all_well(&["guardian"]);
+    let runs = host.running("server").runs;
+    assert_eq!((host.restarts(), runs), (0, 2));
+    assert_eq!(phone.titled("fails its check").len(), 1);
+}
+
+#[test]
+fn a_release_that_answers_wrong_is_taken_back() {
+    let host = Host::new();
+    let broken = exported(&host);
+    flip_a_bit(&broken, SCALES);
+    host.release_of_scripts("1", "exec \"$SERVER\" \"$@\"");
+    // Its programs hash right, its checks of the model pass, and it serves another one.
+    let serve = format!(
+        "case $1 in check-model) exec \"$SERVER\" \"$@\";; esac\nexec \"$SERVER\" \"$@\" --model 'council={}'",
+        broken.display()
+    );
+    host.release_of_scripts("2", &serve);
+    host.fleet(&["server", "guardian"], "", GUARDIAN);
+    host.install("1");
+    host.all_well(&["guardian"]);
+
+    let (code, said) = host.run(&["upgrade", "--release", "2", "--trial", "never"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("\"4\" was expected") && said.contains("release 1 is in place again"),
+        "{said}"
+    );
+    // The old one answers, all of it, and nothing is left to do.
+    host.launchd
+        .wait_for(&label("server"), SOON, |s| s.pid.is_some())
+        .unwrap();
+    host.wait("a model that is ready", |host| {
+        host.health()["phase"] == "ready"
+    });
+    assert_eq!(host.ask(QUESTION).trim(), "4");
+    host.must(&["verify"]);
+    for name in ["sanctum-server", "sanctum-guardian", "sanctum-canary"] {
+        let text = fs::read_to_string(host.path(".sanctum/bin").join(name)).unwrap();
+        assert!(text.contains("# release 1\n"), "{name}: {text}");
+    }
+    host.all_well(&["guardian"]);
+    assert_eq!(host.restarts(), 0);
+}

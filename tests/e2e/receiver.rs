@@ -1,0 +1,123 @@
+//! A phone, as it were: takes alerts as Force Flow does, and can be out of order.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::host::SOON;
+
+/// Takes alerts over HTTP for as long as the test runs.
+pub struct Receiver {
+    port: u16,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    is_down: bool,
+    taken: Vec<Value>,
+    refused: Vec<Value>,
+}
+
+impl Receiver {
+    pub fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let shared = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let _ = answer(stream, &shared);
+            }
+        });
+        Self { port, seen }
+    }
+
+    /// The sections of fleet.toml that make it the channel `phone`.
+    pub fn section(&self) -> String {
+        format!(
+            "[alerts.phone]\nurl = \"http://127.0.0.1:{}/notify\"\n",
+            self.port
+        )
+    }
+
+    /// From now on it answers 503 to everything, or takes it again.
+    pub fn set_down(&self, is_down: bool) {
+        self.seen.lock().unwrap().is_down = is_down;
+    }
+
+    /// The alerts that it has taken, in order.
+    pub fn taken(&self) -> Vec<Value> {
+        self.seen.lock().unwrap().taken.clone()
+    }
+
+    /// The alerts that it was offered while it was down.
+    pub fn refused(&self) -> Vec<Value> {
+        self.seen.lock().unwrap().refused.clone()
+    }
+
+    /// The alerts with this in their title.
+    pub fn titled(&self, part: &str) -> Vec<Value> {
+        let all = self.taken().into_iter();
+        all.filter(|alert| field(alert, "title").contains(part))
+            .collect()
+    }
+
+    /// Waits until so many alerts have this in their title.
+    #[track_caller]
+    pub fn wait(&self, part: &str, count: usize) -> Vec<Value> {
+        let begun = Instant::now();
+        loop {
+            let found = self.titled(part);
+            if found.len() >= count {
+                return found;
+            }
+            assert!(
+                begun.elapsed() < SOON,
+                "waited for {count} × `{part}`; there are {:#?}",
+                self.taken()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// A field of an alert.
+pub fn field(alert: &Value, name: &str) -> String {
+    alert[name].as_str().unwrap_or_default().to_owned()
+}
+
+fn answer(stream: TcpStream, seen: &Mutex<Seen>) -> std::io::Result<()> {
+    let mut reader = BufReader::new(&stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        match line.to_lowercase().split_once(':') {
+            Some(("content-length", value)) => {
+                length = value.trim().parse().unwrap_or(0);
+            }
+            _ if line.trim().is_empty() => break,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let alert: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let mut seen = seen.lock().unwrap();
+    let status = match seen.is_down {
+        true => "503 Service Unavailable",
+        false => "200 OK",
+    };
+    match seen.is_down {
+        true => seen.refused.push(alert),
+        false => seen.taken.push(alert),
+    }
+    write!(
+        &stream,
+        "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    )
+}
