@@ -103,6 +103,7 @@ impl<B: Backend> Model<B> {
                 break;
             };
             [x, normed] = backend.add_norm(h, &down, &next.input_norm, eps);
+            backend.layer_done(index, &x);
         }
         // In full precision, unlike the norms between: logits are as exact as their rows.
         let x = backend.rms_norm(&x, &weights.norm, eps);

@@ -34,6 +34,7 @@ fn kernels() -> Vec<Kernel> {
         gpu::sdpa_dequant_v(true),
         gpu::attention_end(),
         gpu::quantize_v(),
+        gpu::unpack(),
     ];
     kernels.extend((1..=4).map(gpu::qmv));
     kernels

@@ -29,10 +29,11 @@ CASES = {
         {"G": 6, "HKV": 4, "D": 256, "PAGE": 64, "KEYS": 4, "SPAN": 512, "WARPS": 4, "BITS": bits, "T": t}
         for t in TYPES for bits in (4, 8)]),
     "attention_end": ("float float T", "T", [{"D": 256, "T": t} for t in TYPES]),
+    "unpack": ("uint S", "T", [{"ROWS": 5120, "COLS": 17408, "GROUP": 128, "S": t, "T": t} for t in ("bf16", "float")]),
     "quantize_v": ("T", "uint half half", [{"BITS": bits, "T": t} for t in TYPES for bits in (4, 8)]),
 }
 for m in range(1, 5):
-    CASES[f"qmv{m}"] = ("bf16 int" + " uint S S" * m, " ".join(["Y"] * m), [
+    CASES[f"qmv{m}"] = ("bf16 int" + " uint S" * m, " ".join(["Y"] * m), [
         {"S": s, "Y": y, "NT": nt, "WR": wr, "WK": wk, "RUN": 2}
         for s, y in (("bf16", "bf16"), ("float", "float"))
         for nt, wr, wk in ((1, 1, 8), (1, 2, 4), (2, 2, 4), (4, 4, 4))])

@@ -51,6 +51,8 @@ pub trait Backend {
 
     /// Prepares a pass over `segments`: a backend that computes lazily places their rows here, once for all layers.
     fn begin(&self, _slots: &mut Self::Slots, _segments: &[Segment]) {}
+    /// A layer of a pass is written down; `x` is what leaves it.
+    fn layer_done(&self, _layer: usize, _x: &Self::Tensor) {}
     /// Ends a pass. A backend that computes lazily starts on everything that the pass leaves behind here, in one
     /// evaluation; `read` waits for it.
     fn finish(

@@ -10,6 +10,7 @@
 //! smaller ones in another address space. `N` is the number of rows of a batch.
 
 mod launch;
+pub mod tiles;
 
 pub use launch::Launch;
 
@@ -167,36 +168,33 @@ pub fn quantize_v() -> Kernel {
 /// Products of up to 32 rows with 4-bit matrices in groups of 64 that share them, on NVIDIA's tensor cores: reads the
 /// weights once, whatever the number of rows. CUDA only.
 ///
-/// Inputs: `x`: bf16 `[n, cols]`; `sizes`: int `[8]`, each matrix' rows; and for every matrix `m` its `w{m}`: uint
-/// `[rows, cols / 8]`, `s{m}` and `b{m}`: S `[rows, cols / 64]`. Outputs: `y{m}`: Y `[n, rows]`.
-/// Template: `S`, `Y` types, `NT` eights of rows, `WR` sixteens of weight rows a group, `WK` parts of `cols` a group.
-/// Launch: [`Launch::products`].
+/// Inputs: `x`: bf16 `[n, cols]`; `sizes`: int `[8]`, each matrix' rows; and for every matrix `m` the [`tiles`] of its
+/// words, `w{m}`, and of its scales and biases, `s{m}`: S. Outputs: `y{m}`: Y `[n, rows]`.
+/// Template: `S`, `Y` types, `NT` eights of rows, `WR` tiles of weight rows a group, `WK` parts of `cols` a group, `RUN`
+/// groups at a time. Launch: [`Launch::products`].
 ///
 /// A nibble in the last bits of a bf16 128 is `128 + q` exactly, so that unpacking takes one operation for two weights;
 /// the sum over a group of `(128 + q) x` is turned into that of `(scale q + bias) x` by the sum of `x`, which the tensor
 /// cores give too.
 pub fn qmv(matrices: usize) -> Kernel {
-    let operands = |m: usize| format!("w{m} s{m} b{m}");
     let mut inputs = "x sizes".to_owned();
     let mut outputs = String::new();
     let mut choose = "uint tile = threadgroup_position_in_grid.x;
 const uint* w = w0;
-const S* scales = s0;
-const S* biases = b0;
+const S* steps = s0;
 Y* y = y0;
 uint rows = uint(sizes[0]);
 "
     .to_owned();
     for m in 0..matrices {
-        inputs += &format!(" {}", operands(m));
+        inputs += &format!(" w{m} s{m}");
         outputs += &format!(" y{m}");
         if m > 0 {
             choose += &format!(
                 "if (tile >= (rows + 16 * WR - 1) / (16 * WR)) {{
     tile -= (rows + 16 * WR - 1) / (16 * WR);
     w = w{m};
-    scales = s{m};
-    biases = b{m};
+    steps = s{m};
     y = y{m};
     rows = uint(sizes[{m}]);
 }}
@@ -209,4 +207,10 @@ uint rows = uint(sizes[0]);
         own: include_str!("qmv.h"),
         ..Kernel::new(&format!("qmv{matrices}"), &inputs, &outputs, &body)
     }
+}
+
+/// The matrix that [`tiles`] stand for. Template: `ROWS`, `COLS`, `GROUP` threads, `S` type of scales, `T` type. Launch:
+/// [`Launch::elements`] over the words.
+pub fn unpack() -> Kernel {
+    Kernel::new("unpack", "w steps", "out", include_str!("unpack.kernel"))
 }

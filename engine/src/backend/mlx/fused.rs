@@ -4,14 +4,14 @@
 //! also what the kernels are held against.
 
 use mlx_rs::ops::indexing::IndexOp;
-use mlx_rs::ops::zeros_dtype;
+use mlx_rs::ops::{matmul, zeros_dtype};
 use mlx_rs::{Array, Dtype};
 use sanctum_kernels::gpu::{self, Dialect, Kernel, Launch};
 use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims};
 
 use super::attention;
 use super::bridge::{Argument, Call, CustomKernel, Gpu};
-use super::matrix::MlxMatrix;
+use super::matrix::{MlxMatrix, Tiles};
 use super::ops::{cast, dim, f32, must, range, stacked};
 use super::pages::PAGE;
 use super::plan::{Plan, Recurrent};
@@ -41,6 +41,7 @@ pub struct Fused {
     placed: CustomKernel,
     sdpa: CustomKernel,
     attention_end: CustomKernel,
+    unpack: CustomKernel,
     /// For one matrix, for two, and so on; none on Metal, whose own product MLX does well.
     products: Vec<CustomKernel>,
 }
@@ -66,6 +67,7 @@ impl Fused {
             placed: take(gpu::placed()),
             sdpa: take(gpu::sdpa_dequant_v(false)),
             attention_end: take(gpu::attention_end()),
+            unpack: take(gpu::unpack()),
             products,
         }
     }
@@ -102,7 +104,7 @@ impl Fused {
             (c"T", Argument::Type(gate.dtype())),
         ];
         let call = Call::new(&outputs, launch, &template);
-        one(self.swiglu.apply(&[gate, up], &call))
+        Some(only(self.swiglu.apply(&[gate, up], &call)))
     }
 
     /// The norm of `y`, f32 `[N, H, D]`, gated by `z`, `[N, H * D]`; of the type of `z`.
@@ -120,7 +122,9 @@ impl Fused {
         ];
         let launch = Launch::heads(*rows as usize, *heads as usize);
         let call = Call::new(&outputs, launch, &template);
-        one(self.gated_norm.apply(&[y, z, weight, &number(eps)], &call))
+        Some(only(
+            self.gated_norm.apply(&[y, z, weight, &number(eps)], &call),
+        ))
     }
 
     /// The short convolution of `x`, `[N, C]`, and the tails it leaves; both of the type of `x`.
@@ -235,12 +239,7 @@ impl Fused {
         let numbers = [p.eps, p.theta.ln(), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
         let numbers = Array::from_slice(&numbers, &[8]);
         let inputs = [x, norm, &plan.positions, &numbers];
-        let [out] = self
-            .placed
-            .apply(&inputs, &call)
-            .try_into()
-            .expect("one output");
-        out
+        only(self.placed.apply(&inputs, &call))
     }
 
     /// Attention of `q`, `[N, heads, head_dim]`, over the pools, times the sigmoid of the gates, which stand in `gated`,
@@ -291,56 +290,68 @@ impl Fused {
         let outputs = [(vec![dim(rows), dim(heads * width)], gated.dtype())];
         let template = [(c"D", int(width)), dtype];
         let call = Call::new(&outputs, Launch::rows(rows * heads, width), &template);
-        let [out] = self
-            .attention_end
-            .apply(&[&acc, &stats, gated], &call)
-            .try_into()
-            .expect("one output");
-        out
+        only(self.attention_end.apply(&[&acc, &stats, gated], &call))
     }
 
-    /// `x Wᵀ` for 4-bit matrices that share `x`, `[n, cols]`: each `[n, rows]`, of the type of the scales.
+    /// Whether matrices are wanted as tiles.
+    pub fn multiplies(&self) -> bool {
+        !self.products.is_empty()
+    }
+
+    /// `x Wᵀ` for matrices of tiles that share `x`, `[n, cols]`: each `[n, rows]`, of the type of the scales.
     ///
     /// With scales in f32, which an output matrix has, `x` is split into two bf16 numbers, whose products are added:
-    /// that is 16 bits of it.
+    /// that is 16 bits of it. Otherwise many rows are multiplied with the unpacked matrix.
     pub fn products<const W: usize>(
         &self,
         x: &Array,
         matrices: [&MlxMatrix; W],
     ) -> Option<[Array; W]> {
+        let tiles = matrices.map(MlxMatrix::tiles);
+        if tiles.iter().any(Option::is_none) {
+            return None;
+        }
         let kernel = self.products.get(W - 1)?;
+        let tiles: Vec<&Tiles> = tiles.into_iter().flatten().collect();
         let (n, _) = sizes(x);
-        let parts = matrices.map(MlxMatrix::nibbles);
-        if parts.iter().any(Option::is_none) {
-            return None;
+        if matrices[0].dtype() == Dtype::Bfloat16 {
+            let x = cast(x, Dtype::Bfloat16);
+            return Some(match n {
+                ..=MOST_ROWS => multiply(kernel, &x, matrices, &tiles),
+                _ => matrices.map(|matrix| must(matmul(&x, self.unpacked(matrix).t()))),
+            });
         }
-        let parts = parts.map(Option::unwrap);
-        let dtype = matrices[0].dtype();
-        if matrices.iter().any(|matrix| matrix.dtype() != dtype) {
-            return None;
-        }
-        match dtype {
-            Dtype::Bfloat16 if n <= MOST_ROWS => {
-                Some(multiply(kernel, &cast(x, dtype), matrices, &parts))
-            }
-            Dtype::Float32 if n <= 2 * MOST_ROWS => {
-                let pieces = (0..n).step_by(MOST_ROWS / 2).map(|start| {
-                    let end = n.min(start + MOST_ROWS / 2);
-                    let x = f32(&range(x, start, end));
-                    let high = cast(&x, Dtype::Bfloat16);
-                    let low = cast(&(&x - f32(&high)), Dtype::Bfloat16);
-                    let both = stacked(vec![high, low]);
-                    let split = dim(end - start);
-                    multiply(kernel, &both, matrices, &parts)
-                        .map(|y| y.index(..split) + y.index(split..))
-                });
-                let pieces: Vec<[Array; W]> = pieces.collect();
-                Some(std::array::from_fn(|m| {
-                    stacked(pieces.iter().map(|piece| piece[m].clone()).collect())
-                }))
-            }
-            _ => None,
-        }
+        let pieces = (0..n).step_by(MOST_ROWS / 2).map(|start| {
+            let end = n.min(start + MOST_ROWS / 2);
+            let x = f32(&range(x, start, end));
+            let high = cast(&x, Dtype::Bfloat16);
+            let low = cast(&(&x - f32(&high)), Dtype::Bfloat16);
+            let split = dim(end - start);
+            multiply(kernel, &stacked(vec![high, low]), matrices, &tiles)
+                .map(|y| y.index(..split) + y.index(split..))
+        });
+        let pieces: Vec<[Array; W]> = pieces.collect();
+        Some(std::array::from_fn(|m| {
+            stacked(pieces.iter().map(|piece| piece[m].clone()).collect())
+        }))
+    }
+
+    /// The matrix that tiles stand for, `[rows, cols]`.
+    fn unpacked(&self, matrix: &MlxMatrix) -> Array {
+        let tiles = matrix.tiles().expect("only matrices of tiles come here");
+        let (rows, cols) = (matrix.rows(), matrix.cols());
+        let launch = Launch::elements(tiles.words.size() / 128, 128);
+        let launch = launch.expect("128 words are a multiple of 32");
+        let outputs = [(vec![dim(rows), dim(cols)], matrix.dtype())];
+        let template = [
+            (c"ROWS", int(rows)),
+            (c"COLS", int(cols)),
+            (c"GROUP", int(launch.group[0])),
+            (c"S", Argument::Type(matrix.dtype())),
+            (c"T", Argument::Type(matrix.dtype())),
+        ];
+        let call = Call::new(&outputs, launch, &template);
+        only(self.unpack.apply(&[&tiles.words, &tiles.steps], &call))
     }
 }
 
@@ -349,27 +360,22 @@ fn multiply<const W: usize>(
     kernel: &CustomKernel,
     x: &Array,
     matrices: [&MlxMatrix; W],
-    parts: &[[&Array; 3]; W],
+    tiles: &[&Tiles],
 ) -> [Array; W] {
     let (n, _) = sizes(x);
     let dtype = matrices[0].dtype();
     let [nt, wr, wk] = match n {
-        0..=2 => [1, 1, 8],
-        3..=8 => [1, 2, 4],
+        0..=8 => [1, 2, 4],
         9..=16 => [2, 2, 4],
         _ => [4, 4, 4],
     };
     let rows = matrices.map(MlxMatrix::rows);
     let mut counts = [0; 8];
-    counts
-        .iter_mut()
-        .zip(rows)
-        .for_each(|(count, rows)| *count = dim(rows));
+    let counted = counts.iter_mut().zip(rows);
+    counted.for_each(|(count, rows)| *count = dim(rows));
     let counts = Array::from_slice(&counts, &[8]);
-    let inputs: Vec<&Array> = [x, &counts]
-        .into_iter()
-        .chain(parts.iter().flatten().copied())
-        .collect();
+    let weights = tiles.iter().flat_map(|tiles| [&tiles.words, &tiles.steps]);
+    let inputs: Vec<&Array> = [x, &counts].into_iter().chain(weights).collect();
     let outputs = rows.map(|rows| (vec![dim(n), dim(rows)], dtype));
     let template = [
         (c"S", Argument::Type(dtype)),
@@ -377,6 +383,7 @@ fn multiply<const W: usize>(
         (c"NT", int(nt)),
         (c"WR", int(wr)),
         (c"WK", int(wk)),
+        (c"RUN", int(2)),
     ];
     let call = Call::new(&outputs, Launch::products(rows, wr, wk), &template);
     let products = kernel.apply(&inputs, &call);
@@ -400,8 +407,8 @@ fn number(x: f32) -> Array {
     Array::from_slice(&[x], &[1])
 }
 
-fn one(mut outputs: Vec<Array>) -> Option<Array> {
-    outputs.pop()
+fn only(mut outputs: Vec<Array>) -> Array {
+    outputs.pop().expect("the kernel has an output")
 }
 
 fn two(outputs: Vec<Array>) -> [Array; 2] {

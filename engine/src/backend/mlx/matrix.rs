@@ -5,6 +5,7 @@ use mlx_rs::ops::indexing::take_axis;
 use mlx_rs::ops::{dequantize, matmul, quantized_matmul};
 use mlx_rs::{Array, Dtype};
 use sanctum_kernels::cpu::Float;
+use sanctum_kernels::gpu::tiles;
 
 use super::bridge;
 use super::ops::{dim, must};
@@ -23,7 +24,19 @@ const LARGEST_UNPACKED: usize = 1 << 28;
 pub struct MlxMatrix {
     rows: usize,
     cols: usize,
-    storage: Stored,
+    dtype: Dtype,
+    /// As the checkpoint has it; none if only the tiles are kept.
+    storage: Option<Stored>,
+    tiles: Option<Tiles>,
+}
+
+/// A quantised matrix in the order of `sanctum_kernels::gpu::tiles`.
+#[derive(Debug)]
+pub struct Tiles {
+    /// `[rows / 16, cols / 64, 128]`.
+    pub words: Array,
+    /// `[rows / 16, cols / 64, 32]`.
+    pub steps: Array,
 }
 
 #[derive(Debug)]
@@ -87,29 +100,31 @@ fn floats(bytes: &Bytes, float: Float, shape: &[i32], dtype: Dtype) -> Array {
     if dtype_of(float) == dtype {
         return bridge::copied(bytes, shape, dtype);
     }
-    let values: Vec<f32> = match float {
+    vector(&values(bytes, float), shape, dtype)
+}
+
+fn values(bytes: &[u8], float: Float) -> Vec<f32> {
+    match float {
         Float::F32 => numbers(bytes, f32::from_le_bytes),
         Float::F16 => numbers(bytes, |b| f16::from_le_bytes(b).to_f32()),
         Float::Bf16 => numbers(bytes, |b| bf16::from_le_bytes(b).to_f32()),
-    };
-    vector(&values, shape, dtype)
+    }
 }
 
 fn numbers<const SIZE: usize>(bytes: &[u8], number: impl Fn([u8; SIZE]) -> f32) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|&b| number(b)).collect()
 }
 
-impl MlxMatrix {
-    /// Copies a matrix to the device; the host's part is let go.
-    pub fn new(matrix: HostMatrix, dtype: Dtype) -> Self {
+impl Stored {
+    fn new(matrix: HostMatrix, dtype: Dtype) -> Self {
         let HostMatrix {
             rows,
             cols,
             storage,
         } = matrix;
-        let storage = match storage {
+        match storage {
             Storage::Dense { float, data } => {
-                Stored::Dense(floats(&data, float, &[dim(rows), dim(cols)], dtype))
+                Self::Dense(floats(&data, float, &[dim(rows), dim(cols)], dtype))
             }
             Storage::Affine {
                 affine,
@@ -120,7 +135,7 @@ impl MlxMatrix {
             } => {
                 let words = [dim(rows), dim(cols * affine.bits as usize / 32)];
                 let groups = [dim(rows), dim(cols / affine.group)];
-                Stored::Affine {
+                Self::Affine {
                     bits: i32::from(affine.bits),
                     group: dim(affine.group),
                     packed: bridge::copied(&packed, &words, Dtype::Uint32),
@@ -128,20 +143,71 @@ impl MlxMatrix {
                     biases: floats(&biases, float, &groups, dtype),
                 }
             }
+        }
+    }
+}
+
+impl Tiles {
+    fn new(matrix: &HostMatrix, dtype: Dtype, threads: usize) -> Option<Self> {
+        let (rows, cols) = (matrix.rows, matrix.cols);
+        let Storage::Affine {
+            affine,
+            packed,
+            float,
+            scales,
+            biases,
+        } = &matrix.storage
+        else {
+            return None;
         };
+        if affine.bits != 4 || affine.group != tiles::TILE_COLS {
+            return None;
+        }
+        let groups = cols / affine.group;
+        let lines = rows.div_ceil(tiles::TILE_ROWS);
+        let words = tiles::words(packed, rows, cols, threads);
+        let pairs = [scales, biases].map(|bytes| values(bytes, *float));
+        let steps = tiles::steps(pairs.each_ref().map(|p| &p[..]), rows, groups, threads);
+        Some(Self {
+            words: Array::from_slice(&words, &[dim(lines), dim(groups), 128]),
+            steps: vector(&steps, &[dim(lines), dim(groups), 32], dtype),
+        })
+    }
+}
+
+impl MlxMatrix {
+    /// Copies a matrix to the device; the host's part is let go.
+    pub fn new(matrix: HostMatrix, dtype: Dtype) -> Self {
         Self {
-            rows,
-            cols,
-            storage,
+            rows: matrix.rows,
+            cols: matrix.cols,
+            dtype,
+            storage: Some(Stored::new(matrix, dtype)),
+            tiles: None,
+        }
+    }
+
+    /// The same with tiles if it has 4 bits a weight in groups of 64; `whole`: beside the checkpoint's order, which
+    /// [`Self::gather`] needs. Rearranges on `threads`.
+    pub fn tiled(matrix: HostMatrix, dtype: Dtype, whole: bool, threads: usize) -> Self {
+        let tiles = Tiles::new(&matrix, dtype, threads);
+        Self {
+            rows: matrix.rows,
+            cols: matrix.cols,
+            dtype,
+            storage: (whole || tiles.is_none()).then(|| Stored::new(matrix, dtype)),
+            tiles,
         }
     }
 
     /// The type of what it is multiplied with.
     pub fn dtype(&self) -> Dtype {
-        match &self.storage {
-            Stored::Dense(array) => array.dtype(),
-            Stored::Affine { scales, .. } => scales.dtype(),
-        }
+        self.dtype
+    }
+
+    /// Its inputs.
+    pub fn cols(&self) -> usize {
+        self.cols
     }
 
     /// Its outputs.
@@ -149,23 +215,20 @@ impl MlxMatrix {
         self.rows
     }
 
-    /// Packed weights, scales and biases, if it has 4 bits a weight in groups of 64.
-    pub fn nibbles(&self) -> Option<[&Array; 3]> {
-        match &self.storage {
-            Stored::Affine {
-                bits: 4,
-                group: 64,
-                packed,
-                scales,
-                biases,
-            } => Some([packed, scales, biases]),
-            _ => None,
-        }
+    /// Its tiles, if it has them.
+    pub fn tiles(&self) -> Option<&Tiles> {
+        self.tiles.as_ref()
+    }
+
+    /// The matrix in the checkpoint's order.
+    fn stored(&self) -> &Stored {
+        let stored = self.storage.as_ref();
+        stored.expect("a matrix of tiles is multiplied by the kernels only")
     }
 
     /// `x Wᵀ`: `[n, cols]` to `[n, rows]`.
     pub fn product(&self, x: &Array, n: usize) -> Array {
-        match &self.storage {
+        match self.stored() {
             Stored::Dense(w) => must(matmul(x, w.t())),
             Stored::Affine { .. }
                 if n >= CROSSOVER && self.rows * self.cols <= LARGEST_UNPACKED =>
@@ -186,7 +249,7 @@ impl MlxMatrix {
     }
 
     fn unpacked(&self) -> Array {
-        match &self.storage {
+        match self.stored() {
             Stored::Dense(w) => w.clone(),
             Stored::Affine {
                 bits,
@@ -201,7 +264,7 @@ impl MlxMatrix {
     /// Some rows as numbers, `[n, cols]`.
     pub fn gather(&self, rows: &Array) -> Array {
         let some = |array: &Array| must(take_axis(array, rows, 0));
-        match &self.storage {
+        match self.stored() {
             Stored::Dense(w) => some(w),
             Stored::Affine {
                 bits,

@@ -54,6 +54,9 @@ impl MlxDevice {
     }
 }
 
+/// On a GPU so many layers are handed over at a time.
+const LAYERS_AHEAD: usize = 8;
+
 /// MLX on one device.
 ///
 /// The residual stream and all that accumulates is f32; what is multiplied with weights, and keys and values, have the
@@ -137,7 +140,13 @@ impl Backend for MlxBackend {
             (Role::Vocabulary, Storage::Affine { .. }) => Dtype::Float32,
             _ => self.dtype,
         };
-        MlxMatrix::new(matrix, dtype)
+        match &self.fused {
+            Some(fused) if fused.multiplies() && self.dtype == Dtype::Bfloat16 => {
+                let whole = role == Role::Vocabulary;
+                MlxMatrix::tiled(matrix, dtype, whole, self.pool.threads())
+            }
+            _ => MlxMatrix::new(matrix, dtype),
+        }
     }
 
     fn vector(&self, vector: Vec<f32>) -> MlxVector {
@@ -172,7 +181,7 @@ impl Backend for MlxBackend {
     }
 
     fn warm_up(&self) -> &[usize] {
-        &[1, 2, matrix::CROSSOVER]
+        &[1, 9, 17, 33, matrix::CROSSOVER]
     }
 
     fn begin(&self, slots: &mut MlxSlots, segments: &[Segment]) {
@@ -190,18 +199,31 @@ impl Backend for MlxBackend {
         logits
     }
 
+    fn layer_done(&self, layer: usize, x: &Array) {
+        // The device begins while the rest of the pass is still being written down.
+        if self.fused.is_some() && layer % LAYERS_AHEAD == LAYERS_AHEAD - 1 {
+            must(async_eval([x]));
+        }
+    }
+
     fn embed(&self, matrix: &MlxMatrix, tokens: &[u32]) -> Array {
         let tokens = Array::from_slice(tokens, &[dim(tokens.len())]);
         f32(&matrix.gather(&tokens))
     }
 
     fn project<const W: usize>(&self, x: &Array, matrices: [&MlxMatrix; W]) -> [Array; W] {
-        if let Some(products) = self.fused.as_ref().and_then(|f| f.products(x, matrices)) {
+        let fused = self.fused.as_ref();
+        if let Some(products) = fused.and_then(|f| f.products(x, matrices)) {
             return products;
         }
         let n = x.shape()[0] as usize;
-        let x = cast(x, matrices[0].dtype());
-        matrices.map(|matrix| matrix.product(&x, n))
+        matrices.map(|matrix| {
+            let alone = fused.and_then(|f| f.products(x, [matrix]));
+            alone.map_or_else(
+                || matrix.product(&cast(x, matrix.dtype()), n),
+                |[product]| product,
+            )
+        })
     }
 
     fn add(&self, x: Array, y: &Array) -> Array {
