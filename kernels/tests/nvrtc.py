@@ -34,9 +34,8 @@ CASES = {
 }
 for m in range(1, 5):
     CASES[f"qmv{m}"] = ("bf16 int" + " uint S" * m, " ".join(["Y"] * m), [
-        {"S": s, "Y": y, "NT": nt, "WR": wr, "WK": wk, "RUN": 2}
-        for s, y in (("bf16", "bf16"), ("float", "float"))
-        for nt, wr, wk in ((1, 1, 8), (1, 2, 4), (2, 2, 4), (4, 4, 4))])
+        {"S": s, "Y": s, "NT": nt, "WR": wr, "WK": wk, "RUN": 2}
+        for s, nt, wr, wk in (("bf16", 1, 1, 8), ("bf16", 1, 2, 4), ("bf16", 2, 2, 4), ("float", 4, 4, 4))])
 
 
 def packages():

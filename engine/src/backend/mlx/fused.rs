@@ -3,6 +3,9 @@
 //! Each method gives none where its kernel does not fit the shapes; the caller then composes MLX's operations, which are
 //! also what the kernels are held against.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use mlx_rs::ops::indexing::IndexOp;
 use mlx_rs::ops::{matmul, zeros_dtype};
 use mlx_rs::{Array, Dtype};
@@ -28,6 +31,9 @@ const SPAN: usize = 512;
 /// Groups that keep a large GPU busy.
 const ENOUGH: usize = 512;
 
+/// Below so many rows of weights a product is cut as finely as it can be.
+const FEW_ROWS: usize = 16 * 1024;
+
 /// Times 32 lanes in a group of attention.
 const WARPS: usize = 4;
 
@@ -42,6 +48,8 @@ pub struct Fused {
     sdpa: CustomKernel,
     attention_end: CustomKernel,
     unpack: CustomKernel,
+    /// Parameter arrays that were made before, by their bits.
+    constants: RefCell<HashMap<[u32; 8], Array>>,
     /// For one matrix, for two, and so on; none on Metal, whose own product MLX does well.
     products: Vec<CustomKernel>,
 }
@@ -68,6 +76,7 @@ impl Fused {
             sdpa: take(gpu::sdpa_dequant_v(false)),
             attention_end: take(gpu::attention_end()),
             unpack: take(gpu::unpack()),
+            constants: RefCell::default(),
             products,
         }
     }
@@ -91,7 +100,9 @@ impl Fused {
             (c"T", Argument::Type(dtype)),
         ];
         let call = Call::new(&outputs, Launch::rows(rows, group), &template);
-        two(self.add_norm.apply(&[x, y, weight, &number(eps)], &call))
+        two(self
+            .add_norm
+            .apply(&[x, y, weight, &self.numbers([eps])], &call))
     }
 
     /// `silu(gate) * up`, `[N, W]` of one type.
@@ -123,7 +134,8 @@ impl Fused {
         let launch = Launch::heads(*rows as usize, *heads as usize);
         let call = Call::new(&outputs, launch, &template);
         Some(only(
-            self.gated_norm.apply(&[y, z, weight, &number(eps)], &call),
+            self.gated_norm
+                .apply(&[y, z, weight, &self.numbers([eps])], &call),
         ))
     }
 
@@ -236,8 +248,7 @@ impl Fused {
             (c"T", Argument::Type(x.dtype())),
         ];
         let call = Call::new(&outputs, Launch::heads(rows, heads), &template);
-        let numbers = [p.eps, p.theta.ln(), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
-        let numbers = Array::from_slice(&numbers, &[8]);
+        let numbers = self.numbers([p.eps, p.theta.ln()]);
         let inputs = [x, norm, &plan.positions, &numbers];
         only(self.placed.apply(&inputs, &call))
     }
@@ -284,13 +295,40 @@ impl Fused {
             Launch::attention(rows, kv_heads, spans, WARPS),
             &template,
         );
-        let scale = number(dims.scale());
+        let scale = self.numbers([dims.scale()]);
         let inputs = [q, &pools[0], &pools[1], &plan.rows, &plan.table, &scale];
         let [acc, stats] = two(self.sdpa.apply(&inputs, &call));
         let outputs = [(vec![dim(rows), dim(heads * width)], gated.dtype())];
         let template = [(c"D", int(width)), dtype];
         let call = Call::new(&outputs, Launch::rows(rows * heads, width), &template);
         only(self.attention_end.apply(&[&acc, &stats, gated], &call))
+    }
+
+    /// Numbers as an array `[8]`, made once: to write new ones for each call would have the host wait for memory that
+    /// the device holds.
+    fn numbers<const L: usize>(&self, numbers: [f32; L]) -> Array {
+        let mut all = [0.0; 8];
+        all[..L].copy_from_slice(&numbers);
+        let make = || Array::from_slice(&all, &[8]);
+        let mut constants = self.constants.borrow_mut();
+        constants
+            .entry(all.map(f32::to_bits))
+            .or_insert_with(make)
+            .clone()
+    }
+
+    /// The same of whole numbers. (No count has the bits of a number that is used above: those are denormal.)
+    fn counts<const L: usize>(&self, counts: [usize; L]) -> Array {
+        let mut all = [0; 8];
+        all.iter_mut()
+            .zip(counts)
+            .for_each(|(to, count)| *to = dim(count));
+        let make = || Array::from_slice(&all, &[8]);
+        let mut constants = self.constants.borrow_mut();
+        constants
+            .entry(all.map(i32::cast_unsigned))
+            .or_insert_with(make)
+            .clone()
     }
 
     /// Whether matrices are wanted as tiles.
@@ -317,7 +355,7 @@ impl Fused {
         if matrices[0].dtype() == Dtype::Bfloat16 {
             let x = cast(x, Dtype::Bfloat16);
             return Some(match n {
-                ..=MOST_ROWS => multiply(kernel, &x, matrices, &tiles),
+                ..=MOST_ROWS => self.multiply(kernel, &x, matrices, &tiles),
                 _ => matrices.map(|matrix| must(matmul(&x, self.unpacked(matrix).t()))),
             });
         }
@@ -327,13 +365,49 @@ impl Fused {
             let high = cast(&x, Dtype::Bfloat16);
             let low = cast(&(&x - f32(&high)), Dtype::Bfloat16);
             let split = dim(end - start);
-            multiply(kernel, &stacked(vec![high, low]), matrices, &tiles)
+            self.multiply(kernel, &stacked(vec![high, low]), matrices, &tiles)
                 .map(|y| y.index(..split) + y.index(split..))
         });
         let pieces: Vec<[Array; W]> = pieces.collect();
         Some(std::array::from_fn(|m| {
             stacked(pieces.iter().map(|piece| piece[m].clone()).collect())
         }))
+    }
+
+    /// The kernel over all matrices; `x` is bf16.
+    fn multiply<const W: usize>(
+        &self,
+        kernel: &CustomKernel,
+        x: &Array,
+        matrices: [&MlxMatrix; W],
+        tiles: &[&Tiles],
+    ) -> [Array; W] {
+        let (n, _) = sizes(x);
+        let dtype = matrices[0].dtype();
+        let rows = matrices.map(MlxMatrix::rows);
+        // Where there are few tiles, groups of fewer of them keep the whole GPU busy.
+        let few = rows.iter().sum::<usize>() < FEW_ROWS;
+        let [nt, wr, wk] = match n {
+            0..=8 if few => [1, 1, 8],
+            0..=8 => [1, 2, 4],
+            9..=16 => [2, 2, 4],
+            _ => [4, 4, 4],
+        };
+        let counts = self.counts(rows);
+        let weights = tiles.iter().flat_map(|tiles| [&tiles.words, &tiles.steps]);
+        let inputs: Vec<&Array> = [x, &counts].into_iter().chain(weights).collect();
+        let outputs = rows.map(|rows| (vec![dim(n), dim(rows)], dtype));
+        let template = [
+            (c"S", Argument::Type(dtype)),
+            (c"Y", Argument::Type(dtype)),
+            (c"NT", int(nt)),
+            (c"WR", int(wr)),
+            (c"WK", int(wk)),
+            (c"RUN", int(2)),
+        ];
+        let call = Call::new(&outputs, Launch::products(rows, wr, wk), &template);
+        let products = kernel.apply(&inputs, &call);
+        products.try_into().expect("as many as there are matrices")
     }
 
     /// The matrix that tiles stand for, `[rows, cols]`.
@@ -355,41 +429,6 @@ impl Fused {
     }
 }
 
-/// The kernel over all matrices; `x` is bf16.
-fn multiply<const W: usize>(
-    kernel: &CustomKernel,
-    x: &Array,
-    matrices: [&MlxMatrix; W],
-    tiles: &[&Tiles],
-) -> [Array; W] {
-    let (n, _) = sizes(x);
-    let dtype = matrices[0].dtype();
-    let [nt, wr, wk] = match n {
-        0..=8 => [1, 2, 4],
-        9..=16 => [2, 2, 4],
-        _ => [4, 4, 4],
-    };
-    let rows = matrices.map(MlxMatrix::rows);
-    let mut counts = [0; 8];
-    let counted = counts.iter_mut().zip(rows);
-    counted.for_each(|(count, rows)| *count = dim(rows));
-    let counts = Array::from_slice(&counts, &[8]);
-    let weights = tiles.iter().flat_map(|tiles| [&tiles.words, &tiles.steps]);
-    let inputs: Vec<&Array> = [x, &counts].into_iter().chain(weights).collect();
-    let outputs = rows.map(|rows| (vec![dim(n), dim(rows)], dtype));
-    let template = [
-        (c"S", Argument::Type(dtype)),
-        (c"Y", Argument::Type(dtype)),
-        (c"NT", int(nt)),
-        (c"WR", int(wr)),
-        (c"WK", int(wk)),
-        (c"RUN", int(2)),
-    ];
-    let call = Call::new(&outputs, Launch::products(rows, wr, wk), &template);
-    let products = kernel.apply(&inputs, &call);
-    products.try_into().expect("as many as there are matrices")
-}
-
 /// Rows and width.
 fn sizes(x: &Array) -> (usize, usize) {
     (x.shape()[0] as usize, x.shape()[1] as usize)
@@ -401,10 +440,6 @@ fn shape(x: &Array) -> Vec<i32> {
 
 fn int(n: usize) -> Argument {
     Argument::Int(dim(n))
-}
-
-fn number(x: f32) -> Array {
-    Array::from_slice(&[x], &[1])
 }
 
 fn only(mut outputs: Vec<Array>) -> Array {
