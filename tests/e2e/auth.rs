@@ -161,6 +161,41 @@ async fn a_token_that_is_rotated_counts_within_two_seconds_and_a_bad_one_does_no
     }
 }
 
+/// A rotation that could not be read for a moment is not lost: the file need not change once more.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_token_that_could_not_be_read_for_a_moment_counts_as_soon_as_it_can() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let (_folder, file) = secret();
+    let args = [
+        "--loopback",
+        "required",
+        "--auth-token-file",
+        file.to_str().unwrap(),
+    ];
+    let server = Server::start(args).await;
+    let pid = Pid::from_raw(server.id().try_into().unwrap());
+    let none_more = Rlimit {
+        current: Some(3),
+        maximum: None,
+    };
+    let before = prlimit(pid, Resource::Nofile, none_more).unwrap();
+    write(&file, OTHER);
+    // What has changed just now is read twice in any case; this is what has not.
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    let opened = std::fs::File::options().write(true).open(&file).unwrap();
+    opened.set_modified(long_ago).unwrap();
+    server
+        .logged("Too many open files (os error 24); a running server tries again every second")
+        .await;
+    prlimit(pid, Resource::Nofile, before).unwrap();
+    let new = bearer(OTHER);
+    within("the new token to count", async {
+        while asks(&server, &["host: localhost", &new]).await.status != 200 {}
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_token_that_protects_nothing_does_not_start() {
     let (_folder, file) = secret();

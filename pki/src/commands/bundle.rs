@@ -73,7 +73,10 @@ pub(crate) fn run(site: &mut Site, args: &BundleArgs) -> Result<(), PkiError> {
     }
     for path in keys {
         match path.exists() {
-            true => bundle.public(&home, &path, "a public key")?,
+            true => {
+                is_public(&home, &path)?;
+                bundle.public(&home, &path, "a public key")?;
+            }
             false if path == home.former_manifest_public() => {}
             false => site.say(format_args!(
                 "note: {} is not here; if models are to have manifests: sanctum-pki manifest keygen",
@@ -92,7 +95,10 @@ pub(crate) fn run(site: &mut Site, args: &BundleArgs) -> Result<(), PkiError> {
         match site.within_home(token) {
             None => site.say(format_args!("note: {token} of {name} lies outside the home; take it there yourself"))?,
             Some(rest) => match secret::read(&home.path().join(&rest))? {
-                Some(bytes) => bundle.secret(&rest, bytes),
+                Some(bytes) => {
+                    is_token(&home, &home.path().join(&rest), &bytes)?;
+                    bundle.secret(&rest, bytes);
+                }
                 None => site.say(format_args!(
                     "note: {} of {name} is not here; if the host does not have it: sanctum-pki token {name}",
                     rest.display()
@@ -128,6 +134,58 @@ fn holders_on(fleet: &Fleet, host: &Label) -> Result<Vec<Holder>, PkiError> {
         .map(|(name, _)| Holder::new(Kind::Server, name.clone()))
         .chain(watches.map(|name| Holder::new(Kind::Client, name.clone())))
         .collect()
+}
+
+/// Refuses what is no public key. A seed has the same form, so the file says which it is: a public key may be read by
+/// others, and is not the key that signs here.
+fn is_public(home: &Home, path: &Path) -> Result<(), PkiError> {
+    use std::os::unix::fs::MetadataExt;
+    let refused = |why: &str| {
+        Err(PkiError::Refused(format!(
+            "{} of manifest_keys {why}; name the public key there (certs/manifest.pub): a bundle holds no key that signs",
+            path.display()
+        )))
+    };
+    let read = |path: &Path| {
+        fs::read(path)
+            .map(Zeroizing::new)
+            .map_err(|e| PkiError::read(path, e))
+    };
+    let text = read(path)?;
+    let line = text.trim_ascii_end();
+    if line.len() != 64 || !line.iter().all(u8::is_ascii_hexdigit) {
+        return refused("is no public key of 64 hexadecimal digits");
+    }
+    let signing = home.manifest_key();
+    if signing.exists() && read(&signing)?.trim_ascii_end() == line {
+        return refused("is the signing key");
+    }
+    let mode = fs::metadata(path)
+        .map_err(|e| PkiError::read(path, e))?
+        .mode();
+    if mode & 0o077 == 0 {
+        return refused("is closed to others, as a private key is (if it is public: chmod 644)");
+    }
+    Ok(())
+}
+
+/// Refuses what is no bearer token.
+fn is_token(home: &Home, path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
+    let line = bytes.trim_ascii_end();
+    let one_word = line.len() >= 32 && line.iter().all(u8::is_ascii_graphic);
+    let signing = home.manifest_key();
+    let signs = match secret::read(&signing)? {
+        Some(key) => key.trim_ascii_end() == line,
+        None => false,
+    };
+    if one_word && !signs {
+        return Ok(());
+    }
+    Err(PkiError::Refused(format!(
+        "{} of token_file holds no bearer token; make one with `sanctum-pki token NAME`: a bundle holds no key of a CA and \
+         none that signs",
+        path.display()
+    )))
 }
 
 struct Bundle {

@@ -47,9 +47,18 @@ fn keygen(site: &mut Site, force: bool) -> Result<(), PkiError> {
         }
     }
     let mut changes = Changes::default();
+    let kept = site.home.former_manifest_public();
+    if public.exists() && kept.exists() {
+        return Err(PkiError::Exists {
+            path: kept,
+            mend: "a rotation is under way, and this key still counts: sign every manifest anew, take manifest-old.pub \
+                   out of manifest_keys, delete it, then run this again"
+                .into(),
+        });
+    }
     if public.exists() {
         let former = PublicKey::read(&public)?;
-        changes.public(site.home.former_manifest_public(), former.to_file());
+        changes.public(kept, former.to_file());
     }
     let key = SigningKey::generate()?;
     let text = Zeroizing::new(key.to_file().as_bytes().to_vec());

@@ -132,6 +132,32 @@ fn programs_read_the_same_as_json() {
     assert_eq!(done.iter().filter(|done| *done == "left").count(), 1);
 }
 
+/// A slip in fleet.toml must not carry a private key to a server.
+#[test]
+fn a_bundle_takes_no_private_key_for_a_public_one_or_a_token() {
+    let desk = Desk::set_up();
+    desk.done("token");
+    desk.done("manifest keygen");
+    let fleet = std::fs::read_to_string(desk.path("fleet.toml")).unwrap();
+    let token = "token_file = \"~/.sanctum/secrets/server.token\"";
+    assert!(fleet.contains(token));
+    for secret in ["secrets/manifest.key", "certs/ca.key"] {
+        let named = format!(
+            "auth = {{ {token} }}\nmodels = [{{ id = \"m\", path = \"m\", manifest = \"m.sha256\" }}]\n\
+                             manifest_keys = [\"~/.sanctum/{secret}\"]"
+        );
+        let as_key = fleet.replace(&format!("auth = {{ {token} }}"), &named);
+        let as_token = fleet.replace(token, &format!("token_file = \"~/.sanctum/{secret}\""));
+        for (text, field) in [(as_key, "manifest_keys"), (as_token, "token_file")] {
+            assert_ne!(text, fleet);
+            std::fs::write(desk.path("fleet.toml"), text).unwrap();
+            let told = desk.refused("bundle mini");
+            assert!(told.contains(field) && told.contains(secret), "{told}");
+            assert!(!desk.path("bundle-mini").exists());
+        }
+    }
+}
+
 #[test]
 fn a_bundle_holds_what_its_host_needs_and_nothing_else() {
     let desk = Desk::set_up();

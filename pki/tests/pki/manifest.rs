@@ -72,6 +72,10 @@ fn the_former_key_counts_until_its_public_half_is_removed() {
     desk.done("manifest keygen --force");
     let verify = "manifest verify model --manifest lists/model.sha256";
     desk.done(verify);
+    // Once more would forget the key that all manifests are signed with.
+    let told = desk.refused("manifest keygen --force");
+    assert!(told.contains("manifest-old.pub"), "{told}");
+    desk.done(verify);
     fs::remove_file(desk.path("home/certs/manifest-old.pub")).unwrap();
     assert!(desk.refused(verify).contains("is not the signature"));
     desk.done("manifest sign lists/model.sha256");

@@ -27,7 +27,7 @@ const UNSETTLED: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 pub enum TokenFileError {
     /// It cannot be read.
-    #[error("cannot read the token file {}: {source}; make one with: sanctum-pki token server", path.display())]
+    #[error("cannot read the token file {}: {source}; {}", path.display(), mend(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -127,7 +127,8 @@ impl TokenFile {
                 None
             }
             Err(error) => {
-                seen.version = now;
+                // The system may have refused for a moment: what could not be read is tried again.
+                seen.version = now.filter(|_| !matches!(error, TokenFileError::Read { .. }));
                 Some(error.to_string())
             }
         };
@@ -145,6 +146,14 @@ impl TokenFile {
             tokio::time::sleep(EVERY).await;
             self.look();
         }
+    }
+}
+
+fn mend(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotFound => "make one with: sanctum-pki token server",
+        io::ErrorKind::PermissionDenied => "let the server's user read it (chown, chmod)",
+        _ => "a running server tries again every second",
     }
 }
 

@@ -146,7 +146,13 @@ impl TlsFiles {
     }
 }
 
+/// `mend` is for a file that is not there.
 fn unreadable(path: &Path, source: io::Error, mend: &'static str) -> TlsError {
+    let mend = match source.kind() {
+        io::ErrorKind::NotFound => mend,
+        io::ErrorKind::PermissionDenied => "let the server's user read it (chown, chmod)",
+        _ => "a running server tries again every second",
+    };
     TlsError::Read {
         path: path.to_owned(),
         source,

@@ -28,7 +28,15 @@ const REMIND_EVERY: Duration = Duration::from_secs(3600);
 /// The server's side of TLS.
 pub struct Tls {
     now: RwLock<Generation>,
-    files: Mutex<(TlsFiles, [Stamp; 4])>,
+    files: Mutex<Watched>,
+}
+
+/// The files, and what the last look at them found.
+struct Watched {
+    files: TlsFiles,
+    stamps: [Stamp; 4],
+    /// What was wrong with them, so that it is said once.
+    error: Option<String>,
 }
 
 /// What was read at one time.
@@ -65,7 +73,11 @@ impl Tls {
                 number: 0,
                 material,
             }),
-            files: Mutex::new((files, stamps)),
+            files: Mutex::new(Watched {
+                files,
+                stamps,
+                error: None,
+            }),
         }))
     }
 
@@ -107,28 +119,43 @@ impl Tls {
 
     /// Whether the files are not what they were when they were read.
     fn is_stale(&self) -> bool {
-        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        files.0.stamps() != files.1
+        let watched = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.files.stamps() != watched.stamps
     }
 
-    /// Reads the files again; what cannot be used changes nothing.
+    /// Reads the files again; what cannot be used changes nothing. What could not be read is tried again.
     fn refresh(&self) {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watched = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         // Before reading: what changes meanwhile is read again.
-        files.1 = files.0.stamps();
-        match Material::read(&files.0) {
+        let stamps = watched.files.stamps();
+        let before = self.generation().material;
+        let read = Material::read(&watched.files);
+        let read = read.and_then(|new| new.follows(&before, &watched.files).map(|()| new));
+        match read {
             Ok(material) => {
                 remind(&material.terms, seconds());
                 let material = Arc::new(material);
-                files.0 = insist_on_crl(files.0.clone(), &material);
+                watched.stamps = stamps;
+                watched.error = None;
+                watched.files = insist_on_crl(watched.files.clone(), &material);
                 let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
                 now.number += 1;
                 now.material = material;
                 tracing::info!(generation = now.number, "TLS files read again");
             }
-            Err(error) => tracing::error!(
-                "the TLS files have changed and cannot be used, those of before stay in force: {error}"
-            ),
+            Err(error) => {
+                // The system may have refused for a moment, and the files need not change once more.
+                if !matches!(error, TlsError::Read { .. }) {
+                    watched.stamps = stamps;
+                }
+                let error = error.to_string();
+                if watched.error.as_ref() != Some(&error) {
+                    tracing::error!(
+                        "the TLS files have changed and cannot be used, those of before stay in force: {error}"
+                    );
+                }
+                watched.error = Some(error);
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the four files mean together, or why they mean nothing.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,45 @@ pub struct Material {
     pub without_list: Vec<String>,
     /// Whether there was a list of revoked certificates: one that has been there must not go.
     pub has_crl: bool,
+    /// How old the list of each CA is, by the CA's certificate.
+    ages: Vec<(CertificateDer<'static>, Age)>,
+}
+
+/// Which of two lists of one CA is the newer one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Age {
+    /// Its number (RFC 5280, 5.2.3), big endian without leading zeros; pki gives one to every list.
+    number: Option<Vec<u8>>,
+    /// In seconds since 1970.
+    signed: i64,
+}
+
+impl Age {
+    fn of(list: &CertificateRevocationList<'_>) -> Self {
+        Self {
+            number: list.crl_number().map(|number| number.to_bytes_be()),
+            signed: list.last_update().timestamp(),
+        }
+    }
+
+    fn is_older_than(&self, other: &Self) -> bool {
+        match (&self.number, &other.number) {
+            (Some(own), Some(other)) => (own.len(), own) < (other.len(), other),
+            _ => self.signed < other.signed,
+        }
+    }
+}
+
+impl fmt::Display for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.number {
+            Some(number) => {
+                f.write_str("number 0x")?;
+                number.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+            None => write!(f, "signed at {} s since 1970", self.signed),
+        }
+    }
 }
 
 /// Something in a file that holds until a point in time.
@@ -49,7 +89,8 @@ pub struct Term {
 pub(super) struct Ca<'a> {
     der: &'a CertificateDer<'static>,
     parsed: X509Certificate<'a>,
-    lists: Vec<CertificateRevocationListDer<'static>>,
+    /// The newest that there is.
+    list: Option<(Age, CertificateRevocationListDer<'static>)>,
 }
 
 impl<'a> Ca<'a> {
@@ -57,7 +98,7 @@ impl<'a> Ca<'a> {
         Self {
             der,
             parsed,
-            lists: Vec::new(),
+            list: None,
         }
     }
 }
@@ -109,13 +150,15 @@ impl Material {
 
         let without_list = cas
             .iter()
-            .filter(|ca| ca.lists.is_empty())
+            .filter(|ca| ca.list.is_none())
             .map(|ca| ca.parsed.subject().to_string())
             .collect();
+        let aged = |ca: &Ca<'_>| Some((ca.der.clone(), ca.list.as_ref()?.0.clone()));
+        let ages = cas.iter().filter_map(aged).collect();
         let cas = cas.into_iter().map(|ca| Trusted {
             certificate: ca.der.clone(),
             until: unix(ca.parsed.validity().not_after.timestamp()),
-            lists: ca.lists,
+            lists: ca.list.map(|(_, list)| list).into_iter().collect(),
         });
         let clients = Clients::new(cas, &provider).map_err(|why| content(&files.ca, why))?;
         let clients = Arc::new(clients);
@@ -125,11 +168,30 @@ impl Material {
             terms,
             without_list,
             has_crl,
+            ages,
         })
+    }
+
+    /// Refuses a list that is older than the one in force: whoever was revoked since would be let in again.
+    pub fn follows(&self, before: &Self, files: &TlsFiles) -> Result<(), TlsError> {
+        for (ca, age) in &self.ages {
+            let former = before.ages.iter().find(|(other, _)| other == ca);
+            if let Some((_, former)) = former
+                && age.is_older_than(former)
+            {
+                let problem = format!(
+                    "this list of revoked certificates ({age}) is older than the one in force ({former}); copy the \
+                     newest from the CA's home, or restart the server if the old one is meant"
+                );
+                return Err(content(files.crl.path(), problem));
+            }
+        }
+        Ok(())
     }
 }
 
-/// Gives each list of revoked certificates to the CA that has signed it.
+/// Gives each list of revoked certificates to the CA that has signed it. Of several lists of one CA the newest counts:
+/// TLS looks at one only, and a newer list holds all of an older one.
 pub(super) fn assign(path: &Path, crl: &[u8], cas: &mut [Ca<'_>]) -> Result<Vec<Term>, TlsError> {
     let lists: Vec<CertificateRevocationListDer<'static>> =
         parse(path, crl, "list of revoked certificates (X509 CRL)")?;
@@ -157,7 +219,14 @@ pub(super) fn assign(path: &Path, crl: &[u8], cas: &mut [Ca<'_>]) -> Result<Vec<
                 then: "it stays in force, but newer revocations may be missing; sign a new one with `sanctum-pki renew`",
             });
         }
-        ca.lists.push(list);
+        let age = Age::of(&parsed);
+        if ca
+            .list
+            .as_ref()
+            .is_none_or(|(have, _)| have.is_older_than(&age))
+        {
+            ca.list = Some((age, list));
+        }
     }
     Ok(terms)
 }

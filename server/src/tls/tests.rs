@@ -141,6 +141,10 @@ impl Pki {
     }
 
     fn list(&self, serials: &[u64], until: i32) -> String {
+        self.numbered(serials, until, 1)
+    }
+
+    fn numbered(&self, serials: &[u64], until: i32, number: u64) -> String {
         let revoked = |&serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(serial),
             revocation_time: date_time_ymd(2021, 1, 1),
@@ -150,7 +154,7 @@ impl Pki {
         let list = CertificateRevocationListParams {
             this_update: date_time_ymd(2021, 1, 1),
             next_update: date_time_ymd(until, 1, 1),
-            crl_number: SerialNumber::from(1),
+            crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
             revoked_certs: serials.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
@@ -420,6 +424,35 @@ async fn an_old_list_stays_in_force() {
     let tls = Tls::read(pki.files()).unwrap();
     assert!(connect(&tls, Some(&pki.client("good", 7))).await.is_ok());
     assert_eq!(refusal(&tls, &pki.client("bad", 8)).await.0, "revoked");
+}
+
+#[tokio::test]
+async fn of_two_lists_of_one_ca_the_newer_counts() {
+    let pki = Pki::new();
+    let (older, newer) = (pki.numbered(&[], 4000, 255), pki.numbered(&[8], 4000, 256));
+    for text in [format!("{older}{newer}"), format!("{newer}{older}")] {
+        pki.write("ca.crl", &text);
+        let tls = Tls::read(pki.files()).unwrap();
+        assert_eq!(refusal(&tls, &pki.client("bad", 8)).await.0, "revoked");
+    }
+}
+
+#[tokio::test]
+async fn an_older_list_lets_nobody_in_again() {
+    let pki = Pki::new();
+    pki.write("ca.crl", &pki.numbered(&[8], 4000, 2));
+    let tls = Tls::read(pki.files()).unwrap();
+    let following = tls.clone();
+    tokio::spawn(async move { following.follow().await });
+    let (bad, good) = (pki.client("bad", 8), pki.client("good", 7));
+    pki.write("ca.crl", &pki.numbered(&[], 4000, 1));
+    a_moment().await;
+    assert_eq!(refusal(&tls, &bad).await.0, "revoked");
+    assert!(connect(&tls, Some(&good)).await.is_ok());
+    // A newer one may.
+    pki.write("ca.crl", &pki.numbered(&[], 4000, 3));
+    a_moment().await;
+    assert!(connect(&tls, Some(&bad)).await.is_ok());
 }
 
 #[tokio::test]
