@@ -4,6 +4,7 @@
 //! Linux tells of a process's program in `/proc`. Elsewhere `lsof` does; `$SANCTUM_LSOF` names a program to ask instead.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub enum Runs {
     SomethingElse,
     /// Nothing: it has ended meanwhile, or the file is gone.
     Nothing,
+    /// The file is a script: what runs is its interpreter, or what that has become.
+    AScript,
 }
 
 /// The command line that tells the inodes of a process's program and its libraries.
@@ -43,6 +46,12 @@ pub fn runs(pid: u32, program: &Path) -> Result<Runs, Failure> {
     let Ok(file) = fs::metadata(program) else {
         return Ok(Runs::Nothing);
     };
+    let mut start = [0; 2];
+    if fs::File::open(program).is_ok_and(|mut file| file.read_exact(&mut start).is_ok())
+        && &start == b"#!"
+    {
+        return Ok(Runs::AScript);
+    }
     if std::env::var_os("SANCTUM_LSOF").is_none() && Path::new("/proc/self/exe").exists() {
         // The link leads to the file even when it was removed or another has its name.
         return Ok(match fs::metadata(format!("/proc/{pid}/exe")) {
@@ -105,5 +114,7 @@ mod tests {
         process.kill().unwrap();
         process.wait().unwrap();
         assert_eq!(runs(process.id(), &program).unwrap(), Runs::Nothing);
+        fs::write(&program, "#!/bin/sh\n").unwrap();
+        assert_eq!(runs(process.id(), &program).unwrap(), Runs::AScript);
     }
 }

@@ -165,7 +165,7 @@ async fn a_token_that_is_rotated_counts_within_two_seconds_and_a_bad_one_does_no
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_token_that_could_not_be_read_for_a_moment_counts_as_soon_as_it_can() {
-    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
     let (_folder, file) = secret();
     let args = [
         "--loopback",
@@ -177,7 +177,7 @@ async fn a_token_that_could_not_be_read_for_a_moment_counts_as_soon_as_it_can() 
     let pid = Pid::from_raw(server.id().try_into().unwrap());
     let none_more = Rlimit {
         current: Some(3),
-        maximum: None,
+        ..getrlimit(Resource::Nofile)
     };
     let before = prlimit(pid, Resource::Nofile, none_more).unwrap();
     write(&file, OTHER);
@@ -185,9 +185,12 @@ async fn a_token_that_could_not_be_read_for_a_moment_counts_as_soon_as_it_can() 
     let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
     let opened = std::fs::File::options().write(true).open(&file).unwrap();
     opened.set_modified(long_ago).unwrap();
-    server
-        .logged("Too many open files (os error 24); a running server tries again every second")
-        .await;
+    let message = format!(
+        "cannot read the token file {}: Too many open files (os error 24); a running server tries again every second; \
+         the earlier token stays valid",
+        file.display()
+    );
+    server.logged(&message).await;
     prlimit(pid, Resource::Nofile, before).unwrap();
     let new = bearer(OTHER);
     within("the new token to count", async {

@@ -130,7 +130,7 @@ impl Look<'_> {
             return;
         }
         match running::runs(pid, program) {
-            Ok(Runs::TheFile | Runs::Nothing) => {}
+            Ok(Runs::TheFile | Runs::Nothing | Runs::AScript) => {}
             Ok(Runs::SomethingElse) => {
                 let wrong = format!(
                     "its process does not run the file that lies at {}: that was replaced after the process had been \
