@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Runtime;
-use zbus::zvariant::OwnedValue;
-use zbus::{Connection, connection, interface};
+
+use zbus::{Connection, OwnedVariant, connection, interface};
 
 /// One that was to be shown.
 #[derive(Clone, Debug)]
@@ -105,7 +105,7 @@ impl Service {
         summary: String,
         body: String,
         _actions: Vec<String>,
-        hints: HashMap<String, OwnedValue>,
+        hints: HashMap<String, OwnedVariant>,
         _expire_timeout: i32,
     ) -> u32 {
         let sound = hints

@@ -207,7 +207,9 @@ impl Pair {
         // Where sshd locks itself in before a user is known; the system makes it when it starts the service.
         fs::create_dir_all("/run/sshd").unwrap();
         let mut command = self.network.command("mini", SSHD);
-        command.args(["-D", "-e", "-f"]).arg(ssh.join("sshd_config"));
+        command
+            .args(["-D", "-e", "-f"])
+            .arg(ssh.join("sshd_config"));
         self.sshd = Some(self.run(command, "sshd"));
     }
 
@@ -351,7 +353,7 @@ fn fleet() -> String {
     format!(
         "[hosts.mini]\naddress = \"{MINI}\"\nssh = \"mini\"\nagents = [\"server\"]\n\
          [hosts.laptop]\naddress = \"{LAPTOP}\"\nagents = {WATCHDOGS:?}\n\
-         [servers.server]\nhost = \"mini\"\nlisten = [\"{MINI}:1337\"]\nthreads = 1\n\
+         [servers.server]\nhost = \"mini\"\nlisten = [\"127.0.0.1:1337\", \"{MINI}:1337\"]\nthreads = 1\n\
          models = [{{ id = \"council\", path = \"~/model\" }}]\n\
          auth = {{ token_file = \"~/.sanctum/secrets/server.token\" }}\n\
          [watch.canary-offbox]\ncheck = \"canary\"\ntarget = \"server\"\nevery = \"300ms\"\ntimeout = \"5s\"\n\
