@@ -8,4 +8,4 @@ mod hung;
 #[cfg(debug_assertions)]
 mod interrupted;
 mod start;
-mod wrong;
+pub mod wrong;

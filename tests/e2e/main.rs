@@ -14,6 +14,8 @@ mod host;
 mod incidents;
 mod logprobs;
 mod manifest;
+#[cfg(target_os = "linux")]
+mod offbox;
 mod openai;
 mod operators;
 #[cfg(target_os = "linux")]

@@ -22,7 +22,7 @@ pub use fleet::Fleet;
 pub use http::{Answer, Chunk, Chunks, Http};
 pub use metrics::Metrics;
 #[cfg(target_os = "linux")]
-pub use outside::Outside;
+pub use outside::{Outside, ip};
 pub use process::{Ended, Process};
 pub use raw::Raw;
 pub use rustix::process::Signal;

@@ -110,7 +110,11 @@ impl Drop for Outside {
     }
 }
 
-fn ip(line: &str) -> Result<(), String> {
+/// Runs `ip` with these words.
+///
+/// # Errors
+/// What it said.
+pub fn ip(line: &str) -> Result<(), String> {
     let output = Command::new("ip")
         .args(line.split(' '))
         .stdin(Stdio::null())

@@ -112,9 +112,8 @@ impl<C: Check> Watchdog<C> {
         };
         let report = look(&mut self.check, &mut round).await;
         self.state.memory = std::mem::take(&mut round.memory);
-        // A deployment that has begun meanwhile explains whatever was seen.
+        // A deployment that has begun meanwhile explains whatever was seen, and the check stays due.
         if self.is_held_off(now)? {
-            self.state.checked = Some(now);
             return Ok(());
         }
         self.settle(report, now)?;

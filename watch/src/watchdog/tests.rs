@@ -275,6 +275,11 @@ async fn what_is_seen_while_a_deployment_begins_does_not_count() {
     };
     dog.round(Utc::now()).await.unwrap();
     assert_eq!((dog.check.1.len(), dog.state.misses), (1, 0));
+    // It stays due: what the deployment leaves behind is not looked at a whole period later.
+    assert_eq!(dog.state.checked, None);
+    dog.check.1.clear();
+    dog.round(Utc::now()).await.unwrap();
+    assert!(dog.state.checked.is_none() && dog.check.1.len() == 1);
 }
 
 #[tokio::test]

@@ -1,0 +1,117 @@
+//! The laptop watches the Mini from outside, over a network that can fail: each outage is told of once on the laptop's own
+//! screen, its end once, and the laptop's own absence never.
+
+mod desktop;
+mod network;
+mod pair;
+
+use crate::incidents::wrong::{SCALES, flip_a_bit};
+use pair::{Pair, replace};
+
+const CANARY: &str = "server on mini fails its check";
+const DRIFT: &str = "the installation on mini, seen from outside, fails its check";
+
+/// Checks after an alert, or after its end, that must tell nothing more.
+const FURTHER: u64 = 5;
+
+fn recovered(title: &str) -> String {
+    format!("recovered: {title}")
+}
+
+/// The outage of this title was told of once, and its end once, and nothing else was told.
+#[track_caller]
+fn once_and_over(pair: &Pair, title: &str) {
+    pair.told(&recovered(title));
+    for watchdog in pair::WATCHDOGS {
+        pair.look_on(watchdog, "ok", FURTHER);
+    }
+    assert_eq!(pair.titles(), [title.to_owned(), recovered(title)]);
+}
+
+#[test]
+fn the_mini_s_server_is_gone() {
+    let Some(mut pair) = Pair::new() else { return };
+    pair.kill_server();
+    let alert = pair.told(CANARY);
+    assert!(alert.body.contains("198.18.77.2:1337"), "{}", alert.body);
+    assert_eq!(alert.sound.as_deref(), Some("Submarine"));
+    pair.look_on("canary-offbox", "miss", FURTHER);
+    pair.look_on("drift-offbox", "ok", FURTHER);
+    assert_eq!(pair.titles(), [CANARY]);
+    pair.start_server();
+    once_and_over(&pair, CANARY);
+}
+
+#[test]
+fn the_mini_is_gone() {
+    let Some(pair) = Pair::new() else { return };
+    pair.network.drop_packets_to_mini(true);
+    // Both look, each in its own way, and each tells of it once.
+    pair.told(CANARY);
+    pair.told(DRIFT);
+    // Each of these waits out its limits.
+    pair.look_on("canary-offbox", "miss", 2);
+    pair.look_on("drift-offbox", "miss", 2);
+    let mut titles = pair.titles();
+    titles.sort();
+    assert_eq!(titles, [CANARY, DRIFT]);
+    pair.network.drop_packets_to_mini(false);
+    for title in [CANARY, DRIFT] {
+        pair.told(&recovered(title));
+    }
+    for watchdog in pair::WATCHDOGS {
+        pair.look_on(watchdog, "ok", FURTHER);
+    }
+    let mut titles = pair.titles();
+    titles.sort();
+    let all = [CANARY.to_owned(), DRIFT.to_owned()];
+    let ends = [recovered(CANARY), recovered(DRIFT)];
+    assert_eq!(titles, [ends, all].concat());
+}
+
+#[test]
+fn the_mini_answers_wrong() {
+    let Some(mut pair) = Pair::new() else { return };
+    let flip = |pair: &Pair| flip_a_bit(&pair.path("mini/model"), SCALES);
+    pair.serve_again_after(flip);
+    let alert = pair.told(CANARY);
+    assert!(alert.body.contains("not `4`"), "{}", alert.body);
+    pair.look_on("canary-offbox", "miss", FURTHER);
+    pair.look_on("drift-offbox", "ok", FURTHER);
+    assert_eq!(pair.titles(), [CANARY]);
+    // The same bit once more: it is right again.
+    pair.serve_again_after(flip);
+    once_and_over(&pair, CANARY);
+}
+
+#[test]
+fn the_mini_s_binary_is_replaced() {
+    let Some(pair) = Pair::new() else { return };
+    replace(&pair.binary(), &Pair::script("by somebody else"));
+    let alert = pair.told(DRIFT);
+    let body = &alert.body;
+    assert!(
+        body.contains("bin/sanctum-server: it is not what was installed"),
+        "{body}"
+    );
+    pair.look_on("drift-offbox", "miss", FURTHER);
+    pair.look_on("canary-offbox", "ok", FURTHER);
+    assert_eq!(pair.titles(), [DRIFT]);
+    replace(&pair.binary(), &Pair::script("as installed"));
+    once_and_over(&pair, DRIFT);
+}
+
+#[test]
+fn the_laptop_s_own_network_is_gone() {
+    let Some(pair) = Pair::new() else { return };
+    pair.network.set_laptop_offline(true);
+    for watchdog in pair::WATCHDOGS {
+        pair.look_on(watchdog, "offline", FURTHER);
+    }
+    pair.network.set_laptop_offline(false);
+    for watchdog in pair::WATCHDOGS {
+        pair.look_on(watchdog, "ok", FURTHER);
+    }
+    pair.all_well();
+    assert!(pair.titles().is_empty(), "{:?}", pair.titles());
+}

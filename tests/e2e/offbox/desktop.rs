@@ -1,0 +1,134 @@
+//! A desktop, as far as notifications go: a private message bus with an `org.freedesktop.Notifications` on it that
+//! writes down what it is to show.
+//!
+//! Protocol: the Desktop Notifications Specification of freedesktop.org, version 1.2.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use tokio::runtime::Runtime;
+
+use zbus::{Connection, OwnedVariant, connection, interface};
+
+/// One that was to be shown.
+#[derive(Clone, Debug)]
+pub struct Notification {
+    pub title: String,
+    pub body: String,
+    pub sound: Option<String>,
+}
+
+/// The bus and the service on it.
+pub struct Desktop {
+    bus: Child,
+    address: String,
+    shown: Arc<Mutex<Vec<Notification>>>,
+    /// The service answers for as long as these two are there.
+    _service: Connection,
+    _runtime: Runtime,
+}
+
+impl Desktop {
+    /// Starts both; the bus's socket lies in `folder`, since a path is reached from every network namespace.
+    pub fn new(folder: &Path) -> Self {
+        let address = format!("unix:path={}", folder.join("bus").display());
+        let mut bus = Command::new("dbus-daemon")
+            .args(["--session", "--nofork", "--print-address"])
+            .arg(format!("--address={address}"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("dbus-daemon starts");
+        // It says its address once it listens there.
+        let mut line = String::new();
+        let mut said = BufReader::new(bus.stdout.take().expect("it was asked for"));
+        said.read_line(&mut line).unwrap();
+        assert!(line.starts_with("unix:path="), "dbus-daemon said {line:?}");
+
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let service = Service {
+            shown: Arc::clone(&shown),
+        };
+        let runtime = Runtime::new().unwrap();
+        let service = runtime.block_on(async {
+            connection::Builder::address(address.as_str())
+                .serve_at("/org/freedesktop/Notifications", service)
+                .name("org.freedesktop.Notifications")
+                .build()
+                .await
+                .expect("the bus takes the service")
+        });
+        Self {
+            bus,
+            address,
+            shown,
+            _service: service,
+            _runtime: runtime,
+        }
+    }
+
+    /// What `DBUS_SESSION_BUS_ADDRESS` says to programs of this desktop.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// All that was to be shown, in order.
+    pub fn shown(&self) -> Vec<Notification> {
+        self.shown.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Desktop {
+    fn drop(&mut self) {
+        let _ = self.bus.kill();
+        let _ = self.bus.wait();
+    }
+}
+
+struct Service {
+    shown: Arc<Mutex<Vec<Notification>>>,
+}
+
+#[interface(name = "org.freedesktop.Notifications")]
+impl Service {
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the specification's own signature"
+    )]
+    fn notify(
+        &self,
+        _app_name: String,
+        _replaces_id: u32,
+        _app_icon: String,
+        summary: String,
+        body: String,
+        _actions: Vec<String>,
+        hints: HashMap<String, OwnedVariant>,
+        _expire_timeout: i32,
+    ) -> u32 {
+        let sound = hints
+            .get("sound-name")
+            .and_then(|value| <&str>::try_from(value).ok())
+            .map(str::to_owned);
+        let mut shown = self.shown.lock().unwrap();
+        shown.push(Notification {
+            title: summary,
+            body,
+            sound,
+        });
+        u32::try_from(shown.len()).unwrap()
+    }
+
+    fn close_notification(&self, _id: u32) {}
+
+    fn get_capabilities(&self) -> Vec<String> {
+        vec!["body".to_owned(), "sound".to_owned()]
+    }
+
+    fn get_server_information(&self) -> (String, String, String, String) {
+        let [name, vendor, version, spec] = ["desktop", "test", "1", "1.2"].map(str::to_owned);
+        (name, vendor, version, spec)
+    }
+}
