@@ -10,6 +10,8 @@
 //! smaller ones in another address space. `N` is the number of rows of a batch.
 
 mod launch;
+#[cfg(test)]
+mod lockstep;
 pub mod tiles;
 
 pub use launch::Launch;
@@ -21,6 +23,9 @@ pub enum Dialect {
     Metal,
     /// NVIDIA's GPUs.
     Cuda,
+    /// No GPU at all: plain C++, for tests.
+    #[cfg(test)]
+    Lockstep,
 }
 
 /// A kernel's text, and the names that the text knows its operands by.
@@ -55,6 +60,8 @@ impl Kernel {
         let words = match dialect {
             Dialect::Metal => include_str!("prelude/metal.h"),
             Dialect::Cuda => include_str!("prelude/cuda.h"),
+            #[cfg(test)]
+            Dialect::Lockstep => include_str!("prelude/lockstep.h"),
         };
         [words, include_str!("prelude/common.h"), self.own].concat()
     }
