@@ -143,22 +143,20 @@ impl Drift {
     }
 
     async fn blind(&self, blind: Blind) -> Report {
-        let (said, word, next) = match blind {
+        match blind {
             Blind::Unreached(said) => {
                 if let Some(verdict) = offline(self.reference.as_ref(), &said).await {
                     return verdict.into();
                 }
-                (
-                    said,
-                    "unreached",
-                    format!("sanctum-launchd status --host {}", self.host),
-                )
+                // A host that is gone is the canary's to tell of, at once; that nobody can look at the installation is
+                // told of when it lasts for hours, as where ssh alone is down.
+                let next = format!("sanctum-launchd status --host {}", self.host);
+                Verdict::new(Kind::Busy, said).next(next).into()
             }
-            Blind::Failed(said) => (said, "failed", self.verify()),
-        };
-        Report {
-            wrongs: vec![word.to_owned()],
-            ..Verdict::new(Kind::Miss, said).next(next).into()
+            Blind::Failed(said) => Report {
+                wrongs: vec!["failed".to_owned()],
+                ..Verdict::new(Kind::Miss, said).next(self.verify()).into()
+            },
         }
     }
 }

@@ -172,11 +172,11 @@ fn a_host_is_compared_with_our_own_copy_of_its_receipt_and_not_asked_about_itsel
 }
 
 #[test]
-fn a_host_out_of_reach_is_a_miss_unless_it_is_we_who_are_offline() {
+fn a_host_out_of_reach_is_told_of_after_hours_unless_it_is_we_who_are_offline() {
     let laptop = Laptop::new();
     fs::write(laptop.at("gone"), "").unwrap();
     let (code, said) = laptop.look();
-    assert_eq!((code, &said["kind"]), (1, &"miss".into()));
+    assert_eq!((code, &said["kind"]), (0, &"busy".into()));
     assert!(
         said["said"].as_str().unwrap().contains("No route to host"),
         "{said}"

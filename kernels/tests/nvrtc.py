@@ -39,8 +39,7 @@ for m in range(1, 5):
 
 
 def packages():
-    roots = [p for p in sys.path if p.endswith(("site-packages", "dist-packages"))]
-    found = [lib for root in roots for lib in glob.glob(f"{root}/nvidia/*/lib/libnvrtc.so.13")]
+    found = [lib for root in sys.path for lib in glob.glob(f"{root}/nvidia/*/lib/libnvrtc.so.13")]
     if not found:
         sys.exit("nvrtc.py: libnvrtc.so.13 is missing: pip install 'nvidia-cuda-nvrtc==13.*' "
                  "'nvidia-cuda-runtime==13.*' 'nvidia-cuda-cccl==13.*'")

@@ -4,6 +4,7 @@
 //! arguments that its calls name, compiled by the system's C++ compiler (`CXX`, otherwise `c++`), and run once for all
 //! calls. Without a compiler the tests say so and check nothing.
 
+mod attention;
 mod operand;
 mod pointwise;
 mod recurrent;
@@ -24,6 +25,9 @@ enum Argument {
     Type(Number),
 }
 
+/// What a program is compiled for: template arguments and types of operands.
+type Variant<'a> = (&'a [(&'static str, Argument)], Vec<Number>);
+
 /// One launch of a kernel.
 #[derive(Clone, Debug)]
 struct Call {
@@ -35,7 +39,7 @@ struct Call {
 
 impl Call {
     /// What the program must be compiled for: template arguments and types of operands.
-    fn variant(&self) -> (&[(&'static str, Argument)], Vec<Number>) {
+    fn variant(&self) -> Variant<'_> {
         (&self.template, self.operands().map(|o| o.number).collect())
     }
 
@@ -100,7 +104,7 @@ fn succeed(command: &mut Command) {
 }
 
 /// The C++ text.
-fn program(kernel: &Kernel, variants: &[(&[(&'static str, Argument)], Vec<Number>)]) -> String {
+fn program(kernel: &Kernel, variants: &[Variant<'_>]) -> String {
     let mut text = kernel.header(Dialect::Lockstep);
     let _ = write!(
         text,

@@ -43,15 +43,6 @@ impl Number {
         }
     }
 
-    /// `value` as this type holds it.
-    pub fn rounded(self, value: f32) -> f32 {
-        match self {
-            Self::Bf16 => bf16::from_f32(value).to_f32(),
-            Self::F16 => f16::from_f32(value).to_f32(),
-            Self::F32 | Self::I32 | Self::U32 => value,
-        }
-    }
-
     /// How much a result may differ by when it is stored, relative to the largest.
     pub fn tolerance(self) -> f32 {
         match self {
@@ -87,12 +78,6 @@ impl Operand {
     pub fn ints(shape: &[usize], values: &[i32]) -> Self {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes());
         Self::out(Number::I32, shape).filled(bytes.collect())
-    }
-
-    /// Words of bits.
-    pub fn words(shape: &[usize], values: &[u32]) -> Self {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
-        Self::out(Number::U32, shape).filled(bytes.collect())
     }
 
     fn filled(mut self, bytes: Vec<u8>) -> Self {

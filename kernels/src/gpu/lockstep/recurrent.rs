@@ -11,6 +11,9 @@ use crate::{ConvDims, DeltaDims};
 /// A sequence's rows in the batch: how many, and which old state they continue.
 type Part = (usize, Option<usize>);
 
+/// Heads of keys and values, their widths, the batch's parts, how many states there were.
+type Case = (usize, usize, usize, usize, &'static [Part], usize);
+
 /// Each part's first row.
 fn starts(parts: &[Part]) -> Vec<usize> {
     let ends = parts.iter().scan(0, |end, (len, _)| {
@@ -22,8 +25,7 @@ fn starts(parts: &[Part]) -> Vec<usize> {
 
 #[test]
 fn gated_delta_follows_the_formula() {
-    // Heads of keys and values, their widths, the batch's parts, how many states there were.
-    let cases: &[(usize, usize, usize, usize, &[Part], usize)] = &[
+    let cases: &[Case] = &[
         (1, 1, 32, 8, &[(300, None)], 1),
         (2, 4, 64, 64, &[(1, Some(1)), (17, None), (5, Some(0))], 2),
         (1, 3, 128, 8, &[(130, Some(0)), (1, None)], 1),

@@ -187,7 +187,9 @@ typedef unsigned int uint;
 #define K_SYNC() lockstep::sync()
 #define K_XOR(value, mask) lockstep::exchange(value, mask)
 #define K_EXP(x) std::exp(x)
-#define K_EXP2(x) std::exp2(x)
 #define K_LOG(x) std::log(x)
 #define K_RSQRT(x) (1.0f / std::sqrt(x))
 #define K_FMA(a, b, c) std::fma(a, b, c)
+#define K_SIN(x) std::sin(x)
+#define K_COS(x) std::cos(x)
+#define K_DEVICE
