@@ -3,7 +3,7 @@
 //! Read it beside the formulas in the operations' docs; everything that differs between checkpoints was settled
 //! when they were loaded.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Tokens};
 use crate::batch::{Batch, SlotId};
 use crate::model_config::ModelConfig;
 use crate::weights::{HostMatrix, HostWeights, Layer, MixerWeights, Weights};
@@ -62,10 +62,32 @@ impl<B: Backend> Model<B> {
         &self,
         batch: &Batch,
         slots: &mut B::Slots,
+        beat: impl FnMut(),
+    ) -> Option<B::Tensor> {
+        self.pass(batch, Tokens::Known(&batch.tokens), slots, beat)
+    }
+
+    /// The same for rows whose tokens another pass has chosen, and the host may not have seen; those of the batch do
+    /// not count.
+    pub fn follow(
+        &self,
+        batch: &Batch,
+        chosen: &B::Chosen,
+        slots: &mut B::Slots,
+        beat: impl FnMut(),
+    ) -> Option<B::Tensor> {
+        self.pass(batch, Tokens::Chosen(chosen), slots, beat)
+    }
+
+    fn pass(
+        &self,
+        batch: &Batch,
+        tokens: Tokens<'_, B::Chosen>,
+        slots: &mut B::Slots,
         mut beat: impl FnMut(),
     ) -> Option<B::Tensor> {
         self.backend.begin(slots, &batch.segments);
-        let logits = self.layers(batch, slots, &mut beat);
+        let logits = self.layers(batch, tokens, slots, &mut beat);
         let logits = self.backend.finish(slots, logits);
         beat();
         logits
@@ -74,12 +96,13 @@ impl<B: Backend> Model<B> {
     fn layers(
         &self,
         batch: &Batch,
+        tokens: Tokens<'_, B::Chosen>,
         slots: &mut B::Slots,
         mut beat: impl FnMut(),
     ) -> Option<B::Tensor> {
         let (backend, weights) = (&self.backend, &self.weights);
         let eps = self.config.rms_eps;
-        let mut x = backend.embed(&weights.embed, &batch.tokens);
+        let mut x = backend.embed(&weights.embed, tokens);
         let mut normed = backend.rms_norm(&x, &weights.layers[0].input_norm, eps);
         for (index, layer) in weights.layers.iter().enumerate() {
             let mixed = self.mix(index, layer, &normed, batch, slots);

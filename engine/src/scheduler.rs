@@ -4,6 +4,10 @@
 //! waiting requests, and fills a batch: one row for every sequence that is being generated, and a bounded number
 //! of prompt rows, shared evenly among the prompts that are being taken in. So nobody's tokens wait for somebody's
 //! long prompt by more than one chunk, and a short prompt does not wait behind a long one.
+//!
+//! Where tokens are chosen on the device and everybody wants the likeliest, the next pass is written down before the
+//! host has seen the last one's tokens: the device goes from pass to pass, and the host turns tokens into text beside
+//! it. A sequence that turns out to have ended has then been given one row too many, which nobody reads.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,10 +23,12 @@ use crate::engine::{Job, LAST, Shared, UNREAD};
 use crate::freeze::{self, Point};
 use crate::graph::Model;
 use crate::request::Event;
-use crate::sequence::{Sequence, Step};
+use crate::sequence::{Row, Sequence, Step};
 
 /// A sequence that holds a slot.
 struct Running {
+    /// Told apart from who had the slot before.
+    number: u64,
     slot: SlotId,
     since: Instant,
     /// Memory reserved for it.
@@ -31,9 +37,30 @@ struct Running {
     sequence: Sequence,
 }
 
+/// A pass that the device was given.
+struct Flight<B: Backend> {
+    /// Whose its results are, by number, in their order.
+    owners: Vec<u64>,
+    outcome: Outcome<B>,
+}
+
+/// What a pass leaves for its owners.
+enum Outcome<B: Backend> {
+    /// Only what the caches keep.
+    Nothing,
+    /// A row of logits for each.
+    Logits(B::Tensor),
+    /// A token for each.
+    Chosen(B::Chosen),
+}
+
 pub(crate) struct Scheduler<B: Backend> {
     model: Model<B>,
     slots: B::Slots,
+    /// The pass after the one that is being read.
+    ahead: Option<Flight<B>>,
+    /// Sequences so far.
+    count: u64,
     free: Vec<SlotId>,
     waiting: VecDeque<Job>,
     running: Vec<Running>,
@@ -45,6 +72,8 @@ impl<B: Backend> Scheduler<B> {
         let count = shared.limits.slots;
         Self {
             slots: model.slots(count),
+            ahead: None,
+            count: 0,
             free: (0..count).rev().map(SlotId).collect(),
             waiting: VecDeque::new(),
             running: Vec::new(),
@@ -58,10 +87,18 @@ impl<B: Backend> Scheduler<B> {
         while self.receive(inbox) {
             self.release_departed();
             self.admit();
-            let batch = self.plan();
-            if !batch.is_empty() {
-                self.pass(&batch);
-            }
+            let flight = match self.ahead.take() {
+                Some(flight) => flight,
+                None => {
+                    let batch = self.plan();
+                    if batch.is_empty() {
+                        continue;
+                    }
+                    self.launch(&batch, None)
+                }
+            };
+            self.ahead = self.look_ahead(&flight);
+            self.land(flight);
         }
     }
 
@@ -130,7 +167,9 @@ impl<B: Backend> Scheduler<B> {
                 break;
             };
             admission.reserved.fetch_add(bytes, Relaxed);
+            self.count += 1;
             self.running.push(Running {
+                number: self.count,
                 slot,
                 since: Instant::now(),
                 bytes,
@@ -175,56 +214,119 @@ impl<B: Backend> Scheduler<B> {
         batch
     }
 
-    fn pass(&mut self, batch: &Batch) {
+    /// Gives a pass to the backend; its tokens are those of the batch, or those that another pass has `chosen`.
+    fn launch(&mut self, batch: &Batch, chosen: Option<&B::Chosen>) -> Flight<B> {
         let shared = Arc::clone(&self.shared);
-        let logits = self.model.forward(batch, &mut self.slots, || {
+        let beat = || {
             freeze::pass(Point::Layer);
             shared.heartbeat.beat();
-        });
+        };
+        let logits = match chosen {
+            None => self.model.forward(batch, &mut self.slots, beat),
+            Some(chosen) => self.model.follow(batch, chosen, &mut self.slots, beat),
+        };
         shared.stats.passes.fetch_add(1, Relaxed);
         shared
             .stats
             .rows
             .fetch_add(batch.tokens.len() as u64, Relaxed);
+        let mut owners = Vec::with_capacity(batch.outputs.len());
+        let mut likeliest = true;
         for segment in &batch.segments {
-            if let Some(running) = self.running.iter_mut().find(|r| r.slot == segment.slot)
-                && running.sequence.in_prompt()
-            {
+            let Some(running) = self.running.iter_mut().find(|r| r.slot == segment.slot) else {
+                continue;
+            };
+            if running.sequence.in_prompt() {
                 running.sequence.advance(segment.len);
                 shared
                     .stats
                     .prompt_tokens
                     .fetch_add(segment.len as u64, Relaxed);
             }
+            if !running.sequence.in_prompt() {
+                owners.push(running.number);
+                likeliest &= running.sequence.takes_likeliest();
+            }
         }
-        if let Some(logits) = logits {
-            let logits = self.model.backend().read(logits);
-            self.choose(batch, logits);
+        debug_assert_eq!(owners.len(), batch.outputs.len());
+        let outcome = match logits {
+            None => Outcome::Nothing,
+            Some(logits) => {
+                let backend = self.model.backend();
+                let chosen = likeliest.then(|| backend.likeliest(&logits)).flatten();
+                chosen.map_or(Outcome::Logits(logits), Outcome::Chosen)
+            }
+        };
+        Flight { owners, outcome }
+    }
+
+    /// The pass after `flight`, if it is sure already: the same sequences, one more token each, and nobody else.
+    fn look_ahead(&mut self, flight: &Flight<B>) -> Option<Flight<B>> {
+        let Outcome::Chosen(chosen) = &flight.outcome else {
+            return None;
+        };
+        let mut batch = Batch::default();
+        for &number in &flight.owners {
+            let running = self.running.iter().find(|r| r.number == number)?;
+            if running.sequence.ends_next() {
+                return None;
+            }
+            batch.push(running.slot, &[0], true);
+        }
+        if self.running.len() > batch.segments.len() {
+            return None;
+        }
+        Some(self.launch(&batch, Some(chosen)))
+    }
+
+    /// Waits for what a pass leaves, and hands it to its owners.
+    fn land(&mut self, flight: Flight<B>) {
+        let backend = self.model.backend();
+        match flight.outcome {
+            Outcome::Nothing => {}
+            Outcome::Logits(logits) => {
+                let mut logits = backend.read(logits);
+                let rows = logits.chunks_exact_mut(self.shared.vocab).map(Row::Logits);
+                self.choose(&flight.owners, rows.collect());
+            }
+            Outcome::Chosen(chosen) => {
+                let tokens = backend.tokens(&chosen);
+                self.choose(
+                    &flight.owners,
+                    tokens.into_iter().map(Row::Likeliest).collect(),
+                );
+            }
         }
         self.report_load();
     }
 
-    /// Chooses a token for every row of logits, in parallel, and lets go of the sequences that it ends.
-    fn choose(&mut self, batch: &Batch, mut logits: Vec<f32>) {
-        let vocab = self.shared.vocab;
-        let slot_of = |row: usize| {
-            let owner = |s: &&crate::batch::Segment| (s.start..s.start + s.len).contains(&row);
-            batch.segments.iter().find(owner).map(|s| s.slot)
-        };
-        let owners: Vec<_> = batch.outputs.iter().map(|&row| slot_of(row)).collect();
+    /// Gives up the pass ahead, of which nobody is left: its memory is free once it has ended.
+    fn recall(&mut self) {
+        if let Some(Flight {
+            outcome: Outcome::Chosen(chosen),
+            ..
+        }) = self.ahead.take()
+        {
+            self.model.backend().tokens(&chosen);
+        }
+    }
+
+    /// Chooses a token for every row, in parallel, and lets go of the sequences that it ends.
+    fn choose(&mut self, owners: &[u64], rows: Vec<Row<'_>>) {
         let mut work: Vec<_> = Vec::with_capacity(owners.len());
-        let mut rows: Vec<_> = logits.chunks_exact_mut(vocab).map(Some).collect();
+        let mut rows: Vec<_> = rows.into_iter().map(Some).collect();
         for running in &mut self.running {
-            let row = owners.iter().position(|&slot| slot == Some(running.slot));
-            if let Some(logits) = row.and_then(|row| rows[row].take()) {
-                work.push(Mutex::new((running, logits, Vec::new())));
+            let row = owners.iter().position(|&number| number == running.number);
+            if let Some(row) = row.and_then(|row| rows[row].take()) {
+                work.push(Mutex::new((running, Some(row), Vec::new())));
             }
         }
         let text = &self.shared.text;
         self.model.backend().pool().run(work.len(), &|index| {
             let mut entry = work[index].lock().unwrap_or_else(PoisonError::into_inner);
-            let (running, logits, last) = &mut *entry;
-            match running.sequence.choose(text, logits) {
+            let (running, row, last) = &mut *entry;
+            let Some(row) = row.take() else { return };
+            match running.sequence.choose(text, row) {
                 // A client that left is noticed before the next pass; sending to it does no harm.
                 Step::Continue(event) => {
                     let _ = running.events.try_send(event);
@@ -251,17 +353,20 @@ impl<B: Backend> Scheduler<B> {
                 last => last.iter().filter(is_token).count(),
             })
             .sum();
-        let ended: Vec<(SlotId, Sender<Event>, Vec<Event>)> = chosen
+        let ended: Vec<(u64, Sender<Event>, Vec<Event>)> = chosen
             .into_iter()
             .filter(|(_, _, last)| !last.is_empty())
-            .map(|(running, _, last)| (running.slot, running.events.clone(), last))
+            .map(|(running, _, last)| (running.number, running.events.clone(), last))
             .collect();
         self.shared
             .stats
             .generated_tokens
             .fetch_add(generated as u64, Relaxed);
+        if ended.len() == self.running.len() {
+            self.recall();
+        }
         // The slot is free before its client hears of the end, so that its next request finds it.
-        self.release_where(|running| ended.iter().any(|(slot, ..)| *slot == running.slot));
+        self.release_where(|running| ended.iter().any(|(number, ..)| *number == running.number));
         self.report_load();
         for (_, events, last) in ended {
             for event in last {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::request::{Event, FinishReason, Likelihood, Request, TokenLogprob, Usage};
-use crate::sampling::Sampler;
+use crate::sampling::{Choice, SampleError, Sampler};
 use crate::stop::StopBuffer;
 use crate::stream_decoder::StreamDecoder;
 use crate::text::Text;
@@ -22,6 +22,14 @@ pub(crate) struct Sequence {
     sampler: Sampler,
     decoder: StreamDecoder,
     stops: StopBuffer,
+}
+
+/// What a pass leaves for a sequence that it has brought to the end of its tokens.
+pub(crate) enum Row<'a> {
+    /// Logits `[vocab]`, which are used up.
+    Logits(&'a mut [f32]),
+    /// The likeliest token, for a sequence that [takes it](Sequence::takes_likeliest); none if the logits are not finite.
+    Likeliest(Option<u32>),
 }
 
 /// What choosing a token led to.
@@ -66,9 +74,25 @@ impl Sequence {
         self.fed += count;
     }
 
-    /// Chooses the next token from its logits `[vocab]`, which are used up.
-    pub(crate) fn choose(&mut self, text: &Text, logits: &mut [f32]) -> Step {
-        let choice = match self.sampler.sample(logits, self.logprobs) {
+    /// Whether its next token is simply the likeliest, and nothing else about the logits is asked.
+    pub(crate) fn takes_likeliest(&self) -> bool {
+        self.logprobs.is_none() && self.sampler.takes_likeliest()
+    }
+
+    /// Whether its next token is the last that it may have.
+    pub(crate) fn ends_next(&self) -> bool {
+        self.generated + 1 >= self.max_tokens
+    }
+
+    /// Chooses the next token from what the pass has left for it.
+    pub(crate) fn choose(&mut self, text: &Text, row: Row<'_>) -> Step {
+        let choice = match row {
+            Row::Logits(logits) => self.sampler.sample(logits, self.logprobs),
+            Row::Likeliest(id) => id
+                .map(|id| Choice { id, logprob: None })
+                .ok_or(SampleError::NotFinite),
+        };
+        let choice = match choice {
             Ok(choice) => choice,
             Err(error) => return Step::End(vec![Event::Failed(error.to_string())]),
         };

@@ -1,5 +1,6 @@
 //! The pure Rust backend: `sanctum-kernels` on all cores, weights multiplied where they lie.
 
+use std::convert::Infallible;
 use std::fmt;
 
 use sanctum_kernels::Rope;
@@ -7,7 +8,7 @@ use sanctum_kernels::cpu::{
     self, AttentionInput, Cpu, DeltaInput, KvCache, KvType, Matrix, Pool, Precision,
 };
 
-use super::Backend;
+use super::{Backend, Tokens};
 use crate::admission::SequenceCost;
 use crate::batch::{Segment, SlotId};
 use crate::model_config::{Mixer, ModelConfig};
@@ -120,6 +121,8 @@ impl Backend for CpuBackend {
     type Matrix = HostMatrix;
     type Vector = Vec<f32>;
     type Slots = CpuSlots;
+    /// Logits are on the host already.
+    type Chosen = Infallible;
 
     fn matrix(&self, matrix: HostMatrix, _role: Role) -> HostMatrix {
         matrix
@@ -164,7 +167,11 @@ impl Backend for CpuBackend {
         }
     }
 
-    fn embed(&self, matrix: &HostMatrix, tokens: &[u32]) -> CpuTensor {
+    fn embed(&self, matrix: &HostMatrix, tokens: Tokens<'_, Infallible>) -> CpuTensor {
+        let tokens = match tokens {
+            Tokens::Known(tokens) => tokens,
+            Tokens::Chosen(&never) => match never {},
+        };
         let mut out = CpuTensor::zeros(tokens.len(), matrix.cols);
         cpu::gather(&self.cpu, matrix.view(), tokens, &mut out.data);
         out
@@ -335,5 +342,9 @@ impl Backend for CpuBackend {
 
     fn read(&self, x: CpuTensor) -> Vec<f32> {
         x.data
+    }
+
+    fn tokens(&self, chosen: &Infallible) -> Vec<Option<u32>> {
+        match *chosen {}
     }
 }

@@ -21,6 +21,15 @@ use crate::batch::{Segment, SlotId};
 use crate::model_config::ModelConfig;
 use crate::weights::{AttentionWeights, DeltaWeights, HostMatrix, Role};
 
+/// What a pass is fed.
+#[derive(Debug)]
+pub enum Tokens<'a, C> {
+    /// What the host knows.
+    Known(&'a [u32]),
+    /// What another pass has chosen, and the host may not have seen.
+    Chosen(&'a C),
+}
+
 /// A device.
 pub trait Backend {
     /// Activations, `[N, width]`.
@@ -31,6 +40,8 @@ pub trait Backend {
     type Vector;
     /// The memory of all sequences.
     type Slots;
+    /// Tokens that were chosen where the logits are, `[outputs]`.
+    type Chosen;
 
     /// Takes a matrix over.
     fn matrix(&self, matrix: HostMatrix, role: Role) -> Self::Matrix;
@@ -64,7 +75,7 @@ pub trait Backend {
     }
 
     /// Rows of the embedding, `[tokens, hidden]`.
-    fn embed(&self, matrix: &Self::Matrix, tokens: &[u32]) -> Self::Tensor;
+    fn embed(&self, matrix: &Self::Matrix, tokens: Tokens<'_, Self::Chosen>) -> Self::Tensor;
     /// `x Wᵀ` for matrices that share their input.
     fn project<const W: usize>(
         &self,
@@ -143,4 +154,11 @@ pub trait Backend {
 
     /// Brings a tensor to the host: waits for the device where there is one.
     fn read(&self, x: Self::Tensor) -> Vec<f32>;
+    /// Starts to choose the likeliest token of each row of logits, of equals the first; none where that is the host's work.
+    fn likeliest(&self, _logits: &Self::Tensor) -> Option<Self::Chosen> {
+        None
+    }
+    /// Waits for chosen tokens, and only for them: what was begun after them may still run. None for a row whose
+    /// logits are not all finite.
+    fn tokens(&self, chosen: &Self::Chosen) -> Vec<Option<u32>>;
 }

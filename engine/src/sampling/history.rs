@@ -70,6 +70,11 @@ impl History {
             || self.generated.as_ref().is_some_and(|g| !g.is_empty())
     }
 
+    /// Whether it has nothing to remember, so that [`History::adjust`] will never change a logit.
+    pub(super) fn never_adjusts(&self, sampling: &Sampling) -> bool {
+        sampling.logit_bias.is_empty() && self.window == 0 && self.generated.is_none()
+    }
+
     /// Applies the bias and the penalties, and tells `before` of each token and logit that is about to change. Ids
     /// outside the vocabulary are left alone.
     pub(super) fn adjust(

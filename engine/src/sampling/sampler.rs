@@ -52,6 +52,11 @@ impl Sampler {
         }
     }
 
+    /// Whether it chooses the likeliest token whatever was said before: then whoever has the logits can choose it.
+    pub fn takes_likeliest(&self) -> bool {
+        self.sampling.temperature == 0.0 && self.history.never_adjusts(&self.sampling)
+    }
+
     /// Chooses the next token by the logits of the vocabulary, and remembers it. `logprobs` is how many of the
     /// likeliest tokens are reported. The logits are spent: bias and penalties are applied in place.
     ///

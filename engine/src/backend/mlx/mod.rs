@@ -17,6 +17,7 @@ mod slots;
 use std::fmt;
 
 use mlx_rs::fast::rms_norm;
+use mlx_rs::ops::indexing::argmax_axis;
 use mlx_rs::transforms::{async_eval, eval};
 use mlx_rs::{Array, Device, Dtype};
 use sanctum_kernels::cpu::{Pool, Precision};
@@ -29,7 +30,7 @@ use self::bridge::Gpu;
 use self::fused::Fused;
 use self::ops::{cast, dim, f32, must, reshape, rows, silu};
 use self::slots::Memory;
-use super::Backend;
+use super::{Backend, Tokens};
 use crate::admission::SequenceCost;
 use crate::batch::{Segment, SlotId};
 use crate::memory::{MemoryLimits, Resolved};
@@ -73,6 +74,15 @@ pub struct MlxBackend {
 pub struct MlxVector {
     exact: Array,
     rounded: Array,
+}
+
+/// Tokens that were chosen on the device.
+#[derive(Debug)]
+pub struct Chosen {
+    /// The likeliest of each row, `[outputs]`.
+    tokens: Array,
+    /// The logits of each row added up, `[outputs]`.
+    sums: Array,
 }
 
 impl fmt::Debug for MlxBackend {
@@ -132,6 +142,7 @@ impl Backend for MlxBackend {
     type Matrix = MlxMatrix;
     type Vector = MlxVector;
     type Slots = MlxSlots;
+    type Chosen = Chosen;
 
     fn matrix(&self, matrix: HostMatrix, role: Role) -> MlxMatrix {
         // Logits of 16 bits would often be equal where they should not be. Scales in f32 cost little, a whole matrix
@@ -206,9 +217,14 @@ impl Backend for MlxBackend {
         }
     }
 
-    fn embed(&self, matrix: &MlxMatrix, tokens: &[u32]) -> Array {
-        let tokens = Array::from_slice(tokens, &[dim(tokens.len())]);
-        f32(&matrix.gather(&tokens))
+    fn embed(&self, matrix: &MlxMatrix, tokens: Tokens<'_, Chosen>) -> Array {
+        match tokens {
+            Tokens::Known(tokens) => {
+                let tokens = Array::from_slice(tokens, &[dim(tokens.len())]);
+                f32(&matrix.gather(&tokens))
+            }
+            Tokens::Chosen(chosen) => f32(&matrix.gather(&chosen.tokens)),
+        }
     }
 
     fn project<const W: usize>(&self, x: &Array, matrices: [&MlxMatrix; W]) -> [Array; W] {
@@ -357,5 +373,45 @@ impl Backend for MlxBackend {
     fn read(&self, x: Array) -> Vec<f32> {
         must(eval([&x]));
         x.as_slice::<f32>().to_vec()
+    }
+
+    fn likeliest(&self, logits: &Array) -> Option<Chosen> {
+        let tokens = must(argmax_axis(logits, -1, false));
+        // Finite only if every one of them is.
+        let sums = must(logits.sum_axis(-1, false));
+        // An evaluation of its own: to wait for it is not to wait for the pass that follows.
+        must(async_eval([&tokens, &sums]));
+        Some(Chosen { tokens, sums })
+    }
+
+    fn tokens(&self, chosen: &Chosen) -> Vec<Option<u32>> {
+        must(eval([&chosen.tokens, &chosen.sums]));
+        let tokens = chosen.tokens.as_slice::<u32>();
+        let sums = chosen.sums.as_slice::<f32>();
+        let one = |(&token, sum): (&u32, &f32)| sum.is_finite().then_some(token);
+        tokens.iter().zip(sums).map(one).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::{HostModel, Source};
+
+    #[test]
+    fn of_equals_the_first_is_chosen_and_what_is_not_finite_is_told() {
+        let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+        let backend = MlxBackend::new(MlxDevice::best(), &host.weights, 1, Precision::Exact);
+        let rows = [
+            [0.0, 2.0, -1.0, 2.0],
+            [-3.0, -4.0, -3.0, -9.0],
+            [0.0, f32::NAN, 1.0, 2.0],
+            [1.0, f32::INFINITY, f32::INFINITY, 0.0],
+            [0.0, 1.0, 2.0, 3.0],
+        ];
+        let logits = Array::from_slice(rows.as_flattened(), &[5, 4]);
+        let chosen = backend.likeliest(&logits).unwrap();
+        let tokens = backend.tokens(&chosen);
+        assert_eq!(tokens, [Some(1), Some(0), None, None, Some(3)]);
     }
 }

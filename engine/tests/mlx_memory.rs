@@ -1,0 +1,75 @@
+//! MLX's memory over many requests. MLX counts for the whole process, so this one has the process for itself.
+#![cfg(feature = "mlx")]
+
+mod asking;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use asking::{answer, request};
+use sanctum_engine::backend::{MlxBackend, MlxDevice, Precision};
+use sanctum_engine::engine::{Engine, Limits};
+use sanctum_engine::graph::Model;
+use sanctum_engine::heartbeat::Heartbeat;
+use sanctum_engine::load::{HostModel, Source};
+use sanctum_engine::memory;
+use sanctum_engine::request::Request;
+use sanctum_engine::text::Text;
+
+const LIMITS: Limits = Limits {
+    slots: 4,
+    queue: 64,
+    prefill_chunk: 64,
+    context: 512,
+};
+
+fn engine() -> Engine {
+    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+    let backend = MlxBackend::new(MlxDevice::best(), &host.weights, 1, Precision::Exact);
+    let model = Model::new(backend, host.config, host.weights);
+    let text = Text::open(&Source::Embedded, &model.config).unwrap();
+    Engine::start(model, text, LIMITS, Arc::new(Heartbeat::new())).unwrap()
+}
+
+#[test]
+fn many_requests_leave_no_memory_behind() {
+    let engine = engine();
+    let rounds = match MlxDevice::best() {
+        MlxDevice::Cpu => 125,
+        MlxDevice::Gpu => 500,
+    };
+    let active = || memory::usage().unwrap().active;
+    let mut most_early = 0;
+    for round in 0..rounds {
+        // Prompts of 1 to 9 tokens: sequences that end apart, in pages that are taken and given back.
+        let ask = |n: usize| {
+            let prompt = (1..2 + (round + 3 * n as u32) % 9).collect();
+            let max_tokens = 1 + n % 3;
+            let some = Request {
+                prompt,
+                ..request(&engine, "", max_tokens)
+            };
+            engine.submit(some).unwrap()
+        };
+        let asked: Vec<_> = (0..4).map(ask).collect();
+        asked
+            .into_iter()
+            .for_each(|generation| drop(answer(generation)));
+        while engine.heartbeat().read().in_flight > 0 {
+            std::thread::yield_now();
+        }
+        match round * 4 {
+            ..100 => most_early = active().max(most_early),
+            // The device lets go of a pass's last arrays a moment after it has told of its end.
+            asked => {
+                let begun = Instant::now();
+                while active() > most_early {
+                    let (now, waited) = (active(), begun.elapsed());
+                    let more = format!("{now} bytes, not {most_early}, after {asked} requests");
+                    assert!(waited < Duration::from_secs(5), "{more}");
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+}
