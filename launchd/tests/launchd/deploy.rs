@@ -124,6 +124,39 @@ fn an_upgrade_and_back() {
 }
 
 #[test]
+fn mlx_s_kernels_go_the_release_s_way() {
+    let host = Host::new();
+    for (version, kernels) in [("1", "one"), ("2", "two")] {
+        let release = host.release(version);
+        fs::write(release.join("mlx.metallib"), kernels).unwrap();
+        host.run(&["pack", release.to_str().unwrap(), "--release", version])
+            .ok();
+    }
+    let installed = host.home().join("bin/mlx.metallib");
+    let kernels = || fs::read_to_string(&installed).ok();
+    host.install("1").ok();
+    assert_eq!(kernels().as_deref(), Some("one"));
+
+    // Somebody else's kernels are drift, and an install puts the right ones back under a server started anew.
+    fs::write(&installed, "other").unwrap();
+    assert_eq!(host.findings(), ["changed"]);
+    host.calls();
+    host.install("1").ok();
+    assert_eq!(kernels().as_deref(), Some("one"));
+    assert_eq!(host.calls(), ["bootout server", "bootstrap server"]);
+    host.is_whole("1");
+
+    host.upgrade("2", "").ok();
+    assert_eq!(kernels().as_deref(), Some("two"));
+    // A release without any leaves none behind that a later MLX would load.
+    host.upgrade("3", "").ok();
+    assert_eq!(kernels(), None);
+    host.run(&["rollback"]).ok();
+    assert_eq!(kernels().as_deref(), Some("two"));
+    host.is_whole("2");
+}
+
+#[test]
 fn a_release_that_answers_wrong_is_taken_back() {
     let host = Host::new();
     host.install("1").ok();
