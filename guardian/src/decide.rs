@@ -86,6 +86,8 @@ pub struct Memory {
     pub restarts: Vec<DateTime<Utc>>,
     /// launchd's own count, as it was seen lately.
     pub runs: Vec<(DateTime<Utc>, u64)>,
+    /// What the machine was short of, in a sentence.
+    pub shortage: Option<String>,
 }
 
 /// What the server is.

@@ -122,7 +122,14 @@ impl Guardian {
     }
 
     /// The verdict on a condition, and what is to be told of it.
-    fn report(&self, agent: &Label, seen: &Seen, condition: &Condition, action: Action) -> Report {
+    fn report(
+        &self,
+        agent: &Label,
+        seen: &Seen,
+        condition: &Condition,
+        action: Action,
+        shortage: Option<&str>,
+    ) -> Report {
         let base = &self.watched.target.base;
         let target = self.launchctl.target(&self.fleet.launchd_label(agent));
         let why = match &seen.answer {
@@ -209,13 +216,12 @@ impl Guardian {
                 },
             ),
         ];
-        let shortage = memory::shortage();
         notices.push(held(shortage.is_some(), "memory", || Note {
             severity: Severity::Warning,
             title: format!("{} is short of memory", self.watched.target.host),
             body: format!(
                 "{}: every answer waits for the disk",
-                shortage.clone().unwrap_or_default()
+                shortage.unwrap_or_default()
             ),
             next: "top -o mem".into(),
         }));
@@ -268,7 +274,14 @@ impl Check for Guardian {
         };
         let mut memory: Memory = serde_json::from_value(round.memory.take()).unwrap_or_default();
         let (condition, action) = decide(&seen, &mut memory, &self.patience);
-        let report = self.report(&agent, &seen, &condition, action);
+        memory.shortage = memory::shortage(memory.shortage.is_some());
+        let report = self.report(
+            &agent,
+            &seen,
+            &condition,
+            action,
+            memory.shortage.as_deref(),
+        );
         if matches!(action, Action::Kickstart | Action::Bootstrap) {
             self.due = Some((action, report.verdict.said.clone()));
             memory.restarted(round.now);

@@ -5,53 +5,76 @@ use std::time::Duration;
 
 use sanctum_watch::command;
 
-/// Swap that is used up to this share is worth a warning.
+/// Swap that is used up to this share is worth a warning, where swap has a size.
 const SWAP_SHARE: f64 = 0.8;
-/// Swap below this many MiB is not looked at: macOS makes it as it goes.
+/// Swap below this many MiB is not looked at.
 const SWAP_MIB: f64 = 1024.0;
+/// Swap in use that is worth a warning where it grows as it is needed, as a share of the memory.
+const SWAP_TO_MEMORY: f64 = 0.25;
 /// Less free memory than this share is worth a warning.
 const FREE_SHARE: f64 = 0.03;
+/// What macOS calls critical pressure; 1 is normal, and 2 comes and goes on any machine that is put to use.
+const CRITICAL: u32 = 4;
+/// How much better it must be to be well again: a machine on the edge would send alerts and recoveries in turn.
+const SLACK: f64 = 1.25;
 
-/// What is wrong, in a sentence; none if nothing is, or nothing could be found out.
-pub fn shortage() -> Option<String> {
+/// What is wrong, in a sentence; none if nothing is, or nothing could be found out. `before`: whether something was when
+/// this was asked last.
+pub fn shortage(before: bool) -> Option<String> {
     match std::fs::read_to_string("/proc/meminfo") {
-        Ok(text) => of_linux(&text),
+        Ok(text) => of_linux(&text, before),
         Err(_) => {
-            let said =
-                command::run("sysctl", &["-n", "vm.swapusage"], Duration::from_secs(5)).ok()?;
-            of_macos(&said.out)
+            let names = [
+                "-n",
+                "vm.swapusage",
+                "hw.memsize",
+                "kern.memorystatus_vm_pressure_level",
+            ];
+            let said = command::run("sysctl", &names, Duration::from_secs(5)).ok()?;
+            of_macos(&said.out, before)
         }
     }
 }
 
-fn of_linux(meminfo: &str) -> Option<String> {
+fn slack(before: bool) -> f64 {
+    if before { SLACK } else { 1.0 }
+}
+
+fn of_linux(meminfo: &str, before: bool) -> Option<String> {
     let mib = |name: &str| {
         let line = meminfo.lines().find(|line| line.starts_with(name))?;
         let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
         Some(kib / 1024.0)
     };
+    let slack = slack(before);
     let (total, available) = (mib("MemTotal:")?, mib("MemAvailable:")?);
-    if available < total * FREE_SHARE {
+    if available < total * FREE_SHARE * slack {
         return Some(format!(
             "{available:.0} of {total:.0} MiB of memory are left"
         ));
     }
     let (swap, free) = (mib("SwapTotal:")?, mib("SwapFree:")?);
-    swapping(swap, swap - free)
+    let used = swap - free;
+    (swap >= SWAP_MIB && used * slack >= swap * SWAP_SHARE)
+        .then(|| format!("{used:.0} of {swap:.0} MiB of swap are in use"))
 }
 
-/// `total = 32768.00M  used = 32460.25M  free = 307.75M  (encrypted)`
-fn of_macos(swapusage: &str) -> Option<String> {
-    let mib = |name: &str| {
-        let rest = swapusage.split_once(&format!("{name} = "))?.1;
-        rest.split('M').next()?.trim().parse::<f64>().ok()
-    };
-    swapping(mib("total")?, mib("used")?)
-}
-
-fn swapping(total: f64, used: f64) -> Option<String> {
-    (total >= SWAP_MIB && used >= total * SWAP_SHARE)
-        .then(|| format!("{used:.0} of {total:.0} MiB of swap are in use"))
+/// Three lines: `total = 32768.00M  used = 32460.25M  free = 307.75M  (encrypted)`, the bytes of memory, the pressure. macOS
+/// makes swap as it goes, so nearly all of what there is may be in use and nothing be wrong: what counts is how much.
+fn of_macos(sysctl: &str, before: bool) -> Option<String> {
+    let mut lines = sysctl.lines();
+    let swapusage = lines.next()?;
+    let used = swapusage.split_once("used = ")?.1;
+    let used: f64 = used.split('M').next()?.trim().parse().ok()?;
+    let bytes: f64 = lines.next()?.trim().parse().ok()?;
+    let memory = bytes / f64::from(1 << 20);
+    if used >= SWAP_MIB && used * slack(before) >= memory * SWAP_TO_MEMORY {
+        return Some(format!(
+            "{used:.0} MiB are swapped out, beside {memory:.0} MiB of memory"
+        ));
+    }
+    let level: u32 = lines.next()?.trim().parse().ok()?;
+    (level >= CRITICAL).then(|| "macOS says that the pressure on memory is critical".to_owned())
 }
 
 #[cfg(test)]
@@ -59,33 +82,52 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_that_swaps_is_noticed() {
-        let full = "total = 32768.00M  used = 32460.25M  free = 307.75M  (encrypted)\n";
+    fn a_mac_that_swaps_is_noticed() {
+        let said = |used: &str, level: u32| {
+            format!(
+                "total = 32768.00M  used = {used}M  free = 307.75M  (encrypted)\n34359738368\n{level}\n"
+            )
+        };
         assert_eq!(
-            of_macos(full).unwrap(),
-            "32460 of 32768 MiB of swap are in use"
+            of_macos(&said("32460.25", 1), false).unwrap(),
+            "32460 MiB are swapped out, beside 32768 MiB of memory"
         );
-        assert_eq!(
-            of_macos("total = 2048.00M  used = 700.00M  free = 1348.00M"),
-            None
+        // Swap files come as they are needed: nearly full is nothing.
+        let little =
+            "total = 2048.00M  used = 1900.00M  free = 148.00M  (encrypted)\n34359738368\n2\n";
+        assert_eq!(of_macos(little, false), None);
+        assert!(
+            of_macos(&said("100.00", 4), false)
+                .unwrap()
+                .contains("critical")
         );
-        assert_eq!(of_macos("total = 0.00M  used = 0.00M  free = 0.00M"), None);
+        // On the edge it stays what it was.
+        assert_eq!(of_macos(&said("7000.00", 1), false), None);
+        assert!(of_macos(&said("7000.00", 1), true).is_some());
+        assert_eq!(of_macos("", false), None);
+        assert_eq!(of_macos("sysctl: unknown oid", false), None);
+    }
+
+    #[test]
+    fn a_linux_machine_that_swaps_is_noticed() {
         let linux = |available, free| {
             format!(
                 "MemTotal: 24000000 kB\nMemAvailable: {available} kB\nSwapTotal: 8000000 kB\nSwapFree: {free} kB\n"
             )
         };
-        assert_eq!(of_linux(&linux(9_000_000, 7_000_000)), None);
+        assert_eq!(of_linux(&linux(9_000_000, 7_000_000), false), None);
         assert!(
-            of_linux(&linux(100_000, 7_000_000))
+            of_linux(&linux(100_000, 7_000_000), false)
                 .unwrap()
                 .contains("98 of 23438 MiB of memory")
         );
         assert!(
-            of_linux(&linux(9_000_000, 100_000))
+            of_linux(&linux(9_000_000, 100_000), false)
                 .unwrap()
                 .contains("of swap")
         );
-        assert_eq!(of_linux("rubbish"), None);
+        assert_eq!(of_linux(&linux(9_000_000, 2_000_000), false), None);
+        assert!(of_linux(&linux(9_000_000, 2_000_000), true).is_some());
+        assert_eq!(of_linux("rubbish", false), None);
     }
 }

@@ -35,6 +35,7 @@ fn the_mini_s_server_is_gone() {
     let alert = pair.told(CANARY);
     assert!(alert.body.contains("198.18.77.2:1337"), "{}", alert.body);
     assert_eq!(alert.sound.as_deref(), Some("Submarine"));
+    assert!(alert.stays, "until somebody has seen it");
     pair.look_on("canary-offbox", "miss", FURTHER);
     pair.look_on("drift-offbox", "ok", FURTHER);
     assert_eq!(pair.titles(), [CANARY]);

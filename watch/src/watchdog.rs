@@ -296,7 +296,8 @@ impl<C: Check> Watchdog<C> {
         );
         let id = match self.state.open.get_mut(key) {
             Some(open) => {
-                let over = now - open.told >= cooldown;
+                // What was told in the future was told before the clock was set back.
+                let over = now - open.told >= cooldown || open.told > now;
                 if !over && wrongs.iter().all(|wrong| open.wrongs.contains(wrong)) {
                     return Ok(());
                 }

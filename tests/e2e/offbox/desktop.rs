@@ -19,6 +19,8 @@ pub struct Notification {
     pub title: String,
     pub body: String,
     pub sound: Option<String>,
+    /// Whether it waits until somebody has seen it.
+    pub stays: bool,
 }
 
 /// The bus and the service on it.
@@ -106,7 +108,7 @@ impl Service {
         body: String,
         _actions: Vec<String>,
         hints: HashMap<String, OwnedVariant>,
-        _expire_timeout: i32,
+        expire_timeout: i32,
     ) -> u32 {
         let sound = hints
             .get("sound-name")
@@ -117,6 +119,7 @@ impl Service {
             title: summary,
             body,
             sound,
+            stays: expire_timeout == 0,
         });
         u32::try_from(shown.len()).unwrap()
     }

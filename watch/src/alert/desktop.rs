@@ -4,10 +4,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use notify_rust::Notification;
+use notify_rust::{Notification, Timeout};
 use tokio::sync::oneshot;
 
-use super::Alert;
+use super::{Alert, Severity};
 use crate::command;
 
 /// A notification service that hangs holds one thread for ever; it must not get a second one.
@@ -41,6 +41,10 @@ async fn notify(alert: &Alert, sound: Option<&str>, limit: Duration) -> Result<(
         .body(&alert.body);
     if let Some(sound) = sound {
         notification.sound_name(sound);
+    }
+    // What somebody must see waits on the screen until they have. (How long is the system's to say on a Mac.)
+    if alert.severity != Severity::Info {
+        notification.timeout(Timeout::Never);
     }
     let (done, shown) = oneshot::channel();
     // The call blocks, and may do so for as long as the service likes.
@@ -99,7 +103,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::alert::Severity;
 
     #[test]
     fn the_fallback_passes_its_texts_as_data() {

@@ -139,6 +139,23 @@ async fn misses_in_a_row_alert_once_a_cooldown_and_recover_once() {
 }
 
 #[tokio::test]
+async fn a_clock_that_was_set_back_silences_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let mut dog = watchdog(folder.path(), address, &[Kind::Miss; 8]);
+    rounds(&mut dog, 100, 2).await;
+    assert_eq!(titles(&flow).len(), 1);
+    rounds(&mut dog, 0, 1).await;
+    assert_eq!(
+        titles(&flow).len(),
+        2,
+        "told once more, as after a cooldown"
+    );
+    rounds(&mut dog, 1, 1).await;
+    assert_eq!(titles(&flow).len(), 2);
+}
+
+#[tokio::test]
 async fn a_new_thing_that_is_wrong_does_not_wait_for_the_cooldown_of_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let (flow, address) = flow().await;
