@@ -105,6 +105,8 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
             let (held, _) = lease::take(&self.site.home.lease(), &owner, &reason, LEASE)?;
             self.lease = Some(held);
         }
+        self.report.go_on_unheard();
+        outlive_the_terminal()?;
         boundary("lease");
         Ok(())
     }
@@ -236,7 +238,6 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
             });
         match done {
             Ok(()) => self.finish(to),
-            Err(failure) if failure.is_closed_pipe() => Err(failure),
             Err(failure) => Err(self.take_back(journal, from, to, failure)),
         }
     }
@@ -403,6 +404,20 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
         boundary("done");
         Ok(())
     }
+}
+
+/// A laptop that is closed ends its ssh session, and must not end the deployment with it, between stop and start.
+fn outlive_the_terminal() -> Result<(), Failure> {
+    let refused =
+        |error: io::Error| Failure::Refused(format!("the system gives no signals: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(refused)?;
+    let _inside = runtime.enter();
+    // Who listens once has taken the place of the default, which is to end, for as long as the process lives.
+    let listening = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+    listening.map(drop).map_err(refused)
 }
 
 /// Removes what a command that was killed has left beside the places of its files.

@@ -10,6 +10,8 @@ pub struct Report<'a> {
     json: bool,
     /// Whether nothing is done, only said.
     pub dry_run: bool,
+    /// Whether work is under way that must come to its end though nobody reads about it any more.
+    goes_on: bool,
     said: Vec<Value>,
 }
 
@@ -20,8 +22,19 @@ impl<'a> Report<'a> {
             out,
             json,
             dry_run,
+            goes_on: false,
             said: Vec::new(),
         }
+    }
+
+    /// From here on a reader who leaves, as `head` does, or a terminal that is closed, stops nothing.
+    pub fn go_on_unheard(&mut self) {
+        self.goes_on = true;
+    }
+
+    fn line(&mut self, line: &str) -> io::Result<()> {
+        let written = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
+        written.or_else(|error| if self.goes_on { Ok(()) } else { Err(error) })
     }
 
     /// Something that is done now, or would be.
@@ -34,8 +47,7 @@ impl<'a> Report<'a> {
             return Ok(());
         }
         let would = if self.dry_run { "would " } else { "" };
-        writeln!(self.out, "{would}{what}")?;
-        self.out.flush()
+        self.line(&format!("{would}{what}"))
     }
 
     /// Something to know.
@@ -47,8 +59,7 @@ impl<'a> Report<'a> {
             self.said.push(json!({ "note": what }));
             return Ok(());
         }
-        writeln!(self.out, "{what}")?;
-        self.out.flush()
+        self.line(what)
     }
 
     /// The end: a line for people, and for machines an object with everything that was said.

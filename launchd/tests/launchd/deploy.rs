@@ -123,6 +123,53 @@ fn an_upgrade_and_back() {
     assert!(said.contains("not kept here"), "{said}");
 }
 
+/// Starts an upgrade to release 2, and gives it once agents are being stopped.
+fn half_way(host: &Host) -> std::process::Child {
+    let release = host.release("2");
+    let line = [
+        "upgrade",
+        "--trial",
+        "never",
+        "--release",
+        release.to_str().unwrap(),
+    ];
+    let mut command = host.command(&line);
+    let child = command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let journal = host.home().join("state/journal.json");
+    let stopped = || fs::read_to_string(&journal).is_ok_and(|text| text.contains("bootout:server"));
+    while !stopped() {
+        std::thread::yield_now();
+    }
+    child
+}
+
+#[test]
+fn who_stops_reading_stops_no_deployment() {
+    let host = Host::new();
+    host.install("1").ok();
+    let mut child = half_way(&host);
+    // As `head` does.
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    host.is_whole("2");
+}
+
+#[test]
+fn a_terminal_that_is_closed_stops_no_deployment() {
+    let host = Host::new();
+    host.install("1").ok();
+    let mut child = half_way(&host);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    host.is_whole("2");
+}
+
 #[test]
 fn mlx_s_kernels_go_the_release_s_way() {
     let host = Host::new();

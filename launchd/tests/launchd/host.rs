@@ -140,7 +140,8 @@ impl Host {
         self.run_with(line, &[])
     }
 
-    pub fn run_with(&self, line: &[&str], environment: &[(&str, &str)]) -> Said {
+    /// A command, not yet run.
+    pub fn command(&self, line: &[&str]) -> Command {
         let user = self.at("user");
         fs::create_dir_all(&user).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_sanctum-launchd"));
@@ -151,13 +152,17 @@ impl Host {
             .env("HOME", &user)
             .env("LAUNCHD", self.at("launchd"))
             .env("SANCTUM_LAUNCHCTL", self.at("launchctl"))
-            .env("SANCTUM_SOCKETFILTERFW", "/no/such/firewall")
-            .envs(environment.iter().copied());
+            .env("SANCTUM_SOCKETFILTERFW", "/no/such/firewall");
+        command
+    }
+
+    pub fn run_with(&self, line: &[&str], environment: &[(&str, &str)]) -> Said {
+        let mut command = self.command(line);
         let Output {
             status,
             stdout,
             stderr,
-        } = command.output().unwrap();
+        } = command.envs(environment.iter().copied()).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Said {
             code: status.code(),
