@@ -9,7 +9,7 @@ use sanctum_config::Label;
 use tokio::time::Instant;
 
 use crate::alert::{Alert, Outbox, OutboxError, Severity};
-use crate::lease::{self, LeaseError, Standing};
+use crate::lease::{self, Standing};
 use crate::policy::Policy;
 use crate::schedule::Schedule;
 use crate::state::{Open, PULSE, State, StateError};
@@ -19,6 +19,8 @@ use crate::verdict::{Check, Kind, Note, Notice, Report, Round, Verdict};
 const MISSES: &str = "misses";
 /// The word under which a target that is busy for hours is told of.
 const BUSY: &str = "busy";
+/// The word under which it is told that nothing can be remembered.
+const MEMORY: &str = "state";
 /// The word under which an expired maintenance lease is told of.
 const LEASE: &str = "lease";
 
@@ -52,16 +54,13 @@ pub enum WatchError {
     /// It would lose alerts.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
-    /// It would disturb a deployment.
-    #[error(transparent)]
-    Lease(#[from] LeaseError),
 }
 
 impl<C: Check> Watchdog<C> {
     /// Watches until `stop` is done.
     ///
     /// # Errors
-    /// If state, spool or lease cannot be read or written.
+    /// If the spool cannot be read.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), WatchError> {
         let mut stop = std::pin::pin!(stop);
         loop {
@@ -86,7 +85,7 @@ impl<C: Check> Watchdog<C> {
             };
             self.state.heartbeat = now;
             self.state.due = Some(due);
-            self.state.write(&self.state_file)?;
+            self.remember(now)?;
             let pause = (due - now).clamp(TimeDelta::zero(), PULSE);
             let wake = Instant::now() + pause.to_std().unwrap_or_default();
             let wake = retry.map_or(wake, |retry| wake.min(retry));
@@ -117,7 +116,7 @@ impl<C: Check> Watchdog<C> {
             return Ok(());
         }
         self.settle(report, now)?;
-        self.state.write(&self.state_file)?;
+        self.remember(now)?;
         // A deployment may have begun meanwhile.
         if self.is_held_off(now)? {
             return Ok(());
@@ -128,8 +127,28 @@ impl<C: Check> Watchdog<C> {
         for notice in notices {
             self.notice(notice, now)?;
         }
-        self.state.write(&self.state_file)?;
-        Ok(())
+        self.remember(now)
+    }
+
+    /// Writes down what is known. Where that cannot be done (a full disk), it is told, and watching goes on: what is
+    /// lost is what a restart would have remembered.
+    fn remember(&mut self, now: DateTime<Utc>) -> Result<(), WatchError> {
+        match self.state.write(&self.state_file) {
+            Ok(()) => {
+                let fine = Verdict::new(Kind::Ok, "it can be written again");
+                self.over(MEMORY, &fine, now)
+            }
+            Err(error) => {
+                let agent = &self.state.agent;
+                let note = Note {
+                    severity: Severity::Warning,
+                    title: format!("{agent} on {} cannot remember", self.host),
+                    body: format!("{error}; it watches on, and would begin anew after a restart"),
+                    next: "df -h ~".into(),
+                };
+                self.holds(MEMORY, note, now, now)
+            }
+        }
     }
 
     /// Counts a verdict, and tells what is to be told.
@@ -232,7 +251,9 @@ impl<C: Check> Watchdog<C> {
             }
             Standing::Expired(lease) => {
                 let known = self.state.open.contains_key(LEASE);
-                if known || lease::tells_of(&self.lease_file, &lease, &self.state.agent)? {
+                // Twice is better than not at all.
+                let tells = || lease::tells_of(&self.lease_file, &lease, &self.state.agent);
+                if known || tells().unwrap_or(true) {
                     let note = Note {
                         severity: Severity::Warning,
                         title: format!("a deployment on {} has not come to its end", self.host),

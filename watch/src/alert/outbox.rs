@@ -1,8 +1,9 @@
 //! Alerts on their way: each lies on disk until every channel has taken it, so that neither a channel that is down nor
 //! a restart of the watchdog loses one. A channel gets its alerts in the order in which they were raised, each at
-//! least once, always with the same id.
+//! least once, always with the same id. Where the disk takes none, they wait in memory: a full disk must not silence
+//! who would tell of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub struct Outbox {
     channels: BTreeMap<Label, Channel>,
     /// Channels that are down. A restart tries them at once.
     down: BTreeMap<Label, Down>,
+    /// What the disk has not taken; later than all that it has.
+    unkept: VecDeque<Letter>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +37,7 @@ struct Down {
 }
 
 /// One file of the spool.
-#[derive(Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 struct Letter {
     alert: Alert,
     /// The channels that have not taken it.
@@ -60,25 +63,45 @@ impl Outbox {
                 .filter(|(_, channel)| *channel != Channel::Log)
                 .collect(),
             down: BTreeMap::new(),
+            unkept: VecDeque::new(),
         }
     }
 
     /// Logs an alert and puts it on disk for all channels. The same id twice is one alert, while it is still here.
     ///
     /// # Errors
-    /// If the system refuses.
-    pub fn put(&self, alert: Alert) -> Result<(), OutboxError> {
+    /// If the spool cannot be read.
+    pub fn put(&mut self, alert: Alert) -> Result<(), OutboxError> {
         alert.log();
-        let letters = self.letters()?;
         let suffix = format!("-{}.json", alert.id);
         let known = |(_, path): &(u64, PathBuf)| path.to_string_lossy().ends_with(&suffix);
-        if self.channels.is_empty() || letters.iter().any(known) {
+        let waits = self.letters()?.iter().any(known)
+            || self.unkept.iter().any(|letter| letter.alert.id == alert.id);
+        if self.channels.is_empty() || waits {
             return Ok(());
         }
-        let number = letters.last().map_or(1, |(number, _)| number + 1);
-        let path = self.folder.join(format!("{number:010}{suffix}"));
         let pending = self.channels.keys().cloned().collect();
-        self.write(&path, &Letter { alert, pending })
+        self.unkept.push_back(Letter { alert, pending });
+        self.keep()
+    }
+
+    /// Puts on disk what is not there yet, in its order, as far as the disk takes it.
+    fn keep(&mut self) -> Result<(), OutboxError> {
+        let mut number = self.letters()?.last().map_or(0, |(number, _)| *number);
+        while let Some(letter) = self.unkept.front() {
+            number += 1;
+            let path = self.path(number, &letter.alert);
+            if let Err(error) = self.write(&path, letter) {
+                tracing::error!("{error}");
+                break;
+            }
+            self.unkept.pop_front();
+        }
+        Ok(())
+    }
+
+    fn path(&self, number: u64, alert: &Alert) -> PathBuf {
+        self.folder.join(format!("{number:010}-{}.json", alert.id))
     }
 
     /// Delivers what is due and can be delivered. Returns when to try again; none if nothing is left.
@@ -86,26 +109,31 @@ impl Outbox {
     /// # Errors
     /// If the spool cannot be read.
     pub async fn deliver(&mut self) -> Result<Option<Instant>, OutboxError> {
+        self.keep()?;
         for (_, path) in self.letters()? {
             let Some(mut letter) = read(&path) else {
                 self.set_aside(&path, "it is damaged")?;
                 continue;
             };
             let before = letter.pending.len();
-            let mut pending = Vec::new();
-            for name in std::mem::take(&mut letter.pending) {
-                if !self.pass(&name, &letter.alert, &path).await? {
-                    pending.push(name);
-                }
-            }
-            letter.pending = pending;
+            self.pass_on(&mut letter, &path).await?;
             if letter.pending.is_empty() {
                 atomic::remove(&path).map_err(|source| self.failed(source))?;
-            } else if letter.pending.len() < before {
-                self.write(&path, &letter)?;
+            } else if letter.pending.len() < before
+                && let Err(error) = self.write(&path, &letter)
+            {
+                // Who has it will get it again.
+                tracing::error!("{error}");
             }
         }
-        let left = !self.letters()?.is_empty();
+        for mut letter in std::mem::take(&mut self.unkept) {
+            let path = self.path(0, &letter.alert);
+            self.pass_on(&mut letter, &path).await?;
+            if !letter.pending.is_empty() {
+                self.unkept.push_back(letter);
+            }
+        }
+        let left = !(self.unkept.is_empty() && self.letters()?.is_empty());
         let next = self.down.values().map(|down| down.until).min();
         Ok(left.then(|| next.unwrap_or_else(|| Instant::now() + FIRST)))
     }
@@ -115,7 +143,20 @@ impl Outbox {
     /// # Errors
     /// If the spool cannot be read.
     pub fn waiting(&self) -> Result<usize, OutboxError> {
-        self.letters().map(|letters| letters.len())
+        let kept = self.letters()?.len();
+        Ok(kept + self.unkept.len())
+    }
+
+    /// Tries one alert on every channel that has not taken it.
+    async fn pass_on(&mut self, letter: &mut Letter, path: &Path) -> Result<(), OutboxError> {
+        let mut pending = Vec::new();
+        for name in std::mem::take(&mut letter.pending) {
+            if !self.pass(&name, &letter.alert, path).await? {
+                pending.push(name);
+            }
+        }
+        letter.pending = pending;
+        Ok(())
     }
 
     /// Tries one alert on one channel; true if it need not be tried again. A channel that is down takes nothing, which
@@ -163,7 +204,9 @@ impl Outbox {
                     alert: alert.clone(),
                     pending: vec![name.clone()],
                 };
-                self.write(&aside, &letter)?;
+                if let Err(error) = self.write(&aside, &letter) {
+                    tracing::error!("{error}");
+                }
                 tracing::error!(
                     alert = alert.id,
                     "the channel {name} refuses this alert for good: {why}; see {}",

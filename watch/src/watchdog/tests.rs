@@ -138,6 +138,35 @@ async fn misses_in_a_row_alert_once_a_cooldown_and_recover_once() {
     assert_eq!(dog.state.memory, 12);
 }
 
+/// A disk that takes neither the state nor a spool.
+#[tokio::test]
+async fn a_full_disk_silences_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let mut dog = watchdog(folder.path(), address, &[Kind::Miss, Kind::Miss, Kind::Ok]);
+    std::fs::create_dir_all(&dog.state_file).unwrap();
+    let spool = folder.path().join("spool");
+    std::os::unix::fs::symlink(folder.path().join("no/such/folder"), &spool).unwrap();
+    dog.round(start()).await.unwrap();
+    assert_eq!(dog.outbox.waiting().unwrap(), 1, "in memory");
+    assert_eq!(dog.outbox.deliver().await.unwrap(), None);
+    rounds(&mut dog, 1, 1).await;
+    let cannot = "canary on mini cannot remember";
+    let fails = "server on mini fails its check";
+    assert_eq!(titles(&flow), [cannot, fails]);
+    assert_eq!(dog.outbox.waiting().unwrap(), 0);
+    std::fs::remove_dir(&dog.state_file).unwrap();
+    std::fs::remove_file(&spool).unwrap();
+    rounds(&mut dog, 2, 1).await;
+    let mut told = titles(&flow).split_off(2);
+    told.sort();
+    assert_eq!(
+        told,
+        [cannot, fails].map(|title| format!("recovered: {title}"))
+    );
+    assert!(State::read(&dog.state_file).unwrap().is_some());
+}
+
 #[tokio::test]
 async fn a_clock_that_was_set_back_silences_nobody() {
     let folder = tempfile::tempdir().unwrap();
