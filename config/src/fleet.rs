@@ -15,7 +15,7 @@ use crate::{FleetError, Label, TildePath};
 
 pub use daemons::{Agent, Channel, Watch};
 pub use role::Role;
-pub use server::{Audit, Auth, Backend, Limits, Loopback, Memory, Model, Server, Tls};
+pub use server::{Audit, Auth, Backend, KvCache, Limits, Loopback, Memory, Model, Server, Tls};
 
 /// A fleet: its hosts, and what runs on each of them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

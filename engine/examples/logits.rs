@@ -1,13 +1,13 @@
 //! Writes a model's logits to a file: the door for checks from outside.
 //!
 //! `cargo run --release -p sanctum-engine --example logits -- --model DIR --tokens 1,2,3 [--exact] [--chunks 2,1]
-//! [--threads N] --out F.safetensors` writes `logits [n, vocab]` in f32, one row a token.
+//! [--kv-cache v8] [--threads N] --out F.safetensors` writes `logits [n, vocab]` in f32, one row a token.
 
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use sanctum_engine::backend::{CpuBackend, Precision};
+use sanctum_engine::backend::{CpuBackend, KvMode, Precision};
 use sanctum_engine::graph::Model;
 use sanctum_engine::load::{HostModel, Source};
 
@@ -16,6 +16,7 @@ struct Args {
     tokens: Vec<u32>,
     chunks: Vec<usize>,
     precision: Precision,
+    kv_cache: KvMode,
     threads: usize,
     out: PathBuf,
 }
@@ -36,6 +37,7 @@ fn parse() -> Result<Args, Box<dyn Error>> {
         tokens: Vec::new(),
         chunks: Vec::new(),
         precision: Precision::Fast,
+        kv_cache: KvMode::Plain,
         threads: std::thread::available_parallelism()?.get(),
         out: PathBuf::new(),
     };
@@ -48,8 +50,9 @@ fn parse() -> Result<Args, Box<dyn Error>> {
             "--chunks" => args.chunks = numbers(&value()?)?,
             "--threads" => args.threads = value()?.parse()?,
             "--out" => args.out = value()?.into(),
+            "--kv-cache" => args.kv_cache = value()?.parse()?,
             "--exact" => args.precision = Precision::Exact,
-            _ => return Err(format!("{flag} is not known; there are --model, --tokens, --chunks, --threads, --exact and --out").into()),
+            _ => return Err(format!("{flag} is not known; there are --model, --tokens, --chunks, --threads, --kv-cache, --exact and --out").into()),
         }
     }
     if args.tokens.is_empty() || args.out.as_os_str().is_empty() {
@@ -78,7 +81,9 @@ fn run(args: Args) -> Result<(), Box<dyn Error>> {
     if let Some(id) = args.tokens.iter().find(|&&id| id as usize >= vocab) {
         return Err(format!("token {id} is outside the vocabulary of {vocab}").into());
     }
-    let backend = CpuBackend::new(&host.config, args.threads, args.precision);
+    args.kv_cache.fit(host.config.attention.head_dim)?;
+    let backend =
+        CpuBackend::new(&host.config, args.threads, args.precision).with_kv_cache(args.kv_cache);
     let model = Model::new(backend, host.config, host.weights);
     let mut rest = &args.tokens[..];
     let chunks: Vec<&[u32]> = args

@@ -6,6 +6,8 @@
 
 use std::sync::atomic::AtomicU64;
 
+use sanctum_kernels::KvMode;
+
 use crate::request::SubmitError;
 
 /// Tokens that an answer of no stated length may have even if a slot's even share of memory holds fewer.
@@ -18,6 +20,8 @@ pub struct SequenceCost {
     pub fixed: u64,
     /// For every token.
     pub per_token: u64,
+    /// How the values among that are kept.
+    pub kv_cache: KvMode,
     /// Tokens are paid for in pages of so many; at least one.
     pub page: usize,
 }
@@ -67,6 +71,7 @@ impl Admission {
         let cost = SequenceCost {
             fixed: 0,
             per_token: 0,
+            kv_cache: KvMode::Plain,
             page: 1,
         };
         Self::new(cost, u64::MAX)
@@ -116,6 +121,7 @@ mod tests {
         let cost = SequenceCost {
             fixed: 100 * MIB,
             per_token: MIB / 16,
+            kv_cache: KvMode::Plain,
             page: 64,
         };
         Admission::new(cost, budget)

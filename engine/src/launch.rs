@@ -4,6 +4,8 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use sanctum_kernels::{KvMode, UnfitKvMode};
+
 use crate::backend::{CpuBackend, Precision};
 #[cfg(feature = "mlx")]
 use crate::backend::{MlxBackend, MlxDevice};
@@ -39,6 +41,8 @@ pub struct LaunchOptions {
     pub models: NonZeroUsize,
     /// f32 activations, or the fast path's.
     pub precision: Precision,
+    /// How the KV cache keeps its values.
+    pub kv_cache: KvMode,
     /// Worker threads; none: all cores.
     pub threads: Option<NonZeroUsize>,
     /// Caps the context, in tokens; none: the model's own.
@@ -68,6 +72,9 @@ pub enum LaunchError {
     /// It cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The model's heads cannot be packed.
+    #[error("--kv-cache: {0}")]
+    KvCache(#[from] UnfitKvMode),
     /// MLX is asked for, and this build does not have it.
     #[error("this build has no MLX backend; build with --features mlx, or take --backend cpu")]
     NoMlx,
@@ -96,6 +103,7 @@ impl Default for LaunchOptions {
             memory: MemoryLimits::default(),
             models: NonZeroUsize::MIN,
             precision: Precision::Fast,
+            kv_cache: KvMode::default(),
             threads: None,
             max_context: None,
             max_slots: NonZeroUsize::new(16).expect("16 is more than nothing"),
@@ -126,6 +134,7 @@ pub fn launch(
         text,
         verified,
     } = source.open(&mut progress)?;
+    options.kv_cache.fit(host.config.attention.head_dim)?;
     let limits = limits(options, host.config.context);
     let start = Start {
         host,
@@ -177,7 +186,11 @@ impl Start<'_> {
             Precision::Exact => "-exact",
             Precision::Fast => "",
         };
-        format!("{device}{exact}-{}", self.host.fingerprint)
+        let kv_cache = match self.options.kv_cache {
+            KvMode::Plain => String::new(),
+            packed => format!("-{packed}"),
+        };
+        format!("{device}{exact}{kv_cache}-{}", self.host.fingerprint)
     }
 
     /// Bytes of its weights.
@@ -203,7 +216,8 @@ impl Start<'_> {
         // Weights are mapped, and may be larger than memory, if slowly: sequences are left a share in any case.
         let budget = memory.total.saturating_sub(self.weights());
         let budget = budget.max(memory.total / 16);
-        let backend = CpuBackend::new(&self.host.config, self.threads(), self.options.precision);
+        let backend = CpuBackend::new(&self.host.config, self.threads(), self.options.precision)
+            .with_kv_cache(self.options.kv_cache);
         let model = Model::new(backend, self.host.config, self.host.weights);
         let engine = Engine::start_within(budget, model, self.text, self.limits, self.heartbeat)?;
         Ok((engine, fingerprint))
@@ -248,7 +262,8 @@ impl Start<'_> {
             reserved_mib: memory.reserve() >> 20,
         })?;
         let (threads, precision) = (self.threads(), self.options.precision);
-        let backend = MlxBackend::new(device, &self.host.weights, threads, precision);
+        let backend = MlxBackend::new(device, &self.host.weights, threads, precision)
+            .with_kv_cache(self.options.kv_cache);
         let model = Model::load(backend, self.host.config, self.host.weights, progress);
         let engine = Engine::start_within(budget, model, self.text, self.limits, self.heartbeat)?;
         Ok((engine, fingerprint))

@@ -4,6 +4,7 @@
 #![cfg(feature = "mlx")]
 
 mod asking;
+mod evaluation;
 mod reference;
 
 use std::fs;
@@ -11,8 +12,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use asking::{answer, request};
+use evaluation::{Agreement, cases};
 use reference::{distance, folders, golden};
-use sanctum_engine::backend::{Backend, CpuBackend, MlxBackend, MlxDevice, Precision};
+use sanctum_engine::backend::{Backend, CpuBackend, KvMode, MlxBackend, MlxDevice, Precision};
 use sanctum_engine::engine::{Engine, Limits};
 use sanctum_engine::graph::Model;
 use sanctum_engine::heartbeat::Heartbeat;
@@ -21,14 +23,16 @@ use sanctum_engine::request::Request;
 use sanctum_engine::text::Text;
 use serde_json::{Map, Value};
 
-fn open(source: &Source, precision: Precision) -> Model<MlxBackend> {
+fn open(source: &Source, precision: Precision, kv_cache: KvMode) -> Model<MlxBackend> {
     let host = HostModel::open(source, |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
     let backend = MlxBackend::new(MlxDevice::best(), &host.weights, 1, precision);
+    let backend = backend.with_kv_cache(kv_cache);
     Model::new(backend, host.config, host.weights)
 }
 
 fn model(folder: &Path, precision: Precision) -> Model<MlxBackend> {
-    open(&Source::Folder(folder.to_owned()), precision)
+    let source = Source::Folder(folder.to_owned());
+    open(&source, precision, KvMode::Plain)
 }
 
 #[test]
@@ -54,74 +58,104 @@ fn exact_logits_agree_with_the_references() {
     assert!(worst <= 1e-3, "{report}");
 }
 
+/// Cuts `tokens` in many ways and demands the logits of one go from each.
+///
 /// On MLX's CPU device every product adds in one order, so a split changes no bit. A GPU chooses its products by the
 /// number of rows: there the results are as close as to the references.
-#[test]
-fn any_split_gives_the_one_shot_result() {
+fn any_split_gives_the_one_shot_result(model: &Model<MlxBackend>, tokens: &[u32], what: &str) {
     let bits = MlxDevice::best() == MlxDevice::Cpu;
+    let expected = model.logits(&[tokens]);
+    let check = |chunks: &[&[u32]]| {
+        let got = model.logits(chunks);
+        let lens: Vec<_> = chunks.iter().map(|c| c.len()).collect();
+        assert_eq!(got.len(), expected.len(), "{what} {lens:?}");
+        let same = got
+            .iter()
+            .zip(&expected)
+            .all(|(a, b)| a.to_bits() == b.to_bits());
+        let close = !bits && distance(&got, &expected) <= 1e-3;
+        assert!(same || close, "{what} {lens:?}");
+    };
+    for size in [1, 3, 7, 64] {
+        check(&tokens.chunks(size).collect::<Vec<_>>());
+    }
+    for cut in [1, 2, 3, 4, tokens.len() / 2, tokens.len() - 1] {
+        check(&[&tokens[..cut], &tokens[cut..]]);
+    }
+}
+
+#[test]
+fn any_split_gives_the_one_shot_result_of_the_references() {
     for folder in folders("mlx").into_iter().chain(folders("hf")) {
         let golden = golden(&folder);
         let tokens = &golden.tokens[..golden.tokens.len().min(80)];
         let model = model(&folder, Precision::Exact);
-        let expected = model.logits(&[tokens]);
-        let check = |chunks: &[&[u32]]| {
-            let got = model.logits(chunks);
-            let lens: Vec<_> = chunks.iter().map(|c| c.len()).collect();
-            assert_eq!(got.len(), expected.len(), "{} {lens:?}", folder.display());
-            let same = got
-                .iter()
-                .zip(&expected)
-                .all(|(a, b)| a.to_bits() == b.to_bits());
-            let close = !bits && distance(&got, &expected) <= 1e-3;
-            assert!(same || close, "{} {lens:?}", folder.display());
-        };
-        for size in [1, 3, 7, 64] {
-            check(&tokens.chunks(size).collect::<Vec<_>>());
-        }
-        for cut in [1, 2, 3, 4, tokens.len() / 2, tokens.len() - 1] {
-            check(&[&tokens[..cut], &tokens[cut..]]);
-        }
+        any_split_gives_the_one_shot_result(&model, tokens, &folder.display().to_string());
     }
 }
 
-/// What the checkpoint's own type costs, on the built-in model's evaluation set.
+#[test]
+fn any_split_gives_the_one_shot_result_with_packed_values() {
+    let tokens: Vec<u32> = (0..80).map(|i| (i * 37 + 11) % 1000).collect();
+    for mode in [KvMode::V8, KvMode::V4] {
+        let model = open(&Source::Embedded, Precision::Exact, mode);
+        any_split_gives_the_one_shot_result(&model, &tokens, &mode.to_string());
+    }
+}
+
+/// A model on the cpu backend, f32 and with a plain KV cache unless said otherwise.
+fn reference(kv_cache: KvMode) -> Model<CpuBackend> {
+    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+    let backend = CpuBackend::new(&host.config, 2, Precision::Exact).with_kv_cache(kv_cache);
+    Model::new(backend, host.config, host.weights)
+}
+
+/// How a model's predictions on the built-in one's evaluation set agree with those of a reference, and how many of the
+/// cases each of them gets right.
+fn agreement(reference: &Model<CpuBackend>, model: &Model<MlxBackend>) -> (Agreement, [usize; 2]) {
+    let text = Text::open(&Source::Embedded, &reference.config).unwrap();
+    let mut agreement = Agreement::default();
+    let mut right = [0; 2];
+    for case in cases(&text, 90) {
+        let (p, q) = (reference.logits(&[&case.ids]), model.logits(&[&case.ids]));
+        agreement.count(&p, &q, reference.config.vocab);
+        right[0] += usize::from(case.is_right(&p));
+        right[1] += usize::from(case.is_right(&q));
+    }
+    assert!(agreement.tokens > 1_000);
+    (agreement, right)
+}
+
+/// What the checkpoint's own type costs.
 #[test]
 fn bf16_predicts_what_f32_does() {
-    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
-    let text = Text::open(&Source::Embedded, &host.config).unwrap();
-    let exact = Model::new(
-        CpuBackend::new(&host.config, 2, Precision::Exact),
-        host.config,
-        host.weights,
-    );
-    let rounded = open(&Source::Embedded, Precision::Fast);
-    let template = text.template.as_ref().unwrap();
-    let set = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny/eval/held_out.jsonl");
-    let cases = fs::read_to_string(set).unwrap();
-    let (mut tokens, mut same) = (0usize, 0usize);
-    for line in cases.lines().step_by(90) {
-        let case: Value = serde_json::from_str(line).unwrap();
-        let messages = case["messages"].as_array().unwrap();
-        let prompt =
-            template.render(messages, &[], &Map::new()).unwrap() + case["expect"].as_str().unwrap();
-        let ids = text.tokenizer.encode(&prompt).unwrap();
-        let vocab = exact.config.vocab;
-        let (p, q) = (exact.logits(&[&ids]), rounded.logits(&[&ids]));
-        for (p, q) in p.chunks(vocab).zip(q.chunks(vocab)) {
-            tokens += 1;
-            same += usize::from(likeliest(p) == likeliest(q));
-        }
-    }
-    let agreement = same as f64 / tokens as f64;
-    println!("{tokens} tokens: top-1 agreement {agreement:.4}");
-    assert!(tokens > 1_000);
-    assert!(agreement >= 0.99, "top-1 agreement {agreement}");
+    let rounded = open(&Source::Embedded, Precision::Fast, KvMode::Plain);
+    let (agreement, _) = agreement(&reference(KvMode::Plain), &rounded);
+    let same = agreement.top_1();
+    println!("{} tokens: top-1 agreement {same:.4}", agreement.tokens);
+    assert!(same >= 0.99, "top-1 agreement {same}");
 }
 
-fn likeliest(logits: &[f32]) -> usize {
-    (0..logits.len())
-        .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
-        .unwrap()
+/// Packed values against packed and against plain ones of the cpu backend. The two round a number that lies between two
+/// codes as their own last bits have it, so that the same mode is near, not equal.
+#[test]
+fn packed_values_predict_what_those_of_the_cpu_backend_do() {
+    // The most divergence: from the same mode, and from plain values.
+    for (mode, same, plain) in [(KvMode::V8, 1e-6, 2e-5), (KvMode::V4, 1e-4, 2e-3)] {
+        let model = open(&Source::Embedded, Precision::Exact, mode);
+        for (kv_cache, most) in [(mode, same), (KvMode::Plain, plain)] {
+            let (agreement, right) = agreement(&reference(kv_cache), &model);
+            let (top_1, divergence) = (agreement.top_1(), agreement.mean_divergence());
+            let what = format!(
+                "{mode} beside {kv_cache}, {} tokens: top-1 agreement {top_1:.4}, mean KL {divergence:.2e}, right {right:?}",
+                agreement.tokens
+            );
+            println!("{what}");
+            assert!(divergence <= most && top_1 >= 0.99, "{what}");
+            assert!(right[1] + 1 >= right[0], "{what}");
+            assert!(divergence > 0.0, "{what}");
+        }
+    }
 }
 
 const LIMITS: Limits = Limits {
@@ -138,14 +172,14 @@ fn engine(
     Engine::start(model, text, LIMITS, Arc::new(Heartbeat::new())).unwrap()
 }
 
-fn on_cpu(precision: Precision) -> Engine {
+fn on_cpu(precision: Precision, kv_cache: KvMode) -> Engine {
     let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
-    let backend = CpuBackend::new(&host.config, 2, precision);
+    let backend = CpuBackend::new(&host.config, 2, precision).with_kv_cache(kv_cache);
     engine(Model::new(backend, host.config, host.weights))
 }
 
-fn on_mlx(precision: Precision) -> Engine {
-    engine(open(&Source::Embedded, precision))
+fn on_mlx(precision: Precision, kv_cache: KvMode) -> Engine {
+    engine(open(&Source::Embedded, precision, kv_cache))
 }
 
 /// The prompts that a server is compared to mlx_lm with, rendered and encoded.
@@ -169,8 +203,14 @@ fn prompts(engine: &Engine) -> Vec<Request> {
 
 #[test]
 fn both_backends_give_the_same_text() {
-    for precision in [Precision::Exact, Precision::Fast] {
-        let (cpu, mlx) = (on_cpu(precision), on_mlx(precision));
+    let ways = [
+        (Precision::Exact, KvMode::Plain),
+        (Precision::Fast, KvMode::Plain),
+        (Precision::Exact, KvMode::V8),
+        (Precision::Exact, KvMode::V4),
+    ];
+    for (precision, kv_cache) in ways {
+        let (cpu, mlx) = (on_cpu(precision, kv_cache), on_mlx(precision, kv_cache));
         let prompts = prompts(&cpu);
         assert_eq!(prompts.len(), 20);
         // All at once: prefill and decode of four sequences share their passes.
@@ -180,7 +220,7 @@ fn both_backends_give_the_same_text() {
             .collect();
         for (prompt, generation) in prompts.into_iter().zip(asked) {
             let expected = answer(cpu.submit(prompt).unwrap());
-            assert_eq!(answer(generation), expected, "{precision:?}");
+            assert_eq!(answer(generation), expected, "{precision:?} {kv_cache}");
         }
     }
 }
@@ -188,7 +228,7 @@ fn both_backends_give_the_same_text() {
 /// The device is a pass ahead of the host when a client leaves or a slot changes hands: nobody may get another's token.
 #[test]
 fn who_leaves_while_the_device_is_ahead_leaves_no_trace() {
-    let engine = on_mlx(Precision::Exact);
+    let engine = on_mlx(Precision::Exact, KvMode::Plain);
     let prompts = prompts(&engine);
     let alone: Vec<_> = prompts[..4]
         .iter()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use asking::{answer, request};
-use sanctum_engine::backend::{MlxBackend, MlxDevice, Precision};
+use sanctum_engine::backend::{KvMode, MlxBackend, MlxDevice, Precision};
 use sanctum_engine::engine::{Engine, Limits};
 use sanctum_engine::graph::Model;
 use sanctum_engine::heartbeat::Heartbeat;
@@ -23,17 +23,25 @@ const LIMITS: Limits = Limits {
     context: 512,
 };
 
-fn engine() -> Engine {
+fn engine(kv_cache: KvMode) -> Engine {
     let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
     let backend = MlxBackend::new(MlxDevice::best(), &host.weights, 1, Precision::Exact);
+    let backend = backend.with_kv_cache(kv_cache);
     let model = Model::new(backend, host.config, host.weights);
     let text = Text::open(&Source::Embedded, &model.config).unwrap();
     Engine::start(model, text, LIMITS, Arc::new(Heartbeat::new())).unwrap()
 }
 
+/// Both in one test: MLX's count is of the whole process, and tests run side by side.
 #[test]
 fn many_requests_leave_no_memory_behind() {
-    let engine = engine();
+    for kv_cache in [KvMode::Plain, KvMode::V8] {
+        leaves_no_memory_behind(kv_cache);
+    }
+}
+
+fn leaves_no_memory_behind(kv_cache: KvMode) {
+    let engine = engine(kv_cache);
     let rounds = match MlxDevice::best() {
         MlxDevice::Cpu => 125,
         MlxDevice::Gpu => 500,
@@ -65,7 +73,9 @@ fn many_requests_leave_no_memory_behind() {
                 let begun = Instant::now();
                 while active() > most_early {
                     let (now, waited) = (active(), begun.elapsed());
-                    let more = format!("{now} bytes, not {most_early}, after {asked} requests");
+                    let more = format!(
+                        "{kv_cache}: {now} bytes, not {most_early}, after {asked} requests"
+                    );
                     assert!(waited < Duration::from_secs(5), "{more}");
                     std::thread::yield_now();
                 }

@@ -10,7 +10,7 @@ use sanctum_kernels::cpu::{
     AttentionInput, AttentionWeights, Cpu, DeltaInput, DeltaWeights, Isa, KvCache, KvType, Segment,
     add_rms_norm, argmax, attention, gated_delta, gated_norm, log_sum_exp, short_conv, swiglu,
 };
-use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims, Rope};
+use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims, KvMode, Rope};
 
 /// The shapes of one model.
 struct Model {
@@ -120,8 +120,13 @@ fn main() {
             convolution(&bench, model, batch, &name);
             delta(&bench, model, batch, &name);
             for context in [0, 128, 4096] {
-                for kv_type in [KvType::F32, KvType::F16] {
-                    softmax(&bench, model, batch, (context, kv_type), &name);
+                for kind in [
+                    (KvType::F32, KvMode::Plain),
+                    (KvType::F16, KvMode::Plain),
+                    (KvType::F16, KvMode::V8),
+                    (KvType::F16, KvMode::V4),
+                ] {
+                    softmax(&bench, model, batch, (context, kind), &name);
                 }
             }
         }
@@ -212,10 +217,10 @@ fn softmax(
     bench: &Bench,
     model: &Model,
     batch: Batch,
-    (context, kv_type): (usize, KvType),
+    (context, (kv_type, mode)): (usize, (KvType, KvMode)),
     name: &str,
 ) {
-    let name = format!("{name} attention {context} {kv_type:?}");
+    let name = format!("{name} attention {context} {kv_type:?} {mode}");
     if !bench.wanted(&name) {
         return;
     }
@@ -245,7 +250,7 @@ fn softmax(
     // Caches are filled in chunks, and hold numbers of their own: clones would share pages.
     let mut caches = Vec::new();
     for _ in 0..batch.sequences {
-        let mut cache = [KvCache::new(&dims, kv_type)];
+        let mut cache = [KvCache::new(&dims, kv_type, mode)];
         let chunk = Batch {
             sequences: 1,
             rows: 128,

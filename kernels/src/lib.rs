@@ -6,6 +6,7 @@
 pub mod cpu;
 mod dims;
 pub mod gpu;
+mod kv_mode;
 mod mapped;
 pub mod naive;
 mod rope;
@@ -13,5 +14,6 @@ mod rope;
 mod testing;
 
 pub use dims::{AttentionDims, ConvDims, DeltaDims, DimsError};
+pub use kv_mode::{KvMode, UnfitKvMode, UnknownKvMode};
 pub use mapped::{MappedFile, map_file};
 pub use rope::Rope;

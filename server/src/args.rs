@@ -10,6 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use sanctum_config::fleet::Loopback;
 use sanctum_config::logging::Format;
 use sanctum_config::{Label, ModelId, TildePath};
+use sanctum_engine::backend::KvMode;
 use sanctum_engine::random::Shape;
 
 use crate::bench::BenchArgs;
@@ -144,6 +145,10 @@ pub struct ServeArgs {
     /// Compute with f32 activations: slower, the reference for the fast path
     #[arg(long)]
     pub exact: bool,
+    /// How the KV cache keeps its values: plain, v8 or v4. Fewer bits are less memory a token, and less exact
+    /// [default: plain]
+    #[arg(long, value_name = "MODE")]
+    pub kv_cache: Option<KvMode>,
     /// What caps the memory
     #[command(flatten)]
     pub memory: MemoryArgs,

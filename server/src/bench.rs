@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use sanctum_config::TildePath;
-use sanctum_engine::backend::{Backend, CpuBackend, Precision};
+use sanctum_engine::backend::{Backend, CpuBackend, KvMode, Precision};
 #[cfg(feature = "mlx")]
 use sanctum_engine::backend::{MlxBackend, MlxDevice};
 use sanctum_engine::batch::{Batch, SlotId};
@@ -62,6 +62,9 @@ pub struct BenchArgs {
     /// Compute with f32 activations
     #[arg(long)]
     exact: bool,
+    /// How the KV cache keeps its values: plain, v8 or v4
+    #[arg(long, value_name = "MODE", default_value_t)]
+    kv_cache: KvMode,
     /// How often to repeat each measurement
     #[arg(short, long, value_name = "N", default_value = "5")]
     repeat: NonZeroUsize,
@@ -75,6 +78,7 @@ pub struct BenchArgs {
 struct Report {
     model: String,
     precision: &'static str,
+    kv_cache: String,
     /// What computed: the instruction set of the inner loops, or MLX and its device.
     device: String,
     threads: usize,
@@ -124,16 +128,20 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         true => Precision::Exact,
         false => Precision::Fast,
     };
+    let head_dim = host.config.attention.head_dim;
+    args.kv_cache.fit(head_dim).map_err(LaunchError::from)?;
     let mut report = match device(args.backend)? {
         #[cfg(feature = "mlx")]
         Device::Mlx(device) => {
             // The limits of a server, so that its memory behaves alike.
             MlxBackend::limit(device, &MemoryLimits::default());
-            let backend = MlxBackend::new(device, &host.weights, threads, precision);
+            let backend = MlxBackend::new(device, &host.weights, threads, precision)
+                .with_kv_cache(args.kv_cache);
             Bench::new(backend, host).report(args, format!("MLX, {device:?}"), None)
         }
         Device::Cpu => {
-            let backend = CpuBackend::new(&host.config, threads, precision);
+            let backend =
+                CpuBackend::new(&host.config, threads, precision).with_kv_cache(args.kv_cache);
             let (isa, bandwidth) = (backend.cpu().isa, read_bandwidth(backend.cpu()));
             Bench::new(backend, host).report(args, isa.to_string(), Some(bandwidth))
         }
@@ -227,6 +235,7 @@ impl<B: Backend> Bench<B> {
         Report {
             model: String::new(),
             precision: if args.exact { "exact" } else { "fast" },
+            kv_cache: args.kv_cache.to_string(),
             device,
             threads: self.model.backend().pool().threads(),
             read_bandwidth_gb_s: bandwidth,
@@ -321,9 +330,10 @@ impl Spread {
 impl Report {
     fn table(&self) -> String {
         let mut text = format!(
-            "{}, {}, {} on {} threads{}\n\n{:<16} {:>10} {:>19} {:>12} {:>10}\n",
+            "{}, {}, {} KV cache, {} on {} threads{}\n\n{:<16} {:>10} {:>19} {:>12} {:>10}\n",
             self.model,
             self.precision,
+            self.kv_cache,
             self.device,
             self.threads,
             self.read_bandwidth_gb_s

@@ -220,11 +220,13 @@ fn read_engine(served: &Served) {
                 memory.reserved.load(Relaxed),
             ),
             ("sanctum_sequence_bytes", memory.cost.fixed),
-            ("sanctum_sequence_bytes_per_token", memory.cost.per_token),
         ];
         for (name, bytes) in gauges {
             gauge!(name, label()).set(bytes as f64);
         }
+        let mut kept = label();
+        kept.push(Label::new("kv_cache", memory.cost.kv_cache.to_string()));
+        gauge!("sanctum_sequence_bytes_per_token", kept).set(memory.cost.per_token as f64);
         let totals = [
             ("sanctum_prompt_tokens_total", &stats.prompt_tokens),
             ("sanctum_completion_tokens_total", &stats.generated_tokens),
@@ -307,7 +309,7 @@ fn describe() {
     );
     gauge!(
         "sanctum_sequence_bytes_per_token",
-        "Memory of a sequence for each of its tokens"
+        "Memory of a sequence for each of its tokens, by how its values are kept (plain, v8, v4)"
     );
     gauge!(
         "sanctum_mlx_active_memory_bytes",

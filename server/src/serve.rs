@@ -226,6 +226,7 @@ fn load_one(
         seconds = began.elapsed().as_secs_f64(),
         context = limits.context,
         slots = limits.slots,
+        kv_cache = %engine.admission().cost.kv_cache,
         fingerprint,
         "loaded"
     );

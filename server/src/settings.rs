@@ -9,9 +9,9 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sanctum_config::fleet::{Backend, Memory, Model, Server};
+use sanctum_config::fleet::{Backend, KvCache, Memory, Model, Server};
 use sanctum_config::{Fleet, FleetError, Label, ModelId, NoHome, TildePath, did_you_mean};
-use sanctum_engine::backend::Precision;
+use sanctum_engine::backend::{KvMode, Precision};
 use sanctum_engine::launch::{BackendChoice, LaunchOptions};
 use sanctum_engine::load::Source;
 use sanctum_engine::memory::MemoryLimits;
@@ -317,6 +317,7 @@ fn options(args: &ServeArgs, server: Option<&Server>, models: usize) -> LaunchOp
         } else {
             usual.precision
         },
+        kv_cache: args.kv_cache.unwrap_or_else(|| kv_cache(server)),
         threads: args
             .threads
             .or(server.and_then(|server| server.threads))
@@ -334,6 +335,15 @@ fn options(args: &ServeArgs, server: Option<&Server>, models: usize) -> LaunchOp
             .prefill_chunk
             .or(limits.prefill_chunk)
             .unwrap_or(usual.prefill_chunk),
+    }
+}
+
+fn kv_cache(server: Option<&Server>) -> KvMode {
+    match server.map(|server| server.kv_cache) {
+        None => KvMode::default(),
+        Some(KvCache::Plain) => KvMode::Plain,
+        Some(KvCache::V8) => KvMode::V8,
+        Some(KvCache::V4) => KvMode::V4,
     }
 }
 

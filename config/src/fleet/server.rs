@@ -37,6 +37,9 @@ pub struct Server {
     /// What computes.
     #[serde(default)]
     pub backend: Backend,
+    /// How the KV cache keeps its values.
+    #[serde(default)]
+    pub kv_cache: KvCache,
     /// Worker threads of the cpu backend; all cores unless said otherwise.
     pub threads: Option<NonZeroUsize>,
     /// Compute with f32 activations: slower, the reference for the fast path.
@@ -101,6 +104,19 @@ pub enum Backend {
     Cpu,
     /// MLX.
     Mlx,
+}
+
+/// How the KV cache keeps its values; keys are always plain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KvCache {
+    /// As they are computed.
+    #[default]
+    Plain,
+    /// As codes of eight bits.
+    V8,
+    /// As codes of four bits.
+    V4,
 }
 
 /// Caps on the work that a server takes; what is left out has the server's default (`sanctum-server --help`).

@@ -3,10 +3,10 @@
 use std::convert::Infallible;
 use std::fmt;
 
-use sanctum_kernels::Rope;
 use sanctum_kernels::cpu::{
     self, AttentionInput, Cpu, DeltaInput, KvCache, KvType, Matrix, Pool, Precision,
 };
+use sanctum_kernels::{KvMode, Rope};
 
 use super::{Backend, Tokens};
 use crate::admission::SequenceCost;
@@ -19,6 +19,7 @@ use crate::weights::{AttentionWeights, DeltaWeights, HostMatrix, Role};
 pub struct CpuBackend {
     cpu: Cpu,
     precision: Precision,
+    kv_cache: KvMode,
     rope: Rope,
 }
 
@@ -94,13 +95,19 @@ impl CpuSlots {
 }
 
 impl CpuBackend {
-    /// Runs models of shape `config` on `threads` threads.
+    /// Runs models of shape `config` on `threads` threads, with a plain KV cache.
     pub fn new(config: &ModelConfig, threads: usize, precision: Precision) -> Self {
         Self {
             cpu: Cpu::new(threads),
             precision,
+            kv_cache: KvMode::Plain,
             rope: Rope::new(config.attention.rotary_dim, config.rope_theta),
         }
+    }
+
+    /// Keeps values in another way, which must fit the model's heads ([`KvMode::fit`]).
+    pub fn with_kv_cache(self, kv_cache: KvMode) -> Self {
+        Self { kv_cache, ..self }
     }
 
     fn kv_type(&self) -> KvType {
@@ -133,9 +140,9 @@ impl Backend for CpuBackend {
     }
 
     fn slots(&self, config: &ModelConfig, count: usize) -> CpuSlots {
-        let kv = self.kv_type();
+        let empty = KvCache::new(&config.attention, self.kv_type(), self.kv_cache);
         let fresh = |mixer: &Mixer| match mixer {
-            Mixer::Attention => Memory::Attention(KvCache::new(&config.attention, kv)),
+            Mixer::Attention => Memory::Attention(empty.clone()),
             Mixer::Delta => Memory::Delta {
                 tail: vec![0.0; config.conv.tail_len()],
                 state: vec![0.0; config.delta.state_len()],
@@ -153,16 +160,12 @@ impl Backend for CpuBackend {
 
     fn cost(&self, config: &ModelConfig) -> SequenceCost {
         let of = |kind| config.layers.iter().filter(|&&mixer| mixer == kind).count() as u64;
-        let attention = &config.attention;
-        let size = match self.kv_type() {
-            KvType::F32 => 4,
-            KvType::F16 => 2,
-        };
+        let cache = KvCache::new(&config.attention, self.kv_type(), self.kv_cache);
         let state = 4 * (config.delta.state_len() + config.conv.tail_len()) as u64;
-        let token = 2 * size * (attention.kv_heads * attention.head_dim) as u64;
         SequenceCost {
             fixed: of(Mixer::Delta) * state,
-            per_token: of(Mixer::Attention) * token,
+            per_token: of(Mixer::Attention) * cache.bytes_per_token() as u64,
+            kv_cache: self.kv_cache,
             page: KvCache::PAGE,
         }
     }

@@ -12,6 +12,7 @@ pub use cpu::CpuBackend;
 pub(crate) use mlx::usage as mlx_memory;
 #[cfg(feature = "mlx")]
 pub use mlx::{MlxBackend, MlxDevice};
+pub use sanctum_kernels::KvMode;
 pub use sanctum_kernels::cpu::Precision;
 
 use sanctum_kernels::cpu::Pool;

@@ -10,6 +10,27 @@ pub struct KvHistory {
     values: Vec<f64>,
 }
 
+impl KvHistory {
+    /// Remembers rows `k, v: [T, Hkv, D]`: keys normed and rotated, each by the position that it gets.
+    pub fn append(
+        &mut self,
+        dims: &AttentionDims,
+        rope: &Rope,
+        (k_norm, eps): (&[f32], f32),
+        [k, v]: [&[f32]; 2],
+    ) {
+        let kv_row = dims.kv_heads * dims.head_dim;
+        for (k, v) in k.chunks(kv_row).zip(v.chunks(kv_row)) {
+            let position = self.keys.len() / kv_row;
+            for head in k.chunks(dims.head_dim) {
+                self.keys
+                    .extend(rotated(normed(head, k_norm, eps), rope, position));
+            }
+            self.values.extend(v.iter().map(|&v| f64::from(v)));
+        }
+    }
+}
+
 /// Causal attention of `T` rows that follow what `history` holds; returns `[T, H, D]`.
 ///
 /// `q_gate: [T, H, 2·D]` with `[q, gate]` in each head, `k, v: [T, Hkv, D]`; `q_norm, k_norm: [D]`.
@@ -27,14 +48,8 @@ pub fn attention(
     let mut out = Vec::new();
     for (t, heads) in q_gate.chunks(dims.heads * 2 * d).enumerate() {
         let position = history.keys.len() / kv_row;
-        for head in k[t * kv_row..][..kv_row].chunks(d) {
-            history
-                .keys
-                .extend(rotated(normed(head, k_norm, eps), rope, position));
-        }
-        history
-            .values
-            .extend(v[t * kv_row..][..kv_row].iter().map(|&v| f64::from(v)));
+        let row = [k, v].map(|rows| &rows[t * kv_row..][..kv_row]);
+        history.append(dims, rope, (k_norm, eps), row);
         for (h, head) in heads.chunks(2 * d).enumerate() {
             let (q, gate) = head.split_at(d);
             let q = rotated(normed(q, q_norm, eps), rope, position);

@@ -3,10 +3,12 @@
 
 mod attention;
 mod logits;
+mod packed;
 mod pointwise;
 mod recurrent;
 
 pub use attention::{KvHistory, attention};
 pub use logits::{argmax, log_sum_exp};
+pub use packed::packed;
 pub use pointwise::{gated_norm, rms_norm, sigmoid, silu, softplus, swiglu};
 pub use recurrent::{gated_delta, short_conv};

@@ -5,9 +5,10 @@ use mlx_rs::fast::scaled_dot_product_attention;
 use mlx_rs::fast::{ScaledDotProductAttentionMask as Mask, rms_norm, rope_dynamic};
 use mlx_rs::ops::indexing::IndexOp;
 use mlx_rs::ops::sigmoid;
-use sanctum_kernels::AttentionDims;
+use sanctum_kernels::{AttentionDims, KvMode};
 
 use super::ops::{dim, f32, must, range, reshape, stacked};
+use super::packed::unpacked;
 use super::plan::{Plan, Read};
 
 /// What attention needs besides the rows.
@@ -57,21 +58,32 @@ fn placed(p: &Parameters<'_>, x: &Array, norm: &Array, plan: &Plan) -> Array {
     reshape(&rotated, &shape)
 }
 
-/// Each segment's queries over its own sequence, times the sigmoid of the gate; `[N, heads * head_dim]`.
+/// Each segment's queries over its own sequence, times the sigmoid of the gate; `[N, heads * head_dim]`. Of packed
+/// values, those that a segment reads are unpacked for it.
 pub fn attend(
     p: &Parameters<'_>,
+    kv_cache: KvMode,
     q: &Array,
     gate: &Array,
-    pools: &[Array; 2],
+    pools: &[Array],
     plan: &Plan,
 ) -> Array {
     let width = dim(p.dims.heads * p.dims.head_dim);
     let one = |read: &Read| {
         let q = first_heads(&range(q, read.start, read.start + read.len));
-        let [k, v] = pools.each_ref().map(|pool| {
+        let read_from = |pool: &Array| {
             let run = |&(start, end): &(usize, usize)| range(pool, start, end);
-            first_heads(&stacked(read.runs.iter().map(run).collect()))
-        });
+            stacked(read.runs.iter().map(run).collect())
+        };
+        let parts: Vec<Array> = pools.iter().map(read_from).collect();
+        let (k, v) = match (&parts[..], kv_cache.bits()) {
+            ([k, v], None) => (k, v.clone()),
+            ([k, codes, scales, zeros], Some(bits)) => {
+                (k, unpacked([codes, scales, zeros], bits, k.dtype()))
+            }
+            _ => unreachable!("a pool for keys, and one or three for values"),
+        };
+        let [k, v] = [k, &v].map(first_heads);
         // Of a longer sequence the queries are the last rows.
         let mask = (read.len > 1).then_some(Mask::Causal);
         let out = must(scaled_dot_product_attention(

@@ -10,7 +10,7 @@ use mlx_rs::ops::indexing::IndexOp;
 use mlx_rs::ops::{matmul, zeros_dtype};
 use mlx_rs::{Array, Dtype};
 use sanctum_kernels::gpu::{self, Dialect, Kernel, Launch};
-use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims};
+use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims, KvMode};
 
 use super::attention;
 use super::bridge::{Argument, Call, CustomKernel, Gpu};
@@ -45,7 +45,9 @@ pub struct Fused {
     short_conv: CustomKernel,
     gated_delta: CustomKernel,
     placed: CustomKernel,
-    sdpa: CustomKernel,
+    sdpa_plain: CustomKernel,
+    sdpa_packed: CustomKernel,
+    quantize_v: CustomKernel,
     attention_end: CustomKernel,
     unpack: CustomKernel,
     /// Parameter arrays that were made before, by their bits.
@@ -73,7 +75,9 @@ impl Fused {
             short_conv: take(gpu::short_conv()),
             gated_delta: take(gpu::gated_delta()),
             placed: take(gpu::placed()),
-            sdpa: take(gpu::sdpa_dequant_v(false)),
+            sdpa_plain: take(gpu::sdpa_dequant_v(false)),
+            sdpa_packed: take(gpu::sdpa_dequant_v(true)),
+            quantize_v: take(gpu::quantize_v()),
             attention_end: take(gpu::attention_end()),
             unpack: take(gpu::unpack()),
             constants: RefCell::default(),
@@ -253,14 +257,33 @@ impl Fused {
         only(self.placed.apply(&inputs, &call))
     }
 
-    /// Attention of `q`, `[N, heads, head_dim]`, over the pools, times the sigmoid of the gates, which stand in `gated`,
+    /// Values `[N, kv_heads, head_dim]` as codes `[N, kv_heads, head_dim * bits / 32]`, scales and zeros `[N, kv_heads,
+    /// head_dim / 64]`.
+    pub fn packed(&self, values: &Array, bits: usize) -> Vec<Array> {
+        let shape = values.shape();
+        let (rows, width) = (&shape[..2], shape[2] as usize);
+        let of = |width: usize| [rows, &[dim(width)]].concat();
+        let steps = width / KvMode::GROUP;
+        let outputs = [
+            (of(width * bits / 32), Dtype::Uint32),
+            (of(steps), Dtype::Float16),
+            (of(steps), Dtype::Float16),
+        ];
+        let template = [(c"BITS", int(bits)), (c"T", Argument::Type(values.dtype()))];
+        let launch = Launch::heads(values.size() / KvMode::GROUP, 1);
+        let call = Call::new(&outputs, launch, &template);
+        self.quantize_v.apply(&[values], &call)
+    }
+
+    /// Attention of `q`, `[N, heads, head_dim]`, over the pools of keys and values, times the sigmoid of the gates, which stand in `gated`,
     /// `[N, heads * 2 * head_dim]`; `[N, heads * head_dim]`.
     pub fn attend(
         &self,
         dims: &AttentionDims,
+        kv_cache: KvMode,
         q: &Array,
         gated: &Array,
-        pools: &[Array; 2],
+        pools: &[Array],
         plan: &Plan,
     ) -> Array {
         let rows = q.shape()[0] as usize;
@@ -280,7 +303,7 @@ impl Fused {
             ([spans, rows, heads, 2].map(dim).to_vec(), Dtype::Float32),
         ];
         let dtype = (c"T", Argument::Type(q.dtype()));
-        let template = [
+        let mut template = vec![
             (c"G", int(heads / kv_heads)),
             (c"HKV", int(kv_heads)),
             (c"D", int(width)),
@@ -290,14 +313,22 @@ impl Fused {
             (c"WARPS", int(WARPS)),
             dtype,
         ];
+        template.extend(kv_cache.bits().map(|bits| (c"BITS", int(bits))));
         let call = Call::new(
             &outputs,
             Launch::attention(rows, kv_heads, spans, WARPS),
             &template,
         );
         let scale = self.numbers([dims.scale()]);
-        let inputs = [q, &pools[0], &pools[1], &plan.rows, &plan.table, &scale];
-        let [acc, stats] = two(self.sdpa.apply(&inputs, &call));
+        let inputs: Vec<&Array> = std::iter::once(q)
+            .chain(pools)
+            .chain([&plan.rows, &plan.table, &scale])
+            .collect();
+        let kernel = match kv_cache {
+            KvMode::Plain => &self.sdpa_plain,
+            KvMode::V8 | KvMode::V4 => &self.sdpa_packed,
+        };
+        let [acc, stats] = two(kernel.apply(&inputs, &call));
         let outputs = [(vec![dim(rows), dim(heads * width)], gated.dtype())];
         let template = [(c"D", int(width)), dtype];
         let call = Call::new(&outputs, Launch::rows(rows * heads, width), &template);

@@ -9,6 +9,7 @@ mod fused;
 mod matrix;
 mod memory;
 mod ops;
+mod packed;
 mod pages;
 mod plan;
 mod recurrent;
@@ -20,6 +21,7 @@ use mlx_rs::fast::rms_norm;
 use mlx_rs::ops::indexing::argmax_axis;
 use mlx_rs::transforms::{async_eval, eval};
 use mlx_rs::{Array, Device, Dtype};
+use sanctum_kernels::KvMode;
 use sanctum_kernels::cpu::{Pool, Precision};
 
 pub use self::matrix::MlxMatrix;
@@ -64,6 +66,7 @@ const LAYERS_AHEAD: usize = 8;
 /// checkpoint's own type, or f32 to be exact.
 pub struct MlxBackend {
     dtype: Dtype,
+    kv_cache: KvMode,
     /// Our own kernels, where there is a GPU.
     fused: Option<Fused>,
     pool: Pool,
@@ -93,7 +96,7 @@ impl fmt::Debug for MlxBackend {
 
 impl MlxBackend {
     /// Runs `weights` on `device`, which becomes MLX's default for the whole process. Activations have the type that
-    /// the checkpoint's embedding has, or f32 to be exact; `threads` work on the host, for sampling.
+    /// the checkpoint's embedding has, or f32 to be exact; `threads` work on the host, for sampling. The KV cache is plain.
     pub fn new(
         device: MlxDevice,
         weights: &HostWeights,
@@ -109,12 +112,18 @@ impl MlxBackend {
                 Precision::Exact => Dtype::Float32,
                 Precision::Fast => matrix::dtype_of(matrix::float_of(&weights.embed)),
             },
+            kv_cache: KvMode::Plain,
             fused: match device {
                 MlxDevice::Cpu => None,
                 MlxDevice::Gpu => Gpu::here().map(Fused::new),
             },
             pool: Pool::new(threads),
         }
+    }
+
+    /// Keeps values in another way, which must fit the model's heads ([`KvMode::fit`]).
+    pub fn with_kv_cache(self, kv_cache: KvMode) -> Self {
+        Self { kv_cache, ..self }
     }
 
     /// Sets the limits of MLX's memory for the whole process; gives them as they hold.
@@ -178,15 +187,17 @@ impl Backend for MlxBackend {
     }
 
     fn cost(&self, config: &ModelConfig) -> SequenceCost {
-        let size = matrix::size_of(self.dtype) as u64;
+        let size = matrix::size_of(self.dtype);
         let of = |kind| config.layers.iter().filter(|&&mixer| mixer == kind).count() as u64;
         let (attention, delta) = (&config.attention, &config.delta);
-        let state = 4 * delta.state_len() as u64 + size * config.conv.tail_len() as u64;
-        let token = 2 * size * (attention.kv_heads * attention.head_dim) as u64;
+        let state = 4 * delta.state_len() as u64 + (size * config.conv.tail_len()) as u64;
+        let head = self.kv_cache.head_bytes(attention.head_dim, size);
+        let token = (attention.kv_heads * head) as u64;
         SequenceCost {
             fixed: of(Mixer::Delta) * state,
             // The pools grow by a quarter at a time.
             per_token: of(Mixer::Attention) * token / 4 * 5,
+            kv_cache: self.kv_cache,
             page: pages::PAGE,
         }
     }
@@ -295,13 +306,24 @@ impl Backend for MlxBackend {
         if let Some(fused) = self.fused.as_ref().filter(|f| f.attends(dims)) {
             let query = fused.placed(&p, &q, p.q_norm, [dims.heads, 2 * width], plan);
             let k = fused.placed(&p, &k, p.k_norm, [dims.kv_heads, width], plan);
-            let pools = memory.write(&k, &attention::heads(&p, &v), plan, table);
-            return fused.attend(dims, &query, &q, &pools, plan);
+            let mut rows = vec![k];
+            let values = attention::heads(&p, &v);
+            match self.kv_cache.bits() {
+                None => rows.push(values),
+                Some(bits) => rows.extend(fused.packed(&values, bits)),
+            }
+            let pools = memory.write(&rows, plan, table);
+            return fused.attend(dims, self.kv_cache, &query, &q, &pools, plan);
         }
         let [q, gate] = attention::queries(&p, &q, plan);
-        let k = attention::keys(&p, &k, plan);
-        let pools = memory.write(&k, &attention::heads(&p, &v), plan, table);
-        attention::attend(&p, &q, &gate, &pools, plan)
+        let mut rows = vec![attention::keys(&p, &k, plan)];
+        let values = attention::heads(&p, &v);
+        match self.kv_cache.bits() {
+            None => rows.push(values),
+            Some(bits) => rows.extend(packed::packed(&values, bits)),
+        }
+        let pools = memory.write(&rows, plan, table);
+        attention::attend(&p, self.kv_cache, &q, &gate, &pools, plan)
     }
 
     fn short_conv(

@@ -31,10 +31,8 @@ pub enum Memory {
 /// The pools of one layer; none while no sequence lives.
 #[derive(Default)]
 pub struct KeyValues {
-    /// `[places, kv_heads, head_dim]`.
-    keys: Option<Array>,
-    /// `[places, kv_heads, head_dim]`.
-    values: Option<Array>,
+    /// Keys, `[places, kv_heads, head_dim]`, then values: alike, or in three pools as their codes, scales and zeros.
+    pools: Vec<Array>,
 }
 
 /// One layer's rows; none while no sequence lives.
@@ -89,14 +87,14 @@ impl MlxSlots {
         if let Some(plan) = self.plan.take() {
             self.kept = plan.recurrent.order;
         }
-        self.layers
-            .iter()
-            .flat_map(|memory| match memory {
-                Memory::Attention(pools) => [&pools.keys, &pools.values],
-                Memory::Delta(rows) => [&rows.tails, &rows.states],
-            })
-            .flatten()
-            .collect()
+        let mut kept = Vec::new();
+        for memory in &self.layers {
+            match memory {
+                Memory::Attention(memory) => kept.extend(&memory.pools),
+                Memory::Delta(rows) => kept.extend(rows.tails.iter().chain(&rows.states)),
+            }
+        }
+        kept
     }
 
     /// Forgets a sequence; the last one leaves nothing behind.
@@ -120,21 +118,17 @@ impl MlxSlots {
 }
 
 impl KeyValues {
-    /// Writes the pass's rows to their places; gives the pools.
-    pub fn write(
-        &mut self,
-        keys: &Array,
-        values: &Array,
-        plan: &Plan,
-        table: &PageTable,
-    ) -> [Array; 2] {
-        let write = |pool: &mut Option<Array>, rows: &Array| {
-            let pool_now = grown(pool.take(), rows, table.rows());
-            let written = with_rows(pool_now, &plan.places, rows);
-            *pool = Some(written.clone());
-            written
-        };
-        [write(&mut self.keys, keys), write(&mut self.values, values)]
+    /// Writes the pass's rows to their places, a part for each pool; gives the pools.
+    pub fn write(&mut self, rows: &[Array], plan: &Plan, table: &PageTable) -> Vec<Array> {
+        let mut pools = std::mem::take(&mut self.pools).into_iter();
+        self.pools = rows
+            .iter()
+            .map(|rows| {
+                let pool = grown(pools.next(), rows, table.rows());
+                with_rows(pool, &plan.places, rows)
+            })
+            .collect();
+        self.pools.clone()
     }
 }
 

@@ -1,13 +1,14 @@
 //! Writes a batch's keys and values into the caches.
 
-use super::kv_cache::{KvCache, Place, RoomLines};
+use super::kv_cache::{KvCache, Place, RoomLines, ValuesMut};
+use super::values::Values;
 use super::{Context, rotate};
 use crate::cpu::norm::{rms_scale, scaled};
 use crate::cpu::simd::{Kernel, LANES, Line, Simd, dispatch};
 use crate::cpu::tasks::{run_each, with_scratch};
 use crate::cpu::{Cpu, Segment};
 
-/// Grows every segment's cache by the segment's rows: keys normed and rotated, values as they are.
+/// Grows every segment's cache by the segment's rows: keys normed and rotated, values as they are or packed.
 pub(super) fn append(cpu: &Cpu, context: &Context<'_>, segments: &mut [Segment<'_, KvCache>]) {
     let mut tasks = Vec::new();
     for segment in segments {
@@ -49,19 +50,19 @@ pub(super) fn append(cpu: &Cpu, context: &Context<'_>, segments: &mut [Segment<'
 }
 
 /// Writes the rows from `first` on to one place.
-struct Write<'a, L> {
+struct Write<'a, 'b, L> {
     context: &'a Context<'a>,
     first: usize,
     place: &'a Place,
     /// `[D]` lines, each of one dimension of sixteen positions.
     keys: &'a mut [L],
-    /// `[16, D / 16]` lines, each of sixteen dimensions of one position.
-    values: &'a mut [L],
+    /// Of sixteen positions.
+    values: &'a mut ValuesMut<'b, L>,
     /// Working memory `[D]`.
     head: &'a mut [f32],
 }
 
-impl<L: Line> Kernel for Write<'_, L> {
+impl<L: Line> Kernel for Write<'_, '_, L> {
     type Output = ();
 
     #[inline(always)]
@@ -101,9 +102,17 @@ impl<L: Line> Kernel for Write<'_, L> {
                     line.items_mut()[lane] = *item;
                 }
             }
-            let lines = &mut values[lane * dims.head_dim / LANES..];
-            for (line, dimensions) in lines.iter_mut().zip(v.as_chunks::<LANES>().0) {
-                line.store(s, s.load(dimensions));
+            match values {
+                Values::Plain(lines) => {
+                    let lines = &mut lines[lane * dims.head_dim / LANES..];
+                    for (line, dimensions) in lines.iter_mut().zip(v.as_chunks::<LANES>().0) {
+                        line.store(s, s.load(dimensions));
+                    }
+                }
+                Values::Packed(codes, bytes) => {
+                    let size = codes.bytes(dims.head_dim);
+                    codes.pack(v, &mut bytes[lane * size..][..size]);
+                }
             }
         }
     }

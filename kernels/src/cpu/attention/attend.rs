@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::kv_cache::{KvCache, Page};
 use super::multiply::{Lines, Rows, multiply};
+use super::values::Values;
 use super::{Context, rotate};
 use crate::cpu::norm::{rms_scale, scaled};
 use crate::cpu::simd::{Kernel, LANES, Line, Simd, exp, exp_scalar, sigmoid};
@@ -78,7 +79,12 @@ pub(super) struct Attend<'a, 'b, L> {
 
 /// Floats that [`Attend`] works in.
 pub(super) fn scratch_len(queries: usize, head_dim: usize) -> usize {
-    queries * (head_dim + KvCache::PAGE) + 2 * part_len(queries, head_dim)
+    unpacked_len(head_dim) + queries * (head_dim + KvCache::PAGE) + 2 * part_len(queries, head_dim)
+}
+
+/// Floats that a page of packed values unpacks to.
+fn unpacked_len(head_dim: usize) -> usize {
+    KvCache::PAGE * head_dim
 }
 
 impl<L: Line> Kernel for Attend<'_, '_, L> {
@@ -89,9 +95,12 @@ impl<L: Line> Kernel for Attend<'_, '_, L> {
         let dims = self.context.dims;
         let count = self.queries.rows.len() * dims.group();
         let part_len = part_len(count, dims.head_dim);
-        let (q, scratch) = self.scratch.split_at_mut(count * dims.head_dim);
+        // First, so that it is aligned as the whole is.
+        let (unpacked, scratch) = self.scratch.split_at_mut(unpacked_len(dims.head_dim));
+        let (q, scratch) = scratch.split_at_mut(count * dims.head_dim);
         let (weights, scratch) = scratch.split_at_mut(count * KvCache::PAGE);
         let (total, part) = scratch.split_at_mut(part_len);
+        let working = &mut Working { weights, unpacked };
         prepare(s, self.context, self.queries, q);
         let over = Over {
             context: self.context,
@@ -102,9 +111,9 @@ impl<L: Line> Kernel for Attend<'_, '_, L> {
             Sink::Output(out) => {
                 for span in self.spans {
                     if span == 0 {
-                        over.span(s, span, q, weights, total);
+                        over.span(s, span, q, working, total);
                     } else {
-                        over.span(s, span, q, weights, part);
+                        over.span(s, span, q, working, part);
                         merge(s, total, part, dims.head_dim);
                     }
                 }
@@ -112,7 +121,7 @@ impl<L: Line> Kernel for Attend<'_, '_, L> {
             }
             Sink::Parts(parts) => {
                 for (span, part) in self.spans.zip(parts.chunks_exact_mut(part_len)) {
-                    over.span(s, span, q, weights, part);
+                    over.span(s, span, q, working, part);
                 }
             }
         }
@@ -158,6 +167,14 @@ fn prepare<S: Simd>(s: S, context: &Context<'_>, queries: &Queries, q: &mut [f32
     }
 }
 
+/// Memory that a span is worked out in.
+struct Working<'a> {
+    /// `[Q, PAGE]`.
+    weights: &'a mut [f32],
+    /// `[PAGE, D]`: a page's values, where they are packed.
+    unpacked: &'a mut [f32],
+}
+
 /// Queries over one cache.
 struct Over<'a, L> {
     context: &'a Context<'a>,
@@ -166,9 +183,16 @@ struct Over<'a, L> {
 }
 
 impl<L: Line> Over<'_, L> {
-    /// Fills `part` with what the queries `q` see of a span. `weights: [Q, PAGE]` is working memory.
+    /// Fills `part` with what the queries `q` see of a span.
     #[inline(always)]
-    fn span<S: Simd>(&self, s: S, span: usize, q: &[f32], weights: &mut [f32], part: &mut [f32]) {
+    fn span<S: Simd>(
+        &self,
+        s: S,
+        span: usize,
+        q: &[f32],
+        working: &mut Working<'_>,
+        part: &mut [f32],
+    ) {
         let dims = self.context.dims;
         let (d, group) = (dims.head_dim, dims.group());
         let record = Record::len(d);
@@ -178,9 +202,10 @@ impl<L: Line> Over<'_, L> {
         }
         let pages = span * SPAN_PAGES..(span + 1) * SPAN_PAGES;
         for page in pages.start..pages.end.min(self.queries.end().div_ceil(KvCache::PAGE)) {
-            let (keys, values) = self.pages[page].head(self.queries.kv_head, d);
+            let keys = self.pages[page].keys(self.queries.kv_head, d);
+            let values = self.pages[page].values(self.queries.kv_head, d);
             let next = self.pages.get(page + 1);
-            let next = next.map_or(&[][..], |next| next.head(self.queries.kv_head, d).0);
+            let next = next.map_or(&[][..], |next| next.keys(self.queries.kv_head, d));
             // Rows whose position lies before the page see nothing of it.
             let start = page * KvCache::PAGE;
             let blind = start.saturating_sub(self.queries.position);
@@ -190,7 +215,7 @@ impl<L: Line> Over<'_, L> {
                 floats: &q[first * d..],
                 stride: d,
             };
-            let weights = &mut weights[first * KvCache::PAGE..];
+            let weights = &mut working.weights[first * KvCache::PAGE..];
             let part = &mut part[first * record..];
             let seen = (self.queries.end() - start).min(KvCache::PAGE);
 
@@ -199,7 +224,11 @@ impl<L: Line> Over<'_, L> {
                 lines: keys,
                 step: 1,
                 group: d,
-                ahead: values,
+                ahead: match values {
+                    Values::Plain(lines) => lines,
+                    // They lie side by side, which the hardware does foresee.
+                    Values::Packed(..) => &[],
+                },
             };
             let groups = if S::WIDE {
                 KvCache::PAGE / LANES
@@ -218,14 +247,31 @@ impl<L: Line> Over<'_, L> {
                 floats: weights,
                 stride: KvCache::PAGE,
             };
-            let values = Lines {
-                lines: values,
-                step: d / LANES,
-                group: 1,
-                ahead: next,
-            };
-            multiply(s, weights, values, (count, seen, d / LANES), part, record);
+            let size = (count, seen, d / LANES);
+            match values {
+                Values::Plain(lines) => {
+                    let values = by_position(lines, d, next);
+                    multiply(s, weights, values, size, part, record);
+                }
+                Values::Packed(codes, bytes) => {
+                    let lines = &mut working.unpacked.as_chunks_mut().0[..seen * d / LANES];
+                    codes.unpack(s, &bytes[..codes.bytes(seen * d)], lines, next);
+                    let values = by_position(&*lines, d, &[]);
+                    multiply(s, weights, values, size, part, record);
+                }
+            }
         }
+    }
+}
+
+/// A page's values: a position's follow one another.
+#[inline(always)]
+fn by_position<'a, L>(lines: &'a [L], head_dim: usize, ahead: &'a [L]) -> Lines<'a, L> {
+    Lines {
+        lines,
+        step: head_dim / LANES,
+        group: 1,
+        ahead,
     }
 }
 

@@ -3,15 +3,16 @@
 //! Positions lie in pages, so that a cache grows without copying and a clone costs nothing until one of the two
 //! grows on: full pages are shared, and the last one is copied when it is written. Inside a page each head's keys
 //! lie dimension by dimension in groups of sixteen positions, so that a vector holds the same dimension of sixteen
-//! keys and scores need no sum across lanes; values lie position by position.
+//! keys and scores need no sum across lanes; values lie position by position, as they are or packed.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::AttentionDims;
+use super::values::{Codes, Values};
 use crate::cpu::simd::{F16Line, F32Line, LANES, Line};
+use crate::{AttentionDims, KvMode};
 
-/// How a cache stores its numbers.
+/// How a cache stores what it does not pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KvType {
     /// As they are computed.
@@ -27,6 +28,7 @@ pub enum KvType {
 pub struct KvCache {
     kv_heads: usize,
     head_dim: usize,
+    mode: KvMode,
     len: usize,
     pages: Pages,
 }
@@ -43,8 +45,8 @@ pub(super) enum Pages {
 pub(super) struct Page<L> {
     /// `[Hkv, PAGE / 16, D]` lines, each of one dimension of sixteen positions.
     keys: Box<[L]>,
-    /// `[Hkv, PAGE, D / 16]` lines, each of sixteen dimensions of one position.
-    values: Box<[L]>,
+    /// `[Hkv, PAGE, D / 16]` lines, each of sixteen dimensions of one position, or `[Hkv, PAGE, D / 64]` groups.
+    values: Values<Box<[L]>, Box<[u8]>>,
 }
 
 /// Some new positions of one head that lie among the same sixteen.
@@ -63,19 +65,27 @@ pub(super) struct Room<'a> {
     pub(super) lines: RoomLines<'a>,
 }
 
-/// The `D` lines of keys and `D` lines of values of sixteen positions.
+/// The `D` lines of keys and the values of sixteen positions.
 pub(super) enum RoomLines<'a> {
-    F32(&'a mut [F32Line], &'a mut [F32Line]),
-    F16(&'a mut [F16Line], &'a mut [F16Line]),
+    F32(&'a mut [F32Line], ValuesMut<'a, F32Line>),
+    F16(&'a mut [F16Line], ValuesMut<'a, F16Line>),
 }
+
+/// Values to be written.
+pub(super) type ValuesMut<'a, L> = Values<&'a mut [L], &'a mut [u8]>;
 
 impl KvCache {
     /// Positions to a page.
     pub const PAGE: usize = 64;
 
     /// An empty cache for heads of this shape.
-    pub fn new(dims: &AttentionDims, kv_type: KvType) -> Self {
+    ///
+    /// # Panics
+    /// If [`KvMode::fit`] refuses the shape.
+    pub fn new(dims: &AttentionDims, kv_type: KvType, mode: KvMode) -> Self {
+        assert_eq!(mode.fit(dims.head_dim), Ok(()));
         Self {
+            mode,
             kv_heads: dims.kv_heads,
             head_dim: dims.head_dim,
             len: 0,
@@ -137,7 +147,7 @@ impl KvCache {
             KvType::F32 => size_of::<f32>(),
             KvType::F16 => size_of::<half::f16>(),
         };
-        2 * self.kv_heads * self.head_dim * element
+        self.kv_heads * self.mode.head_bytes(self.head_dim, element)
     }
 
     pub(super) fn fits(&self, dims: &AttentionDims) -> bool {
@@ -152,7 +162,7 @@ impl KvCache {
     pub(super) fn grow(&mut self, count: usize) -> Vec<Room<'_>> {
         let new = self.len..self.len + count;
         self.len = new.end;
-        let shape = (self.kv_heads, self.head_dim);
+        let shape = (self.kv_heads, self.head_dim, self.mode);
         match &mut self.pages {
             Pages::F32(pages) => rooms(pages, shape, new, RoomLines::F32),
             Pages::F16(pages) => rooms(pages, shape, new, RoomLines::F16),
@@ -161,29 +171,48 @@ impl KvCache {
 }
 
 impl<L: Line> Page<L> {
-    fn new((kv_heads, head_dim): (usize, usize)) -> Self {
-        let lines = kv_heads * KvCache::PAGE * head_dim / LANES;
+    fn new((kv_heads, head_dim, mode): (usize, usize, KvMode)) -> Self {
+        let numbers = kv_heads * KvCache::PAGE * head_dim;
+        let lines = || vec![L::ZERO; numbers / LANES].into();
         Self {
-            keys: vec![L::ZERO; lines].into(),
-            values: vec![L::ZERO; lines].into(),
+            keys: lines(),
+            values: match Codes::of(mode) {
+                None => Values::Plain(lines()),
+                Some(codes) => Values::Packed(codes, vec![0; codes.bytes(numbers)].into()),
+            },
         }
     }
 
-    /// A head's keys `[PAGE / 16, D]` and values `[PAGE, D / 16]`.
+    /// A head's keys `[PAGE / 16, D]`.
     #[inline(always)]
-    pub(super) fn head(&self, head: usize, head_dim: usize) -> (&[L], &[L]) {
+    pub(super) fn keys(&self, head: usize, head_dim: usize) -> &[L] {
         let lines = KvCache::PAGE * head_dim / LANES;
-        let part = head * lines..(head + 1) * lines;
-        (&self.keys[part.clone()], &self.values[part])
+        &self.keys[head * lines..][..lines]
+    }
+
+    /// A head's values, `[PAGE, D]` numbers.
+    #[inline(always)]
+    pub(super) fn values(&self, head: usize, head_dim: usize) -> Values<&[L], &[u8]> {
+        let numbers = KvCache::PAGE * head_dim;
+        match &self.values {
+            Values::Plain(lines) => {
+                let lines = lines.chunks_exact(numbers / LANES).nth(head);
+                Values::Plain(lines.expect("a head of this cache"))
+            }
+            Values::Packed(codes, bytes) => {
+                let bytes = bytes.chunks_exact(codes.bytes(numbers)).nth(head);
+                Values::Packed(*codes, bytes.expect("a head of this cache"))
+            }
+        }
     }
 }
 
 /// The lines that the positions `new` are written to, in pages that nobody else sees.
 fn rooms<'a, L: Line>(
     pages: &'a mut Vec<Arc<Page<L>>>,
-    shape @ (kv_heads, head_dim): (usize, usize),
+    shape @ (kv_heads, head_dim, _): (usize, usize, KvMode),
     new: Range<usize>,
-    lines: fn(&'a mut [L], &'a mut [L]) -> RoomLines<'a>,
+    lines: fn(&'a mut [L], ValuesMut<'a, L>) -> RoomLines<'a>,
 ) -> Vec<Room<'a>> {
     while pages.len() * KvCache::PAGE < new.end {
         pages.push(Arc::new(Page::new(shape)));
@@ -193,10 +222,14 @@ fn rooms<'a, L: Line>(
     let first_page = new.start / KvCache::PAGE;
     for (index, page) in pages.iter_mut().enumerate().skip(first_page) {
         let page = Arc::make_mut(page);
-        let both = page
-            .keys
-            .chunks_mut(head_dim)
-            .zip(page.values.chunks_mut(head_dim));
+        let values: Vec<_> = match &mut page.values {
+            Values::Plain(lines) => lines.chunks_mut(head_dim).map(Values::Plain).collect(),
+            Values::Packed(codes, bytes) => bytes
+                .chunks_mut(codes.bytes(LANES * head_dim))
+                .map(|bytes| Values::Packed(*codes, bytes))
+                .collect(),
+        };
+        let both = page.keys.chunks_mut(head_dim).zip(values);
         for (place, (keys, values)) in both.enumerate() {
             let start = index * KvCache::PAGE + place % groups * LANES;
             let covered = start.max(new.start)..(start + LANES).min(new.end);
@@ -224,7 +257,7 @@ mod tests {
 
     #[test]
     fn rooms_cover_the_new_positions_once_for_every_head() {
-        let mut cache = KvCache::new(&dims(), KvType::F32);
+        let mut cache = KvCache::new(&dims(), KvType::F32, KvMode::Plain);
         for count in [1, 70, 16, 200] {
             let mut seen = vec![[0; 2]; count];
             for Room { place, .. } in cache.grow(count) {
@@ -240,7 +273,7 @@ mod tests {
 
     #[test]
     fn memory_is_counted_in_whole_pages_and_given_back() {
-        let mut cache = KvCache::new(&dims(), KvType::F16);
+        let mut cache = KvCache::new(&dims(), KvType::F16, KvMode::Plain);
         assert_eq!(
             (cache.bytes(), cache.bytes_per_token()),
             (0, 2 * 2 * 32 * 2)
@@ -259,8 +292,28 @@ mod tests {
     }
 
     #[test]
+    fn packed_values_take_what_they_say() {
+        let dims = AttentionDims::new(4, 2, 128, 16).unwrap();
+        let mut cache = KvCache::new(&dims, KvType::F16, KvMode::V4);
+        assert_eq!(cache.bytes_per_token(), 2 * (256 + 64 + 8));
+        cache.grow(1);
+        let Pages::F16(pages) = cache.pages() else {
+            unreachable!("it was made with f16");
+        };
+        let held: usize = (0..2)
+            .map(|head| {
+                let Values::Packed(Codes::Four, bytes) = pages[0].values(head, 128) else {
+                    unreachable!("it was made with v4");
+                };
+                size_of_val(bytes) + size_of_val(pages[0].keys(head, 128))
+            })
+            .sum();
+        assert_eq!(held, cache.bytes());
+    }
+
+    #[test]
     fn a_clone_shares_pages_until_one_of_them_grows() {
-        let mut cache = KvCache::new(&dims(), KvType::F32);
+        let mut cache = KvCache::new(&dims(), KvType::F32, KvMode::Plain);
         cache.grow(100);
         let snapshot = cache.clone();
         cache.grow(1);

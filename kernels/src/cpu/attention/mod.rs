@@ -14,6 +14,7 @@ mod attend;
 mod kv_cache;
 mod multiply;
 mod plan;
+mod values;
 
 use super::tasks::run_each;
 use super::{Cpu, Segment};

@@ -37,6 +37,24 @@ pub(super) trait Simd: Copy {
     fn load(self, x: &[f32; LANES]) -> Self::V;
     fn store(self, v: Self::V, to: &mut [f32; LANES]);
     fn load_half(self, x: &[f16; LANES]) -> Self::V;
+    /// Sixteen whole numbers.
+    #[inline(always)]
+    fn load_bytes(self, x: &[u8; LANES]) -> Self::V {
+        let mut floats = [0.0; LANES];
+        for (float, byte) in floats.iter_mut().zip(x) {
+            *float = f32::from(*byte);
+        }
+        self.load(&floats)
+    }
+    /// Sixteen whole numbers of four bits, of two in a byte the low one first.
+    #[inline(always)]
+    fn load_nibbles(self, x: &[u8; LANES / 2]) -> Self::V {
+        let mut bytes = [0; LANES];
+        for (pair, byte) in bytes.as_chunks_mut().0.iter_mut().zip(x) {
+            *pair = [byte & 15, byte >> 4];
+        }
+        self.load_bytes(&bytes)
+    }
     /// Rounds to nearest even.
     fn store_half(self, v: Self::V, to: &mut [f16; LANES]);
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
@@ -175,6 +193,32 @@ impl Line for F32Line {
     #[inline(always)]
     fn store<S: Simd>(&mut self, s: S, v: S::V) {
         s.store(v, &mut self.0);
+    }
+}
+
+/// Working memory, wherever it lies.
+impl Line for [f32; LANES] {
+    type Item = f32;
+    const ZERO: Self = [0.0; LANES];
+
+    #[inline(always)]
+    fn items(&self) -> &[f32; LANES] {
+        self
+    }
+
+    #[inline(always)]
+    fn items_mut(&mut self) -> &mut [f32; LANES] {
+        self
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(&self, s: S) -> S::V {
+        s.load(self)
+    }
+
+    #[inline(always)]
+    fn store<S: Simd>(&mut self, s: S, v: S::V) {
+        s.store(v, self);
     }
 }
 

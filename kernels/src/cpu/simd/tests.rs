@@ -39,6 +39,9 @@ impl Kernel for Everything {
         see(line.load(s));
         line.store(s, s.mul(b, s.splat(1e-6)));
         see(line.load(s));
+        let bytes: [u8; LANES] = std::array::from_fn(|i| self.a[i].to_bits() as u8);
+        see(s.load_bytes(&bytes));
+        see(s.load_nibbles(bytes.first_chunk().expect("eight of sixteen")));
         let eight = [a, b, c, s.add(a, c), s.add(b, c), a, s.mul(a, b), c];
         seen.extend(s.sums(eight).map(f32::to_bits));
         seen.extend(eight.map(|v| s.sum(v).to_bits()));

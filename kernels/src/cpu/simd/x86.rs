@@ -116,6 +116,15 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn load_bytes(self, x: &[u8; LANES]) -> Self::V {
+        vouched! {
+            let x = _mm_loadu_si128(x.as_ptr().cast());
+            let high = _mm_unpackhi_epi64(x, x);
+            [_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(x)), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(high))]
+        }
+    }
+
+    #[inline(always)]
     fn store_half(self, v: Self::V, to: &mut [f16; LANES]) {
         vouched! {
             let to = to.as_mut_ptr().cast::<__m128i>();
@@ -235,6 +244,13 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn load_half(self, x: &[f16; LANES]) -> __m512 {
         vouched!(_mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())))
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, x: &[u8; LANES]) -> __m512 {
+        vouched!(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(
+            x.as_ptr().cast()
+        ))))
     }
 
     #[inline(always)]
