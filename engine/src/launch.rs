@@ -274,3 +274,38 @@ impl Start<'_> {
         Err(LaunchError::NoMlx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn launched(kv_cache: KvMode) -> Launched {
+        let options = LaunchOptions {
+            backend: BackendChoice::Cpu,
+            threads: NonZeroUsize::new(1),
+            kv_cache,
+            ..LaunchOptions::default()
+        };
+        let heartbeat = Arc::new(Heartbeat::new());
+        launch(&Source::Embedded, &options, heartbeat, |_, _| {}).unwrap()
+    }
+
+    /// Two layers of the built-in model attend, with two heads of 64 for keys and values each.
+    #[test]
+    fn the_kv_cache_shows_in_the_fingerprint_and_in_what_a_token_costs() {
+        let mut fingerprints = Vec::new();
+        for (mode, value) in [(KvMode::Plain, 128), (KvMode::V8, 68), (KvMode::V4, 36)] {
+            let Launched {
+                engine,
+                fingerprint,
+                ..
+            } = launched(mode);
+            let cost = engine.admission().cost;
+            assert_eq!((cost.kv_cache, cost.per_token), (mode, 4 * (128 + value)));
+            fingerprints.push(fingerprint);
+        }
+        let weights = fingerprints[0].strip_prefix("cpu-").unwrap();
+        assert_eq!(fingerprints[1], format!("cpu-v8-{weights}"));
+        assert_eq!(fingerprints[2], format!("cpu-v4-{weights}"));
+    }
+}

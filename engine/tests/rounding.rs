@@ -52,16 +52,13 @@ fn the_fast_path_predicts_what_the_exact_one_does() {
     assert!(right[1] >= right[0] - 0.01, "right {right:?}");
 }
 
+/// With f32 activations: 8-bit ones would turn every last bit into a difference of their own size.
 #[test]
 fn packed_values_keep_the_answers() {
-    let plain = model(Precision::Fast, KvMode::Plain);
-    // The least agreement, the most divergence, the most cases lost.
-    let bounds = [
-        (KvMode::V8, 0.998, 2e-5, 0.005),
-        (KvMode::V4, 0.99, 2e-3, 0.01),
-    ];
-    for (mode, least, most, lost) in bounds {
-        let (agreement, right) = compare([&plain, &model(Precision::Fast, mode)], 9);
+    let plain = model(Precision::Exact, KvMode::Plain);
+    // The least agreement, and the most divergence.
+    for (mode, least, most) in [(KvMode::V8, 0.998, 2e-5), (KvMode::V4, 0.99, 2e-3)] {
+        let (agreement, right) = compare([&plain, &model(Precision::Exact, mode)], 18);
         let (same, divergence) = (agreement.top_1(), agreement.mean_divergence());
         println!(
             "{mode}, {} tokens: top-1 agreement {same:.4}, mean KL {divergence:.2e}, right {right:.4?}",
@@ -73,7 +70,7 @@ fn packed_values_keep_the_answers() {
             divergence <= most,
             "{mode}: mean KL divergence {divergence}"
         );
-        assert!(right[1] >= right[0] - lost, "{mode}: right {right:?}");
+        assert!(right[1] >= right[0] - 0.01, "{mode}: right {right:?}");
         // That it is packed at all shows.
         assert!(divergence > 0.0);
     }

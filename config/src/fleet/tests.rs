@@ -78,6 +78,11 @@ fn a_value_that_breaks_its_rule_is_named_with_its_line() {
             "`mlx`",
         ),
         (
+            "[servers.s]\nhost = \"m\"\nkv_cache = \"v2\"",
+            "line 3",
+            "`v8`",
+        ),
+        (
             "[servers.s]\nhost = \"m\"\naudit = { rotate_mb = 0 }",
             "line 3",
             "nonzero",

@@ -191,6 +191,16 @@ fn the_backend_and_its_memory_come_from_the_flags_then_the_file() {
 }
 
 #[test]
+fn the_kv_cache_comes_from_the_flag_then_the_file() {
+    let fleet = "[servers.s]\nhost = \"m\"\nlisten = [\"127.0.0.1:9\"]\nkv_cache = \"v8\"\n";
+    let kv_cache = |fleet, args: &[&str]| resolve(fleet, args).unwrap().options.kv_cache;
+    assert_eq!(kv_cache("", &[]), KvMode::Plain);
+    assert_eq!(kv_cache(fleet, &[]), KvMode::V8);
+    assert_eq!(kv_cache(fleet, &["--kv-cache", "v4"]), KvMode::V4);
+    assert_eq!(kv_cache(fleet, &["--kv-cache", "plain"]), KvMode::Plain);
+}
+
+#[test]
 fn two_models_need_two_ids() {
     let error = resolve("", &["--model", "/x/a", "--model", "/y/a"]).unwrap_err();
     assert!(error.contains("two models have the id `a`"), "{error}");

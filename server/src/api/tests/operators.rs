@@ -97,6 +97,7 @@ async fn the_metrics_count_what_happened() {
         r#"sanctum_time_per_output_token_seconds_count{model="council"} 1"#,
         r#"sanctum_prompt_tokens_total{model="council"} 11"#,
         r#"sanctum_slots{model="council"} 1"#,
+        r#"sanctum_sequence_bytes_per_token{model="council",kv_cache="plain"} 0"#,
         // The script answers requests without ever giving them a slot.
         r#"sanctum_requests_queued{model="council"} 1"#,
     ] {
