@@ -110,27 +110,32 @@ fn reference(kv_cache: KvMode) -> Model<CpuBackend> {
     Model::new(backend, host.config, host.weights)
 }
 
-/// How a model's predictions on the built-in one's evaluation set agree with those of a reference, and how many of the
-/// cases each of them gets right.
-fn agreement(reference: &Model<CpuBackend>, model: &Model<MlxBackend>) -> (Agreement, [usize; 2]) {
-    let text = Text::open(&Source::Embedded, &reference.config).unwrap();
-    let mut agreement = Agreement::default();
-    let mut right = [0; 2];
+/// How a model's predictions on the built-in one's evaluation set agree with those of each reference, and how many of
+/// the cases the reference and the model get right.
+fn agreements<const R: usize>(
+    references: [&Model<CpuBackend>; R],
+    model: &Model<MlxBackend>,
+) -> [(Agreement, [usize; 2]); R] {
+    let text = Text::open(&Source::Embedded, &model.config).unwrap();
+    let mut all = std::array::from_fn(|_| (Agreement::default(), [0; 2]));
     for case in cases(&text, 90) {
-        let (p, q) = (reference.logits(&[&case.ids]), model.logits(&[&case.ids]));
-        agreement.count(&p, &q, reference.config.vocab);
-        right[0] += usize::from(case.is_right(&p));
-        right[1] += usize::from(case.is_right(&q));
+        let q = model.logits(&[&case.ids]);
+        for (reference, (agreement, right)) in references.iter().zip(&mut all) {
+            let p = reference.logits(&[&case.ids]);
+            agreement.count(&p, &q, model.config.vocab);
+            right[0] += usize::from(case.is_right(&p));
+            right[1] += usize::from(case.is_right(&q));
+        }
     }
-    assert!(agreement.tokens > 1_000);
-    (agreement, right)
+    assert!(all.iter().all(|(agreement, _)| agreement.tokens > 1_000));
+    all
 }
 
 /// What the checkpoint's own type costs.
 #[test]
 fn bf16_predicts_what_f32_does() {
     let rounded = open(&Source::Embedded, Precision::Fast, KvMode::Plain);
-    let (agreement, _) = agreement(&reference(KvMode::Plain), &rounded);
+    let [(agreement, _)] = agreements([&reference(KvMode::Plain)], &rounded);
     let same = agreement.top_1();
     println!("{} tokens: top-1 agreement {same:.4}", agreement.tokens);
     assert!(same >= 0.99, "top-1 agreement {same}");
@@ -140,20 +145,25 @@ fn bf16_predicts_what_f32_does() {
 /// codes as their own last bits have it, so that the same mode is near, not equal.
 #[test]
 fn packed_values_predict_what_those_of_the_cpu_backend_do() {
-    // The most divergence: from the same mode, and from plain values.
-    for (mode, same, plain) in [(KvMode::V8, 1e-6, 2e-5), (KvMode::V4, 1e-4, 2e-3)] {
+    let plain = reference(KvMode::Plain);
+    // The least agreement and the most divergence, beside the same mode and beside plain values.
+    let bounds = [
+        (KvMode::V8, [(0.999, 1e-6), (0.995, 5e-5)]),
+        (KvMode::V4, [(0.999, 1e-5), (0.95, 1e-2)]),
+    ];
+    for (mode, bounds) in bounds {
         let model = open(&Source::Embedded, Precision::Exact, mode);
-        for (kv_cache, most) in [(mode, same), (KvMode::Plain, plain)] {
-            let (agreement, right) = agreement(&reference(kv_cache), &model);
+        let found = agreements([&reference(mode), &plain], &model);
+        let found = [mode, KvMode::Plain].into_iter().zip(found);
+        for ((beside, (agreement, right)), (least, most)) in found.zip(bounds) {
             let (top_1, divergence) = (agreement.top_1(), agreement.mean_divergence());
             let what = format!(
-                "{mode} beside {kv_cache}, {} tokens: top-1 agreement {top_1:.4}, mean KL {divergence:.2e}, right {right:?}",
+                "{mode} beside {beside}, {} tokens: top-1 agreement {top_1:.4}, mean KL {divergence:.2e}, right {right:?}",
                 agreement.tokens
             );
             println!("{what}");
-            assert!(divergence <= most && top_1 >= 0.99, "{what}");
+            assert!(top_1 >= least && divergence <= most, "{what}");
             assert!(right[1] + 1 >= right[0], "{what}");
-            assert!(divergence > 0.0, "{what}");
         }
     }
 }

@@ -57,7 +57,7 @@ fn the_fast_path_predicts_what_the_exact_one_does() {
 fn packed_values_keep_the_answers() {
     let plain = model(Precision::Exact, KvMode::Plain);
     // The least agreement, and the most divergence.
-    for (mode, least, most) in [(KvMode::V8, 0.998, 2e-5), (KvMode::V4, 0.99, 2e-3)] {
+    for (mode, least, most) in [(KvMode::V8, 0.995, 5e-5), (KvMode::V4, 0.95, 1e-2)] {
         let (agreement, right) = compare([&plain, &model(Precision::Exact, mode)], 18);
         let (same, divergence) = (agreement.top_1(), agreement.mean_divergence());
         println!(
