@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::host::{Host, executable};
+use crate::host::{Host, executable, upgrading};
 
 #[test]
 fn a_second_install_writes_nothing_and_says_so() {
@@ -126,13 +126,7 @@ fn an_upgrade_and_back() {
 /// Starts an upgrade to release 2, and gives it once agents are being stopped.
 fn half_way(host: &Host) -> std::process::Child {
     let release = host.release("2");
-    let line = [
-        "upgrade",
-        "--trial",
-        "never",
-        "--release",
-        release.to_str().unwrap(),
-    ];
+    let line = upgrading(release.to_str().unwrap());
     let mut command = host.command(&line);
     let child = command
         .stdout(std::process::Stdio::piped())

@@ -183,13 +183,7 @@ impl Host {
     /// `upgrade` to a release, without a second instance, dying after a step if one is named.
     pub fn upgrade(&self, version: &str, fault: &str) -> Said {
         let release = self.release(version);
-        let line = [
-            "upgrade",
-            "--trial",
-            "never",
-            "--release",
-            release.to_str().unwrap(),
-        ];
+        let line = upgrading(release.to_str().unwrap());
         self.run_with(&line, &[("SANCTUM_FAULT", fault)])
     }
 
@@ -287,6 +281,11 @@ impl Host {
         }
         files
     }
+}
+
+/// The command line of an upgrade to the release in a folder, without a second instance.
+pub fn upgrading(release: &str) -> [&str; 5] {
+    ["upgrade", "--trial", "never", "--release", release]
 }
 
 pub fn executable(path: &Path, text: &str) {

@@ -275,8 +275,8 @@ impl Fused {
         self.quantize_v.apply(&[values], &call)
     }
 
-    /// Attention of `q`, `[N, heads, head_dim]`, over the pools of keys and values, times the sigmoid of the gates, which stand in `gated`,
-    /// `[N, heads * 2 * head_dim]`; `[N, heads * head_dim]`.
+    /// Attention of `q`, `[N, heads, head_dim]`, over the pools of keys and values, times the sigmoid of the gates, which
+    /// stand in `gated`, `[N, heads * 2 * head_dim]`; `[N, heads * head_dim]`.
     pub fn attend(
         &self,
         dims: &AttentionDims,

@@ -96,7 +96,8 @@ impl fmt::Debug for MlxBackend {
 
 impl MlxBackend {
     /// Runs `weights` on `device`, which becomes MLX's default for the whole process. Activations have the type that
-    /// the checkpoint's embedding has, or f32 to be exact; `threads` work on the host, for sampling. The KV cache is plain.
+    /// the checkpoint's embedding has, or f32 to be exact; `threads` work on the host, for sampling. The KV
+    /// cache is plain.
     pub fn new(
         device: MlxDevice,
         weights: &HostWeights,
@@ -303,25 +304,24 @@ impl Backend for MlxBackend {
         };
         let p = self.attention_parameters(config, weights);
         let (dims, width) = (&config.attention, config.attention.head_dim);
-        if let Some(fused) = self.fused.as_ref().filter(|f| f.attends(dims)) {
+        let fused = self.fused.as_ref().filter(|f| f.attends(dims));
+        let values = attention::heads(&p, &v);
+        let mut rows = match (self.kv_cache.bits(), fused) {
+            (None, _) => vec![values],
+            (Some(bits), Some(fused)) => fused.packed(&values, bits),
+            (Some(bits), None) => packed::packed(&values, bits),
+        };
+        if let Some(fused) = fused {
             let query = fused.placed(&p, &q, p.q_norm, [dims.heads, 2 * width], plan);
-            let k = fused.placed(&p, &k, p.k_norm, [dims.kv_heads, width], plan);
-            let mut rows = vec![k];
-            let values = attention::heads(&p, &v);
-            match self.kv_cache.bits() {
-                None => rows.push(values),
-                Some(bits) => rows.extend(fused.packed(&values, bits)),
-            }
+            rows.insert(
+                0,
+                fused.placed(&p, &k, p.k_norm, [dims.kv_heads, width], plan),
+            );
             let pools = memory.write(&rows, plan, table);
             return fused.attend(dims, self.kv_cache, &query, &q, &pools, plan);
         }
         let [q, gate] = attention::queries(&p, &q, plan);
-        let mut rows = vec![attention::keys(&p, &k, plan)];
-        let values = attention::heads(&p, &v);
-        match self.kv_cache.bits() {
-            None => rows.push(values),
-            Some(bits) => rows.extend(packed::packed(&values, bits)),
-        }
+        rows.insert(0, attention::keys(&p, &k, plan));
         let pools = memory.write(&rows, plan, table);
         attention::attend(&p, self.kv_cache, &q, &gate, &pools, plan)
     }
