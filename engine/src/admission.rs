@@ -4,7 +4,7 @@
 //! much a token, for keys and values. Together the running ones never reserve more than there is, so that a burst of
 //! long prompts waits instead of driving the machine into swapping.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use sanctum_kernels::KvMode;
 
@@ -50,8 +50,8 @@ impl SequenceCost {
 pub struct Admission {
     /// What one of them takes.
     pub cost: SequenceCost,
-    /// Bytes for all of them.
-    pub budget: u64,
+    /// Bytes for all of them; another engine may take some of them over, or leave some behind.
+    budget: AtomicU64,
     /// Bytes that running ones have reserved.
     pub reserved: AtomicU64,
 }
@@ -61,7 +61,7 @@ impl Admission {
     pub fn new(cost: SequenceCost, budget: u64) -> Self {
         Self {
             cost,
-            budget,
+            budget: AtomicU64::new(budget),
             reserved: AtomicU64::new(0),
         }
     }
@@ -77,6 +77,16 @@ impl Admission {
         Self::new(cost, u64::MAX)
     }
 
+    /// Bytes for all of them.
+    pub fn budget(&self) -> u64 {
+        self.budget.load(Relaxed)
+    }
+
+    /// So many bytes from now on. Sequences that run keep what they have reserved.
+    pub fn set_budget(&self, bytes: u64) {
+        self.budget.store(bytes, Relaxed);
+    }
+
     /// How long an answer to a prompt may get: `wanted` if it was asked for by number, else what the even share of
     /// one of `slots` holds, up to `room`.
     ///
@@ -89,11 +99,12 @@ impl Admission {
         room: usize,
         slots: usize,
     ) -> Result<usize, SubmitError> {
-        let fits = |answer: usize| self.cost.of(prompt.saturating_add(answer)) <= self.budget;
+        let budget = self.budget();
+        let fits = |answer: usize| self.cost.of(prompt.saturating_add(answer)) <= budget;
         let answer = wanted.unwrap_or_else(|| {
-            let share = self.budget / slots.max(1) as u64;
+            let share = budget / slots.max(1) as u64;
             let share = self.cost.tokens_in(share).saturating_sub(prompt);
-            let most = self.cost.tokens_in(self.budget).saturating_sub(prompt);
+            let most = self.cost.tokens_in(budget).saturating_sub(prompt);
             share.max(SHORT_ANSWER).min(most).clamp(1, room)
         });
         match fits(answer) {
@@ -104,8 +115,8 @@ impl Admission {
                     .cost
                     .of(prompt.saturating_add(answer))
                     .div_ceil(1 << 20),
-                available_mib: self.budget >> 20,
-                holds: self.cost.tokens_in(self.budget),
+                available_mib: budget >> 20,
+                holds: self.cost.tokens_in(budget),
             }),
         }
     }

@@ -1,7 +1,7 @@
 //! The handle that the server holds: submit a request, read its events, see how the engine is doing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -51,20 +51,24 @@ pub struct Engine {
     inbox: std_mpsc::Sender<Job>,
     stopped: watch::Receiver<Option<String>>,
     /// After the inbox, whose last sender is what the thread waits for.
-    _thread: Arc<Thread>,
+    thread: Arc<Thread>,
 }
 
 /// The engine's thread, waited for when the last handle is dropped: a process that ends while it still lets go of its
 /// model pulls MLX, which has a life of its own, away under its feet.
 #[derive(Debug, Default)]
-struct Thread(Option<thread::JoinHandle<()>>);
+struct Thread {
+    handle: Option<thread::JoinHandle<()>>,
+    /// Nobody waits: the process goes on without it.
+    let_go: AtomicBool,
+}
 
 impl Drop for Thread {
     fn drop(&mut self) {
         // One that hangs must not keep the process from ending.
         const PATIENCE: Duration = Duration::from_secs(10);
         let begun = Instant::now();
-        if let Some(thread) = self.0.take() {
+        if let Some(thread) = self.handle.take().filter(|_| !*self.let_go.get_mut()) {
             while !thread.is_finished() && begun.elapsed() < PATIENCE {
                 thread::sleep(Duration::from_millis(1));
             }
@@ -84,7 +88,7 @@ pub(crate) struct Shared {
     pub(crate) vocab: usize,
     pub(crate) text: Text,
     pub(crate) heartbeat: Arc<Heartbeat>,
-    pub(crate) stats: Stats,
+    pub(crate) stats: Arc<Stats>,
     /// Requests submitted and not yet admitted.
     pub(crate) waiting: AtomicUsize,
     /// How long a sequence holds its slot, in milliseconds: a moving average.
@@ -190,7 +194,10 @@ impl Engine {
                 };
                 let _ = inbox.stop.send(Some(reason));
             })?;
-        engine._thread = Arc::new(Thread(Some(thread)));
+        engine.thread = Arc::new(Thread {
+            handle: Some(thread),
+            let_go: AtomicBool::new(false),
+        });
         if warmed.recv().is_err() {
             // The sender went with the panic; the reason comes last.
             let stopped = || engine.stopped.borrow().clone();
@@ -231,7 +238,7 @@ impl Engine {
             vocab,
             text,
             heartbeat,
-            stats: Stats::default(),
+            stats: Arc::default(),
             waiting: AtomicUsize::new(0),
             slot_ms: AtomicU64::new(1_000),
         });
@@ -239,7 +246,7 @@ impl Engine {
             shared,
             inbox,
             stopped,
-            _thread: Arc::default(),
+            thread: Arc::default(),
         };
         (engine, Inbox { jobs, stop })
     }
@@ -290,12 +297,12 @@ impl Engine {
     }
 
     /// Its pulse.
-    pub fn heartbeat(&self) -> &Heartbeat {
+    pub fn heartbeat(&self) -> &Arc<Heartbeat> {
         &self.shared.heartbeat
     }
 
     /// What it has done so far.
-    pub fn stats(&self) -> &Stats {
+    pub fn stats(&self) -> &Arc<Stats> {
         &self.shared.stats
     }
 
@@ -324,14 +331,22 @@ impl Engine {
         self.shared.heartbeat.enter(Phase::Draining);
     }
 
-    /// Waits until the engine's thread has ended and says why it did.
-    pub async fn stopped(&self) -> String {
+    /// Waits until the engine's thread has ended and says why it did. To wait is not to hold on to the engine.
+    pub fn stopped(&self) -> impl Future<Output = String> + Send + use<> {
         let mut stopped = self.stopped.clone();
-        let reason = stopped.wait_for(Option::is_some).await;
-        reason
-            .ok()
-            .and_then(|reason| reason.clone())
-            .unwrap_or_else(|| "the engine's thread is gone".to_owned())
+        async move {
+            let reason = stopped.wait_for(Option::is_some).await;
+            reason
+                .ok()
+                .and_then(|reason| reason.clone())
+                .unwrap_or_else(|| "the engine's thread is gone".to_owned())
+        }
+    }
+
+    /// Another engine has taken over: when the last handle is dropped, this one finishes what it has on its own, and
+    /// whoever drops that handle does not wait for it.
+    pub fn let_go(&self) {
+        self.thread.let_go.store(true, Relaxed);
     }
 }
 

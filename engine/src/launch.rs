@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use sanctum_kernels::{KvMode, UnfitKvMode};
 
+use crate::adapter::{AdapterInfo, AdapterSource};
 use crate::backend::{CpuBackend, Precision};
 #[cfg(feature = "mlx")]
 use crate::backend::{MlxBackend, MlxDevice};
@@ -39,6 +40,8 @@ pub struct LaunchOptions {
     pub memory: MemoryLimits,
     /// Models that share the memory.
     pub models: NonZeroUsize,
+    /// Bytes of this model's share that an engine takes which is still running, and which this one will replace.
+    pub beside: u64,
     /// f32 activations, or the fast path's.
     pub precision: Precision,
     /// How the KV cache keeps its values.
@@ -62,8 +65,21 @@ pub struct Launched {
     pub engine: Engine,
     /// Names the weights and the arithmetic.
     pub fingerprint: String,
+    /// The adapter in its weights.
+    pub adapter: Option<AdapterInfo>,
+    /// The memory that it shares out.
+    pub memory: Share,
     /// The proof that its folder matched its manifest, to be looked at again before it is served; none if it has none.
     pub verified: Option<Verified>,
+}
+
+/// A model's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Bytes of its weights.
+    pub weights: u64,
+    /// Bytes that weights and sequences may take together.
+    pub most: u64,
 }
 
 /// A model that could not be started.
@@ -91,6 +107,19 @@ pub enum LaunchError {
         /// What of it is not for weights, in MiB.
         reserved_mib: u64,
     },
+    /// The weights do not fit beside those of the engine that they would replace.
+    #[error(
+        "the weights take {weights_mib} MiB beside {beside_mib} MiB of the engine that is still running, and {most_mib} MiB of \
+         memory may be used for both"
+    )]
+    NoRoomBeside {
+        /// What the weights take, in MiB.
+        weights_mib: u64,
+        /// What the running engine takes, in MiB.
+        beside_mib: u64,
+        /// What may be used, in MiB.
+        most_mib: u64,
+    },
     /// The engine's thread does not start, or the model cannot be warmed up.
     #[error("the engine cannot be started: {0}")]
     Thread(#[from] io::Error),
@@ -102,6 +131,7 @@ impl Default for LaunchOptions {
             backend: BackendChoice::Auto,
             memory: MemoryLimits::default(),
             models: NonZeroUsize::MIN,
+            beside: 0,
             precision: Precision::Fast,
             kv_cache: KvMode::default(),
             threads: None,
@@ -113,13 +143,14 @@ impl Default for LaunchOptions {
     }
 }
 
-/// Loads a model and starts its engine. `heartbeat` beats from the first bytes
+/// Loads a model, merges its adapter if it has one, and starts its engine. `heartbeat` beats from the first bytes
 /// that are loaded; `progress` hears of bytes done and of how many there are.
 ///
 /// # Errors
 /// If the source is not a complete model, its folder is not what its manifest says, or the system refuses a thread.
 pub fn launch(
     source: &Source,
+    adapter: Option<&AdapterSource>,
     options: &LaunchOptions,
     heartbeat: Arc<Heartbeat>,
     mut progress: impl FnMut(u64, u64),
@@ -133,7 +164,8 @@ pub fn launch(
         host,
         text,
         verified,
-    } = source.open(&mut progress)?;
+    } = source.open(adapter, &mut progress)?;
+    let adapter = host.adapter.clone();
     options.kv_cache.fit(host.config.attention.head_dim)?;
     let limits = limits(options, host.config.context);
     let start = Start {
@@ -143,7 +175,7 @@ pub fn launch(
         options,
         heartbeat: Arc::clone(&heartbeat),
     };
-    let (engine, fingerprint) = match options.backend {
+    let (engine, fingerprint, memory) = match options.backend {
         BackendChoice::Cpu => start.on_cpu(verified.is_none(), progress)?,
         BackendChoice::Auto => start.on_best(verified.is_none(), progress)?,
         BackendChoice::Mlx => start.on_mlx(progress)?,
@@ -151,8 +183,25 @@ pub fn launch(
     Ok(Launched {
         engine,
         fingerprint,
+        adapter,
+        memory,
         verified,
     })
+}
+
+impl Share {
+    /// What is left for sequences where so many bytes are taken besides.
+    fn left(&self, beside: u64) -> Option<u64> {
+        self.most.checked_sub(self.weights)?.checked_sub(beside)
+    }
+
+    fn no_room_beside(&self, beside: u64) -> LaunchError {
+        LaunchError::NoRoomBeside {
+            weights_mib: self.weights.div_ceil(1 << 20),
+            beside_mib: beside.div_ceil(1 << 20),
+            most_mib: self.most >> 20,
+        }
+    }
 }
 
 fn limits(options: &LaunchOptions, context: usize) -> Limits {
@@ -166,7 +215,9 @@ fn limits(options: &LaunchOptions, context: usize) -> Limits {
     }
 }
 
-/// A loaded model on its way to a backend. Each way gives the engine and the fingerprint.
+type Started = (Engine, String, Share);
+
+/// A loaded model on its way to a backend. Each way gives the engine, the fingerprint and the memory.
 struct Start<'a> {
     host: HostModel,
     text: Text,
@@ -203,7 +254,7 @@ impl Start<'_> {
         self,
         bring_in: bool,
         progress: impl FnMut(u64, u64),
-    ) -> Result<(Engine, String), LaunchError> {
+    ) -> Result<Started, LaunchError> {
         if bring_in {
             self.host.bring_in(progress);
         }
@@ -214,13 +265,25 @@ impl Start<'_> {
             .resolve(None)
             .shared(self.options.models);
         // Weights are mapped, and may be larger than memory, if slowly: sequences are left a share in any case.
-        let budget = memory.total.saturating_sub(self.weights());
-        let budget = budget.max(memory.total / 16);
+        let (weights, beside) = (self.weights(), self.options.beside);
+        let share = Share {
+            weights,
+            most: memory.total,
+        };
+        let budget = match share.left(beside) {
+            Some(left) => left,
+            None if beside == 0 => 0,
+            None => return Err(share.no_room_beside(beside)),
+        };
+        let budget = match beside {
+            0 => budget.max(memory.total / 16),
+            _ => budget,
+        };
         let backend = CpuBackend::new(&self.host.config, self.threads(), self.options.precision)
             .with_kv_cache(self.options.kv_cache);
         let model = Model::new(backend, self.host.config, self.host.weights);
         let engine = Engine::start_within(budget, model, self.text, self.limits, self.heartbeat)?;
-        Ok((engine, fingerprint))
+        Ok((engine, fingerprint, share))
     }
 
     #[cfg(feature = "mlx")]
@@ -228,7 +291,7 @@ impl Start<'_> {
         self,
         bring_in: bool,
         progress: impl FnMut(u64, u64),
-    ) -> Result<(Engine, String), LaunchError> {
+    ) -> Result<Started, LaunchError> {
         match MlxDevice::best() {
             MlxDevice::Gpu => self.on_mlx(progress),
             MlxDevice::Cpu => self.on_cpu(bring_in, progress),
@@ -240,12 +303,12 @@ impl Start<'_> {
         self,
         bring_in: bool,
         progress: impl FnMut(u64, u64),
-    ) -> Result<(Engine, String), LaunchError> {
+    ) -> Result<Started, LaunchError> {
         self.on_cpu(bring_in, progress)
     }
 
     #[cfg(feature = "mlx")]
-    fn on_mlx(self, progress: impl FnMut(u64, u64)) -> Result<(Engine, String), LaunchError> {
+    fn on_mlx(self, progress: impl FnMut(u64, u64)) -> Result<Started, LaunchError> {
         let device = MlxDevice::best();
         let fingerprint = self.fingerprint(match device {
             MlxDevice::Gpu => "mlx",
@@ -256,21 +319,29 @@ impl Start<'_> {
         });
         let memory = MlxBackend::limit(device, &self.options.memory).shared(self.options.models);
         let weights = self.weights();
-        let budget = memory.for_sequences(weights).ok_or(LaunchError::TooLarge {
+        memory.for_sequences(weights).ok_or(LaunchError::TooLarge {
             weights_mib: weights.div_ceil(1 << 20),
             limit_mib: memory.total >> 20,
             reserved_mib: memory.reserve() >> 20,
         })?;
+        let share = Share {
+            weights,
+            most: memory.total - memory.reserve(),
+        };
+        let beside = self.options.beside;
+        let budget = share
+            .left(beside)
+            .ok_or_else(|| share.no_room_beside(beside))?;
         let (threads, precision) = (self.threads(), self.options.precision);
         let backend = MlxBackend::new(device, &self.host.weights, threads, precision)
             .with_kv_cache(self.options.kv_cache);
         let model = Model::load(backend, self.host.config, self.host.weights, progress);
         let engine = Engine::start_within(budget, model, self.text, self.limits, self.heartbeat)?;
-        Ok((engine, fingerprint))
+        Ok((engine, fingerprint, share))
     }
 
     #[cfg(not(feature = "mlx"))]
-    fn on_mlx(self, _progress: impl FnMut(u64, u64)) -> Result<(Engine, String), LaunchError> {
+    fn on_mlx(self, _progress: impl FnMut(u64, u64)) -> Result<Started, LaunchError> {
         Err(LaunchError::NoMlx)
     }
 }
@@ -287,7 +358,7 @@ mod tests {
             ..LaunchOptions::default()
         };
         let heartbeat = Arc::new(Heartbeat::new());
-        launch(&Source::Embedded, &options, heartbeat, |_, _| {}).unwrap()
+        launch(&Source::Embedded, None, &options, heartbeat, |_, _| {}).unwrap()
     }
 
     /// Two layers of the built-in model attend, with two heads of 64 for keys and values each.

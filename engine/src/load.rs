@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::adapter::{AdapterError, AdapterInfo, AdapterName, AdapterSource};
 use crate::checkpoint::{self, CheckpointError, Files};
 use crate::embedded;
 use crate::manifest::{Expected, ManifestError, Verification, Verified};
@@ -55,8 +56,11 @@ pub struct HostModel {
     /// Its weights.
     pub weights: HostWeights,
     /// Ten hex digits that change with the model's settings, tokenizer and template, its tensors (of each the name, the
-    /// form and three samples of 4 KiB) and this program's version.
+    /// form and three samples of 4 KiB), the whole of its adapter and this program's version. Where an adapter is merged,
+    /// what it is called follows, and what it is: `…+name-r8-a32-72` for 72 pairs of rank 8 and alpha 32.
     pub fingerprint: String,
+    /// The adapter that is merged into its weights.
+    pub adapter: Option<AdapterInfo>,
 }
 
 /// Everything that a model is made of, on the host.
@@ -121,6 +125,14 @@ pub enum LoadError {
         /// Why.
         source: serde_json::Error,
     },
+    /// The adapter cannot be merged into it.
+    #[error("adapter {name}: {source}")]
+    Adapter {
+        /// What it is called.
+        name: AdapterName,
+        /// Why.
+        source: AdapterError,
+    },
     /// The folder is not what its manifest says.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -149,12 +161,25 @@ impl HostModel {
     /// # Errors
     /// If it is not a complete Qwen3.5 checkpoint, or not what its manifest says; the error names the file, tensor or
     /// field.
-    pub fn open(source: &Source, mut progress: impl FnMut(u64, u64)) -> Result<Self, LoadError> {
+    pub fn open(source: &Source, progress: impl FnMut(u64, u64)) -> Result<Self, LoadError> {
+        Self::open_adapted(source, None, progress)
+    }
+
+    /// The same with an adapter merged into the weights.
+    ///
+    /// # Errors
+    /// As there, and if the adapter does not fit the model.
+    pub fn open_adapted(
+        source: &Source,
+        adapter: Option<&AdapterSource>,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Self, LoadError> {
         if let Source::Shape(shape) = source {
+            refuse_on_noise(adapter)?;
             return Ok(Self::random(*shape, &mut progress));
         }
         let (files, verification) = files(source)?;
-        let read = Self::read(&files, source);
+        let read = Self::read(&files, source, adapter, &mut progress);
         let (model, verified) = verdict(read, verification, &mut progress)?;
         if verified.is_none() {
             model.bring_in(progress);
@@ -162,7 +187,12 @@ impl HostModel {
         Ok(model)
     }
 
-    fn read(files: &Files, source: &Source) -> Result<Self, LoadError> {
+    fn read(
+        files: &Files,
+        source: &Source,
+        adapter: Option<&AdapterSource>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self, LoadError> {
         let at = |error| LoadError::checkpoint(source, error);
         let config_json = files.require("config.json").map_err(at)?;
         let config = ModelConfig::parse(&config_json).map_err(|error| LoadError::Config {
@@ -183,15 +213,35 @@ impl HostModel {
             hash.update(format!("{name} {:?}\n", bytes.as_ref().map(|b| b.len())));
             bytes.iter().for_each(|bytes| hash.update(&**bytes));
         }
-        let weights =
-            HostWeights::from_tensors(&config, tensors).map_err(|error| LoadError::Weights {
+        let failed = |error| match (error, adapter) {
+            (WeightsError::Adapter(error), Some(adapter)) => adapter.failed(error),
+            (error, _) => LoadError::Weights {
                 place: source.to_string(),
                 source: error,
-            })?;
+            },
+        };
+        let mut opened = adapter
+            .map(|adapter| adapter.open(source))
+            .transpose()
+            .map_err(|error| failed(error.into()))?;
+        if let Some(adapter) = &opened {
+            hash.update(adapter.digest());
+        }
+        let weights = HostWeights::from_tensors(&config, tensors, opened.as_mut(), progress)
+            .map_err(failed)?;
+        let merged = opened
+            .map(|adapter| adapter.finish())
+            .transpose()
+            .map_err(|error| failed(error.into()))?;
+        let mut fingerprint = hex(&hash.finalize()[..5]);
+        if let Some(merged) = &merged {
+            fingerprint += &format!("+{merged}");
+        }
         Ok(Self {
             config,
             weights,
-            fingerprint: hex(&hash.finalize()[..5]),
+            fingerprint,
+            adapter: merged,
         })
     }
 
@@ -203,6 +253,7 @@ impl HostModel {
                 let made_by = format!("{} {shape}", env!("CARGO_PKG_VERSION"));
                 hex(&Sha256::digest(made_by)[..5])
             },
+            adapter: None,
             config,
         }
     }
@@ -252,14 +303,20 @@ impl Source {
         matches!(self, Source::Verified { .. })
     }
 
-    /// Loads both sides of a model; weights that no manifest vouches for are mapped, but not yet read from the disk.
+    /// Loads both sides of a model, with an adapter merged into its weights if one is named; weights that no manifest
+    /// vouches for are mapped, but not yet read from the disk.
     /// `progress` is told how many bytes have been verified or made, and of how many.
     ///
     /// # Errors
     /// As [`HostModel::open`] and [`Text::open`]. Where the folder is not what its manifest says, that is the error,
     /// whatever else follows from it.
-    pub fn open(&self, mut progress: impl FnMut(u64, u64)) -> Result<Loaded, LoadError> {
+    pub fn open(
+        &self,
+        adapter: Option<&AdapterSource>,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Loaded, LoadError> {
         if let Source::Shape(shape) = self {
+            refuse_on_noise(adapter)?;
             let host = HostModel::random(*shape, &mut progress);
             let text = Text::open(self, &host.config)?;
             return Ok(Loaded {
@@ -269,7 +326,7 @@ impl Source {
             });
         }
         let (files, verification) = files(self)?;
-        let read = HostModel::read(&files, self).and_then(|host| {
+        let read = HostModel::read(&files, self, adapter, &mut progress).and_then(|host| {
             let text = text(&files, &host.config, self)?;
             Ok((host, text))
         });
@@ -294,6 +351,14 @@ fn files(source: &Source) -> Result<(Files, Option<Verification>), LoadError> {
     })
 }
 
+/// Random weights have nothing to learn.
+fn refuse_on_noise(adapter: Option<&AdapterSource>) -> Result<(), LoadError> {
+    match adapter {
+        None => Ok(()),
+        Some(adapter) => Err(adapter.failed(AdapterError::Random)),
+    }
+}
+
 /// Waits for the verdict before anything is made of what was read, or said about it.
 fn verdict<T>(
     read: Result<T, LoadError>,
@@ -302,6 +367,15 @@ fn verdict<T>(
 ) -> Result<(T, Option<Verified>), LoadError> {
     let verified = verification.map(|begun| begun.wait(progress)).transpose()?;
     Ok((read?, verified))
+}
+
+impl AdapterSource {
+    fn failed(&self, source: AdapterError) -> LoadError {
+        LoadError::Adapter {
+            name: self.name.clone(),
+            source,
+        }
+    }
 }
 
 impl LoadError {

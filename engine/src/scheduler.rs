@@ -158,7 +158,7 @@ impl<B: Backend> Scheduler<B> {
                 .cost
                 .of(job.request.prompt.len() + job.request.max_tokens);
             let reserved = admission.reserved.load(Relaxed);
-            let fits = reserved.saturating_add(bytes) <= admission.budget;
+            let fits = reserved.saturating_add(bytes) <= admission.budget();
             if !(fits || self.running.is_empty()) {
                 break;
             }

@@ -11,6 +11,7 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 use sanctum_kernels::cpu::{self, Float};
 
+use crate::adapter::{Adapter, AdapterError};
 use crate::checkpoint::{Bytes, Tensor};
 use crate::model_config::{Affine, Mixer, ModelConfig, Quantization};
 
@@ -248,6 +249,9 @@ pub enum WeightsError {
         /// The module.
         module: String,
     },
+    /// The adapter cannot be merged.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// The quantisation groups do not fit the matrix.
     #[error("{module} has {cols} inputs, which do not divide into groups of {group}")]
     Groups {
@@ -261,13 +265,16 @@ pub enum WeightsError {
 }
 
 impl HostWeights {
-    /// Takes from `tensors` what `config` asks for.
+    /// Takes from `tensors` what `config` asks for, and merges the pairs of `adapter` into it, matrix by matrix.
+    /// `progress` is told how many pairs are merged, and of how many.
     ///
     /// # Errors
     /// If anything is missing, left over, misshapen or of a type that is not supported.
-    pub fn from_tensors(
+    pub(crate) fn from_tensors(
         config: &ModelConfig,
         tensors: BTreeMap<String, Tensor>,
+        adapter: Option<&mut Adapter>,
+        progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, WeightsError> {
         let conv_is_shifted = |t: &Tensor| {
             t.name.ends_with(".conv1d.weight") && t.shape.last().is_some_and(|&last| last != 1)
@@ -276,6 +283,9 @@ impl HostWeights {
         let mut reader = Reader {
             tensors,
             quantization: &config.quantization,
+            pairs: adapter.as_ref().map_or(0, |adapter| adapter.left()),
+            adapter,
+            progress,
             norm_shift: if hugging_face { 1.0 } else { 0.0 },
         };
         let weights = reader.model(config)?;
@@ -359,6 +369,10 @@ impl<M, V> Layer<M, V> {
 struct Reader<'a> {
     tensors: BTreeMap<String, Tensor>,
     quantization: &'a Quantization,
+    adapter: Option<&'a mut Adapter>,
+    /// Its pairs, merged or not.
+    pairs: usize,
+    progress: &'a mut dyn FnMut(u64, u64),
     /// What this layout left out of the norm weights.
     norm_shift: f32,
 }
@@ -539,11 +553,18 @@ impl Reader<'_> {
                 data: tensor.bytes,
             }
         };
-        Ok(HostMatrix {
+        let matrix = HostMatrix {
             rows,
             cols,
             storage,
-        })
+        };
+        let Some(adapter) = &mut self.adapter else {
+            return Ok(matrix);
+        };
+        let matrix = adapter.merged(module, matrix)?;
+        let merged = self.pairs - adapter.left();
+        (self.progress)(merged as u64, self.pairs as u64);
+        Ok(matrix)
     }
 
     /// Complains about tensors that nobody asked for.

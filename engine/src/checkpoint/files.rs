@@ -9,12 +9,13 @@ use std::sync::Arc;
 use super::{Bytes, CheckpointError};
 
 /// Names that the loader asks for, weights aside.
-const ASKED_FOR: [&str; 5] = [
+const ASKED_FOR: [&str; 6] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
+    "adapter_config.json",
 ];
 
 /// Whether the loader reads a file of this name where there is one: settings, tokenizer, template, weights.

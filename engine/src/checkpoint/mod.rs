@@ -171,7 +171,7 @@ pub fn tensors(files: &Files) -> Result<BTreeMap<String, Tensor>, CheckpointErro
 }
 
 /// The tensors of one safetensors file.
-fn shard_tensors(file: &str, bytes: Bytes) -> Result<Vec<Tensor>, CheckpointError> {
+pub(crate) fn shard_tensors(file: &str, bytes: Bytes) -> Result<Vec<Tensor>, CheckpointError> {
     let damaged = |reason: String| CheckpointError::Damaged {
         file: file.to_owned(),
         reason,

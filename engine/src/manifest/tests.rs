@@ -393,7 +393,7 @@ fn a_verified_model_is_the_model_and_damage_is_first_of_all_a_difference() {
         folder: home.folder(),
         expected: home.trusting(&[&home.key]),
     };
-    let loaded = source.open(|_, _| ()).unwrap();
+    let loaded = source.open(None, |_, _| ()).unwrap();
     let plain = Source::Folder(home.folder()).open(|_, _| ()).unwrap();
     assert_eq!(loaded.host.fingerprint, plain.host.fingerprint);
     assert_eq!(loaded.verified.unwrap().manifest().files().len(), 6);
@@ -402,10 +402,10 @@ fn a_verified_model_is_the_model_and_damage_is_first_of_all_a_difference() {
     let path = home.folder().join("model.safetensors");
     let whole = fs::read(&path).unwrap();
     fs::write(&path, &whole[..5]).unwrap();
-    let error = source.open(|_, _| ()).unwrap_err().to_string();
+    let error = source.open(None, |_, _| ()).unwrap_err().to_string();
     assert!(error.contains(&digest(&whole)), "{error}");
     // Listed as it is, it is what it is: damaged.
     home.publish();
-    let error = source.open(|_, _| ()).unwrap_err().to_string();
+    let error = source.open(None, |_, _| ()).unwrap_err().to_string();
     assert!(error.contains("damaged"), "{error}");
 }

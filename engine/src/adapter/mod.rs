@@ -1,0 +1,170 @@
+//! LoRA adapters: small matrices that change what a model does, merged into its weights while they are loaded.
+//!
+//! An adapter holds a pair of matrices for some of the model's modules, and `W + scale · B · A` takes the place of `W`.
+//! Two layouts are read ([`config`]): mlx-lm's and PEFT's. Whatever an adapter asks for beyond that (DoRA, biases,
+//! embeddings, whole modules) is an error that names it: half of an adapter is another model than the one that was
+//! trained. [`merge`] has the arithmetic; once merged, a model runs as fast as without.
+
+mod config;
+mod error;
+mod merge;
+mod name;
+mod pairs;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+pub use config::Layout;
+pub use error::AdapterError;
+pub use name::{AdapterName, NotAName};
+
+use config::Config;
+use pairs::Pair;
+
+use crate::checkpoint::Files;
+use crate::load::Source;
+use crate::manifest::{Expected, Verification, Verified};
+use crate::weights::HostMatrix;
+
+/// Where an adapter lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdapterSource {
+    /// What it is called.
+    pub name: AdapterName,
+    /// Its folder.
+    pub folder: PathBuf,
+}
+
+/// What is told about a merged adapter. Displayed, it is the end of a fingerprint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdapterInfo {
+    /// What it is called.
+    pub name: AdapterName,
+    /// The rank that its settings name; single pairs may have another.
+    pub rank: usize,
+    /// What the products are scaled with, times the rank (with rsLoRA: times its root).
+    pub alpha: f64,
+    /// Pairs that were merged.
+    pub pairs: usize,
+}
+
+/// An adapter on its way into weights: each pair is taken once.
+pub(crate) struct Adapter {
+    info: AdapterInfo,
+    file: &'static str,
+    pairs: BTreeMap<String, Pair>,
+    digest: [u8; 32],
+}
+
+impl fmt::Display for AdapterInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            rank,
+            alpha,
+            pairs,
+        } = self;
+        write!(f, "{name}-r{rank}-a{alpha}-{pairs}")
+    }
+}
+
+impl AdapterSource {
+    /// The manifest that the folder must match where the model must match one: beside it, and named after it.
+    pub fn manifest(&self) -> PathBuf {
+        let mut path = OsString::from(&self.folder);
+        path.push(".sha256");
+        path.into()
+    }
+
+    /// Reads the adapter of a model. Where that model must match a manifest, so must the adapter, and the same keys
+    /// are trusted: else whoever writes adapters would decide what a signed model answers.
+    ///
+    /// # Errors
+    /// If it is no adapter, asks for something that is not done here, or is not what its manifest says.
+    pub(crate) fn open(&self, model: &Source) -> Result<Adapter, AdapterError> {
+        let Source::Verified { expected, .. } = model else {
+            return self.read(&Files::Folder(self.folder.clone()));
+        };
+        let expected = Expected {
+            manifest: self.manifest(),
+            keys: expected.keys.clone(),
+        };
+        let begun = Verification::start(&self.folder, &expected).map_err(Box::new)?;
+        let read = self.read(&begun.files());
+        let verified: Verified = begun.wait(|_, _| ()).map_err(Box::new)?;
+        let adapter = read?;
+        // Its numbers were copied: what happens to the files from now on does not matter.
+        verified.unchanged().map_err(Box::new)?;
+        tracing::info!(
+            adapter = %self.name,
+            manifest = %verified.manifest_path().display(),
+            signed_by = verified.signed_by().map(ToString::to_string),
+            "verified"
+        );
+        Ok(adapter)
+    }
+
+    fn read(&self, files: &Files) -> Result<Adapter, AdapterError> {
+        let (layout, weights) = Layout::find(files, &self.name)?;
+        let json = files.require(config::FILE)?;
+        let config = Config::parse(layout, &json)?;
+        let mut hash = Sha256::new();
+        hash.update(&*json);
+        hash.update(&*weights);
+        let pairs = pairs::read(&config, layout.weights(), weights)?;
+        Ok(Adapter {
+            info: AdapterInfo {
+                name: self.name.clone(),
+                rank: config.rank,
+                alpha: config.alpha,
+                pairs: pairs.len(),
+            },
+            file: layout.weights(),
+            pairs,
+            digest: hash.finalize().into(),
+        })
+    }
+}
+
+impl Adapter {
+    /// SHA-256 over its settings and weights, all of them.
+    pub(crate) fn digest(&self) -> &[u8] {
+        &self.digest
+    }
+
+    /// Pairs that are not merged yet.
+    pub(crate) fn left(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// The matrix of a module with its pair added to it, if the adapter has one.
+    pub(crate) fn merged(
+        &mut self,
+        module: &str,
+        matrix: HostMatrix,
+    ) -> Result<HostMatrix, AdapterError> {
+        let Some(pair) = self.pairs.remove(module) else {
+            return Ok(matrix);
+        };
+        pair.fit(self.file, matrix.rows, matrix.cols)?;
+        Ok(merge::merge(&matrix, &pair))
+    }
+
+    /// What was merged. All of it must have been.
+    pub(crate) fn finish(mut self) -> Result<AdapterInfo, AdapterError> {
+        match self.pairs.pop_first() {
+            None => Ok(self.info),
+            Some((_, pair)) => Err(AdapterError::NoPlace {
+                tensor: pair.tensors[0].clone(),
+                file: self.file,
+                others: self.pairs.len(),
+            }),
+        }
+    }
+}

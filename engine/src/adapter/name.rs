@@ -1,0 +1,53 @@
+//! What an adapter is called: the name of its folder, which requests and fingerprints can carry as it is.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+/// Letters, digits, `.`, `_` and `-`, at most 64, not beginning with a dot: never a path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AdapterName(String);
+
+/// Text that is not such a name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} cannot be an adapter's name; an adapter is called by the name of its folder, up to 64 letters, digits, `.`, `_` and `-`, \
+     no dot in front"
+)]
+pub struct NotAName(String);
+
+impl AdapterName {
+    /// The name of an adapter in this folder.
+    ///
+    /// # Errors
+    /// If the folder is called otherwise.
+    pub fn of_folder(folder: &Path) -> Result<Self, NotAName> {
+        // `.` and `..` have a name only once they are resolved.
+        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        let name = folder.file_name().unwrap_or_default();
+        name.to_string_lossy().parse()
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AdapterName {
+    type Err = NotAName;
+
+    fn from_str(text: &str) -> Result<Self, NotAName> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        match (1..=64).contains(&text.len()) && !text.starts_with('.') && text.chars().all(plain) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(NotAName(text.chars().take(80).collect())),
+        }
+    }
+}
+
+impl fmt::Display for AdapterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
