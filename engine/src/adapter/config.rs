@@ -13,7 +13,8 @@ use crate::checkpoint::{Bytes, Files};
 /// The file's name, in both layouts.
 pub(super) const FILE: &str = "adapter_config.json";
 
-const RETRAIN: &str = "train it as plain LoRA, or merge it with the tools that made it and serve the result";
+const RETRAIN: &str =
+    "train it as plain LoRA, or merge it with the tools that made it and serve the result";
 
 /// PEFT's keys that change nothing about which numbers are merged: bookkeeping, and what only training reads.
 const IDLE: [&str; 24] = [
@@ -202,7 +203,8 @@ fn pattern<T>(
     for (key, value) in entries {
         let at = format!("{field}[{key:?}]");
         if key.is_empty() || !key.chars().all(plain) {
-            let mend = "is a regular expression; write a module's name, or the end of one such as q_proj";
+            let mend =
+                "is a regular expression; write a module's name, or the end of one such as q_proj";
             return Err(wrong(&at, mend.into()));
         }
         found.insert(key.clone(), read(Some(value), &at)?);

@@ -64,7 +64,9 @@ pub enum AdapterError {
         missing: String,
     },
     /// Two pairs are for one module.
-    #[error("tensors {first} and {second} in {file} are for the same module; remove one of the pairs")]
+    #[error(
+        "tensors {first} and {second} in {file} are for the same module; remove one of the pairs"
+    )]
     Twice {
         /// One of them.
         first: String,
@@ -74,7 +76,9 @@ pub enum AdapterError {
         file: &'static str,
     },
     /// There is not one pair.
-    #[error("{0} holds no pair at all, so nothing would change; train the adapter, or do without it")]
+    #[error(
+        "{0} holds no pair at all, so nothing would change; train the adapter, or do without it"
+    )]
     Empty(&'static str),
     /// A tensor has the wrong shape.
     #[error("tensor {tensor} in {file} has shape {found:?}, but {why} asks for {expected:?}")]

@@ -45,7 +45,11 @@ pub(super) fn merge(matrix: &HostMatrix, pair: &Pair) -> HostMatrix {
         } => {
             let row_words = cols * usize::from(affine.bits) / 8;
             let row_groups = cols / affine.group * size(*float);
-            let mut merged = [vec![0; packed.len()], vec![0; scales.len()], vec![0; biases.len()]];
+            let mut merged = [
+                vec![0; packed.len()],
+                vec![0; scales.len()],
+                vec![0; biases.len()],
+            ];
             let [words, new_scales, new_biases] = &mut merged;
             let out: Vec<_> = words
                 .chunks_mut(row_words)
@@ -121,7 +125,9 @@ fn dequantised(affine: Affine, packed: &[u8], scales: &[f32], biases: &[f32]) ->
         }
         _ => packed.iter().copied().map(f32::from).collect(),
     };
-    let groups = levels.chunks_exact(affine.group).zip(scales.iter().zip(biases));
+    let groups = levels
+        .chunks_exact(affine.group)
+        .zip(scales.iter().zip(biases));
     groups
         .flat_map(|(levels, (scale, bias))| levels.iter().map(move |level| level * scale + bias))
         .collect()
@@ -193,4 +199,31 @@ fn put<const SIZE: usize>(values: &[f32], out: &mut [u8], bytes: impl Fn(f32) ->
     for (out, value) in out.as_chunks_mut().0.iter_mut().zip(values) {
         *out = bytes(*value);
     }
+}
+
+/// The levels, scales and biases of a plain matrix.
+#[cfg(test)]
+pub(super) fn quantised(
+    affine: Affine,
+    float: Float,
+    shape: &[usize],
+    data: &[u8],
+) -> [Vec<u8>; 3] {
+    let mut found = [Vec::new(), Vec::new(), Vec::new()];
+    for row in data.chunks_exact(shape[1] * size(float)) {
+        let mut packed = vec![0; shape[1] * usize::from(affine.bits) / 8];
+        let (scales, biases) = quantise(affine, &decode(row, float), &mut packed);
+        let stored = |values: Vec<f32>| {
+            let mut bytes = vec![0; values.len() * size(float)];
+            encode(&values, float, &mut bytes);
+            bytes
+        };
+        for (all, row) in found
+            .iter_mut()
+            .zip([packed, stored(scales), stored(biases)])
+        {
+            all.extend(row);
+        }
+    }
+    found
 }

@@ -103,7 +103,10 @@ fn parse(layout: Layout, file: &'static str, name: &str) -> Result<(String, Half
             } else if inner.ends_with(".lora_B.bias") {
                 return other("a pair's bias", retrain);
             } else {
-                return other("a whole tensor of the model or no half of a LoRA pair", retrain);
+                return other(
+                    "a whole tensor of the model or no half of a LoRA pair",
+                    retrain,
+                );
             }
         }
     };

@@ -394,7 +394,7 @@ fn a_verified_model_is_the_model_and_damage_is_first_of_all_a_difference() {
         expected: home.trusting(&[&home.key]),
     };
     let loaded = source.open(None, |_, _| ()).unwrap();
-    let plain = Source::Folder(home.folder()).open(|_, _| ()).unwrap();
+    let plain = Source::Folder(home.folder()).open(None, |_, _| ()).unwrap();
     assert_eq!(loaded.host.fingerprint, plain.host.fingerprint);
     assert_eq!(loaded.verified.unwrap().manifest().files().len(), 6);
     assert!(plain.verified.is_none());

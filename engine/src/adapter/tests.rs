@@ -1,0 +1,367 @@
+//! What is read, what is refused and by which name, and the arithmetic against `mlx.core.quantize`.
+
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use sanctum_kernels::cpu::Float;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::checkpoint::Bytes;
+use crate::model_config::Affine;
+use crate::weights::Storage;
+
+const MLX: &str = "adapters.safetensors";
+const PEFT: &str = "adapter_model.safetensors";
+
+fn mlx_config() -> Value {
+    json!({ "fine_tune_type": "lora", "num_layers": 4, "batch_size": 4,
+            "lora_parameters": { "rank": 2, "scale": 0.5, "dropout": 0.0, "keys": ["q"] } })
+}
+
+fn peft_config() -> Value {
+    json!({ "peft_type": "LORA", "r": 2, "lora_alpha": 8, "bias": "none", "use_dora": false, "modules_to_save": null,
+            "rank_pattern": {}, "target_modules": ["q_proj"], "lora_dropout": 0.1, "fan_in_fan_out": false })
+}
+
+/// A safetensors file of small numbers.
+fn weights(tensors: &[(&str, &[usize])]) -> Vec<u8> {
+    let numbers: Vec<u8> = (0..4096u16)
+        .flat_map(|i| f32::from(i % 7).to_le_bytes())
+        .collect();
+    let views = tensors.iter().map(|(name, shape)| {
+        let bytes = 4 * shape.iter().product::<usize>();
+        let view = TensorView::new(Dtype::F32, shape.to_vec(), &numbers[..bytes]);
+        (name.to_string(), view.unwrap())
+    });
+    safetensors::serialize(views, None).unwrap()
+}
+
+fn read(file: &str, config: &Value, weights: Vec<u8>) -> Result<Adapter, AdapterError> {
+    let source = AdapterSource {
+        name: "new".parse().unwrap(),
+        folder: "new".into(),
+    };
+    let config = config.to_string().into_bytes();
+    source.read(&Files::memory([
+        ("adapter_config.json", config),
+        (file, weights),
+    ]))
+}
+
+fn refusal(file: &str, config: &Value, tensors: &[(&str, &[usize])]) -> String {
+    match read(file, config, weights(tensors)) {
+        Ok(_) => panic!("{config} {tensors:?} was taken"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn changed(mut config: Value, field: &str, value: Value) -> Value {
+    config[field] = value;
+    config
+}
+
+/// A plain matrix of zeros, so that what comes of it is what was added.
+fn zeros(rows: usize, cols: usize) -> HostMatrix {
+    HostMatrix {
+        rows,
+        cols,
+        storage: Storage::Dense {
+            float: Float::F32,
+            data: Bytes::new(vec![0; 4 * rows * cols]),
+        },
+    }
+}
+
+fn floats(matrix: &HostMatrix) -> Vec<f32> {
+    let words = matrix.parts()[0].as_chunks().0;
+    words.iter().map(|&word| f32::from_le_bytes(word)).collect()
+}
+
+#[test]
+fn both_layouts_add_scale_b_a() {
+    // a = [[0, 1, 2], [3, 4, 5]], b = [[0, 1], [2, 3], [4, 5], [6, 0]]
+    let module = "model.layers.0.mlp.up_proj";
+    let expected = |scale: f32| -> Vec<f32> {
+        let (a, b) = (
+            [[0., 1., 2.], [3., 4., 5.]],
+            [[0., 1.], [2., 3.], [4., 5.], [6., 0.]],
+        );
+        let add = |row: &[f32; 2], i: usize| scale * (row[0] * a[0][i] + row[1] * a[1][i]);
+        b.iter()
+            .flat_map(|row| (0..3).map(move |i| add(row, i)).collect::<Vec<_>>())
+            .collect()
+    };
+    let peft = weights(&[
+        (
+            "base_model.model.model.language_model.layers.0.mlp.up_proj.lora_A.weight",
+            &[2, 3],
+        ),
+        (
+            "base_model.model.model.language_model.layers.0.mlp.up_proj.lora_B.weight",
+            &[4, 2],
+        ),
+    ]);
+    for (rslora, scale) in [(false, 4.0), (true, 8.0 / 2f32.sqrt())] {
+        let config = changed(peft_config(), "use_rslora", rslora.into());
+        let mut adapter = read(PEFT, &config, peft.clone()).unwrap();
+        let merged = adapter.merged(module, zeros(4, 3)).unwrap();
+        assert_eq!(floats(&merged), expected(scale));
+        assert_eq!(adapter.finish().unwrap().to_string(), "new-r2-a8-1");
+    }
+    let mlx = weights(&[
+        ("language_model.model.layers.0.mlp.up_proj.lora_a", &[3, 2]),
+        ("language_model.model.layers.0.mlp.up_proj.lora_b", &[2, 4]),
+    ]);
+    let mut adapter = read(MLX, &mlx_config(), mlx).unwrap();
+    let merged = floats(&adapter.merged(module, zeros(4, 3)).unwrap());
+    // aᵀ = [[0, 1], [2, 3], [4, 5]] and bᵀ = [[0, 1, 2, 3], [4, 5, 6, 0]]: the first row is half of 4 times a's second.
+    assert_eq!(merged[..3], [2.0, 6.0, 10.0]);
+    assert_eq!(merged[9..], [0.0, 3.0, 6.0]);
+    let other = adapter
+        .merged("model.layers.1.mlp.up_proj", zeros(1, 1))
+        .unwrap();
+    assert_eq!(floats(&other), [0.0]);
+}
+
+#[test]
+fn patterns_name_modules_by_their_ends() {
+    let mut config = peft_config();
+    config["rank_pattern"] = json!({ "q_proj": 4, "layers.1.self_attn.q_proj": 8 });
+    config["alpha_pattern"] = json!({ "o_proj": 1 });
+    let config = Config::parse(Layout::Peft, config.to_string().as_bytes()).unwrap();
+    assert_eq!(config.of("model.layers.0.self_attn.q_proj"), (4, 2.0));
+    assert_eq!(config.of("model.layers.1.self_attn.q_proj"), (8, 1.0));
+    assert_eq!(config.of("model.layers.0.self_attn.o_proj"), (2, 0.5));
+    assert_eq!(config.of("model.layers.0.self_attn.oq_proj"), (2, 4.0));
+}
+
+#[test]
+fn what_is_not_done_is_refused_by_its_name() {
+    let pair: &[(&str, &[usize])] = &[("m.lora_a", &[3, 2]), ("m.lora_b", &[2, 4])];
+    let mlx = |field, value| refusal(MLX, &changed(mlx_config(), field, value), pair);
+    let says = |error: String, what: &str| assert!(error.contains(what), "{error} lacks {what}");
+    says(
+        mlx("fine_tune_type", "dora".into()),
+        "fine_tune_type is \"dora\"",
+    );
+    says(
+        mlx("fine_tune_type", "full".into()),
+        "fine_tune_type is \"full\"",
+    );
+    says(mlx("use_dora", true.into()), "use_dora is true");
+    says(
+        mlx("lora_parameters", Value::Null),
+        "lora_parameters must be an object",
+    );
+    says(
+        mlx("lora_parameters", json!({ "rank": 0, "scale": 1 })),
+        "lora_parameters.rank must be",
+    );
+    says(
+        mlx("lora_parameters", json!({ "rank": 2 })),
+        "lora_parameters.scale must be",
+    );
+
+    let pair: &[(&str, &[usize])] = &[
+        ("base_model.model.m.lora_A.weight", &[2, 3]),
+        ("base_model.model.m.lora_B.weight", &[4, 2]),
+    ];
+    let peft = |field, value| refusal(PEFT, &changed(peft_config(), field, value), pair);
+    for (field, value) in [
+        ("peft_type", json!("LOHA")),
+        ("use_dora", json!(true)),
+        ("bias", json!("lora_only")),
+        ("modules_to_save", json!(["lm_head"])),
+        ("fan_in_fan_out", json!(true)),
+        ("lora_bias", json!(true)),
+        ("init_lora_weights", json!("pissa_niter_4")),
+        ("trainable_token_indices", json!([1])),
+        ("layer_replication", json!([[0, 2]])),
+        ("something_new", json!(1)),
+    ] {
+        let error = peft(field, value.clone());
+        says(error, &format!("adapter_config.json: {field} is {value}"));
+    }
+    says(
+        peft("rank_pattern", json!({ "^q": 2 })),
+        "rank_pattern[\"^q\"] is a regular expression",
+    );
+    says(
+        peft("lora_alpha", json!("8")),
+        "lora_alpha must be a number",
+    );
+}
+
+#[test]
+fn tensors_that_do_not_pair_are_named() {
+    let mlx = |tensors: &[(&str, &[usize])]| refusal(MLX, &mlx_config(), tensors);
+    let peft = |name: &str| refusal(PEFT, &peft_config(), &[(name, &[2, 3])]);
+    let says = |error: String, what: &str| assert!(error.contains(what), "{error} lacks {what}");
+    says(mlx(&[]), "holds no pair at all");
+    says(
+        mlx(&[("m.lora_a", &[3, 2])]),
+        "m.lora_a in adapters.safetensors has no partner m.lora_b",
+    );
+    says(mlx(&[("m.lora_b", &[2, 3])]), "no partner m.lora_a");
+    says(
+        mlx(&[("m.m", &[3])]),
+        "m.m in adapters.safetensors is a DoRA magnitude",
+    );
+    says(
+        mlx(&[("model.norm.weight", &[3])]),
+        "model.norm.weight in adapters.safetensors is no half",
+    );
+    says(
+        mlx(&[("model.embed_tokens.lora_a", &[3, 2])]),
+        "half of an embedding's pair",
+    );
+    let error = mlx(&[("m.lora_a", &[3, 5]), ("m.lora_b", &[2, 4])]);
+    says(
+        error,
+        "m.lora_a in adapters.safetensors has shape [3, 5], but its rank in adapter_config.json asks for [3, 2]",
+    );
+    let error = mlx(&[
+        ("model.m.lora_a", &[3, 2]),
+        ("model.m.lora_b", &[2, 4]),
+        ("model.language_model.m.lora_a", &[3, 2]),
+        ("model.language_model.m.lora_b", &[2, 4]),
+    ]);
+    says(error, "are for the same module");
+    says(
+        peft("base_model.model.m.lora_magnitude_vector.weight"),
+        "is a DoRA magnitude",
+    );
+    says(
+        peft("base_model.model.m.lora_embedding_A"),
+        "half of an embedding's pair",
+    );
+    says(
+        peft("base_model.model.lm_head.weight"),
+        "is a whole tensor of the model",
+    );
+    says(
+        peft("base_model.model.m.lora_A.default.weight"),
+        "no half of a LoRA pair",
+    );
+    says(peft("m.lora_A.weight"), "not under base_model.model");
+    says(
+        peft("base_model.model.m.lora_A.weight"),
+        "no partner base_model.model.m.lora_B.weight",
+    );
+}
+
+#[test]
+fn a_pair_must_fit_its_matrix_and_have_one() {
+    let pair: &[(&str, &[usize])] = &[("m.lora_a", &[3, 2]), ("m.lora_b", &[2, 4])];
+    let read = || read(MLX, &mlx_config(), weights(pair)).unwrap();
+    let error = read().merged("m", zeros(4, 5)).unwrap_err().to_string();
+    assert!(
+        error.contains(
+            "m.lora_a in adapters.safetensors has shape [3, 2], but the model asks for [5, 2]"
+        ),
+        "{error}"
+    );
+    let error = read().merged("m", zeros(5, 3)).unwrap_err().to_string();
+    assert!(
+        error.contains(
+            "m.lora_b in adapters.safetensors has shape [2, 4], but the model asks for [2, 5]"
+        ),
+        "{error}"
+    );
+    let error = read().finish().unwrap_err().to_string();
+    assert!(error.contains("no matrix for tensor m.lora_a"), "{error}");
+}
+
+#[test]
+fn a_name_is_never_a_path() {
+    for name in ["radio", "v1.2_final-b", "A"] {
+        assert_eq!(name.parse::<AdapterName>().unwrap().as_str(), name);
+    }
+    for name in [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "a\\b",
+        ".hidden",
+        "a b",
+        "é",
+        &"x".repeat(65),
+    ] {
+        assert!(name.parse::<AdapterName>().is_err(), "{name}");
+    }
+}
+
+/// The file that `tests/golden/make_adapters.py` writes.
+#[test]
+fn groups_are_quantised_as_mlx_does() {
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/adapters/quantize.safetensors");
+    let bytes = fs::read(file).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    for (name, float) in [
+        ("float32", Float::F32),
+        ("float16", Float::F16),
+        ("bfloat16", Float::Bf16),
+    ] {
+        for (bits, group) in [4, 8]
+            .into_iter()
+            .flat_map(|bits| [32, 64, 128].map(|group| (bits, group)))
+        {
+            let tensor = |kind: &str| {
+                file.tensor(&format!("{name}.{bits}.{group}.{kind}"))
+                    .unwrap()
+            };
+            let shape = tensor("weight").shape().to_vec();
+            let affine = Affine { bits, group };
+            let found = merge::quantised(affine, float, &shape, tensor("weight").data());
+            for (found, kind) in found.iter().zip(["packed", "scales", "biases"]) {
+                assert!(
+                    found == tensor(kind).data(),
+                    "{name} {bits} {group}: {kind}"
+                );
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Whatever stands in a settings file, reading it ends, and what is taken can be used.
+    #[test]
+    fn any_settings_are_taken_or_refused(
+        field in prop::sample::select(vec![
+            "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "bias", "modules_to_save", "peft_type",
+            "fine_tune_type", "lora_parameters", "init_lora_weights", "target_modules", "use_dora", "x",
+        ]),
+        value in prop_oneof![
+            Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from), ".{0,200}".prop_map(Value::from),
+            prop::collection::vec(any::<u8>(), 0..3).prop_map(Value::from),
+            (".{0,9}", any::<i32>()).prop_map(|(key, value)| json!({ key: value })),
+            (any::<u32>(), any::<f64>()).prop_map(|(rank, scale)| json!({ "rank": rank, "scale": scale })),
+        ],
+    ) {
+        for (layout, config) in [(Layout::Mlx, mlx_config()), (Layout::Peft, peft_config())] {
+            let json = changed(config, field, value.clone()).to_string();
+            match Config::parse(layout, json.as_bytes()) {
+                Ok(config) => {
+                    let (rank, scale) = config.of("model.layers.0.self_attn.q_proj");
+                    prop_assert!(rank > 0 && scale.is_finite());
+                }
+                Err(error) => prop_assert!(error.to_string().contains(field), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_no_panic(config in ".{0,60}", weights in prop::collection::vec(any::<u8>(), 0..200)) {
+        let files = [("adapter_config.json", config.into_bytes()), (MLX, weights)];
+        let source = AdapterSource { name: "new".parse().unwrap(), folder: "new".into() };
+        prop_assert!(source.read(&Files::memory(files)).is_err());
+    }
+}
