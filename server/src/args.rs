@@ -135,6 +135,12 @@ pub struct ServeArgs {
     /// A public key; one of them must have signed the manifest (FILE.sig). May be repeated
     #[arg(long, value_name = "FILE")]
     pub manifest_key: Vec<PathBuf>,
+    /// A LoRA adapter's folder (mlx-lm or PEFT), merged into the weights while they are loaded; needs exactly one model
+    #[arg(long, value_name = "DIR", conflicts_with = "shape")]
+    pub adapter_path: Option<TildePath>,
+    /// The folder of the adapters that POST /v1/adapters may load, each in a folder of its own [default: none]
+    #[arg(long, value_name = "DIR")]
+    pub adapter_dir: Option<TildePath>,
     /// Serve random weights of a published size instead of a model, for load tests: qwen3.5-0.8b, qwen3.5-2b,
     /// qwen3.5-4b or qwen3.5-27b
     #[arg(long, conflicts_with = "model")]
@@ -244,6 +250,9 @@ pub struct CheckArgs {
     /// A public key; one of them must have signed the manifest. May be repeated
     #[arg(long, value_name = "FILE")]
     pub manifest_key: Vec<PathBuf>,
+    /// The folder of an adapter that must fit the model
+    #[arg(long, value_name = "DIR")]
+    pub adapter_path: Option<TildePath>,
 }
 
 /// An address to listen on.

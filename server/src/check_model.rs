@@ -1,22 +1,19 @@
 //! `sanctum-server check-model`: whether a folder is a whole model and what its manifest says, without serving it.
 
-use sanctum_config::ModelId;
-use sanctum_engine::load::{LoadError, Source};
+use sanctum_engine::load::LoadError;
 
 use crate::args::{CheckArgs, ModelArg, ServeArgs};
 use crate::failure::Failure;
 use crate::progress::loading_bar;
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{ModelSettings, Settings, SettingsError};
 
 /// Checks each model and prints a line for it; the first that fails is the failure.
 pub fn run(args: &CheckArgs) -> Result<(), Failure> {
-    models(args)?
-        .iter()
-        .try_for_each(|(id, source)| check(id, source))
+    models(args)?.iter().try_for_each(check)
 }
 
 /// The models that are meant, by the rules by which they would be served.
-fn models(args: &CheckArgs) -> Result<Vec<(ModelId, Source)>, SettingsError> {
+fn models(args: &CheckArgs) -> Result<Vec<ModelSettings>, SettingsError> {
     let here = args.dir.iter().map(|path| ModelArg {
         // Nobody asks for it by its name here.
         id: "model".parse().expect("it follows its own rule"),
@@ -28,13 +25,19 @@ fn models(args: &CheckArgs) -> Result<Vec<(ModelId, Source)>, SettingsError> {
         model: here.collect(),
         manifest: args.manifest.clone(),
         manifest_key: args.manifest_key.clone(),
+        adapter_path: args.adapter_path.clone(),
         ..ServeArgs::default()
     })
 }
 
-fn check(id: &ModelId, source: &Source) -> Result<(), Failure> {
+fn check(model: &ModelSettings) -> Result<(), Failure> {
+    let ModelSettings {
+        id,
+        source,
+        adapter,
+    } = model;
     let bar = loading_bar(&source.to_string());
-    let opened = source.open(|done, total| {
+    let opened = source.open(adapter.as_ref(), |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     });
@@ -62,8 +65,18 @@ fn check(id: &ModelId, source: &Source) -> Result<(), Failure> {
             }
         ),
     };
+    let adapter = loaded
+        .host
+        .adapter
+        .as_ref()
+        .map_or_else(String::new, |adapter| {
+            format!(
+                " with {} pairs of the adapter {}",
+                adapter.pairs, adapter.name
+            )
+        });
     println!(
-        "ok: {source} is a model of {} layers, fingerprint {}; {manifest}",
+        "ok: {source} is a model of {} layers{adapter}, fingerprint {}; {manifest}",
         loaded.host.config.layers.len(),
         loaded.host.fingerprint,
     );

@@ -25,6 +25,7 @@ mod settings;
 mod shutdown;
 #[cfg(any(test, fuzzing))]
 pub mod surface;
+mod swaps;
 mod tls;
 
 use std::path::Path;

@@ -210,11 +210,11 @@ fn read_engine(served: &Served) {
     gauge!("sanctum_engine_progress_age_seconds", label()).set(pulse.age.as_secs_f64());
     counter!("sanctum_engine_progress_total", label()).absolute(pulse.progress);
     if let Ok(ready) = served.ready() {
-        let stats = ready.engine.stats();
+        let totals = served.totals();
         gauge!("sanctum_slots", label()).set(ready.engine.limits().slots as f64);
         let memory = ready.engine.admission();
         let gauges = [
-            ("sanctum_sequence_memory_limit_bytes", memory.budget),
+            ("sanctum_sequence_memory_limit_bytes", memory.budget()),
             (
                 "sanctum_sequence_memory_reserved_bytes",
                 memory.reserved.load(Relaxed),
@@ -228,12 +228,12 @@ fn read_engine(served: &Served) {
         kept.push(Label::new("kv_cache", memory.cost.kv_cache.to_string()));
         gauge!("sanctum_sequence_bytes_per_token", kept).set(memory.cost.per_token as f64);
         let totals = [
-            ("sanctum_prompt_tokens_total", &stats.prompt_tokens),
-            ("sanctum_completion_tokens_total", &stats.generated_tokens),
-            ("sanctum_engine_passes_total", &stats.passes),
+            ("sanctum_prompt_tokens_total", totals.prompt_tokens),
+            ("sanctum_completion_tokens_total", totals.generated_tokens),
+            ("sanctum_engine_passes_total", totals.passes),
         ];
         for (name, total) in totals {
-            counter!(name, label()).absolute(total.load(Relaxed));
+            counter!(name, label()).absolute(total);
         }
     }
 }

@@ -1,11 +1,15 @@
 //! The models that this server serves: which there are, how far each is loaded, and which one a request means.
 
-use std::sync::{Arc, OnceLock};
+use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sanctum_config::{ModelId, did_you_mean};
-use sanctum_engine::engine::Engine;
+use sanctum_engine::adapter::AdapterInfo;
+use sanctum_engine::engine::{Engine, Stats};
 use sanctum_engine::heartbeat::{Heartbeat, Phase, Pulse};
-use tokio::sync::Notify;
+use sanctum_engine::launch::Share;
+use tokio::sync::watch;
 
 use crate::api::ApiError;
 
@@ -15,10 +19,10 @@ pub struct Models(Vec<Served>);
 /// One of them, loaded or not yet.
 pub struct Served {
     id: ModelId,
-    /// Beats from the first byte that is loaded to the last layer that is computed.
+    /// Beats from the first byte that is loaded to the last layer that the first engine computes.
     heartbeat: Arc<Heartbeat>,
-    ready: OnceLock<Ready>,
-    arrived: Notify,
+    current: watch::Sender<Option<Arc<Ready>>>,
+    replaced: Mutex<Replaced>,
 }
 
 /// A model that is loaded.
@@ -30,6 +34,77 @@ pub struct Ready {
     pub fingerprint: String,
     /// When it was loaded, in Unix seconds.
     pub created: u64,
+    /// What is merged into its weights.
+    pub adapter: Option<AdapterInfo>,
+    /// Its memory.
+    pub memory: Share,
+}
+
+/// Engines that another one has taken the place of.
+#[derive(Default)]
+struct Replaced {
+    /// Those that still finish what they have.
+    running: Vec<Pulsing>,
+    /// What those did that are gone.
+    ended: Totals,
+}
+
+/// What is still to be seen of an engine that nobody can ask any more.
+#[derive(Clone)]
+struct Pulsing {
+    heartbeat: Arc<Heartbeat>,
+    stats: Arc<Stats>,
+}
+
+/// An engine that was replaced.
+pub struct Departing {
+    pulsing: Pulsing,
+    /// Says why it ended, once it has.
+    pub stopped: Pin<Box<dyn Future<Output = String> + Send>>,
+}
+
+/// What a model's engines have done since the start, all of them together: it only grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Layers computed, as in [`Pulse::progress`].
+    pub progress: u64,
+    /// Prompt tokens computed.
+    pub prompt_tokens: u64,
+    /// Tokens generated.
+    pub generated_tokens: u64,
+    /// Forward passes.
+    pub passes: u64,
+}
+
+impl Pulsing {
+    fn of(engine: &Engine) -> Self {
+        Self {
+            heartbeat: engine.heartbeat().clone(),
+            stats: engine.stats().clone(),
+        }
+    }
+
+    fn totals(&self) -> Totals {
+        Totals {
+            progress: self.heartbeat.read().progress,
+            prompt_tokens: self.stats.prompt_tokens.load(Relaxed),
+            generated_tokens: self.stats.generated_tokens.load(Relaxed),
+            passes: self.stats.passes.load(Relaxed),
+        }
+    }
+}
+
+impl std::ops::Add for Totals {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            progress: self.progress + other.progress,
+            prompt_tokens: self.prompt_tokens + other.prompt_tokens,
+            generated_tokens: self.generated_tokens + other.generated_tokens,
+            passes: self.passes + other.passes,
+        }
+    }
 }
 
 impl Models {
@@ -67,9 +142,9 @@ impl Models {
     }
 
     /// The engines that run already.
-    pub fn engines(&self) -> impl Iterator<Item = &Engine> {
+    pub fn engines(&self) -> impl Iterator<Item = Engine> {
         self.iter()
-            .filter_map(|served| Some(&served.ready.get()?.engine))
+            .filter_map(|served| Some(served.ready().ok()?.engine.clone()))
     }
 }
 
@@ -78,8 +153,8 @@ impl Served {
         Self {
             id,
             heartbeat: Arc::new(Heartbeat::new()),
-            ready: OnceLock::new(),
-            arrived: Notify::new(),
+            current: watch::Sender::new(None),
+            replaced: Mutex::default(),
         }
     }
 
@@ -88,47 +163,111 @@ impl Served {
         &self.id
     }
 
-    /// What loading and engine write their pulse to.
+    /// What loading and the first engine write their pulse to.
     pub fn heartbeat(&self) -> &Arc<Heartbeat> {
         &self.heartbeat
     }
 
-    /// Its pulse.
+    /// The pulse of its engines together: that of the one that stands still longest among those with work.
     pub fn pulse(&self) -> Pulse {
-        self.heartbeat.read()
+        // Held throughout, so that no engine is counted twice or not at all while it is replaced.
+        let replaced = self.replaced();
+        let current = self.current.borrow().clone();
+        let heartbeat = current.as_ref().map(|ready| ready.engine.heartbeat());
+        let mut pulse = heartbeat.unwrap_or(&self.heartbeat).read();
+        pulse.progress += replaced.ended.progress;
+        for other in &replaced.running {
+            let other = other.heartbeat.read();
+            let works = |pulse: &Pulse| pulse.in_flight + pulse.queued > 0;
+            pulse.age = match (works(&pulse), works(&other)) {
+                (_, false) => pulse.age,
+                (false, true) => other.age,
+                (true, true) => pulse.age.max(other.age),
+            };
+            pulse.progress += other.progress;
+            pulse.in_flight += other.in_flight;
+            pulse.queued += other.queued;
+        }
+        pulse
+    }
+
+    /// What its engines have done.
+    pub fn totals(&self) -> Totals {
+        let replaced = self.replaced();
+        let current = self.current.borrow().clone();
+        let current = current.map(|ready| Pulsing::of(&ready.engine));
+        let all = replaced.running.iter().chain(&current);
+        all.fold(replaced.ended, |sum, engine| sum + engine.totals())
     }
 
     /// The loaded model, or the answer that it is not loaded yet.
-    pub fn ready(&self) -> Result<&Ready, ApiError> {
-        self.ready.get().ok_or_else(|| ApiError::Loading {
+    pub fn ready(&self) -> Result<Arc<Ready>, ApiError> {
+        let current = self.current.borrow().clone();
+        current.ok_or_else(|| ApiError::Loading {
             id: self.id.to_string(),
         })
     }
 
-    /// It is loaded and serves from now on. Only the first call counts.
+    /// It is loaded and serves from now on.
     pub fn loaded(&self, ready: Ready) {
-        let _ = self.ready.set(ready);
-        self.arrived.notify_waiters();
+        self.current.send_replace(Some(Arc::new(ready)));
     }
 
-    /// Waits until it is loaded.
-    pub async fn arrival(&self) -> &Ready {
+    /// New requests go to `ready` from now on; the engine before it finishes what it has.
+    pub fn replace(&self, ready: Ready) -> Option<Departing> {
+        let mut replaced = self.replaced();
+        let before = self.current.send_replace(Some(Arc::new(ready)))?;
+        before.engine.let_go();
+        let pulsing = Pulsing::of(&before.engine);
+        replaced.running.push(pulsing.clone());
+        Some(Departing {
+            pulsing,
+            stopped: Box::pin(before.engine.stopped()),
+        })
+    }
+
+    /// An engine that was replaced has ended: what it did is kept.
+    pub fn departed(&self, engine: &Departing) {
+        let mut replaced = self.replaced();
+        let same = |other: &Pulsing| Arc::ptr_eq(&other.heartbeat, &engine.pulsing.heartbeat);
+        replaced.running.retain(|other| !same(other));
+        replaced.ended = replaced.ended + engine.pulsing.totals();
+    }
+
+    /// Whether an engine that was replaced still has work, or memory.
+    pub fn is_replacing(&self) -> bool {
+        !self.replaced().running.is_empty()
+    }
+
+    /// Waits until the engine that serves it has ended, and says why it did. One that was replaced may end.
+    pub async fn death(&self) -> String {
+        let mut current = self.current.subscribe();
         loop {
-            // Asked for before the look: an arrival between the two is not missed.
-            let arrived = self.arrived.notified();
-            if let Some(ready) = self.ready.get() {
-                return ready;
+            let ready = current.borrow_and_update().clone();
+            // Not held on to: a replaced engine ends when nobody can ask it any more.
+            let stopped = ready.map(|ready| ready.engine.stopped());
+            let Some(stopped) = stopped else {
+                let _ = current.changed().await;
+                continue;
+            };
+            tokio::select! {
+                biased;
+                _ = current.changed() => {}
+                reason = stopped => return reason,
             }
-            arrived.await;
         }
     }
 
     /// Where it is in its life; loading until it is handed over, whatever its heartbeat says.
     pub fn phase(&self) -> Phase {
-        match self.ready.get() {
-            None => Phase::Loading,
-            Some(_) => self.pulse().phase,
+        match self.ready() {
+            Err(_) => Phase::Loading,
+            Ok(_) => self.pulse().phase,
         }
+    }
+
+    fn replaced(&self) -> std::sync::MutexGuard<'_, Replaced> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

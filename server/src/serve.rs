@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sanctum_config::ModelId;
 use sanctum_engine::launch::{LaunchError, LaunchOptions, Launched, launch};
-use sanctum_engine::load::{LoadError, Source};
+use sanctum_engine::load::LoadError;
 use sanctum_engine::manifest::Verified;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -21,8 +21,9 @@ use crate::listen::{Door, Endpoint, Listeners, Site};
 use crate::metrics::Metrics;
 use crate::models::{Models, Ready};
 use crate::progress::loading_bar;
-use crate::settings::Settings;
+use crate::settings::{ModelSettings, Settings};
 use crate::shutdown::Shutdown;
+use crate::swaps::Swaps;
 use crate::tls::Tls;
 
 /// How long clients may take to read what was sent to them last, once their requests are cancelled.
@@ -37,9 +38,10 @@ pub async fn serve(settings: Settings, gate: Gate, metrics: Arc<Metrics>) -> Res
     let stopping = shutdown.clone();
     tokio::spawn(stop_on_signals(stopping)?);
 
-    let ids = settings.models.iter().map(|(id, _)| id.clone());
+    let ids = settings.models.iter().map(|model| model.id.clone());
     let app = Arc::new(App {
         models: Models::new(ids),
+        swaps: Swaps::new(&settings),
         metrics,
         shutdown: shutdown.clone(),
         gate: Arc::new(gate),
@@ -63,7 +65,7 @@ pub async fn serve(settings: Settings, gate: Gate, metrics: Arc<Metrics>) -> Res
     let verdict_first = settings
         .models
         .iter()
-        .any(|(_, source)| source.is_verified());
+        .any(|model| model.source.is_verified());
     let mut open = None;
     if !verdict_first {
         open = Some(listen(doors.clone(), &site).await?);
@@ -142,17 +144,14 @@ fn doors(settings: &Settings) -> Result<Vec<(SocketAddr, Door)>, Failure> {
 /// stop does not wait for it. When all are loaded, those that were verified are looked at once more.
 async fn load_all(
     app: Arc<App>,
-    models: Vec<(ModelId, Source)>,
+    models: Vec<ModelSettings>,
     options: LaunchOptions,
 ) -> Result<(), Failure> {
     let (done, loaded) = oneshot::channel();
     let load = move || {
         yield_to_http();
-        let load = |(id, source)| load_one(&app, id, source, &options);
-        let verified: Result<Vec<_>, _> = models
-            .iter()
-            .map(|(id, source)| load((id, source)))
-            .collect();
+        let load = |model| load_one(&app, model, &options);
+        let verified: Result<Vec<_>, _> = models.iter().map(load).collect();
         let _ = done.send(verified.and_then(unchanged));
     };
     std::thread::Builder::new()
@@ -165,7 +164,7 @@ async fn load_all(
 /// compute all the time, and without this an answer of microseconds waits for a time slice of milliseconds (measured
 /// on two saturated cores: /health p99 from 4.5 ms to 0.3 ms).
 #[cfg(target_os = "linux")]
-fn yield_to_http() {
+pub fn yield_to_http() {
     // On Linux niceness belongs to a thread, not to the process.
     if let Err(error) = rustix::process::nice(5) {
         tracing::debug!(%error, "the engine keeps the priority of the rest");
@@ -174,14 +173,18 @@ fn yield_to_http() {
 
 /// Elsewhere niceness belongs to the process, and the schedulers favour threads that mostly wait.
 #[cfg(not(target_os = "linux"))]
-fn yield_to_http() {}
+pub fn yield_to_http() {}
 
 fn load_one(
     app: &App,
-    id: &ModelId,
-    source: &Source,
+    model: &ModelSettings,
     options: &LaunchOptions,
 ) -> Result<Option<(ModelId, Verified)>, Failure> {
+    let ModelSettings {
+        id,
+        source,
+        adapter,
+    } = model;
     let failed = |source: LaunchError| Failure::Load {
         id: id.clone(),
         source: Box::new(source),
@@ -203,11 +206,13 @@ fn load_one(
             tracing::info!(model = %id, percent, "loading");
         }
     };
-    let launched = launch(source, options, heartbeat, progress);
+    let launched = launch(source, adapter.as_ref(), options, heartbeat, progress);
     bar.finish_and_clear();
     let Launched {
         engine,
         fingerprint,
+        adapter,
+        memory,
         verified,
     } = launched.map_err(failed)?;
     if let Some(verified) = &verified {
@@ -234,6 +239,8 @@ fn load_one(
         engine,
         fingerprint,
         created: api::now(),
+        adapter,
+        memory,
     });
     Ok(verified.map(|verified| (id.clone(), verified)))
 }
@@ -274,7 +281,7 @@ async fn death(app: &Arc<App>) -> Failure {
             let Some(served) = app.models.iter().nth(index) else {
                 return std::future::pending().await;
             };
-            let reason = served.arrival().await.engine.stopped().await;
+            let reason = served.death().await;
             let id = served.id().clone();
             Failure::EngineDied { id, reason }
         });
@@ -294,13 +301,26 @@ async fn drain(app: &App, connections: &mut JoinSet<()>, limit: Duration) {
         "stopping: running requests may finish"
     );
     if finish(connections, limit).await {
+        replaced(app).await;
         tracing::info!("stopped");
         return;
     }
     tracing::warn!("the drain limit has passed: running requests are cancelled");
     app.shutdown.cancel();
     finish(connections, GOODBYE).await;
+    replaced(app).await;
     tracing::info!("stopped");
+}
+
+/// Waits for engines that were replaced and have nothing left to do: while they let go of their memory, the process must not
+/// end under their feet.
+async fn replaced(app: &App) {
+    let gone = async {
+        while app.models.iter().any(|served| served.is_replacing()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let _ = tokio::time::timeout(GOODBYE, gone).await;
 }
 
 /// Waits for the last connection to close, for so long; whether it did.

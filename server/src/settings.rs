@@ -9,17 +9,18 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sanctum_config::fleet::{Backend, KvCache, Memory, Model, Server};
+use sanctum_config::fleet::{Backend, KvCache, Memory, Server};
 use sanctum_config::{Fleet, FleetError, Label, ModelId, NoHome, TildePath, did_you_mean};
+use sanctum_engine::adapter::NotAName;
 use sanctum_engine::backend::{KvMode, Precision};
 use sanctum_engine::launch::{BackendChoice, LaunchOptions};
-use sanctum_engine::load::Source;
 use sanctum_engine::memory::MemoryLimits;
 
 use crate::args::{BackendArg, MemoryArgs, ServeArgs};
 use crate::audit::Place;
 use crate::gate::Rules;
 use crate::listen::addresses::{self, AddressError};
+pub use models::ModelSettings;
 pub use tls::TlsSettings;
 
 #[cfg(test)]
@@ -42,7 +43,9 @@ pub struct Settings {
     /// Where to listen: one address at least.
     pub listen: Vec<SocketAddr>,
     /// What to serve: one at least; the first where a request names none.
-    pub models: Vec<(ModelId, Source)>,
+    pub models: Vec<ModelSettings>,
+    /// The folder of the adapters that may be swapped in; none: none may.
+    pub adapters: Option<PathBuf>,
     /// How to load and run each of them.
     pub options: LaunchOptions,
     /// How long running requests may take to finish after SIGTERM.
@@ -105,15 +108,19 @@ pub enum SettingsError {
          `sanctum-pki token server` and name it with --auth-token-file"
     )]
     NothingToRequire,
-    /// fleet.toml asks for something that protects, and that this build cannot do: serving without it would pretend.
+    /// `--adapter-path` and not exactly one model.
     #[error(
-        "[servers.{server}] asks for `{key}`, which this build cannot do; remove it to serve without"
+        "--adapter-path goes with exactly one model, and there are {0}; to serve several, give each its `adapter` in \
+         fleet.toml"
     )]
-    NotInThisBuild {
-        /// The server.
-        server: Label,
-        /// The key.
-        key: &'static str,
+    AdapterOfWhich(usize),
+    /// An adapter's folder is called in a way that requests and fingerprints cannot carry.
+    #[error("{}: {source}; rename the folder", folder.display())]
+    AdapterName {
+        /// The folder.
+        folder: PathBuf,
+        /// Why not.
+        source: NotAName,
     },
     /// `--manifest` and not exactly one `--model`.
     #[error(
@@ -144,7 +151,7 @@ pub enum SettingsError {
 
 impl Settings {
     /// Decides only which models are meant.
-    pub fn models(args: &ServeArgs) -> Result<Vec<(ModelId, Source)>, SettingsError> {
+    pub fn models(args: &ServeArgs) -> Result<Vec<ModelSettings>, SettingsError> {
         let section = Section::of(args)?;
         models::resolve(args, section.as_ref().map(|section| &section.server))
     }
@@ -153,9 +160,6 @@ impl Settings {
     pub fn resolve(args: &ServeArgs) -> Result<Self, SettingsError> {
         let section = Section::of(args)?;
         let section = section.as_ref();
-        if let Some(section) = section {
-            refuse_what_this_build_cannot_do(&section.name, &section.server)?;
-        }
         let tls = tls::resolve(args, section)?;
         let server = section.map(|section| &section.server);
         let listen = listen(args, server);
@@ -176,6 +180,7 @@ impl Settings {
                 .or(server.and_then(|server| server.limits.max_connections))
                 .map_or(CONNECTIONS, NonZeroUsize::get),
             options,
+            adapters: models::adapters(args, server)?,
             models,
             drain: args
                 .drain()
@@ -257,18 +262,6 @@ fn choose(
                     names().collect::<Vec<_>>().join(", ")
                 ),
             },
-        }),
-    }
-}
-
-fn refuse_what_this_build_cannot_do(name: &Label, server: &Server) -> Result<(), SettingsError> {
-    let adapter = |model: &Model| model.adapter.is_some();
-    let asked = [("adapter", server.models.iter().any(adapter))];
-    match asked.into_iter().find(|(_, asked)| *asked) {
-        None => Ok(()),
-        Some((key, _)) => Err(SettingsError::NotInThisBuild {
-            server: name.clone(),
-            key,
         }),
     }
 }

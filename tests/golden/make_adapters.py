@@ -1,9 +1,9 @@
 """Makes adapters/<case>/: a LoRA adapter for a checkpoint of mlx/, in mlx-lm's layout and in PEFT's, and mlx_lm's logits.
 
-`golden.safetensors` holds `tokens` and three times logits: `base` without the adapter, `logits` of the model that mlx_lm fuses (its own
-layers, loaded by its own loader and merged by its own `fuse`), and `unrounded`, with products added in f32 and not quantised again.
-mlx_lm adds in the type of the checkpoint and the engine in f32, so plain f32 weights agree to rounding, and quantised ones to a level
-here and there: far closer than `logits` is to `unrounded`. Both layouts hold the same numbers.
+`golden.safetensors` holds `tokens` and four times logits: `base` without the adapter; `logits` of the model that mlx_lm's own `fuse`
+makes in f32, its scales then stored in the checkpoint's type, which is what the engine does; `narrow`, fused in the checkpoint's type as
+`mlx_lm.fuse` does it, where each step is rounded; and `unrounded`, with products added in f32 and not quantised again: what both are after.
+Both layouts hold the same numbers.
 
 `quantize.safetensors` has matrices and what `mlx.core.quantize` makes of them.
 
@@ -98,16 +98,25 @@ def make(name):
     }  # fmt: skip
     (peft / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
-    model, _ = load_model(checkpoint)
-    model = load_adapters(model, str(mlx))
-    count = fuse(model)
-    assert 2 * count == len(pairs), (count, len(pairs))
-    widen(model)
-    logits = forward(model, tokens)
-    widened = load_adapters(widened, str(mlx))
-    fuse(widened, dequantize=True)
-    unrounded = forward(widened, tokens)
-    golden = {"tokens": tokens, "base": base, "logits": logits, "unrounded": unrounded}
+    def fused(widen_first, dequantize=False):
+        """As `mlx_lm.fuse` does it, in f32 or in the checkpoint's type."""
+        model, _ = load_model(checkpoint)
+        types = {name: parameter.dtype for name, parameter in tree_flatten(model.parameters())}
+        if widen_first:
+            widen(model)
+        model = load_adapters(model, str(mlx))
+        count = fuse(model, dequantize)
+        assert 2 * count == len(pairs), (count, len(pairs))
+        if not dequantize:
+            stored = [(name, p.astype(types[name])) for name, p in tree_flatten(model.parameters())]
+            model.update(tree_unflatten(stored))
+        widen(model)
+        return forward(model, tokens), count
+
+    logits, count = fused(True)
+    narrow, _ = fused(False)
+    unrounded, _ = fused(True, dequantize=True)
+    golden = {"tokens": tokens, "base": base, "logits": logits, "narrow": narrow, "unrounded": unrounded}
     mx.save_safetensors(str(folder / "golden.safetensors"), {key: mx.array(value) for key, value in golden.items()})
     rounding = np.abs(logits - unrounded).max() / base.std()
     moved = np.abs(logits - base).max() / base.std()

@@ -34,6 +34,9 @@ pub struct Server {
     /// it lies there, and protects against accidents only.
     #[serde(default)]
     pub manifest_keys: Vec<TildePath>,
+    /// The folder of the adapters that `POST /v1/adapters` may load, each in a folder of its own. None: it loads none.
+    #[serde(default, deserialize_with = "tilde::optional_or_empty")]
+    pub adapters: Option<TildePath>,
     /// What computes.
     #[serde(default)]
     pub backend: Backend,

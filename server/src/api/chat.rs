@@ -33,6 +33,7 @@ pub async fn create(
         let served = shared.models.pick(request.model.as_deref())?;
         account.model(served.id().as_str());
         let ready = served.ready()?;
+        let ready = &*ready;
         let prompt = render(&request, ready)?;
         let talk = |object| Talk {
             head: Head::new("chatcmpl-", object, served, ready),

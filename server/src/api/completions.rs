@@ -112,6 +112,7 @@ pub async fn create(
         let served = shared.models.pick(model.as_deref())?;
         account.model(served.id().as_str());
         let ready = served.ready()?;
+        let ready = &*ready;
         let prompt = prompt.encode(ready)?;
         let stream = parameters.stream;
         let request = parameters.into_request(prompt, logprobs, ready)?;

@@ -30,6 +30,25 @@ pub enum ApiError {
         mend: String,
     },
     /// 404.
+    #[error("there is no adapter `{name}`{mend}")]
+    AdapterNotFound {
+        /// What was asked for.
+        name: String,
+        /// What there is, as the end of the sentence.
+        mend: String,
+    },
+    /// It does not fit the model, or is none: 422.
+    #[error("the adapter `{name}` cannot be merged: {why}; the model goes on as it was")]
+    AdapterUnusable {
+        /// Which.
+        name: String,
+        /// Why not.
+        why: String,
+    },
+    /// Two engines of a model do not fit into memory: 507.
+    #[error("{0}; the model goes on as it was")]
+    NoRoom(String),
+    /// 404.
     #[error("there is nothing at {method} {path}; see GET /v1/models, POST /v1/chat/completions")]
     RouteNotFound {
         /// The request's method.
@@ -130,7 +149,11 @@ impl ApiError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Invalid { .. } => StatusCode::BAD_REQUEST,
-            Self::ModelNotFound { .. } | Self::RouteNotFound { .. } => StatusCode::NOT_FOUND,
+            Self::ModelNotFound { .. }
+            | Self::AdapterNotFound { .. }
+            | Self::RouteNotFound { .. } => StatusCode::NOT_FOUND,
+            Self::AdapterUnusable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Late { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -146,6 +169,9 @@ impl ApiError {
         let code = match self {
             Self::Invalid { code, .. } => *code,
             Self::ModelNotFound { .. } => Some("model_not_found"),
+            Self::AdapterNotFound { .. } => Some("adapter_not_found"),
+            Self::AdapterUnusable { .. } => Some("adapter_unusable"),
+            Self::NoRoom(_) => Some("insufficient_memory"),
             Self::RouteNotFound { .. } => Some("unknown_url"),
             Self::MethodNotAllowed { .. } => Some("method_not_allowed"),
             Self::Late { .. } => Some("body_late"),
@@ -159,6 +185,7 @@ impl ApiError {
         let param = match self {
             Self::Invalid { param, .. } => param.as_deref(),
             Self::ModelNotFound { .. } => Some("model"),
+            Self::AdapterNotFound { .. } | Self::AdapterUnusable { .. } => Some("adapter"),
             _ => None,
         };
         error_body(self.status(), &self.to_string(), param, code)

@@ -48,6 +48,11 @@ impl Fields {
         }
     }
 
+    /// Whether a field is there, be it null.
+    pub fn has(&self, name: &str) -> bool {
+        self.map.contains_key(name)
+    }
+
     /// Takes a field, if it is there and not null.
     pub fn take(&mut self, name: &'static str) -> Option<Field> {
         self.known.push(name);

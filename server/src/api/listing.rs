@@ -16,7 +16,7 @@ pub async fn list(State(app): State<Arc<App>>) -> Json<Value> {
     let models: Vec<Value> = app
         .models
         .iter()
-        .filter_map(|served| Some(card(served, served.ready().ok()?)))
+        .filter_map(|served| Some(card(served, &*served.ready().ok()?)))
         .collect();
     Json(json!({ "object": "list", "data": models }))
 }
@@ -28,16 +28,26 @@ pub async fn one(
 ) -> Result<Json<Value>, ApiError> {
     let Path(id) = id.map_err(|error| ApiError::invalid("id", error.body_text()))?;
     let served = app.models.pick(Some(&id))?;
-    Ok(Json(card(served, served.ready()?)))
+    Ok(Json(card(served, &*served.ready()?)))
 }
 
-/// OpenAI's four fields, and the context in tokens under the name that other open servers use.
-fn card(served: &Served, ready: &Ready) -> Value {
+/// OpenAI's four fields, the context in tokens under the name that other open servers use, and what is computed with.
+pub fn card(served: &Served, ready: &Ready) -> Value {
+    let adapter = ready.adapter.as_ref().map(|adapter| {
+        json!({
+            "name": adapter.name.as_str(),
+            "rank": adapter.rank,
+            "alpha": adapter.alpha,
+            "pairs": adapter.pairs,
+        })
+    });
     json!({
         "id": served.id().as_str(),
         "object": "model",
         "created": ready.created,
         "owned_by": "sanctum",
         "max_model_len": ready.engine.limits().context,
+        "system_fingerprint": ready.fingerprint,
+        "adapter": adapter,
     })
 }

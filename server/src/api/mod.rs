@@ -4,6 +4,7 @@
 //! them, [`running`] hands it to the engine, and the answer leaves whole or through [`sse`]. Whatever goes wrong on
 //! the way is an [`ApiError`].
 
+mod adapters;
 mod answer;
 mod body;
 mod chat;
@@ -42,11 +43,14 @@ use crate::metrics::Metrics;
 use crate::models::{Models, Ready};
 use crate::route::{self, Route};
 use crate::shutdown::Shutdown;
+use crate::swaps::Swaps;
 
 /// What all requests share.
 pub struct App {
     /// What is served.
     pub models: Models,
+    /// How their adapters are swapped.
+    pub swaps: Swaps,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// When it ends.
@@ -60,6 +64,7 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route(route::CHAT, post(chat::create))
         .route(route::COMPLETIONS, post(completions::create))
+        .route("/v1/adapters", get(adapters::list).post(adapters::swap))
         .route("/v1/models", get(listing::list))
         // Ids may look like `Qwen/Qwen3.5-27B`.
         .route("/v1/models/{*id}", get(listing::one))

@@ -1,5 +1,6 @@
 //! The bodies of requests, for [`crate::surface`].
 
+use super::adapters::SwapRequest;
 use super::chat_request::ChatRequest;
 use super::completions::CompletionRequest;
 
@@ -8,6 +9,7 @@ pub fn request(bytes: &[u8]) {
     let errors = [
         ChatRequest::parse(bytes).err(),
         CompletionRequest::parse(bytes).err(),
+        SwapRequest::parse(bytes).err(),
     ];
     for error in errors.into_iter().flatten() {
         assert!(error.status().is_client_error(), "{error}");

@@ -7,6 +7,15 @@ use crate::args::Args;
 use crate::tls::Crl;
 use clap::Parser;
 use sanctum_config::fleet::Loopback;
+use sanctum_engine::load::Source;
+
+/// What is served, and where it lies.
+fn ids(settings: &Settings) -> Vec<(String, Source)> {
+    let models = settings.models.iter();
+    models
+        .map(|model| (model.id.to_string(), model.source.clone()))
+        .collect()
+}
 
 /// Resolves a command line beside a fleet.toml.
 fn resolve(fleet: &str, args: &[&str]) -> Result<Settings, String> {
@@ -30,10 +39,7 @@ fn listens(settings: &Settings) -> Vec<String> {
 fn with_nothing_said_the_built_in_model_is_served_on_1337() {
     let settings = resolve("", &[]).unwrap();
     assert_eq!(listens(&settings), ["127.0.0.1:1337"]);
-    assert_eq!(
-        settings.models,
-        [(BUILT_IN.parse().unwrap(), Source::Embedded)]
-    );
+    assert_eq!(ids(&settings), [(BUILT_IN.to_owned(), Source::Embedded)]);
     assert_eq!(settings.drain, DRAIN);
 }
 
@@ -43,7 +49,10 @@ fn flags_go_before_the_file() {
                  models = [{ id = \"a\", path = \"/models/a\" }]\nlimits = { max_slots = 2, queue = 0 }\n";
     let from_file = resolve(fleet, &[]).unwrap();
     assert_eq!(listens(&from_file), ["127.0.0.1:9"]);
-    assert_eq!(from_file.models[0].1, Source::Folder("/models/a".into()));
+    assert_eq!(
+        from_file.models[0].source,
+        Source::Folder("/models/a".into())
+    );
     assert_eq!(from_file.options.threads, NonZeroUsize::new(3));
     assert_eq!(
         (from_file.options.max_slots.get(), from_file.options.queue),
@@ -66,8 +75,8 @@ fn flags_go_before_the_file() {
     let from_flags = resolve(fleet, &flags).unwrap();
     assert_eq!(listens(&from_flags), ["[::1]:0", "127.0.0.1:0"]);
     assert_eq!(
-        from_flags.models,
-        [("b".parse().unwrap(), Source::Folder("/models/b".into()))]
+        ids(&from_flags),
+        [("b".to_owned(), Source::Folder("/models/b".into()))]
     );
     assert_eq!(from_flags.options.threads, NonZeroUsize::new(1));
     assert_eq!(from_flags.options.max_slots.get(), 2);
@@ -165,10 +174,27 @@ fn which_server_must_be_clear() {
 }
 
 #[test]
-fn a_protection_that_is_not_there_is_not_passed_over() {
-    let line = "models = [{ id = \"a\", path = \"/a\", adapter = \"lora\" }]";
-    let error = resolve(&format!("[servers.s]\nhost = \"m\"\n{line}"), &[]).unwrap_err();
-    assert!(error.contains("this build cannot do"), "{error}");
+fn adapters_come_from_the_flags_or_the_file() {
+    let line = "models = [{ id = \"a\", path = \"/a\", adapter = \"lora\" }]\nadapters = \"more\"";
+    let file = format!("[servers.s]\nhost = \"m\"\n{line}");
+    let adapter = |settings: &Settings| settings.models[0].adapter.clone().unwrap();
+    let settings = resolve(&file, &[]).unwrap();
+    assert_eq!(adapter(&settings).name.as_str(), "lora");
+    // Relative paths begin at the file's folder.
+    let beside = adapter(&settings).folder;
+    assert_eq!(settings.adapters, Some(beside.with_file_name("more")));
+    let flags = ["--adapter-path", "/b/other", "--adapter-dir", "/b"];
+    let settings = resolve(&file, &flags).unwrap();
+    assert_eq!(adapter(&settings).folder, Path::new("/b/other"));
+    assert_eq!(settings.adapters.as_deref(), Some(Path::new("/b")));
+    let error = resolve(&file, &["--adapter-path", "/b/two words"]).unwrap_err();
+    assert!(error.contains("rename the folder"), "{error}");
+    let two = ["--model", "/a", "--model", "/b", "--adapter-path", "/c"];
+    let error = resolve("", &two).unwrap_err();
+    assert!(
+        error.contains("exactly one model, and there are 2"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -209,7 +235,7 @@ fn two_models_need_two_ids() {
 #[test]
 fn a_manifest_and_its_keys_lie_beside_fleet_toml_or_where_the_flags_say() {
     use sanctum_engine::manifest::Expected;
-    let verified = |settings: &Settings| match settings.models[0].1.clone() {
+    let verified = |settings: &Settings| match settings.models[0].source.clone() {
         Source::Verified { folder, expected } => (folder, expected),
         other => panic!("{other:?}"),
     };

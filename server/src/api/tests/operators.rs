@@ -77,7 +77,8 @@ async fn the_metrics_count_what_happened() {
     let events = vec![token("a"), token("b"), finished(FinishReason::Stop, "")];
     rig.ask("/v1/chat/completions", body, events).await;
     rig.get("/nowhere").await;
-    let stats = rig.app.models.engines().next().unwrap().stats();
+    let engine = rig.app.models.engines().next().unwrap();
+    let stats = engine.stats();
     stats
         .prompt_tokens
         .store(11, std::sync::atomic::Ordering::Relaxed);

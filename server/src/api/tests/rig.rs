@@ -13,6 +13,7 @@ use axum::response::Response;
 use http_body_util::BodyExt;
 use sanctum_config::fleet::Loopback;
 use sanctum_engine::engine::{Engine, Inbox, Job, Limits};
+use sanctum_engine::launch::Share;
 use sanctum_engine::request::{Event, FinishReason, Likelihood, TokenLogprob, Usage};
 use sanctum_engine::template::ChatTemplate;
 use sanctum_engine::text::Text;
@@ -27,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::models::{Models, Ready};
 use crate::peer::Peer;
 use crate::shutdown::Shutdown;
+use crate::swaps::Swaps;
 
 /// Messages as ChatML, an open think block where thinking is enabled, and a rule that can be broken.
 const TEMPLATE: &str = "{%- for m in messages %}\
@@ -84,6 +86,11 @@ impl Rig {
             engine,
             fingerprint: "fp_test".into(),
             created: 1_700_000_000,
+            adapter: None,
+            memory: Share {
+                weights: 0,
+                most: u64::MAX,
+            },
         });
         Self {
             router: local(&app),
@@ -151,6 +158,7 @@ pub fn loading() -> Arc<App> {
     let gate = Gate::new(rules, &[], metrics.clone(), audit).unwrap();
     Arc::new(App {
         models: Models::new(["council".parse().unwrap()]),
+        swaps: Swaps::default(),
         metrics,
         shutdown: Shutdown::new(),
         gate: Arc::new(gate),
