@@ -2,6 +2,7 @@
 //!
 //! Each file tells one side of it. Every test has a server of its own, so that each can be read, and run, alone.
 
+mod adapters;
 mod audit;
 mod auth;
 mod chat;

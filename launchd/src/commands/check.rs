@@ -130,7 +130,8 @@ fn doubts(fleet: &Fleet) -> Vec<String> {
         let folders = server
             .models
             .iter()
-            .flat_map(|model| std::iter::once(&model.path).chain(&model.adapter));
+            .flat_map(|model| std::iter::once(&model.path).chain(&model.adapter))
+            .chain(&server.adapters);
         for folder in folders.map(TildePath::as_str) {
             if !folder.starts_with(['/', '~']) {
                 doubts.push(format!(

@@ -1,0 +1,177 @@
+//! Adapters are swapped while others are being answered, and nobody's answer changes under them.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sanctum_tests::{Http, Server};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+/// The adapters that are shipped with the built-in model.
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny/adapters")
+}
+
+/// An adapter that was never trained: a pair of rank 1 that pushes the last layer's output aside.
+fn nonsense(folder: &Path) {
+    let module = "language_model.model.layers.7.mlp.down_proj";
+    let (a, b) = (768 * 4, 256 * 4);
+    let header = json!({
+        format!("{module}.lora_a"): { "dtype": "F32", "shape": [768, 1], "data_offsets": [0, a] },
+        format!("{module}.lora_b"): { "dtype": "F32", "shape": [1, 256], "data_offsets": [a, a + b] },
+    })
+    .to_string();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.bytes());
+    let wave = |i: usize| ((i * 37 % 64) as f32 - 32.0) / 64.0;
+    bytes.extend((0..768 + 256).flat_map(|i| wave(i).to_le_bytes()));
+    let config = json!({ "fine_tune_type": "lora", "lora_parameters": { "rank": 1, "scale": 4.0 } });
+    fs::create_dir(folder).unwrap();
+    fs::write(folder.join("adapters.safetensors"), bytes).unwrap();
+    fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
+}
+
+async fn swap(http: &Http, adapter: Value) -> Value {
+    let answer = http.post("/v1/adapters", &json!({ "adapter": adapter })).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.json()
+}
+
+async fn ask(http: &Http, messages: &Value) -> Value {
+    let body = json!({ "messages": messages, "temperature": 0, "max_tokens": 60 });
+    http.post("/v1/chat/completions", &body).await.json()
+}
+
+fn said(answer: &Value) -> &str {
+    let content = &answer["choices"][0]["message"]["content"];
+    content.as_str().unwrap_or_else(|| panic!("{answer}"))
+}
+
+/// The share of the shipped adapter's held-out cases that are answered right, and the fingerprint that answered.
+async fn skill(http: &Http, cases: usize) -> (f64, String) {
+    let file = shipped().join("radio/held_out.jsonl");
+    let lines = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let (mut right, mut fingerprint) = (0, String::new());
+    let cases: Vec<Value> = lines.lines().take(cases).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut asked = JoinSet::new();
+    for case in cases.clone() {
+        let http = http.clone();
+        asked.spawn(async move { (ask(&http, &case["messages"]).await, case["expect"].clone()) });
+    }
+    while let Some(done) = asked.join_next().await {
+        let (answer, expected) = done.unwrap();
+        right += usize::from(said(&answer).trim() == expected);
+        fingerprint = answer["system_fingerprint"].as_str().unwrap().to_owned();
+    }
+    (right as f64 / cases.len() as f64, fingerprint)
+}
+
+/// Begins eight streams, and waits until each has its first tokens.
+async fn streams(server: &Server) -> Vec<sanctum_tests::Chunks> {
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        let mut stream = server.stream_of(400).await;
+        assert!(stream.next().await.is_some());
+        streams.push(stream);
+    }
+    streams
+}
+
+/// What each of them says from its second chunk on, and the fingerprints in its chunks.
+async fn rest(streams: Vec<sanctum_tests::Chunks>) -> Vec<(String, Vec<Value>)> {
+    let mut told = Vec::new();
+    for stream in streams {
+        let chunks = stream.rest().await;
+        assert!(chunks.last().unwrap().is_done());
+        let mut prints: Vec<Value> = chunks
+            .iter()
+            .map(|chunk| chunk.data["system_fingerprint"].clone())
+            .filter(|print| !print.is_null())
+            .collect();
+        prints.dedup();
+        told.push((chunks.iter().map(|chunk| chunk.text()).collect(), prints));
+    }
+    told
+}
+
+#[tokio::test]
+async fn eight_streams_do_not_notice_a_swap_in_and_out() {
+    let home = tempfile::tempdir().unwrap();
+    nonsense(&home.path().join("nonsense"));
+    let server = Server::start([OsStr::new("--adapter-dir"), home.path().as_os_str()]).await;
+    let question = json!([{ "role": "user", "content": "What is the capital of Japan?" }]);
+    let before = ask(server.http(), &question).await;
+    let alone = rest(streams(&server).await).await;
+
+    let running = streams(&server).await;
+    let card = swap(server.http(), "nonsense".into()).await;
+    let adapted = ask(server.http(), &question).await;
+    assert_ne!(said(&adapted), said(&before));
+    assert_eq!(card["adapter"], json!({ "name": "nonsense", "rank": 1, "alpha": 4.0, "pairs": 1 }));
+    let print = card["system_fingerprint"].as_str().unwrap();
+    assert!(print.ends_with("+nonsense-r1-a4-1"), "{print}");
+    assert_eq!(adapted["system_fingerprint"], print);
+    // Those that ran before the swap have not noticed, to the last letter.
+    assert_eq!(rest(running).await, alone);
+
+    let running = streams(&server).await;
+    let card = swap(server.http(), Value::Null).await;
+    assert_eq!(card["adapter"], Value::Null);
+    let after = ask(server.http(), &question).await;
+    assert_eq!((said(&after), &after["system_fingerprint"]), (said(&before), &before["system_fingerprint"]));
+    assert!(rest(running).await.iter().all(|(_, prints)| *prints == [json!(print)]));
+
+    let models = server.http().get("/v1/models").await.json();
+    assert_eq!(models["data"][0]["system_fingerprint"], before["system_fingerprint"]);
+    let adapters = server.http().get("/v1/adapters").await.json();
+    assert_eq!(adapters["data"][0]["available"], json!(["nonsense"]));
+}
+
+#[tokio::test]
+async fn what_may_not_be_swapped_in_changes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let (inside, outside) = (home.path().join("in"), home.path().join("out"));
+    fs::create_dir_all(&inside).unwrap();
+    nonsense(&outside);
+    std::os::unix::fs::symlink(&outside, inside.join("link")).unwrap();
+    fs::create_dir(inside.join("empty")).unwrap();
+    let server = Server::start([OsStr::new("--adapter-dir"), inside.as_os_str()]).await;
+    let before = server.http().get("/v1/models").await.text;
+    for (adapter, status, code) in [
+        ("link", 404, "adapter_not_found"),
+        ("nothing", 404, "adapter_not_found"),
+        ("empty", 422, "adapter_unusable"),
+    ] {
+        let answer = server.http().post("/v1/adapters", &json!({ "adapter": adapter })).await;
+        assert_eq!((answer.status, &answer.json()["error"]["code"]), (status, &json!(code)), "{}", answer.text);
+    }
+    for path in ["../out", "/etc", outside.to_str().unwrap()] {
+        let answer = server.http().post("/v1/adapters", &json!({ "adapter": path })).await;
+        assert_eq!(answer.status, 400, "{}", answer.text);
+    }
+    assert_eq!(server.http().get("/v1/models").await.text, before);
+    drop(server);
+
+    let small = ["--adapter-dir".into(), home.path().as_os_str().to_owned(), "--metal-memory-limit-mb".into(), "6".into()];
+    let server = Server::start(small).await;
+    let answer = server.http().post("/v1/adapters", &json!({ "adapter": "out" })).await;
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (507, &json!("insufficient_memory")), "{}", answer.text);
+}
+
+/// The skill of the shipped adapter comes and goes with it.
+#[tokio::test]
+async fn a_trained_skill_is_swapped_in_and_out() {
+    const CASES: usize = 40;
+    let server = Server::start([OsStr::new("--adapter-dir"), shipped().as_os_str()]).await;
+    let (before, base) = skill(server.http(), CASES).await;
+    assert!(before < 0.1, "{before}");
+    let running = streams(&server).await;
+    swap(server.http(), "radio".into()).await;
+    let (with, adapted) = skill(server.http(), CASES).await;
+    assert!(with >= 0.9, "{with}");
+    assert!(adapted.contains("+radio-r"), "{adapted}");
+    swap(server.http(), Value::Null).await;
+    assert_eq!(skill(server.http(), CASES).await, (before, base));
+    drop(running);
+}
