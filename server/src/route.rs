@@ -8,6 +8,8 @@ use axum::http::Method;
 pub const CHAT: &str = "/v1/chat/completions";
 /// Where the engine is asked.
 pub const COMPLETIONS: &str = "/v1/completions";
+/// Where adapters are swapped.
+pub const ADAPTERS: &str = "/v1/adapters";
 /// For operators.
 pub const HEALTH: &str = "/health";
 /// For operators.
@@ -41,6 +43,11 @@ impl Route {
     /// Whether the engine is asked here.
     pub fn is_inference(&self) -> bool {
         [CHAT, COMPLETIONS].contains(&self.path.as_str())
+    }
+
+    /// Whether it decides answers: the engine is asked, or a model is given another adapter.
+    pub fn is_written_down(&self) -> bool {
+        self.is_inference() || (self.method == "POST" && self.path == ADAPTERS)
     }
 
     /// Whether this is what watchdogs and operators look at, however busy a server is.

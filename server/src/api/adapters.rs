@@ -79,10 +79,13 @@ pub async fn swap(
 ) -> Result<Json<Value>, ApiError> {
     let request = SwapRequest::parse(&body)?;
     let id = app.models.pick(request.model.as_deref())?.id().clone();
-    account.model(id.as_str());
+    account.model(&match &request.adapter {
+        None => id.to_string(),
+        Some(adapter) => format!("{id}+{adapter}"),
+    });
     swaps::swap(app.clone(), id.clone(), request.adapter).await?;
     let served = app.models.pick(Some(id.as_str()))?;
-    Ok(Json(card(served, &*served.ready()?)))
+    Ok(Json(card(served, &served.ready()?)))
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route(route::CHAT, post(chat::create))
         .route(route::COMPLETIONS, post(completions::create))
-        .route("/v1/adapters", get(adapters::list).post(adapters::swap))
+        .route(route::ADAPTERS, get(adapters::list).post(adapters::swap))
         .route("/v1/models", get(listing::list))
         // Ids may look like `Qwen/Qwen3.5-27B`.
         .route("/v1/models/{*id}", get(listing::one))

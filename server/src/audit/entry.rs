@@ -141,7 +141,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        if !self.audit.is_on() || (self.refusal.is_none() && !self.route.is_inference()) {
+        if !self.audit.is_on() || (self.refusal.is_none() && !self.route.is_written_down()) {
             return;
         }
         let facts = self.account.facts();
