@@ -26,14 +26,17 @@ fn nonsense(folder: &Path) {
     bytes.extend(header.bytes());
     let wave = |i: usize| ((i * 37 % 64) as f32 - 32.0) / 64.0;
     bytes.extend((0..768 + 256).flat_map(|i| wave(i).to_le_bytes()));
-    let config = json!({ "fine_tune_type": "lora", "lora_parameters": { "rank": 1, "scale": 4.0 } });
+    let config =
+        json!({ "fine_tune_type": "lora", "lora_parameters": { "rank": 1, "scale": 4.0 } });
     fs::create_dir(folder).unwrap();
     fs::write(folder.join("adapters.safetensors"), bytes).unwrap();
     fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
 }
 
 async fn swap(http: &Http, adapter: Value) -> Value {
-    let answer = http.post("/v1/adapters", &json!({ "adapter": adapter })).await;
+    let answer = http
+        .post("/v1/adapters", &json!({ "adapter": adapter }))
+        .await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json()
 }
@@ -51,9 +54,14 @@ fn said(answer: &Value) -> &str {
 /// The share of the shipped adapter's held-out cases that are answered right, and the fingerprint that answered.
 async fn skill(http: &Http, cases: usize) -> (f64, String) {
     let file = shipped().join("radio/held_out.jsonl");
-    let lines = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let lines =
+        fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let (mut right, mut fingerprint) = (0, String::new());
-    let cases: Vec<Value> = lines.lines().take(cases).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let cases: Vec<Value> = lines
+        .lines()
+        .take(cases)
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     let mut asked = JoinSet::new();
     for case in cases.clone() {
         let http = http.clone();
@@ -108,7 +116,10 @@ async fn eight_streams_do_not_notice_a_swap_in_and_out() {
     let card = swap(server.http(), "nonsense".into()).await;
     let adapted = ask(server.http(), &question).await;
     assert_ne!(said(&adapted), said(&before));
-    assert_eq!(card["adapter"], json!({ "name": "nonsense", "rank": 1, "alpha": 4.0, "pairs": 1 }));
+    assert_eq!(
+        card["adapter"],
+        json!({ "name": "nonsense", "rank": 1, "alpha": 4.0, "pairs": 1 })
+    );
     let print = card["system_fingerprint"].as_str().unwrap();
     assert!(print.ends_with("+nonsense-r1-a4-1"), "{print}");
     assert_eq!(adapted["system_fingerprint"], print);
@@ -119,11 +130,22 @@ async fn eight_streams_do_not_notice_a_swap_in_and_out() {
     let card = swap(server.http(), Value::Null).await;
     assert_eq!(card["adapter"], Value::Null);
     let after = ask(server.http(), &question).await;
-    assert_eq!((said(&after), &after["system_fingerprint"]), (said(&before), &before["system_fingerprint"]));
-    assert!(rest(running).await.iter().all(|(_, prints)| *prints == [json!(print)]));
+    assert_eq!(
+        (said(&after), &after["system_fingerprint"]),
+        (said(&before), &before["system_fingerprint"])
+    );
+    assert!(
+        rest(running)
+            .await
+            .iter()
+            .all(|(_, prints)| *prints == [json!(print)])
+    );
 
     let models = server.http().get("/v1/models").await.json();
-    assert_eq!(models["data"][0]["system_fingerprint"], before["system_fingerprint"]);
+    assert_eq!(
+        models["data"][0]["system_fingerprint"],
+        before["system_fingerprint"]
+    );
     let adapters = server.http().get("/v1/adapters").await.json();
     assert_eq!(adapters["data"][0]["available"], json!(["nonsense"]));
 }
@@ -143,20 +165,44 @@ async fn what_may_not_be_swapped_in_changes_nothing() {
         ("nothing", 404, "adapter_not_found"),
         ("empty", 422, "adapter_unusable"),
     ] {
-        let answer = server.http().post("/v1/adapters", &json!({ "adapter": adapter })).await;
-        assert_eq!((answer.status, &answer.json()["error"]["code"]), (status, &json!(code)), "{}", answer.text);
+        let answer = server
+            .http()
+            .post("/v1/adapters", &json!({ "adapter": adapter }))
+            .await;
+        assert_eq!(
+            (answer.status, &answer.json()["error"]["code"]),
+            (status, &json!(code)),
+            "{}",
+            answer.text
+        );
     }
     for path in ["../out", "/etc", outside.to_str().unwrap()] {
-        let answer = server.http().post("/v1/adapters", &json!({ "adapter": path })).await;
+        let answer = server
+            .http()
+            .post("/v1/adapters", &json!({ "adapter": path }))
+            .await;
         assert_eq!(answer.status, 400, "{}", answer.text);
     }
     assert_eq!(server.http().get("/v1/models").await.text, before);
     drop(server);
 
-    let small = ["--adapter-dir".into(), home.path().as_os_str().to_owned(), "--metal-memory-limit-mb".into(), "6".into()];
+    let small = [
+        "--adapter-dir".into(),
+        home.path().as_os_str().to_owned(),
+        "--metal-memory-limit-mb".into(),
+        "6".into(),
+    ];
     let server = Server::start(small).await;
-    let answer = server.http().post("/v1/adapters", &json!({ "adapter": "out" })).await;
-    assert_eq!((answer.status, &answer.json()["error"]["code"]), (507, &json!("insufficient_memory")), "{}", answer.text);
+    let answer = server
+        .http()
+        .post("/v1/adapters", &json!({ "adapter": "out" }))
+        .await;
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["code"]),
+        (507, &json!("insufficient_memory")),
+        "{}",
+        answer.text
+    );
 }
 
 /// The skill of the shipped adapter comes and goes with it.
