@@ -305,6 +305,7 @@ fn options(args: &ServeArgs, server: Option<&Server>, models: usize) -> LaunchOp
         },
         memory: memory(&args.memory, server.map(|server| &server.memory)),
         models: NonZeroUsize::new(models).unwrap_or(usual.models),
+        beside: usual.beside,
         precision: if exact {
             Precision::Exact
         } else {

@@ -85,7 +85,8 @@ pub async fn swap(
     });
     swaps::swap(app.clone(), id.clone(), request.adapter).await?;
     let served = app.models.pick(Some(id.as_str()))?;
-    Ok(Json(card(served, &served.ready()?)))
+    let ready = served.ready()?;
+    Ok(Json(card(served, &ready)))
 }
 
 #[cfg(test)]

@@ -16,7 +16,10 @@ pub async fn list(State(app): State<Arc<App>>) -> Json<Value> {
     let models: Vec<Value> = app
         .models
         .iter()
-        .filter_map(|served| Some(card(served, &served.ready().ok()?)))
+        .filter_map(|served| {
+            let ready = served.ready().ok()?;
+            Some(card(served, &ready))
+        })
         .collect();
     Json(json!({ "object": "list", "data": models }))
 }
@@ -28,7 +31,8 @@ pub async fn one(
 ) -> Result<Json<Value>, ApiError> {
     let Path(id) = id.map_err(|error| ApiError::invalid("id", error.body_text()))?;
     let served = app.models.pick(Some(&id))?;
-    Ok(Json(card(served, &served.ready()?)))
+    let ready = served.ready()?;
+    Ok(Json(card(served, &ready)))
 }
 
 /// OpenAI's four fields, the context in tokens under the name that other open servers use, and what is computed with.
