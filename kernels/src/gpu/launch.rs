@@ -9,6 +9,34 @@ pub struct Launch {
     pub group: [usize; 3],
 }
 
+/// How a product of a few rows with 4-bit matrices is cut, [`super::qmv`]'s template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProductCut {
+    /// Eights of rows.
+    pub nt: usize,
+    /// Tiles of 16 weight rows that a group takes.
+    pub wr: usize,
+    /// Parts of the columns that its warps share a tile by.
+    pub wk: usize,
+    /// Pieces of a tile that a warp has on their way.
+    pub run: usize,
+}
+
+impl ProductCut {
+    /// The most rows that a product takes.
+    pub const MOST_ROWS: usize = 32;
+
+    /// As it was fastest on an H100 for `n` rows.
+    pub fn new(n: usize) -> Self {
+        let [nt, wr, wk, run] = match n {
+            0..=8 => [1, 1, 8, 6],
+            9..=16 => [2, 2, 4, 6],
+            _ => [4, 2, 4, 4],
+        };
+        Self { nt, wr, wk, run }
+    }
+}
+
 /// Threads of a group where nothing else decides: a kernel may use too many registers for more.
 const THREADS: usize = 256;
 
@@ -76,8 +104,9 @@ impl Launch {
         }
     }
 
-    /// Groups of `wr * wk` times 32 lanes over matrices of so many rows.
-    pub fn products(rows: impl IntoIterator<Item = usize>, wr: usize, wk: usize) -> Self {
+    /// Groups that multiply matrices of so many rows.
+    pub fn products(rows: impl IntoIterator<Item = usize>, cut: ProductCut) -> Self {
+        let ProductCut { wr, wk, .. } = cut;
         let tiles: usize = rows.into_iter().map(|rows| rows.div_ceil(16 * wr)).sum();
         Self {
             grid: [tiles * 32, wr * wk, 1],

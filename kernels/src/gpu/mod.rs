@@ -14,7 +14,7 @@ mod launch;
 mod lockstep;
 pub mod tiles;
 
-pub use launch::Launch;
+pub use launch::{Launch, ProductCut};
 
 /// The languages that a text is compiled as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,8 +177,7 @@ pub fn quantize_v() -> Kernel {
 ///
 /// Inputs: `x`: bf16 `[n, cols]`; `sizes`: int `[8]`, each matrix' rows; and for every matrix `m` the [`tiles`] of its
 /// words, `w{m}`, and of its scales and biases, `s{m}`: S. Outputs: `y{m}`: Y `[n, rows]`.
-/// Template: `S`, `Y` types, `NT` eights of rows, `WR` tiles of weight rows a group, `WK` parts of `cols` a group, `RUN`
-/// groups at a time. Launch: [`Launch::products`].
+/// Template: `S`, `Y` types, and a [`ProductCut`] as `NT`, `WR`, `WK`, `RUN`. Launch: [`Launch::products`].
 ///
 /// A nibble in the last bits of a bf16 128 is `128 + q` exactly, so that unpacking takes one operation for two weights;
 /// the sum over a group of `(128 + q) x` is turned into that of `(scale q + bias) x` by the sum of `x`, which the tensor
