@@ -14,12 +14,12 @@ pub struct Launch {
 pub struct ProductCut {
     /// Eights of rows.
     pub nt: usize,
-    /// Tiles of 16 weight rows that a group takes.
-    pub wr: usize,
-    /// Parts of the columns that its warps share a tile by.
+    /// Warps that share a tile's columns.
     pub wk: usize,
-    /// Pieces of a tile that a warp has on their way.
+    /// Pieces of a tile that each warp has room for.
     pub run: usize,
+    /// The most groups: as many as run at once.
+    groups: usize,
 }
 
 impl ProductCut {
@@ -28,19 +28,33 @@ impl ProductCut {
 
     /// As it was fastest on an H100 for `n` rows.
     pub fn new(n: usize) -> Self {
-        let [nt, wr, wk, run] = match n {
-            0..=8 => [1, 1, 8, 6],
-            9..=16 => [2, 2, 4, 6],
-            _ => [4, 2, 4, 4],
+        let [nt, wk, run, resident] = match n {
+            0..=8 => [1, 8, 4, 4],
+            9..=16 => [2, 8, 4, 3],
+            _ => [4, 4, 6, 4],
         };
-        Self { nt, wr, wk, run }
+        let groups = resident * MULTIPROCESSORS;
+        Self {
+            nt,
+            wk,
+            run,
+            groups,
+        }
     }
 }
+
+/// Of an H100 or H200. Other GPUs run what is cut for so many as well, in other waves.
+const MULTIPROCESSORS: usize = 132;
 
 /// Threads of a group where nothing else decides: a kernel may use too many registers for more.
 const THREADS: usize = 256;
 
 impl Launch {
+    /// Groups along the first axis.
+    pub fn groups(&self) -> usize {
+        self.grid[0] / self.group[0]
+    }
+
     /// One group a row.
     pub fn rows(rows: usize, group: usize) -> Self {
         Self {
@@ -104,13 +118,12 @@ impl Launch {
         }
     }
 
-    /// Groups that multiply matrices of so many rows.
+    /// Groups that multiply matrices of so many rows; each takes tile after tile.
     pub fn products(rows: impl IntoIterator<Item = usize>, cut: ProductCut) -> Self {
-        let ProductCut { wr, wk, .. } = cut;
-        let tiles: usize = rows.into_iter().map(|rows| rows.div_ceil(16 * wr)).sum();
+        let tiles: usize = rows.into_iter().map(|rows| rows.div_ceil(16)).sum();
         Self {
-            grid: [tiles * 32, wr * wk, 1],
-            group: [32, wr * wk, 1],
+            grid: [tiles.min(cut.groups) * 32, cut.wk, 1],
+            group: [32, cut.wk, 1],
         }
     }
 

@@ -21,3 +21,13 @@ template <int N>
 inline void q_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
+
+// One of the matrices of a launch, and the tile of it that is meant.
+template <typename S, typename Y>
+struct qmv_matrix {
+    const uint* w;
+    const S* steps;
+    Y* y;
+    uint rows;
+    uint tile;
+};

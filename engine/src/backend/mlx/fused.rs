@@ -414,7 +414,11 @@ impl Fused {
         let dtype = matrices[0].dtype();
         let rows = matrices.map(MlxMatrix::rows);
         let cut = ProductCut::new(n);
-        let counts = self.counts(rows);
+        let launch = Launch::products(rows, cut);
+        let mut sizes = [0; 8];
+        sizes[..W].copy_from_slice(&rows);
+        sizes[7] = launch.groups();
+        let counts = self.counts(sizes);
         let weights = tiles.iter().flat_map(|tiles| [&tiles.words, &tiles.steps]);
         let inputs: Vec<&Array> = [x, &counts].into_iter().chain(weights).collect();
         let outputs = rows.map(|rows| (vec![dim(n), dim(rows)], dtype));
@@ -422,11 +426,10 @@ impl Fused {
             (c"S", Argument::Type(dtype)),
             (c"Y", Argument::Type(dtype)),
             (c"NT", int(cut.nt)),
-            (c"WR", int(cut.wr)),
             (c"WK", int(cut.wk)),
             (c"RUN", int(cut.run)),
         ];
-        let call = Call::new(&outputs, Launch::products(rows, cut), &template);
+        let call = Call::new(&outputs, launch, &template);
         let products = kernel.apply(&inputs, &call);
         products.try_into().expect("as many as there are matrices")
     }

@@ -96,8 +96,9 @@ fn products_are_those_of_the_unpacked_matrices() {
         return;
     }
     // Rows of activations, of each matrix, columns.
-    let cases: [(usize, &[usize], usize); 8] = [
+    let cases: [(usize, &[usize], usize); 9] = [
         (1, &[16], 64),
+        (2, &[16 * 700 + 5], 128),
         (1, &[48, 37], 512),
         (3, &[100], 832),
         (8, &[640, 64, 17, 16], 320),
@@ -133,9 +134,11 @@ fn products_are_those_of_the_unpacked_matrices() {
                 places.map(|(row, of)| dot(row, of)).collect::<Vec<_>>()
             };
             expected.push(all.iter().map(product).collect::<Vec<_>>());
-            let sizes: Vec<i32> = (0..8)
-                .map(|m| rows.get(m).map_or(0, |&r| r as i32))
-                .collect();
+            let launch = Launch::products(rows.iter().copied(), cut);
+            let mut sizes = vec![0; 8];
+            let own = sizes.iter_mut().zip(rows);
+            own.for_each(|(size, &rows)| *size = rows as i32);
+            sizes[7] = launch.groups() as i32;
             let mut inputs = vec![x, Operand::ints(&[8], &sizes)];
             inputs.extend(all.iter().flat_map(|matrix| matrix.tiles(number)));
             calls.push(Call {
@@ -143,11 +146,10 @@ fn products_are_those_of_the_unpacked_matrices() {
                     ("S", Type(number)),
                     ("Y", Type(number)),
                     ("NT", Int(cut.nt)),
-                    ("WR", Int(cut.wr)),
                     ("WK", Int(cut.wk)),
                     ("RUN", Int(cut.run)),
                 ],
-                launch: Launch::products(rows.iter().copied(), cut),
+                launch,
                 inputs,
                 outputs: rows
                     .iter()
