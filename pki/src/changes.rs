@@ -227,7 +227,10 @@ mod tests {
             changes.apply()
         };
         let error = apply(false).unwrap_err().to_string();
-        assert!(error.contains("a.key") && error.contains("exists"), "{error}");
+        assert!(
+            error.contains("a.key") && error.contains("exists"),
+            "{error}"
+        );
         assert_eq!(fs::read(&path).unwrap(), b"another command's");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         apply(true).unwrap();

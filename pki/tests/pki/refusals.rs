@@ -152,10 +152,11 @@ fn of_commands_at_the_same_time_one_makes_the_key_and_the_others_leave_it() {
         ("manifest keygen", "secrets/manifest.key"),
     ] {
         let done = std::thread::scope(|scope| {
-            let all: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| desk.run(words).ok))
-                .collect();
-            all.into_iter().map(|one| one.join().unwrap()).filter(|ok| *ok).count()
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(|| desk.run(words).ok)).collect();
+            all.into_iter()
+                .map(|one| one.join().unwrap())
+                .filter(|ok| *ok)
+                .count()
         });
         assert_eq!(done, 1, "{words}");
         assert!(desk.path("home").join(key).exists(), "{words}");

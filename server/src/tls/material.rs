@@ -193,7 +193,9 @@ impl Material {
             };
             let fault = match &ca.age {
                 Some(age) if age.is_older_than(former) => {
-                    format!("this list of revoked certificates ({age}) is older than the one in force ({former})")
+                    format!(
+                        "this list of revoked certificates ({age}) is older than the one in force ({former})"
+                    )
                 }
                 Some(_) => continue,
                 None => format!(
@@ -201,7 +203,8 @@ impl Material {
                     ca.subject
                 ),
             };
-            let mend = "copy the newest from the CA's home, or restart the server if this one is meant";
+            let mend =
+                "copy the newest from the CA's home, or restart the server if this one is meant";
             return Err(content(files.crl.path(), format!("{fault}; {mend}")));
         }
         Ok(())
