@@ -367,6 +367,29 @@ async fn a_client_that_is_revoked_is_not_trusted_any_more_and_another_still_is()
     assert_eq!(refusal(&tls, &pair).await.0, "revoked");
 }
 
+/// As `cp -p` and `rsync -t --inplace` leave it.
+#[tokio::test(start_paused = true)]
+async fn a_list_of_the_same_size_and_time_in_the_same_file_is_a_new_one() {
+    let pki = Pki::new();
+    pki.revoke(&[9]);
+    let tls = Tls::read(pki.files()).unwrap();
+    let following = tls.clone();
+    tokio::spawn(async move { following.follow().await });
+    let pair = pki.client("canary", 8);
+    let (canary, _stream) = connect(&tls, Some(&pair)).await.unwrap();
+    let path = pki.files().crl.path().to_owned();
+    let before = fs::metadata(&path).unwrap();
+    // Signatures differ in length now and then.
+    let list = std::iter::repeat_with(|| pki.list(&[8], 4000))
+        .find(|list| list.len() as u64 == before.len())
+        .unwrap();
+    let mut file = fs::File::options().write(true).open(&path).unwrap();
+    std::io::Write::write_all(&mut file, list.as_bytes()).unwrap();
+    file.set_modified(before.modified().unwrap()).unwrap();
+    a_moment().await;
+    assert!(!canary.is_trusted());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_renewed_certificate_is_shown_to_the_next_client() {
     let pki = Pki::new();
