@@ -64,6 +64,15 @@ pub(super) fn resolve(
     if models.is_empty() {
         models.push((BUILT_IN.parse().expect(known), Source::Embedded));
     }
+    for (id, source) in models.iter().filter(|_| !keys.is_empty()) {
+        if !source.is_verified() {
+            tracing::warn!(
+                model = %id,
+                "keys for manifests are trusted and this model has no manifest: it is served as it lies there; give it \
+                 its `manifest` in fleet.toml, or --manifest"
+            );
+        }
+    }
     told_of_idle_keys(args, models)
 }
 
