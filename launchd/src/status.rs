@@ -15,7 +15,7 @@ use crate::ask::{Door, Health};
 use crate::journal::Journal;
 use crate::site::Site;
 
-pub use screen::{Paint, screen, summary};
+pub use screen::{Paint, count, screen, summary};
 
 /// A host as it says it is.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]

@@ -32,7 +32,9 @@ pub fn run(args: &SiteArgs, status: &StatusArgs, report: &mut Report) -> Result<
     let mut hosts = Vec::new();
     for host in wanted {
         hosts.push(match here.as_ref() == Some(host) {
-            true => HostStatus::here(&site, now)?,
+            // What cannot be told of this host must not hide the others.
+            true => HostStatus::here(&site, now)
+                .unwrap_or_else(|failure| HostStatus::unknown(host.clone(), failure.to_string())),
             false => ask(&site, host),
         });
     }

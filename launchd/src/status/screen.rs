@@ -164,14 +164,18 @@ fn line(agent: &AgentStatus, width: usize, now: DateTime<Utc>, paint: Paint) -> 
 pub fn summary(hosts: &[HostStatus]) -> String {
     let agents: usize = hosts.iter().map(|host| host.agents.len()).sum();
     let troubles: usize = hosts.iter().map(|host| host.troubles().len()).sum();
-    let count = |number: usize, word: &str| match number {
-        1 => format!("1 {word}"),
-        _ => format!("{number} {word}s"),
-    };
     let fleet = format!("{}, {}", count(hosts.len(), "host"), count(agents, "agent"));
     match troubles {
         0 => format!("all is well: {fleet}"),
         _ => format!("{}: {fleet}", count(troubles, "trouble")),
+    }
+}
+
+/// Some things.
+pub fn count(number: usize, word: &str) -> String {
+    match number {
+        1 => format!("1 {word}"),
+        _ => format!("{number} {word}s"),
     }
 }
 
