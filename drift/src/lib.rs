@@ -226,6 +226,10 @@ impl Check for Drift {
         }
     }
 
+    fn busy(&self) -> &'static str {
+        "could not be looked at"
+    }
+
     fn subject(&self) -> String {
         match &*self.place {
             Place::Here(_) => format!("the installation on {}", self.host),

@@ -205,7 +205,7 @@ impl<C: Check> Watchdog<C> {
                 if long {
                     let note = Note {
                         severity: Severity::Warning,
-                        title: format!("{} has been busy for hours", self.check.subject()),
+                        title: format!("{} {} for hours", self.check.subject(), self.check.busy()),
                         body: format!(
                             "no check was answered since {}: {}",
                             since.format("%H:%M UTC"),

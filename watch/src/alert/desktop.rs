@@ -82,8 +82,8 @@ async fn notify(alert: &Alert, sound: Option<&str>, limit: Duration) -> Result<(
 #[cfg(not(target_os = "macos"))]
 fn of_freedesktop(notification: &mut Notification, severity: Severity, body: &str) {
     notification.urgency(match severity {
-        Severity::Info => Urgency::Low,
-        Severity::Warning => Urgency::Normal,
+        // Low is grey, and on some desktops not shown at all.
+        Severity::Info | Severity::Warning => Urgency::Normal,
         Severity::Critical => Urgency::Critical,
     });
     let capabilities = notify_rust::get_capabilities().unwrap_or_default();
