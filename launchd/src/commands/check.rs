@@ -128,6 +128,13 @@ fn doubts(fleet: &Fleet) -> Vec<String> {
         if placed(name) && !watched {
             doubts.push(format!("nobody watches [servers.{name}]"));
         }
+        let outside = server.listen.iter().find(|a| !a.ip().is_loopback());
+        if let (Some(address), None) = (outside, &server.auth.token_file) {
+            doubts.push(format!(
+                "[servers.{name}] does not start: other machines reach {address}, and there is no token to ask them for; write \
+                 `auth = {{ token_file = \"~/.sanctum/secrets/server.token\" }}` (sanctum-pki token), or listen on 127.0.0.1"
+            ));
+        }
         let folders = server
             .models
             .iter()

@@ -67,9 +67,12 @@ fn ask(site: &Site, host: &Label) -> HostStatus {
         .get(host)
         .and_then(|host| host.ssh.as_deref())
     else {
-        return unknown(format!(
-            "[hosts.{host}] has no `ssh`, so it cannot be asked from here"
-        ));
+        let why = format!("[hosts.{host}] has no `ssh`, so it is not asked from here");
+        return HostStatus {
+            problem: None,
+            not_asked: Some(why),
+            ..unknown(String::new())
+        };
     };
     match remote::ask(&site.fleet, destination, "status --local") {
         Err(why) => unknown(why),

@@ -49,8 +49,9 @@ pub fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> String 
         .unwrap_or(0)
         .max(8);
     for host in hosts {
-        let release = match (&host.release, &host.installed) {
-            (Some(release), Some(since)) => format!("release {release} since {since}"),
+        let release = match (&host.release, &host.installed, &host.not_asked) {
+            (Some(release), Some(since), _) => format!("release {release} since {since}"),
+            (_, _, Some(why)) => why.clone(),
             _ if host.problem.is_some() => String::new(),
             _ => "nothing installed".to_owned(),
         };
