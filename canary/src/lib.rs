@@ -53,9 +53,10 @@ impl Canary {
         let question = Question::user(&self.question, MAX_TOKENS);
         match client.chat(&question).await {
             Ok(answer) => {
-                let said: String = answer.value.text.trim().chars().take(200).collect();
+                let text = answer.value.text.trim();
+                let said: String = text.chars().take(200).collect();
                 let took = answer.latency;
-                match answers(&said, &self.expect) {
+                match answers(text, &self.expect) {
                     true => Verdict::new(Kind::Ok, format!("answered `{said}`")).after(took),
                     false => Verdict::new(
                         Kind::Miss,

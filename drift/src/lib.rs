@@ -103,9 +103,11 @@ impl Drift {
     }
 
     fn report(&self, mut findings: Vec<Finding>) -> Report {
-        findings.retain(|finding| {
-            finding.kind != sanctum_launchd::Kind::Watchdog || finding.about != self.own
-        });
+        // Its own silence ends with this check. Where it has just been silent itself, the whole host slept, and the others
+        // are about to wake too: the next check tells.
+        let silent = |finding: &Finding| finding.kind == sanctum_launchd::Kind::Watchdog;
+        let slept = (findings.iter()).any(|finding| silent(finding) && finding.about == self.own);
+        findings.retain(|finding| !(silent(finding) && slept));
         let host = &self.host;
         let verdict = match &findings[..] {
             [] => Verdict::new(Kind::Ok, format!("{host} is as it was installed")),
@@ -224,6 +226,10 @@ impl Check for Drift {
         }
     }
 
+    fn busy(&self) -> &'static str {
+        "could not be looked at"
+    }
+
     fn subject(&self) -> String {
         match &*self.place {
             Place::Here(_) => format!("the installation on {}", self.host),
@@ -311,5 +317,11 @@ mod tests {
         assert_eq!(report.details.fields["findings"][9]["mend"], "mend it");
         let report = drift.report(vec![finding(About::Watchdog, "com.sanctum.drift")]);
         assert_eq!(report.verdict.kind, Kind::Ok);
+        // The host slept, and nobody has given a sign of life yet since it woke.
+        let all = ["com.sanctum.drift", "com.sanctum.guardian"];
+        let asleep = all.map(|about| finding(About::Watchdog, about)).to_vec();
+        assert_eq!(drift.report(asleep).verdict.kind, Kind::Ok);
+        let report = drift.report(vec![finding(About::Watchdog, all[1])]);
+        assert_eq!(report.verdict.kind, Kind::Miss);
     }
 }

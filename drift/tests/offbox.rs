@@ -23,6 +23,7 @@ impl Laptop {
         let ssh = "#!/bin/sh\n\
             [ \"$1 $2 $3 $4 $5\" = '-o BatchMode=yes -o ConnectTimeout=5 --' ] || exit 64\n\
             [ -e \"${0%/*}/gone\" ] && { echo 'ssh: connect to host mini port 22: No route to host' >&2; exit 255; }\n\
+            [ -e \"${0%/*}/refuses\" ] && { cat \"${0%/*}/refuses\" >&2; exit 255; }\n\
             [ \"$6\" = ada@mini ] || exit 65\n\
             echo \"$7\" >> \"${0%/*}/told\"\n\
             [ -e \"${0%/*}/strange\" ] && { echo 'This account is currently not available.'; exit 1; }\n\
@@ -184,8 +185,19 @@ fn a_host_out_of_reach_is_told_of_after_hours_unless_it_is_we_who_are_offline() 
     laptop.fleet("reference = \"https://reference.invalid\"\n");
     let (code, said) = laptop.look();
     assert_eq!((code, &said["kind"]), (0, &"offline".into()), "{said}");
-    // Its answer is no answer.
     fs::remove_file(laptop.at("gone")).unwrap();
+    // Another machine has its address, or it lets us in no longer: that is told of at once.
+    for words in [
+        "Host key verification failed.",
+        "ada@mini: Permission denied (publickey).",
+    ] {
+        fs::write(laptop.at("refuses"), words).unwrap();
+        let (code, said) = laptop.look();
+        assert_eq!((code, &said["kind"]), (1, &"miss".into()), "{said}");
+        assert!(said["said"].as_str().unwrap().contains(words), "{said}");
+    }
+    fs::remove_file(laptop.at("refuses")).unwrap();
+    // Its answer is no answer.
     fs::write(laptop.at("strange"), "").unwrap();
     let (code, said) = laptop.look();
     assert_eq!(code, 1);

@@ -14,7 +14,7 @@ use chrono::TimeDelta;
 use sanctum_config::fleet::Fleet;
 use sanctum_config::{Active, Home, Label};
 use sanctum_watch::alert::Severity;
-use sanctum_watch::probe::ProbeError;
+use sanctum_watch::probe::{Client, ProbeError};
 use sanctum_watch::{
     Check, Kind, Launchctl, Note, Notice, Report, Round, Setting, Verdict, Watched,
 };
@@ -85,11 +85,7 @@ impl Guardian {
         Ok(active.agent_for(&self.watched.target.server).clone())
     }
 
-    async fn ask(&self) -> Answer {
-        let client = match self.watched.client() {
-            Ok(client) => client,
-            Err(verdict) => return Answer::None(verdict.said),
-        };
+    async fn ask(&self, client: &Client) -> Answer {
         match client.health().await {
             Ok(health) => {
                 let beats = health.value.beats().into_iter();
@@ -118,6 +114,21 @@ impl Guardian {
                 Err(error) => AgentSeen::Unknown(error.to_string()),
             },
             Err(error) => AgentSeen::Unknown(error.to_string()),
+        }
+    }
+
+    /// The verdict where it cannot even look: a human is told at once, for nobody else restarts a server that hangs.
+    fn blind(&self, why: String) -> Report {
+        let next = "sanctum-launchd verify";
+        let note = Note {
+            severity: Severity::Critical,
+            title: format!("the guardian of {} cannot look", self.watched.subject()),
+            body: format!("{why}; until that is mended it restarts nothing"),
+            next: next.to_owned(),
+        };
+        Report {
+            notices: vec![Notice::Holds { key: "blind", note }],
+            ..Verdict::new(Kind::Miss, why).next(next).into()
         }
     }
 
@@ -183,8 +194,14 @@ impl Guardian {
             _ => tail.clone(),
         };
         let looping = matches!(condition, Condition::CrashLooping(_));
-        let mut notices = vec![
-            held(looping, "crash-loop", || Note {
+        // What a server was told of for is over when it answers, not when its next restart is due or has begun.
+        let held = |holds: bool, key: &'static str, note: &dyn Fn() -> Note| match (holds, kind) {
+            (true, _) => Some(Notice::Holds { key, note: note() }),
+            (false, Kind::Ok) => Some(Notice::Over { key }),
+            (false, _) => None,
+        };
+        let of_server = [
+            held(looping, "crash-loop", &|| Note {
                 severity: Severity::Critical,
                 title: format!(
                     "{agent} on {} crashes at every start",
@@ -196,7 +213,7 @@ impl Guardian {
                 ),
                 next: tail.clone(),
             }),
-            held(action == Action::CallHuman, "budget", || Note {
+            held(action == Action::CallHuman, "budget", &|| Note {
                 severity: Severity::Critical,
                 title: format!("{agent} on {} needs a human", self.watched.target.host),
                 body: format!(
@@ -208,7 +225,7 @@ impl Guardian {
             held(
                 matches!(condition, Condition::NotLoaded { disabled: true }),
                 "disabled",
-                || Note {
+                &|| Note {
                     severity: Severity::Critical,
                     title: format!("{agent} on {} is disabled", self.watched.target.host),
                     body: said.clone(),
@@ -216,26 +233,32 @@ impl Guardian {
                 },
             ),
         ];
-        notices.push(held(shortage.is_some(), "memory", || Note {
-            severity: Severity::Warning,
-            title: format!("{} is short of memory", self.watched.target.host),
-            body: format!(
-                "{}: every answer waits for the disk",
-                shortage.unwrap_or_default()
-            ),
-            next: "top -o mem".into(),
-        }));
-        if let AgentSeen::Unknown(why) = &seen.agent {
-            let why = why.clone();
-            notices.push(held(true, "launchd", || Note {
-                severity: Severity::Warning,
-                title: format!("launchd on {} cannot be asked", self.watched.target.host),
-                body: format!("the guardian could restart nothing: {why}"),
-                next: format!("launchctl print {target}"),
-            }));
-        } else {
-            notices.push(Notice::Over { key: "launchd" });
-        }
+        let mut notices: Vec<Notice> = of_server.into_iter().flatten().collect();
+        notices.push(Notice::Over { key: "blind" });
+        notices.push(match shortage {
+            Some(shortage) => Notice::Holds {
+                key: "memory",
+                note: Note {
+                    severity: Severity::Warning,
+                    title: format!("{} is short of memory", self.watched.target.host),
+                    body: format!("{shortage}: every answer waits for the disk"),
+                    next: "top -o mem".into(),
+                },
+            },
+            None => Notice::Over { key: "memory" },
+        });
+        notices.push(match &seen.agent {
+            AgentSeen::Unknown(why) => Notice::Holds {
+                key: "launchd",
+                note: Note {
+                    severity: Severity::Warning,
+                    title: format!("launchd on {} cannot be asked", self.watched.target.host),
+                    body: format!("the guardian could restart nothing: {why}"),
+                    next: format!("launchctl print {target}"),
+                },
+            },
+            _ => Notice::Over { key: "launchd" },
+        });
         Report {
             notices,
             ..Verdict::new(kind, said)
@@ -249,26 +272,20 @@ impl Guardian {
     }
 }
 
-fn held(holds: bool, key: &'static str, note: impl FnOnce() -> Note) -> Notice {
-    match holds {
-        true => Notice::Holds { key, note: note() },
-        false => Notice::Over { key },
-    }
-}
-
 impl Check for Guardian {
     async fn check(&mut self, round: &mut Round) -> Report {
         self.due = None;
+        // That it cannot look says nothing of the server, which is not to be restarted for it.
         let agent = match self.agent() {
             Ok(agent) => agent,
-            Err(why) => {
-                return Verdict::new(Kind::Miss, why)
-                    .next("sanctum-launchd verify")
-                    .into();
-            }
+            Err(why) => return self.blind(why),
+        };
+        let client = match self.watched.client() {
+            Ok(client) => client,
+            Err(verdict) => return self.blind(verdict.said),
         };
         let seen = Seen {
-            answer: self.ask().await,
+            answer: self.ask(&client).await,
             agent: self.look_at(&self.fleet.launchd_label(&agent)),
             now: round.now,
         };
@@ -358,4 +375,98 @@ fn last_error(path: &Path) -> Option<String> {
     let error = lines().find(|line| line.to_lowercase().contains("error"));
     let line = error.or_else(|| lines().next())?;
     Some(line.chars().take(500).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use chrono::Utc;
+
+    use super::*;
+
+    fn guardian(folder: &Path) -> Guardian {
+        let text = format!(
+            "[fleet]\nhome = \"{0}\"\n[hosts.mini]\naddress = \"a\"\nagents = [\"server\", \"guardian\"]\n\
+             [servers.server]\nhost = \"mini\"\nlisten = [\"127.0.0.1:9\"]\n\
+             auth = {{ token_file = \"{0}/token\", loopback = \"required\" }}\n\
+             [watch.guardian]\ntarget = \"server\"\nevery = \"1m\"\n",
+            folder.display()
+        );
+        let config = folder.join("fleet.toml");
+        let fleet = Fleet::parse(&text, &config).unwrap();
+        let name: Label = "guardian".parse().unwrap();
+        let setting = Setting {
+            home: Home::new(folder.to_owned(), folder.to_owned()),
+            watch: fleet.watch[&name].clone(),
+            host: "mini".parse().unwrap(),
+            config,
+            name,
+            fleet,
+        };
+        Guardian::new(&setting).unwrap()
+    }
+
+    /// A server was killed for this once every three minutes, and nothing was wrong with it.
+    #[tokio::test]
+    async fn who_cannot_look_calls_a_human_and_kills_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let token = folder.path().join("token");
+        fs::write(&token, "secret").unwrap();
+        fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
+        let mut guardian = guardian(folder.path());
+        let mut round = Round {
+            now: Utc::now(),
+            memory: serde_json::Value::Null,
+        };
+        for minute in 0..10 {
+            round.now += TimeDelta::minutes(minute);
+            let report = guardian.check(&mut round).await;
+            assert_eq!(report.verdict.kind, Kind::Miss);
+            assert_eq!(guardian.due, None, "{}", report.verdict.said);
+            let [Notice::Holds { key: "blind", note }] = &report.notices[..] else {
+                panic!("{:?}", report.notices);
+            };
+            assert!(note.body.contains("chmod 600"), "{}", note.body);
+        }
+        // Nor does a record that nobody can read mean that the server is dead.
+        fs::create_dir(folder.path().join("state")).unwrap();
+        fs::write(folder.path().join("state/active.json"), "{").unwrap();
+        let report = guardian.check(&mut round).await;
+        assert!(matches!(
+            report.notices[..],
+            [Notice::Holds { key: "blind", .. }]
+        ));
+    }
+
+    #[test]
+    fn a_server_has_recovered_when_it_answers_and_not_when_its_next_restart_is_due() {
+        let folder = tempfile::tempdir().unwrap();
+        let guardian = guardian(folder.path());
+        let seen = Seen {
+            now: Utc::now(),
+            answer: Answer::Alive,
+            agent: AgentSeen::Loaded { pid: None, runs: 9 },
+        };
+        let over = |condition: Condition, action: Action| {
+            let agent = "server".parse().unwrap();
+            let report = guardian.report(&agent, &seen, &condition, action, None);
+            let keys = report.notices.iter().filter_map(|notice| match notice {
+                Notice::Over { key } => Some(*key),
+                _ => None,
+            });
+            let of_server = ["crash-loop", "budget", "disabled"];
+            keys.filter(|key| of_server.contains(key)).count()
+        };
+        // Its restarts of the last hour are no longer all of the last hour.
+        assert_eq!(
+            over(Condition::Hung(TimeDelta::hours(1)), Action::Kickstart),
+            0
+        );
+        assert_eq!(over(Condition::Starting, Action::Leave), 0);
+        assert_eq!(over(Condition::Silent(1), Action::Leave), 0);
+        assert_eq!(over(Condition::Busy, Action::Leave), 3);
+        assert_eq!(over(Condition::Answering, Action::Leave), 3);
+    }
 }

@@ -34,8 +34,8 @@ CASES = {
 }
 for m in range(1, 5):
     CASES[f"qmv{m}"] = ("bf16 int" + " uint S" * m, " ".join(["Y"] * m), [
-        {"S": s, "Y": s, "NT": nt, "WR": wr, "WK": wk, "RUN": 2}
-        for s, nt, wr, wk in (("bf16", 1, 1, 8), ("bf16", 1, 2, 4), ("bf16", 2, 2, 4), ("float", 4, 4, 4))])
+        {"S": s, "Y": s, "NT": nt, "WK": wk, "RUN": run}
+        for nt, wk, run in ((1, 8, 4), (2, 8, 4), (4, 4, 6)) for s in ("bf16", "float")])
 
 
 def packages():

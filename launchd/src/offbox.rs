@@ -17,6 +17,8 @@ use crate::verify::{forbidden, keys_out_of_place};
 
 /// ssh's exit code where the host could not be reached, or did not let us in.
 const NOT_REACHED: i32 = 255;
+/// What OpenSSH says where it was reached: its key is not the known one, or ours is not wanted.
+const REFUSALS: [&str; 2] = ["Host key verification failed", "Permission denied"];
 
 /// For each path: its permission bits and its digest, each on a line of its own, or that it is not there. GNU's `stat` is
 /// tried first, for BSD's refuses `-c`, and `-f` means something else to GNU's.
@@ -25,11 +27,24 @@ const LOOK: &str = r#"PATH=/usr/bin:/bin:$PATH; n=0; for f in "$@"; do echo "loo
 /// Why another host could not be looked at.
 #[derive(Debug, thiserror::Error)]
 pub enum NotSeen {
-    /// ssh did not get there: the host, or the way to it, is down, or it does not let us in.
+    /// ssh did not get there: the host, or the way to it, is down.
     #[error("{host} cannot be reached by ssh: {why}")]
     Unreached {
         /// The host.
         host: Label,
+        /// What ssh said.
+        why: String,
+    },
+    /// Somebody answers there and is not who it was, or lets us in no longer. A host that is down does neither.
+    #[error(
+        "{host} is reached by ssh and refuses, or is another machine than it was: {why}; try it by hand: ssh {destination} \
+         true"
+    )]
+    Refused {
+        /// The host.
+        host: Label,
+        /// How it is reached.
+        destination: String,
         /// What ssh said.
         why: String,
     },
@@ -148,7 +163,15 @@ fn look(
     let said =
         remote::ssh(destination, &line, limit).map_err(|error| unreached(error.to_string()))?;
     if said.code == Some(NOT_REACHED) {
-        return Err(unreached(said.complaint()));
+        let why = said.complaint();
+        return Err(match REFUSALS.iter().any(|words| why.contains(words)) {
+            true => NotSeen::Refused {
+                host: host.clone(),
+                destination: destination.to_owned(),
+                why,
+            },
+            false => unreached(why),
+        });
     }
     understood(&said.out, paths.len()).ok_or_else(|| NotSeen::Strange {
         host: host.clone(),

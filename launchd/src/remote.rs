@@ -30,9 +30,18 @@ pub fn ssh(destination: &str, line: &str, limit: Duration) -> Result<Said, Comma
     command::run(program.as_deref().unwrap_or("ssh"), &arguments, limit)
 }
 
-/// A word as every shell takes it.
+/// A word as every shell takes it; bare where it may be, for people read these lines too.
 pub fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// The command with which a person tries the same.
+pub fn by_hand(destination: &str, line: &str) -> String {
+    format!("ssh {destination} {}", quoted(line))
 }
 
 /// A path of fleet.toml as the other host's shell takes it. A `~` must stay bare to mean that host's home.
@@ -52,8 +61,9 @@ pub fn ask(fleet: &Fleet, destination: &str, command: &str) -> Result<Value, Str
     let said = ssh(destination, &line, LIMIT).map_err(|error| error.to_string())?;
     serde_json::from_str(&said.out).map_err(|_| {
         format!(
-            "`ssh {destination}` gave no answer ({}); try it by hand: ssh {destination} {line}",
-            said.complaint()
+            "`ssh {destination}` gave no answer ({}); try it by hand: {}",
+            said.complaint(),
+            by_hand(destination, &line)
         )
     })
 }
@@ -79,8 +89,11 @@ mod tests {
         };
         assert_eq!(
             line(&fleet("~/.sanctum"), "verify"),
-            "~/'.sanctum/bin/sanctum-launchd' verify --json --config ~/'.sanctum/fleet.toml'"
+            "~/.sanctum/bin/sanctum-launchd verify --json --config ~/.sanctum/fleet.toml"
         );
+        // This shell's own `~` is not meant.
+        assert_eq!(by_hand("mini", "ls ~/.sanctum"), "ssh mini 'ls ~/.sanctum'");
+        assert_eq!(quoted_path("~/my fleet"), "~/'my fleet'");
         assert!(line(&fleet("/srv/it's"), "x").starts_with(r"'/srv/it'\''s/bin/"));
     }
 }

@@ -4,7 +4,6 @@
 //! validation stays on. A bare program cannot be stapled (there is nowhere to put the ticket), so the judge of success
 //! is the notary's own log: "Ready for distribution" and no issues.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -164,7 +163,8 @@ impl Folder<'_> {
         let told = must(&log(&id, signer), report)?;
         judge_notary(&told).map_err(|why| Failure::Refused(format!("submission {id}: {why}")))?;
         let kept = self.path.join(format!(".notarisation-{id}.json"));
-        fs::write(&kept, told).map_err(|error| Failure::write(&kept, error))?;
+        atomic::write(&kept, told.as_bytes(), 0o644)
+            .map_err(|error| Failure::write(&kept, error))?;
         Ok(report.note(&format!(
             "notarised: submission {id}, log in {}",
             kept.display()

@@ -15,7 +15,7 @@ use crate::ask::{Door, Health};
 use crate::journal::Journal;
 use crate::site::Site;
 
-pub use screen::{Paint, screen, summary};
+pub use screen::{Paint, count, screen, summary};
 
 /// A host as it says it is.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -24,6 +24,9 @@ pub struct HostStatus {
     pub host: Label,
     /// Why nothing is known of it.
     pub problem: Option<String>,
+    /// Why it was not even asked, as fleet.toml has it.
+    #[serde(default)]
+    pub not_asked: Option<String>,
     /// What is installed.
     pub release: Option<String>,
     /// Since when.
@@ -122,6 +125,7 @@ impl HostStatus {
         Self {
             host,
             problem: Some(problem),
+            not_asked: None,
             release: None,
             installed: None,
             maintenance: None,
@@ -179,6 +183,7 @@ impl HostStatus {
         Ok(Self {
             host: site.host.clone(),
             problem: None,
+            not_asked: None,
             release: receipt.as_ref().map(|receipt| receipt.release.clone()),
             installed: receipt.map(|receipt| receipt.installed),
             maintenance: maintenance(site, now)?,
@@ -197,7 +202,10 @@ impl HostStatus {
             let mut add = |what: &str| troubles.push(format!("{host}: {} {what}", agent.name));
             match agent.standing {
                 Stand::Running | Stand::StandingBy => {}
-                Stand::Waiting => add("is loaded and does not run"),
+                Stand::Waiting => add(&match &agent.last_exit {
+                    Some(exit) => format!("is loaded and does not run (last: {exit})"),
+                    None => "is loaded and does not run".to_owned(),
+                }),
                 Stand::Missing => add("is not loaded"),
                 Stand::Intruding => add("stands by and is loaded"),
                 Stand::NotInstalled => add("is not installed"),

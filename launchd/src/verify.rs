@@ -102,7 +102,16 @@ fn interrupted(site: &Site, findings: &mut Vec<Finding>) -> Result<(), Failure> 
 fn files(site: &Site, receipt: &Receipt, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     for artefact in &receipt.artefacts {
         let path = &artefact.path;
-        let found = Digest::of_file(path).map_err(|error| Failure::read(path, error))?;
+        let found = match Digest::of_file(path) {
+            Ok(found) => found,
+            // It must not hide what else there is to find.
+            Err(error) => {
+                let wrong = format!("it cannot be read: {error}");
+                let mend = format!("ls -ld {}; {REINSTALL}", path.display());
+                findings.push(Finding::new(Kind::Changed, path.display(), wrong, mend));
+                continue;
+            }
+        };
         match found {
             None => {
                 findings.push(Finding::new(

@@ -25,6 +25,8 @@ enum Change {
         path: PathBuf,
         bytes: Zeroizing<Vec<u8>>,
         mode: u32,
+        /// Nothing may be there, not even what came a moment ago.
+        new: bool,
     },
     Remove(PathBuf),
 }
@@ -32,12 +34,18 @@ enum Change {
 impl Changes {
     /// A file that everybody may read.
     pub fn public(&mut self, path: PathBuf, bytes: impl Into<Vec<u8>>) {
-        self.write(path, Zeroizing::new(bytes.into()), 0o644);
+        self.write(path, Zeroizing::new(bytes.into()), 0o644, false);
     }
 
     /// A file that only its owner may read, in a folder that only its owner may enter.
     pub fn secret(&mut self, path: PathBuf, bytes: Zeroizing<Vec<u8>>) {
-        self.write(path, bytes, 0o600);
+        self.write(path, bytes, 0o600, false);
+    }
+
+    /// The same for a file that must not be there yet, unless `force`: two commands that both looked and found nothing
+    /// do not replace each other's.
+    pub fn new_secret(&mut self, path: PathBuf, bytes: Zeroizing<Vec<u8>>, force: bool) {
+        self.write(path, bytes, 0o600, !force);
     }
 
     /// A file that goes; it may be gone already.
@@ -50,8 +58,13 @@ impl Changes {
         self.0.extend(others.0);
     }
 
-    fn write(&mut self, path: PathBuf, bytes: Zeroizing<Vec<u8>>, mode: u32) {
-        self.0.push(Change::Write { path, bytes, mode });
+    fn write(&mut self, path: PathBuf, bytes: Zeroizing<Vec<u8>>, mode: u32, new: bool) {
+        self.0.push(Change::Write {
+            path,
+            bytes,
+            mode,
+            new,
+        });
     }
 
     /// One line for each file, as `--dry-run` shows them.
@@ -81,18 +94,27 @@ impl Changes {
 }
 
 enum Prepared {
-    Write(NamedTempFile, PathBuf),
+    Write {
+        file: NamedTempFile,
+        path: PathBuf,
+        new: bool,
+    },
     Remove(PathBuf),
 }
 
 impl Change {
     fn prepare(self) -> Result<Prepared, PkiError> {
-        let (path, bytes, mode) = match self {
+        let (path, bytes, mode, new) = match self {
             Self::Remove(path) => return Ok(Prepared::Remove(path)),
-            Self::Write { path, bytes, mode } => (path, bytes, mode),
+            Self::Write {
+                path,
+                bytes,
+                mode,
+                new,
+            } => (path, bytes, mode, new),
         };
         let file = stage(&path, &bytes, mode).map_err(|error| PkiError::write(&path, error))?;
-        Ok(Prepared::Write(file, path))
+        Ok(Prepared::Write { file, path, new })
     }
 }
 
@@ -116,7 +138,13 @@ fn stage(path: &Path, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile> {
 impl Prepared {
     fn finish(self) -> Result<(), PkiError> {
         let (done, path) = match self {
-            Self::Write(file, path) => (file.persist(&path).map(drop).map_err(|e| e.error), path),
+            Self::Write { file, path, new } => {
+                let put = match new {
+                    true => file.persist_noclobber(&path),
+                    false => file.persist(&path),
+                };
+                (put.map(drop).map_err(|e| e.error), path)
+            }
             Self::Remove(path) => (absent(fs::remove_file(&path)), path),
         };
         done.and_then(|()| File::open(folder_of(&path))?.sync_all())
@@ -186,6 +214,27 @@ mod tests {
         changes.remove(at("never"));
         changes.apply().unwrap();
         assert!(!at("a.key").exists());
+    }
+
+    #[test]
+    fn a_new_secret_takes_nobody_s_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.key");
+        fs::write(&path, "another command's").unwrap();
+        let apply = |force| {
+            let mut changes = Changes::default();
+            changes.new_secret(path.clone(), Zeroizing::new(b"ours".to_vec()), force);
+            changes.apply()
+        };
+        let error = apply(false).unwrap_err().to_string();
+        assert!(
+            error.contains("a.key") && error.contains("exists"),
+            "{error}"
+        );
+        assert_eq!(fs::read(&path).unwrap(), b"another command's");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        apply(true).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"ours");
     }
 
     #[test]

@@ -50,6 +50,9 @@ pub struct BenchArgs {
         default_value = "1,4,16"
     )]
     streams: Vec<NonZeroUsize>,
+    /// Tokens that each stream has taken in before it generates
+    #[arg(short, long, value_name = "TOKENS", default_value_t = 0)]
+    depth: usize,
     /// Prompt tokens a pass
     #[arg(long, value_name = "TOKENS", default_value = "128")]
     prefill_chunk: NonZeroUsize,
@@ -225,10 +228,18 @@ impl<B: Backend> Bench<B> {
         for streams in args.streams.iter().map(|streams| streams.get()) {
             if args.generate > 0 {
                 let bytes = self.weight_bytes as f64 / streams as f64 + self.state_bytes() as f64;
-                let name = format!("decode {} x {streams}", args.generate);
+                let mut name = format!("decode {} x {streams}", args.generate);
+                if args.depth > 0 {
+                    let _ = write!(name, " @ {}", args.depth);
+                }
                 let tokens = args.generate * streams;
+                // Each repetition continues where the last one ended.
+                let mut slots = self.model.slots(streams);
+                for stream in 0..streams {
+                    self.take_in(args.depth, args.prefill_chunk.get(), stream, &mut slots);
+                }
                 measure(name, tokens, bytes, &mut || {
-                    self.decode(args.generate, streams)
+                    self.decode(args.generate, streams, &mut slots)
                 });
             }
         }
@@ -257,20 +268,24 @@ impl<B: Backend> Bench<B> {
 
     /// Seconds to take in a prompt and have the logits of its last token.
     fn prefill(&self, prompt: usize, chunk: usize) -> f64 {
-        let tokens: Vec<u32> = (0..prompt).map(|index| self.token(index)).collect();
         let mut slots = self.model.slots(1);
         let began = Instant::now();
-        for (index, rows) in tokens.chunks(chunk).enumerate() {
-            let mut batch = Batch::default();
-            batch.push(SlotId(0), rows, (index + 1) * chunk >= prompt);
-            self.pass(&batch, &mut slots);
-        }
+        self.take_in(prompt, chunk, 0, &mut slots);
         began.elapsed().as_secs_f64()
     }
 
+    /// Feeds `prompt` tokens to a stream.
+    fn take_in(&self, prompt: usize, chunk: usize, stream: usize, slots: &mut B::Slots) {
+        let tokens: Vec<u32> = (0..prompt).map(|index| self.token(index)).collect();
+        for (index, rows) in tokens.chunks(chunk).enumerate() {
+            let mut batch = Batch::default();
+            batch.push(SlotId(stream), rows, (index + 1) * chunk >= prompt);
+            self.pass(&batch, slots);
+        }
+    }
+
     /// Seconds to generate in `streams` sequences at once.
-    fn decode(&self, generate: usize, streams: usize) -> f64 {
-        let mut slots = self.model.slots(streams);
+    fn decode(&self, generate: usize, streams: usize, slots: &mut B::Slots) -> f64 {
         let step = |index: usize| {
             let mut batch = Batch::default();
             for stream in 0..streams {
@@ -281,7 +296,7 @@ impl<B: Backend> Bench<B> {
         };
         let backend = self.model.backend();
         // The first token takes the slots' memory.
-        let first = self.model.forward(&step(0), &mut slots, || {});
+        let first = self.model.forward(&step(0), slots, || {});
         let mut chosen = first.as_ref().and_then(|logits| backend.likeliest(logits));
         if let Some(logits) = first {
             std::hint::black_box(backend.read(logits));
@@ -292,13 +307,13 @@ impl<B: Backend> Bench<B> {
             // As the scheduler does it: where the device chooses, each pass is given to it before the last one is read.
             chosen = match chosen {
                 Some(last) => {
-                    let logits = self.model.follow(&batch, &last, &mut slots, || {});
+                    let logits = self.model.follow(&batch, &last, slots, || {});
                     let next = logits.and_then(|logits| backend.likeliest(&logits));
                     std::hint::black_box(backend.tokens(&last));
                     next
                 }
                 None => {
-                    self.pass(&batch, &mut slots);
+                    self.pass(&batch, slots);
                     None
                 }
             };
@@ -330,7 +345,7 @@ impl Spread {
 impl Report {
     fn table(&self) -> String {
         let mut text = format!(
-            "{}, {}, {} KV cache, {} on {} threads{}\n\n{:<16} {:>10} {:>19} {:>12} {:>10}\n",
+            "{}, {}, {} KV cache, {} on {} threads{}\n\n{:<22} {:>10} {:>19} {:>12} {:>10}\n",
             self.model,
             self.precision,
             self.kv_cache,
@@ -349,7 +364,7 @@ impl Report {
             let Spread { median, min, max } = run.tokens_per_s;
             let _ = writeln!(
                 text,
-                "{:<16} {median:>10.1} {:>19} {:>12.1} {:>10}",
+                "{:<22} {median:>10.1} {:>19} {:>12.1} {:>10}",
                 run.name,
                 format!("({min:.1} - {max:.1})"),
                 run.bytes_per_token / 1e6,

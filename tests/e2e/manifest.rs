@@ -195,6 +195,30 @@ async fn a_signature_that_nobody_checks_is_a_warning_and_a_folder_alone_is_parse
 }
 
 #[tokio::test]
+async fn a_model_without_a_manifest_beside_one_that_has_one_is_a_warning() {
+    let home = Home::new().await;
+    let fleet = home.fleet();
+    let both = "models = [{ id = \"other\", path = \"model\" }, ";
+    let text = fs::read_to_string(&fleet)
+        .unwrap()
+        .replace("models = [", both);
+    fs::write(&fleet, text).unwrap();
+    let args = [
+        "check-model".into(),
+        "--config".into(),
+        fleet.into_os_string(),
+    ];
+    let ended = Process::launch::<std::ffi::OsString>(args).ended().await;
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    let told = |line: &&String| line.contains("this model has no manifest");
+    let told: Vec<&String> = ended.log.iter().filter(told).collect();
+    assert!(
+        matches!(told[..], [one] if one.contains("other")),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
 async fn what_sanctum_pki_lists_and_signs_the_server_believes_and_nothing_else() {
     let fleet = Fleet::set_up(
         "models = [{ id = \"council\", path = \"model\", manifest = \"model.sha256\" }]\n\

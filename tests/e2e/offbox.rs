@@ -5,7 +5,12 @@ mod desktop;
 mod network;
 mod pair;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
 use crate::incidents::wrong::{SCALES, flip_a_bit};
+use desktop::Desktop;
 use pair::{Pair, replace};
 
 const CANARY: &str = "server on mini fails its check";
@@ -36,11 +41,14 @@ fn the_mini_s_server_is_gone() {
     assert!(alert.body.contains("198.18.77.2:1337"), "{}", alert.body);
     assert_eq!(alert.sound.as_deref(), Some("Submarine"));
     assert!(alert.stays, "until somebody has seen it");
+    assert_eq!(alert.urgency, Some(2));
     pair.look_on("canary-offbox", "miss", FURTHER);
     pair.look_on("drift-offbox", "ok", FURTHER);
     assert_eq!(pair.titles(), [CANARY]);
     pair.start_server();
     once_and_over(&pair, CANARY);
+    // Whoever comes back must not find the outage alone.
+    assert!(pair.told(&recovered(CANARY)).stays);
 }
 
 #[test]
@@ -101,4 +109,49 @@ fn the_laptop_s_own_network_is_gone() {
     }
     pair.all_well();
     assert!(pair.titles().is_empty(), "{:?}", pair.titles());
+}
+
+/// Desktops read marks in a text, and a server that answers wrong may answer anything.
+#[test]
+fn what_a_server_says_is_text_on_the_screen() {
+    if !pair::is_there("dbus-daemon") {
+        return pair::pass_by::<()>("dbus-daemon, of Debian's package dbus").unwrap_or_default();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let desktop = Desktop::new(folder.path());
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let body = r#"{"choices":[{"message":{"content":"<b>5</b> & <img src='x'/>"}}]}"#;
+        for mut stream in server.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}", body.len());
+            let _ = write!(stream, "{head}\r\nconnection: close\r\n\r\n{body}");
+        }
+    });
+    let config = folder.path().join("fleet.toml");
+    let text = format!(
+        "[fleet]\nhome = \"{}\"\n[hosts.here]\naddress = \"127.0.0.1\"\nagents = [\"canary\"]\n\
+         [servers.server]\nhost = \"here\"\nlisten = [\"{address}\"]\n\
+         [watch.canary]\ntarget = \"server\"\nevery = \"1h\"\nalert = [\"desktop\"]\n[alerts.desktop]\n",
+        folder.path().display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut canary = Command::new(sanctum_tests::program("sanctum-canary"))
+        .arg("--config")
+        .arg(&config)
+        .env("DBUS_SESSION_BUS_ADDRESS", desktop.address())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = std::time::Instant::now();
+    while desktop.shown().is_empty() && begun.elapsed() < crate::host::SOON {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    canary.kill().unwrap();
+    canary.wait().unwrap();
+    let body = &desktop.shown()[0].body;
+    let escaped = "`&lt;b&gt;5&lt;/b&gt; &amp; &lt;img src='x'/&gt;`";
+    assert!(body.contains(escaped), "{body}");
 }

@@ -13,6 +13,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sanctum_config::{Label, atomic};
 use serde::{Deserialize, Serialize};
 
+/// How far a clock may be set back in the ordinary course of keeping time.
+const SET_BACK: TimeDelta = TimeDelta::minutes(1);
+
 /// Who works on this host, and until when at most.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Lease {
@@ -94,9 +97,10 @@ impl Lease {
         read(path)
     }
 
-    /// Whether it has expired.
+    /// Whether it has expired. One from the future was taken before the clock was set back, and would hold everybody off
+    /// until then.
     pub fn is_expired(&self, now: DateTime<Utc>) -> bool {
-        self.expires <= now
+        self.expires <= now || self.taken - now > SET_BACK
     }
 }
 
@@ -352,6 +356,20 @@ mod tests {
         assert!(matches!(first.renew(HOUR), Err(LeaseError::Lost { .. })));
         drop(first);
         assert_eq!(Lease::read(&path).unwrap().as_ref(), Some(second.lease()));
+    }
+
+    #[test]
+    fn a_lease_from_a_clock_that_ran_ahead_holds_nobody_off() {
+        let (_folder, path) = place();
+        let (held, _) = take(&path, "install", "", HOUR).unwrap();
+        let now = held.lease().taken;
+        for (back, holds) in [
+            (TimeDelta::seconds(30), true),
+            (TimeDelta::days(300), false),
+        ] {
+            let standing = Standing::read(&path, now - back).unwrap();
+            assert_eq!(matches!(standing, Standing::Held(_)), holds, "{standing:?}");
+        }
     }
 
     #[test]

@@ -65,16 +65,11 @@ impl std::fmt::Display for Reference {
     }
 }
 
-/// An error with all that caused it, on one line, each cause once.
-pub(crate) fn said(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
+/// What an error comes from, in a line that fits on a screen: what lies around it (`client error (Connect)`) tells nobody
+/// anything.
+pub(crate) fn said(mut error: &dyn Error) -> String {
+    while let Some(cause) = error.source() {
+        error = cause;
     }
-    text
+    error.to_string()
 }

@@ -115,8 +115,14 @@ impl Schedule {
         }
     }
 
-    /// When the next check is due, after one at `checked`. Without one: at once, or at the line's next time.
-    pub fn due(&self, checked: Option<DateTime<Utc>>, now: DateTime<Utc>) -> DateTime<Utc> {
+    /// When the next check is due, after one at `checked`. Without one: at once, or at the line's first time after
+    /// `since`, when the waiting for it began. (From `now` on it would be due in the future for ever.)
+    pub fn due(
+        &self,
+        checked: Option<DateTime<Utc>>,
+        since: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> DateTime<Utc> {
         match (self, checked) {
             // A check in the future was made before the clock was set back.
             (Self::Every(every), Some(checked)) if checked <= now => TimeDelta::from_std(*every)
@@ -125,7 +131,8 @@ impl Schedule {
                 .unwrap_or(DateTime::<Utc>::MAX_UTC),
             (Self::Every(_), _) => now,
             (Self::At(line), checked) => {
-                let after = checked.filter(|checked| *checked <= now).unwrap_or(now);
+                let after = checked.filter(|checked| *checked <= now);
+                let after = after.unwrap_or(since.min(now));
                 line.next_after(after, |local| {
                     Local
                         .from_local_datetime(&local)
@@ -289,7 +296,20 @@ impl PartialEq for Crontab {
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Every(every) => write!(f, "every {} seconds", every.as_secs_f64()),
+            Self::Every(every) => {
+                let millis = every.as_millis();
+                // As fleet.toml writes it, in the largest unit that fits.
+                let units = [
+                    ("d", 86_400_000),
+                    ("h", 3_600_000),
+                    ("m", 60_000),
+                    ("s", 1000),
+                ];
+                let (unit, scale) = (units.into_iter())
+                    .find(|(_, scale)| millis % scale == 0)
+                    .unwrap_or(("ms", 1));
+                write!(f, "every {}{unit}", millis / scale)
+            }
             Self::At(line) => write!(f, "at {} (crontab, local time)", line.line),
         }
     }
@@ -442,12 +462,29 @@ mod tests {
         let now = at("2026-04-18 12:00").and_utc();
         let ago = |hours| Some(now - TimeDelta::hours(hours));
         let every = Schedule::Every(Duration::from_secs(3600));
-        assert_eq!(every.due(None, now), now);
-        assert!(every.due(ago(30), now) < now);
-        assert_eq!(every.due(ago(0), now), now + TimeDelta::hours(1));
-        assert_eq!(every.due(ago(-5), now), now, "the clock was set back");
+        assert_eq!(every.due(None, now, now), now);
+        assert!(every.due(ago(30), now, now) < now);
+        assert_eq!(every.due(ago(0), now, now), now + TimeDelta::hours(1));
+        assert_eq!(every.due(ago(-5), now, now), now, "the clock was set back");
         let nightly = Schedule::At(Box::new(crontab("0 3 * * *")));
-        assert!(nightly.due(ago(48), now) < now);
-        assert!(nightly.due(None, now) > now);
+        assert!(nightly.due(ago(48), now, now) < now);
+        assert!(nightly.due(None, now, now) > now);
+    }
+
+    #[test]
+    fn a_nightly_check_that_has_never_run_runs_in_its_first_night() {
+        let begun = at("2026-04-18 12:00").and_utc();
+        let nightly = Schedule::At(Box::new(crontab("0 3 * * *")));
+        let first = nightly.due(None, begun, begun);
+        assert!(first > begun && first <= begun + TimeDelta::days(1));
+        // The loop asks again and again while it waits.
+        for minutes in [5, 60, 600] {
+            let now = begun + TimeDelta::minutes(minutes);
+            assert_eq!(nightly.due(None, begun, now), first);
+        }
+        assert!(nightly.due(None, begun, first) <= first);
+        // The same after a clock that ran a year ahead was set right: a check in the future is none.
+        let ahead = Some(begun + TimeDelta::days(365));
+        assert!(nightly.due(ahead, begun, first) <= first);
     }
 }

@@ -203,7 +203,7 @@ impl State {
         now: DateTime<Utc>,
     ) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
         let checked = self.checked?;
-        let due = schedule.due(Some(checked), now);
+        let due = schedule.due(Some(checked), now, now);
         (now - due > SILENCE).then_some((checked, due))
     }
 

@@ -117,6 +117,11 @@ pub trait Check {
     /// What is watched, for titles: `server on mini`.
     fn subject(&self) -> String;
 
+    /// What its subject has been, where the verdict is busy for hours.
+    fn busy(&self) -> &'static str {
+        "has been busy"
+    }
+
     /// Whether misses in a row alert by themselves. A check that acts tells of what it did instead.
     fn alerts_on_misses(&self) -> bool {
         true

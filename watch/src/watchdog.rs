@@ -63,11 +63,14 @@ impl<C: Check> Watchdog<C> {
     /// If the spool cannot be read.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), WatchError> {
         let mut stop = std::pin::pin!(stop);
+        let mut since = Utc::now();
         loop {
             let now = Utc::now();
+            // The clock may have been set back meanwhile.
+            since = since.min(now);
             let before = self.state.checked;
             let mut held_off = false;
-            if self.schedule.due(before, now) <= now {
+            if self.schedule.due(before, since, now) <= now {
                 tokio::select! {
                     done = self.round(now) => done?,
                     () = &mut stop => return Ok(()),
@@ -81,7 +84,7 @@ impl<C: Check> Watchdog<C> {
             let now = Utc::now();
             let due = match held_off {
                 true => now + self.schedule.soon(),
-                false => self.schedule.due(self.state.checked, now),
+                false => self.schedule.due(self.state.checked, since, now),
             };
             self.state.heartbeat = now;
             self.state.due = Some(due);
@@ -160,6 +163,10 @@ impl<C: Check> Watchdog<C> {
             ..
         } = report;
         log(&verdict);
+        // A host that slept has not seen that its target was busy all the while.
+        if self.state.overdue(&self.schedule, now).is_some() {
+            self.state.busy_since = None;
+        }
         self.state.checked = Some(now);
         self.state.heartbeat = now;
         self.state.count(&verdict, now);
@@ -198,7 +205,7 @@ impl<C: Check> Watchdog<C> {
                 if long {
                     let note = Note {
                         severity: Severity::Warning,
-                        title: format!("{} has been busy for hours", self.check.subject()),
+                        title: format!("{} {} for hours", self.check.subject(), self.check.busy()),
                         body: format!(
                             "no check was answered since {}: {}",
                             since.format("%H:%M UTC"),
@@ -209,7 +216,8 @@ impl<C: Check> Watchdog<C> {
                     self.holds(BUSY, note, since, now)?;
                 }
             }
-            Kind::Offline => {}
+            // Nobody knows what it was meanwhile.
+            Kind::Offline => self.state.busy_since = None,
         }
         self.state.last = Some(verdict);
         for notice in notices {
@@ -351,11 +359,15 @@ impl<C: Check> Watchdog<C> {
         let Some(open) = self.state.open.remove(key) else {
             return Ok(());
         };
-        let lasted = (now - open.since).num_minutes();
+        let lasted = match (now - open.since).num_seconds() {
+            seconds @ ..120 => format!("{} seconds", seconds.max(0)),
+            seconds @ 120..7200 => format!("{} minutes", seconds / 60),
+            seconds => format!("{} hours", seconds / 3600),
+        };
         let note = Note {
             severity: Severity::Info,
             title: format!("recovered: {}", open.title),
-            body: format!("{}; it had lasted {lasted} minutes", seen.said),
+            body: format!("{}; it had lasted {lasted}", seen.said),
             next: String::new(),
         };
         self.tell(format!("{}-recovered", open.id), note, now)

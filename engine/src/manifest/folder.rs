@@ -76,7 +76,8 @@ impl Folder {
         &self.path
     }
 
-    /// Opens a regular file of it for reading.
+    /// Opens a regular file of it for reading. Whoever writes to it afterwards changes its stamp: where it was written
+    /// in this very tick of the clock of its file system, which is a few milliseconds, the end of that is waited for.
     pub(super) fn open_file(&self, name: &FileName) -> Result<(File, Stamp), Fault> {
         let mut ahead: Vec<OsString> = name.components().rev().map(OsString::from).collect();
         // The folders between this one and the next component.
@@ -163,21 +164,6 @@ impl Folder {
         paths.iter().filter_map(inside).collect()
     }
 
-    /// Waits until a write to any of these files would give it a new time. Clocks of file systems tick every few
-    /// milliseconds: a file that was written in this very tick could be written again without a trace.
-    pub(super) fn settle<'a>(&self, names: impl Iterator<Item = &'a FileName>) {
-        let changed = |name: &FileName| {
-            let metadata = fs::metadata(self.path.join(name.as_path())).ok()?;
-            let nanoseconds = u32::try_from(metadata.ctime_nsec()).ok()?;
-            let seconds = u64::try_from(metadata.ctime()).ok()?;
-            Some(UNIX_EPOCH + Duration::new(seconds, nanoseconds))
-        };
-        let newest = names.filter_map(changed).max();
-        if let Some(age) = newest.and_then(|newest| newest.elapsed().ok()) {
-            thread::sleep(TICK.saturating_sub(age));
-        }
-    }
-
     /// The names of all that is in it and in the folders within, links to folders not followed.
     pub(super) fn list(&self) -> Result<Listing, ManifestError> {
         let mut listing = Listing::default();
@@ -226,7 +212,12 @@ fn regular(fd: OwnedFd, through_link: bool) -> Result<(File, Stamp), Fault> {
     let file = File::from(fd);
     let metadata = file.metadata()?;
     match metadata.is_file() {
-        true => Ok((file, Stamp::of(&metadata))),
+        true => {
+            let stamp = Stamp::of(&metadata);
+            // After the stamp is taken and before anything is read.
+            thread::sleep(TICK.saturating_sub(stamp.age()));
+            Ok((file, stamp))
+        }
         false if metadata.is_dir() && through_link => Err(Fault::LinkToFolder),
         false => Err(Fault::NotAFile),
     }
@@ -251,6 +242,16 @@ impl Stamp {
         }
     }
 
+    /// How long ago the file was last written or touched. Long ago, where its clock is ahead of ours.
+    fn age(&self) -> Duration {
+        let (seconds, nanoseconds) = self.changed;
+        let since = || {
+            let since = Duration::new(seconds.try_into().ok()?, nanoseconds.try_into().ok()?);
+            (UNIX_EPOCH + since).elapsed().ok()
+        };
+        since().unwrap_or(Duration::MAX)
+    }
+
     /// Bytes in the file.
     pub(super) fn size(&self) -> u64 {
         self.size
@@ -269,5 +270,24 @@ impl Stamp {
         ]
         .into_iter()
         .find_map(|(what, differs)| differs.then_some(what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_file_is_read_in_the_tick_in_which_it_was_written() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = Folder::open(home.path()).unwrap();
+        let (path, name) = (home.path().join("a"), "a".parse().unwrap());
+        fs::write(&path, [0]).unwrap();
+        let (_file, stamp) = folder.open_file(&name).unwrap();
+        assert!(stamp.age() >= TICK);
+        // So that this shows, the same size or not.
+        fs::write(&path, [1]).unwrap();
+        let (_file, now) = folder.open_file(&name).unwrap();
+        assert!(stamp.difference(&now).is_some());
     }
 }

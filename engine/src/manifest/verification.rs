@@ -159,9 +159,6 @@ impl Verification {
             signed_by,
         };
         let sizes = proof.survey()?;
-        proof
-            .folder
-            .settle(proof.manifest.files().map(|(name, _)| name));
 
         let mut right = Vec::new();
         let mut loaded = BTreeMap::<String, Bytes>::new();

@@ -9,10 +9,52 @@ pub struct Launch {
     pub group: [usize; 3],
 }
 
+/// How a product of a few rows with 4-bit matrices is cut, [`super::qmv`]'s template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProductCut {
+    /// Eights of rows.
+    pub nt: usize,
+    /// Warps that share a tile's columns.
+    pub wk: usize,
+    /// Pieces of a tile that each warp has room for.
+    pub run: usize,
+    /// The most groups: as many as run at once.
+    groups: usize,
+}
+
+impl ProductCut {
+    /// The most rows that a product takes.
+    pub const MOST_ROWS: usize = 32;
+
+    /// As it was fastest on an H100 for `n` rows.
+    pub fn new(n: usize) -> Self {
+        let [nt, wk, run, resident] = match n {
+            0..=8 => [1, 8, 4, 4],
+            9..=16 => [2, 8, 4, 3],
+            _ => [4, 4, 6, 4],
+        };
+        let groups = resident * MULTIPROCESSORS;
+        Self {
+            nt,
+            wk,
+            run,
+            groups,
+        }
+    }
+}
+
+/// Of an H100 or H200. Other GPUs run what is cut for so many as well, in other waves.
+const MULTIPROCESSORS: usize = 132;
+
 /// Threads of a group where nothing else decides: a kernel may use too many registers for more.
 const THREADS: usize = 256;
 
 impl Launch {
+    /// Groups along the first axis.
+    pub fn groups(&self) -> usize {
+        self.grid[0] / self.group[0]
+    }
+
     /// One group a row.
     pub fn rows(rows: usize, group: usize) -> Self {
         Self {
@@ -76,12 +118,12 @@ impl Launch {
         }
     }
 
-    /// Groups of `wr * wk` times 32 lanes over matrices of so many rows.
-    pub fn products(rows: impl IntoIterator<Item = usize>, wr: usize, wk: usize) -> Self {
-        let tiles: usize = rows.into_iter().map(|rows| rows.div_ceil(16 * wr)).sum();
+    /// Groups that multiply matrices of so many rows; each takes tile after tile.
+    pub fn products(rows: impl IntoIterator<Item = usize>, cut: ProductCut) -> Self {
+        let tiles: usize = rows.into_iter().map(|rows| rows.div_ceil(16)).sum();
         Self {
-            grid: [tiles * 32, wr * wk, 1],
-            group: [32, wr * wk, 1],
+            grid: [tiles.min(cut.groups) * 32, cut.wk, 1],
+            group: [32, cut.wk, 1],
         }
     }
 

@@ -14,7 +14,7 @@ mod launch;
 mod lockstep;
 pub mod tiles;
 
-pub use launch::Launch;
+pub use launch::{Launch, ProductCut};
 
 /// The languages that a text is compiled as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,40 +175,38 @@ pub fn quantize_v() -> Kernel {
 /// Products of up to 32 rows with 4-bit matrices in groups of 64 that share them, on NVIDIA's tensor cores: reads the
 /// weights once, whatever the number of rows. CUDA only.
 ///
-/// Inputs: `x`: bf16 `[n, cols]`; `sizes`: int `[8]`, each matrix' rows; and for every matrix `m` the [`tiles`] of its
+/// Inputs: `x`: bf16 `[n, cols]`; `sizes`: int `[8]`, each matrix' rows, and last the number of groups; and for every matrix `m` the [`tiles`] of its
 /// words, `w{m}`, and of its scales and biases, `s{m}`: S. Outputs: `y{m}`: Y `[n, rows]`.
-/// Template: `S`, `Y` types, `NT` eights of rows, `WR` tiles of weight rows a group, `WK` parts of `cols` a group, `RUN`
-/// groups at a time. Launch: [`Launch::products`].
+/// Template: `S`, `Y` types, and a [`ProductCut`] as `NT`, `WK`, `RUN`. Launch: [`Launch::products`].
 ///
 /// A nibble in the last bits of a bf16 128 is `128 + q` exactly, so that unpacking takes one operation for two weights;
-/// the sum over a group of `(128 + q) x` is turned into that of `(scale q + bias) x` by the sum of `x`, which the tensor
+/// the sum over 64 columns of `(128 + q) x` is turned into that of `(scale q + bias) x` by the sum of `x`, which the tensor
 /// cores give too.
 pub fn qmv(matrices: usize) -> Kernel {
     let mut inputs = "x sizes".to_owned();
     let mut outputs = String::new();
-    let mut choose = "uint tile = threadgroup_position_in_grid.x;
-const uint* w = w0;
-const S* steps = s0;
-Y* y = y0;
-uint rows = uint(sizes[0]);
-"
-    .to_owned();
+    let mut each = String::new();
+    let mut tiles = String::new();
     for m in 0..matrices {
         inputs += &format!(" w{m} s{m}");
         outputs += &format!(" y{m}");
-        if m > 0 {
-            choose += &format!(
-                "if (tile >= (rows + 16 * WR - 1) / (16 * WR)) {{
-    tile -= (rows + 16 * WR - 1) / (16 * WR);
-    w = w{m};
-    steps = s{m};
-    y = y{m};
-    rows = uint(sizes[{m}]);
-}}
+        each += &format!(
+            "    if (tile < (uint(sizes[{m}]) + 15) / 16) {{
+        return {{w{m}, s{m}, y{m}, uint(sizes[{m}]), tile}};
+    }}
+    tile -= (uint(sizes[{m}]) + 15) / 16;
 "
-            );
-        }
+        );
+        tiles += &format!(" + (uint(sizes[{m}]) + 15) / 16");
     }
+    let choose = format!(
+        "uint tiles = 0{tiles};
+uint span = uint(sizes[7]);
+auto choose = [&](uint tile) -> qmv_matrix<S, Y> {{
+{each}    return {{nullptr, nullptr, nullptr, 0, tile}};
+}};
+"
+    );
     let body = choose + include_str!("qmv.kernel");
     Kernel {
         own: include_str!("qmv.h"),

@@ -2,8 +2,9 @@
 //! it reads 512 neighbouring bytes where the checkpoint's order spreads them over sixteen places.
 //!
 //! A tile is 16 rows by a group of 64 columns. Lane `l` of 32 has four words of it: of row `l / 4` the words `2 (l % 4)`
-//! and the one after, then the same of row `l / 4 + 8`. Words are those of the checkpoint: eight columns, the first in
-//! the lowest bits. Tiles of the same rows follow each other.
+//! and the one after, then the same of row `l / 4 + 8`. A word has eight columns: those with even numbers in its lower
+//! half, the others in its upper half, so that neighbours are 16 bits apart, as the tensor cores want them. Tiles of the
+//! same rows follow each other. Scales and biases stand likewise: those of row `r`, then those of row `r + 8`.
 
 use std::thread;
 
@@ -28,7 +29,7 @@ pub fn words(packed: &[u8], rows: usize, cols: usize, threads: usize) -> Vec<u32
         true => {
             let start = (row * groups * 8 + at) * 4;
             let bytes = packed[start..start + 4].try_into().unwrap_or_default();
-            u32::from_le_bytes(bytes)
+            parted(u32::from_le_bytes(bytes))
         }
         false => 0,
     };
@@ -47,7 +48,16 @@ pub fn words(packed: &[u8], rows: usize, cols: usize, threads: usize) -> Vec<u32
     tiles
 }
 
-/// Scales and biases, `[rows, cols / 64]` each, as pairs `[rows / 16, cols / 64, 16, 2]`. Uses `threads`.
+/// Nibbles 0, 2, 4, 6, then 1, 3, 5, 7.
+fn parted(word: u32) -> u32 {
+    let half = |word: u32| {
+        let pairs = (word & 0x000f_000f) | (word >> 4 & 0x00f0_00f0);
+        (pairs & 0xff) | (pairs >> 8 & 0xff00)
+    };
+    half(word) | half(word >> 4) << 16
+}
+
+/// Scales and biases, `[rows, cols / 64]` each, as pairs `[rows / 16, cols / 64, 8, 2, 2]`. Uses `threads`.
 ///
 /// # Panics
 /// If there are not as many of each.
@@ -63,7 +73,8 @@ pub fn steps<T: Copy + Default + Send + Sync>(
     let mut steps = vec![T::default(); rows.div_ceil(TILE_ROWS) * tile_len];
     rearranged(&mut steps, tile_len, threads, |tile, out| {
         for (at, out) in out.chunks_exact_mut(2).enumerate() {
-            let (group, row) = (at / TILE_ROWS, tile * TILE_ROWS + at % TILE_ROWS);
+            let (group, line) = (at / TILE_ROWS, at % TILE_ROWS / 2 + at % 2 * 8);
+            let row = tile * TILE_ROWS + line;
             if row < rows {
                 out[0] = scales[row * groups + group];
                 out[1] = biases[row * groups + group];
@@ -99,7 +110,7 @@ mod tests {
     use super::*;
 
     /// Where a lane of the tensor cores expects a weight, from `mma.m16n8k16`'s picture in the PTX manual, and what the
-    /// kernel makes of it: nibble `j` of a word is column `8 word + j`.
+    /// kernel makes of it: nibbles `j` and `j + 4` of a word are columns `8 word + 2 j` and the next.
     #[test]
     fn every_weight_is_where_its_lane_looks_for_it() {
         let (rows, cols) = (37, 192);
@@ -118,7 +129,8 @@ mod tests {
                 let (lane, at) = (within / 4, within % 4);
                 let row = tile / 3 * 16 + lane / 4 + at / 2 * 8;
                 for nibble in 0..8 {
-                    let col = tile % 3 * 64 + lane % 4 * 16 + at % 2 * 8 + nibble;
+                    let col =
+                        tile % 3 * 64 + lane % 4 * 16 + at % 2 * 8 + nibble % 4 * 2 + nibble / 4;
                     let expected = if row < rows { code(row, col) } else { 0 };
                     assert_eq!((word >> (4 * nibble)) as u8 & 15, expected);
                 }
@@ -135,7 +147,7 @@ mod tests {
         assert_eq!(steps.len(), 2 * groups * TILE_ROWS * 2);
         for row in 0..32 {
             for group in 0..groups {
-                let at = ((row / 16 * groups + group) * 16 + row % 16) * 2;
+                let at = ((row / 16 * groups + group) * 16 + row % 8 * 2 + row % 16 / 8) * 2;
                 let expected = if row < rows {
                     (row * groups + group) as f32
                 } else {

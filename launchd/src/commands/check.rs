@@ -11,6 +11,7 @@ use crate::args::SiteArgs;
 use crate::plist::render;
 use crate::report::Report;
 use crate::site::fleet_of;
+use crate::status::count;
 
 /// Runs it.
 pub fn run(args: &SiteArgs, report: &mut Report) -> Result<(), Failure> {
@@ -40,10 +41,10 @@ pub fn run(args: &SiteArgs, report: &mut Report) -> Result<(), Failure> {
         .map(|[host, agent, kind, what]| json!({ "host": host, "agent": agent, "kind": kind, "what": what }))
         .collect();
     let line = format!(
-        "{} is a fleet of {} hosts and {} agents",
+        "{} is a fleet of {} and {}",
         file.display(),
-        fleet.hosts.len(),
-        agents.len()
+        count(fleet.hosts.len(), "host"),
+        count(agents.len(), "agent")
     );
     Ok(report.end(&line, json!({ "agents": agents, "notes": doubts }))?)
 }
@@ -127,6 +128,13 @@ fn doubts(fleet: &Fleet) -> Vec<String> {
         if placed(name) && !watched {
             doubts.push(format!("nobody watches [servers.{name}]"));
         }
+        let outside = server.listen.iter().find(|a| !a.ip().is_loopback());
+        if let (Some(address), None) = (outside, &server.auth.token_file) {
+            doubts.push(format!(
+                "[servers.{name}] does not start: other machines reach {address}, and there is no token to ask them for; write \
+                 `auth = {{ token_file = \"~/.sanctum/secrets/server.token\" }}` (sanctum-pki token), or listen on 127.0.0.1"
+            ));
+        }
         let folders = server
             .models
             .iter()
@@ -145,6 +153,11 @@ fn doubts(fleet: &Fleet) -> Vec<String> {
         if !placed(name) {
             doubts.push(format!(
                 "[watch.{name}] is in no host's `agents`, so it does not run"
+            ));
+        }
+        if watch.alert.is_empty() {
+            doubts.push(format!(
+                "[watch.{name}] has no `alert`, so what it finds is told in its log only; name one of [alerts.NAME]"
             ));
         }
         let through = |channel| {

@@ -74,7 +74,8 @@ fn fetch(site: &Site) -> Result<(Home, Receipt), Failure> {
         remote::ssh(destination, &line, remote::LIMIT).map_err(|e| refused(e.to_string()))?;
     if !said.succeeded() {
         return Err(refused(format!(
-            "`ssh {destination} {line}` failed: {}",
+            "`{}` failed: {}",
+            remote::by_hand(destination, &line),
             said.complaint()
         )));
     }

@@ -1,5 +1,9 @@
 //! `sanctum-launchd rollback`: to the release before, or to the standby agent and back.
 
+use std::fs;
+use std::path::Path;
+
+use sanctum_config::Label;
 use serde_json::json;
 
 use super::{installed, must_be_installed, open};
@@ -8,6 +12,7 @@ use crate::args::{RollbackArgs, SiteArgs};
 use crate::deploy::{After, Deployment, Resume};
 use crate::flight;
 use crate::journal::now;
+use crate::plist::arguments_in;
 use crate::report::Report;
 use crate::site::Site;
 use crate::store::Store;
@@ -29,15 +34,27 @@ pub fn run(args: &SiteArgs, rollback: &RollbackArgs, report: &mut Report) -> Res
     must_be_installed(&site)?;
     let from = installed(&site)?;
     let to = match (&from, &rollback.agent) {
-        (Some(from), Some(agent)) => from.clone().flipped_to(agent)?,
+        (Some(from), Some(agent)) => {
+            let to = from.clone().flipped_to(agent)?;
+            can_serve(&to, agent)?;
+            to
+        }
         _ => earlier(&site, rollback)?,
     };
     let changed = work.turn(from.as_ref(), &to, After::Leave)?;
     drop(work);
     if changed && !report.dry_run && !rollback.no_wait {
         // Whatever it answers, going forward again is no answer: a person decides.
-        flight::after(&site, &to, rollback.patience(), report)
-            .map_err(|failure| Failure::Refused(format!("rolled back, but {failure}")))?;
+        flight::after(&site, &to, rollback.patience(), report).map_err(|failure| {
+            let mend = match &rollback.agent {
+                Some(agent) => format!(
+                    "; see {}, or hand the place to another: sanctum-launchd rollback --agent NAME",
+                    site.home.log(agent).display()
+                ),
+                None => String::new(),
+            };
+            Failure::Refused(format!("rolled back, but {failure}{mend}"))
+        })?;
     }
     let would = if report.dry_run {
         " would be there"
@@ -56,6 +73,24 @@ pub fn run(args: &SiteArgs, rollback: &RollbackArgs, report: &mut Report) -> Res
         "changed": changed,
     });
     Ok(report.end(&line, result)?)
+}
+
+/// A server that works must not be stopped for a program that is not there.
+fn can_serve(to: &Target, agent: &Label) -> Result<(), Failure> {
+    let plist = to.receipt.agent(agent).map(|agent| agent.plist.clone());
+    let arguments = plist
+        .and_then(|plist| fs::read(plist).ok())
+        .and_then(|bytes| arguments_in(&bytes))
+        .unwrap_or_default();
+    let program = arguments.first().map(Path::new);
+    match program.filter(|program| program.is_absolute() && !program.exists()) {
+        Some(program) => Err(Failure::Refused(format!(
+            "`{agent}` runs {}, which is not there; nothing was changed: install that program, or mend `program` in \
+             [agents.{agent}] and type: sanctum-launchd install",
+            program.display()
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// What an earlier release was deployed as: programs, property lists, fleet.toml and who served, together.

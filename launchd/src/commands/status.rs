@@ -32,7 +32,9 @@ pub fn run(args: &SiteArgs, status: &StatusArgs, report: &mut Report) -> Result<
     let mut hosts = Vec::new();
     for host in wanted {
         hosts.push(match here.as_ref() == Some(host) {
-            true => HostStatus::here(&site, now)?,
+            // What cannot be told of this host must not hide the others.
+            true => HostStatus::here(&site, now)
+                .unwrap_or_else(|failure| HostStatus::unknown(host.clone(), failure.to_string())),
             false => ask(&site, host),
         });
     }
@@ -65,9 +67,12 @@ fn ask(site: &Site, host: &Label) -> HostStatus {
         .get(host)
         .and_then(|host| host.ssh.as_deref())
     else {
-        return unknown(format!(
-            "[hosts.{host}] has no `ssh`, so it cannot be asked from here"
-        ));
+        let why = format!("[hosts.{host}] has no `ssh`, so it is not asked from here");
+        return HostStatus {
+            problem: None,
+            not_asked: Some(why),
+            ..unknown(String::new())
+        };
     };
     match remote::ask(&site.fleet, destination, "status --local") {
         Err(why) => unknown(why),

@@ -49,8 +49,9 @@ pub fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> String 
         .unwrap_or(0)
         .max(8);
     for host in hosts {
-        let release = match (&host.release, &host.installed) {
-            (Some(release), Some(since)) => format!("release {release} since {since}"),
+        let release = match (&host.release, &host.installed, &host.not_asked) {
+            (Some(release), Some(since), _) => format!("release {release} since {since}"),
+            (_, _, Some(why)) => why.clone(),
             _ if host.problem.is_some() => String::new(),
             _ => "nothing installed".to_owned(),
         };
@@ -164,14 +165,18 @@ fn line(agent: &AgentStatus, width: usize, now: DateTime<Utc>, paint: Paint) -> 
 pub fn summary(hosts: &[HostStatus]) -> String {
     let agents: usize = hosts.iter().map(|host| host.agents.len()).sum();
     let troubles: usize = hosts.iter().map(|host| host.troubles().len()).sum();
-    let count = |number: usize, word: &str| match number {
-        1 => format!("1 {word}"),
-        _ => format!("{number} {word}s"),
-    };
     let fleet = format!("{}, {}", count(hosts.len(), "host"), count(agents, "agent"));
     match troubles {
         0 => format!("all is well: {fleet}"),
         _ => format!("{}: {fleet}", count(troubles, "trouble")),
+    }
+}
+
+/// Some things.
+pub fn count(number: usize, word: &str) -> String {
+    match number {
+        1 => format!("1 {word}"),
+        _ => format!("{number} {word}s"),
     }
 }
 

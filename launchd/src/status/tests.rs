@@ -102,3 +102,18 @@ fn what_another_host_says_is_read_as_it_was_written() {
     let text = serde_json::to_string(&host()).unwrap();
     assert_eq!(serde_json::from_str::<HostStatus>(&text).unwrap(), host());
 }
+
+#[test]
+fn a_host_that_fleet_toml_does_not_let_us_ask_is_no_trouble() {
+    let laptop = HostStatus {
+        problem: None,
+        not_asked: Some("[hosts.laptop] has no `ssh`, so it is not asked from here".into()),
+        ..HostStatus::unknown("laptop".parse().unwrap(), String::new())
+    };
+    let text = screen(&[laptop, host()], now(), Paint::Plain);
+    assert!(
+        text.starts_with("laptop  [hosts.laptop] has no `ssh`"),
+        "{text}"
+    );
+    assert!(text.ends_with("all is well: 2 hosts, 3 agents\n"), "{text}");
+}

@@ -352,6 +352,27 @@ fn a_flip_hands_the_place_over_and_back() {
 }
 
 #[test]
+fn a_server_is_not_stopped_for_a_standby_that_is_not_there() {
+    let host = Host::new();
+    host.fleet("");
+    let text = fs::read_to_string(host.at("fleet.toml")).unwrap();
+    fs::write(
+        host.at("fleet.toml"),
+        text.replace("/bin/sleep", "/no/such/hatch"),
+    )
+    .unwrap();
+    host.install("1").ok();
+    host.calls();
+    let said = host.run(&["rollback", "--agent", "hatch"]).fails(1);
+    assert!(
+        said.contains("`hatch` runs /no/such/hatch, which is not there; nothing was changed"),
+        "{said}"
+    );
+    assert_eq!(host.calls(), [""; 0]);
+    host.is_whole("1");
+}
+
+#[test]
 fn uninstall_leaves_what_cannot_be_made_again() {
     let host = Host::new();
     host.install("1").ok();

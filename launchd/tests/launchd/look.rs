@@ -55,6 +55,34 @@ fn a_mistake_is_one_line_with_its_mend() {
 }
 
 #[test]
+fn what_would_not_start_or_tells_nobody_is_a_doubt() {
+    let (_, text) = about_example(&["check"]);
+    let notes: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("note: "))
+        .collect();
+    assert_eq!(notes, ["note: nobody watches [servers.shadow]"]);
+    let host = Host::new();
+    host.fleet(
+        "[hosts.b]\naddress = \"b\"\nagents = [\"wide\", \"quiet\"]\n[servers.wide]\nhost = \"b\"\nlisten = [\"0.0.0.0:9\"]\n\
+         [watch.quiet]\ncheck = \"canary\"\ntarget = \"wide\"\nevery = \"10m\"\n",
+    );
+    let said = host.run(&["check"]).ok();
+    assert!(
+        said.contains("note: [servers.wide] does not start: other machines reach 0.0.0.0:9"),
+        "{said}"
+    );
+    assert!(
+        said.contains("note: [watch.quiet] has no `alert`"),
+        "{said}"
+    );
+    assert!(
+        said.contains("quiet     canary    wide, every 10m, tells nobody"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_model_that_would_be_looked_for_elsewhere_is_a_doubt() {
     let host = Host::new();
     host.fleet(
@@ -156,7 +184,7 @@ fn other_hosts_are_asked_over_ssh() {
     );
     let told = fs::read_to_string(&told).unwrap();
     assert!(
-        told.contains("lap ~/'.sanctum/bin/sanctum-launchd' status --local --json"),
+        told.contains("lap ~/.sanctum/bin/sanctum-launchd status --local --json"),
         "{told}"
     );
 

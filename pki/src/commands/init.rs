@@ -27,9 +27,10 @@ pub(crate) fn run(site: &mut Site, args: &InitArgs) -> Result<(), PkiError> {
     );
     let authority = Authority::create(&site.fleet_name(), validity)?;
     let mut changes = Changes::default();
-    changes.secret(
+    changes.new_secret(
         key,
         zeroize::Zeroizing::new(authority.key_pem().as_bytes().to_vec()),
+        args.force,
     );
     changes.public(certificate.clone(), authority.certificate().pem());
     if args.force {

@@ -34,6 +34,8 @@ fn issue(
     validity: ValidityArgs,
     force: bool,
 ) -> Result<(), PkiError> {
+    // Opened before the look: whoever issues at the same time has put its files in place by then.
+    let mut office = site.office()?;
     for path in [site.home.key(holder), site.home.certificate(holder)] {
         if path.exists() && !force {
             return Err(PkiError::Exists {
@@ -45,7 +47,6 @@ fn issue(
             });
         }
     }
-    let mut office = site.office()?;
     office.check_name(holder)?;
     let days = validity.days.unwrap_or(default_days(holder.kind));
     let validity = Validity::new(validity.not_before, days, site.now);

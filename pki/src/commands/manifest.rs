@@ -62,7 +62,7 @@ fn keygen(site: &mut Site, force: bool) -> Result<(), PkiError> {
     }
     let key = SigningKey::generate()?;
     let text = Zeroizing::new(key.to_file().as_bytes().to_vec());
-    changes.secret(secret.clone(), text);
+    changes.new_secret(secret.clone(), text, force);
     changes.public(public.clone(), key.public().to_file());
     site.say(format_args!(
         "{}{} signs, and stays on this machine; {} checks: {}",

@@ -34,7 +34,7 @@ pub(crate) fn run(site: &mut Site, args: &TokenArgs) -> Result<(), PkiError> {
         });
     }
     let mut changes = Changes::default();
-    changes.secret(path.clone(), random_hex()?);
+    changes.new_secret(path.clone(), random_hex()?, args.force);
     site.say(format_args!(
         "{}a new token in {}",
         site.would(),

@@ -143,6 +143,30 @@ fn nothing_secret_is_overwritten_unless_forced() {
 }
 
 #[test]
+fn of_commands_at_the_same_time_one_makes_the_key_and_the_others_leave_it() {
+    let desk = Desk::new();
+    for (words, key) in [
+        ("init", "certs/ca.key"),
+        ("client visitor", "certs/clients/visitor.key"),
+        ("token", "secrets/server.token"),
+        ("manifest keygen", "secrets/manifest.key"),
+    ] {
+        let done = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(|| desk.run(words).ok)).collect();
+            all.into_iter()
+                .map(|one| one.join().unwrap())
+                .filter(|ok| *ok)
+                .count()
+        });
+        assert_eq!(done, 1, "{words}");
+        assert!(desk.path("home").join(key).exists(), "{words}");
+    }
+    // What was left alone fits together.
+    assert!(desk.done("list").contains("client  "));
+    assert!(!desk.done("list").contains("another certificate's"));
+}
+
+#[test]
 fn a_key_that_others_can_read_is_not_used() {
     for (file, words) in [
         ("certs/ca.key", "client visitor"),

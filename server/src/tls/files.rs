@@ -71,7 +71,7 @@ pub enum TlsError {
 }
 
 /// What a file looks like from outside; when this changes it is read again. None: there is no such file.
-pub type Stamp = Option<(u64, u64, u64, i64, i64, u32)>;
+pub type Stamp = Option<(u64, u64, u64, [i64; 4], u32)>;
 
 impl Crl {
     /// The path.
@@ -91,8 +91,7 @@ impl TlsFiles {
                 at.dev(),
                 at.ino(),
                 at.size(),
-                at.mtime(),
-                at.mtime_nsec(),
+                [at.mtime(), at.mtime_nsec(), at.ctime(), at.ctime_nsec()],
                 at.mode(),
             ))
         })

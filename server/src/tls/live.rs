@@ -9,9 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Duration, Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::clients::Clients;
 use super::files::{Crl, Stamp, TlsError, TlsFiles};
 use super::material::{Material, Term};
 use super::name::name_of;
@@ -27,7 +25,7 @@ const REMIND_EVERY: Duration = Duration::from_secs(3600);
 
 /// The server's side of TLS.
 pub struct Tls {
-    now: RwLock<Generation>,
+    now: RwLock<Arc<Material>>,
     files: Mutex<Watched>,
 }
 
@@ -39,40 +37,16 @@ struct Watched {
     error: Option<String>,
 }
 
-/// What was read at one time.
-#[derive(Clone)]
-struct Generation {
-    number: u64,
-    material: Arc<Material>,
-}
-
-/// A certificate that was accepted once.
-struct Shown {
-    chain: Vec<CertificateDer<'static>>,
-    /// In seconds since 1970.
-    until: i64,
-    /// By which generation it was judged last, and how.
-    verdict: Mutex<(u64, bool)>,
-}
-
 impl Tls {
     /// Reads the files.
     pub fn read(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
         let stamps = files.stamps();
         let material = Arc::new(Material::read(&files)?);
-        for ca in &material.without_list {
-            tracing::warn!(
-                crl = %files.crl.path().display(),
-                "the CA `{ca}` has no list of revoked certificates: all of its clients are accepted"
-            );
-        }
+        warn_of_unlisted(&material, &files);
         remind(&material.terms, seconds());
         let files = insist_on_crl(files, &material);
         Ok(Arc::new(Self {
-            now: RwLock::new(Generation {
-                number: 0,
-                material,
-            }),
+            now: RwLock::new(material),
             files: Mutex::new(Watched {
                 files,
                 stamps,
@@ -86,11 +60,11 @@ impl Tls {
         self: &Arc<Self>,
         socket: S,
     ) -> Result<(TlsStream<S>, Identity), (Refusal, S)> {
-        let generation = self.generation();
-        let acceptor = TlsAcceptor::from(generation.material.config.clone());
+        let config = self.material().config.clone();
+        let acceptor = TlsAcceptor::from(config);
         let stream = acceptor.accept(socket).into_fallible().await;
         let stream = stream.map_err(|(error, socket)| (Refusal::of(&error), socket))?;
-        match self.identify(stream.get_ref().1, generation.number) {
+        match self.identify(stream.get_ref().1) {
             Some(identity) => Ok((stream, identity)),
             // The verifier has seen to it that there is a name.
             None => {
@@ -112,7 +86,7 @@ impl Tls {
             }
             if reminded.elapsed() >= REMIND_EVERY {
                 reminded = Instant::now();
-                remind(&self.generation().material.terms, seconds());
+                remind(&self.material().terms, seconds());
             }
         }
     }
@@ -128,20 +102,19 @@ impl Tls {
         let mut watched = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         // Before reading: what changes meanwhile is read again.
         let stamps = watched.files.stamps();
-        let before = self.generation().material;
+        let before = self.material();
         let read = Material::read(&watched.files);
         let read = read.and_then(|new| new.follows(&before, &watched.files).map(|()| new));
         match read {
             Ok(material) => {
+                warn_of_unlisted(&material, &watched.files);
                 remind(&material.terms, seconds());
                 let material = Arc::new(material);
                 watched.stamps = stamps;
                 watched.error = None;
                 watched.files = insist_on_crl(watched.files.clone(), &material);
-                let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
-                now.number += 1;
-                now.material = material;
-                tracing::info!(generation = now.number, "TLS files read again");
+                *self.now.write().unwrap_or_else(PoisonError::into_inner) = material;
+                tracing::info!("TLS files read again");
             }
             Err(error) => {
                 // The system may have refused for a moment, and the files need not change once more.
@@ -159,53 +132,32 @@ impl Tls {
         }
     }
 
-    fn generation(&self) -> Generation {
+    fn material(&self) -> Arc<Material> {
         let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
         now.clone()
     }
 
-    fn identify(
-        self: &Arc<Self>,
-        connection: &ServerConnection,
-        generation: u64,
-    ) -> Option<Identity> {
+    fn identify(self: &Arc<Self>, connection: &ServerConnection) -> Option<Identity> {
         let chain: Vec<CertificateDer<'static>> = connection
             .peer_certificates()?
             .iter()
             .map(|certificate| certificate.clone().into_owned())
             .collect();
-        let leaf = chain.first()?;
-        let name = name_of(leaf)?;
-        let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
-        let until = parsed.validity().not_after.timestamp();
-        let shown = Shown {
-            chain,
-            until,
-            verdict: Mutex::new((generation, true)),
-        };
+        let name = name_of(chain.first()?)?;
         let tls = self.clone();
-        Some(Identity::new(name, move || tls.still_trusts(&shown)))
+        let trusted = move || tls.trusts(&chain, UnixTime::now());
+        Some(Identity::new(name, trusted))
     }
 
-    fn still_trusts(&self, shown: &Shown) -> bool {
-        if seconds() > shown.until {
+    /// Whether a certificate that was accepted once would be accepted now. It is judged in full each time, a fraction
+    /// of a millisecond: the files may have changed, and what they and the client showed may have ended.
+    pub(super) fn trusts(&self, chain: &[CertificateDer<'static>], now: UnixTime) -> bool {
+        let Some((leaf, others)) = chain.split_first() else {
             return false;
-        }
-        let Generation { number, material } = self.generation();
-        let mut verdict = shown.verdict.lock().unwrap_or_else(PoisonError::into_inner);
-        if verdict.0 != number {
-            *verdict = (number, accepts(&material.clients, &shown.chain));
-        }
-        verdict.1
+        };
+        let clients = self.material().clients.clone();
+        clients.verify_client_cert(leaf, others, now).is_ok()
     }
-}
-
-fn accepts(clients: &Clients, chain: &[CertificateDer<'static>]) -> bool {
-    let Some((leaf, others)) = chain.split_first() else {
-        return false;
-    };
-    let verdict = clients.verify_client_cert(leaf, others, UnixTime::now());
-    verdict.is_ok()
 }
 
 /// A list of revoked certificates that has been there once must stay: who removes it would set everybody free.
@@ -214,6 +166,16 @@ fn insist_on_crl(mut files: TlsFiles, material: &Material) -> TlsFiles {
         files.crl = Crl::Named(files.crl.path().to_owned());
     }
     files
+}
+
+/// Says of which CAs nobody is revoked.
+fn warn_of_unlisted(material: &Material, files: &TlsFiles) {
+    for ca in material.without_list() {
+        tracing::warn!(
+            crl = %files.crl.path().display(),
+            "the CA `{ca}` has no list of revoked certificates: all of its clients are accepted"
+        );
+    }
 }
 
 /// Says what is about to end, or has ended.

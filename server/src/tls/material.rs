@@ -27,12 +27,18 @@ pub struct Material {
     pub clients: Arc<Clients>,
     /// What ends, and when.
     pub terms: Vec<Term>,
-    /// Subjects of CAs that have no list of revoked certificates.
-    pub without_list: Vec<String>,
     /// Whether there was a list of revoked certificates: one that has been there must not go.
     pub has_crl: bool,
-    /// How old the list of each CA is, by the CA's certificate.
-    ages: Vec<(CertificateDer<'static>, Age)>,
+    /// The CAs and their lists.
+    cas: Vec<Listed>,
+}
+
+/// A CA, and how old its list of revoked certificates is.
+struct Listed {
+    certificate: CertificateDer<'static>,
+    subject: String,
+    /// None: it has no list.
+    age: Option<Age>,
 }
 
 /// Which of two lists of one CA is the newer one.
@@ -148,13 +154,12 @@ impl Material {
             terms.extend(assign(files.crl.path(), &crl, &mut cas)?);
         }
 
-        let without_list = cas
-            .iter()
-            .filter(|ca| ca.list.is_none())
-            .map(|ca| ca.parsed.subject().to_string())
-            .collect();
-        let aged = |ca: &Ca<'_>| Some((ca.der.clone(), ca.list.as_ref()?.0.clone()));
-        let ages = cas.iter().filter_map(aged).collect();
+        let listed = |ca: &Ca<'_>| Listed {
+            certificate: ca.der.clone(),
+            subject: ca.parsed.subject().to_string(),
+            age: ca.list.as_ref().map(|(age, _)| age.clone()),
+        };
+        let all = cas.iter().map(listed).collect();
         let cas = cas.into_iter().map(|ca| Trusted {
             certificate: ca.der.clone(),
             until: unix(ca.parsed.validity().not_after.timestamp()),
@@ -166,25 +171,41 @@ impl Material {
             config: Arc::new(config(files, chain, clients.clone(), provider)?),
             clients,
             terms,
-            without_list,
             has_crl,
-            ages,
+            cas: all,
         })
     }
 
-    /// Refuses a list that is older than the one in force: whoever was revoked since would be let in again.
+    /// Subjects of CAs that have no list of revoked certificates.
+    pub fn without_list(&self) -> impl Iterator<Item = &str> {
+        let without = self.cas.iter().filter(|ca| ca.age.is_none());
+        without.map(|ca| ca.subject.as_str())
+    }
+
+    /// Refuses a list that is older than the one in force, and files in which a CA has no list any more: whoever was
+    /// revoked would be let in again.
     pub fn follows(&self, before: &Self, files: &TlsFiles) -> Result<(), TlsError> {
-        for (ca, age) in &self.ages {
-            let former = before.ages.iter().find(|(other, _)| other == ca);
-            if let Some((_, former)) = former
-                && age.is_older_than(former)
-            {
-                let problem = format!(
-                    "this list of revoked certificates ({age}) is older than the one in force ({former}); copy the \
-                     newest from the CA's home, or restart the server if the old one is meant"
-                );
-                return Err(content(files.crl.path(), problem));
-            }
+        for ca in &self.cas {
+            let same = |other: &&Listed| other.certificate == ca.certificate;
+            let former = before.cas.iter().find(same);
+            let Some(former) = former.and_then(|former| former.age.as_ref()) else {
+                continue;
+            };
+            let fault = match &ca.age {
+                Some(age) if age.is_older_than(former) => {
+                    format!(
+                        "this list of revoked certificates ({age}) is older than the one in force ({former})"
+                    )
+                }
+                Some(_) => continue,
+                None => format!(
+                    "the list of revoked certificates of `{}` ({former}) is in force and missing here",
+                    ca.subject
+                ),
+            };
+            let mend =
+                "copy the newest from the CA's home, or restart the server if this one is meant";
+            return Err(content(files.crl.path(), format!("{fault}; {mend}")));
         }
         Ok(())
     }

@@ -367,6 +367,29 @@ async fn a_client_that_is_revoked_is_not_trusted_any_more_and_another_still_is()
     assert_eq!(refusal(&tls, &pair).await.0, "revoked");
 }
 
+/// As `cp -p` and `rsync -t --inplace` leave it.
+#[tokio::test(start_paused = true)]
+async fn a_list_of_the_same_size_and_time_in_the_same_file_is_a_new_one() {
+    let pki = Pki::new();
+    pki.revoke(&[9]);
+    let tls = Tls::read(pki.files()).unwrap();
+    let following = tls.clone();
+    tokio::spawn(async move { following.follow().await });
+    let pair = pki.client("canary", 8);
+    let (canary, _stream) = connect(&tls, Some(&pair)).await.unwrap();
+    let path = pki.files().crl.path().to_owned();
+    let before = fs::metadata(&path).unwrap();
+    // Signatures differ in length now and then.
+    let list = std::iter::repeat_with(|| pki.list(&[8], 4000))
+        .find(|list| list.len() as u64 == before.len())
+        .unwrap();
+    let mut file = fs::File::options().write(true).open(&path).unwrap();
+    std::io::Write::write_all(&mut file, list.as_bytes()).unwrap();
+    file.set_modified(before.modified().unwrap()).unwrap();
+    a_moment().await;
+    assert!(!canary.is_trusted());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_renewed_certificate_is_shown_to_the_next_client() {
     let pki = Pki::new();
@@ -455,6 +478,28 @@ async fn an_older_list_lets_nobody_in_again() {
     assert!(connect(&tls, Some(&bad)).await.is_ok());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_ca_that_had_a_list_keeps_it_while_the_ca_is_trusted() {
+    let (old, new) = (Pki::named("old CA", (2020, 4000)), Pki::new());
+    let both = format!("{}{}", old.ca_pem, new.ca_pem);
+    let (olds, news) = (old.list(&[8], 4000), new.list(&[], 4000));
+    old.write("ca.crt", &both);
+    old.write("ca.crl", &format!("{olds}{news}"));
+    let tls = Tls::read(old.files()).unwrap();
+    let following = tls.clone();
+    tokio::spawn(async move { following.follow().await });
+    let revoked = old.client("bad", 8);
+    // Still the list of a CA that is trusted, only not of every one.
+    old.write("ca.crl", &news);
+    a_moment().await;
+    assert_eq!(refusal(&tls, &revoked).await.0, "revoked");
+    // The CA goes, and its list with it.
+    old.write("ca.crt", &new.ca_pem);
+    a_moment().await;
+    assert_eq!(refusal(&tls, &revoked).await.0, "unknown_ca");
+    assert!(connect(&tls, Some(&new.client("a", 7))).await.is_ok());
+}
+
 #[tokio::test]
 async fn two_cas_of_one_name_do_not_spoil_each_other() {
     let (old, new) = (Pki::new(), Pki::new());
@@ -481,6 +526,26 @@ async fn a_ca_that_has_ended_vouches_for_nobody() {
     let ended = Pki::named("old CA", (2020, 2021));
     let tls = Tls::read(ended.files()).unwrap();
     assert_eq!(refusal(&tls, &ended.client("a", 7)).await.0, "expired");
+}
+
+/// On a connection that is open all the while.
+#[test]
+fn at_each_request_both_the_certificate_and_its_ca_must_not_have_ended() {
+    let pki = Pki::named("a CA", (2020, 2100));
+    let tls = Tls::read(pki.files()).unwrap();
+    let trusts = |until, year: i32| {
+        let pair = pki.issue(Wish {
+            years: (2020, until),
+            ..Wish::client("a", 7)
+        });
+        let chain = CertificateDer::pem_slice_iter(pair.certificate.as_bytes());
+        let chain: Vec<_> = chain.collect::<Result<_, _>>().unwrap();
+        let now = date_time_ymd(year, 6, 1).unix_timestamp() as u64;
+        let now = std::time::Duration::from_secs(now);
+        tls.trusts(&chain, UnixTime::since_unix_epoch(now))
+    };
+    assert!(trusts(2090, 2089) && !trusts(2090, 2090));
+    assert!(trusts(4000, 2099) && !trusts(4000, 2100));
 }
 
 fn problem(files: &TlsFiles) -> String {

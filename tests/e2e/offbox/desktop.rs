@@ -21,6 +21,8 @@ pub struct Notification {
     pub sound: Option<String>,
     /// Whether it waits until somebody has seen it.
     pub stays: bool,
+    /// 2 is critical.
+    pub urgency: Option<u8>,
 }
 
 /// The bus and the service on it.
@@ -114,8 +116,12 @@ impl Service {
             .get("sound-name")
             .and_then(|value| <&str>::try_from(value).ok())
             .map(str::to_owned);
+        let urgency = hints
+            .get("urgency")
+            .and_then(|value| u8::try_from(value).ok());
         let mut shown = self.shown.lock().unwrap();
         shown.push(Notification {
+            urgency,
             title: summary,
             body,
             sound,
@@ -127,7 +133,7 @@ impl Service {
     fn close_notification(&self, _id: u32) {}
 
     fn get_capabilities(&self) -> Vec<String> {
-        vec!["body".to_owned(), "sound".to_owned()]
+        ["body", "body-markup", "sound"].map(str::to_owned).to_vec()
     }
 
     fn get_server_information(&self) -> (String, String, String, String) {

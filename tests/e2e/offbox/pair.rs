@@ -51,14 +51,14 @@ impl Drop for Running {
 }
 
 /// What is not to be had here; with `SANCTUM_TESTS_WHOLE=1` that is a failure.
-fn pass_by<T>(missing: &str) -> Option<T> {
+pub fn pass_by<T>(missing: &str) -> Option<T> {
     let whole = std::env::var_os("SANCTUM_TESTS_WHOLE").is_some_and(|value| value == "1");
     assert!(!whole, "the whole test needs {missing}");
     eprintln!("two hosts cannot be made here, this test passes by: it needs {missing}");
     None
 }
 
-fn is_there(program: &str) -> bool {
+pub fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     program.starts_with('/') && Path::new(program).exists()
         || std::env::split_paths(&path).any(|folder| folder.join(program).exists())

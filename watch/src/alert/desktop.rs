@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+#[cfg(not(target_os = "macos"))]
+use notify_rust::Urgency;
 use notify_rust::{Notification, Timeout};
 use tokio::sync::oneshot;
 
@@ -42,15 +44,16 @@ async fn notify(alert: &Alert, sound: Option<&str>, limit: Duration) -> Result<(
     if let Some(sound) = sound {
         notification.sound_name(sound);
     }
-    // What somebody must see waits on the screen until they have. (How long is the system's to say on a Mac.)
-    if alert.severity != Severity::Info {
-        notification.timeout(Timeout::Never);
-    }
+    // It waits on the screen until somebody has seen it, its end as well: whoever comes back must not find the outage alone.
+    // (How long is the system's to say on a Mac.)
+    notification.timeout(Timeout::Never);
+    let (severity, body) = (alert.severity, alert.body.clone());
     let (done, shown) = oneshot::channel();
     // The call blocks, and may do so for as long as the service likes.
     std::thread::Builder::new()
         .name("notification".to_owned())
         .spawn(move || {
+            of_freedesktop(&mut notification, severity, &body);
             let result = notification.show();
             HANGS.store(false, Ordering::Release);
             // Nobody may be waiting any more.
@@ -71,6 +74,33 @@ async fn notify(alert: &Alert, sound: Option<&str>, limit: Duration) -> Result<(
             limit.as_secs()
         )),
     }
+}
+
+/// What only desktops of the freedesktop specification have. How bad it is decides whether it is shown while somebody is
+/// not to be disturbed; and where a service reads marks in a text, what a server has said must show none. (notify-rust
+/// has neither on a Mac.)
+#[cfg(not(target_os = "macos"))]
+fn of_freedesktop(notification: &mut Notification, severity: Severity, body: &str) {
+    notification.urgency(match severity {
+        // Low is grey, and on some desktops not shown at all.
+        Severity::Info | Severity::Warning => Urgency::Normal,
+        Severity::Critical => Urgency::Critical,
+    });
+    let capabilities = notify_rust::get_capabilities().unwrap_or_default();
+    if capabilities.iter().any(|word| word == "body-markup") {
+        notification.body(&unmarked(body));
+    }
+}
+
+#[cfg(target_os = "macos")]
+fn of_freedesktop(_: &mut Notification, _: Severity, _: &str) {}
+
+/// A text in which nothing is a mark.
+#[cfg(not(target_os = "macos"))]
+fn unmarked(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 /// The texts travel as arguments: whatever they hold, they are never read as AppleScript.

@@ -134,8 +134,11 @@ impl Outbox {
             }
         }
         let left = !(self.unkept.is_empty() && self.letters()?.is_empty());
-        let next = self.down.values().map(|down| down.until).min();
-        Ok(left.then(|| next.unwrap_or_else(|| Instant::now() + FIRST)))
+        let now = Instant::now();
+        // A channel that nothing waits for any more is not tried, and its time stays past.
+        let next = self.down.values().map(|down| down.until);
+        let next = next.filter(|until| *until > now).min();
+        Ok(left.then(|| next.unwrap_or(now + FIRST)))
     }
 
     /// How many alerts wait.
@@ -198,6 +201,7 @@ impl Outbox {
                 Ok(false)
             }
             Err(DeliveryError::Never(why)) => {
+                self.down.remove(name);
                 // Kept for people; it would dam up all that comes after it.
                 let aside = self.aside(path);
                 let letter = Letter {
@@ -267,4 +271,38 @@ impl Outbox {
 
 fn read(path: &Path) -> Option<Letter> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::Severity;
+
+    #[tokio::test]
+    async fn a_channel_that_nothing_waits_for_keeps_nobody_awake() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = |text: &str| text.parse::<Label>().unwrap();
+        let url = Channel::Http("http://127.0.0.1:9/notify".parse().unwrap());
+        let mut outbox = Outbox::new(folder.path().to_owned(), [(name("two"), url)]);
+        let alert = Alert {
+            id: "canary-1".into(),
+            severity: Severity::Info,
+            source: "canary".into(),
+            host: "mini".into(),
+            title: "title".into(),
+            body: "body".into(),
+            time: chrono::DateTime::UNIX_EPOCH,
+        };
+        outbox.put(alert).unwrap();
+        // `one` was down, and what waited for it is gone; `two` is down for a while.
+        let now = Instant::now();
+        let down = |until| Down {
+            until,
+            pause: FIRST,
+        };
+        outbox.down.insert(name("one"), down(now));
+        outbox.down.insert(name("two"), down(now + MOST));
+        let next = outbox.deliver().await.unwrap();
+        assert_eq!(next, Some(now + MOST));
+    }
 }

@@ -232,6 +232,19 @@ async fn being_busy_alerts_after_hours_and_being_offline_never() {
 }
 
 #[tokio::test]
+async fn a_night_asleep_or_offline_is_no_busy_night() {
+    use Kind::{Busy, Offline};
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let mut dog = watchdog(folder.path(), address, &[Busy, Busy, Offline, Busy]);
+    // Busy once, a night's sleep, busy once; then a train without a network, and busy once more.
+    for number in [0, 60, 61, 73] {
+        rounds(&mut dog, number, 1).await;
+    }
+    assert!(titles(&flow).is_empty(), "{:?}", titles(&flow));
+}
+
+#[tokio::test]
 async fn what_a_channel_did_not_take_comes_later_in_order_though_the_watchdog_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let (flow, address) = flow().await;

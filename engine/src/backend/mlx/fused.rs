@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use mlx_rs::ops::indexing::IndexOp;
 use mlx_rs::ops::{matmul, zeros_dtype};
 use mlx_rs::{Array, Dtype};
-use sanctum_kernels::gpu::{self, Dialect, Kernel, Launch};
+use sanctum_kernels::gpu::{self, Dialect, Kernel, Launch, ProductCut};
 use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims, KvMode};
 
 use super::attention;
@@ -20,7 +20,7 @@ use super::pages::PAGE;
 use super::plan::{Plan, Recurrent};
 
 /// The most rows that one product reads the weights for: beyond, a dense product is the faster.
-pub const MOST_ROWS: usize = 32;
+const MOST_ROWS: usize = ProductCut::MOST_ROWS;
 
 /// The most matrices that share a product.
 const MOST_MATRICES: usize = 4;
@@ -30,9 +30,6 @@ const SPAN: usize = 512;
 
 /// Groups that keep a large GPU busy.
 const ENOUGH: usize = 512;
-
-/// Below so many rows of weights a product is cut as finely as it can be.
-const FEW_ROWS: usize = 16 * 1024;
 
 /// Times 32 lanes in a group of attention.
 const WARPS: usize = 4;
@@ -416,27 +413,23 @@ impl Fused {
         let (n, _) = sizes(x);
         let dtype = matrices[0].dtype();
         let rows = matrices.map(MlxMatrix::rows);
-        // Where there are few tiles, groups of fewer of them keep the whole GPU busy.
-        let few = rows.iter().sum::<usize>() < FEW_ROWS;
-        let [nt, wr, wk] = match n {
-            0..=8 if few => [1, 1, 8],
-            0..=8 => [1, 2, 4],
-            9..=16 => [2, 2, 4],
-            _ => [4, 4, 4],
-        };
-        let counts = self.counts(rows);
+        let cut = ProductCut::new(n);
+        let launch = Launch::products(rows, cut);
+        let mut sizes = [0; 8];
+        sizes[..W].copy_from_slice(&rows);
+        sizes[7] = launch.groups();
+        let counts = self.counts(sizes);
         let weights = tiles.iter().flat_map(|tiles| [&tiles.words, &tiles.steps]);
         let inputs: Vec<&Array> = [x, &counts].into_iter().chain(weights).collect();
         let outputs = rows.map(|rows| (vec![dim(n), dim(rows)], dtype));
         let template = [
             (c"S", Argument::Type(dtype)),
             (c"Y", Argument::Type(dtype)),
-            (c"NT", int(nt)),
-            (c"WR", int(wr)),
-            (c"WK", int(wk)),
-            (c"RUN", int(2)),
+            (c"NT", int(cut.nt)),
+            (c"WK", int(cut.wk)),
+            (c"RUN", int(cut.run)),
         ];
-        let call = Call::new(&outputs, Launch::products(rows, wr, wk), &template);
+        let call = Call::new(&outputs, launch, &template);
         let products = kernel.apply(&inputs, &call);
         products.try_into().expect("as many as there are matrices")
     }

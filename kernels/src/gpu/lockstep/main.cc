@@ -23,22 +23,21 @@ int main(int, char** arguments) {
             value = number(calls);
         }
         std::vector<std::vector<char>> bytes(head[8]);
-        std::vector<Operand> operands;
-        for (std::vector<char>& own : bytes) {
+        Operands operands = {};
+        for (size_t i = 0; i < bytes.size(); i++) {
+            std::vector<char>& own = bytes[i];
             own.resize(number(calls));
-            Operand operand = {own.data() + FENCE, {}};
+            Operand& operand = operands.all[i];
+            operand.data = own.data() + FENCE;
             uint32_t rank = number(calls);
             for (uint32_t axis = 0; axis < rank; axis++) {
-                operand.shape[axis] = int(number(calls));
+                operand.shape.sizes[axis] = int(number(calls));
             }
             if (fread(own.data(), 1, own.size(), calls) != own.size()) {
                 return 1;
             }
-            operands.push_back(operand);
         }
-        uint3 groups = {head[2], head[3], head[4]};
-        uint3 size = {head[5], head[6], head[7]};
-        lockstep::launch(groups, size, head[1] != 0, [&] { VARIANTS[head[0]](operands.data()); });
+        call(head[0], head + 2, head + 5, head[1] != 0, operands, bytes);
         for (std::vector<char>& own : bytes) {
             fwrite(own.data(), 1, own.size(), results);
         }

@@ -3,10 +3,13 @@
 //! `prelude/lockstep.h` has 32 lanes walk through a text in lockstep. A program is made of a kernel and all the template
 //! arguments that its calls name, compiled by the system's C++ compiler (`CXX`, otherwise `c++`), and run once for all
 //! calls. Without a compiler the tests say so and check nothing.
+//!
+//! On a machine with an NVIDIA GPU the same tests run there: `SANCTUM_NVCC=nvcc cargo test -p sanctum-kernels gpu`.
 
 mod attention;
 mod operand;
 mod pointwise;
+mod products;
 mod recurrent;
 
 use std::env;
@@ -48,14 +51,69 @@ impl Call {
     }
 }
 
+/// Where texts are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Machine {
+    /// The processor, lanes in lockstep.
+    Lockstep,
+    /// The machine's NVIDIA GPU.
+    Cuda,
+}
+
+/// Set to CUDA's compiler, it has the tests run on the GPU.
+const NVCC: &str = "SANCTUM_NVCC";
+
+impl Machine {
+    fn here() -> Self {
+        match env::var_os(NVCC) {
+            Some(_) => Self::Cuda,
+            None => Self::Lockstep,
+        }
+    }
+
+    fn compiler(self) -> String {
+        match self {
+            Self::Lockstep => env::var("CXX").unwrap_or_else(|_| "c++".to_owned()),
+            Self::Cuda => env::var(NVCC).unwrap_or_else(|_| "nvcc".to_owned()),
+        }
+    }
+
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Lockstep => &[
+                "-std=c++17",
+                "-O1",
+                "-ffp-contract=off",
+                "-U_FORTIFY_SOURCE",
+            ],
+            Self::Cuda => &["-std=c++17", "-O2", "-arch=native"],
+        }
+    }
+
+    fn dialect(self) -> Dialect {
+        match self {
+            Self::Lockstep => Dialect::Lockstep,
+            Self::Cuda => Dialect::Cuda,
+        }
+    }
+
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Lockstep => "cc",
+            Self::Cuda => "cu",
+        }
+    }
+}
+
 /// The outputs of each call; none if there is no C++ compiler.
 ///
 /// # Panics
 /// If the text does not compile, if its lanes part ways, if it writes anything but its outputs, or if the result depends
 /// on the order in which lanes run.
 fn run(kernel: &Kernel, calls: &[Call]) -> Option<Vec<Vec<Operand>>> {
-    let compiler = env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
-    if Command::new(&compiler).arg("--version").output().is_err() {
+    let machine = Machine::here();
+    let compiler = machine.compiler();
+    if machine == Machine::Lockstep && Command::new(&compiler).arg("--version").output().is_err() {
         eprintln!(
             "{}: not checked, since there is no C++ compiler ({compiler})",
             kernel.name
@@ -70,17 +128,12 @@ fn run(kernel: &Kernel, calls: &[Call]) -> Option<Vec<Vec<Operand>>> {
             variants.push(call.variant());
         }
     }
-    fs::write(at("kernel.cc"), program(kernel, &variants)).expect("a file");
-    let options = [
-        "-std=c++17",
-        "-O1",
-        "-ffp-contract=off",
-        "-U_FORTIFY_SOURCE",
-    ];
+    let text = at("kernel").with_extension(machine.extension());
+    fs::write(&text, program(kernel, &variants, machine)).expect("a file");
     let mut compile = Command::new(compiler);
     compile
-        .args(options)
-        .arg(at("kernel.cc"))
+        .args(machine.options())
+        .arg(text)
         .arg("-o")
         .arg(at("kernel"));
     succeed(&mut compile);
@@ -103,17 +156,27 @@ fn succeed(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {complaint}");
 }
 
-/// The C++ text.
-fn program(kernel: &Kernel, variants: &[Variant<'_>]) -> String {
-    let mut text = kernel.header(Dialect::Lockstep);
-    let _ = write!(
-        text,
-        "constexpr int FENCE = {FENCE};\nstruct Operand {{ char* data; std::array<int, 8> shape; }};\n"
-    );
+/// The program's text.
+fn program(kernel: &Kernel, variants: &[Variant<'_>], machine: Machine) -> String {
+    let header = kernel.header(machine.dialect());
+    let (header, entry) = match machine {
+        Machine::Lockstep => (header, "static void"),
+        // As MLX has it compiled, where every function is the device's.
+        Machine::Cuda => (
+            format!("#define inline __device__ inline\n{header}\n#undef inline\n"),
+            "__global__ static void",
+        ),
+    };
+    let before = match machine {
+        Machine::Lockstep => "#define BOTH\n",
+        Machine::Cuda => include_str!("cuda.h"),
+    };
+    let mut text = [before, &header, include_str!("operands.h")].concat();
+    let _ = writeln!(text, "constexpr int FENCE = {FENCE};");
     let names: Vec<_> = kernel.inputs.iter().chain(&kernel.outputs).collect();
     for (index, (template, numbers)) in variants.iter().enumerate() {
         assert_eq!(names.len(), numbers.len(), "operands of {}", kernel.name);
-        let _ = writeln!(text, "static void variant{index}(Operand* operands) {{");
+        let _ = writeln!(text, "{entry} variant{index}(Operands operands) {{");
         for (name, argument) in *template {
             let _ = match argument {
                 Argument::Int(value) => writeln!(text, "constexpr int {name} = {value};"),
@@ -132,11 +195,15 @@ fn program(kernel: &Kernel, variants: &[Variant<'_>]) -> String {
         }
         let _ = writeln!(text, "{}\n}}", kernel.body);
     }
-    text += "static void (*const VARIANTS[])(Operand*) = {";
+    text += "static void (*const VARIANTS[])(Operands) = {";
     (0..variants.len()).for_each(|index| {
         let _ = write!(text, "variant{index}, ");
     });
-    text + "};\n" + include_str!("main.cc")
+    let launch = match machine {
+        Machine::Lockstep => include_str!("lockstep.cc"),
+        Machine::Cuda => include_str!("cuda.cc"),
+    };
+    text + "};\n" + launch + include_str!("main.cc")
 }
 
 /// One call as the program reads it.
