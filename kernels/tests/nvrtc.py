@@ -35,7 +35,7 @@ CASES = {
 for m in range(1, 5):
     CASES[f"qmv{m}"] = ("bf16 int" + " uint S" * m, " ".join(["Y"] * m), [
         {"S": s, "Y": s, "NT": nt, "WK": wk, "RUN": run}
-        for nt, wk, run in ((1, 8, 4), (2, 8, 4), (4, 4, 6)) for s in ("bf16", "float")])
+        for nt, wk, run in ((1, 8, 3), (2, 8, 3), (4, 4, 4)) for s in ("bf16", "float")])
 
 
 def packages():

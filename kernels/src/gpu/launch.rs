@@ -29,9 +29,9 @@ impl ProductCut {
     /// As it was fastest on an H100 for `n` rows.
     pub fn new(n: usize) -> Self {
         let [nt, wk, run, resident] = match n {
-            0..=8 => [1, 8, 4, 4],
-            9..=16 => [2, 8, 4, 3],
-            _ => [4, 4, 6, 4],
+            0..=8 => [1, 8, 3, 4],
+            9..=16 => [2, 8, 3, 3],
+            _ => [4, 4, 4, 4],
         };
         let groups = resident * MULTIPROCESSORS;
         Self {

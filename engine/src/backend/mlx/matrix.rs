@@ -7,14 +7,18 @@ use mlx_rs::{Array, Dtype};
 use sanctum_kernels::cpu::Float;
 use sanctum_kernels::gpu::tiles;
 
-use super::bridge;
 use super::ops::{dim, must};
+use super::{MlxDevice, bridge};
 use crate::checkpoint::Bytes;
 use crate::weights::{HostMatrix, Storage};
 
 /// From so many rows on a quantised matrix is unpacked for a dense product: then the product, not the reading of the
 /// weights, takes the time, and the dense one is the faster.
 pub const CROSSOVER: usize = 64;
+
+/// The same where MLX's own product asks a GPU for more shared memory than it gives: 64 KB for f32 and groups of 128
+/// (`qmm_naive` of MLX 0.32.2). Fewer rows are multiplied by another one.
+const CROSSOVER_WIDE: usize = 8;
 
 /// A matrix with more numbers than this is never unpacked: an output matrix would take gigabytes for one product.
 const LARGEST_UNPACKED: usize = 1 << 28;
@@ -230,8 +234,8 @@ impl MlxMatrix {
     pub fn product(&self, x: &Array, n: usize) -> Array {
         match self.stored() {
             Stored::Dense(w) => must(matmul(x, w.t())),
-            Stored::Affine { .. }
-                if n >= CROSSOVER && self.rows * self.cols <= LARGEST_UNPACKED =>
+            Stored::Affine { group, .. }
+                if n >= self.crossover(*group) && self.rows * self.cols <= LARGEST_UNPACKED =>
             {
                 must(matmul(x, self.unpacked().t()))
             }
@@ -245,6 +249,15 @@ impl MlxMatrix {
                 // Python's default is true, this one's false.
                 x, packed, scales, biases, true, *group, *bits,
             )),
+        }
+    }
+
+    fn crossover(&self, group: i32) -> usize {
+        // Only a GPU's products differ: on MLX's CPU device each adds in one order, whatever the number of rows.
+        let wide = self.dtype == Dtype::Float32 && group > 64;
+        match wide && MlxDevice::best() == MlxDevice::Gpu {
+            true => CROSSOVER_WIDE,
+            false => CROSSOVER,
         }
     }
 
