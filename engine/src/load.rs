@@ -131,7 +131,7 @@ pub enum LoadError {
         /// What it is called.
         name: AdapterName,
         /// Why.
-        source: AdapterError,
+        source: Box<AdapterError>,
     },
     /// The folder is not what its manifest says.
     #[error(transparent)]
@@ -373,7 +373,7 @@ impl AdapterSource {
     fn failed(&self, source: AdapterError) -> LoadError {
         LoadError::Adapter {
             name: self.name.clone(),
-            source,
+            source: source.into(),
         }
     }
 }

@@ -19,7 +19,7 @@ Alfa Bravo Charlie Delta Echo Foxtrot Golf Hotel India Juliett Kilo Lima Mike No
 Tango Uniform Victor Whiskey Xray Yankee Zulu
 """.split()
 NAME = {word[0].lower(): word for word in ALPHABET}
-LONGEST = 7
+LONGEST = 4
 
 RADIO = Phrasings(
     """\
