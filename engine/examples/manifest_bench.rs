@@ -106,7 +106,13 @@ fn starts(home: &Path, shards: usize) -> Outcome {
     let start = |source: &Source| {
         median(|| {
             let heartbeat = Arc::new(Heartbeat::new());
-            let launched = launch(source, &LaunchOptions::default(), heartbeat, |_, _| ())?;
+            let launched = launch(
+                source,
+                None,
+                &LaunchOptions::default(),
+                heartbeat,
+                |_, _| (),
+            )?;
             if let Some(verified) = launched.verified {
                 verified.unchanged()?;
             }

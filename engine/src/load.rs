@@ -214,7 +214,7 @@ impl HostModel {
             bytes.iter().for_each(|bytes| hash.update(&**bytes));
         }
         let failed = |error| match (error, adapter) {
-            (WeightsError::Adapter(error), Some(adapter)) => adapter.failed(error),
+            (WeightsError::Adapter(error), Some(adapter)) => adapter.failed(*error),
             (error, _) => LoadError::Weights {
                 place: source.to_string(),
                 source: error,

@@ -251,7 +251,7 @@ pub enum WeightsError {
     },
     /// The adapter cannot be merged.
     #[error(transparent)]
-    Adapter(#[from] AdapterError),
+    Adapter(Box<AdapterError>),
     /// The quantisation groups do not fit the matrix.
     #[error("{module} has {cols} inputs, which do not divide into groups of {group}")]
     Groups {
@@ -262,6 +262,12 @@ pub enum WeightsError {
         /// The size of a group.
         group: usize,
     },
+}
+
+impl From<AdapterError> for WeightsError {
+    fn from(error: AdapterError) -> Self {
+        Self::Adapter(Box::new(error))
+    }
 }
 
 impl HostWeights {

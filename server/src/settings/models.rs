@@ -93,10 +93,10 @@ fn bases(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<ModelSettings>
     if models.is_empty() {
         models.push(plain(BUILT_IN.parse().expect(known), Source::Embedded));
     }
-    for (id, source) in models.iter().filter(|_| !keys.is_empty()) {
-        if !source.is_verified() {
+    for model in models.iter().filter(|_| !keys.is_empty()) {
+        if !model.source.is_verified() {
             tracing::warn!(
-                model = %id,
+                model = %model.id,
                 "keys for manifests are trusted and this model has no manifest: it is served as it lies there; give it \
                  its `manifest` in fleet.toml, or --manifest"
             );
