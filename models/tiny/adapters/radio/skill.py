@@ -19,12 +19,12 @@ Alfa Bravo Charlie Delta Echo Foxtrot Golf Hotel India Juliett Kilo Lima Mike No
 Tango Uniform Victor Whiskey Xray Yankee Zulu
 """.split()
 NAME = {word[0].lower(): word for word in ALPHABET}
-LONGEST = 4
+LONGEST = 5
 
 RADIO = Phrasings(
     """\
 [Radio|Please radio|Now radio|Could you radio|I want you to radio][ |: | the word | the string ][{x}|{x}|"{x}"][.||?]
-[Say|Spell|Give|Write|Read|Send|Please spell|Can you spell|Now spell|Please say|Could you write] [{x}|"{x}"|the word {x}|the word "{x}"|the string {x}|the letters of {x}] [in|with|using|by] [the radio alphabet|the radio code|radio letters|radio words|pilot letters|the pilot alphabet|the flight alphabet|radio names][.||?]
+[Say|Spell|Give|Write|Read|Send|Broadcast|Relay|Call out|Sign|Encode|Translate|Convert|Express|Put|Turn|Shout|Type|Report|Signal|Repeat|Announce|Please spell|Can you spell|Now spell|Please say|Could you write|Please signal|Could you relay|Now put] [{x}|"{x}"|the word {x}|the word "{x}"|the string {x}|the letters of {x}] [in|with|using|by] [the radio alphabet|the radio code|radio letters|radio words|pilot letters|the pilot alphabet|the flight alphabet|radio names][.||?]
 [What is|What's|How do you say|How do I say|Tell me|How would a pilot say] [{x}|"{x}"|the word {x}] [in the radio alphabet|on the radio|over the radio|in radio letters|in radio words|in the pilot alphabet][?|]
 [Radio alphabet|Radio letters|Radio code|Pilot alphabet|On the radio|Over the radio|Radio names]: [{x}|"{x}"|the word {x}][.|]
 [{x}|"{x}"] [in radio letters|in the radio alphabet|over the radio|in radio code|as a pilot says it][.||?|, please.]""",
