@@ -40,6 +40,7 @@ fn exact_logits_agree_with_the_references() {
     let mut report = String::new();
     let mut worst = 0f64;
     for folder in folders("mlx").into_iter().chain(folders("hf")) {
+        println!("{}", folder.display());
         let golden = golden(&folder);
         let logits = model(&folder, Precision::Exact).logits(&[&golden.tokens]);
         let distance = distance(&logits, &golden.logits);
@@ -61,8 +62,13 @@ fn exact_logits_agree_with_the_references() {
 /// Cuts `tokens` in many ways and demands the logits of one go from each.
 ///
 /// On MLX's CPU device every product adds in one order, so a split changes no bit. A GPU chooses its products by the
-/// number of rows: there the results are as close as to the references.
-fn any_split_gives_the_one_shot_result(model: &Model<MlxBackend>, tokens: &[u32], what: &str) {
+/// number of rows: there the results are `near`, in standard deviations of the logits.
+fn any_split_gives_the_one_shot_result(
+    model: &Model<MlxBackend>,
+    tokens: &[u32],
+    near: f64,
+    what: &str,
+) {
     let bits = MlxDevice::best() == MlxDevice::Cpu;
     let expected = model.logits(&[tokens]);
     let check = |chunks: &[&[u32]]| {
@@ -73,8 +79,11 @@ fn any_split_gives_the_one_shot_result(model: &Model<MlxBackend>, tokens: &[u32]
             .iter()
             .zip(&expected)
             .all(|(a, b)| a.to_bits() == b.to_bits());
-        let close = !bits && distance(&got, &expected) <= 1e-3;
-        assert!(same || close, "{what} {lens:?}");
+        let distance = distance(&got, &expected);
+        assert!(
+            same || !bits && distance <= near,
+            "{what} {lens:?}: {distance:.1e}"
+        );
     };
     for size in [1, 3, 7, 64] {
         check(&tokens.chunks(size).collect::<Vec<_>>());
@@ -90,16 +99,17 @@ fn any_split_gives_the_one_shot_result_of_the_references() {
         let golden = golden(&folder);
         let tokens = &golden.tokens[..golden.tokens.len().min(80)];
         let model = model(&folder, Precision::Exact);
-        any_split_gives_the_one_shot_result(&model, tokens, &folder.display().to_string());
+        any_split_gives_the_one_shot_result(&model, tokens, 1e-3, &folder.display().to_string());
     }
 }
 
 #[test]
 fn any_split_gives_the_one_shot_result_with_packed_values() {
     let tokens: Vec<u32> = (0..80).map(|i| (i * 37 + 11) % 1000).collect();
-    for mode in [KvMode::V8, KvMode::V4] {
+    // A value that lies between two codes may become either: one of 255 steps of its group's range, or one of 15.
+    for (mode, near) in [(KvMode::V8, 5e-3), (KvMode::V4, 1e-1)] {
         let model = open(&Source::Embedded, Precision::Exact, mode);
-        any_split_gives_the_one_shot_result(&model, &tokens, &mode.to_string());
+        any_split_gives_the_one_shot_result(&model, &tokens, near, &mode.to_string());
     }
 }
 
