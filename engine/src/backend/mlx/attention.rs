@@ -2,12 +2,12 @@
 
 use mlx_rs::Array;
 use mlx_rs::fast::scaled_dot_product_attention;
-use mlx_rs::fast::{ScaledDotProductAttentionMask as Mask, rms_norm, rope_dynamic};
+use mlx_rs::fast::{ScaledDotProductAttentionMask as Mask, rms_norm};
 use mlx_rs::ops::indexing::IndexOp;
-use mlx_rs::ops::sigmoid;
+use mlx_rs::ops::{concatenate, sigmoid};
 use sanctum_kernels::{AttentionDims, KvMode};
 
-use super::ops::{dim, f32, must, range, reshape, stacked};
+use super::ops::{cast, dim, f32, must, range, reshape, stacked};
 use super::packed::unpacked;
 use super::plan::{Plan, Read};
 
@@ -40,22 +40,30 @@ pub fn heads(p: &Parameters<'_>, x: &Array) -> Array {
     reshape(x, &[-1, dim(p.dims.kv_heads), dim(p.dims.head_dim)])
 }
 
-/// Normed, and rotated by each row's own position.
+/// Normed, and rotated by each row's own position: dimension `i` of the first half with `i` of the second, by
+/// `position · theta^(-i / half)`.
+///
+/// MLX's own rotation cannot be launched on CUDA for more than 64 rows of few rotated dimensions (0.32.2: it asks for
+/// blocks that are deeper than a GPU's 64).
 fn placed(p: &Parameters<'_>, x: &Array, norm: &Array, plan: &Plan) -> Array {
-    let shape = x.shape().to_vec();
     let normed = must(rms_norm(x, Some(norm), p.eps));
-    // A batch of sequences of one token each: so every row has a position.
-    let single = reshape(&normed, &[shape[0], shape[1], 1, shape[2]]);
-    let rotated = must(rope_dynamic(
-        single,
-        dim(p.dims.rotary_dim),
-        false,
-        p.theta,
-        1.0,
-        &plan.positions,
-        None,
-    ));
-    reshape(&rotated, &shape)
+    let half = p.dims.rotary_dim / 2;
+    let frequency = |i: usize| f64::from(p.theta).powf(-(i as f64) / half as f64) as f32;
+    let frequencies: Vec<f32> = (0..half).map(frequency).collect();
+    let frequencies = Array::from_slice(&frequencies, &[1, 1, dim(half)]);
+    let angles = f32(&reshape(&plan.positions, &[-1, 1, 1])) * frequencies;
+    let (cos, sin) = (must(angles.cos()), must(angles.sin()));
+    let ends = [dim(half), dim(2 * half)];
+    let (a, b) = (
+        f32(&normed.index((.., .., ..ends[0]))),
+        f32(&normed.index((.., .., ends[0]..ends[1]))),
+    );
+    let turned = [&a * &cos - &b * &sin, &a * &sin + &b * &cos].map(|x| cast(&x, normed.dtype()));
+    let [first, second] = &turned;
+    must(concatenate(
+        &[first, second, &normed.index((.., .., ends[1]..))],
+        -1,
+    ))
 }
 
 /// Each segment's queries over its own sequence, times the sigmoid of the gate; `[N, heads * head_dim]`. Of packed

@@ -9,6 +9,7 @@ async fn the_models_are_listed_with_their_context() {
     let rig = Rig::new();
     let card = json!({
         "id": "council", "object": "model", "created": 1_700_000_000, "owned_by": "sanctum", "max_model_len": 1000,
+        "system_fingerprint": "fp_test", "adapter": null,
     });
     assert_eq!(
         rig.get("/v1/models").await.json(),
