@@ -278,10 +278,16 @@ impl MlxMatrix {
 
     fn crossover(&self, group: i32) -> usize {
         // Only a GPU's products differ: on MLX's CPU device each adds in one order, whatever the number of rows.
-        let wide = self.dtype == Dtype::Float32 && group > 64;
-        match wide && MlxDevice::best() == MlxDevice::Gpu {
-            true => CROSSOVER_WIDE,
-            false => CROSSOVER,
+        if MlxDevice::best() == MlxDevice::Cpu {
+            return CROSSOVER;
+        }
+        if self.cols <= group as usize {
+            // MLX 0.32.2 has a kernel of its own for one group a row on Hopper; what it makes of f32 is wrong.
+            0
+        } else if self.dtype == Dtype::Float32 && group > 64 {
+            CROSSOVER_WIDE
+        } else {
+            CROSSOVER
         }
     }
 
