@@ -2,9 +2,10 @@
 //!
 //! Every sequence reserves what it may come to need: a share that does not grow, for the recurrent layers, and so
 //! much a token, for keys and values. Together the running ones never reserve more than there is, so that a burst of
-//! long prompts waits instead of driving the machine into swapping.
+//! long prompts waits instead of driving the machine into swapping. What waits counts too: a budget that is lowered for
+//! a while, since another engine needs memory beside this one, stays large enough for each request that was taken.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sanctum_kernels::KvMode;
 
@@ -50,19 +51,50 @@ impl SequenceCost {
 pub struct Admission {
     /// What one of them takes.
     pub cost: SequenceCost,
-    /// Bytes for all of them; another engine may take some of them over, or leave some behind.
-    budget: AtomicU64,
+    ledger: Mutex<Ledger>,
+}
+
+#[derive(Debug)]
+struct Ledger {
+    /// Bytes for all of them.
+    budget: u64,
+    /// What `budget` is when no other engine needs a part of it.
+    full: u64,
     /// Bytes that running ones have reserved.
-    pub reserved: AtomicU64,
+    reserved: u64,
+    /// What those will reserve that wait. None of them is above `budget`.
+    waiting: Vec<u64>,
+}
+
+/// What requests hold of the memory at one moment, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// What the running ones have reserved.
+    pub running: u64,
+    /// What the largest of those that wait will reserve.
+    pub largest_waiting: u64,
+}
+
+/// One request's share of the memory: promised while it waits, reserved while it runs, given back when it is dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    admission: Arc<Admission>,
+    bytes: u64,
+    runs: bool,
 }
 
 impl Admission {
     /// So many bytes for sequences of this cost.
     pub fn new(cost: SequenceCost, budget: u64) -> Self {
+        let ledger = Ledger {
+            budget,
+            full: budget,
+            reserved: 0,
+            waiting: Vec::new(),
+        };
         Self {
             cost,
-            budget: AtomicU64::new(budget),
-            reserved: AtomicU64::new(0),
+            ledger: Mutex::new(ledger),
         }
     }
 
@@ -79,19 +111,45 @@ impl Admission {
 
     /// Bytes for all of them.
     pub fn budget(&self) -> u64 {
-        self.budget.load(Relaxed)
+        self.ledger().budget
     }
 
-    /// So many bytes from now on. Sequences that run keep what they have reserved.
-    pub fn set_budget(&self, bytes: u64) {
-        self.budget.store(bytes, Relaxed);
+    /// Bytes that running ones have reserved.
+    pub fn reserved(&self) -> u64 {
+        self.ledger().reserved
+    }
+
+    /// Another engine needs memory for a while: `choose` sees what is held and says what is left to this one, in one step
+    /// with the change.
+    ///
+    /// # Errors
+    /// Those of `choose`; then nothing changes.
+    pub fn lower<E>(&self, choose: impl FnOnce(Held) -> Result<u64, E>) -> Result<(), E> {
+        let mut ledger = self.ledger();
+        ledger.budget = choose(Held {
+            running: ledger.reserved,
+            largest_waiting: ledger.waiting.iter().copied().max().unwrap_or(0),
+        })?;
+        Ok(())
+    }
+
+    /// So many bytes more will be there once another engine has left.
+    pub fn expect(&self, bytes: u64) {
+        let mut ledger = self.ledger();
+        ledger.full = ledger.budget.saturating_add(bytes);
+    }
+
+    /// No other engine needs a part of it any more.
+    pub fn restore(&self) {
+        let mut ledger = self.ledger();
+        ledger.budget = ledger.full;
     }
 
     /// How long an answer to a prompt may get: `wanted` if it was asked for by number, else what the even share of
     /// one of `slots` holds, up to `room`.
     ///
     /// # Errors
-    /// If memory would not hold it even if nobody else were served.
+    /// If memory would not hold it even if nobody else were served, or will only when another engine has left.
     pub fn answer(
         &self,
         prompt: usize,
@@ -99,25 +157,89 @@ impl Admission {
         room: usize,
         slots: usize,
     ) -> Result<usize, SubmitError> {
-        let budget = self.budget();
-        let fits = |answer: usize| self.cost.of(prompt.saturating_add(answer)) <= budget;
+        let (budget, full) = {
+            let ledger = self.ledger();
+            (ledger.budget, ledger.full)
+        };
         let answer = wanted.unwrap_or_else(|| {
-            let share = budget / slots.max(1) as u64;
+            let share = full / slots.max(1) as u64;
             let share = self.cost.tokens_in(share).saturating_sub(prompt);
             let most = self.cost.tokens_in(budget).saturating_sub(prompt);
             share.max(SHORT_ANSWER).min(most).clamp(1, room)
         });
-        match fits(answer) {
-            true => Ok(answer),
-            false => Err(SubmitError::TooMuchMemory {
-                tokens: prompt.saturating_add(answer),
-                needed_mib: self
-                    .cost
-                    .of(prompt.saturating_add(answer))
-                    .div_ceil(1 << 20),
+        let tokens = prompt.saturating_add(answer);
+        let needed = self.cost.of(tokens);
+        let needed_mib = needed.div_ceil(1 << 20);
+        match needed {
+            needed if needed <= budget => Ok(answer),
+            needed if needed <= full => Err(SubmitError::MemoryShared {
+                tokens,
+                needed_mib,
                 available_mib: budget >> 20,
-                holds: self.cost.tokens_in(budget),
             }),
+            _ => Err(SubmitError::TooMuchMemory {
+                tokens,
+                needed_mib,
+                available_mib: full >> 20,
+                holds: self.cost.tokens_in(full),
+            }),
+        }
+    }
+
+    /// Promises memory to a request of so many tokens, prompt and answer together.
+    ///
+    /// # Errors
+    /// If the budget was lowered since the length was decided.
+    pub fn reserve(self: &Arc<Self>, tokens: usize) -> Result<Reservation, SubmitError> {
+        let bytes = self.cost.of(tokens);
+        let mut ledger = self.ledger();
+        if bytes > ledger.budget {
+            return Err(SubmitError::MemoryShared {
+                tokens,
+                needed_mib: bytes.div_ceil(1 << 20),
+                available_mib: ledger.budget >> 20,
+            });
+        }
+        ledger.waiting.push(bytes);
+        Ok(Reservation {
+            admission: Arc::clone(self),
+            bytes,
+            runs: false,
+        })
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger {
+    fn stop_waiting(&mut self, bytes: u64) {
+        if let Some(at) = self.waiting.iter().position(|&other| other == bytes) {
+            self.waiting.swap_remove(at);
+        }
+    }
+}
+
+impl Reservation {
+    /// Its request may run if memory is there for it now; whether it is.
+    pub fn begin(&mut self) -> bool {
+        let mut ledger = self.admission.ledger();
+        if !self.runs && ledger.reserved.saturating_add(self.bytes) <= ledger.budget {
+            ledger.stop_waiting(self.bytes);
+            ledger.reserved += self.bytes;
+            self.runs = true;
+        }
+        self.runs
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut ledger = self.admission.ledger();
+        match self.runs {
+            true => ledger.reserved -= self.bytes,
+            false => ledger.stop_waiting(self.bytes),
         }
     }
 }
@@ -175,5 +297,71 @@ mod tests {
         let admission = Admission::unlimited();
         assert_eq!(admission.answer(5, None, 9000, 4), Ok(9000));
         assert_eq!(admission.answer(5, Some(7), 9000, 4), Ok(7));
+    }
+
+    #[test]
+    fn what_waits_and_what_runs_bound_how_far_a_budget_can_be_lowered() {
+        let admission = Arc::new(admission(1000 * MIB));
+        let mut running = admission.reserve(1600).unwrap();
+        assert!(running.begin());
+        let mut waiting = admission.reserve(9600).unwrap();
+        let left = waiting.admission.reserve(12_800).unwrap();
+        let mut held = None;
+        let mut look = |kept: Result<u64, &'static str>| {
+            let seen = &mut held;
+            admission.lower(|now| {
+                *seen = Some(now);
+                kept
+            })
+        };
+        assert_eq!(look(Err("too little")), Err("too little"));
+        assert_eq!(
+            held,
+            Some(Held {
+                running: 200 * MIB,
+                largest_waiting: 900 * MIB
+            })
+        );
+        assert_eq!(admission.budget(), 1000 * MIB);
+        drop(left);
+        assert_eq!(
+            admission.lower(|held| Ok::<_, ()>(held.largest_waiting)),
+            Ok(())
+        );
+        assert_eq!(admission.budget(), 700 * MIB);
+        // Who comes now is told to come again; who was promised memory gets it, even before it is whole again.
+        let refused = admission.answer(1000, Some(9000), 9000, 4).unwrap_err();
+        assert!(
+            matches!(refused, SubmitError::MemoryShared { .. }),
+            "{refused}"
+        );
+        assert!(matches!(
+            admission.reserve(10_000).unwrap_err(),
+            SubmitError::MemoryShared { .. }
+        ));
+        assert!(!waiting.begin());
+        drop(running);
+        assert!(waiting.begin());
+        assert_eq!(admission.reserved(), 700 * MIB);
+        admission.restore();
+        assert_eq!(admission.answer(1000, Some(9000), 9000, 4), Ok(9000));
+        drop(waiting);
+        assert_eq!(admission.reserved(), 0);
+    }
+
+    #[test]
+    fn memory_that_comes_back_later_counts_for_lengths_and_not_yet_for_requests() {
+        let admission = Arc::new(admission(400 * MIB));
+        admission.expect(800 * MIB);
+        // A quarter of 1200 MiB, which fits already.
+        assert_eq!(admission.answer(200, None, 9000, 4), Ok(3000));
+        // More than 400 MiB hold is asked for again later.
+        let refused = admission.answer(200, Some(8000), 9000, 4).unwrap_err();
+        assert!(
+            refused.to_string().contains("while an adapter is swapped"),
+            "{refused}"
+        );
+        admission.restore();
+        assert_eq!(admission.answer(200, Some(8000), 9000, 4), Ok(8000));
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Reservation};
 use crate::backend::Backend;
 use crate::graph::Model;
 use crate::heartbeat::{Heartbeat, Phase};
@@ -84,7 +84,7 @@ impl Drop for Thread {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
-    pub(crate) admission: Admission,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) vocab: usize,
     pub(crate) text: Text,
     pub(crate) heartbeat: Arc<Heartbeat>,
@@ -98,6 +98,8 @@ pub(crate) struct Shared {
 /// Events that a client may leave unread before its request is ended: the engine waits for nobody, and each may hold
 /// kilobytes of log probabilities.
 pub(crate) const UNREAD: usize = 1024;
+/// Why an engine ended that was asked to.
+pub const ASKED: &str = "the engine was asked to end";
 /// Room that is left for a request's last events.
 pub(crate) const LAST: usize = 4;
 
@@ -108,6 +110,8 @@ pub struct Job {
     pub request: Request,
     /// Where its events go; closed when the client has left.
     pub events: mpsc::Sender<Event>,
+    /// The memory that it may take.
+    pub memory: Reservation,
 }
 
 /// The engine thread's end of a handle.
@@ -189,7 +193,7 @@ impl Engine {
                     Scheduler::new(model, seen).run(&inbox.jobs);
                 });
                 let reason = match catch_unwind(run) {
-                    Ok(()) => "the engine was asked to end".to_owned(),
+                    Ok(()) => ASKED.to_owned(),
                     Err(panic) => format!("the engine panicked: {}", panic_text(&*panic)),
                 };
                 let _ = inbox.stop.send(Some(reason));
@@ -234,7 +238,7 @@ impl Engine {
         let (stop, stopped) = watch::channel(None);
         let shared = Arc::new(Shared {
             limits,
-            admission,
+            admission: Arc::new(admission),
             vocab,
             text,
             heartbeat,
@@ -276,6 +280,7 @@ impl Engine {
         let wanted = Some(request.max_tokens.max(1)).filter(|&wanted| wanted <= room);
         let slots = shared.limits.slots;
         request.max_tokens = shared.admission.answer(prompt, wanted, room, slots)?;
+        let memory = shared.admission.reserve(prompt + request.max_tokens)?;
         // A free slot takes a request at once, so the queue proper begins behind the slots.
         let in_flight = shared.heartbeat.read().in_flight;
         let room =
@@ -290,9 +295,12 @@ impl Engine {
         // Between two passes nobody else would say so, and a pass can be long.
         shared.heartbeat.set_queued(shared.waiting.load(Relaxed));
         let (events, receiver) = mpsc::channel(UNREAD + LAST);
-        self.inbox
-            .send(Job { request, events })
-            .map_err(|_| SubmitError::Stopped)?;
+        let job = Job {
+            request,
+            events,
+            memory,
+        };
+        self.inbox.send(job).map_err(|_| SubmitError::Stopped)?;
         Ok(Generation { events: receiver })
     }
 
@@ -312,7 +320,7 @@ impl Engine {
     }
 
     /// The memory of its sequences.
-    pub fn admission(&self) -> &Admission {
+    pub fn admission(&self) -> &Arc<Admission> {
         &self.shared.admission
     }
 

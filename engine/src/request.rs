@@ -118,6 +118,19 @@ pub enum SubmitError {
         /// Tokens that this holds.
         holds: usize,
     },
+    /// Another engine of the model needs a part of the memory until it has left.
+    #[error(
+        "{tokens} tokens would take {needed_mib} MiB of memory and there are {available_mib} MiB while an adapter is swapped; try again \
+         when that is done, or lower max_tokens"
+    )]
+    MemoryShared {
+        /// Tokens of prompt and answer together.
+        tokens: usize,
+        /// What they would take, in MiB.
+        needed_mib: u64,
+        /// What there is for sequences until then, in MiB.
+        available_mib: u64,
+    },
     /// The prompt has no token.
     #[error("the prompt is empty")]
     PromptEmpty,

@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::Sender;
 
+use crate::admission::Reservation;
 use crate::backend::Backend;
 use crate::batch::{Batch, SlotId};
 use crate::engine::{Job, LAST, Shared, UNREAD};
@@ -31,8 +32,8 @@ struct Running {
     number: u64,
     slot: SlotId,
     since: Instant,
-    /// Memory reserved for it.
-    bytes: u64,
+    /// Kept until the slot is free.
+    _memory: Reservation,
     events: Sender<Event>,
     sequence: Sequence,
 }
@@ -139,10 +140,6 @@ impl<B: Backend> Scheduler<B> {
         for running in self.running.extract_if(.., |running| done(running)) {
             self.model.backend().clear(&mut self.slots, running.slot);
             self.free.push(running.slot);
-            self.shared
-                .admission
-                .reserved
-                .fetch_sub(running.bytes, Relaxed);
             let held = running.since.elapsed().as_millis() as u64;
             let mean = self.shared.slot_ms.load(Relaxed);
             self.shared.slot_ms.store((mean * 7 + held) / 8, Relaxed);
@@ -152,27 +149,20 @@ impl<B: Backend> Scheduler<B> {
 
     /// Gives slots to those who wait, in the order of their arrival, while there are slots and memory.
     fn admit(&mut self) {
-        while let Some(job) = self.waiting.front() {
-            let admission = &self.shared.admission;
-            let bytes = admission
-                .cost
-                .of(job.request.prompt.len() + job.request.max_tokens);
-            let reserved = admission.reserved.load(Relaxed);
-            let fits = reserved.saturating_add(bytes) <= admission.budget();
-            if !(fits || self.running.is_empty()) {
+        while let (Some(job), Some(&slot)) = (self.waiting.front_mut(), self.free.last()) {
+            if !job.memory.begin() {
                 break;
             }
-            let Some(slot) = self.free.pop() else { break };
+            self.free.pop();
             let Some(job) = self.waiting.pop_front() else {
                 break;
             };
-            admission.reserved.fetch_add(bytes, Relaxed);
             self.count += 1;
             self.running.push(Running {
                 number: self.count,
                 slot,
                 since: Instant::now(),
-                bytes,
+                _memory: job.memory,
                 events: job.events,
                 sequence: Sequence::new(job.request, &self.shared.text),
             });

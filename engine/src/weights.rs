@@ -286,6 +286,9 @@ impl HostWeights {
             t.name.ends_with(".conv1d.weight") && t.shape.last().is_some_and(|&last| last != 1)
         };
         let hugging_face = tensors.values().any(conv_is_shifted);
+        if let Some(adapter) = &adapter {
+            adapter.fits(|module| tensors.contains_key(&format!("{module}.weight")))?;
+        }
         let mut reader = Reader {
             tensors,
             quantization: &config.quantization,

@@ -174,11 +174,8 @@ fn memory_is_reserved_before_a_sequence_begins() {
     let second = engine.submit(long).unwrap();
     assert!(matches!(first.blocking_next(), Some(Event::Token { .. })));
     assert_eq!(engine.heartbeat().read().in_flight, 1);
-    assert_eq!(
-        engine.admission().reserved.load(Relaxed),
-        cost.of(2 * cost.page)
-    );
+    assert_eq!(engine.admission().reserved(), cost.of(2 * cost.page));
     assert_eq!(answer(first).2, FinishReason::Length);
     assert_eq!(answer(second).0.len(), 80);
-    assert_eq!(engine.admission().reserved.load(Relaxed), 0);
+    assert_eq!(engine.admission().reserved(), 0);
 }

@@ -8,6 +8,9 @@ use sanctum_server::args::Args;
 use sanctum_server::run;
 
 fn main() -> ExitCode {
+    // Before anything else has a thread.
+    #[cfg(feature = "mlx")]
+    sanctum_engine::backend::MlxBackend::prepare();
     let args = Args::parse();
     if let Err(error) = logging::start(args.log.format(), args.log.log.as_deref()) {
         eprintln!("sanctum-server: {error}");

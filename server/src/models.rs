@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sanctum_config::{ModelId, did_you_mean};
 use sanctum_engine::adapter::AdapterInfo;
+use sanctum_engine::admission::Admission;
 use sanctum_engine::engine::{Engine, Stats};
 use sanctum_engine::heartbeat::{Heartbeat, Phase, Pulse};
 use sanctum_engine::launch::Share;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::api::ApiError;
 
@@ -23,6 +24,8 @@ pub struct Served {
     heartbeat: Arc<Heartbeat>,
     current: watch::Sender<Option<Arc<Ready>>>,
     replaced: Mutex<Replaced>,
+    /// One that was replaced has ended.
+    left: Notify,
 }
 
 /// A model that is loaded.
@@ -54,6 +57,19 @@ struct Replaced {
 struct Pulsing {
     heartbeat: Arc<Heartbeat>,
     stats: Arc<Stats>,
+    memory: Arc<Admission>,
+    slots: usize,
+}
+
+/// What a model's engines have at this moment, all of them together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Sequences that can be generated at once.
+    pub slots: usize,
+    /// Bytes that sequences may take.
+    pub limit: u64,
+    /// Bytes that running ones have reserved.
+    pub reserved: u64,
 }
 
 /// An engine that was replaced.
@@ -81,6 +97,16 @@ impl Pulsing {
         Self {
             heartbeat: engine.heartbeat().clone(),
             stats: engine.stats().clone(),
+            memory: engine.admission().clone(),
+            slots: engine.limits().slots,
+        }
+    }
+
+    fn room(&self) -> Room {
+        Room {
+            slots: self.slots,
+            limit: self.memory.budget(),
+            reserved: self.memory.reserved(),
         }
     }
 
@@ -155,6 +181,7 @@ impl Served {
             heartbeat: Arc::new(Heartbeat::new()),
             current: watch::Sender::new(None),
             replaced: Mutex::default(),
+            left: Notify::new(),
         }
     }
 
@@ -194,10 +221,26 @@ impl Served {
     /// What its engines have done.
     pub fn totals(&self) -> Totals {
         let replaced = self.replaced();
+        let all = self.running(&replaced);
+        all.fold(replaced.ended, |sum, engine| sum + engine.totals())
+    }
+
+    /// What its engines have.
+    pub fn room(&self) -> Room {
+        let replaced = self.replaced();
+        let all = self.running(&replaced).map(|engine| engine.room());
+        all.fold(Room::default(), |sum, one| Room {
+            slots: sum.slots + one.slots,
+            limit: sum.limit.saturating_add(one.limit),
+            reserved: sum.reserved.saturating_add(one.reserved),
+        })
+    }
+
+    /// Each engine that runs, while none can be replaced.
+    fn running(&self, replaced: &Replaced) -> impl Iterator<Item = Pulsing> {
         let current = self.current.borrow().clone();
         let current = current.map(|ready| Pulsing::of(&ready.engine));
-        let all = replaced.running.iter().chain(&current);
-        all.fold(replaced.ended, |sum, engine| sum + engine.totals())
+        replaced.running.iter().cloned().chain(current)
     }
 
     /// The loaded model, or the answer that it is not loaded yet.
@@ -214,9 +257,9 @@ impl Served {
     }
 
     /// New requests go to `ready` from now on; the engine before it finishes what it has.
-    pub fn replace(&self, ready: Ready) -> Option<Departing> {
+    pub fn replace(&self, ready: Arc<Ready>) -> Option<Departing> {
         let mut replaced = self.replaced();
-        let before = self.current.send_replace(Some(Arc::new(ready)))?;
+        let before = self.current.send_replace(Some(ready))?;
         before.engine.let_go();
         let pulsing = Pulsing::of(&before.engine);
         replaced.running.push(pulsing.clone());
@@ -232,11 +275,24 @@ impl Served {
         let same = |other: &Pulsing| Arc::ptr_eq(&other.heartbeat, &engine.pulsing.heartbeat);
         replaced.running.retain(|other| !same(other));
         replaced.ended = replaced.ended + engine.pulsing.totals();
+        self.left.notify_waiters();
     }
 
     /// Whether an engine that was replaced still has work, or memory.
     pub fn is_replacing(&self) -> bool {
         !self.replaced().running.is_empty()
+    }
+
+    /// Waits until no engine that was replaced has work or memory.
+    pub async fn settled(&self) {
+        loop {
+            let mut left = std::pin::pin!(self.left.notified());
+            left.as_mut().enable();
+            if !self.is_replacing() {
+                return;
+            }
+            left.await;
+        }
     }
 
     /// Waits until the engine that serves it has ended, and says why it did. One that was replaced may end.

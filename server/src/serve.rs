@@ -312,12 +312,13 @@ async fn drain(app: &App, connections: &mut JoinSet<()>, limit: Duration) {
     tracing::info!("stopped");
 }
 
-/// Waits for engines that were replaced and have nothing left to do: while they let go of their memory, the process must not
-/// end under their feet.
+/// Waits for a swap that is under way and for engines that were replaced and have nothing left to do: while they load, or let
+/// go of their memory, the process must not end under their feet.
 async fn replaced(app: &App) {
     let gone = async {
-        while app.models.iter().any(|served| served.is_replacing()) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        app.swaps.over().await;
+        for served in app.models.iter() {
+            served.settled().await;
         }
     };
     let _ = tokio::time::timeout(GOODBYE, gone).await;

@@ -10,84 +10,103 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use sanctum_config::{ModelId, did_you_mean};
 use sanctum_engine::adapter::{AdapterName, AdapterSource};
-use sanctum_engine::engine::Engine;
+use sanctum_engine::admission::{Admission, Held};
+use sanctum_engine::engine::{ASKED, Engine};
 use sanctum_engine::heartbeat::Heartbeat;
 use sanctum_engine::launch::{LaunchError, LaunchOptions, Launched, Share, launch};
 use sanctum_engine::load::LoadError;
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
 use crate::api::{self, ApiError, App};
-use crate::models::{Departing, Ready};
+use crate::models::{Departing, Ready, Served};
 use crate::serve::yield_to_http;
 use crate::settings::{ModelSettings, Settings};
 
 /// How models are loaded once more, and which adapters there are for them.
 #[derive(Default)]
 pub struct Swaps {
-    models: BTreeMap<ModelId, ModelSettings>,
+    models: BTreeMap<ModelId, Swapped>,
     options: LaunchOptions,
     folder: Option<PathBuf>,
-    /// One at a time: each needs the memory that the one before gives back.
-    turn: Mutex<()>,
+}
+
+/// A model that may be given another adapter.
+struct Swapped {
+    settings: ModelSettings,
+    /// One swap at a time: each needs the memory that the one before gives back.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Swaps {
     /// Those of a server.
     pub fn new(settings: &Settings) -> Self {
-        let models = settings.models.iter();
+        let models = settings.models.iter().map(|model| {
+            let swapped = Swapped {
+                settings: model.clone(),
+                turn: Arc::default(),
+            };
+            (model.id.clone(), swapped)
+        });
         Self {
-            models: models
-                .map(|model| (model.id.clone(), model.clone()))
-                .collect(),
+            models: models.collect(),
             options: settings.options.clone(),
             folder: settings.adapters.clone(),
-            turn: Mutex::default(),
         }
     }
 
-    /// The adapters that a model may be given: those of the folder, and the one that it was started with.
+    /// The adapters that a model may be given: those of the folder, and the one that it was started with. It looks at the
+    /// disk.
     pub fn names(&self, model: &ModelId) -> Vec<AdapterName> {
-        let folder = self
-            .folder
-            .as_ref()
-            .and_then(|folder| fs::read_dir(folder).ok());
-        let mut names: Vec<AdapterName> = folder
+        let Some(folder) = &self.folder else {
+            return Vec::new();
+        };
+        let entries = fs::read_dir(folder).inspect_err(|error| {
+            tracing::error!(folder = %folder.display(), %error, "the folder of adapters cannot be read");
+        });
+        let mut names: Vec<AdapterName> = entries
             .into_iter()
             .flatten()
             .flatten()
-            .filter(|entry| entry.path().join("adapter_config.json").is_file())
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|name| {
+                let inside = self.inside(name);
+                inside.is_some_and(|found| found.join("adapter_config.json").is_file())
+            })
             .collect();
-        let own = self
-            .models
-            .get(model)
-            .and_then(|model| model.adapter.as_ref());
-        names.extend(own.map(|own| own.name.clone()));
+        names.extend(self.own(model).map(|own| own.name.clone()));
         names.sort();
         names.dedup();
         names
     }
 
-    /// The adapter of a name. A name is never a path, and no link leads out of the folder: what may be loaded is the
-    /// operator's choice, not the client's.
+    /// The adapter that a model was started with.
+    fn own(&self, model: &ModelId) -> Option<&AdapterSource> {
+        self.models.get(model)?.settings.adapter.as_ref()
+    }
+
+    /// The folder of a name. A name is never a path, and neither it nor a file in it is a link that leads out of the folder:
+    /// what may be loaded is the operator's choice, not the client's. Nor has one adapter two names.
+    fn inside(&self, name: &AdapterName) -> Option<PathBuf> {
+        let folder = self.folder.as_ref()?.canonicalize().ok()?;
+        let found = folder.join(name.as_str()).canonicalize().ok()?;
+        let its_own = found.is_dir() && found == folder.join(name.as_str());
+        let files = fs::read_dir(&found).ok()?.flatten();
+        let stays = |path: PathBuf| {
+            let target = path.canonicalize();
+            target.is_ok_and(|target| target.starts_with(&folder))
+        };
+        (its_own && files.map(|file| file.path()).all(stays)).then_some(found)
+    }
+
+    /// The adapter of a name. It looks at the disk.
     fn find(&self, model: &ModelId, name: &AdapterName) -> Result<AdapterSource, ApiError> {
-        let own = self
-            .models
-            .get(model)
-            .and_then(|model| model.adapter.as_ref());
-        if let Some(own) = own.filter(|own| own.name == *name) {
+        if let Some(own) = self.own(model).filter(|own| own.name == *name) {
             return Ok(own.clone());
         }
-        let inside = self.folder.as_ref().and_then(|folder| {
-            let folder = folder.canonicalize().ok()?;
-            let found = folder.join(name.as_str()).canonicalize().ok()?;
-            (found.is_dir() && found.starts_with(&folder)).then_some(found)
-        });
         let missing = || {
             let names = self.names(model);
             let known = || names.iter().map(AdapterName::as_str);
@@ -96,93 +115,160 @@ impl Swaps {
             ApiError::AdapterNotFound {
                 name: name.to_string(),
                 mend: match known.is_empty() {
-                    true => "; this server may load none: start it with --adapter-dir".to_owned(),
+                    true => {
+                        "; the server's folder of adapters has none that can be read".to_owned()
+                    }
                     false => format!("{near}; this model can have {}", known.join(", ")),
                 },
             }
         };
-        let folder = inside.ok_or_else(missing)?;
+        let folder = self.inside(name).ok_or_else(missing)?;
         Ok(AdapterSource {
             name: name.clone(),
             folder,
         })
     }
+
+    /// Waits until no swap is under way.
+    pub async fn over(&self) {
+        for swapped in self.models.values() {
+            drop(swapped.turn.lock().await);
+        }
+    }
 }
 
-/// Gives a model another adapter, or none. It is done even if the client goes meanwhile.
-pub async fn swap(app: Arc<App>, id: ModelId, name: Option<AdapterName>) -> Result<(), ApiError> {
-    let work = async move {
-        let _turn = app.swaps.turn.lock().await;
-        let served = app.models.pick(Some(id.as_str()))?;
-        // The one before the last may still run, and then there would be three.
-        while served.is_replacing() && !app.shutdown.is_draining() {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        if app.shutdown.is_draining() {
-            return Err(ApiError::ShuttingDown);
-        }
-        let before = served.ready()?;
-        let source = name
-            .as_ref()
-            .map(|name| app.swaps.find(&id, name))
-            .transpose()?;
-        let Some(model) = app.swaps.models.get(&id) else {
-            return Err(ApiError::Engine("this model cannot be loaded again".into()));
-        };
-        let began = Instant::now();
-        tracing::info!(model = %id, adapter = name.as_ref().map(ToString::to_string), "swapping");
-        let old = before.engine.admission().budget();
-        let room = Room::of(before.memory, &before.engine).map_err(ApiError::NoRoom)?;
-        before.engine.admission().set_budget(room.old);
-        let options = LaunchOptions {
-            beside: room.beside,
-            ..app.swaps.options.clone()
-        };
-        let launched = load(model.clone(), source, options).await;
-        let launched = launched.inspect_err(|error| {
-            before.engine.admission().set_budget(old);
-            tracing::error!(model = %id, %error, "the adapter was not swapped");
-        });
-        let Launched {
-            engine,
-            fingerprint,
-            adapter,
-            memory,
-            ..
-        } = launched.map_err(|error| refusal(name.as_ref(), &error))?;
-        let departing = served.replace(Ready {
-            engine,
-            fingerprint: fingerprint.clone(),
-            created: api::now(),
-            adapter,
-            memory,
-        });
-        drop(before);
-        tracing::info!(model = %id, seconds = began.elapsed().as_secs_f64(), fingerprint, "swapped");
-        if let Some(departing) = departing {
-            let app = app.clone();
-            tokio::spawn(async move { see_off(&app, &id, departing, room.beside).await });
-        }
-        Ok(())
+/// Gives a model another adapter, or none, and returns it as it is then. Once loading has begun it is done even if the client
+/// goes meanwhile.
+pub async fn swap(
+    app: Arc<App>,
+    id: ModelId,
+    name: Option<AdapterName>,
+) -> Result<Arc<Ready>, ApiError> {
+    let served = app.models.pick(Some(id.as_str()))?;
+    let running = served.ready()?;
+    if name.is_none() && running.adapter.is_none() {
+        return Ok(running);
+    }
+    drop(running);
+    let swapped = app.swaps.models.get(&id);
+    let (Some(swapped), Some(_)) = (swapped, &app.swaps.folder) else {
+        return Err(ApiError::AdaptersOff);
     };
+    let Ok(turn) = swapped.turn.clone().try_lock_owned() else {
+        return Err(ApiError::SwapRunning { id: id.to_string() });
+    };
+    let source = match &name {
+        None => None,
+        Some(name) => {
+            let (app, id, name) = (app.clone(), id.clone(), name.clone());
+            let found = tokio::task::spawn_blocking(move || app.swaps.find(&id, &name)).await;
+            Some(found.map_err(|error| ApiError::Engine(error.to_string()))??)
+        }
+    };
+    // The one before the last may still run, and then there would be three.
+    if served.is_replacing() {
+        let requests = served.pulse().in_flight;
+        tracing::info!(model = %id, requests, "a swap waits for requests on the weights before the last swap");
+    }
+    tokio::select! {
+        () = served.settled() => {}
+        () = app.shutdown.draining() => return Err(ApiError::ShuttingDown),
+    }
+    let settings = swapped.settings.clone();
+    let work = async move { reload(&app, settings, source, turn).await };
     tokio::spawn(work)
         .await
         .unwrap_or_else(|error| Err(ApiError::Engine(format!("the swap ended early: {error}"))))
 }
 
-/// Waits until the engine before has finished what it had, and leaves its memory to the one after it.
-async fn see_off(app: &App, id: &ModelId, mut departing: Departing, bytes: u64) {
-    let reason = (&mut departing.stopped).await;
-    let Ok(served) = app.models.pick(Some(id.as_str())) else {
-        return;
+/// Loads the model once more and lets it take over.
+async fn reload(
+    app: &Arc<App>,
+    model: ModelSettings,
+    source: Option<AdapterSource>,
+    _turn: OwnedMutexGuard<()>,
+) -> Result<Arc<Ready>, ApiError> {
+    let id = model.id.clone();
+    let served = app.models.pick(Some(id.as_str()))?;
+    let before = served.ready()?;
+    let name = source.as_ref().map(|source| source.name.clone());
+    let adapter = name.as_ref().map_or("none", AdapterName::as_str);
+    let began = Instant::now();
+    let admission = before.engine.admission().clone();
+    let room = Room::make(before.memory, &before.engine, bytes(source.as_ref()));
+    let room = room.map_err(ApiError::NoRoom)?;
+    tracing::info!(model = %id, adapter, "swapping");
+    let options = LaunchOptions {
+        beside: room.beside,
+        ..app.swaps.options.clone()
     };
-    // No other swap has begun: each waits until this is done.
-    if let Ok(ready) = served.ready() {
-        let admission = ready.engine.admission();
-        admission.set_budget(admission.budget().saturating_add(bytes));
+    let launched = load(model, source, options).await.map_err(|error| {
+        admission.restore();
+        tracing::error!(model = %id, adapter, %error, "not swapped: the model goes on as it was");
+        refusal(name.as_ref(), &error)
+    })?;
+    if app.shutdown.is_draining() {
+        tracing::info!(model = %id, adapter, "not swapped: the server is stopping");
+        // Dropping an engine waits for its thread.
+        let _ = tokio::task::spawn_blocking(move || drop(launched)).await;
+        return Err(ApiError::ShuttingDown);
     }
+    let Launched {
+        engine,
+        fingerprint,
+        adapter: merged,
+        memory,
+        ..
+    } = launched;
+    engine.admission().expect(room.beside);
+    let ready = Arc::new(Ready {
+        engine,
+        fingerprint,
+        created: api::now(),
+        adapter: merged,
+        memory,
+    });
+    let departing = served.replace(ready.clone());
+    drop(before);
+    if app.shutdown.is_draining() {
+        ready.engine.drain();
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    tracing::info!(model = %id, adapter, seconds, fingerprint = ready.fingerprint, "swapped");
+    if let Some(departing) = departing {
+        let app = app.clone();
+        let engine = ready.engine.admission().clone();
+        tokio::spawn(async move {
+            if let Ok(served) = app.models.pick(Some(id.as_str())) {
+                see_off(served, departing, &engine).await;
+            }
+        });
+    }
+    Ok(ready)
+}
+
+/// Waits until the engine before has finished what it had, and leaves its memory to the one after it.
+async fn see_off(served: &Served, mut departing: Departing, heir: &Admission) {
+    let reason = (&mut departing.stopped).await;
+    // No other swap has begun: each waits until this is done.
+    heir.restore();
     served.departed(&departing);
-    tracing::info!(model = %id, reason, "the engine before the swap has ended");
+    let model = served.id();
+    match reason == ASKED {
+        true => tracing::info!(%model, "the engine before the swap has finished"),
+        false => {
+            tracing::error!(%model, reason, "the engine before the swap has ended, and its requests with it")
+        }
+    }
+}
+
+/// What an adapter's files take, which are in memory until it is merged. What cannot be read is found out when it is loaded.
+fn bytes(adapter: Option<&AdapterSource>) -> u64 {
+    let entries = adapter.and_then(|adapter| fs::read_dir(&adapter.folder).ok());
+    let sizes = entries.into_iter().flatten().flatten();
+    sizes
+        .filter_map(|entry| Some(fs::metadata(entry.path()).ok()?.len()))
+        .sum()
 }
 
 /// Loads a model on a thread of its own, as at the start.
@@ -217,7 +303,7 @@ fn refusal(name: Option<&AdapterName>, error: &LaunchError) -> ApiError {
         (LaunchError::Load(LoadError::Adapter { source, .. }), Some(name)) => {
             ApiError::AdapterUnusable {
                 name: name.to_string(),
-                why: source.to_string(),
+                why: source.told(),
             }
         }
         (LaunchError::NoRoomBeside { .. } | LaunchError::TooLarge { .. }, _) => {
@@ -240,32 +326,42 @@ struct Room {
 }
 
 impl Room {
-    /// Running sequences keep what they have reserved; what is left is shared evenly, and the new engine can take at least one
-    /// sequence of a usual length.
-    fn of(memory: Share, engine: &Engine) -> Result<Self, String> {
+    /// Divides it, and lowers what the running engine may take.
+    fn make(memory: Share, engine: &Engine, adapter: u64) -> Result<Self, String> {
         let admission = engine.admission();
         let least = admission.cost.of(engine.limits().context.min(1024));
-        Self::share(memory, admission.reserved.load(Relaxed), least)
+        let mut room = None;
+        admission.lower(|held| {
+            let shared = Self::share(memory, held, least, adapter)?;
+            let old = shared.old;
+            room = Some(shared);
+            Ok::<_, String>(old)
+        })?;
+        room.ok_or_else(String::new)
     }
 
-    fn share(memory: Share, reserved: u64, least: u64) -> Result<Self, String> {
-        let both = memory.weights.saturating_mul(2);
-        let needed = both.saturating_add(reserved).saturating_add(least);
+    /// What was promised to requests stays theirs; what is left is shared evenly, and the new engine can take at least one
+    /// sequence of a usual length.
+    fn share(memory: Share, held: Held, least: u64, adapter: u64) -> Result<Self, String> {
+        let both = memory.weights.saturating_mul(2).saturating_add(adapter);
+        let held = held.running.max(held.largest_waiting);
+        let needed = both.saturating_add(held).saturating_add(least);
         if needed > memory.most {
             let mib = |bytes: u64| bytes.div_ceil(1 << 20);
             return Err(format!(
-                "a swap needs {} MiB of memory for a while (two times {} MiB of weights, {} MiB of running requests, {} MiB for a \
-                 new one) and this model has {} MiB; wait until fewer requests run, raise --metal-memory-limit-mb, or restart \
-                 with --adapter-path",
+                "a swap needs {} MiB of memory for a while (two times {} MiB of weights, {} MiB of the adapter's, {} MiB of \
+                 requests, {} MiB for a new one) and this model has {} MiB; wait until fewer requests run, raise \
+                 --metal-memory-limit-mb, or restart with --adapter-path",
                 mib(needed),
                 mib(memory.weights),
-                mib(reserved),
+                mib(adapter),
+                mib(held),
                 mib(least),
                 memory.most >> 20,
             ));
         }
         let room = memory.most - both;
-        let old = (room / 2).max(reserved).min(room - least);
+        let old = (room / 2).max(held).min(room - least);
         Ok(Self {
             old,
             beside: memory.weights + old,
@@ -279,24 +375,43 @@ mod tests {
 
     #[test]
     fn two_engines_never_have_more_than_there_is() {
-        let share = |weights, most, reserved| Room::share(Share { weights, most }, reserved, 10);
+        let share = |weights, most, held| Room::share(Share { weights, most }, held, 10, 0);
+        let running = |running| Held {
+            running,
+            largest_waiting: 0,
+        };
         let room = |old| {
             Ok(Room {
                 old,
                 beside: 100 + old,
             })
         };
-        assert_eq!(share(100, 300, 0), room(50));
-        assert_eq!(share(100, 300, 80), room(80));
-        assert_eq!(share(100, 300, 90), room(90));
-        let error = share(100 << 20, 300 << 20, 91 << 20).map(|room| room.old);
+        assert_eq!(share(100, 300, running(0)), room(50));
+        assert_eq!(share(100, 300, running(80)), room(80));
+        assert_eq!(share(100, 300, running(90)), room(90));
+        let waiting = Held {
+            running: 20,
+            largest_waiting: 85,
+        };
+        assert_eq!(share(100, 300, waiting), room(85));
+        let adapter = Room::share(
+            Share {
+                weights: 100,
+                most: 300,
+            },
+            waiting,
+            10,
+            6,
+        );
+        assert!(adapter.unwrap_err().contains("has 0 MiB"));
+        let error = share(100 << 20, 300 << 20, running(91 << 20)).map(|room| room.old);
         assert_eq!(error, Ok(91 << 20));
-        let error = share(100 << 20, 300 << 20, 100 << 20).unwrap_err();
+        let error = share(100 << 20, 300 << 20, running(100 << 20)).unwrap_err();
         assert!(
             error.contains("needs 301 MiB") && error.contains("has 300 MiB"),
             "{error}"
         );
-        assert!(share(u64::MAX, 300, 0).is_err());
-        assert!(share(0, u64::MAX, 0).is_ok());
+        assert!(share(u64::MAX, 300, running(0)).is_err());
+        assert!(share(0, u64::MAX, running(0)).is_ok());
     }
 }

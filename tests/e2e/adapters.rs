@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sanctum_tests::{Http, Server};
+use rustix::process::Signal;
+use sanctum_tests::{Http, Process, Server};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -14,7 +15,7 @@ fn shipped() -> PathBuf {
 }
 
 /// An adapter that was never trained: a pair of rank 1 that pushes the last layer's output aside.
-fn nonsense(folder: &Path) {
+pub fn nonsense(folder: &Path) {
     let module = "language_model.model.layers.7.mlp.down_proj";
     let (a, b) = (768 * 4, 256 * 4);
     let header = json!({
@@ -79,7 +80,7 @@ async fn skill(http: &Http, cases: usize) -> (f64, String) {
 async fn streams(server: &Server) -> Vec<sanctum_tests::Chunks> {
     let mut streams = Vec::new();
     for _ in 0..8 {
-        let mut stream = server.stream_of(400).await;
+        let mut stream = server.stream_of(1800).await;
         assert!(stream.next().await.is_some());
         streams.push(stream);
     }
@@ -114,6 +115,9 @@ async fn eight_streams_do_not_notice_a_swap_in_and_out() {
 
     let running = streams(&server).await;
     let card = swap(server.http(), "nonsense".into()).await;
+    // They are still generated, by the engine that was replaced.
+    let health = server.http().get("/health").await.json();
+    assert_eq!(health["in_flight"], 8, "{health}");
     let adapted = ask(server.http(), &question).await;
     assert_ne!(said(&adapted), said(&before));
     assert_eq!(
@@ -129,6 +133,8 @@ async fn eight_streams_do_not_notice_a_swap_in_and_out() {
     let running = streams(&server).await;
     let card = swap(server.http(), Value::Null).await;
     assert_eq!(card["adapter"], Value::Null);
+    let health = server.http().get("/health").await.json();
+    assert_eq!(health["in_flight"], 8, "{health}");
     let after = ask(server.http(), &question).await;
     assert_eq!(
         (said(&after), &after["system_fingerprint"]),
@@ -158,12 +164,26 @@ async fn what_may_not_be_swapped_in_changes_nothing() {
     nonsense(&outside);
     std::os::unix::fs::symlink(&outside, inside.join("link")).unwrap();
     fs::create_dir(inside.join("empty")).unwrap();
+    // Files that lead out, a second name, and weights that end early.
+    fs::create_dir(inside.join("borrowed")).unwrap();
+    for file in ["adapter_config.json", "adapters.safetensors"] {
+        let link = inside.join("borrowed").join(file);
+        std::os::unix::fs::symlink(outside.join(file), link).unwrap();
+    }
+    std::os::unix::fs::symlink("empty", inside.join("alias")).unwrap();
+    nonsense(&inside.join("torn"));
+    let weights = inside.join("torn/adapters.safetensors");
+    let whole = fs::read(&weights).unwrap();
+    fs::write(&weights, &whole[..whole.len() - 1]).unwrap();
     let server = Server::start([OsStr::new("--adapter-dir"), inside.as_os_str()]).await;
     let before = server.http().get("/v1/models").await.text;
     for (adapter, status, code) in [
         ("link", 404, "adapter_not_found"),
         ("nothing", 404, "adapter_not_found"),
         ("empty", 422, "adapter_unusable"),
+        ("borrowed", 404, "adapter_not_found"),
+        ("alias", 404, "adapter_not_found"),
+        ("torn", 422, "adapter_unusable"),
     ] {
         let answer = server
             .http()
@@ -175,7 +195,11 @@ async fn what_may_not_be_swapped_in_changes_nothing() {
             "{}",
             answer.text
         );
+        let folder = home.path().to_str().unwrap();
+        assert!(!answer.text.contains(folder), "{}", answer.text);
     }
+    let adapters = server.http().get("/v1/adapters").await.json();
+    assert_eq!(adapters["data"][0]["available"], json!(["torn"]));
     for path in ["../out", "/etc", outside.to_str().unwrap()] {
         let answer = server
             .http()
@@ -203,6 +227,14 @@ async fn what_may_not_be_swapped_in_changes_nothing() {
         "{}",
         answer.text
     );
+    assert!(
+        answer.text.contains("this model has 6 MiB"),
+        "{}",
+        answer.text
+    );
+    // What the attempt took away it has given back.
+    let question = json!([{ "role": "user", "content": "What is the capital of Japan?" }]);
+    assert!(!said(&ask(server.http(), &question).await).is_empty());
 }
 
 /// The skill of the shipped adapter comes and goes with it.
@@ -220,4 +252,110 @@ async fn a_trained_skill_is_swapped_in_and_out() {
     swap(server.http(), Value::Null).await;
     assert_eq!(skill(server.http(), CASES).await, (before, base));
     drop(running);
+}
+
+/// A server whose loads stand still while the file is there.
+async fn icy(folder: &Path, ice: &Path) -> Server {
+    let args = ["--port", "0", "--adapter-dir"].map(OsStr::new);
+    let args = args.into_iter().chain([folder.as_os_str()]);
+    let env = [("SANCTUM_FREEZE_LOAD", ice.to_str().unwrap())];
+    Server::ready(Process::launch_with(args, &env)).await
+}
+
+#[tokio::test]
+async fn one_swap_at_a_time_and_it_does_not_need_its_client() {
+    let home = tempfile::tempdir().unwrap();
+    nonsense(&home.path().join("nonsense"));
+    let ice = home.path().join("ice");
+    let server = icy(home.path(), &ice).await;
+    let before = server.http().get("/v1/models").await.json();
+    // Nothing is loaded to get what is there.
+    swap(server.http(), Value::Null).await;
+    fs::write(&ice, "").unwrap();
+    let http = server.http().afresh();
+    let client = tokio::spawn(async move {
+        http.post("/v1/adapters", &json!({ "adapter": "nonsense" }))
+            .await
+    });
+    server.logged("swapping").await;
+    let answer = server
+        .http()
+        .post("/v1/adapters", &json!({ "adapter": "nonsense" }))
+        .await;
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["code"]),
+        (409, &json!("swap_running")),
+        "{}",
+        answer.text
+    );
+    assert!(answer.retry_after().is_some());
+    // It answers as before meanwhile.
+    let question = json!([{ "role": "user", "content": "What is the capital of Japan?" }]);
+    let answer = ask(server.http(), &question).await;
+    assert_eq!(
+        answer["system_fingerprint"],
+        before["data"][0]["system_fingerprint"]
+    );
+    client.abort();
+    assert!(client.await.unwrap_err().is_cancelled());
+    fs::remove_file(&ice).unwrap();
+    let swapped = server.logged("swapped").await;
+    assert_eq!(swapped["adapter"], "nonsense");
+    let after = server.http().get("/v1/models").await.json();
+    assert_eq!(
+        after["data"][0]["system_fingerprint"],
+        swapped["fingerprint"]
+    );
+    swap(server.http(), Value::Null).await;
+    assert_eq!(
+        server.http().get("/v1/models").await.json()["data"][0]["system_fingerprint"],
+        before["data"][0]["system_fingerprint"]
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_stops_does_not_swap_any_more() {
+    let home = tempfile::tempdir().unwrap();
+    nonsense(&home.path().join("nonsense"));
+    let ice = home.path().join("ice");
+    let server = icy(home.path(), &ice).await;
+    fs::write(&ice, "").unwrap();
+    let http = server.http().afresh();
+    let client = tokio::spawn(async move {
+        http.post("/v1/adapters", &json!({ "adapter": "nonsense" }))
+            .await
+    });
+    server.logged("swapping").await;
+    server.signal(Signal::TERM);
+    server.logged("stopping: running requests may finish").await;
+    fs::remove_file(&ice).unwrap();
+    let answer = client.await.unwrap();
+    assert_eq!(answer.status, 503, "{}", answer.text);
+    server.logged("not swapped: the server is stopping").await;
+    assert_eq!(server.ended().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn without_a_folder_of_adapters_nothing_is_swapped() {
+    let home = tempfile::tempdir().unwrap();
+    nonsense(&home.path().join("nonsense"));
+    let own = home.path().join("nonsense");
+    let server = Server::start([OsStr::new("--adapter-path"), own.as_os_str()]).await;
+    for adapter in [Value::Null, "nonsense".into(), "other".into()] {
+        let answer = server
+            .http()
+            .post("/v1/adapters", &json!({ "adapter": adapter }))
+            .await;
+        assert_eq!(
+            (answer.status, &answer.json()["error"]["code"]),
+            (403, &json!("adapters_off")),
+            "{}",
+            answer.text
+        );
+    }
+    let adapters = server.http().get("/v1/adapters").await.json();
+    assert_eq!(
+        adapters["data"][0],
+        json!({ "model": Server::BUILT_IN, "adapter": "nonsense", "available": [] })
+    );
 }

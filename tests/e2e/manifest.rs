@@ -9,6 +9,7 @@ use sanctum_tests::{Ended, Fleet, Process, Server};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::adapters::nonsense;
 use crate::openai::SUM;
 
 /// A home with a model, its manifest, the signature and the key.
@@ -265,4 +266,95 @@ async fn what_sanctum_pki_lists_and_signs_the_server_believes_and_nothing_else()
     fleet.pki("manifest sign model.sha256");
     fleet.pki("manifest verify model");
     drop(fleet.serve().await);
+}
+
+/// Whoever writes adapters would else decide what a signed model answers.
+#[tokio::test]
+async fn a_signed_model_takes_only_adapters_that_are_signed_too() {
+    let home = Home::new().await;
+    let fleet = home.fleet();
+    let text = fs::read_to_string(&fleet).unwrap() + "adapters = \"adapters\"\n";
+    fs::write(&fleet, text).unwrap();
+    let folder = home.path("adapters").join("nonsense");
+    fs::create_dir(home.path("adapters")).unwrap();
+    nonsense(&folder);
+    let (manifest, weights) = (
+        home.path("adapters/nonsense.sha256"),
+        folder.join("adapters.safetensors"),
+    );
+    let config = ["--config".into(), fleet.clone().into_os_string()];
+    let server = Server::ready(Process::launch(config)).await;
+    let post = async |name: Value| {
+        let body = json!({ "model": "council", "adapter": name });
+        server.http().post("/v1/adapters", &body).await
+    };
+    let before = server.http().get("/v1/models").await.text;
+    let refused = async |why: &str| {
+        let answer = post("nonsense".into()).await;
+        let (status, code) = (answer.status, answer.json()["error"]["code"].clone());
+        assert_eq!(
+            (status, code),
+            (422, json!("adapter_unusable")),
+            "{why}: {}",
+            answer.text
+        );
+        let place = home.path("").display().to_string();
+        assert!(!answer.text.contains(&place), "{}", answer.text);
+        assert_eq!(server.http().get("/v1/models").await.text, before, "{why}");
+        // What the client is not told stands in the log, for who can mend it.
+        let told = |fields: &Value| {
+            let error = fields["error"].as_str()?;
+            error.contains(why).then_some(())
+        };
+        server.logs(why, told).await;
+    };
+    let signed_by = |key: &SigningKey| {
+        let listed = create(&folder, &[], |_, _| ()).unwrap().to_string();
+        fs::write(&manifest, &listed).unwrap();
+        fs::write(signature_path(&manifest), key.sign(listed.as_bytes()).0).unwrap();
+    };
+
+    refused("nonsense.sha256").await;
+    let listed = create(&folder, &[], |_, _| ()).unwrap().to_string();
+    fs::write(&manifest, listed).unwrap();
+    refused("not signed").await;
+    signed_by(&SigningKey::generate().unwrap());
+    refused("trusted key").await;
+    signed_by(&home.key);
+    let whole = fs::read(&weights).unwrap();
+    let mut bytes = whole.clone();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&weights, &bytes).unwrap();
+    refused("adapters.safetensors").await;
+    fs::write(&weights, &whole).unwrap();
+    let extra = folder.join("adapter_model.safetensors");
+    fs::write(&extra, &whole).unwrap();
+    refused("not listed").await;
+    fs::remove_file(&extra).unwrap();
+
+    let card = post("nonsense".into()).await;
+    assert_eq!(card.status, 200, "{}", card.text);
+    assert_eq!(card.json()["adapter"]["name"], "nonsense");
+    drop(server);
+
+    // At the start it is no different.
+    let text = fs::read_to_string(&fleet).unwrap();
+    let merged = "manifest = \"model.sha256\", adapter = \"adapters/nonsense/\"";
+    fs::write(&fleet, text.replace("manifest = \"model.sha256\"", merged)).unwrap();
+    let start = || {
+        let config = ["--config".into(), fleet.clone().into_os_string()];
+        Process::launch::<std::ffi::OsString>(config)
+    };
+    let server = Server::ready(start()).await;
+    let models = server.http().get("/v1/models").await.json();
+    assert_eq!(models["data"][0]["adapter"]["name"], "nonsense");
+    drop(server);
+    fs::write(&weights, &bytes).unwrap();
+    let ended = start().ended().await;
+    assert_eq!(ended.code, Some(1), "{:#?}", ended.log);
+    assert!(
+        ended.last_words().contains("adapters.safetensors"),
+        "{}",
+        ended.last_words()
+    );
 }

@@ -104,14 +104,23 @@ impl Config {
     }
 
     /// Rank and scale of a module's pair. A pattern names modules as PEFT does: the whole name, or its end after a dot.
-    pub fn of(&self, module: &str) -> (usize, f64) {
-        let rank = picked(&self.ranks, module).unwrap_or(self.rank);
-        let alpha = picked(&self.alphas, module).unwrap_or(self.alpha);
+    ///
+    /// # Errors
+    /// If two patterns disagree, or the scale is no number that f32 holds.
+    pub fn of(&self, module: &str) -> Result<(usize, f32), AdapterError> {
+        let rank = picked("rank_pattern", &self.ranks, module)?.unwrap_or(self.rank);
+        let alpha = picked("alpha_pattern", &self.alphas, module)?.unwrap_or(self.alpha);
         let scale = match self.rank_stabilised {
             true => alpha / (rank as f64).sqrt(),
             false => alpha / rank as f64,
         };
-        (rank, scale)
+        match (scale as f32).is_normal() {
+            true => Ok((rank, scale as f32)),
+            false => Err(wrong(
+                "",
+                format!("the scale of {module} would be {scale:e}, which is out of range"),
+            )),
+        }
     }
 }
 
@@ -212,16 +221,30 @@ fn pattern<T>(
     Ok(found)
 }
 
-/// The value of the longest key that names the module.
-fn picked<T: Copy>(pattern: &BTreeMap<String, T>, module: &str) -> Option<T> {
+/// The value of the key that names the module. PEFT takes the first of several that fit, in an order that the file does not
+/// keep, so they must agree.
+fn picked<T: Copy + PartialEq>(
+    field: &'static str,
+    pattern: &BTreeMap<String, T>,
+    module: &str,
+) -> Result<Option<T>, AdapterError> {
     let names = |key: &str| {
         let rest = module.strip_suffix(key);
         rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
-    let fitting = pattern.iter().filter(|(key, _)| names(key));
-    fitting
-        .max_by_key(|(key, _)| key.len())
-        .map(|(_, &value)| value)
+    let mut fitting = pattern.iter().filter(|(key, _)| names(key));
+    let Some((first, &value)) = fitting.next() else {
+        return Ok(None);
+    };
+    match fitting.find(|(_, other)| **other != value) {
+        None => Ok(Some(value)),
+        Some((second, _)) => Err(AdapterError::Patterns {
+            field,
+            first: first.clone(),
+            second: second.clone(),
+            module: module.to_owned(),
+        }),
+    }
 }
 
 /// A field that must say nothing.
@@ -253,7 +276,7 @@ fn rank(value: Option<&Value>, field: &str) -> Result<usize, AdapterError> {
 fn number(value: Option<&Value>, field: &str) -> Result<f64, AdapterError> {
     let number = value.and_then(Value::as_f64);
     number
-        .filter(|number| (*number as f32).is_finite() && *number != 0.0)
+        .filter(|number| (*number as f32).is_normal())
         .ok_or_else(|| wrong(field, "must be a number other than 0".into()))
 }
 

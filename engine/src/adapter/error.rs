@@ -6,7 +6,7 @@ use super::AdapterName;
 use crate::checkpoint::CheckpointError;
 use crate::manifest::ManifestError;
 
-/// Why an adapter cannot be merged into a model. None of them names a folder: they are told to clients.
+/// Why an adapter cannot be merged into a model.
 #[derive(Debug, thiserror::Error)]
 pub enum AdapterError {
     /// There are no weights in a layout that is read here, or in both.
@@ -15,7 +15,15 @@ pub enum AdapterError {
          the folder of {0} has {1}"
     )]
     Layout(AdapterName, &'static str),
-    /// A file is missing, unlisted or damaged.
+    /// There are weights, but no word on how strongly they count.
+    #[error("the folder of {0} has no adapter_config.json; save it beside the weights")]
+    NoConfig(AdapterName),
+    /// A file was written to while it was read.
+    #[error(
+        "{0} changed while it was read; try again when the training has saved it, or keep the adapters to be served in another folder"
+    )]
+    Changing(&'static str),
+    /// A file cannot be read, or is damaged.
     #[error(transparent)]
     Files(#[from] CheckpointError),
     /// It is not what its manifest says.
@@ -112,6 +120,30 @@ pub enum AdapterError {
         /// The file.
         file: &'static str,
     },
+    /// Two patterns say different things about one module.
+    #[error(
+        "adapter_config.json: {field} has {first:?} and {second:?}, which both name {module} and say different things; keep one of them"
+    )]
+    Patterns {
+        /// The field.
+        field: &'static str,
+        /// A key.
+        first: String,
+        /// Another.
+        second: String,
+        /// What both name.
+        module: String,
+    },
+    /// The sum is too large for the type that the model's weights have.
+    #[error(
+        "merging tensor {tensor} in {file} leaves values that are not finite; the training went wrong, or its scale is too large"
+    )]
+    Overflow {
+        /// The pair's first half.
+        tensor: String,
+        /// The file.
+        file: &'static str,
+    },
     /// A pair is for a module that the model does not have.
     #[error("the model has no matrix for tensor {tensor} in {file}{}; the adapter was trained for another model",
         if *others > 0 { format!(" and {others} more pairs") } else { String::new() })]
@@ -126,4 +158,20 @@ pub enum AdapterError {
     /// The model has no weights that something could be merged into.
     #[error("random weights take no adapter; name a model")]
     Random,
+}
+
+impl AdapterError {
+    /// What a client may be told, who does not know the server's folders and keys.
+    pub fn told(&self) -> String {
+        match self {
+            Self::Manifest(_) => {
+                "it is not what a signed manifest says it must be; the server's log says why"
+                    .to_owned()
+            }
+            Self::Files(_) => {
+                "its files cannot be read, or are damaged; the server's log says which".to_owned()
+            }
+            said => said.to_string(),
+        }
+    }
 }

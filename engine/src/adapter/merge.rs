@@ -5,12 +5,13 @@
 //! nudged so that zero falls on a level. Plain weights are rounded once, to the type they had.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use half::{bf16, f16};
 use sanctum_kernels::cpu::Float;
 
-use super::pairs::Pair;
+use super::pairs::Decoded;
 use crate::checkpoint::Bytes;
 use crate::model_config::Affine;
 use crate::weights::{HostMatrix, Storage};
@@ -18,9 +19,10 @@ use crate::weights::{HostMatrix, Storage};
 /// The least scale of a group, as MLX has it.
 const SMALLEST: f32 = 1e-7;
 
-/// The matrix with the pair added, which must fit it.
-pub(super) fn merge(matrix: &HostMatrix, pair: &Pair) -> HostMatrix {
+/// The matrix with the pair added, which must fit it; none if a sum is not finite, or the type it is stored in cannot hold it.
+pub(super) fn merge(matrix: &HostMatrix, pair: &Decoded) -> Option<HostMatrix> {
     let (rows, cols) = (matrix.rows, matrix.cols);
+    let finite = AtomicBool::new(true);
     let storage = match &matrix.storage {
         Storage::Dense { float, data } => {
             let row_bytes = cols * size(*float);
@@ -29,7 +31,9 @@ pub(super) fn merge(matrix: &HostMatrix, pair: &Pair) -> HostMatrix {
             for_rows(out, |row, out| {
                 let mut values = decode(&data[row * row_bytes..][..row_bytes], *float);
                 pair.add_row(row, &mut values);
-                encode(&values, *float, out);
+                if !encode(&values, *float, out) {
+                    finite.store(false, Relaxed);
+                }
             });
             Storage::Dense {
                 float: *float,
@@ -63,8 +67,11 @@ pub(super) fn merge(matrix: &HostMatrix, pair: &Pair) -> HostMatrix {
                 let mut values = dequantised(*affine, old, &old_scales, &old_biases);
                 pair.add_row(row, &mut values);
                 let (scales, biases) = quantise(*affine, &values, words);
-                encode(&scales, *float, new_scales);
-                encode(&biases, *float, new_biases);
+                let kept =
+                    encode(&scales, *float, new_scales) && encode(&biases, *float, new_biases);
+                if !kept || values.iter().any(|value| !value.is_finite()) {
+                    finite.store(false, Relaxed);
+                }
             });
             let [words, new_scales, new_biases] = merged.map(Bytes::new);
             Storage::Affine {
@@ -76,14 +83,14 @@ pub(super) fn merge(matrix: &HostMatrix, pair: &Pair) -> HostMatrix {
             }
         }
     };
-    HostMatrix {
+    finite.into_inner().then_some(HostMatrix {
         rows,
         cols,
         storage,
-    }
+    })
 }
 
-impl Pair {
+impl Decoded {
     /// Adds a row of `scale · b · a`.
     fn add_row(&self, row: usize, values: &mut [f32]) {
         let mut delta = vec![0f32; values.len()];
@@ -187,12 +194,19 @@ fn numbers<const SIZE: usize>(bytes: &[u8], number: impl Fn([u8; SIZE]) -> f32) 
     bytes.as_chunks().0.iter().map(|&b| number(b)).collect()
 }
 
-fn encode(values: &[f32], float: Float, out: &mut [u8]) {
+/// Writes numbers in a type; whether it holds them all, as finite ones.
+fn encode(values: &[f32], float: Float, out: &mut [u8]) -> bool {
     match float {
         Float::F32 => put(values, out, f32::to_le_bytes),
         Float::F16 => put(values, out, |x| f16::from_f32(x).to_le_bytes()),
         Float::Bf16 => put(values, out, |x| bf16::from_f32(x).to_le_bytes()),
     }
+    let largest = match float {
+        Float::F32 => f32::MAX,
+        Float::F16 => f16::MAX.to_f32(),
+        Float::Bf16 => bf16::MAX.to_f32(),
+    };
+    values.iter().all(|value| value.abs() <= largest)
 }
 
 fn put<const SIZE: usize>(values: &[f32], out: &mut [u8], bytes: impl Fn(f32) -> [u8; SIZE]) {

@@ -12,11 +12,11 @@ mod name;
 mod pairs;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -75,11 +75,25 @@ impl fmt::Display for AdapterInfo {
 }
 
 impl AdapterSource {
+    /// The adapter in a folder, named after it. Links are followed here and now, so that the name stays true: the adapter is
+    /// the folder that they lead to.
+    ///
+    /// # Errors
+    /// If the folder's name cannot be an adapter's. Whether it can be read at all is found out when it is opened.
+    pub fn new(folder: &Path) -> Result<Self, NotAName> {
+        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        let name = folder.file_name().unwrap_or_default();
+        Ok(Self {
+            name: name.to_string_lossy().parse()?,
+            folder,
+        })
+    }
+
     /// The manifest that the folder must match where the model must match one: beside it, and named after it.
     pub fn manifest(&self) -> PathBuf {
-        let mut path = OsString::from(&self.folder);
-        path.push(".sha256");
-        path.into()
+        let mut file = self.folder.file_name().unwrap_or_default().to_owned();
+        file.push(".sha256");
+        self.folder.with_file_name(file)
     }
 
     /// Reads the adapter of a model. Where that model must match a manifest, so must the adapter, and the same keys
@@ -89,7 +103,7 @@ impl AdapterSource {
     /// If it is no adapter, asks for something that is not done here, or is not what its manifest says.
     pub(crate) fn open(&self, model: &Source) -> Result<Adapter, AdapterError> {
         let Source::Verified { expected, .. } = model else {
-            return self.read(&Files::Folder(self.folder.clone()));
+            return self.read(&whole::read(&self.folder)?);
         };
         let expected = Expected {
             manifest: self.manifest(),
@@ -112,7 +126,9 @@ impl AdapterSource {
 
     fn read(&self, files: &Files) -> Result<Adapter, AdapterError> {
         let (layout, weights) = Layout::find(files, &self.name)?;
-        let json = files.require(config::FILE)?;
+        let json = files
+            .open(config::FILE)?
+            .ok_or_else(|| AdapterError::NoConfig(self.name.clone()))?;
         let config = Config::parse(layout, &json)?;
         let mut hash = Sha256::new();
         hash.update(&*json);
@@ -153,18 +169,37 @@ impl Adapter {
             return Ok(matrix);
         };
         pair.fit(self.file, matrix.rows, matrix.cols)?;
-        Ok(merge::merge(&matrix, &pair))
+        merge::merge(&matrix, &pair.decoded(self.file)?).ok_or_else(|| AdapterError::Overflow {
+            tensor: pair.tensors()[0].clone(),
+            file: self.file,
+        })
+    }
+
+    /// Whether the model, which has these modules, has one for each pair: known before anything is merged.
+    ///
+    /// # Errors
+    /// If not.
+    pub(crate) fn fits(&self, has: impl Fn(&str) -> bool) -> Result<(), AdapterError> {
+        let mut lost = self.pairs.iter().filter(|(module, _)| !has(module));
+        match lost.next() {
+            None => Ok(()),
+            Some((_, pair)) => Err(self.no_place(pair, lost.count())),
+        }
+    }
+
+    fn no_place(&self, pair: &Pair, others: usize) -> AdapterError {
+        AdapterError::NoPlace {
+            tensor: pair.tensors()[0].clone(),
+            file: self.file,
+            others,
+        }
     }
 
     /// What was merged. All of it must have been.
-    pub(crate) fn finish(mut self) -> Result<AdapterInfo, AdapterError> {
-        match self.pairs.pop_first() {
+    pub(crate) fn finish(self) -> Result<AdapterInfo, AdapterError> {
+        match self.pairs.values().next() {
             None => Ok(self.info),
-            Some((_, pair)) => Err(AdapterError::NoPlace {
-                tensor: pair.tensors[0].clone(),
-                file: self.file,
-                others: self.pairs.len(),
-            }),
+            Some(pair) => Err(self.no_place(pair, self.pairs.len() - 1)),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! What an adapter is called: the name of its folder, which requests and fingerprints can carry as it is.
 
 use std::fmt;
-use std::path::Path;
 use std::str::FromStr;
 
 /// Letters, digits, `.`, `_` and `-`, at most 64, not beginning with a dot: never a path.
@@ -17,17 +16,6 @@ pub struct AdapterName(String);
 pub struct NotAName(String);
 
 impl AdapterName {
-    /// The name of an adapter in this folder.
-    ///
-    /// # Errors
-    /// If the folder is called otherwise.
-    pub fn of_folder(folder: &Path) -> Result<Self, NotAName> {
-        // `.` and `..` have a name only once they are resolved.
-        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-        let name = folder.file_name().unwrap_or_default();
-        name.to_string_lossy().parse()
-    }
-
     /// As text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -9,16 +9,23 @@ use super::AdapterError;
 use super::config::{Config, Layout};
 use crate::checkpoint::{Bytes, Tensor, canonical_name, shard_tensors};
 
-/// What is added to one matrix: `scale · b · a`.
-#[derive(Clone, Debug)]
+/// What is added to one matrix, as the file has it. It is decoded when its matrix comes, one pair at a time.
+#[derive(Debug)]
 pub(super) struct Pair {
-    /// The names of both halves in the file, for messages.
-    pub tensors: [String; 2],
+    /// Both halves.
+    halves: [Tensor; 2],
     /// Whether the file has them the other way round: `[in, r]` and `[r, out]`.
     transposed: bool,
+    rank: usize,
+    inputs: usize,
+    outputs: usize,
+    scale: f32,
+}
+
+/// `scale · b · a`, ready to be added.
+pub(super) struct Decoded {
     pub rank: usize,
     pub inputs: usize,
-    pub outputs: usize,
     pub scale: f32,
     /// `[rank, inputs]`.
     pub a: Vec<f32>,
@@ -55,8 +62,8 @@ pub(super) fn read(
         let name = canonical_name(&module);
         if let Some(first) = pairs.get(&name) {
             return Err(AdapterError::Twice {
-                first: first.tensors[0].clone(),
-                second: pair.tensors[0].clone(),
+                first: first.tensors()[0].clone(),
+                second: pair.tensors()[0].clone(),
                 file,
             });
         }
@@ -142,22 +149,46 @@ impl Pair {
         a: Tensor,
         b: Tensor,
     ) -> Result<Self, AdapterError> {
-        let (rank, scale) = config.of(module);
+        let (rank, scale) = config.of(module)?;
         let transposed = config.layout == Layout::Mlx;
         let inputs = width(file, &a, rank, usize::from(!transposed))?;
         let outputs = width(file, &b, rank, usize::from(transposed))?;
-        let (mut down, mut up) = (values(file, &a)?, values(file, &b)?);
-        if transposed {
-            down = transpose(&down, inputs, rank);
-            up = transpose(&up, rank, outputs);
+        for half in [&a, &b] {
+            if !matches!(half.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+                return Err(AdapterError::Type {
+                    tensor: half.name.clone(),
+                    file,
+                    found: half.dtype,
+                });
+            }
         }
         Ok(Self {
-            tensors: [a.name, b.name],
+            halves: [a, b],
             transposed,
             rank,
             inputs,
             outputs,
-            scale: scale as f32,
+            scale,
+        })
+    }
+
+    /// The names of both halves in the file, for messages.
+    pub fn tensors(&self) -> [&String; 2] {
+        self.halves.each_ref().map(|half| &half.name)
+    }
+
+    /// Its numbers, both halves turned as PEFT has them.
+    pub fn decoded(&self, file: &'static str) -> Result<Decoded, AdapterError> {
+        let [a, b] = &self.halves;
+        let (mut down, mut up) = (values(file, a)?, values(file, b)?);
+        if self.transposed {
+            down = transpose(&down, self.inputs, self.rank);
+            up = transpose(&up, self.rank, self.outputs);
+        }
+        Ok(Decoded {
+            rank: self.rank,
+            inputs: self.inputs,
+            scale: self.scale,
             a: down,
             b: up,
         })
@@ -175,7 +206,7 @@ impl Pair {
                     false => vec![width, self.rank],
                 };
                 return Err(AdapterError::Shape {
-                    tensor: self.tensors[which].clone(),
+                    tensor: self.tensors()[which].clone(),
                     file,
                     found: shape(has),
                     expected: shape(wanted),

@@ -130,13 +130,131 @@ fn both_layouts_add_scale_b_a() {
 #[test]
 fn patterns_name_modules_by_their_ends() {
     let mut config = peft_config();
-    config["rank_pattern"] = json!({ "q_proj": 4, "layers.1.self_attn.q_proj": 8 });
-    config["alpha_pattern"] = json!({ "o_proj": 1 });
+    config["rank_pattern"] = json!({ "self_attn.q_proj": 4, "layers.1.mlp.up_proj": 8 });
+    config["alpha_pattern"] =
+        json!({ "o_proj": 1, "self_attn.o_proj": 1, "k_proj": 16, "self_attn.k_proj": 64 });
     let config = Config::parse(Layout::Peft, config.to_string().as_bytes()).unwrap();
-    assert_eq!(config.of("model.layers.0.self_attn.q_proj"), (4, 2.0));
-    assert_eq!(config.of("model.layers.1.self_attn.q_proj"), (8, 1.0));
-    assert_eq!(config.of("model.layers.0.self_attn.o_proj"), (2, 0.5));
-    assert_eq!(config.of("model.layers.0.self_attn.oq_proj"), (2, 4.0));
+    let of = |module| config.of(module).unwrap();
+    assert_eq!(of("model.layers.0.self_attn.q_proj"), (4, 2.0));
+    assert_eq!(of("model.layers.1.mlp.up_proj"), (8, 1.0));
+    assert_eq!(of("model.layers.11.mlp.up_proj"), (2, 4.0));
+    assert_eq!(of("model.layers.0.self_attn.o_proj"), (2, 0.5));
+    assert_eq!(of("model.layers.0.self_attn.oq_proj"), (2, 4.0));
+    // Which of two PEFT takes is not written down.
+    let error = config
+        .of("model.layers.0.self_attn.k_proj")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("alpha_pattern has \"k_proj\" and \"self_attn.k_proj\", which both name model.layers.0.self_attn.k_proj"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_sum_that_the_weights_type_cannot_hold_is_refused() {
+    let pair = |name: &str, shape: &[usize], value: f32| {
+        let bytes: Vec<u8> = (0..shape.iter().product())
+            .flat_map(|_: usize| value.to_le_bytes())
+            .collect();
+        (name.to_owned(), shape.to_vec(), bytes)
+    };
+    let file = |value: f32| {
+        let tensors = [
+            pair("m.lora_a", &[64, 2], value),
+            pair("m.lora_b", &[2, 4], value),
+        ];
+        let views = tensors.iter().map(|(name, shape, bytes)| {
+            (
+                name,
+                TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap(),
+            )
+        });
+        safetensors::serialize(views, None).unwrap()
+    };
+    let plain = |float, size: usize| HostMatrix {
+        rows: 4,
+        cols: 64,
+        storage: Storage::Dense {
+            float,
+            data: Bytes::new(vec![0; size * 4 * 64]),
+        },
+    };
+    let packed = |float, size: usize| HostMatrix {
+        rows: 4,
+        cols: 64,
+        storage: Storage::Affine {
+            affine: Affine { bits: 4, group: 64 },
+            packed: Bytes::new(vec![0; 4 * 32]),
+            float,
+            scales: Bytes::new(vec![0; 4 * size]),
+            biases: Bytes::new(vec![0; 4 * size]),
+        },
+    };
+    for (value, float, size, taken) in [
+        (200.0, Float::F16, 2, true),
+        (300.0, Float::F16, 2, false),
+        (300.0, Float::Bf16, 2, true),
+        (1e20, Float::F32, 4, false),
+        (f32::NAN, Float::F32, 4, false),
+    ] {
+        for matrix in [plain(float, size), packed(float, size)] {
+            let mut adapter = read(MLX, &mlx_config(), file(value)).unwrap();
+            match adapter.merged("m", matrix) {
+                Ok(_) => assert!(taken, "{value} in {float:?} was taken"),
+                Err(error) => {
+                    assert!(!taken, "{error}");
+                    assert!(error.to_string().contains("not finite"), "{error}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_no_file_or_is_missing_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    let source = AdapterSource::new(home.path()).unwrap_or_else(|_| AdapterSource {
+        name: "new".parse().unwrap(),
+        folder: home.path().to_owned(),
+    });
+    let opened = || source.open(&Source::Embedded).err().unwrap();
+    assert!(opened().to_string().contains("neither"), "{}", opened());
+    fs::write(home.path().join(MLX), weights(&[("m.lora_a", &[3, 2])])).unwrap();
+    let error = opened();
+    assert!(
+        error.to_string().contains("has no adapter_config.json"),
+        "{error}"
+    );
+    fs::create_dir(home.path().join("adapter_config.json")).unwrap();
+    let error = opened();
+    assert!(error.to_string().contains("not a regular file"), "{error}");
+    // Where a client is told, folders are not.
+    assert!(
+        !error.told().contains(home.path().to_str().unwrap()),
+        "{}",
+        error.told()
+    );
+}
+
+#[test]
+fn the_name_and_the_manifest_are_those_of_the_folder_that_a_path_leads_to() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().canonicalize().unwrap().join("radio-v2");
+    fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::symlink(&folder, home.path().join("current")).unwrap();
+    for path in [
+        "radio-v2",
+        "radio-v2/",
+        "radio-v2/.",
+        "current",
+        "radio-v2/../current/",
+    ] {
+        let source = AdapterSource::new(&home.path().join(path)).unwrap();
+        assert_eq!(source.name.as_str(), "radio-v2", "{path}");
+        assert_eq!(source.folder, folder);
+        assert_eq!(source.manifest(), folder.with_file_name("radio-v2.sha256"));
+    }
 }
 
 #[test]
@@ -350,18 +468,34 @@ proptest! {
             let json = changed(config, field, value.clone()).to_string();
             match Config::parse(layout, json.as_bytes()) {
                 Ok(config) => {
-                    let (rank, scale) = config.of("model.layers.0.self_attn.q_proj");
-                    prop_assert!(rank > 0 && scale.is_finite());
+                    if let Ok((rank, scale)) = config.of("model.layers.0.self_attn.q_proj") {
+                        prop_assert!(rank > 0 && scale.is_normal());
+                    }
                 }
                 Err(error) => prop_assert!(error.to_string().contains(field), "{error}"),
             }
         }
     }
 
+    /// No bytes make it panic, whether or not they begin as an adapter's do; what is taken merges or is refused.
     #[test]
-    fn any_bytes_are_no_panic(config in ".{0,60}", weights in prop::collection::vec(any::<u8>(), 0..200)) {
-        let files = [("adapter_config.json", config.into_bytes()), (MLX, weights)];
+    fn any_bytes_are_no_panic(
+        config in prop_oneof![Just(mlx_config().to_string()), ".{0,60}"],
+        junk in prop::collection::vec(any::<u8>(), 0..200),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        shapes in prop::array::uniform2(prop::collection::vec(0usize..5, 0..4)),
+    ) {
         let source = AdapterSource { name: "new".parse().unwrap(), folder: "new".into() };
-        prop_assert!(source.read(&Files::memory(files)).is_err());
+        let mut mutated = weights(&[("m.lora_a", &shapes[0]), ("m.lora_b", &shapes[1])]);
+        for (at, byte) in changes {
+            let at = at.index(mutated.len());
+            mutated[at] = byte;
+        }
+        for weights in [junk, mutated] {
+            let files = [("adapter_config.json", config.clone().into_bytes()), (MLX, weights)];
+            if let Ok(mut adapter) = source.read(&Files::memory(files)) {
+                let _ = adapter.merged("m", zeros(shapes[1].last().copied().unwrap_or(1), shapes[0].first().copied().unwrap_or(1)));
+            }
+        }
     }
 }

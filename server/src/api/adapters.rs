@@ -56,9 +56,15 @@ impl SwapRequest {
 }
 
 /// Answers `GET /v1/adapters`: for each model that is loaded those it can have, and the one that it has.
-pub async fn list(State(app): State<Arc<App>>) -> Json<Value> {
-    let models: Vec<Value> = app
-        .models
+pub async fn list(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    let look = move || adapters(&app);
+    let models = tokio::task::spawn_blocking(look).await;
+    let models = models.map_err(|error| ApiError::Engine(error.to_string()))?;
+    Ok(Json(json!({ "object": "list", "data": models })))
+}
+
+fn adapters(app: &App) -> Vec<Value> {
+    app.models
         .iter()
         .filter_map(|served| {
             let ready = served.ready().ok()?;
@@ -67,8 +73,7 @@ pub async fn list(State(app): State<Arc<App>>) -> Json<Value> {
             let current = ready.adapter.as_ref().map(|adapter| adapter.name.as_str());
             Some(json!({ "model": served.id().as_str(), "adapter": current, "available": names }))
         })
-        .collect();
-    Json(json!({ "object": "list", "data": models }))
+        .collect()
 }
 
 /// Answers `POST /v1/adapters` with the model as it is from now on, once it is.
@@ -83,10 +88,8 @@ pub async fn swap(
         None => id.to_string(),
         Some(adapter) => format!("{id}+{adapter}"),
     });
-    swaps::swap(app.clone(), id.clone(), request.adapter).await?;
-    let served = app.models.pick(Some(id.as_str()))?;
-    let ready = served.ready()?;
-    Ok(Json(card(served, &ready)))
+    let ready = swaps::swap(app.clone(), id.clone(), request.adapter).await?;
+    Ok(Json(card(app.models.pick(Some(id.as_str()))?, &ready)))
 }
 
 #[cfg(test)]

@@ -48,6 +48,22 @@ pub enum ApiError {
     /// Two engines of a model do not fit into memory: 507.
     #[error("{0}; the model goes on as it was")]
     NoRoom(String),
+    /// Nothing may be swapped: 403.
+    #[error(
+        "adapters are not swapped here: the server was started without --adapter-dir; start it with that flag, or with --adapter-path"
+    )]
+    AdaptersOff,
+    /// Another swap of this model is under way: 409.
+    #[error(
+        "another swap of `{id}` is under way; try again when GET /v1/adapters shows its result"
+    )]
+    SwapRunning {
+        /// The model.
+        id: String,
+    },
+    /// It would fit into memory, if an adapter were not being swapped: 503.
+    #[error("{0}")]
+    MemoryShared(String),
     /// 404.
     #[error("there is nothing at {method} {path}; see GET /v1/models, POST /v1/chat/completions")]
     RouteNotFound {
@@ -139,6 +155,7 @@ impl ApiError {
             SubmitError::PromptTooLong { .. } | SubmitError::TooMuchMemory { .. } => {
                 invalid(Some("context_length_exceeded"))
             }
+            SubmitError::MemoryShared { .. } => Self::MemoryShared(error.to_string()),
             SubmitError::PromptEmpty | SubmitError::UnknownToken { .. } => invalid(None),
             SubmitError::Draining => Self::ShuttingDown,
             SubmitError::Stopped => Self::Engine(error.to_string()),
@@ -154,12 +171,16 @@ impl ApiError {
             | Self::RouteNotFound { .. } => StatusCode::NOT_FOUND,
             Self::AdapterUnusable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
+            Self::AdaptersOff => StatusCode::FORBIDDEN,
+            Self::SwapRunning { .. } => StatusCode::CONFLICT,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Late { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Loading { .. } | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Loading { .. } | Self::ShuttingDown | Self::MemoryShared(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Engine(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -172,6 +193,9 @@ impl ApiError {
             Self::AdapterNotFound { .. } => Some("adapter_not_found"),
             Self::AdapterUnusable { .. } => Some("adapter_unusable"),
             Self::NoRoom(_) => Some("insufficient_memory"),
+            Self::AdaptersOff => Some("adapters_off"),
+            Self::SwapRunning { .. } => Some("swap_running"),
+            Self::MemoryShared(_) => Some("memory_shared"),
             Self::RouteNotFound { .. } => Some("unknown_url"),
             Self::MethodNotAllowed { .. } => Some("method_not_allowed"),
             Self::Late { .. } => Some("body_late"),
@@ -194,7 +218,10 @@ impl ApiError {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Busy { retry_after, .. } => Some(retry_after.as_secs()),
-            Self::Loading { .. } | Self::ShuttingDown => Some(5),
+            Self::Loading { .. }
+            | Self::ShuttingDown
+            | Self::SwapRunning { .. }
+            | Self::MemoryShared(_) => Some(5),
             _ => None,
         }
     }

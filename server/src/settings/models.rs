@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sanctum_config::fleet::Server;
 use sanctum_config::{ModelId, NoHome, TildePath};
-use sanctum_engine::adapter::{AdapterName, AdapterSource};
+use sanctum_engine::adapter::AdapterSource;
 use sanctum_engine::load::Source;
 use sanctum_engine::manifest::Expected;
 
@@ -128,10 +128,7 @@ fn plain(id: ModelId, source: Source) -> ModelSettings {
 }
 
 fn adapter(folder: PathBuf) -> Result<AdapterSource, SettingsError> {
-    match AdapterName::of_folder(&folder) {
-        Ok(name) => Ok(AdapterSource { name, folder }),
-        Err(source) => Err(SettingsError::AdapterName { folder, source }),
-    }
+    AdapterSource::new(&folder).map_err(|source| SettingsError::AdapterName { folder, source })
 }
 
 /// Where a path of fleet.toml leads.

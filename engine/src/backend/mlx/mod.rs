@@ -104,6 +104,12 @@ impl MlxBackend {
         threads: usize,
         precision: Precision,
     ) -> Self {
+        if device == MlxDevice::Gpu && bridge::has_fuse() {
+            tracing::warn!(
+                "MLX ends this process once it has built some 800 different CUDA graphs; start it with \
+                 MLX_ENABLE_CACHE_THRASHING_CHECK=0 if it is to run for long"
+            );
+        }
         Device::set_default(&match device {
             MlxDevice::Cpu => Device::cpu(),
             MlxDevice::Gpu => Device::gpu(),
@@ -120,6 +126,12 @@ impl MlxBackend {
             },
             pool: Pool::new(threads),
         }
+    }
+
+    /// Settles what MLX reads from the environment: to be called first of all in a program that will run for long, before it
+    /// has a second thread.
+    pub fn prepare() {
+        bridge::without_fuse();
     }
 
     /// Keeps values in another way, which must fit the model's heads ([`KvMode::fit`]).

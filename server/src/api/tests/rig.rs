@@ -121,6 +121,7 @@ impl Rig {
             Job {
                 request: job.request,
                 events: tokio::sync::mpsc::channel(1).0,
+                memory: job.memory,
             }
         };
         let (answer, job) = tokio::join!(self.post(path, body), script);

@@ -1,11 +1,13 @@
 //! Everything that mlx-rs does not offer safely, and nothing else.
 
+mod environment;
 mod kernel;
 
 use std::ffi::CStr;
 
 use mlx_rs::{Array, Device, Dtype};
 
+pub use self::environment::{has_fuse, without_fuse};
 pub use self::kernel::{Argument, Call, CustomKernel, Gpu};
 
 /// Copies `bytes` into an array of its own.

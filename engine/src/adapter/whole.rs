@@ -1,0 +1,62 @@
+//! An adapter's files, read as a whole.
+//!
+//! A model's weights are mapped, and who replaces them renames. Adapters are what training writes over and over, often into the
+//! same file, and a mapped file that is cut short ends the process. So these are copied, and a file that changed meanwhile is
+//! refused instead of merged half old and half new.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::AdapterError;
+use super::config::{self, Layout};
+use crate::checkpoint::{Bytes, CheckpointError, Files};
+
+/// The files of the adapter in this folder.
+pub(super) fn read(folder: &Path) -> Result<Files, AdapterError> {
+    let names = [config::FILE, Layout::Mlx.weights(), Layout::Peft.weights()];
+    let mut files = BTreeMap::new();
+    for name in names {
+        let path = folder.join(name);
+        match whole(&path) {
+            Ok(Some(bytes)) => files.insert(name.to_owned(), Bytes::new(bytes)),
+            Ok(None) => return Err(AdapterError::Changing(name)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_dir() => None,
+            Err(source) => return Err(CheckpointError::Io { path, source }.into()),
+        };
+    }
+    Ok(Files::Memory(files))
+}
+
+/// A file's content; none if it changed while it was read.
+fn whole(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    // Opening a pipe would wait for its other end, for ever.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut file = File::open(path)?;
+    let before = file.metadata()?;
+    let size = before.len();
+    let mut bytes = Vec::new();
+    bytes
+        .try_reserve_exact(usize::try_from(size).unwrap_or(usize::MAX))
+        .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    // One byte more than there should be shows a file that grows.
+    file.by_ref()
+        .take(size.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    let after = file.metadata()?;
+    let stamp = |found: &fs::Metadata| {
+        (
+            found.len(),
+            found.mtime(),
+            found.mtime_nsec(),
+            found.ctime(),
+            found.ctime_nsec(),
+        )
+    };
+    let same = stamp(&before) == stamp(&after) && bytes.len() as u64 == size;
+    Ok(same.then_some(bytes))
+}
