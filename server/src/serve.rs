@@ -313,7 +313,7 @@ async fn drain(app: &App, connections: &mut JoinSet<()>, limit: Duration) {
 }
 
 /// Waits for a swap that is under way and for engines that were replaced and have nothing left to do: while they load, or let
-/// go of their memory, the process must not end under their feet.
+/// go of their memory, the process should not end under their feet. It does if they take longer than a moment.
 async fn replaced(app: &App) {
     let gone = async {
         app.swaps.over().await;

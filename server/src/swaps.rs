@@ -94,12 +94,11 @@ impl Swaps {
         let folder = self.folder.as_ref()?.canonicalize().ok()?;
         let found = folder.join(name.as_str()).canonicalize().ok()?;
         let its_own = found.is_dir() && found == folder.join(name.as_str());
-        let files = fs::read_dir(&found).ok()?.flatten();
-        let stays = |path: PathBuf| {
-            let target = path.canonicalize();
-            target.is_ok_and(|target| target.starts_with(&folder))
+        let stays = |file: &str| match found.join(file).canonicalize() {
+            Ok(target) => target.starts_with(&folder),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
-        (its_own && files.map(|file| file.path()).all(stays)).then_some(found)
+        (its_own && AdapterSource::FILES.iter().all(|file| stays(file))).then_some(found)
     }
 
     /// The adapter of a name. It looks at the disk.
@@ -145,23 +144,33 @@ pub async fn swap(
     name: Option<AdapterName>,
 ) -> Result<Arc<Ready>, ApiError> {
     let served = app.models.pick(Some(id.as_str()))?;
-    let running = served.ready()?;
-    if name.is_none() && running.adapter.is_none() {
-        return Ok(running);
-    }
-    drop(running);
+    let idle = |ready: &Ready| name.is_none() && ready.adapter.is_none();
     let swapped = app.swaps.models.get(&id);
     let (Some(swapped), Some(_)) = (swapped, &app.swaps.folder) else {
-        return Err(ApiError::AdaptersOff);
+        return served.ready().and_then(|ready| match idle(&ready) {
+            true => Ok(ready),
+            false => Err(ApiError::AdaptersOff),
+        });
     };
     let Ok(turn) = swapped.turn.clone().try_lock_owned() else {
         return Err(ApiError::SwapRunning { id: id.to_string() });
     };
+    // Not held on to: it could not end while this waits.
+    let ready = served.ready()?;
+    if idle(&ready) {
+        return Ok(ready);
+    }
+    drop(ready);
     let source = match &name {
         None => None,
         Some(name) => {
             let (app, id, name) = (app.clone(), id.clone(), name.clone());
-            let found = tokio::task::spawn_blocking(move || app.swaps.find(&id, &name)).await;
+            let find = move || {
+                let source = app.swaps.find(&id, &name)?;
+                let bytes = source.bytes();
+                Ok((source, bytes))
+            };
+            let found = tokio::task::spawn_blocking(find).await;
             Some(found.map_err(|error| ApiError::Engine(error.to_string()))??)
         }
     };
@@ -171,39 +180,56 @@ pub async fn swap(
         tracing::info!(model = %id, requests, "a swap waits for requests on the weights before the last swap");
     }
     tokio::select! {
-        () = served.settled() => {}
+        biased;
         () = app.shutdown.draining() => return Err(ApiError::ShuttingDown),
+        () = served.settled() => {}
     }
     let settings = swapped.settings.clone();
-    let work = async move { reload(&app, settings, source, turn).await };
-    tokio::spawn(work)
-        .await
-        .unwrap_or_else(|error| Err(ApiError::Engine(format!("the swap ended early: {error}"))))
+    let working = app.clone();
+    let work = tokio::spawn(async move { reload(&working, settings, source, turn).await });
+    tokio::select! {
+        done = work => {
+            done.unwrap_or_else(|error| Err(ApiError::Engine(format!("the swap ended early: {error}"))))
+        }
+        // What is loaded by now will not be served.
+        () = app.shutdown.draining() => Err(ApiError::ShuttingDown),
+    }
 }
 
-/// Loads the model once more and lets it take over.
+/// A running engine has less memory while another is loaded beside it, and gets it back unless that takes over.
+struct Lowered(Option<Arc<Admission>>);
+
+impl Drop for Lowered {
+    fn drop(&mut self) {
+        if let Some(admission) = &self.0 {
+            admission.restore();
+        }
+    }
+}
+
+/// Loads the model once more, with an adapter that has so many bytes, and lets it take over.
 async fn reload(
     app: &Arc<App>,
     model: ModelSettings,
-    source: Option<AdapterSource>,
-    _turn: OwnedMutexGuard<()>,
+    source: Option<(AdapterSource, u64)>,
+    turn: OwnedMutexGuard<()>,
 ) -> Result<Arc<Ready>, ApiError> {
     let id = model.id.clone();
     let served = app.models.pick(Some(id.as_str()))?;
     let before = served.ready()?;
+    let (source, bytes) = source.unzip();
     let name = source.as_ref().map(|source| source.name.clone());
     let adapter = name.as_ref().map_or("none", AdapterName::as_str);
     let began = Instant::now();
-    let admission = before.engine.admission().clone();
-    let room = Room::make(before.memory, &before.engine, bytes(source.as_ref()));
+    let room = Room::make(before.memory, &before.engine, bytes.unwrap_or(0));
     let room = room.map_err(ApiError::NoRoom)?;
+    let mut lowered = Lowered(Some(before.engine.admission().clone()));
     tracing::info!(model = %id, adapter, "swapping");
     let options = LaunchOptions {
         beside: room.beside,
         ..app.swaps.options.clone()
     };
     let launched = load(model, source, options).await.map_err(|error| {
-        admission.restore();
         tracing::error!(model = %id, adapter, %error, "not swapped: the model goes on as it was");
         refusal(name.as_ref(), &error)
     })?;
@@ -228,11 +254,14 @@ async fn reload(
         adapter: merged,
         memory,
     });
+    lowered.0 = None;
     let departing = served.replace(ready.clone());
     drop(before);
     if app.shutdown.is_draining() {
         ready.engine.drain();
     }
+    // Who reads the line may swap again.
+    drop(turn);
     let seconds = began.elapsed().as_secs_f64();
     tracing::info!(model = %id, adapter, seconds, fingerprint = ready.fingerprint, "swapped");
     if let Some(departing) = departing {
@@ -260,15 +289,6 @@ async fn see_off(served: &Served, mut departing: Departing, heir: &Admission) {
             tracing::error!(%model, reason, "the engine before the swap has ended, and its requests with it")
         }
     }
-}
-
-/// What an adapter's files take, which are in memory until it is merged. What cannot be read is found out when it is loaded.
-fn bytes(adapter: Option<&AdapterSource>) -> u64 {
-    let entries = adapter.and_then(|adapter| fs::read_dir(&adapter.folder).ok());
-    let sizes = entries.into_iter().flatten().flatten();
-    sizes
-        .filter_map(|entry| Some(fs::metadata(entry.path()).ok()?.len()))
-        .sum()
 }
 
 /// Loads a model on a thread of its own, as at the start.

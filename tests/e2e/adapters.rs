@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
-use sanctum_tests::{Http, Process, Server};
+use sanctum_tests::{Http, Metrics, Process, Server};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -80,7 +80,7 @@ async fn skill(http: &Http, cases: usize) -> (f64, String) {
 async fn streams(server: &Server) -> Vec<sanctum_tests::Chunks> {
     let mut streams = Vec::new();
     for _ in 0..8 {
-        let mut stream = server.stream_of(1800).await;
+        let mut stream = server.stream_of(600).await;
         assert!(stream.next().await.is_some());
         streams.push(stream);
     }
@@ -104,20 +104,24 @@ async fn rest(streams: Vec<sanctum_tests::Chunks>) -> Vec<(String, Vec<Value>)> 
     told
 }
 
+#[cfg(debug_assertions)]
 #[tokio::test]
 async fn eight_streams_do_not_notice_a_swap_in_and_out() {
     let home = tempfile::tempdir().unwrap();
     nonsense(&home.path().join("nonsense"));
-    let server = Server::start([OsStr::new("--adapter-dir"), home.path().as_os_str()]).await;
+    let ice = home.path().join("ice");
+    let server = icy(home.path(), "64", "SANCTUM_FREEZE_ENGINE", &ice).await;
     let question = json!([{ "role": "user", "content": "What is the capital of Japan?" }]);
     let before = ask(server.http(), &question).await;
     let alone = rest(streams(&server).await).await;
 
+    // An engine that stands still for the swap has not finished before it.
     let running = streams(&server).await;
+    fs::write(&ice, "").unwrap();
     let card = swap(server.http(), "nonsense".into()).await;
-    // They are still generated, by the engine that was replaced.
     let health = server.http().get("/health").await.json();
     assert_eq!(health["in_flight"], 8, "{health}");
+    fs::remove_file(&ice).unwrap();
     let adapted = ask(server.http(), &question).await;
     assert_ne!(said(&adapted), said(&before));
     assert_eq!(
@@ -131,10 +135,12 @@ async fn eight_streams_do_not_notice_a_swap_in_and_out() {
     assert_eq!(rest(running).await, alone);
 
     let running = streams(&server).await;
+    fs::write(&ice, "").unwrap();
     let card = swap(server.http(), Value::Null).await;
     assert_eq!(card["adapter"], Value::Null);
     let health = server.http().get("/health").await.json();
     assert_eq!(health["in_flight"], 8, "{health}");
+    fs::remove_file(&ice).unwrap();
     let after = ask(server.http(), &question).await;
     assert_eq!(
         (said(&after), &after["system_fingerprint"]),
@@ -254,21 +260,29 @@ async fn a_trained_skill_is_swapped_in_and_out() {
     drop(running);
 }
 
-/// A server whose loads stand still while the file is there.
-async fn icy(folder: &Path, ice: &Path) -> Server {
-    let args = ["--port", "0", "--adapter-dir"].map(OsStr::new);
-    let args = args.into_iter().chain([folder.as_os_str()]);
-    let env = [("SANCTUM_FREEZE_LOAD", ice.to_str().unwrap())];
+/// A server with so much memory, of which a part stands still while the file is there.
+#[cfg(debug_assertions)]
+async fn icy(folder: &Path, memory_mb: &str, part: &str, ice: &Path) -> Server {
+    let limit = ["--metal-memory-limit-mb", memory_mb];
+    let args = ["--port", "0"].into_iter().chain(limit).map(OsStr::new);
+    let args = args.chain([OsStr::new("--adapter-dir"), folder.as_os_str()]);
+    let env = [(part, ice.to_str().unwrap())];
     Server::ready(Process::launch_with(args, &env)).await
 }
 
+#[cfg(debug_assertions)]
 #[tokio::test]
 async fn one_swap_at_a_time_and_it_does_not_need_its_client() {
     let home = tempfile::tempdir().unwrap();
     nonsense(&home.path().join("nonsense"));
     let ice = home.path().join("ice");
-    let server = icy(home.path(), &ice).await;
+    let server = icy(home.path(), "10", "SANCTUM_FREEZE_LOAD", &ice).await;
     let before = server.http().get("/v1/models").await.json();
+    let limit = async || {
+        let metrics = server.metrics().await;
+        metrics.sum("sanctum_sequence_memory_limit_bytes", &[])
+    };
+    let whole = limit().await;
     // Nothing is loaded to get what is there.
     swap(server.http(), Value::Null).await;
     fs::write(&ice, "").unwrap();
@@ -289,7 +303,16 @@ async fn one_swap_at_a_time_and_it_does_not_need_its_client() {
         answer.text
     );
     assert!(answer.retry_after().is_some());
-    // It answers as before meanwhile.
+    // It answers as before meanwhile, with less memory.
+    assert!(limit().await < whole);
+    let long = json!({ "prompt": "Count", "max_tokens": 1900 });
+    let refused = server.http().post("/v1/completions", &long).await;
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["code"]),
+        (503, &json!("memory_shared")),
+        "{}",
+        refused.text
+    );
     let question = json!([{ "role": "user", "content": "What is the capital of Japan?" }]);
     let answer = ask(server.http(), &question).await;
     assert_eq!(
@@ -306,6 +329,13 @@ async fn one_swap_at_a_time_and_it_does_not_need_its_client() {
         after["data"][0]["system_fingerprint"],
         swapped["fingerprint"]
     );
+    let again =
+        |metrics: &Metrics| metrics.sum("sanctum_sequence_memory_limit_bytes", &[]) == whole;
+    server.metrics_show("all of the memory", again).await;
+    assert_eq!(
+        server.http().post("/v1/completions", &long).await.status,
+        200
+    );
     swap(server.http(), Value::Null).await;
     assert_eq!(
         server.http().get("/v1/models").await.json()["data"][0]["system_fingerprint"],
@@ -313,12 +343,13 @@ async fn one_swap_at_a_time_and_it_does_not_need_its_client() {
     );
 }
 
+#[cfg(debug_assertions)]
 #[tokio::test]
 async fn a_server_that_stops_does_not_swap_any_more() {
     let home = tempfile::tempdir().unwrap();
     nonsense(&home.path().join("nonsense"));
     let ice = home.path().join("ice");
-    let server = icy(home.path(), &ice).await;
+    let server = icy(home.path(), "64", "SANCTUM_FREEZE_LOAD", &ice).await;
     fs::write(&ice, "").unwrap();
     let http = server.http().afresh();
     let client = tokio::spawn(async move {

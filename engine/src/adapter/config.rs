@@ -70,7 +70,7 @@ pub struct Config {
 
 impl Layout {
     /// The file of its weights.
-    pub fn weights(self) -> &'static str {
+    pub const fn weights(self) -> &'static str {
         match self {
             Self::Mlx => "adapters.safetensors",
             Self::Peft => "adapter_model.safetensors",
@@ -277,7 +277,12 @@ fn number(value: Option<&Value>, field: &str) -> Result<f64, AdapterError> {
     let number = value.and_then(Value::as_f64);
     number
         .filter(|number| (*number as f32).is_normal())
-        .ok_or_else(|| wrong(field, "must be a number other than 0".into()))
+        .ok_or_else(|| {
+            wrong(
+                field,
+                "must be a number other than 0 that a float32 can hold".into(),
+            )
+        })
 }
 
 fn wrong(field: &str, problem: String) -> AdapterError {

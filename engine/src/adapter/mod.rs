@@ -16,6 +16,7 @@ mod whole;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -75,6 +76,9 @@ impl fmt::Display for AdapterInfo {
 }
 
 impl AdapterSource {
+    /// The files of an adapter that are read: its settings, and its weights in one layout or the other.
+    pub const FILES: [&str; 3] = [config::FILE, Layout::Mlx.weights(), Layout::Peft.weights()];
+
     /// The adapter in a folder, named after it. Links are followed here and now, so that the name stays true: the adapter is
     /// the folder that they lead to.
     ///
@@ -87,6 +91,12 @@ impl AdapterSource {
             name: name.to_string_lossy().parse()?,
             folder,
         })
+    }
+
+    /// Bytes of its files, as far as there are any: so much memory it takes until it is merged. It looks at the disk.
+    pub fn bytes(&self) -> u64 {
+        let sizes = Self::FILES.map(|name| fs::metadata(self.folder.join(name)));
+        sizes.into_iter().flatten().map(|found| found.len()).sum()
     }
 
     /// The manifest that the folder must match where the model must match one: beside it, and named after it.
@@ -110,7 +120,7 @@ impl AdapterSource {
             keys: expected.keys.clone(),
         };
         let begun = Verification::start(&self.folder, &expected).map_err(Box::new)?;
-        let read = self.read(&begun.files());
+        let read = whole::copied(&begun.files()).and_then(|files| self.read(&files));
         let verified: Verified = begun.wait(|_, _| ()).map_err(Box::new)?;
         let adapter = read?;
         // Its numbers were copied: what happens to the files from now on does not matter.

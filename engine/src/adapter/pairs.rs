@@ -226,9 +226,11 @@ fn width(
     at: usize,
 ) -> Result<usize, AdapterError> {
     match tensor.shape.as_slice() {
-        &[first, second] if [first, second][1 - at] == rank => Ok([first, second][at]),
+        &[first, second] if [first, second][1 - at] == rank && [first, second][at] > 0 => {
+            Ok([first, second][at])
+        }
         shape => {
-            let side = shape.get(at).copied().unwrap_or_default();
+            let side = shape.get(at).copied().unwrap_or_default().max(1);
             let mut expected = vec![rank, rank];
             expected[at] = side;
             Err(AdapterError::Shape {

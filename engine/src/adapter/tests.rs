@@ -237,6 +237,39 @@ fn a_file_that_is_no_file_or_is_missing_is_named() {
     );
 }
 
+/// Training may go on in the folder, whether or not a manifest was made of it before.
+#[test]
+fn what_happens_to_the_files_after_they_were_read_does_not_matter() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("new");
+    fs::create_dir(&folder).unwrap();
+    let source = AdapterSource::new(&folder).unwrap();
+    let pair = weights(&[("m.lora_a", &[3, 2]), ("m.lora_b", &[2, 4])]);
+    fs::write(folder.join("adapter_config.json"), mlx_config().to_string()).unwrap();
+    let expected = read(MLX, &mlx_config(), pair.clone())
+        .and_then(|mut adapter| adapter.merged("m", zeros(4, 3)))
+        .unwrap();
+    let verified = Source::Verified {
+        folder: home.path().join("model"),
+        expected: Expected {
+            manifest: home.path().join("model.sha256"),
+            keys: Vec::new(),
+        },
+    };
+    for model in [Source::Embedded, verified] {
+        fs::write(folder.join(MLX), &pair).unwrap();
+        let listed = crate::manifest::create(&folder, &[], |_, _| ()).unwrap();
+        fs::write(source.manifest(), listed.to_string()).unwrap();
+        let mut adapter = source.open(&model).unwrap();
+        // In place: cut short, as a file is that is written anew, and then with other numbers.
+        fs::write(folder.join(MLX), "").unwrap();
+        fs::write(folder.join(MLX), vec![0; pair.len()]).unwrap();
+        let merged = adapter.merged("m", zeros(4, 3)).unwrap();
+        assert_eq!(floats(&merged), floats(&expected), "{model}");
+        assert!(source.open(&model).is_err());
+    }
+}
+
 #[test]
 fn the_name_and_the_manifest_are_those_of_the_folder_that_a_path_leads_to() {
     let home = tempfile::tempdir().unwrap();

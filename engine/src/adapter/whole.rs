@@ -10,15 +10,13 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::AdapterError;
-use super::config::{self, Layout};
+use super::{AdapterError, AdapterSource};
 use crate::checkpoint::{Bytes, CheckpointError, Files};
 
 /// The files of the adapter in this folder.
 pub(super) fn read(folder: &Path) -> Result<Files, AdapterError> {
-    let names = [config::FILE, Layout::Mlx.weights(), Layout::Peft.weights()];
     let mut files = BTreeMap::new();
-    for name in names {
+    for name in AdapterSource::FILES {
         let path = folder.join(name);
         match whole(&path) {
             Ok(Some(bytes)) => files.insert(name.to_owned(), Bytes::new(bytes)),
@@ -26,6 +24,17 @@ pub(super) fn read(folder: &Path) -> Result<Files, AdapterError> {
             Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_dir() => None,
             Err(source) => return Err(CheckpointError::Io { path, source }.into()),
         };
+    }
+    Ok(Files::Memory(files))
+}
+
+/// The same of files that are being verified: whether they changed meanwhile is found out there.
+pub(super) fn copied(verified: &Files) -> Result<Files, AdapterError> {
+    let mut files = BTreeMap::new();
+    for name in AdapterSource::FILES {
+        if let Some(mapped) = verified.open(name)? {
+            files.insert(name.to_owned(), Bytes::new(mapped.to_vec()));
+        }
     }
     Ok(Files::Memory(files))
 }

@@ -10,7 +10,8 @@ const CHECK: &str = "MLX_ENABLE_CACHE_THRASHING_CHECK";
 
 /// Whether the fuse is still there. Only Linux has MLX's CUDA device.
 pub fn has_fuse() -> bool {
-    cfg!(target_os = "linux") && env::var_os(CHECK).is_none_or(|said| said != "0")
+    let off = || env::var(CHECK).is_ok_and(|said| said.trim().parse() == Ok(0));
+    cfg!(target_os = "linux") && !off()
 }
 
 /// Takes the fuse out, unless the environment says something about it already, or other threads run, which may read the
