@@ -120,17 +120,18 @@ impl Admission {
     }
 
     /// Another engine needs memory for a while: `choose` sees what is held and says what is left to this one, in one step
-    /// with the change.
+    /// with the change, and whatever else it found out.
     ///
     /// # Errors
     /// Those of `choose`; then nothing changes.
-    pub fn lower<E>(&self, choose: impl FnOnce(Held) -> Result<u64, E>) -> Result<(), E> {
+    pub fn lower<T, E>(&self, choose: impl FnOnce(Held) -> Result<(u64, T), E>) -> Result<T, E> {
         let mut ledger = self.ledger();
-        ledger.budget = choose(Held {
+        let (budget, found) = choose(Held {
             running: ledger.reserved,
             largest_waiting: ledger.waiting.iter().copied().max().unwrap_or(0),
         })?;
-        Ok(())
+        ledger.budget = budget;
+        Ok(found)
     }
 
     /// So many bytes more will be there once another engine has left.
@@ -306,26 +307,17 @@ mod tests {
         assert!(running.begin());
         let mut waiting = admission.reserve(9600).unwrap();
         let left = waiting.admission.reserve(12_800).unwrap();
-        let mut held = None;
-        let mut look = |kept: Result<u64, &'static str>| {
-            let seen = &mut held;
-            admission.lower(|now| {
-                *seen = Some(now);
-                kept
-            })
+        // A choice that fails changes nothing.
+        let held = admission.lower(Err::<(u64, ()), Held>);
+        let expected = Held {
+            running: 200 * MIB,
+            largest_waiting: 900 * MIB,
         };
-        assert_eq!(look(Err("too little")), Err("too little"));
-        assert_eq!(
-            held,
-            Some(Held {
-                running: 200 * MIB,
-                largest_waiting: 900 * MIB
-            })
-        );
+        assert_eq!(held, Err(expected));
         assert_eq!(admission.budget(), 1000 * MIB);
         drop(left);
         assert_eq!(
-            admission.lower(|held| Ok::<_, ()>(held.largest_waiting)),
+            admission.lower(|held| Ok::<_, ()>((held.largest_waiting, ()))),
             Ok(())
         );
         assert_eq!(admission.budget(), 700 * MIB);

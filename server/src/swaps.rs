@@ -350,14 +350,10 @@ impl Room {
     fn make(memory: Share, engine: &Engine, adapter: u64) -> Result<Self, String> {
         let admission = engine.admission();
         let least = admission.cost.of(engine.limits().context.min(1024));
-        let mut room = None;
         admission.lower(|held| {
-            let shared = Self::share(memory, held, least, adapter)?;
-            let old = shared.old;
-            room = Some(shared);
-            Ok::<_, String>(old)
-        })?;
-        room.ok_or_else(String::new)
+            let room = Self::share(memory, held, least, adapter)?;
+            Ok((room.old, room))
+        })
     }
 
     /// What was promised to requests stays theirs; what is left is shared evenly, and the new engine can take at least one

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
-use sanctum_tests::{Http, Metrics, Process, Server};
+use sanctum_tests::{Answer, Http, Metrics, Process, Server};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -40,6 +40,19 @@ async fn swap(http: &Http, adapter: Value) -> Value {
         .await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json()
+}
+
+/// What a swap is answered that is refused so.
+async fn refused(http: &Http, adapter: Value, status: u16, code: &str) -> Answer {
+    let body = json!({ "adapter": adapter });
+    let answer = http.post("/v1/adapters", &body).await;
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["code"]),
+        (status, &json!(code)),
+        "{}",
+        answer.text
+    );
+    answer
 }
 
 async fn ask(http: &Http, messages: &Value) -> Value {
@@ -191,16 +204,7 @@ async fn what_may_not_be_swapped_in_changes_nothing() {
         ("alias", 404, "adapter_not_found"),
         ("torn", 422, "adapter_unusable"),
     ] {
-        let answer = server
-            .http()
-            .post("/v1/adapters", &json!({ "adapter": adapter }))
-            .await;
-        assert_eq!(
-            (answer.status, &answer.json()["error"]["code"]),
-            (status, &json!(code)),
-            "{}",
-            answer.text
-        );
+        let answer = refused(server.http(), adapter.into(), status, code).await;
         let folder = home.path().to_str().unwrap();
         assert!(!answer.text.contains(folder), "{}", answer.text);
     }
@@ -223,16 +227,7 @@ async fn what_may_not_be_swapped_in_changes_nothing() {
         "6".into(),
     ];
     let server = Server::start(small).await;
-    let answer = server
-        .http()
-        .post("/v1/adapters", &json!({ "adapter": "out" }))
-        .await;
-    assert_eq!(
-        (answer.status, &answer.json()["error"]["code"]),
-        (507, &json!("insufficient_memory")),
-        "{}",
-        answer.text
-    );
+    let answer = refused(server.http(), "out".into(), 507, "insufficient_memory").await;
     assert!(
         answer.text.contains("this model has 6 MiB"),
         "{}",
@@ -292,16 +287,7 @@ async fn one_swap_at_a_time_and_it_does_not_need_its_client() {
             .await
     });
     server.logged("swapping").await;
-    let answer = server
-        .http()
-        .post("/v1/adapters", &json!({ "adapter": "nonsense" }))
-        .await;
-    assert_eq!(
-        (answer.status, &answer.json()["error"]["code"]),
-        (409, &json!("swap_running")),
-        "{}",
-        answer.text
-    );
+    let answer = refused(server.http(), "nonsense".into(), 409, "swap_running").await;
     assert!(answer.retry_after().is_some());
     // It answers as before meanwhile, with less memory.
     assert!(limit().await < whole);
@@ -373,16 +359,7 @@ async fn without_a_folder_of_adapters_nothing_is_swapped() {
     let own = home.path().join("nonsense");
     let server = Server::start([OsStr::new("--adapter-path"), own.as_os_str()]).await;
     for adapter in [Value::Null, "nonsense".into(), "other".into()] {
-        let answer = server
-            .http()
-            .post("/v1/adapters", &json!({ "adapter": adapter }))
-            .await;
-        assert_eq!(
-            (answer.status, &answer.json()["error"]["code"]),
-            (403, &json!("adapters_off")),
-            "{}",
-            answer.text
-        );
+        refused(server.http(), adapter, 403, "adapters_off").await;
     }
     let adapters = server.http().get("/v1/adapters").await.json();
     assert_eq!(
