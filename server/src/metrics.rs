@@ -211,12 +211,12 @@ fn read_engine(served: &Served) {
     counter!("sanctum_engine_progress_total", label()).absolute(pulse.progress);
     if let Ok(ready) = served.ready() {
         let totals = served.totals();
-        let room = served.room();
-        gauge!("sanctum_slots", label()).set(room.slots as f64);
+        let capacity = served.capacity();
+        gauge!("sanctum_slots", label()).set(capacity.slots as f64);
         let memory = ready.engine.admission();
         let gauges = [
-            ("sanctum_sequence_memory_limit_bytes", room.limit),
-            ("sanctum_sequence_memory_reserved_bytes", room.reserved),
+            ("sanctum_sequence_memory_limit_bytes", capacity.limit),
+            ("sanctum_sequence_memory_reserved_bytes", capacity.reserved),
             ("sanctum_sequence_bytes", memory.cost.fixed),
         ];
         for (name, bytes) in gauges {

@@ -63,7 +63,7 @@ struct Pulsing {
 
 /// What a model's engines have at this moment, all of them together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Room {
+pub struct Capacity {
     /// Sequences that can be generated at once.
     pub slots: usize,
     /// Bytes that sequences may take.
@@ -102,8 +102,8 @@ impl Pulsing {
         }
     }
 
-    fn room(&self) -> Room {
-        Room {
+    fn capacity(&self) -> Capacity {
+        Capacity {
             slots: self.slots,
             limit: self.memory.budget(),
             reserved: self.memory.reserved(),
@@ -226,10 +226,10 @@ impl Served {
     }
 
     /// What its engines have.
-    pub fn room(&self) -> Room {
+    pub fn capacity(&self) -> Capacity {
         let replaced = self.replaced();
-        let all = self.running(&replaced).map(|engine| engine.room());
-        all.fold(Room::default(), |sum, one| Room {
+        let all = self.running(&replaced).map(|engine| engine.capacity());
+        all.fold(Capacity::default(), |sum, one| Capacity {
             slots: sum.slots + one.slots,
             limit: sum.limit.saturating_add(one.limit),
             reserved: sum.reserved.saturating_add(one.reserved),

@@ -265,6 +265,19 @@ async fn icy(folder: &Path, memory_mb: &str, part: &str, ice: &Path) -> Server {
     Server::ready(Process::launch_with(args, &env)).await
 }
 
+/// A client that has asked for a swap, of which the load has begun and stands still.
+#[cfg(debug_assertions)]
+async fn half_swapped(server: &Server, ice: &Path) -> tokio::task::JoinHandle<Answer> {
+    fs::write(ice, "").unwrap();
+    let http = server.http().afresh();
+    let client = tokio::spawn(async move {
+        http.post("/v1/adapters", &json!({ "adapter": "nonsense" }))
+            .await
+    });
+    server.logged("swapping").await;
+    client
+}
+
 #[cfg(debug_assertions)]
 #[tokio::test]
 async fn one_swap_at_a_time_and_it_does_not_need_its_client() {
@@ -280,13 +293,7 @@ async fn one_swap_at_a_time_and_it_does_not_need_its_client() {
     let whole = limit().await;
     // Nothing is loaded to get what is there.
     swap(server.http(), Value::Null).await;
-    fs::write(&ice, "").unwrap();
-    let http = server.http().afresh();
-    let client = tokio::spawn(async move {
-        http.post("/v1/adapters", &json!({ "adapter": "nonsense" }))
-            .await
-    });
-    server.logged("swapping").await;
+    let client = half_swapped(&server, &ice).await;
     let answer = refused(server.http(), "nonsense".into(), 409, "swap_running").await;
     assert!(answer.retry_after().is_some());
     // It answers as before meanwhile, with less memory.
@@ -336,13 +343,7 @@ async fn a_server_that_stops_does_not_swap_any_more() {
     nonsense(&home.path().join("nonsense"));
     let ice = home.path().join("ice");
     let server = icy(home.path(), "64", "SANCTUM_FREEZE_LOAD", &ice).await;
-    fs::write(&ice, "").unwrap();
-    let http = server.http().afresh();
-    let client = tokio::spawn(async move {
-        http.post("/v1/adapters", &json!({ "adapter": "nonsense" }))
-            .await
-    });
-    server.logged("swapping").await;
+    let client = half_swapped(&server, &ice).await;
     server.signal(Signal::TERM);
     server.logged("stopping: running requests may finish").await;
     fs::remove_file(&ice).unwrap();

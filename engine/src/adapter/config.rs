@@ -117,8 +117,8 @@ impl Config {
         match (scale as f32).is_normal() {
             true => Ok((rank, scale as f32)),
             false => Err(wrong(
-                "",
-                format!("the scale of {module} would be {scale:e}, which is out of range"),
+                "alpha and rank",
+                format!("give {module} the scale {scale:e}, which no float32 holds; correct them"),
             )),
         }
     }

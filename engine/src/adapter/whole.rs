@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::Path;
 
 use super::{AdapterError, AdapterSource};
 use crate::checkpoint::{Bytes, CheckpointError, Files};
+use crate::manifest::{Stamp, read_whole};
 
 /// The files of the adapter in this folder.
 pub(super) fn read(folder: &Path) -> Result<Files, AdapterError> {
@@ -45,27 +45,9 @@ fn whole(path: &Path) -> io::Result<Option<Vec<u8>>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    let mut file = File::open(path)?;
-    let before = file.metadata()?;
-    let size = before.len();
-    let mut bytes = Vec::new();
-    bytes
-        .try_reserve_exact(usize::try_from(size).unwrap_or(usize::MAX))
-        .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-    // One byte more than there should be shows a file that grows.
-    file.by_ref()
-        .take(size.saturating_add(1))
-        .read_to_end(&mut bytes)?;
-    let after = file.metadata()?;
-    let stamp = |found: &fs::Metadata| {
-        (
-            found.len(),
-            found.mtime(),
-            found.mtime_nsec(),
-            found.ctime(),
-            found.ctime_nsec(),
-        )
-    };
-    let same = stamp(&before) == stamp(&after) && bytes.len() as u64 == size;
+    let file = File::open(path)?;
+    let before = Stamp::before_reading(&file.metadata()?);
+    let bytes = read_whole(&file, before.size())?;
+    let same = Stamp::of(&file.metadata()?) == before && bytes.len() as u64 == before.size();
     Ok(same.then_some(bytes))
 }

@@ -38,7 +38,7 @@ pub(super) struct Folder {
 
 /// What tells a file's state from another, without reading it. Times are in seconds and nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -213,9 +213,7 @@ fn regular(fd: OwnedFd, through_link: bool) -> Result<(File, Stamp), Fault> {
     let metadata = file.metadata()?;
     match metadata.is_file() {
         true => {
-            let stamp = Stamp::of(&metadata);
-            // After the stamp is taken and before anything is read.
-            thread::sleep(TICK.saturating_sub(stamp.age()));
+            let stamp = Stamp::before_reading(&metadata);
             Ok((file, stamp))
         }
         false if metadata.is_dir() && through_link => Err(Fault::LinkToFolder),
@@ -231,8 +229,15 @@ impl Fault {
 }
 
 impl Stamp {
+    /// That of an open file of which nothing has been read yet: whoever writes to it from now on changes it.
+    pub(crate) fn before_reading(metadata: &Metadata) -> Self {
+        let stamp = Self::of(metadata);
+        thread::sleep(TICK.saturating_sub(stamp.age()));
+        stamp
+    }
+
     /// From what the system says about an open file.
-    fn of(metadata: &Metadata) -> Self {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -253,7 +258,7 @@ impl Stamp {
     }
 
     /// Bytes in the file.
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.size
     }
 

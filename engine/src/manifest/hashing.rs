@@ -186,7 +186,7 @@ impl Work {
 }
 
 /// All of a file, read rather than mapped: nobody can change it afterwards.
-pub(super) fn read_whole(mut file: File, size: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_whole(mut file: &File, size: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     bytes
         .try_reserve_exact(usize::try_from(size).unwrap_or(usize::MAX))

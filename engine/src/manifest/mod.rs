@@ -40,6 +40,8 @@ mod tests;
 pub use create::create;
 pub use digest::{FileDigest, NotHex};
 pub use error::{Fault, ManifestError};
+pub(crate) use folder::Stamp;
+pub(crate) use hashing::read_whole;
 pub use keys::{KeyError, PublicKey, SigningKey};
 pub use list::{LineError, Manifest};
 pub use name::{FileName, NameError};

@@ -352,7 +352,7 @@ impl Proof {
     /// Reads a file into memory and compares it.
     fn read(&self, name: &FileName, expected: FileDigest) -> Result<(Bytes, Stamp), Fault> {
         let (file, stamp) = self.folder.open_file(name).map_err(|f| self.absence(f))?;
-        let bytes = read_whole(file, stamp.size())?;
+        let bytes = read_whole(&file, stamp.size())?;
         self.compare(name, expected, FileDigest::of(&bytes), stamp)?;
         Ok((Bytes::new(bytes), stamp))
     }
