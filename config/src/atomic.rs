@@ -84,12 +84,64 @@ impl Drop for Staged {
     }
 }
 
-/// Makes a folder, and those above it that are missing, readable by their owner only. One that is there keeps its mode.
+/// Makes a folder, and those above it that are missing, readable by their owner only under any umask. One that is there
+/// keeps its mode.
 ///
 /// # Errors
 /// If the system refuses.
 pub fn folder_for_owner(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent() {
+        folder_for_owner(above)?;
+    }
+    match DirBuilder::new().mode(0o700).create(folder) {
+        // The umask may have taken bits away.
+        Ok(()) => fs::set_permissions(folder, Permissions::from_mode(0o700)),
+        // Another process made it meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes files that [`stage`] was writing in `folder` when its process was killed, and says how many there were. Those
+/// of processes that still run stay. A folder that is not there has none.
+///
+/// # Errors
+/// If the system refuses.
+pub fn sweep(folder: &Path) -> io::Result<usize> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    let mut swept = 0;
+    for entry in entries {
+        let entry = entry?;
+        let dead = entry
+            .file_name()
+            .to_str()
+            .and_then(writer)
+            .is_some_and(|writer| {
+                rustix::process::test_kill_process(writer) == Err(rustix::io::Errno::SRCH)
+            });
+        if dead && entry.file_type()?.is_file() {
+            absent(fs::remove_file(entry.path()))?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+/// The process that writes the staged file `name`, which is `.NAME.PID-COUNT.new`.
+fn writer(name: &str) -> Option<rustix::process::Pid> {
+    let (_, numbers) = name
+        .strip_prefix('.')?
+        .strip_suffix(".new")?
+        .rsplit_once('.')?;
+    let (process, count) = numbers.split_once('-')?;
+    count.parse::<u32>().ok()?;
+    rustix::process::Pid::from_raw(process.parse().ok()?)
 }
 
 /// Removes a file; it may be gone already.
@@ -139,6 +191,59 @@ mod tests {
         remove(&path).unwrap();
         remove(&path).unwrap();
         remove(&folder.path().join("no/such/file")).unwrap();
+    }
+
+    #[test]
+    fn sweep_removes_staged_files_of_dead_processes_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let dead = child.id();
+        child.wait().unwrap();
+        let ours = std::process::id();
+        for name in [
+            format!(".a.json.{dead}-0.new"),
+            format!(".a.json.{ours}-7.new"),
+            ".hidden.new".to_owned(),
+            format!("a.json.{dead}-0.new"),
+        ] {
+            fs::write(folder.path().join(name), "half").unwrap();
+        }
+        assert_eq!(sweep(folder.path()).unwrap(), 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+        assert_eq!(sweep(&folder.path().join("absent")).unwrap(), 0);
+    }
+
+    #[test]
+    fn modes_under_any_umask_are_those_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        // The umask belongs to the whole process, so another one tries it.
+        if let Some(root) = std::env::var_os("SANCTUM_UMASK_TEST") {
+            return write(&Path::new(&root).join("a/b/c"), b"secret", 0o600).unwrap();
+        }
+        for umask in ["000", "077", "277", "777"] {
+            let root = folder.path().join(umask);
+            fs::create_dir(&root).unwrap();
+            let test = std::env::current_exe().unwrap();
+            let status = std::process::Command::new("sh")
+                .args([
+                    "-c",
+                    "umask \"$1\" && exec \"$2\" modes_under_any_umask",
+                    "sh",
+                    umask,
+                ])
+                .arg(test)
+                .env("SANCTUM_UMASK_TEST", &root)
+                .status()
+                .unwrap();
+            assert!(status.success(), "{umask}");
+            let mode =
+                |path: &str| fs::metadata(root.join(path)).unwrap().permissions().mode() & 0o777;
+            assert_eq!(
+                (mode("a"), mode("a/b"), mode("a/b/c")),
+                (0o700, 0o700, 0o600),
+                "{umask}"
+            );
+        }
     }
 
     #[test]

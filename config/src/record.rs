@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::atomic;
+use crate::{atomic, files};
 
 /// Larger than any record can become; such a file is something else.
 const LARGEST: u64 = 16 << 20;
@@ -50,13 +50,10 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Record
         path: path.to_owned(),
         why,
     };
-    let bytes = match std::fs::metadata(path) {
+    let bytes = match files::read(path, LARGEST) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
-        Ok(about) if !about.is_file() || about.len() > LARGEST => {
-            return Err(form("it is no file of a record's size".to_owned()));
-        }
-        Ok(_) => std::fs::read(path).map_err(failed)?,
+        Ok(bytes) => bytes,
     };
     serde_json::from_slice(&bytes)
         .map(Some)

@@ -1,0 +1,186 @@
+//! Reading files that anything could have been put in place of.
+//!
+//! Opening a FIFO blocks until a process writes to it, and a folder or a device in place of a file gives an error that
+//! names neither. Every program of the fleet reads its state, keys and certificates through these functions, which
+//! accept regular files only and never wait for another process.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// Opens a regular file for reading, a symbolic link to one included.
+///
+/// # Errors
+/// If the system refuses, or `path` is no regular file; the error says what it is and what to do, but not the path,
+/// which the caller knows.
+pub fn open(path: &Path) -> io::Result<File> {
+    // Some devices act on being opened, so what is there is checked first; the check is repeated on the opened file.
+    is_regular(&std::fs::metadata(path)?)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32)
+        .open(path)?;
+    is_regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// Reads a regular file of at most `limit` bytes.
+///
+/// # Errors
+/// As [`open`]; and if the file is larger.
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    read_opened(open(path)?, limit)
+}
+
+/// Reads a regular file of at most `limit` bytes, which must be UTF-8.
+///
+/// # Errors
+/// As [`read`]; and if the bytes are not UTF-8.
+pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
+    String::from_utf8(read(path, limit)?).map_err(|error| invalid(error.utf8_error().to_string()))
+}
+
+/// Reads a secret of at most `limit` bytes: a regular file that belongs to the user of this process and that no other
+/// user may read or write.
+///
+/// # Errors
+/// As [`read`]; and if owner or mode say that others know or can replace the secret.
+pub fn read_secret(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
+    is_private(&file.metadata()?)?;
+    read_opened(file, limit)
+}
+
+/// Checks that a file belongs to the user of this process, and that its mode gives other users nothing.
+///
+/// # Errors
+/// With the owner or the mode, and the command that changes it.
+pub fn is_private(about: &Metadata) -> io::Result<()> {
+    let us = rustix::process::geteuid().as_raw();
+    if about.uid() != us {
+        return Err(refused(format!(
+            "it belongs to user {} and this process runs as user {us}, so another user could know or replace it; \
+             change its owner with chown",
+            about.uid()
+        )));
+    }
+    match about.mode() & 0o777 {
+        mode if mode & 0o077 == 0 => Ok(()),
+        mode => Err(refused(format!(
+            "its mode is {mode:04o}, so other users could read or replace it; run chmod 600 on it"
+        ))),
+    }
+}
+
+fn read_opened(file: File, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > limit {
+        false => Ok(bytes),
+        true => Err(invalid(format!(
+            "it is larger than {limit} bytes, so it is not the file that belongs there"
+        ))),
+    }
+}
+
+fn is_regular(about: &Metadata) -> io::Result<()> {
+    let kind = about.file_type();
+    let name = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a folder",
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(invalid(format!(
+        "it is {name}, not a regular file; move it away and put the file there"
+    )))
+}
+
+fn invalid(problem: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, problem)
+}
+
+fn refused(problem: String) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn read_of_what_is_no_regular_file_fails_at_once_and_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        let made = std::process::Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap();
+        assert!(made.success());
+        let socket = folder.path().join("socket");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&fifo, &link).unwrap();
+        for (path, kind) in [
+            (fifo.as_path(), "a FIFO"),
+            (&link, "a FIFO"),
+            (folder.path(), "a folder"),
+            (&socket, "a socket"),
+            (Path::new("/dev/null"), "a device"),
+        ] {
+            let error = read(path, 10).unwrap_err().to_string();
+            assert!(error.contains(kind), "{}: {error}", path.display());
+            assert!(read_secret(path, 10).is_err());
+        }
+        let absent = read(&folder.path().join("absent"), 10).unwrap_err();
+        assert_eq!(absent.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn read_beyond_its_limit_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "1234").unwrap();
+        assert_eq!(read(&path, 4).unwrap(), b"1234");
+        assert!(read(&path, 3).unwrap_err().to_string().contains("3 bytes"));
+        assert_eq!(read_text(&path, 4).unwrap(), "1234");
+        fs::write(&path, b"\xff").unwrap();
+        assert!(read_text(&path, 4).is_err());
+    }
+
+    #[test]
+    fn read_secret_that_others_may_read_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, "secret").unwrap();
+        for (mode, accepted) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            let read = read_secret(&path, 100);
+            assert_eq!(read.is_ok(), accepted, "{mode:o}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn read_secret_of_another_user_fails() {
+        if !rustix::process::geteuid().is_root() {
+            // Only root can give a file away; `read_secret` is then tried on a file of root's instead.
+            assert!(read_secret(Path::new("/etc/passwd"), 1 << 20).is_err());
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, "secret").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
+        let error = read_secret(&path, 100).unwrap_err().to_string();
+        assert!(error.contains("12345"), "{error}");
+    }
+}
