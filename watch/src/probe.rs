@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 pub use client::{Answer, Client, Message, ProbeError, Question, Timed};
 pub use credentials::CredentialsError;
 pub(crate) use credentials::plain_tls;
-pub use health::{Beat, Health, Phase};
+pub use health::{Beat, Health, PREPARATION, Phase};
 pub use route::{Access, Target, TargetError};
 
 /// A `reference` that is no address.

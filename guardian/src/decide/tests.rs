@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use sanctum_watch::probe::Phase;
+use sanctum_watch::probe::{PREPARATION, Phase};
 
 use super::*;
 
@@ -209,6 +209,32 @@ fn crashing_while_the_model_is_read_is_a_crash_loop_too() {
             .iter()
             .all(|action| *action == Action::Leave)
     );
+}
+
+/// An idle engine beside one request that is being prepared.
+fn preparing(progress: u64, age_seconds: u64) -> Answer {
+    let beat = |in_flight, progress, age| {
+        Beat::new(Phase::Ready, in_flight, 0, progress, Duration::from_secs(age))
+    };
+    Answer::Health(vec![
+        (String::new(), beat(0, 5, 9000)),
+        (PREPARATION.to_owned(), beat(1, progress, age_seconds)),
+    ])
+}
+
+#[test]
+fn preparation_that_moves_is_busy() {
+    let decisions = play((0..30u64).map(|n| (preparing(n, 3), loaded(7, 1))));
+    let busy = (Condition::Busy, Action::Leave);
+    assert!(decisions.iter().all(|decision| *decision == busy));
+}
+
+#[test]
+fn stuck_preparation_is_hung_and_the_server_is_restarted() {
+    let decisions = play((0..4u64).map(|n| (preparing(5, 60 * n), loaded(7, 1))));
+    assert_eq!(decisions[1].0, Condition::Busy);
+    let hung = Condition::Hung(TimeDelta::minutes(2));
+    assert_eq!(decisions[2], (hung, Action::Kickstart));
 }
 
 #[test]

@@ -14,7 +14,22 @@ pub struct Health {
     pub together: Beat,
     #[serde(default)]
     models: Vec<ModelBeat>,
+    /// Requests on their way to an engine; older servers do not report them.
+    #[serde(default)]
+    preparing: Option<Preparing>,
 }
+
+/// Requests that are parsed, rendered and tokenized, and those that wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+struct Preparing {
+    requests: u64,
+    /// Only grows: with every piece of work that is done.
+    progress: u64,
+    progress_age_seconds: f64,
+}
+
+/// The name of the preparation among the heartbeats; no model id has parentheses.
+pub const PREPARATION: &str = "(preparation)";
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 struct ModelBeat {
@@ -50,16 +65,28 @@ pub enum Phase {
 }
 
 impl Health {
-    /// Each engine's heartbeat, with its model's id where there are several.
+    /// Each engine's heartbeat, with its model's id where there are several, and that of the preparation of requests
+    /// under [`PREPARATION`]: a server that tokenizes a long prompt is busy, one whose preparation is stuck is hung.
     pub fn beats(&self) -> Vec<(&str, Beat)> {
-        match self.models.is_empty() {
+        let mut beats: Vec<(&str, Beat)> = match self.models.is_empty() {
             true => vec![("", self.together)],
             false => self
                 .models
                 .iter()
                 .map(|model| (model.id.as_str(), model.beat))
                 .collect(),
-        }
+        };
+        beats.extend(self.preparing.map(|preparing| {
+            let beat = Beat {
+                phase: self.together.phase,
+                in_flight: preparing.requests,
+                queued: 0,
+                progress: preparing.progress,
+                progress_age_seconds: preparing.progress_age_seconds,
+            };
+            (PREPARATION, beat)
+        }));
+        beats
     }
 }
 
@@ -104,5 +131,16 @@ mod tests {
         let beats = health.beats();
         assert_eq!((beats[1].0, beats[1].1.phase), ("b", Phase::Loading));
         assert_eq!(beats[0].1.age(), Duration::ZERO, "no time that could be");
+    }
+
+    #[test]
+    fn preparation_has_a_heartbeat_of_its_own() {
+        let text = r#"{"status":"ok","phase":"ready","in_flight":0,"queued":0,"progress":77,"progress_age_seconds":900,
+            "preparing":{"requests":2,"waiting":1,"bytes":4096,"oldest_seconds":130.5,"progress":5,"progress_age_seconds":130}}"#;
+        let health: Health = serde_json::from_str(text).unwrap();
+        let beats = health.beats();
+        assert_eq!(beats[1].0, PREPARATION);
+        assert!(!beats[0].1.has_work() && beats[1].1.has_work());
+        assert_eq!(beats[1].1.age(), Duration::from_secs(130));
     }
 }
