@@ -14,7 +14,7 @@ use chrono::TimeDelta;
 use sanctum_config::fleet::Fleet;
 use sanctum_config::{Active, Home, Label};
 use sanctum_watch::alert::Severity;
-use sanctum_watch::probe::{Client, ProbeError};
+use sanctum_watch::probe::{Client, Liveness, ProbeError};
 use sanctum_watch::{
     Check, Kind, Launchctl, Note, Notice, Report, Round, Setting, Verdict, Watched,
 };
@@ -86,18 +86,14 @@ impl Guardian {
     }
 
     async fn ask(&self, client: &Client) -> Answer {
-        match client.health().await {
-            Ok(health) => {
-                let beats = health.value.beats().into_iter();
+        match client.liveness().await.map(|alive| alive.value) {
+            Ok(Liveness::Heartbeat(health)) => {
+                let beats = health.beats().into_iter();
                 Answer::Health(beats.map(|(id, beat)| (id.to_owned(), beat)).collect())
             }
             // It has no heartbeat: another program, such as a standby.
-            Err(ProbeError::Status { .. } | ProbeError::Form { .. }) => match client.models().await
-            {
-                Ok(_) | Err(ProbeError::Denied { .. }) => Answer::Alive,
-                Err(error) => Answer::None(error.to_string()),
-            },
-            // Whoever refuses is alive.
+            Ok(Liveness::Models(_)) => Answer::Alive,
+            // A server that refuses is alive.
             Err(ProbeError::Denied { .. } | ProbeError::Busy { .. }) => Answer::Alive,
             Err(error) => Answer::None(error.to_string()),
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sanctum_config::fleet::Watch;
 use sanctum_config::{Fleet, Home, Label};
-use sanctum_watch::probe::{Access, Client, Phase, ProbeError, Question, Target};
+use sanctum_watch::probe::{Access, Client, Liveness, Phase, ProbeError, Question, Target};
 
 /// `/health` answers in milliseconds, however busy the engine is.
 const SOON: Duration = Duration::from_secs(5);
@@ -102,16 +102,14 @@ impl Door {
 
     /// Whether it is ready. One without a heartbeat is if it lists its models.
     pub fn health(&self) -> Health {
-        let health = self.with(SOON, async |client| match client.health().await {
-            Err(ProbeError::Status { status: 404, .. }) => {
-                client.models().await.map(|_| Phase::Ready)
-            }
-            other => other.map(|health| health.value.together.phase),
-        });
-        match health {
-            Ok(Phase::Ready) => Health::Ready,
-            Ok(Phase::Loading) => Health::Loading,
-            Ok(Phase::Draining) => Health::Draining,
+        let alive = self.with(SOON, async |client| client.liveness().await);
+        match alive.map(|alive| alive.value) {
+            Ok(Liveness::Models(_)) => Health::Ready,
+            Ok(Liveness::Heartbeat(health)) => match health.together.phase {
+                Phase::Ready => Health::Ready,
+                Phase::Loading => Health::Loading,
+                Phase::Draining => Health::Draining,
+            },
             Err(error) => Health::Silent(error.to_string()),
         }
     }

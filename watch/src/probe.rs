@@ -6,6 +6,7 @@
 mod client;
 mod credentials;
 mod health;
+mod liveness;
 mod route;
 
 use std::error::Error;
@@ -18,6 +19,7 @@ pub use client::{Answer, Client, Message, ProbeError, Question, Timed};
 pub use credentials::CredentialsError;
 pub(crate) use credentials::plain_tls;
 pub use health::{Beat, Health, PREPARATION, Phase};
+pub use liveness::Liveness;
 pub use route::{Access, Target, TargetError};
 
 /// A `reference` that is no address.

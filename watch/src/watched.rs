@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::probe::{Client, Phase, ProbeError, Reference, Target};
+use crate::probe::{Client, Health, Liveness, Phase, ProbeError, Reference, Target};
 use crate::run::Setting;
 use crate::verdict::{Kind, Verdict};
 
@@ -51,7 +51,7 @@ impl Watched {
 
     /// How long to look for the cause of one silence, at most.
     pub fn second_look() -> Duration {
-        3 * SECOND_LOOK
+        4 * SECOND_LOOK
     }
 
     /// A client with today's credentials.
@@ -65,12 +65,22 @@ impl Watched {
 
     /// Why there is no answer: busy, offline or a miss.
     pub async fn no_answer(&self, error: &ProbeError) -> Verdict {
-        let said = error.to_string();
+        let mut said = error.to_string();
         match error {
             ProbeError::Busy { .. } => return Verdict::new(Kind::Busy, said),
             ProbeError::Timeout { .. } | ProbeError::Status { status: 503, .. } => {
-                if let Some(moves) = self.heartbeat().await {
-                    return Verdict::new(Kind::Busy, format!("{said}, but {moves}"));
+                match self.liveness().await {
+                    Some(Liveness::Heartbeat(health)) => {
+                        if let Some(progress) = progress(&health) {
+                            return Verdict::new(Kind::Busy, format!("{said}, but {progress}"));
+                        }
+                    }
+                    Some(Liveness::Models(_)) => {
+                        said.push_str(
+                            "; it lists its models and has no heartbeat, so it may be busy or hung",
+                        );
+                    }
+                    None => {}
                 }
             }
             _ => {}
@@ -92,23 +102,26 @@ impl Watched {
         Verdict::new(Kind::Miss, said).next(next)
     }
 
-    /// What moves in an engine that gives no answer, if something does.
-    async fn heartbeat(&self) -> Option<String> {
+    async fn liveness(&self) -> Option<Liveness> {
         let client = Client::new(&self.target, SECOND_LOOK).ok()?;
-        let health = client.health().await.ok()?.value;
-        health.beats().into_iter().find_map(|(_, beat)| {
-            let age = beat.age();
-            (beat.has_work() && age < ALIVE).then(|| match beat.phase {
-                Phase::Loading => "its model is being loaded".to_owned(),
-                _ => format!(
-                    "its engine works on {} requests with {} waiting and moved {:.1} s ago",
-                    beat.in_flight,
-                    beat.queued,
-                    age.as_secs_f64()
-                ),
-            })
-        })
+        Some(client.liveness().await.ok()?.value)
     }
+}
+
+/// What moves in an engine that gives no answer, if something does.
+fn progress(health: &Health) -> Option<String> {
+    health.beats().into_iter().find_map(|(_, beat)| {
+        let age = beat.age();
+        (beat.has_work() && age < ALIVE).then(|| match beat.phase {
+            Phase::Loading => "its model is being loaded".to_owned(),
+            _ => format!(
+                "its engine works on {} requests with {} waiting and moved {:.1} s ago",
+                beat.in_flight,
+                beat.queued,
+                age.as_secs_f64()
+            ),
+        })
+    })
 }
 
 /// The verdict on a host that reaches neither what it watches (`said` says so) nor its reference; none if it reaches the

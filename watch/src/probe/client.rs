@@ -157,7 +157,25 @@ impl Question {
     }
 }
 
+impl<T> Timed<T> {
+    /// The same time with another value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Timed<U> {
+        Timed {
+            value: change(self.value),
+            latency: self.latency,
+        }
+    }
+}
+
 impl ProbeError {
+    /// Whether a server answered, though not as it should.
+    pub fn is_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::Busy { .. } | Self::Denied { .. } | Self::Status { .. } | Self::Form { .. }
+        )
+    }
+
     /// The status that was answered; none if nothing was.
     pub fn status(&self) -> Option<u16> {
         match self {

@@ -1,0 +1,144 @@
+//! Whether a server lives, whatever program it is: the one place that installer, status, guardian and canary ask.
+//!
+//! A sanctum-server shows its heartbeat at `/health`. A standby is another program: mlx_lm.server answers
+//! `{"status":"ok"}` there, others answer HTML, 404, an empty page, or close the connection. Whatever is not a heartbeat
+//! proves nothing, so `/v1/models` decides: every server of the OpenAI API lists its models.
+
+use super::client::{Client, ProbeError, Timed};
+use super::health::Health;
+
+/// What a server shows of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Liveness {
+    /// A sanctum-server's heartbeat.
+    Heartbeat(Health),
+    /// Another program's list of models: it answers, and shows no heartbeat.
+    Models(Vec<String>),
+}
+
+impl Client {
+    /// Asks `/health`, and `/v1/models` where that gives no heartbeat. It takes the client's limit twice at most.
+    ///
+    /// # Errors
+    /// If neither gives what it should. The error is the one that says more: an answer rather than silence.
+    pub async fn liveness(&self) -> Result<Timed<Liveness>, ProbeError> {
+        let first = match self.health().await {
+            Ok(health) => return Ok(health.map(Liveness::Heartbeat)),
+            Err(error) => error,
+        };
+        match self.models().await {
+            Ok(models) => Ok(models.map(Liveness::Models)),
+            Err(second) if second.is_answer() => Err(second),
+            Err(_) => Err(first),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::probe::{Access, Target};
+
+    const MODELS: &str = r#"{"object":"list","data":[{"id":"mlx-community/Qwen3.5"}]}"#;
+
+    /// A server that answers `/health` and everything else with these statuses and bodies; without a status it closes
+    /// the connection.
+    fn serving(
+        health: (&'static str, &'static str),
+        models: (&'static str, &'static str),
+    ) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut request = [0; 2048];
+                let read = stream.read(&mut request).unwrap_or(0);
+                let asked = String::from_utf8_lossy(&request[..read]).into_owned();
+                let (status, body) = match asked.starts_with("GET /health ") {
+                    true => health,
+                    false => models,
+                };
+                if !status.is_empty() {
+                    let length = body.len();
+                    let head = format!(
+                        "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close"
+                    );
+                    let _ = write!(stream, "{head}\r\nLocation: /elsewhere\r\n\r\n{body}");
+                }
+            }
+        });
+        let target = Target {
+            server: "server".parse().unwrap(),
+            host: "mini".parse().unwrap(),
+            on_box: true,
+            base,
+            access: Access::Open,
+        };
+        Client::new(&target, Duration::from_secs(10)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn liveness_without_heartbeat_is_decided_by_the_list_of_models() {
+        for health in [
+            ("200 OK", r#"{"status":"ok"}"#),
+            ("200 OK", "<!doctype html><title>llama.cpp</title>"),
+            ("200 OK", ""),
+            (
+                "503 Service Unavailable",
+                r#"{"error":{"message":"Loading model"}}"#,
+            ),
+            ("404 Not Found", "Not Found"),
+            ("401 Unauthorized", ""),
+            ("429 Too Many Requests", ""),
+            ("307 Temporary Redirect", ""),
+            ("500 Internal Server Error", "Traceback"),
+            ("", ""),
+        ] {
+            let alive = serving(health, ("200 OK", MODELS)).liveness().await;
+            let alive = alive
+                .unwrap_or_else(|error| panic!("{health:?}: {error}"))
+                .value;
+            assert_eq!(
+                alive,
+                Liveness::Models(vec!["mlx-community/Qwen3.5".into()]),
+                "{health:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn liveness_with_heartbeat_needs_no_list_of_models() {
+        let page = r#"{"status":"loading","phase":"loading","in_flight":0,"queued":0,"progress":3,"progress_age_seconds":1}"#;
+        let client = serving(("503 Service Unavailable", page), ("", ""));
+        let alive = client.liveness().await.unwrap().value;
+        assert!(matches!(alive, Liveness::Heartbeat(_)), "{alive:?}");
+    }
+
+    #[tokio::test]
+    async fn liveness_without_either_is_an_error_that_shows_an_answer() {
+        let error = |health, models| async move {
+            let refused = serving(health, models).liveness().await.unwrap_err();
+            refused.to_string()
+        };
+        let ok = ("200 OK", "{}");
+        assert!(
+            error(ok, ("404 Not Found", ""))
+                .await
+                .contains("/v1/models answered 404")
+        );
+        assert!(
+            error(("401 Unauthorized", ""), ("", ""))
+                .await
+                .contains("/health does not accept")
+        );
+        assert!(
+            error(("", ""), ("", ""))
+                .await
+                .contains("/health cannot be reached")
+        );
+    }
+}
