@@ -24,7 +24,10 @@ fn total(meminfo: &str) -> Option<u64> {
 
 /// What macOS says.
 fn physical() -> Option<u64> {
-    let output = Command::new("sysctl").args(["-n", "hw.memsize"]).output();
+    let output = Command::new(sanctum_config::system_program("sysctl"))
+        .args(["-n", "hw.memsize"])
+        .env("LC_ALL", "C")
+        .output();
     String::from_utf8(output.ok()?.stdout)
         .ok()?
         .trim()

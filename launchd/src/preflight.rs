@@ -176,7 +176,7 @@ fn room_for(site: &Site, server: &Server) -> Result<(), String> {
         let folder = folder.map_err(|error| error.to_string())?;
         need += memory::size_of(&folder) * 5 / 4;
     }
-    let free = memory::free().ok_or("the system does not say how much memory is free")?;
+    let free = sanctum_watch::memory::free().ok_or("the system does not say how much memory is free")?;
     match free >= need {
         true => Ok(()),
         false => Err(format!(

@@ -16,8 +16,6 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 /// # Errors
 /// If ssh cannot be started or takes too long. Its exit code is 255 where the host cannot be reached.
 pub fn ssh(destination: &str, line: &str, limit: Duration) -> Result<Said, CommandError> {
-    let program = std::env::var("SANCTUM_SSH").ok();
-    let program = program.filter(|program| !program.is_empty());
     let arguments = [
         "-o",
         "BatchMode=yes",
@@ -27,7 +25,7 @@ pub fn ssh(destination: &str, line: &str, limit: Duration) -> Result<Said, Comma
         destination,
         line,
     ];
-    command::run(program.as_deref().unwrap_or("ssh"), &arguments, limit)
+    command::run("ssh", &arguments, limit)
 }
 
 /// A word as every shell takes it; bare where it may be, for people read these lines too.

@@ -30,10 +30,9 @@ pub enum Runs {
 
 /// The command line that tells the inodes of a process's program and its libraries.
 pub fn asking(pid: u32) -> Line {
-    let tool = std::env::var("SANCTUM_LSOF").unwrap_or_else(|_| "lsof".to_owned());
     let pid = pid.to_string();
     Line::new(
-        &[&tool, "-a", "-p", &pid, "-d", "txt", "-F", "in"],
+        &["lsof", "-a", "-p", &pid, "-d", "txt", "-F", "in"],
         "which files a process executes",
     )
 }

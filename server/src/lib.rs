@@ -10,7 +10,6 @@ mod audit;
 mod banner;
 mod bench;
 mod check_model;
-pub mod client_key;
 mod failure;
 mod gate;
 mod limits;

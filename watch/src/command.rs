@@ -1,21 +1,26 @@
-//! Commands of the system (`launchctl`, `ps`, `sysctl`, `osascript`), each bounded in time and in what it may say.
+//! Commands of the system (`launchctl`, `ps`, `sysctl`, `osascript`), each bounded in time and in what it may print.
 //!
-//! A watchdog that waits for ever for a command has stopped watching, so nothing here does.
+//! A watchdog that waits for a command without a limit has stopped watching, so nothing here does. No thread and no
+//! pipe is left behind by a command that hangs or whose children do.
 
+use std::fs::File;
 use std::io::{self, Read};
-use std::process::{Child, Command, Stdio};
-use std::thread::{self, JoinHandle};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use sanctum_config::{UntrustedText, system_program};
+
 /// What is kept of each of a command's streams; the rest is read and dropped.
-const KEPT: u64 = 4 << 20;
+const KEPT: usize = 4 << 20;
 
 /// What a command said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said {
     /// Its exit code; none if a signal ended it.
     pub code: Option<i32>,
-    /// Standard output; bytes that are no UTF-8 are replaced.
+    /// Standard output, as it is, to be parsed; bytes that are no UTF-8 are replaced.
     pub out: String,
     /// Standard error, in the same way.
     pub err: String,
@@ -48,7 +53,7 @@ impl Said {
         self.code == Some(0)
     }
 
-    /// What it complained about, on one line.
+    /// What it complained about, on one line that is safe to show.
     pub fn complaint(&self) -> String {
         let text = match self.err.trim() {
             "" => self.out.trim(),
@@ -57,12 +62,16 @@ impl Said {
         match (text, self.code) {
             ("", Some(code)) => format!("exit code {code}"),
             ("", None) => "ended by a signal".to_owned(),
-            (text, _) => text.lines().map(str::trim).collect::<Vec<_>>().join("; "),
+            (text, _) => {
+                let lines: Vec<&str> = text.lines().map(str::trim).collect();
+                UntrustedText::new(&lines.join("; ")).into()
+            }
         }
     }
 }
 
-/// Runs a program without a shell and without input, for `limit` at most.
+/// Runs a program without a shell and without input, for `limit` at most, and with `LC_ALL=C`, so that numbers, dates
+/// and messages have the form that is parsed here. A bare name is looked up with [`system_program`].
 ///
 /// # Errors
 /// If it cannot be started or takes too long. Its exit code is no error here.
@@ -71,41 +80,56 @@ pub fn run<A: AsRef<str>>(
     arguments: &[A],
     limit: Duration,
 ) -> Result<Said, CommandError> {
-    let line = || {
-        std::iter::once(program)
-            .chain(arguments.iter().map(AsRef::as_ref))
-            .collect::<Vec<_>>()
-            .join(" ")
+    run_in_locale("C", program, arguments, limit)
+}
+
+/// The same in another locale, for a program that decodes its arguments by it.
+pub(crate) fn run_in_locale<A: AsRef<str>>(
+    locale: &str,
+    program: &str,
+    arguments: &[A],
+    limit: Duration,
+) -> Result<Said, CommandError> {
+    let program = match program.contains('/') {
+        true => program.into(),
+        false => system_program(program),
+    };
+    let line = || -> String {
+        let words = std::iter::once(program.to_string_lossy());
+        let words = words.chain(arguments.iter().map(|argument| argument.as_ref().into()));
+        UntrustedText::new(&words.collect::<Vec<_>>().join(" ")).into()
     };
     let start = |source| CommandError::Start {
         line: line(),
         source,
     };
-    let mut child = Command::new(program)
+    let mut child = Command::new(&program)
         .args(arguments.iter().map(AsRef::as_ref))
+        .env("LC_ALL", locale)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(start)?;
-    let out = listen(child.stdout.take());
-    let err = listen(child.stderr.take());
-    let ended = wait(&mut child, &[&out, &err], limit).map_err(start)?;
-    if !ended {
-        return Err(CommandError::Late {
+    let streams = [
+        Stream::of(child.stdout.take().map(OwnedFd::from)),
+        Stream::of(child.stderr.take().map(OwnedFd::from)),
+    ];
+    let outcome = match streams {
+        [Ok(out), Ok(err)] => wait(&mut child, out, err, limit),
+        [Err(error), _] | [_, Err(error)] => stop(&mut child).and(Err(error)),
+    };
+    match outcome.map_err(start)? {
+        Some((status, out, err)) => Ok(Said {
+            code: status.code(),
+            out,
+            err,
+        }),
+        None => Err(CommandError::Late {
             line: line(),
             limit,
-        });
+        }),
     }
-    let code = child.wait().map_err(start)?.code();
-    let text = |from: JoinHandle<Vec<u8>>| {
-        String::from_utf8_lossy(&from.join().unwrap_or_default()).into_owned()
-    };
-    Ok(Said {
-        code,
-        out: text(out),
-        err: text(err),
-    })
 }
 
 /// Does on a thread of its own what blocks: a watchdog that is told to stop meanwhile stops, and leaves it behind. None if
@@ -117,52 +141,109 @@ pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
     wait.await.ok()
 }
 
-/// Waits until the process has ended and its streams are closed: true. Kills it when the time is over: false. A
-/// grandchild may hold the streams open; its listener threads end when it does.
-fn wait(child: &mut Child, streams: &[&JoinHandle<Vec<u8>>], limit: Duration) -> io::Result<bool> {
+/// Waits until the process has ended and its streams are closed; none if the time was over before, and it was killed.
+/// A grandchild may hold the streams open: it writes into pipes that are closed then.
+fn wait(
+    child: &mut Child,
+    mut out: Stream,
+    mut err: Stream,
+    limit: Duration,
+) -> io::Result<Option<(ExitStatus, String, String)>> {
+    const SHORTEST: Duration = Duration::from_millis(1);
     let begun = Instant::now();
-    let mut pause = Duration::from_millis(1);
+    let mut pause = SHORTEST;
     loop {
-        let ended = child.try_wait()?.is_some();
-        if ended && streams.iter().all(|stream| stream.is_finished()) {
-            return Ok(true);
+        let has_read = out.read() | err.read();
+        let ended = child.try_wait()?;
+        if let Some(status) = ended
+            && out.is_closed()
+            && err.is_closed()
+        {
+            return Ok(Some((status, out.text(), err.text())));
         }
         if begun.elapsed() >= limit {
-            if !ended {
-                child.kill()?;
-                child.wait()?;
+            if ended.is_none() {
+                stop(child)?;
             }
-            return Ok(false);
+            return Ok(None);
+        }
+        if has_read {
+            pause = SHORTEST;
+            continue;
         }
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 
-fn listen(from: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
-        let mut kept = Vec::new();
-        if let Some(mut from) = from {
-            // A stream that breaks has said what it said.
-            let _ = (&mut from).take(KEPT).read_to_end(&mut kept);
-            let _ = io::copy(&mut from, &mut io::sink());
+fn stop(child: &mut Child) -> io::Result<()> {
+    child.kill()?;
+    child.wait().map(drop)
+}
+
+/// One of a command's output streams, read without waiting for it.
+struct Stream {
+    /// None once it has ended.
+    pipe: Option<File>,
+    kept: Vec<u8>,
+}
+
+impl Stream {
+    fn of(pipe: Option<OwnedFd>) -> io::Result<Self> {
+        let pipe = pipe.map(File::from);
+        if let Some(pipe) = &pipe {
+            rustix::io::ioctl_fionbio(pipe, true)?;
         }
-        kept
-    })
+        Ok(Self {
+            pipe,
+            kept: Vec::new(),
+        })
+    }
+
+    /// Takes some of what is there; whether there was anything, its end included.
+    fn read(&mut self) -> bool {
+        let Some(pipe) = &mut self.pipe else {
+            return false;
+        };
+        let mut part = [0; 64 << 10];
+        match pipe.read(&mut part) {
+            Ok(0) => {
+                self.pipe = None;
+                true
+            }
+            Ok(count) => {
+                let room = KEPT - self.kept.len();
+                self.kept.extend_from_slice(&part[..count.min(room)]);
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
+            // A stream that breaks has said what it said.
+            Err(_) => {
+                self.pipe = None;
+                true
+            }
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.pipe.is_none()
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.kept).into_owned()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SOON: Duration = Duration::from_secs(10);
+
     #[test]
     fn a_command_says_something_and_exits() {
-        let said = run(
-            "sh",
-            &["-c", "echo out; echo err >&2; exit 3"],
-            Duration::from_secs(10),
-        )
-        .unwrap();
+        let said = run("sh", &["-c", "echo out; echo err >&2; exit 3"], SOON).unwrap();
         assert_eq!((said.code, said.out.as_str()), (Some(3), "out\n"));
         assert_eq!(said.complaint(), "err");
         assert!(!said.succeeded());
@@ -173,15 +254,61 @@ mod tests {
         let begun = Instant::now();
         let error = run("sleep", &["60"], Duration::from_millis(100)).unwrap_err();
         assert!(matches!(error, CommandError::Late { .. }), "{error}");
-        assert!(begun.elapsed() < Duration::from_secs(10));
-        // Its child holds the pipe, and must not hold us.
+        assert!(begun.elapsed() < SOON);
+    }
+
+    /// Threads of this process whose name is that of the thread that runs this test: a thread that is spawned inherits it.
+    #[cfg(target_os = "linux")]
+    fn threads_like_this() -> usize {
+        let name = |path: &std::path::Path| std::fs::read_to_string(path.join("comm")).ok();
+        let own = name(std::path::Path::new("/proc/thread-self"));
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        tasks.filter(|task| name(&task.path()) == own).count()
+    }
+
+    #[test]
+    fn command_whose_child_holds_its_pipes_leaves_no_thread() {
+        #[cfg(target_os = "linux")]
+        let before = threads_like_this();
         let error = run("sh", &["-c", "sleep 5 &"], Duration::from_millis(100)).unwrap_err();
         assert!(matches!(error, CommandError::Late { .. }), "{error}");
+        #[cfg(target_os = "linux")]
+        assert_eq!(threads_like_this(), before);
+    }
+
+    #[test]
+    fn command_that_prints_more_than_is_kept_is_read_to_its_end() {
+        let line = "head -c 6000000 /dev/zero; head -c 100 /dev/zero >&2";
+        let said = run("sh", &["-c", line], SOON).unwrap();
+        assert!(said.succeeded());
+        assert_eq!((said.out.len(), said.err.len()), (KEPT, 100));
     }
 
     #[test]
     fn a_command_that_is_not_there_is_named() {
         let error = run("no-such-program", &["x"], Duration::from_secs(1)).unwrap_err();
         assert!(error.to_string().contains("`no-such-program x`"), "{error}");
+    }
+
+    #[test]
+    fn command_runs_in_the_c_locale() {
+        let said = run("sh", &["-c", "printf %s \"$LC_ALL\""], SOON).unwrap();
+        assert_eq!(said.out, "C");
+    }
+
+    #[test]
+    fn complaint_with_control_characters_is_escaped() {
+        let said = Said {
+            code: Some(1),
+            err: "no\x1b]52;c;AAAA\x07 way\n\u{202e}gpj\n".into(),
+            ..Said::default()
+        };
+        assert_eq!(
+            said.complaint(),
+            r"no\u{1b}]52;c;AAAA\u{7} way; \u{202e}gpj"
+        );
+        let line = "exit\x1b[31m";
+        let error = run("no-such-program", &[line], SOON).unwrap_err();
+        assert!(!error.to_string().contains('\x1b'), "{error}");
     }
 }

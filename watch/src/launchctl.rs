@@ -74,12 +74,9 @@ impl LaunchctlError {
 }
 
 impl Launchctl {
-    /// For the user whom this process runs as; the program is `$SANCTUM_LAUNCHCTL`, else `launchctl`.
+    /// For the user whom this process runs as; the program is the system's, see [`sanctum_config::system_program`].
     pub fn here() -> Self {
-        let program = std::env::var("SANCTUM_LAUNCHCTL").ok();
-        let program = program.filter(|program| !program.is_empty());
-        let uid = rustix::process::getuid().as_raw();
-        Self::new(program.unwrap_or_else(|| "launchctl".to_owned()), uid)
+        Self::new("launchctl", rustix::process::getuid().as_raw())
     }
 
     /// With another program, for another user.

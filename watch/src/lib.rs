@@ -9,10 +9,10 @@
 //! A binary is [`main`](fn@main) with its own check.
 
 pub mod alert;
-pub mod certificates;
 pub mod command;
 pub mod launchctl;
 pub mod lease;
+pub mod memory;
 pub mod probe;
 
 mod args;

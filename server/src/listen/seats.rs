@@ -5,7 +5,7 @@
 //!
 //! - All seats together: `max_connections`.
 //! - An eighth of them is kept for loopback, so that the watchdogs and the operator always get in.
-//! - One other client by its address ([`ClientKey`]) has a quarter at most.
+//! - One other machine (an IPv4 address, or the 64 bits of an IPv6 network) has a quarter at most.
 //!
 //! Where a newcomer meets a limit, whoever is most dispensable within that limit goes instead: first the oldest that
 //! is still in its TLS handshake or its head, then who has been idle longest, then the oldest whose body is coming
@@ -13,11 +13,10 @@
 //! make room for each other, and a client that says what it wants in one go is not in their way for longer than a
 //! moment. Only where everybody waits for an answer is the newcomer refused.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::phase::Progress;
-use crate::client_key::ClientKey;
 use crate::metrics::Metrics;
 
 /// The seats of a server, on all of its listeners together.
@@ -33,8 +32,8 @@ struct Limits {
     all: usize,
     /// Of those from other machines.
     outside: usize,
-    /// Of those from one other client.
-    client: usize,
+    /// Of those from one other machine.
+    machine: usize,
 }
 
 /// A connection's right to be there; given back when it is dropped.
@@ -44,17 +43,22 @@ pub struct Seat {
 }
 
 struct Taken {
-    client: ClientKey,
+    /// None for loopback.
+    machine: Option<Machine>,
     progress: Arc<Progress>,
 }
+
+/// Another machine, as far as its address tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Machine(IpAddr);
 
 /// Why there is no seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     /// All are taken by those who wait for an answer.
     Server,
-    /// This client has all that it may have.
-    Client,
+    /// This machine has all that it may have.
+    Machine,
 }
 
 impl Full {
@@ -62,7 +66,7 @@ impl Full {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Server => "full",
-            Self::Client => "full_for_peer",
+            Self::Machine => "full_for_peer",
         }
     }
 }
@@ -72,7 +76,20 @@ impl Limits {
         Self {
             all,
             outside: (all - all / 8).max(1),
-            client: (all / 4).max(1),
+            machine: (all / 4).max(1),
+        }
+    }
+}
+
+impl Machine {
+    fn of(address: IpAddr) -> Option<Self> {
+        match address.to_canonical() {
+            address if address.is_loopback() => None,
+            IpAddr::V4(address) => Some(Self(address.into())),
+            IpAddr::V6(address) => {
+                let network = address.to_bits() & !u128::from(u64::MAX);
+                Some(Self(Ipv6Addr::from_bits(network).into()))
+            }
         }
     }
 }
@@ -89,18 +106,18 @@ impl Seats {
 
     /// A seat for a connection from `address`, taken from another one if need be.
     pub fn take(self: &Arc<Self>, address: IpAddr, secure: bool) -> Result<Seat, Full> {
-        let client = ClientKey::of_address(address);
+        let machine = Machine::of(address);
         // A thousand entries are gone through in microseconds; nothing here needs an index.
         let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if !client.is_loopback() {
-            let same = |other: &Taken| other.client == client;
-            make_room(&mut all, self.limits.client, same).map_err(|()| Full::Client)?;
-            let outside = |other: &Taken| !other.client.is_loopback();
+        if machine.is_some() {
+            let same = |other: &Taken| other.machine == machine;
+            make_room(&mut all, self.limits.machine, same).map_err(|()| Full::Machine)?;
+            let outside = |other: &Taken| other.machine.is_some();
             make_room(&mut all, self.limits.outside, outside).map_err(|()| Full::Server)?;
         }
         make_room(&mut all, self.limits.all, |_| true).map_err(|()| Full::Server)?;
         let taken = Arc::new(Taken {
-            client,
+            machine,
             progress: Arc::new(Progress::new(secure)),
         });
         all.push(taken.clone());
@@ -222,8 +239,8 @@ mod tests {
             Ok(seat)
         };
         let greedy: Vec<Seat> = (0..4).map(|_| busy("10.0.0.1").unwrap()).collect();
-        assert_eq!(busy("10.0.0.1").err(), Some(Full::Client));
-        assert_eq!(busy("::ffff:10.0.0.1").err(), Some(Full::Client));
+        assert_eq!(busy("10.0.0.1").err(), Some(Full::Machine));
+        assert_eq!(busy("::ffff:10.0.0.1").err(), Some(Full::Machine));
         let mut others: Vec<Seat> = (2..12)
             .map(|n| busy(&format!("10.0.0.{n}")).unwrap())
             .collect();
