@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
 
@@ -48,8 +49,13 @@ pub struct Chunk {
 impl Http {
     /// A client of the server at this address, `http://…`.
     pub fn new(base: &str) -> Self {
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "a test sends whatever it wants and sees whatever comes back"
+        )]
+        let client = Client::builder().redirect(Policy::none()).build();
         Self {
-            client: Client::new(),
+            client: client.expect("plain HTTP needs nothing of the system"),
             base: base.to_owned(),
         }
     }

@@ -17,6 +17,7 @@ pub mod probe;
 
 mod args;
 mod expect;
+mod http;
 mod policy;
 mod run;
 mod schedule;

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use reqwest::Url;
+use reqwest::header::LOCATION;
 use sanctum_config::fleet::Fleet;
-use sanctum_config::{Label, did_you_mean};
+use sanctum_config::{Label, UntrustedText, did_you_mean};
 
 use super::Alert;
 use super::desktop;
+use crate::http;
 use crate::probe::plain_tls;
 
 /// How long one delivery may take.
@@ -112,17 +114,9 @@ async fn post(url: &Url, alert: &Alert) -> Result<(), DeliveryError> {
         let said = crate::probe::said(&error);
         DeliveryError::Later(format!("{url} cannot be reached: {said}"))
     };
-    let client = reqwest::Client::builder().no_proxy().timeout(LIMIT);
     // The system's own authorities are wanted only where TLS is.
-    let client = match url.scheme() {
-        "https" => {
-            // There is one already from the second alert on.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            client
-        }
-        _ => client.tls_backend_preconfigured(plain_tls()),
-    };
-    let client = client.build().map_err(later)?;
+    let tls = (url.scheme() != "https").then(plain_tls);
+    let client = http::client(tls, LIMIT).map_err(later)?;
     let answer = client
         .post(url.clone())
         .json(alert)
@@ -130,24 +124,85 @@ async fn post(url: &Url, alert: &Alert) -> Result<(), DeliveryError> {
         .await
         .map_err(later)?;
     let status = answer.status();
-    match status.is_success() {
-        true => Ok(()),
-        false => {
-            let said = format!("{url} answered {status}");
-            Err(match MALFORMED.contains(&status.as_u16()) {
-                true => DeliveryError::Never(said),
-                false => DeliveryError::Later(said),
-            })
-        }
+    if status.is_success() {
+        return Ok(());
     }
+    let answered = format!("{url} answered {status}");
+    Err(match answer.headers().get(LOCATION) {
+        // A gateway that asks for a login answers like this too, for a while.
+        Some(location) if status.is_redirection() => DeliveryError::Later(format!(
+            "{answered} to {}, and redirects are not followed; write the final address as `url`",
+            UntrustedText::from_bytes(location.as_bytes())
+        )),
+        _ if MALFORMED.contains(&status.as_u16()) => DeliveryError::Never(answered),
+        _ => DeliveryError::Later(answered),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use axum::Router;
+    use axum::http::StatusCode;
 
     use super::*;
     use crate::alert::Severity;
+
+    fn alert() -> Alert {
+        Alert {
+            id: "canary-1".into(),
+            severity: Severity::Info,
+            source: "canary".into(),
+            host: "mini".into(),
+            title: "title".into(),
+            body: "body".into(),
+            time: chrono::DateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[tokio::test]
+    async fn alert_is_delivered_by_2xx_only_and_never_follows_a_redirect() {
+        let elsewhere = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&elsewhere);
+        let receiver = Router::new()
+            .fallback(move || async move {
+                counter.fetch_add(1, Ordering::Relaxed);
+            })
+            .route(
+                "/status/{code}",
+                axum::routing::any(async |axum::extract::Path(code): axum::extract::Path<u16>| {
+                    let status = StatusCode::from_u16(code).unwrap();
+                    (status, [("location", "/elsewhere")])
+                }),
+            );
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, receiver).await });
+        let answered = async |code: u16| {
+            let url = format!("http://{address}/status/{code}").parse().unwrap();
+            Channel::Http(url).deliver(&alert()).await
+        };
+        for code in [200, 201, 202, 204] {
+            assert_eq!(answered(code).await, Ok(()), "{code}");
+        }
+        for code in [301, 302, 303, 307, 308] {
+            let error = answered(code).await.unwrap_err();
+            assert!(matches!(error, DeliveryError::Later(_)), "{code}: {error}");
+            assert!(error.to_string().contains("redirects"), "{code}: {error}");
+        }
+        for code in [300, 304, 401, 403, 404, 408, 409, 410, 429, 500, 502, 503, 504] {
+            let error = answered(code).await.unwrap_err();
+            assert!(matches!(error, DeliveryError::Later(_)), "{code}: {error}");
+        }
+        for code in MALFORMED {
+            let error = answered(code).await.unwrap_err();
+            assert!(matches!(error, DeliveryError::Never(_)), "{code}: {error}");
+        }
+        assert_eq!(elsewhere.load(Ordering::Relaxed), 0);
+    }
 
     #[tokio::test]
     async fn a_receiver_behind_tls_that_is_down_is_tried_again() {
@@ -156,16 +211,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || drop(listener.accept()));
         let channel = Channel::Http(format!("https://{address}/notify").parse().unwrap());
-        let alert = Alert {
-            id: "canary-1".into(),
-            severity: Severity::Info,
-            source: "canary".into(),
-            host: "mini".into(),
-            title: "title".into(),
-            body: "body".into(),
-            time: chrono::DateTime::UNIX_EPOCH,
-        };
-        let failed = channel.deliver(&alert).await.unwrap_err();
+        let failed = channel.deliver(&alert()).await.unwrap_err();
         assert!(matches!(failed, DeliveryError::Later(_)), "{failed}");
     }
 

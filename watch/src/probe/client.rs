@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
+use sanctum_config::UntrustedText;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -12,12 +13,13 @@ use super::credentials::{self, CredentialsError, plain_tls};
 use super::health::Health;
 use super::route::{Access, Target};
 use super::said;
+use crate::http;
 
 /// What is read of any answer.
 const LARGEST: usize = 4 << 20;
 
-/// How long the connection itself may take; the call's own limit goes before it.
-const CONNECT: Duration = Duration::from_secs(5);
+/// What is shown of an answer, in characters.
+const SHOWN: usize = 200;
 
 /// A client for one server. Make a new one for every round: renewed credentials count at once.
 #[derive(Clone, Debug)]
@@ -209,14 +211,7 @@ impl Client {
                 key,
             } => credentials::mutual_tls(ca, certificate, key)?,
         };
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT.min(timeout))
-            .timeout(timeout)
-            .user_agent(concat!("sanctum-watch/", env!("CARGO_PKG_VERSION")))
-            .build()
+        let http = http::client(Some(tls), timeout)
             .map_err(|error| ProbeError::Form {
                 url: target.base.clone(),
                 why: said(&error),
@@ -346,12 +341,20 @@ impl Client {
     fn failed(&self, url: &str, error: &reqwest::Error) -> ProbeError {
         use std::error::Error;
         let url = url.to_owned();
-        match error.is_timeout() {
-            true => ProbeError::Timeout {
+        match (error.is_timeout(), error.is_connect()) {
+            // A connection has a shorter limit than an answer.
+            (true, true) => ProbeError::Unreachable {
+                url,
+                why: format!(
+                    "no connection within {} s",
+                    http::CONNECT.min(self.timeout).as_secs_f64()
+                ),
+            },
+            (true, false) => ProbeError::Timeout {
                 url,
                 limit: self.timeout,
             },
-            false => ProbeError::Unreachable {
+            (false, _) => ProbeError::Unreachable {
                 url,
                 why: said(error.source().unwrap_or(error)),
             },
@@ -361,7 +364,8 @@ impl Client {
     fn form(&self, path: &str, why: &str) -> ProbeError {
         ProbeError::Form {
             url: format!("{}{path}", self.base),
-            why: why.to_owned(),
+            // serde quotes what it was given.
+            why: UntrustedText::bounded(why, SHOWN).into(),
         }
     }
 }
@@ -371,12 +375,9 @@ fn retry_after(response: &Response) -> Option<Duration> {
     value.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
-/// The beginning of an answer, on one line.
+/// The beginning of an answer, on one line that is safe to show.
 fn excerpt(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(800)]);
+    let text = String::from_utf8_lossy(bytes);
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match words.char_indices().nth(200) {
-        Some((end, _)) => format!("{}…", &words[..end]),
-        None => words,
-    }
+    UntrustedText::bounded(&words, SHOWN).into()
 }
