@@ -4,12 +4,14 @@
 //! names neither. Every program of the fleet reads its state, keys and certificates through these functions, which
 //! accept regular files only and never wait for another process.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
+
+use crate::atomic;
 
 /// Opens a regular file for reading, a symbolic link to one included.
 ///
@@ -18,12 +20,48 @@ use rustix::fs::OFlags;
 /// which the caller knows.
 pub fn open(path: &Path) -> io::Result<File> {
     // Some devices act on being opened, so what is there is checked first; the check is repeated on the opened file.
-    is_regular(&std::fs::metadata(path)?)?;
+    let about = std::fs::metadata(path)?;
+    is_regular(&about)?;
     let file = OpenOptions::new()
         .read(true)
         .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32)
-        .open(path)?;
+        .open(path)
+        .map_err(|error| explained(error, &about))?;
     is_regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// Opens a lock file for writing, and makes it, and its folder, if it is not there: for its owner only, under any umask.
+/// Nothing is locked yet.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    if let Some(folder) = path.parent() {
+        atomic::folder_for_owner(folder)?;
+    }
+    let about = match std::fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        about => Some(about?),
+    };
+    if let Some(about) = &about {
+        is_regular(about)?;
+    }
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32)
+        .open(path)
+        .map_err(|error| match &about {
+            Some(about) => explained(error, about),
+            None => error,
+        })?;
+    is_regular(&file.metadata()?)?;
+    if about.is_none() {
+        // The umask may have taken bits away.
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
     Ok(file)
 }
 
@@ -75,6 +113,21 @@ pub fn is_private(about: &Metadata) -> io::Result<()> {
     }
 }
 
+/// A refusal with its reason, where that is the file's owner or its mode.
+fn explained(error: io::Error, about: &Metadata) -> io::Error {
+    let us = rustix::process::geteuid().as_raw();
+    match (error.kind(), about.uid()) {
+        (io::ErrorKind::PermissionDenied, owner) if owner != us => refused(format!(
+            "it belongs to user {owner} and this process runs as user {us}; change its owner with chown, or remove it"
+        )),
+        (io::ErrorKind::PermissionDenied, _) => refused(format!(
+            "its mode is {:04o}, which gives this process too little; run chmod 600 on it",
+            about.mode() & 0o777
+        )),
+        _ => error,
+    }
+}
+
 fn read_opened(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes)?;
@@ -110,8 +163,7 @@ fn refused(problem: String) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs;
     use std::os::unix::net::UnixListener;
 
     use super::*;
@@ -142,6 +194,70 @@ mod tests {
         }
         let absent = read(&folder.path().join("absent"), 10).unwrap_err();
         assert_eq!(absent.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn open_lock_of_what_is_no_regular_file_fails_at_once_and_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        let made = std::process::Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap();
+        assert!(made.success());
+        for (path, kind) in [(fifo.as_path(), "a FIFO"), (folder.path(), "a folder")] {
+            let error = open_lock(path).unwrap_err().to_string();
+            assert!(error.contains(kind), "{}: {error}", path.display());
+        }
+    }
+
+    #[test]
+    fn open_lock_makes_a_private_file_under_any_umask() {
+        let folder = tempfile::tempdir().unwrap();
+        // The umask belongs to the whole process, so another one tries it.
+        if let Some(path) = std::env::var_os("SANCTUM_LOCK_TEST") {
+            drop(open_lock(Path::new(&path)).unwrap());
+            return;
+        }
+        for umask in ["000", "777"] {
+            let path = folder.path().join(umask).join("a.lock");
+            let status = std::process::Command::new("sh")
+                .args([
+                    "-c",
+                    "umask \"$1\" && exec \"$2\" open_lock_makes",
+                    "sh",
+                    umask,
+                ])
+                .arg(std::env::current_exe().unwrap())
+                .env("SANCTUM_LOCK_TEST", &path)
+                .status()
+                .unwrap();
+            assert!(status.success(), "{umask}");
+            let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+            assert_eq!(mode(&path), 0o600);
+            assert_eq!(mode(path.parent().unwrap()), 0o700);
+            drop(open_lock(&path).unwrap());
+        }
+    }
+
+    #[test]
+    fn refusal_of_a_file_names_its_owner_or_its_mode() {
+        let about = fs::metadata("/etc/passwd").unwrap();
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let said = explained(denied(), &about).to_string();
+        match rustix::process::geteuid().is_root() {
+            true => assert!(said.contains("its mode is 0644"), "{said}"),
+            false => assert!(said.contains("it belongs to user 0"), "{said}"),
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "").unwrap();
+        if std::os::unix::fs::chown(&path, Some(12345), None).is_ok() {
+            let said = explained(denied(), &fs::metadata(&path).unwrap()).to_string();
+            assert!(said.contains("it belongs to user 12345"), "{said}");
+        }
+        let other = io::Error::from(io::ErrorKind::NotFound);
+        assert_eq!(explained(other, &about).kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

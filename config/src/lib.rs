@@ -39,4 +39,4 @@ pub use programs::system_program;
 pub use receipt::{Artefact, ArtefactKind, InstalledAgent, Receipt};
 pub use record::RecordError;
 pub use tilde::{NoHome, TildePath};
-pub use untrusted::UntrustedText;
+pub use untrusted::{UntrustedText, terminal_json};

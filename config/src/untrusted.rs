@@ -94,6 +94,29 @@ fn is_hidden(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// The same JSON in which every hidden character stands as `\uXXXX`, so that it can be printed to a terminal; a program
+/// reads the same values from it. Line feeds between the values stay.
+///
+/// ```
+/// assert_eq!(sanctum_config::terminal_json("\"4\u{9b}31m\""), r#""4\u009b31m""#);
+/// ```
+pub fn terminal_json(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    let mut units = [0; 2];
+    for c in json.chars() {
+        match c {
+            c if c != '\n' && is_hidden(c) => {
+                for unit in c.encode_utf16(&mut units) {
+                    // Writing to a String does not fail.
+                    let _ = write!(safe, "\\u{unit:04x}");
+                }
+            }
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
 impl From<&str> for UntrustedText {
     fn from(text: &str) -> Self {
         Self::new(text)
@@ -165,6 +188,21 @@ mod tests {
         assert_eq!(text.as_str(), "ééé… (2 more characters)");
         let long = UntrustedText::from("x".repeat(1 << 20));
         assert!(long.len() < 5000, "{}", long.len());
+    }
+
+    #[test]
+    fn terminal_json_hides_nothing_and_reads_back_the_same() {
+        let value = serde_json::json!({ "a\u{202e}": ["\x1b]0;x\x07\x7f\u{9b}", "\u{e0001}", "é 👩‍🍳\n"] });
+        for text in [
+            value.to_string(),
+            serde_json::to_string_pretty(&value).unwrap(),
+        ] {
+            let safe = terminal_json(&text);
+            assert!(!safe.chars().any(|c| c != '\n' && is_hidden(c)), "{safe}");
+            assert!(safe.contains("é 👩‍🍳"), "{safe}");
+            let read: serde_json::Value = serde_json::from_str(&safe).unwrap();
+            assert_eq!(read, value);
+        }
     }
 
     proptest! {
