@@ -184,9 +184,9 @@ fn kept(
     // In a gap: go before it in quarters of an hour, and on from there by as much.
     while shift <= LONGEST_CHANGE {
         match here(local - shift) {
-            MappedLocalTime::Single(time) | MappedLocalTime::Ambiguous(time, _) => {
-                return Some(time + shift);
-            }
+            MappedLocalTime::Single(time) => return Some(time + shift),
+            // The earlier of the two, in whichever order the zone gives them.
+            MappedLocalTime::Ambiguous(one, other) => return Some(one.min(other) + shift),
             MappedLocalTime::None => shift += quarter,
         }
     }
@@ -454,6 +454,53 @@ mod tests {
         assert_eq!(
             kept(at("2026-10-25 02:30"), berlin),
             Some(at("2026-10-25 00:30").and_utc())
+        );
+    }
+
+    /// The real local zone, with Berlin's rules: chrono gives the two times of the repeated hour in another order there
+    /// than its documentation has it.
+    #[test]
+    fn real_local_zone_skipped_time_is_kept_later_and_repeated_one_once() {
+        const ZONE: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
+        // The zone belongs to the whole process, so another one tries it.
+        if std::env::var("TZ").as_deref() != Ok(ZONE) {
+            let name = "real_local_zone_skipped_time_is_kept_later_and_repeated_one_once";
+            let said = std::process::Command::new(std::env::current_exe().unwrap())
+                .arg(name)
+                .env("TZ", ZONE)
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&said.stdout);
+            assert!(said.status.success() && text.contains("1 passed"), "{text}");
+            return;
+        }
+        let runs = |line: &str, from: &str, count: usize| -> Vec<String> {
+            let schedule = Schedule::At(Box::new(crontab(line)));
+            let mut now = at(from).and_utc();
+            let next = |_| {
+                now = schedule.due(Some(now), now, now);
+                now.format("%m-%d %H:%M").to_string()
+            };
+            (0..count).map(next).collect()
+        };
+        // In UTC. Skipped on March 29: 02:30 is kept at 03:30 summer time.
+        assert_eq!(
+            runs("30 2 * * *", "2026-03-27 12:00", 4),
+            ["03-28 01:30", "03-29 01:30", "03-30 00:30", "03-31 00:30"]
+        );
+        // Repeated on October 25: the first 02:30, which is summer time, and once.
+        assert_eq!(
+            runs("30 2 * * *", "2026-10-23 12:00", 4),
+            ["10-24 00:30", "10-25 00:30", "10-26 01:30", "10-27 01:30"]
+        );
+        // What is due between the two is not due again.
+        assert_eq!(
+            runs("0 2 * * *", "2026-10-25 00:00", 2),
+            ["10-26 01:00", "10-27 01:00"]
+        );
+        assert_eq!(
+            runs("0 3 * * *", "2026-03-28 12:00", 2),
+            ["03-29 01:00", "03-30 01:00"]
         );
     }
 
