@@ -3,18 +3,23 @@
 //! It is a small JSON file with an owner and an expiry. A lease that has expired holds nobody off any more, can be
 //! taken over, and is reported: whoever held it was stopped half-way, and the host may be between two releases.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sanctum_config::{Label, atomic};
+use sanctum_config::{Label, atomic, files};
 use serde::{Deserialize, Serialize};
 
 /// How far a clock may be set back in the ordinary course of keeping time.
 const SET_BACK: TimeDelta = TimeDelta::minutes(1);
+
+/// Larger than any lease; such a file is something else.
+const LARGEST: u64 = 1 << 20;
+
+/// How long the lock is waited for; it is held for milliseconds.
+const LOCKED: Duration = Duration::from_secs(1);
 
 /// Who works on this host, and until when at most.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -243,7 +248,7 @@ pub fn tells_of(path: &Path, lease: &Lease, agent: &Label) -> Result<bool, Lease
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, LeaseError> {
-    let bytes = match std::fs::read(path) {
+    let bytes = match files::read(path, LARGEST) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(|source| system(path, source))?,
     };
@@ -262,21 +267,24 @@ fn write<T: Serialize>(path: &Path, what: &T) -> Result<(), LeaseError> {
     atomic::write(path, &bytes, 0o600).map_err(|source| system(path, source))
 }
 
-/// Held for the moment of one change, by the kernel: a killed process cannot leave it locked.
+/// Held for the moment of one change, by the kernel: a killed process cannot leave it locked. One that was stopped in
+/// between can, so the wait is bounded.
 fn lock(path: &Path) -> Result<File, LeaseError> {
-    let locked = || -> io::Result<File> {
-        if let Some(folder) = path.parent() {
-            atomic::folder_for_owner(folder)?;
+    let path = path.with_extension("lock");
+    let failed = |source| system(&path, source);
+    let file = files::open_lock(&path).map_err(failed)?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+            Err(TryLockError::WouldBlock) if begun.elapsed() >= LOCKED => {
+                let why = "another process holds it and does not go on; `lsof` on the file names it";
+                return Err(failed(io::Error::new(io::ErrorKind::TimedOut, why)));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
         }
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(path.with_extension("lock"))?;
-        file.lock()?;
-        Ok(file)
-    };
-    locked().map_err(|source| system(path, source))
+    }
 }
 
 fn is_alive(pid: u32) -> bool {

@@ -1,13 +1,13 @@
 //! The files with which a watchdog shows who it is: read anew for every probe, so that renewed ones count at once.
 
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
+use sanctum_config::files;
 use zeroize::Zeroizing;
 
 /// Larger than any of these files.
@@ -23,12 +23,6 @@ pub enum CredentialsError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
-    },
-    /// Others could read it.
-    #[error("{} can be read by others; type: chmod 600 {}", path.display(), path.display())]
-    Exposed {
-        /// The file.
-        path: PathBuf,
     },
     /// It holds something else.
     #[error("{}: {why}", path.display())]
@@ -104,32 +98,58 @@ fn builder(
 }
 
 fn public(path: &Path) -> Result<Vec<u8>, CredentialsError> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(LARGEST).read_to_end(&mut bytes))
-        .map_err(|source| CredentialsError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-    Ok(bytes)
+    files::read(path, LARGEST).map_err(|source| CredentialsError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
-/// A file that only its owner can read.
+/// A file that belongs to this user and that no other one can read.
 fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialsError> {
     let failed = |source| CredentialsError::Read {
         path: path.to_owned(),
         source,
     };
-    let file = std::fs::File::open(path).map_err(failed)?;
+    let file = files::open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;
-    if about.mode() & 0o077 != 0 {
-        return Err(CredentialsError::Exposed {
-            path: path.to_owned(),
-        });
-    }
+    files::is_private(&about).map_err(failed)?;
     // Room for all of it at once: a vector that grows leaves copies behind.
     let room = usize::try_from(about.len().min(LARGEST)).unwrap_or_default() + 1;
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     file.take(LARGEST).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn credentials_that_are_no_private_files_are_refused_at_once_and_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        fs::set_permissions(&fifo, Permissions::from_mode(0o600)).unwrap();
+        let begun = Instant::now();
+        for (path, kind) in [(fifo.as_path(), "a FIFO"), (folder.path(), "a folder")] {
+            let error = token(path).unwrap_err().to_string();
+            assert!(error.contains(kind), "{error}");
+            assert!(error.contains(path.to_str().unwrap()), "{error}");
+            let error = mutual_tls(path, path, path).unwrap_err().to_string();
+            assert!(error.contains(kind), "{error}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(1));
+        let shared = folder.path().join("token");
+        fs::write(&shared, "secret").unwrap();
+        fs::set_permissions(&shared, Permissions::from_mode(0o640)).unwrap();
+        let error = token(&shared).unwrap_err().to_string();
+        assert!(error.contains("chmod 600"), "{error}");
+        fs::set_permissions(&shared, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(token(&shared).unwrap().as_str(), "secret");
+    }
 }
