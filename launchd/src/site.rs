@@ -111,30 +111,13 @@ fn named(fleet: &Fleet, name: &Label) -> Result<Label, Failure> {
 /// # Errors
 /// If it cannot be told.
 pub fn this_host(fleet: &Fleet, home: &Home) -> Result<Label, Failure> {
-    if let Some(receipt) = Receipt::read(&home.receipt())?
-        && fleet.hosts.contains_key(&receipt.host)
-    {
-        return Ok(receipt.host);
-    }
-    if let Some(name) = fleet.hosts.keys().next()
-        && fleet.hosts.len() == 1
-    {
-        return Ok(name.clone());
-    }
-    let system = rustix::system::uname();
-    let whole = system.nodename().to_string_lossy().into_owned();
-    let short = whole.split('.').next().unwrap_or_default();
-    let is_ours =
-        |text: &str| text.eq_ignore_ascii_case(&whole) || text.eq_ignore_ascii_case(short);
-    let ours = fleet.hosts.iter().find(|(name, host)| {
-        is_ours(name.as_str()) || is_ours(&host.address) || host.ssh.as_deref().is_some_and(is_ours)
-    });
-    ours.map(|(name, _)| name.clone()).ok_or_else(|| {
+    sanctum_watch::this_host(fleet, home)?.ok_or_else(|| {
+        let machine = sanctum_watch::machine_name();
         let names: Vec<&str> = fleet.hosts.keys().map(Label::as_str).collect();
         Failure::Refused(match names.is_empty() {
             true => "fleet.toml has no [hosts.NAME]; add one for this machine".to_owned(),
             false => format!(
-                "cannot tell which host this machine (`{whole}`) is; say --host and one of {}",
+                "cannot tell which host this machine (`{machine}`) is; say --host and one of {}",
                 names.join(", ")
             ),
         })

@@ -3,12 +3,14 @@
 mod channel;
 mod desktop;
 mod outbox;
+mod spool;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 pub use channel::{BadChannel, Channel, DeliveryError};
 pub use outbox::{Outbox, OutboxError};
+pub use spool::{Undelivered, undelivered};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]

@@ -15,8 +15,10 @@ pub mod lease;
 pub mod memory;
 pub mod probe;
 
+mod age;
 mod args;
 mod expect;
+mod host;
 mod http;
 mod policy;
 mod run;
@@ -26,8 +28,10 @@ mod verdict;
 mod watchdog;
 mod watched;
 
+pub use age::age;
 pub use args::{Args, EXIT_CODES};
 pub use expect::answers;
+pub use host::{machine_name, this_host};
 pub use launchctl::Launchctl;
 pub use policy::Policy;
 pub use run::{Setting, by_hand, main};

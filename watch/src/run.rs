@@ -3,17 +3,20 @@
 use std::fs::{File, TryLockError};
 use std::future::Future;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use chrono::Utc;
 use sanctum_config::fleet::Watch;
-use sanctum_config::{Fleet, FleetError, Home, HomeError, Label, atomic, did_you_mean, logging};
+use sanctum_config::{
+    Fleet, FleetError, Home, HomeError, Label, atomic, did_you_mean, files, logging, terminal_json,
+};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::alert::{BadChannel, Channel, Outbox};
+use crate::alert::{BadChannel, Channel, Outbox, undelivered};
 use crate::args::Args;
+use crate::host::this_host;
 use crate::policy::Policy;
 use crate::probe::Reference;
 use crate::schedule::{BadSchedule, Schedule};
@@ -63,9 +66,19 @@ enum Failure {
     Section { name: Label, why: String },
     #[error("[watch.{0}] is in no host's `agents`, so it is not known where it runs; add it there")]
     NoHost(Label),
+    #[error(
+        "[watch.{name}] watches from the host {host}, and this is {here}: what is seen from here is not what it sees; \
+         run it on {host}{instead}"
+    )]
+    Elsewhere {
+        name: Label,
+        host: Label,
+        here: Label,
+        instead: String,
+    },
     #[error("another process watches as `{name}` (it holds {}); stop it first, or take another --name", path.display())]
     Twice { name: Label, path: PathBuf },
-    #[error("{}: {source}", path.display())]
+    #[error("cannot lock {}: {source}", path.display())]
     Lock { path: PathBuf, source: io::Error },
     #[error("the system gives no signals or no runtime: {0}")]
     System(io::Error),
@@ -159,6 +172,7 @@ fn run<C: Check>(
         .map_err(|error| section(error.to_string()))?;
     let check = make(&setting).map_err(section)?;
     let _alone = alone(&setting)?;
+    sweep(&setting);
     let state_file = setting.home.watch_state(&setting.name);
     let state = match State::read(&state_file) {
         Ok(state) => state,
@@ -215,6 +229,23 @@ impl Setting {
             });
         }
         let host = fleet.host_of(&name).cloned();
+        if args.once
+            && let Some(host) = &host
+            && let Ok(Some(here)) = this_host(&fleet, &home)
+            && here != *host
+        {
+            let same = fleet.hosts[&here].agents.iter().find(|agent| {
+                let other = fleet.watch.get(*agent);
+                other.is_some_and(|other| *other.check(agent) == *own)
+            });
+            let instead = same.map(|other| format!(", or run --name {other} here"));
+            return Err(Failure::Elsewhere {
+                name,
+                host: host.clone(),
+                here,
+                instead: instead.unwrap_or_default(),
+            });
+        }
         // To try a check out it need not be installed anywhere.
         let host = host.or_else(|| {
             let target = watch.target.as_ref().filter(|_| args.once)?;
@@ -258,14 +289,24 @@ async fn once<C: Check>(check: &mut C, setting: &Setting, json: bool) -> ExitCod
     };
     let report = look(check, &mut round).await;
     let verdict = report.verdict;
+    // What the watchdog of this name has raised and no channel has accepted.
+    let (waiting, unread) = match undelivered(&setting.home.spool(&setting.name)) {
+        Ok(waiting) => (waiting, None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
     if json {
         let mut page = json!(verdict);
         for (name, value) in report.details.fields.as_object().into_iter().flatten() {
             page[name] = value.clone();
         }
         page["agent"] = json!(setting.name);
+        page["host"] = json!(setting.host);
         page["subject"] = json!(check.subject());
-        println!("{page}");
+        page["undelivered"] = json!(waiting);
+        if let Some(error) = unread {
+            page["spool_error"] = json!(error);
+        }
+        println!("{}", terminal_json(&page.to_string()));
     } else {
         println!("{}: {}: {}", check.subject(), verdict.kind, verdict.said);
         for line in &report.details.lines {
@@ -273,6 +314,12 @@ async fn once<C: Check>(check: &mut C, setting: &Setting, json: bool) -> ExitCod
         }
         if !verdict.next.is_empty() {
             println!("next: {}", verdict.next);
+        }
+        for one in &waiting {
+            println!("undelivered: {}", one.line(round.now));
+        }
+        if let Some(error) = unread {
+            println!("undelivered: unknown: {error}");
         }
     }
     ExitCode::from(u8::from(verdict.kind == Kind::Miss))
@@ -288,13 +335,7 @@ fn alone(setting: &Setting) -> Result<File, Failure> {
         path: path.clone(),
         source,
     };
-    atomic::folder_for_owner(path.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(failed)?;
+    let file = files::open_lock(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Failure::Twice {
@@ -302,6 +343,21 @@ fn alone(setting: &Setting) -> Result<File, Failure> {
             path,
         }),
         Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Removes what a watchdog that was killed had written half.
+fn sweep(setting: &Setting) {
+    let state = setting.home.watch_state(&setting.name);
+    let spool = setting.home.spool(&setting.name);
+    let lease = setting.home.lease();
+    let folders = [state.parent(), Some(spool.as_path()), lease.parent()];
+    for folder in folders.into_iter().flatten() {
+        match atomic::sweep(folder) {
+            Ok(0) => {}
+            Ok(swept) => tracing::info!("removed {swept} half-written files in {}", folder.display()),
+            Err(error) => tracing::warn!("cannot sweep {}: {error}", folder.display()),
+        }
     }
 }
 

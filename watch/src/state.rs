@@ -6,15 +6,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sanctum_config::{Label, atomic};
+use sanctum_config::{Label, atomic, files};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::age;
 use crate::schedule::Schedule;
 use crate::verdict::{Kind, Verdict};
 
 /// The hours that are kept: seven days.
 const KEPT: usize = 7 * 24;
+
+/// Larger than any state; such a file is something else.
+const LARGEST: u64 = 16 << 20;
 
 /// The loop wakes at least this often and writes its heartbeat; drift allows some lateness on top.
 pub(crate) const PULSE: TimeDelta = TimeDelta::minutes(5);
@@ -41,7 +45,7 @@ pub struct State {
     pub missing_since: Option<DateTime<Utc>>,
     /// The first busy verdict since the last ok.
     pub busy_since: Option<DateTime<Utc>>,
-    /// What a human was told of and is not over.
+    /// What an alert was raised for and is not over.
     pub open: BTreeMap<String, Open>,
     /// One entry for each hour with a check, oldest first, seven days at most.
     pub hours: Vec<Hour>,
@@ -50,20 +54,23 @@ pub struct State {
     pub memory: Value,
 }
 
-/// Something that a human was told of and that is not over.
+/// Something that an alert was raised for and that is not over.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Open {
     /// The alert's id; repetitions and "recovered" add to it.
     pub id: String,
-    /// What was told.
+    /// The alert's title.
     pub title: String,
     /// Since when it holds.
     pub since: DateTime<Utc>,
-    /// When it was told last.
+    /// When its last alert was raised: written to the log and put into the spool.
     pub told: DateTime<Utc>,
-    /// How often it was told.
+    /// How many alerts were raised.
     pub times: u32,
-    /// What was wrong when it was told, thing by thing.
+    /// When a channel last accepted one of them; none while no channel has, and nothing but the log knows of it.
+    #[serde(default)]
+    pub notified: Option<DateTime<Utc>>,
+    /// What was wrong when the last alert was raised, thing by thing.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub wrongs: BTreeSet<String>,
 }
@@ -148,7 +155,7 @@ impl State {
     /// # Errors
     /// If it cannot be read or is damaged.
     pub fn read(path: &Path) -> Result<Option<Self>, StateError> {
-        let bytes = match std::fs::read(path) {
+        let bytes = match files::read(path, LARGEST) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|source| StateError::Read {
                 path: path.to_owned(),
@@ -182,9 +189,9 @@ impl State {
     pub fn stopped(&self, now: DateTime<Utc>) -> Option<String> {
         self.silent_since(now).map(|since| {
             format!(
-                "{} gave its last sign of life {} minutes ago",
+                "{} gave its last sign of life {} ago",
                 self.agent,
-                (now - since).num_minutes()
+                age(now - since)
             )
         })
     }
@@ -228,6 +235,23 @@ impl State {
                 + u64::from(all.busy)
                 + u64::from(all.offline),
             latency_ms: (all.ok > 0).then(|| all.latency_ms as f64 / ok),
+        }
+    }
+
+    /// Notes that a channel has accepted the alert of this id.
+    pub(crate) fn accepted(&mut self, id: &str, now: DateTime<Utc>) {
+        for open in self.open.values_mut() {
+            let repetition = id.strip_prefix(open.id.as_str());
+            // The first alert of a condition has its id, those after it have a number behind it.
+            let is_one = repetition.is_some_and(|rest| {
+                rest.is_empty()
+                    || rest
+                        .strip_prefix('-')
+                        .is_some_and(|number| number.parse::<u32>().is_ok())
+            });
+            if is_one {
+                open.notified = Some(now);
+            }
         }
     }
 
@@ -315,8 +339,8 @@ mod tests {
         state.write(&path).unwrap();
         assert_eq!(State::read(&path).unwrap(), Some(state.clone()));
         assert_eq!(state.stopped(now), None);
-        let said = state.stopped(now + TimeDelta::hours(1)).unwrap();
-        assert_eq!(said, "canary gave its last sign of life 60 minutes ago");
+        let said = state.stopped(now + TimeDelta::minutes(564_480)).unwrap();
+        assert_eq!(said, "canary gave its last sign of life 392 days ago");
         let hourly = Schedule::Every(Duration::from_secs(3600));
         state.checked = Some(now);
         assert_eq!(state.overdue(&hourly, now + TimeDelta::minutes(80)), None);

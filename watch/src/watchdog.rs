@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sanctum_config::Label;
 use tokio::time::Instant;
 
+use crate::age;
 use crate::alert::{Alert, Outbox, OutboxError, Severity};
 use crate::lease::{self, Standing};
 use crate::policy::Policy;
@@ -62,6 +63,15 @@ impl<C: Check> Watchdog<C> {
     /// # Errors
     /// If the spool cannot be read.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), WatchError> {
+        self.watch(stop).await?;
+        // A delivery that was interrupted may have succeeded on one of its channels.
+        match self.note_accepted(Utc::now()) {
+            true => Ok(self.state.write(&self.state_file)?),
+            false => Ok(()),
+        }
+    }
+
+    async fn watch(&mut self, stop: impl Future<Output = ()>) -> Result<(), WatchError> {
         let mut stop = std::pin::pin!(stop);
         let mut since = Utc::now();
         loop {
@@ -82,6 +92,7 @@ impl<C: Check> Watchdog<C> {
                 () = &mut stop => return Ok(()),
             };
             let now = Utc::now();
+            self.note_accepted(now);
             let due = match held_off {
                 true => now + self.schedule.soon(),
                 false => self.schedule.due(self.state.checked, since, now),
@@ -131,6 +142,15 @@ impl<C: Check> Watchdog<C> {
             self.notice(notice, now)?;
         }
         self.remember(now)
+    }
+
+    /// Notes which conditions a human was notified of; whether there was any.
+    fn note_accepted(&mut self, now: DateTime<Utc>) -> bool {
+        let accepted = self.outbox.take_accepted();
+        for id in &accepted {
+            self.state.accepted(id, now);
+        }
+        !accepted.is_empty()
     }
 
     /// Writes down what is known. Where that cannot be done (a full disk), it is told, and watching goes on: what is
@@ -345,6 +365,7 @@ impl<C: Check> Watchdog<C> {
                     since,
                     told: now,
                     times: 1,
+                    notified: None,
                     wrongs: wrongs.iter().cloned().collect(),
                 };
                 self.state.open.insert(key.to_owned(), open);
@@ -359,11 +380,7 @@ impl<C: Check> Watchdog<C> {
         let Some(open) = self.state.open.remove(key) else {
             return Ok(());
         };
-        let lasted = match (now - open.since).num_seconds() {
-            seconds @ ..120 => format!("{} seconds", seconds.max(0)),
-            seconds @ 120..7200 => format!("{} minutes", seconds / 60),
-            seconds => format!("{} hours", seconds / 3600),
-        };
+        let lasted = age(now - open.since);
         let note = Note {
             severity: Severity::Info,
             title: format!("recovered: {}", open.title),

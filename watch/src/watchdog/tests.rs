@@ -279,6 +279,41 @@ async fn what_a_channel_did_not_take_comes_later_in_order_though_the_watchdog_re
     );
 }
 
+/// Runs the loop itself until `done` is satisfied with its state file.
+async fn run_until(dog: &mut Watchdog<Script>, done: impl Fn(&State) -> bool) {
+    let file = dog.state_file.clone();
+    let stop = async {
+        while !State::read(&file).unwrap().is_some_and(|state| done(&state)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    dog.run(stop).await.unwrap();
+}
+
+#[tokio::test]
+async fn state_says_notified_only_after_a_channel_accepted_the_alert() {
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    *flow.down.lock().unwrap() = true;
+    let mut dog = watchdog(folder.path(), address, &[Kind::Miss; 9]);
+    dog.policy.misses = 1;
+    let is_open = |state: &State| state.due.is_some() && state.open.contains_key(MISSES);
+    run_until(&mut dog, is_open).await;
+    assert_eq!(dog.state.open[MISSES].notified, None);
+    let spool = folder.path().join("spool");
+    let [waits] = &crate::alert::undelivered(&spool).unwrap()[..] else {
+        panic!("one alert waits");
+    };
+    let error = waits.error.as_deref().unwrap();
+    assert!(error.contains("503"), "{error}");
+    // A restart tries the channel at once.
+    *flow.down.lock().unwrap() = false;
+    let mut dog = watchdog(folder.path(), address, &[]);
+    dog.state.checked = Some(Utc::now());
+    run_until(&mut dog, |state| state.open[MISSES].notified.is_some()).await;
+    assert_eq!(crate::alert::undelivered(&spool).unwrap(), []);
+}
+
 #[tokio::test]
 async fn under_a_lease_nothing_is_counted_and_an_expired_one_is_told_of_once() {
     let folder = tempfile::tempdir().unwrap();
