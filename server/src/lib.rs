@@ -10,6 +10,7 @@ mod audit;
 mod banner;
 mod bench;
 mod check_model;
+pub mod client_key;
 mod failure;
 mod gate;
 mod limits;

@@ -9,6 +9,7 @@
 //! A binary is [`main`](fn@main) with its own check.
 
 pub mod alert;
+pub mod certificates;
 pub mod command;
 pub mod launchctl;
 pub mod lease;

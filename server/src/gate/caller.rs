@@ -1,12 +1,12 @@
 //! Who sent a request, as the gate found out, and how many of its requests are running.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::local::is_loopback;
 use super::refusal::Refusal;
+use crate::client_key::ClientKey;
+use crate::peer::Peer;
 
 /// How a request was let in, or would have been.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,39 +45,24 @@ impl Method {
     }
 }
 
-/// Whose requests are counted together.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Client {
-    /// A certificate's common name, wherever it connects from.
-    Named(String),
-    /// All that comes from one address: those who share a token share their address too, or are told apart by it.
-    Address(IpAddr),
-}
-
 /// The requests that run now, by client.
 pub struct Crowd {
     limit: NonZeroUsize,
-    running: Mutex<HashMap<Client, usize>>,
+    running: Mutex<HashMap<ClientKey, usize>>,
 }
 
 /// One request's place among those of its client, until it is dropped.
 pub struct Permit {
     crowd: Arc<Crowd>,
-    client: Client,
+    client: ClientKey,
 }
 
-impl Client {
-    /// Whom a request counts for. Nobody, where it came from this machine without having to say who it is: all local
-    /// programs look the same, and one of them must not use up the places of the others. The engine's queue limits
-    /// them.
-    pub fn of(method: Method, name: Option<&str>, address: IpAddr) -> Option<Self> {
-        match (method, name) {
-            (Method::Mtls, Some(name)) => Some(Self::Named(name.to_owned())),
-            (Method::Loopback, _) => None,
-            (Method::Disabled, _) if is_loopback(address) => None,
-            _ => Some(Self::Address(address.to_canonical())),
-        }
-    }
+/// The client that a request counts for. None if it came from this machine without having to say who it is: all local
+/// programs look the same, and one of them must not use up the places of the others. The engine's queue limits them.
+pub fn counted_client(method: Method, peer: &Peer) -> Option<ClientKey> {
+    let client = ClientKey::of_peer(peer);
+    let is_local = matches!(method, Method::Loopback | Method::Disabled) && client.is_loopback();
+    (!is_local).then_some(client)
 }
 
 impl Crowd {
@@ -90,7 +75,7 @@ impl Crowd {
     }
 
     /// Takes a place.
-    pub fn enter(self: &Arc<Self>, client: Client) -> Result<Permit, Refusal> {
+    pub fn enter(self: &Arc<Self>, client: ClientKey) -> Result<Permit, Refusal> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let count = running.entry(client.clone()).or_default();
         if *count >= self.limit.get() {
@@ -122,12 +107,13 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::Identity;
 
     #[test]
     fn each_client_has_its_own_places_and_gets_them_back() {
         let crowd = Crowd::new(NonZeroUsize::new(2).unwrap());
-        let laptop = || Client::Named("laptop".into());
-        let address = Client::Address([192, 0, 2, 2].into());
+        let laptop = || ClientKey::Certificate("laptop".into());
+        let address = ClientKey::of_address([192, 0, 2, 2].into());
         let first = crowd.enter(laptop()).unwrap();
         let _second = crowd.enter(laptop()).unwrap();
         let other = crowd.enter(address).unwrap();
@@ -143,20 +129,22 @@ mod tests {
     }
 
     #[test]
-    fn a_name_counts_wherever_it_connects_from_and_local_programs_do_not_count() {
-        let name = "laptop";
-        let outside: IpAddr = [192, 0, 2, 2].into();
-        let mapped: IpAddr = "::ffff:192.0.2.2".parse().unwrap();
-        let local: IpAddr = [127, 0, 0, 1].into();
-        let of = |method, address| Client::of(method, Some(name), address);
-        assert_eq!(of(Method::Mtls, local), Some(Client::Named(name.into())));
-        assert_eq!(of(Method::Bearer, outside), of(Method::Bearer, mapped));
-        assert_eq!(of(Method::Bearer, local), Some(Client::Address(local)));
-        assert_eq!(of(Method::Loopback, local), None);
-        assert_eq!(of(Method::Disabled, local), None);
+    fn local_programs_count_only_with_credentials() {
+        let peer = |address: &str, name: Option<&str>| Peer {
+            address: address.parse().unwrap(),
+            identity: name.map(|name| Identity::new(name, || true)),
+        };
+        let (local, outside) = (peer("127.0.0.1:9", None), peer("192.0.2.2:9", None));
+        let named = peer("127.0.0.1:9", Some("laptop"));
+        let certificate = Some(ClientKey::Certificate("laptop".into()));
+        assert_eq!(counted_client(Method::Mtls, &named), certificate);
         assert_eq!(
-            of(Method::Disabled, outside),
-            Some(Client::Address(outside))
+            counted_client(Method::Bearer, &local),
+            Some(ClientKey::Loopback)
         );
+        assert_eq!(counted_client(Method::Loopback, &local), None);
+        assert_eq!(counted_client(Method::Disabled, &local), None);
+        let address = Some(ClientKey::of_address([192, 0, 2, 2].into()));
+        assert_eq!(counted_client(Method::Disabled, &outside), address);
     }
 }

@@ -38,11 +38,12 @@ use sanctum_config::fleet::Loopback;
 pub use token_file::TokenFileError;
 
 use crate::audit::{Account, Audit, Caller, Entry};
+use crate::client_key::ClientKey;
 use crate::metrics::Metrics;
 use crate::peer::Peer;
 use crate::route::Route;
 use bearer::Presented;
-use caller::{Client, Crowd, Method, Permit};
+use caller::{Crowd, Method, Permit, counted_client};
 use local::Host;
 use refusal::Refusal;
 use sending::Sending;
@@ -164,7 +165,7 @@ impl Gate {
         if let (Method::Mtls, Some(name)) = (method, name) {
             self.metrics.client_request(name);
         }
-        let client = peer.and_then(|peer| Client::of(method, name, peer.address.ip()));
+        let client = peer.and_then(|peer| counted_client(method, peer));
         let permit = client
             .filter(|_| !route.is_operators())
             .map(|client| self.crowd.enter(client))
@@ -235,7 +236,8 @@ impl Gate {
     }
 }
 
-/// The middleware. It stands around every route, the fallback included.
+/// The middleware. It stands around every route, the fallback included. What is admitted carries its [`ClientKey`] and its
+/// [`Account`] in its extensions.
 pub async fn guard(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
     let route = Route::of(&request);
     let admitted = gate.admit(&request, &route);
@@ -249,6 +251,9 @@ pub async fn guard(State(gate): State<Arc<Gate>>, mut request: Request, next: Ne
     let id = HeaderValue::from_str(entry.id());
     let mut response = match admitted {
         Ok(Admitted { permit, .. }) => {
+            if let Some(client) = request.extensions().get().map(ClientKey::of_peer) {
+                request.extensions_mut().insert(client);
+            }
             request.extensions_mut().insert(account);
             let response = next.run(request).await;
             entry.answered(response.status());

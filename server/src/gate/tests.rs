@@ -415,3 +415,18 @@ async fn a_stream_holds_its_place_until_it_ends_or_is_dropped() {
     // That answer was read to its end or dropped; either gives the place back.
     assert_eq!(house.status(from(LAPTOP, &right)).await, 200);
 }
+
+#[tokio::test]
+async fn requests_from_one_ipv6_network_share_their_limit() {
+    let house = House::new(rules());
+    let right = bearer(TOKEN);
+    let right = [("authorization", right.as_str())];
+    let stream = |address: &str| {
+        let address: IpAddr = address.parse().unwrap();
+        asking(route::COMPLETIONS, peer(address, None), &right)
+    };
+    let _one = house.send(stream("2001:db8::1")).await;
+    let _two = house.send(stream("2001:db8::2")).await;
+    assert_eq!(house.status(stream("2001:db8::3")).await, 429);
+    assert_eq!(house.status(stream("2001:db8:0:1::3")).await, 200);
+}

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Duration, sleep};
 
 use super::{Door, Endpoint, Listener, Site, connection};
+use crate::client_key::ClientKey;
 
 /// An address that could not be bound is tried again after so long, the first time sooner.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -82,7 +83,8 @@ fn welcome(
         }
         Err(full) => {
             site.metrics.connection_refused(full.reason());
-            if let Some(left_out) = site.sparing.admits() {
+            let client = ClientKey::of_address(address.ip());
+            if let Some(left_out) = site.log_limiter.permit(Some(&client)) {
                 tracing::warn!(
                     peer = %address,
                     reason = full.reason(),
@@ -103,7 +105,7 @@ async fn recover(error: io::Error, site: &Site) {
     ) {
         return;
     }
-    if let Some(left_out) = site.sparing.admits() {
+    if let Some(left_out) = site.log_limiter.permit(None) {
         tracing::error!(%error, left_out, "a connection cannot be accepted; is `ulimit -n` too low?");
     }
     site.metrics.connection_refused("system");

@@ -22,6 +22,7 @@ use super::phase::Progress;
 use super::seats::Seat;
 use super::socket::Socket;
 use super::{Door, Site};
+use crate::client_key::ClientKey;
 use crate::peer::Peer;
 use crate::shutdown::Shutdown;
 use crate::tls;
@@ -153,9 +154,10 @@ async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
 /// Counts and logs a handshake that failed.
 fn refused(site: &Site, address: std::net::SocketAddr, refusal: &tls::Refusal) {
     site.metrics.connection_refused(refusal.reason);
+    let client = ClientKey::of_address(address.ip());
     if !refusal.is_telling() {
         tracing::debug!(peer = %address, reason = refusal.reason, "{refusal}");
-    } else if let Some(left_out) = site.sparing.admits() {
+    } else if let Some(left_out) = site.log_limiter.permit(Some(&client)) {
         tracing::warn!(
             peer = %address,
             reason = refusal.reason,

@@ -23,10 +23,10 @@ mod accept;
 pub mod addresses;
 mod bodies;
 mod connection;
+mod log_rate_limiter;
 mod phase;
 mod seats;
 mod socket;
-mod sparing;
 #[cfg(test)]
 mod tests;
 
@@ -43,8 +43,8 @@ use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::tls::Tls;
 pub use bodies::ArrivalError;
+use log_rate_limiter::LogRateLimiter;
 use seats::Seats;
-use sparing::Sparing;
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +99,7 @@ pub struct Site {
     shutdown: Shutdown,
     metrics: Arc<Metrics>,
     seats: Arc<Seats>,
-    sparing: Arc<Sparing>,
+    log_limiter: Arc<LogRateLimiter>,
 }
 
 impl Site {
@@ -115,7 +115,7 @@ impl Site {
             shutdown,
             seats: Seats::new(max_connections, metrics.clone()),
             metrics,
-            sparing: Arc::default(),
+            log_limiter: Arc::default(),
         }
     }
 }

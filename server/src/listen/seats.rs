@@ -5,7 +5,7 @@
 //!
 //! - All seats together: `max_connections`.
 //! - An eighth of them is kept for loopback, so that the watchdogs and the operator always get in.
-//! - One other machine (an IPv4 address, or the 64 bits of an IPv6 network) has a quarter at most.
+//! - One other client by its address ([`ClientKey`]) has a quarter at most.
 //!
 //! Where a newcomer meets a limit, whoever is most dispensable within that limit goes instead: first the oldest that
 //! is still in its TLS handshake or its head, then who has been idle longest, then the oldest whose body is coming
@@ -13,10 +13,11 @@
 //! make room for each other, and a client that says what it wants in one go is not in their way for longer than a
 //! moment. Only where everybody waits for an answer is the newcomer refused.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::phase::Progress;
+use crate::client_key::ClientKey;
 use crate::metrics::Metrics;
 
 /// The seats of a server, on all of its listeners together.
@@ -32,8 +33,8 @@ struct Limits {
     all: usize,
     /// Of those from other machines.
     outside: usize,
-    /// Of those from one other machine.
-    machine: usize,
+    /// Of those from one other client.
+    client: usize,
 }
 
 /// A connection's right to be there; given back when it is dropped.
@@ -43,22 +44,17 @@ pub struct Seat {
 }
 
 struct Taken {
-    /// None for loopback.
-    machine: Option<Machine>,
+    client: ClientKey,
     progress: Arc<Progress>,
 }
-
-/// Another machine, as far as its address tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Machine(IpAddr);
 
 /// Why there is no seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     /// All are taken by those who wait for an answer.
     Server,
-    /// This machine has all that it may have.
-    Machine,
+    /// This client has all that it may have.
+    Client,
 }
 
 impl Full {
@@ -66,7 +62,7 @@ impl Full {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Server => "full",
-            Self::Machine => "full_for_peer",
+            Self::Client => "full_for_peer",
         }
     }
 }
@@ -76,20 +72,7 @@ impl Limits {
         Self {
             all,
             outside: (all - all / 8).max(1),
-            machine: (all / 4).max(1),
-        }
-    }
-}
-
-impl Machine {
-    fn of(address: IpAddr) -> Option<Self> {
-        match address.to_canonical() {
-            address if address.is_loopback() => None,
-            IpAddr::V4(address) => Some(Self(address.into())),
-            IpAddr::V6(address) => {
-                let network = address.to_bits() & !u128::from(u64::MAX);
-                Some(Self(Ipv6Addr::from_bits(network).into()))
-            }
+            client: (all / 4).max(1),
         }
     }
 }
@@ -106,18 +89,18 @@ impl Seats {
 
     /// A seat for a connection from `address`, taken from another one if need be.
     pub fn take(self: &Arc<Self>, address: IpAddr, secure: bool) -> Result<Seat, Full> {
-        let machine = Machine::of(address);
+        let client = ClientKey::of_address(address);
         // A thousand entries are gone through in microseconds; nothing here needs an index.
         let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if machine.is_some() {
-            let same = |other: &Taken| other.machine == machine;
-            make_room(&mut all, self.limits.machine, same).map_err(|()| Full::Machine)?;
-            let outside = |other: &Taken| other.machine.is_some();
+        if !client.is_loopback() {
+            let same = |other: &Taken| other.client == client;
+            make_room(&mut all, self.limits.client, same).map_err(|()| Full::Client)?;
+            let outside = |other: &Taken| !other.client.is_loopback();
             make_room(&mut all, self.limits.outside, outside).map_err(|()| Full::Server)?;
         }
         make_room(&mut all, self.limits.all, |_| true).map_err(|()| Full::Server)?;
         let taken = Arc::new(Taken {
-            machine,
+            client,
             progress: Arc::new(Progress::new(secure)),
         });
         all.push(taken.clone());
@@ -239,8 +222,8 @@ mod tests {
             Ok(seat)
         };
         let greedy: Vec<Seat> = (0..4).map(|_| busy("10.0.0.1").unwrap()).collect();
-        assert_eq!(busy("10.0.0.1").err(), Some(Full::Machine));
-        assert_eq!(busy("::ffff:10.0.0.1").err(), Some(Full::Machine));
+        assert_eq!(busy("10.0.0.1").err(), Some(Full::Client));
+        assert_eq!(busy("::ffff:10.0.0.1").err(), Some(Full::Client));
         let mut others: Vec<Seat> = (2..12)
             .map(|n| busy(&format!("10.0.0.{n}")).unwrap())
             .collect();

@@ -1,0 +1,99 @@
+//! Which client a connection or a request counts for, wherever something is limited per client.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use crate::peer::Peer;
+
+/// One client, as far as limits are concerned.
+///
+/// An IPv6 host chooses the lower 64 bits of its addresses itself and can use as many of them as it likes, so that a
+/// limit per address would be no limit. Its network (the upper 64 bits) counts as one client instead.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ClientKey {
+    /// The common name of a client certificate, from any address.
+    Certificate(Arc<str>),
+    /// This machine: 127.0.0.0/8 and ::1.
+    Loopback,
+    /// An IPv4 address; IPv4-mapped IPv6 addresses are the IPv4 addresses that they carry.
+    Ipv4(Ipv4Addr),
+    /// The upper 64 bits of an IPv6 address.
+    Ipv6Network(u64),
+    /// A link-local IPv6 address: all machines of a link share fe80::/64, so that the network identifies none of them.
+    Ipv6LinkLocal(Ipv6Addr),
+}
+
+impl ClientKey {
+    /// The client by its address alone: what is known before TLS.
+    pub fn of_address(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            address if address.is_loopback() => Self::Loopback,
+            IpAddr::V4(address) => Self::Ipv4(address),
+            IpAddr::V6(address) if address.is_unicast_link_local() => Self::Ipv6LinkLocal(address),
+            IpAddr::V6(address) => Self::Ipv6Network((address.to_bits() >> 64) as u64),
+        }
+    }
+
+    /// The client by its certificate if it showed one, else by its address.
+    pub fn of_peer(peer: &Peer) -> Self {
+        match &peer.identity {
+            Some(identity) => Self::Certificate(identity.name().into()),
+            None => Self::of_address(peer.address.ip()),
+        }
+    }
+
+    /// Whether this is this machine without a certificate.
+    pub fn is_loopback(&self) -> bool {
+        *self == Self::Loopback
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::Identity;
+
+    fn key(address: &str) -> ClientKey {
+        ClientKey::of_address(address.parse().unwrap())
+    }
+
+    #[test]
+    fn ipv6_network_is_one_client_and_ipv4_addresses_are_several() {
+        assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:ffff:ffff:fffe"));
+        assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
+        assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
+    }
+
+    #[test]
+    fn ipv4_mapped_address_is_its_ipv4_address() {
+        assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
+        assert_ne!(key("::ffff:192.0.2.1"), key("::ffff:192.0.2.2"));
+    }
+
+    #[test]
+    fn loopback_is_one_client_in_every_form() {
+        for address in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert!(key(address).is_loopback(), "{address}");
+        }
+        assert!(!key("::2").is_loopback() && !key("192.0.2.1").is_loopback());
+    }
+
+    #[test]
+    fn link_local_neighbours_are_several_clients() {
+        assert_ne!(key("fe80::1"), key("fe80::2"));
+        assert_eq!(key("fe80::1"), key("fe80::1"));
+    }
+
+    #[test]
+    fn certificate_counts_from_any_address() {
+        let peer = |address: &str, name: Option<&str>| Peer {
+            address: address.parse().unwrap(),
+            identity: name.map(|name| Identity::new(name, || true)),
+        };
+        let key = |address, name| ClientKey::of_peer(&peer(address, name));
+        let laptop = key("192.0.2.1:9", Some("laptop"));
+        assert_eq!(laptop, key("[2001:db8::1]:9", Some("laptop")));
+        assert_ne!(laptop, key("192.0.2.1:9", Some("canary")));
+        assert_eq!(key("[2001:db8::1]:9", None), key("[2001:db8::2]:7", None));
+    }
+}

@@ -1,0 +1,318 @@
+//! How long the certificates and revocation lists on a host are valid.
+//!
+//! `sanctum-launchd status` and `verify` show all of them; `verify`, and with it drift, reports those that end soon; a
+//! watchdog looks here for its own certificate before it blames a server.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sanctum_config::{Fleet, Home, Label, UntrustedText, files};
+use x509_parser::pem::Pem;
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+use x509_parser::x509::X509Name;
+
+/// Larger than any of these files.
+const LARGEST: u64 = 1 << 20;
+
+/// Days before the end at which a renewal is due, and at which it is urgent.
+pub const NOTICE: [i64; 2] = [30, 7];
+
+/// A certificate or a revocation list, and when it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// Its file.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    /// The name that it stands for: a server, a client or a CA.
+    pub name: UntrustedText,
+    /// When it ends.
+    pub ends: DateTime<Utc>,
+}
+
+/// What ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The certificate of a CA.
+    Authority,
+    /// The certificate of a server or of a client.
+    Certificate,
+    /// What a CA has revoked.
+    RevocationList,
+}
+
+/// A file whose validity cannot be told.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {}: {source}", path.display())]
+pub struct CertificateError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the system said, or what is in the file instead.
+    pub source: io::Error,
+}
+
+/// Everything in `home` that ends, and what `fleet` names elsewhere for the servers of `host`, in the order of the
+/// paths. A file that cannot be read is an error of its own.
+pub fn on_host(
+    fleet: &Fleet,
+    config: &Path,
+    home: &Home,
+    host: &Label,
+) -> Vec<Result<Validity, CertificateError>> {
+    let mut paths = Vec::new();
+    for folder in [home.certs(), home.certs().join("clients")] {
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        paths.extend(entries.map(|entry| entry.path()).filter(|path| ends(path)));
+    }
+    let servers = fleet.servers.values().filter(|server| server.host == *host);
+    for tls in servers.map(|server| &server.tls) {
+        let named = [&tls.certificate, &tls.ca, &tls.crl];
+        paths.extend(
+            named
+                .into_iter()
+                .flatten()
+                .filter_map(|path| path.beside(config).ok()),
+        );
+    }
+    paths.sort();
+    paths.dedup();
+    paths.iter().flat_map(|path| read(path)).collect()
+}
+
+/// Whether a file of the home is one that ends, by its name. Half-written files begin with a dot.
+fn ends(path: &Path) -> bool {
+    let hidden = path
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    let extension = path.extension().unwrap_or_default();
+    !hidden && (extension == "crt" || extension == "crl")
+}
+
+/// All certificates and revocation lists of a PEM file.
+pub fn read(path: &Path) -> Vec<Result<Validity, CertificateError>> {
+    let failed = |source| CertificateError {
+        path: path.to_owned(),
+        source,
+    };
+    let form = |why: String| failed(io::Error::new(io::ErrorKind::InvalidData, why));
+    let bytes = match files::read(path, LARGEST) {
+        Ok(bytes) => bytes,
+        Err(error) => return vec![Err(failed(error))],
+    };
+    let mut all = Vec::new();
+    for block in Pem::iter_from_buffer(&bytes) {
+        let validity = block
+            .map_err(|error| error.to_string())
+            .and_then(|block| validity(path, &block));
+        all.extend(validity.map_err(form).transpose());
+    }
+    if all.is_empty() {
+        all.push(Err(form("there is no certificate in it".to_owned())));
+    }
+    all
+}
+
+/// None for a block of another kind.
+fn validity(path: &Path, block: &Pem) -> Result<Option<Validity>, String> {
+    let (kind, name, end) = match block.label.as_str() {
+        "CERTIFICATE" => {
+            let (_, certificate) =
+                X509Certificate::from_der(&block.contents).map_err(|error| error.to_string())?;
+            let kind = match certificate.is_ca() {
+                true => Kind::Authority,
+                false => Kind::Certificate,
+            };
+            let end = certificate.validity().not_after;
+            (kind, common_name(certificate.subject()), end)
+        }
+        "X509 CRL" => {
+            let (_, list) = CertificateRevocationList::from_der(&block.contents)
+                .map_err(|error| error.to_string())?;
+            let Some(end) = list.next_update() else {
+                return Ok(None);
+            };
+            (Kind::RevocationList, common_name(list.issuer()), end)
+        }
+        _ => return Ok(None),
+    };
+    let ends = DateTime::from_timestamp(end.timestamp(), 0)
+        .ok_or_else(|| "its end is no date".to_owned())?;
+    Ok(Some(Validity {
+        path: path.to_owned(),
+        kind,
+        name,
+        ends,
+    }))
+}
+
+fn common_name(name: &X509Name<'_>) -> UntrustedText {
+    let mut names = name.iter_common_name();
+    let common = names.next().and_then(|name| name.as_str().ok());
+    UntrustedText::bounded(common.unwrap_or("without a name"), 64)
+}
+
+impl Validity {
+    /// Whole days until it ends; negative where it has ended.
+    pub fn days_left(&self, now: DateTime<Utc>) -> i64 {
+        (self.ends - now).num_seconds().div_euclid(86_400)
+    }
+
+    /// What is wrong with it, if its end is near or past: in the same words until it becomes worse, so that an alert is
+    /// sent at each of [`NOTICE`]'s days and at the end, and not every hour.
+    pub fn problem(&self, now: DateTime<Utc>) -> Option<String> {
+        let date = self.ends.format("%Y-%m-%d");
+        if self.ends <= now {
+            return Some(format!("{self} expired on {date}"));
+        }
+        let near = |days: &i64| self.ends - now < TimeDelta::days(*days);
+        let days = NOTICE.iter().rev().find(|days| near(days))?;
+        Some(format!(
+            "{self} expires on {date}, in less than {days} days"
+        ))
+    }
+
+    /// What to type on the CA's machine.
+    pub fn renewal(&self, host: &Label) -> String {
+        let command = match self.kind {
+            Kind::Authority => "sanctum-pki rotate-ca".to_owned(),
+            Kind::Certificate => format!("sanctum-pki renew {}", self.name),
+            Kind::RevocationList => "sanctum-pki crl".to_owned(),
+        };
+        format!("on the CA's machine: {command}; sanctum-pki --config fleet.toml bundle {host}")
+    }
+}
+
+impl fmt::Display for Validity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            Kind::Authority => write!(f, "the CA `{}`", self.name),
+            Kind::Certificate => write!(f, "the certificate of `{}`", self.name),
+            Kind::RevocationList => write!(f, "the revocation list of `{}`", self.name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+        KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber,
+    };
+
+    use super::*;
+
+    fn day(number: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_776_000_000 + number * 86_400, 0).unwrap()
+    }
+
+    fn parameters(name: &str, days: i64) -> CertificateParams {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        parameters.not_after = time(day(days));
+        parameters
+    }
+
+    fn time(at: DateTime<Utc>) -> time::OffsetDateTime {
+        time::OffsetDateTime::from_unix_timestamp(at.timestamp()).unwrap()
+    }
+
+    /// A home with a CA that lasts 900 days, its list 6, a server's certificate 29 and a client's none.
+    fn home(folder: &Path) -> Home {
+        let home = Home::new(folder.to_owned(), folder.to_owned());
+        std::fs::create_dir_all(home.certs().join("clients")).unwrap();
+        let mut authority = parameters("sanctum CA", 900);
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        let put = |name: &str, pem: String| std::fs::write(home.certs().join(name), pem).unwrap();
+        put("ca.crt", authority.self_signed(&key).unwrap().pem());
+        let issuer = Issuer::new(authority, key);
+        let list = CertificateRevocationListParams {
+            this_update: time(day(-1)),
+            next_update: time(day(6)),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        put("ca.crl", list.signed_by(&issuer).unwrap().pem().unwrap());
+        for (file, name, days) in [
+            ("server.crt", "server", 29),
+            ("clients/canary.crt", "canary", 0),
+        ] {
+            let key = KeyPair::generate().unwrap();
+            let signed = parameters(name, days).signed_by(&key, &issuer).unwrap();
+            put(file, signed.pem());
+        }
+        put("server.key", "not looked at".into());
+        home
+    }
+
+    #[test]
+    fn validity_of_everything_on_a_host_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = home(folder.path());
+        let host = "mini".parse().unwrap();
+        let all = on_host(&Fleet::default(), Path::new("fleet.toml"), &home, &host);
+        let all: Vec<Validity> = all.into_iter().map(Result::unwrap).collect();
+        let seen: Vec<(String, i64, Option<String>)> = all
+            .iter()
+            .map(|one| (one.to_string(), one.days_left(day(0)), one.problem(day(0))))
+            .collect();
+        let problem = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            seen,
+            [
+                (
+                    "the revocation list of `sanctum CA`".into(),
+                    6,
+                    problem(
+                        "the revocation list of `sanctum CA` expires on 2026-04-18, in less than 7 days"
+                    )
+                ),
+                ("the CA `sanctum CA`".into(), 900, None),
+                (
+                    "the certificate of `canary`".into(),
+                    0,
+                    problem("the certificate of `canary` expired on 2026-04-12")
+                ),
+                (
+                    "the certificate of `server`".into(),
+                    29,
+                    problem(
+                        "the certificate of `server` expires on 2026-05-11, in less than 30 days"
+                    )
+                ),
+            ]
+        );
+        assert!(all[3].renewal(&host).contains("sanctum-pki renew server"));
+    }
+
+    #[test]
+    fn validity_of_what_is_no_certificate_is_an_error_with_the_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = home(folder.path());
+        std::fs::write(
+            home.certs().join("server.crt"),
+            "-----BEGIN CERTIFICATE-----\nAAAA\n",
+        )
+        .unwrap();
+        std::fs::remove_file(home.certs().join("ca.crl")).unwrap();
+        std::fs::create_dir(home.certs().join("ca.crl")).unwrap();
+        let host = "mini".parse().unwrap();
+        let all = on_host(&Fleet::default(), Path::new("fleet.toml"), &home, &host);
+        let errors: Vec<String> = all
+            .into_iter()
+            .filter_map(|one| Some(one.err()?.to_string()))
+            .collect();
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert!(
+            errors[0].contains("ca.crl: it is a folder"),
+            "{}",
+            errors[0]
+        );
+        assert!(errors[1].contains("server.crt"), "{}", errors[1]);
+    }
+}
