@@ -73,5 +73,6 @@ pub(crate) fn said(mut error: &dyn Error) -> String {
     while let Some(cause) = error.source() {
         error = cause;
     }
-    error.to_string()
+    // A certificate's names stand in some of them.
+    sanctum_config::UntrustedText::new(&error.to_string()).into()
 }

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sanctum_config::UntrustedText;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -158,6 +159,34 @@ impl Verdict {
             latency: Some(latency),
             ..self
         }
+    }
+}
+
+impl Note {
+    /// The same with texts that are safe to show: servers, logs and commands may have had a say in them.
+    pub(crate) fn safe(self) -> Self {
+        Self {
+            title: UntrustedText::new(&self.title).into(),
+            body: UntrustedText::multiline(&self.body).into(),
+            next: UntrustedText::new(&self.next).into(),
+            ..self
+        }
+    }
+}
+
+impl Report {
+    /// The same with texts that are safe to show. `details.fields` are for machines and stay; see
+    /// [`sanctum_config::terminal_json`]. Notices become alerts, which are made safe where they are raised.
+    pub(crate) fn safe(mut self) -> Self {
+        let line = |text: &String| UntrustedText::new(text).into();
+        self.verdict.said = line(&self.verdict.said);
+        self.verdict.next = line(&self.verdict.next);
+        self.wrongs = self.wrongs.iter().map(line).collect();
+        let lines = self.details.lines.iter();
+        self.details.lines = lines
+            .map(|text| UntrustedText::multiline(text).into())
+            .collect();
+        self
     }
 }
 

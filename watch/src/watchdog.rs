@@ -336,6 +336,7 @@ impl<C: Check> Watchdog<C> {
         now: DateTime<Utc>,
         wrongs: &[String],
     ) -> Result<(), WatchError> {
+        let note = note.safe();
         let cooldown = TimeDelta::from_std(self.policy.cooldown).unwrap_or(TimeDelta::MAX);
         // The id follows from what is known before it is told, so that telling twice is telling once.
         let first = format!(
@@ -418,7 +419,7 @@ impl<C: Check> Watchdog<C> {
 pub(crate) async fn look<C: Check>(check: &mut C, round: &mut Round) -> Report {
     let limit: Duration = check.limit();
     match tokio::time::timeout(limit, check.check(round)).await {
-        Ok(report) => report,
+        Ok(report) => report.safe(),
         Err(_) => {
             let said = format!("the check did not come to its end in {} s", limit.as_secs());
             Verdict::new(Kind::Miss, said).into()
