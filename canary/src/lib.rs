@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use sanctum_config::UntrustedText;
 use sanctum_watch::probe::Question;
 use sanctum_watch::{Check, Kind, Report, Round, Setting, Verdict, Watched, answers};
 
@@ -14,6 +15,8 @@ pub const EXPECT: &str = "4";
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Tokens of the answer.
 const MAX_TOKENS: u32 = 64;
+/// What is shown of an answer, in characters.
+const SHOWN: usize = 200;
 /// The canary of one server.
 #[derive(Debug)]
 pub struct Canary {
@@ -54,7 +57,7 @@ impl Canary {
         match client.chat(&question).await {
             Ok(answer) => {
                 let text = answer.value.text.trim();
-                let said: String = text.chars().take(200).collect();
+                let said = UntrustedText::bounded(text, SHOWN);
                 let took = answer.latency;
                 match answers(text, &self.expect) {
                     true => Verdict::new(Kind::Ok, format!("answered `{said}`")).after(took),

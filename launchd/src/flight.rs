@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use sanctum_config::{Fleet, InstalledAgent, Label, Role};
+use sanctum_config::{Fleet, InstalledAgent, Label, Role, UntrustedText, files};
 use sanctum_watch::launchctl::LastExit;
 
 use crate::Failure;
@@ -108,7 +108,7 @@ fn ready(
 pub(crate) fn last_line(log: &Path) -> String {
     use std::io::{Read, Seek, SeekFrom};
     let mut text = Vec::new();
-    if let Ok(mut file) = std::fs::File::open(log) {
+    if let Ok(mut file) = files::open(log) {
         let size = file.metadata().map_or(0, |about| about.len());
         let read = file
             .seek(SeekFrom::Start(size.saturating_sub(4096)))
@@ -120,7 +120,7 @@ pub(crate) fn last_line(log: &Path) -> String {
     let text = String::from_utf8_lossy(&text).into_owned();
     let last = text.lines().rev().find(|line| !line.trim().is_empty());
     last.map_or_else(String::new, |line| {
-        let short: String = line.chars().take(300).collect();
-        format!("; its log ends: {short}")
+        let line = UntrustedText::bounded(line, 300);
+        format!("; its log ends: {line}")
     })
 }

@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use sanctum_config::{Fleet, Label};
+use sanctum_config::{Fleet, Label, UntrustedText};
 
 use crate::ask::Door;
 
@@ -46,10 +46,9 @@ impl Question {
         if sanctum_watch::answers(&answer, &self.expect) {
             return Ok(begun.elapsed());
         }
-        let short: String = answer.chars().take(120).collect();
         Err(NotRight::Wrong {
             asked: self.text.clone(),
-            answer: short.trim().to_owned(),
+            answer: UntrustedText::bounded(answer.trim(), 120).into(),
             expected: self.expect.clone(),
         })
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
-use sanctum_config::{Home, Label, atomic};
+use sanctum_config::{Home, Label, UntrustedText, atomic};
 use sanctum_watch::Verdict;
 use serde::{Deserialize, Serialize};
 
@@ -152,11 +152,8 @@ fn is_report(path: &std::path::Path) -> bool {
     name.ends_with("Z.json") && name.starts_with(|first: char| first.is_ascii_digit())
 }
 
-/// The beginning of a text, on one line.
-pub(crate) fn shown(text: &str) -> String {
+/// The beginning of a text, on one line that is safe to show.
+pub(crate) fn shown(text: &str) -> UntrustedText {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match words.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &words[..end]),
-        None => words,
-    }
+    UntrustedText::bounded(&words, SHOWN)
 }
