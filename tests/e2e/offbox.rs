@@ -122,7 +122,7 @@ fn what_a_server_says_is_text_on_the_screen() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = server.local_addr().unwrap();
     std::thread::spawn(move || {
-        let body = r#"{"choices":[{"message":{"content":"<b>5</b> & <img src='x'/>"}}]}"#;
+        let body = r#"{"choices":[{"message":{"content":"<b>5</b> & <img src='x'/>\u001b]0;x\u0007\u202e"}}]}"#;
         for mut stream in server.incoming().flatten() {
             let _ = stream.read(&mut [0; 4096]);
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}", body.len());
@@ -152,6 +152,6 @@ fn what_a_server_says_is_text_on_the_screen() {
     canary.kill().unwrap();
     canary.wait().unwrap();
     let body = &desktop.shown()[0].body;
-    let escaped = "`&lt;b&gt;5&lt;/b&gt; &amp; &lt;img src='x'/&gt;`";
+    let escaped = r"`&lt;b&gt;5&lt;/b&gt; &amp; &lt;img src='x'/&gt;\u{1b}]0;x\u{7}\u{202e}`";
     assert!(body.contains(escaped), "{body}");
 }

@@ -68,3 +68,58 @@ fn escaped(text: &str) -> String {
         .replace('<', "&lt;")
         .replace('>', "&gt;")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::process::Command;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A bus whose daemon hangs: it accepts connections and never says a word.
+    #[test]
+    fn hung_bus_is_given_up_at_the_limit_without_a_thread() {
+        const NAME: &str = "hung_bus_is_given_up_at_the_limit_without_a_thread";
+        const SOCKET: &str = "SANCTUM_HUNG_BUS";
+        // The bus's address belongs to the whole process, so another one tries it.
+        if std::env::var_os(SOCKET).is_none() {
+            let folder = tempfile::tempdir().unwrap();
+            let socket = folder.path().join("bus");
+            let _silent = UnixListener::bind(&socket).unwrap();
+            let said = Command::new(std::env::current_exe().unwrap())
+                .arg(NAME)
+                .env(SOCKET, &socket)
+                .env(
+                    "DBUS_SESSION_BUS_ADDRESS",
+                    format!("unix:path={}", socket.display()),
+                )
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&said.stdout);
+            assert!(said.status.success() && text.contains("1 passed"), "{text}");
+            return;
+        }
+        let alert = Alert {
+            id: "x".into(),
+            severity: Severity::Critical,
+            source: "canary-offbox".into(),
+            host: "laptop".into(),
+            title: "title".into(),
+            body: "body".into(),
+            time: chrono::DateTime::UNIX_EPOCH,
+        };
+        let threads = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().unwrap();
+        let before = threads();
+        let begun = Instant::now();
+        for _ in 0..3 {
+            let limit = Duration::from_millis(100);
+            let error = runtime.block_on(show(&alert, None, limit)).unwrap_err();
+            assert!(error.contains("no answer"), "{error}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert_eq!(threads(), before);
+    }
+}

@@ -1,0 +1,271 @@
+//! The real canary: among hostile neighbours (a server whose answer steers terminals, FIFOs and folders in place of its
+//! files), while its channel is down, and on the wrong host.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use sanctum_config::{Digest, Receipt};
+use serde_json::Value;
+
+/// Far longer than anything here takes.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Sets a terminal's title and clipboard, colours it, turns text around, and has markup.
+const ANSWER: &str =
+    r"5\u001b]0;owned\u0007\u001b]52;c;AAAA\u001b\\\u009b31m\u202efdp.exe\u2066 <b>&</b>\nnext: rm";
+
+/// An HTTP server that answers `body` to everything, and passes on what it was sent.
+fn serve(body: String) -> (SocketAddr, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sent, got) = channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = Vec::new();
+            let mut part = [0; 4096];
+            // A request's head, and the body that its length announces.
+            while let Ok(count @ 1..) = stream.read(&mut part) {
+                request.extend_from_slice(&part[..count]);
+                let text = String::from_utf8_lossy(&request).to_lowercase();
+                let Some((head, rest)) = text.split_once("\r\n\r\n") else {
+                    continue;
+                };
+                let length = head.split("content-length: ").nth(1);
+                let length = length.and_then(|text| text.lines().next()?.parse().ok());
+                if rest.len() >= length.unwrap_or(0) {
+                    break;
+                }
+            }
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}", body.len());
+            let _ = write!(stream, "{head}\r\nconnection: close\r\n\r\n{body}");
+            let _ = sent.send(String::from_utf8_lossy(&request).into_owned());
+        }
+    });
+    (address, got)
+}
+
+struct Canary {
+    folder: tempfile::TempDir,
+    config: PathBuf,
+}
+
+impl Canary {
+    /// Of a server at this address, with more lines in its own section and behind it.
+    fn new(server: SocketAddr, own: &str, more: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("fleet.toml");
+        let text = format!(
+            "[fleet]\nhome = \"{}\"\n[hosts.here]\naddress = \"127.0.0.1\"\nagents = [\"canary\"]\n\
+             [servers.server]\nhost = \"here\"\nlisten = [\"{server}\"]\n\
+             auth = {{ token_file = \"token\", loopback = \"required\" }}\n\
+             [watch.canary]\ntarget = \"server\"\nevery = \"1h\"\n{own}\n{more}\n",
+            folder.path().display()
+        );
+        fs::write(&config, text).unwrap();
+        let canary = Self { folder, config };
+        let token = canary.path("token");
+        fs::write(&token, "secret").unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(&token, private).unwrap();
+        canary
+    }
+
+    fn path(&self, relative: &str) -> PathBuf {
+        self.folder.path().join(relative)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sanctum-canary"));
+        command.arg("--config").arg(&self.config).args(arguments);
+        command.env_remove("RUST_LOG").stdin(Stdio::null());
+        command
+    }
+
+    /// The loop, whose log is a file.
+    fn start(&self, format: &str) -> Child {
+        let log = fs::File::create(self.log_file()).unwrap();
+        let mut command = self.command(&["--log-format", format]);
+        command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.path("canary.log")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+}
+
+fn terminate(child: &mut Child) {
+    let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+    // It may have ended already.
+    let _ = kill_process(pid, Signal::TERM);
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > Duration::from_secs(5) {
+            child.kill().unwrap();
+            panic!("SIGTERM was not obeyed");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[track_caller]
+fn assert_harmless(what: &str, text: &str) {
+    let hidden = |c: char| c != '\n' && (c.is_control() || "\u{202e}\u{2066}".contains(c));
+    assert!(!text.contains(hidden), "{what}: {text:?}");
+}
+
+#[test]
+fn hostile_answer_is_escaped_on_terminal_log_alert_and_in_state() {
+    let answer = format!(r#"{{"choices":[{{"message":{{"content":"{ANSWER}"}}}}]}}"#);
+    let (server, _) = serve(answer);
+    let (phone, alerts) = serve(String::new());
+    let channel = format!("[alerts.phone]\nurl = \"http://{phone}/notify\"");
+    let canary = Canary::new(server, "misses = 1\nalert = [\"phone\"]", &channel);
+
+    let once = canary.command(&["--once"]).output().unwrap();
+    let text = String::from_utf8(once.stdout).unwrap();
+    assert!(
+        text.contains(r"5\u{1b}]0;owned\u{7}\u{1b}]52;c;AAAA"),
+        "{text}"
+    );
+    assert_harmless("--once", &text);
+    assert_eq!(
+        text.matches("\nnext: ").count(),
+        1,
+        "the answer's own line is none: {text}"
+    );
+    assert_harmless("log", &String::from_utf8(once.stderr).unwrap());
+    let once = canary.command(&["--once", "--json"]).output().unwrap();
+    let text = String::from_utf8(once.stdout).unwrap();
+    assert_harmless("--once --json", &text);
+    let page: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(page["kind"], "miss");
+
+    for format in ["text", "json"] {
+        let mut running = canary.start(format);
+        let request = alerts.recv_timeout(SOON).unwrap();
+        terminate(&mut running);
+        let (_, body) = request.split_once("\r\n\r\n").unwrap();
+        let alert: Value = serde_json::from_str(body).unwrap();
+        let told = alert["body"].as_str().unwrap();
+        assert_harmless("alert", told);
+        assert!(told.contains(r"\u{202e}fdp.exe\u{2066} <b>&</b>"), "{told}");
+        assert_harmless(format, &canary.log());
+        let state = fs::read_to_string(canary.path("state/watch/canary.json")).unwrap();
+        assert_harmless("state", &state);
+        // The next loop raises it anew.
+        fs::remove_dir_all(canary.path("state")).unwrap();
+    }
+}
+
+fn fifo(path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let _ = fs::remove_file(path);
+    let made = Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(made.success());
+}
+
+#[test]
+fn fifo_or_folder_in_place_of_a_file_is_named_at_once_and_sigterm_is_obeyed() {
+    let places = [
+        "state/watch/canary.json",
+        "state/watch/canary.lock",
+        "state/lease.json",
+        "state/spool/canary/0000000001-canary-x.json",
+        "token",
+    ];
+    let (phone, _alerts) = serve(String::new());
+    let channel = format!("[alerts.phone]\nurl = \"http://{phone}/notify\"");
+    for place in places {
+        for kind in ["a FIFO", "a folder"] {
+            let (server, _) = serve(r#"{"choices":[{"message":{"content":"4"}}]}"#.to_owned());
+            let canary = Canary::new(server, "alert = [\"phone\"]", &channel);
+            let path = canary.path(place);
+            match kind {
+                "a FIFO" => fifo(&path),
+                _ => {
+                    let _ = fs::remove_file(&path);
+                    fs::create_dir_all(&path).unwrap();
+                }
+            }
+            let begun = Instant::now();
+            let mut running = canary.start("text");
+            let named = |log: &str| log.contains(place) && log.contains(kind);
+            while !named(&canary.log()) {
+                let log = canary.log();
+                assert!(begun.elapsed() < SOON, "{place} is {kind}: {log}");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            terminate(&mut running);
+        }
+    }
+}
+
+#[test]
+fn once_lists_alerts_that_no_channel_accepted() {
+    let (server, _) = serve(r#"{"choices":[{"message":{"content":"5"}}]}"#.to_owned());
+    // Bound, and nothing accepts from it; then closed.
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+    let phone = closed.local_addr().unwrap();
+    drop(closed);
+    let channel = format!("[alerts.phone]\nurl = \"http://{phone}/notify\"");
+    let canary = Canary::new(server, "misses = 1\nalert = [\"phone\"]", &channel);
+    let mut running = canary.start("text");
+    let begun = Instant::now();
+    while !canary.log().contains("accepts no alerts") {
+        assert!(begun.elapsed() < SOON, "{}", canary.log());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    terminate(&mut running);
+    let once = canary.command(&["--once"]).output().unwrap();
+    let text = String::from_utf8(once.stdout).unwrap();
+    let line = text.lines().last().unwrap();
+    assert!(
+        line.starts_with("undelivered: \"server on here fails its check\", raised "),
+        "{text}"
+    );
+    assert!(line.contains("has not reached the channel phone: http://127.0.0.1:"));
+    let once = canary.command(&["--once", "--json"]).output().unwrap();
+    let page: Value = serde_json::from_slice(&once.stdout).unwrap();
+    assert_eq!(page["undelivered"][0]["channel"], "phone");
+    let state = fs::read(canary.path("state/watch/canary.json")).unwrap();
+    let state: Value = serde_json::from_slice(&state).unwrap();
+    assert_eq!(state["open"]["misses"]["notified"], Value::Null);
+}
+
+#[test]
+fn once_on_another_host_than_the_watchdog_s_refuses_and_names_both() {
+    let (server, _) = serve(String::new());
+    let laptop = "[hosts.laptop]\naddress = \"127.0.0.2\"\nagents = [\"canary-offbox\"]\n\
+                  [watch.canary-offbox]\ncheck = \"canary\"\ntarget = \"server\"\nevery = \"1h\"";
+    let canary = Canary::new(server, "", laptop);
+    let receipt = Receipt {
+        host: "laptop".parse().unwrap(),
+        release: "1".to_owned(),
+        previous: None,
+        installed: "2026-04-18T03:00:00Z".to_owned(),
+        fleet_sha256: Digest::of(b""),
+        agents: Vec::new(),
+        artefacts: Vec::new(),
+    };
+    fs::create_dir_all(canary.path("state")).unwrap();
+    receipt.write(&canary.path("state/receipt.json")).unwrap();
+    let once = canary.command(&["--once"]).output().unwrap();
+    assert_eq!(once.status.code(), Some(2));
+    let said = String::from_utf8(once.stderr).unwrap();
+    assert!(
+        said.contains("[watch.canary] watches from the host here, and this is laptop"),
+        "{said}"
+    );
+    assert!(said.contains("run --name canary-offbox here"), "{said}");
+    assert!(once.stdout.is_empty());
+}
