@@ -37,6 +37,25 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As [`open`].
 pub fn open_lock(path: &Path) -> io::Result<File> {
+    open_to_append(path, false)
+}
+
+/// Opens a file of this user's own for reading and appending, such as a log, and makes it, and its folder, if it is not
+/// there: for its owner only, under any umask. A mode that gives other users something is changed to 0600.
+///
+/// # Errors
+/// As [`open`]; and if it belongs to another user.
+pub fn open_log(path: &Path) -> io::Result<File> {
+    let file = open_to_append(path, true)?;
+    let about = file.metadata()?;
+    is_ours(&about)?;
+    if about.mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+fn open_to_append(path: &Path, read: bool) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         atomic::folder_for_owner(folder)?;
     }
@@ -50,6 +69,7 @@ pub fn open_lock(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .create(true)
         .append(true)
+        .read(read)
         .mode(0o600)
         .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32)
         .open(path)
@@ -81,15 +101,39 @@ pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     String::from_utf8(read(path, limit)?).map_err(|error| invalid(error.utf8_error().to_string()))
 }
 
+/// Reads a file of at most `limit` bytes that decides what this process trusts, such as a CA's certificate: a regular file
+/// that belongs to the user of this process, or to root.
+///
+/// # Errors
+/// As [`read`]; and if it belongs to another user, who could replace it.
+pub fn read_trusted(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
+    let about = file.metadata()?;
+    if about.uid() != 0 {
+        is_ours(&about)?;
+    }
+    read_opened(file, limit)
+}
+
 /// Reads a secret of at most `limit` bytes: a regular file that belongs to the user of this process and that no other
-/// user may read or write.
+/// user may read or write. The bytes are in no other buffer, so wiping the vector wipes them.
 ///
 /// # Errors
 /// As [`read`]; and if owner or mode say that others know or can replace the secret.
 pub fn read_secret(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    read_opened(open_secret(path)?, limit)
+}
+
+/// Opens a secret for reading, under the rules of [`read_secret`].
+///
+/// # Errors
+/// As [`open`]; and if owner or mode say that others know or can replace the secret.
+pub fn open_secret(path: &Path) -> io::Result<File> {
     let file = open(path)?;
-    is_private(&file.metadata()?)?;
-    read_opened(file, limit)
+    let about = file.metadata()?;
+    is_ours(&about)?;
+    is_closed(&about, || format!("type: chmod 600 {}", path.display()))?;
+    Ok(file)
 }
 
 /// Checks that a file belongs to the user of this process, and that its mode gives other users nothing.
@@ -97,20 +141,31 @@ pub fn read_secret(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// With the owner or the mode, and the command that changes it.
 pub fn is_private(about: &Metadata) -> io::Result<()> {
-    let us = rustix::process::geteuid().as_raw();
-    if about.uid() != us {
-        return Err(refused(format!(
-            "it belongs to user {} and this process runs as user {us}, so another user could know or replace it; \
-             change its owner with chown",
-            about.uid()
-        )));
-    }
+    is_ours(about)?;
+    is_closed(about, || "run chmod 600 on it".to_owned())
+}
+
+/// Whether the mode gives other users nothing. `fix` is the end of the error.
+fn is_closed(about: &Metadata, fix: impl FnOnce() -> String) -> io::Result<()> {
     match about.mode() & 0o777 {
         mode if mode & 0o077 == 0 => Ok(()),
         mode => Err(refused(format!(
-            "its mode is {mode:04o}, so other users could read or replace it; run chmod 600 on it"
+            "its mode is {mode:04o}, so other users could read or replace it; {}",
+            fix()
         ))),
     }
+}
+
+fn is_ours(about: &Metadata) -> io::Result<()> {
+    let us = rustix::process::geteuid().as_raw();
+    if about.uid() == us {
+        return Ok(());
+    }
+    Err(refused(format!(
+        "it belongs to user {} and this process runs as user {us}, so another user could know or replace it; \
+         change its owner with chown",
+        about.uid()
+    )))
 }
 
 /// A refusal with its reason, where that is the file's owner or its mode.
@@ -129,7 +184,9 @@ fn explained(error: io::Error, about: &Metadata) -> io::Error {
 }
 
 fn read_opened(file: File, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // In one piece: a vector that grows leaves copies of a secret behind.
+    let size = file.metadata()?.len().min(limit);
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
     file.take(limit + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > limit {
         false => Ok(bytes),
@@ -191,6 +248,8 @@ mod tests {
             let error = read(path, 10).unwrap_err().to_string();
             assert!(error.contains(kind), "{}: {error}", path.display());
             assert!(read_secret(path, 10).is_err());
+            let error = open_log(path).unwrap_err().to_string();
+            assert!(error.contains(kind), "{}: {error}", path.display());
         }
         let absent = read(&folder.path().join("absent"), 10).unwrap_err();
         assert_eq!(absent.kind(), io::ErrorKind::NotFound);
@@ -296,7 +355,12 @@ mod tests {
         fs::write(&path, "secret").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
-        let error = read_secret(&path, 100).unwrap_err().to_string();
-        assert!(error.contains("12345"), "{error}");
+        for error in [
+            read_secret(&path, 100).unwrap_err(),
+            read_trusted(&path, 100).unwrap_err(),
+            open_log(&path).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("12345"), "{error}");
+        }
     }
 }

@@ -5,13 +5,13 @@ mod role;
 mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
 use crate::near::did_you_mean;
-use crate::{FleetError, Label, TildePath};
+use crate::{FleetError, Label, Rotation, TildePath, files};
 
 pub use daemons::{Agent, Channel, Watch};
 pub use role::Role;
@@ -24,6 +24,9 @@ pub struct Fleet {
     /// `[fleet]`.
     #[serde(default)]
     pub fleet: General,
+    /// `[logs]`.
+    #[serde(default)]
+    pub logs: Logs,
     /// `[hosts.NAME]`.
     #[serde(default)]
     pub hosts: BTreeMap<Label, Host>,
@@ -65,6 +68,36 @@ impl Default for General {
     }
 }
 
+/// `[logs]`: how large the log of each program may grow. Together its files have at most `max_mb` times `keep + 1` MiB.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logs {
+    /// A log of so many MiB is rotated.
+    pub max_mb: NonZeroU64,
+    /// Rotated files that are kept.
+    pub keep: usize,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self {
+            max_mb: NonZeroU64::new(16).expect("16 is not 0"),
+            keep: 4,
+        }
+    }
+}
+
+impl Logs {
+    /// In bytes.
+    pub fn rotation(&self) -> Rotation {
+        const MIB: NonZeroU64 = NonZeroU64::new(1 << 20).unwrap();
+        Rotation {
+            max_bytes: self.max_mb.saturating_mul(MIB),
+            keep: self.keep,
+        }
+    }
+}
+
 /// `[hosts.NAME]`: a machine.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,7 +114,9 @@ pub struct Host {
 impl Fleet {
     /// Reads and checks a file.
     pub fn read(path: &Path) -> Result<Self, FleetError> {
-        let text = std::fs::read_to_string(path).map_err(|source| FleetError::Read {
+        /// Thousands of agents; a larger file is a mistake.
+        const LARGEST: u64 = 4 << 20;
+        let text = files::read_text(path, LARGEST).map_err(|source| FleetError::Read {
             path: path.to_owned(),
             source,
         })?;

@@ -73,9 +73,16 @@ impl Home {
         self.root.join("logs")
     }
 
-    /// The log of an agent: what it writes to standard output and standard error.
+    /// The log of an agent. Our programs write and rotate it themselves; for programs of others it is what launchd saves
+    /// of their standard output and standard error.
     pub fn log(&self, agent: &Label) -> PathBuf {
         self.logs().join(format!("{agent}.log"))
+    }
+
+    /// What launchd saves of the standard output and standard error of one of our programs: why it could not start, and
+    /// panics.
+    pub fn launchd_log(&self, agent: &Label) -> PathBuf {
+        self.logs().join(format!("{agent}.launchd.log"))
     }
 
     /// `certs/`.
@@ -160,6 +167,10 @@ mod tests {
             ),
             (home.spool(&name), "/u/ada/.sanctum/state/spool/canary"),
             (home.log(&name), "/u/ada/.sanctum/logs/canary.log"),
+            (
+                home.launchd_log(&name),
+                "/u/ada/.sanctum/logs/canary.launchd.log",
+            ),
             (
                 home.plist("com.sanctum.canary"),
                 "/u/ada/Library/LaunchAgents/com.sanctum.canary.plist",

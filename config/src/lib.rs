@@ -25,6 +25,7 @@ mod near;
 mod programs;
 mod receipt;
 mod record;
+mod rotating_file;
 mod tilde;
 mod untrusted;
 
@@ -38,5 +39,6 @@ pub use near::{did_you_mean, nearest};
 pub use programs::system_program;
 pub use receipt::{Artefact, ArtefactKind, InstalledAgent, Receipt};
 pub use record::RecordError;
+pub use rotating_file::{RotatingFile, Rotation};
 pub use tilde::{NoHome, TildePath};
 pub use untrusted::{UntrustedText, terminal_json};

@@ -59,7 +59,10 @@ fn render_one(fleet: &Fleet, home: &Home, name: &Label, role: Role) -> Result<Ag
         Role::Watch(watch) => ours(home, &watchdog(name, watch)?, "--name", name)?,
         Role::Agent(agent) => (None, theirs(home, agent)?),
     };
-    let log = text(&home.log(name))?;
+    let saved = text(&match role {
+        Role::Server(_) | Role::Watch(_) => home.launchd_log(name),
+        Role::Agent(_) => home.log(name),
+    })?;
     let mut keys = Dictionary::new();
     keys.insert("Label".into(), label.clone().into());
     let list = arguments.iter().cloned().map(Value::String).collect();
@@ -82,8 +85,8 @@ fn render_one(fleet: &Fleet, home: &Home, name: &Label, role: Role) -> Result<Ag
     keys.insert("LimitLoadToSessionType".into(), "Aqua".into());
     // Anything less is throttled: a server would be slow, and a watchdog would measure its own throttling.
     keys.insert("ProcessType".into(), "Interactive".into());
-    keys.insert("StandardOutPath".into(), log.clone().into());
-    keys.insert("StandardErrorPath".into(), log.into());
+    keys.insert("StandardOutPath".into(), saved.clone().into());
+    keys.insert("StandardErrorPath".into(), saved.into());
     // launchd.plist(5): an integer, so 0o077 in decimal.
     keys.insert("Umask".into(), 0o077_u64.into());
     let limits = |key: &str| {
@@ -117,7 +120,8 @@ pub fn exit_timeout(role: Role) -> Duration {
     }
 }
 
-/// One of our programs: it reads the deployed fleet.toml and is told which section it is.
+/// One of our programs: its arguments name the deployed fleet.toml, its section there, and its log, which it writes and
+/// rotates itself.
 fn ours(
     home: &Home,
     binary: &str,
@@ -130,6 +134,8 @@ fn ours(
         text(&home.fleet_toml())?,
         flag.to_owned(),
         name.to_string(),
+        "--log-file".to_owned(),
+        text(&home.log(name))?,
     ];
     Ok((Some(binary.to_owned()), arguments))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use sanctum_config::fleet::Loopback;
-use sanctum_config::logging::Format;
+use sanctum_config::logging::{Destination, Format};
 use sanctum_config::{Label, ModelId, TildePath};
 use sanctum_engine::backend::KvMode;
 use sanctum_engine::random::Shape;
@@ -21,7 +21,7 @@ const TLS_PORT: u16 = 1338;
 /// Serves Qwen3.5 models over the OpenAI API.
 ///
 /// Without a command it serves; without --model it serves the tiny model that is built in. Log lines go to standard
-/// error: plain on a terminal, JSON otherwise.
+/// error, or to --log-file: plain on a terminal, JSON otherwise.
 #[derive(Debug, Parser)]
 #[command(
     name = "sanctum-server",
@@ -82,6 +82,10 @@ pub struct LogArgs {
     /// What log lines look like [default: text on a terminal, json otherwise]
     #[arg(long, global = true, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Write log lines to this file, which is rotated as [logs] in fleet.toml says (without --config: 5 files of 16 MiB)
+    /// [default: standard error]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
 }
 
 /// What log lines look like.
@@ -189,6 +193,9 @@ pub struct ServeArgs {
     /// logs/NAME.audit.jsonl under the fleet's home; else none]
     #[arg(long, value_name = "FILE")]
     pub audit_log: Option<TildePath>,
+    /// Keep a Mac from going to sleep while a request runs [default: true]
+    #[arg(long, value_name = "BOOL")]
+    pub keep_awake: Option<bool>,
     /// How long running requests may take to finish after SIGTERM [default: 30]
     #[arg(long, value_name = "SECONDS")]
     pub drain_seconds: Option<u64>,
@@ -288,6 +295,19 @@ pub struct ModelArg {
     pub id: ModelId,
     /// The folder.
     pub path: TildePath,
+}
+
+impl Args {
+    /// Where log lines go.
+    pub fn log_destination(&self) -> Destination {
+        let serve = match &self.command {
+            None => Some(&self.serve),
+            Some(Command::Serve(serve)) => Some(&**serve),
+            Some(_) => None,
+        };
+        let config = serve.and_then(|serve| serve.config.as_deref());
+        Destination::of(self.log.log_file.as_deref(), config)
+    }
 }
 
 impl LogArgs {

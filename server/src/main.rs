@@ -12,15 +12,18 @@ fn main() -> ExitCode {
     #[cfg(feature = "mlx")]
     sanctum_engine::backend::MlxBackend::prepare();
     let args = Args::parse();
-    if let Err(error) = logging::start(args.log.format(), args.log.log.as_deref()) {
+    let destination = args.log_destination();
+    if let Err(error) = logging::start(destination, args.log.format(), args.log.log.as_deref()) {
         eprintln!("sanctum-server: {error}");
         return ExitCode::from(2);
     }
-    match run(args) {
+    let code = match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tracing::error!("{failure}");
             failure.exit_code()
         }
-    }
+    };
+    logging::finish();
+    code
 }

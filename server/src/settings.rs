@@ -17,7 +17,7 @@ use sanctum_engine::launch::{BackendChoice, LaunchOptions};
 use sanctum_engine::memory::MemoryLimits;
 
 use crate::args::{BackendArg, MemoryArgs, ServeArgs};
-use crate::audit::Place;
+use crate::audit::AuditFile;
 use crate::gate::Rules;
 use crate::listen::addresses::{self, AddressError};
 pub use models::ModelSettings;
@@ -57,7 +57,9 @@ pub struct Settings {
     /// Who is let in.
     pub rules: Rules,
     /// Where the audit log goes; none: none is kept.
-    pub audit: Option<Place>,
+    pub audit: Option<AuditFile>,
+    /// Keep the machine from going to sleep while a request runs.
+    pub keep_awake: bool,
 }
 
 /// Settings that cannot be used.
@@ -188,6 +190,9 @@ impl Settings {
                 .unwrap_or(DRAIN),
             rules,
             audit: access::audit(args, section)?,
+            keep_awake: args
+                .keep_awake
+                .unwrap_or(server.is_none_or(|server| server.keep_awake)),
         })
     }
 }

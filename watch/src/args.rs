@@ -27,6 +27,9 @@ pub struct Args {
     /// What log lines look like [default: text on a terminal, json otherwise]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Write log lines to this file, which is rotated as [logs] in fleet.toml says [default: standard error]
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
 }
 
 /// What log lines look like.

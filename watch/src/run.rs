@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use chrono::Utc;
 use sanctum_config::fleet::Watch;
+use sanctum_config::logging::{self, Destination};
 use sanctum_config::{
-    Fleet, FleetError, Home, HomeError, Label, atomic, did_you_mean, files, logging, terminal_json,
+    Fleet, FleetError, Home, HomeError, Label, atomic, did_you_mean, files, terminal_json,
 };
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -128,17 +129,18 @@ pub fn by_hand(
 }
 
 fn logged(args: &Args, own: &str, run: impl FnOnce() -> Result<ExitCode, Failure>) -> ExitCode {
-    if let Err(error) = logging::start(args.log_format.map(Into::into), args.log.as_deref()) {
+    let destination = Destination::of(args.log_file.as_deref(), Some(&args.config));
+    let format = args.log_format.map(Into::into);
+    if let Err(error) = logging::start(destination, format, args.log.as_deref()) {
         eprintln!("sanctum-{own}: {error}");
         return ExitCode::from(2);
     }
-    match run() {
-        Ok(code) => code,
-        Err(failure) => {
-            tracing::error!("{failure}");
-            failure.exit_code()
-        }
-    }
+    let code = run().unwrap_or_else(|failure| {
+        tracing::error!("{failure}");
+        failure.exit_code()
+    });
+    logging::finish();
+    code
 }
 
 /// One thread: a watchdog waits most of the time, and is to be small.
@@ -355,7 +357,9 @@ fn sweep(setting: &Setting) {
     for folder in folders.into_iter().flatten() {
         match atomic::sweep(folder) {
             Ok(0) => {}
-            Ok(swept) => tracing::info!("removed {swept} half-written files in {}", folder.display()),
+            Ok(swept) => {
+                tracing::info!("removed {swept} half-written files in {}", folder.display())
+            }
             Err(error) => tracing::warn!("cannot sweep {}: {error}", folder.display()),
         }
     }

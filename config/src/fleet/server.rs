@@ -60,6 +60,9 @@ pub struct Server {
     /// What is written down of who asked what.
     #[serde(default)]
     pub audit: Audit,
+    /// Keep the Mac from going to sleep while a request runs.
+    #[serde(default = "yes")]
+    pub keep_awake: bool,
     /// How long running requests may take to finish after SIGTERM.
     #[serde(default, deserialize_with = "duration::optional")]
     pub drain: Option<Duration>,
@@ -230,6 +233,10 @@ impl Server {
             twice.id
         ))
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn default_listen() -> Vec<SocketAddr> {

@@ -45,14 +45,15 @@ fn every_agent_of_a_host_gets_one_and_its_program_is_told_who_it_is() {
     let lines: Vec<String> = plists.iter().map(|p| p.arguments.join(" ")).collect();
     let ours = "/u/ada/.sanctum/bin/sanctum-";
     let with = "--config /u/ada/.sanctum/fleet.toml";
+    let log = |name: &str| format!("{name} --log-file /u/ada/.sanctum/logs/{name}.log");
     assert_eq!(
         lines,
         [
-            format!("{ours}server {with} --server server"),
-            format!("{ours}guardian {with} --name guardian"),
-            format!("{ours}canary {with} --name canary"),
-            format!("{ours}drift {with} --name drift"),
-            format!("{ours}parity {with} --name parity"),
+            format!("{ours}server {with} --server {}", log("server")),
+            format!("{ours}guardian {with} --name {}", log("guardian")),
+            format!("{ours}canary {with} --name {}", log("canary")),
+            format!("{ours}drift {with} --name {}", log("drift")),
+            format!("{ours}parity {with} --name {}", log("parity")),
             "/usr/local/bin/mlx_lm.server --port 1337".to_owned(),
         ]
     );
@@ -63,11 +64,8 @@ fn every_agent_of_a_host_gets_one_and_its_program_is_told_who_it_is() {
     );
     let offbox = &rendered(EXAMPLE, "laptop").unwrap()[1];
     assert_eq!(offbox.binary.as_deref(), Some("sanctum-canary"));
-    assert!(
-        offbox
-            .arguments
-            .ends_with(&["--name".into(), "canary-offbox".into()])
-    );
+    let name = ["--name", "canary-offbox"].map(str::to_owned);
+    assert!(offbox.arguments.windows(2).any(|pair| pair == name));
 }
 
 #[test]
@@ -86,6 +84,20 @@ fn they_hold_what_keeps_a_server_alive_and_only_keys_that_launchd_knows() {
         assert_eq!(word("LimitLoadToSessionType"), "Aqua");
         assert_eq!(word("ProcessType"), "Interactive");
         assert_eq!(arguments_in(&plist.bytes), Some(plist.arguments));
+    }
+}
+
+/// What launchd appends to never shrinks.
+#[test]
+fn launchd_does_not_write_the_log_of_our_programs() {
+    for plist in rendered(EXAMPLE, "mini").unwrap() {
+        let keys = keys(&plist);
+        let saved = ["StandardOutPath", "StandardErrorPath"].map(|key| keys[key].as_string());
+        let file = match plist.binary {
+            Some(_) => format!("/u/ada/.sanctum/logs/{}.launchd.log", plist.agent),
+            None => format!("/u/ada/.sanctum/logs/{}.log", plist.agent),
+        };
+        assert_eq!(saved, [Some(file.as_str()); 2]);
     }
 }
 

@@ -8,13 +8,13 @@
 
 mod account;
 mod entry;
-mod file;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::num::NonZeroU64;
 use std::path::PathBuf;
+
+use sanctum_config::Rotation;
 
 pub use account::Account;
 pub use entry::{Caller, Entry};
@@ -24,11 +24,9 @@ pub use writer::{Audit, AuditError};
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Place {
+pub struct AuditFile {
     /// The file that is written to.
-    pub file: PathBuf,
-    /// Its size in bytes at which it is put aside as `<file>.1`.
-    pub rotate_bytes: NonZeroU64,
-    /// Files that are put aside before the oldest is deleted.
-    pub keep: usize,
+    pub path: PathBuf,
+    /// When it is rotated.
+    pub rotation: Rotation,
 }

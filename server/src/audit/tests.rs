@@ -1,6 +1,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
@@ -13,6 +14,13 @@ use crate::metrics::Metrics;
 use crate::peer::{Identity, Peer};
 use crate::route::{self, Route};
 
+fn rotation() -> Rotation {
+    Rotation {
+        max_bytes: NonZeroU64::new(1 << 20).unwrap(),
+        keep: 1,
+    }
+}
+
 /// An audit log in a folder of its own.
 struct Log {
     dir: TempDir,
@@ -23,12 +31,11 @@ struct Log {
 impl Log {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
-        let place = Place {
-            file: dir.path().join("audit.jsonl"),
-            rotate_bytes: NonZeroU64::new(1 << 20).unwrap(),
-            keep: 1,
+        let file = AuditFile {
+            path: dir.path().join("audit.jsonl"),
+            rotation: rotation(),
         };
-        let (audit, writer) = Audit::start(place, Arc::new(Metrics::new())).unwrap();
+        let (audit, writer) = Audit::start(file, Arc::new(Metrics::new())).unwrap();
         Self { dir, audit, writer }
     }
 
@@ -176,20 +183,27 @@ fn pages_for_operators_are_written_down_only_when_refused() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_is_known_at_the_start() {
-    let place = Place {
-        file: "/dev/full".into(),
-        rotate_bytes: NonZeroU64::MAX,
-        keep: 0,
-    };
-    let error = Audit::start(place, Arc::new(Metrics::new()))
-        .err()
-        .unwrap()
-        .to_string();
-    assert!(
-        error.contains("/dev/full") && error.contains("--audit-log"),
-        "{error}"
-    );
+fn audit_log_that_is_no_regular_file_fails_at_start() {
+    let dir = TempDir::new().unwrap();
+    let fifo = dir.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    for (path, kind) in [
+        (fifo.as_path(), "a FIFO"),
+        (dir.path(), "a folder"),
+        (Path::new("/dev/full"), "a device"),
+    ] {
+        let file = AuditFile {
+            path: path.to_owned(),
+            rotation: rotation(),
+        };
+        let error = Audit::start(file, Arc::new(Metrics::new()));
+        let error = error.err().unwrap().to_string();
+        assert!(
+            error.contains(kind) && error.contains("--audit-log"),
+            "{error}"
+        );
+    }
 }
 
 #[test]

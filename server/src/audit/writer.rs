@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-use super::Place;
-use super::file::AuditFile;
+use sanctum_config::RotatingFile;
+
+use super::AuditFile;
 use crate::metrics::Metrics;
 
 /// Lines that wait for the disk before more of them are lost: half a megabyte.
@@ -15,7 +16,7 @@ const WAITING: usize = 1024;
 /// Bytes that are written at once, where so many wait.
 const BATCH: usize = 64 << 10;
 /// How often the thread makes sure that the file is still where it was.
-const FIND_AGAIN_EVERY: Duration = Duration::from_secs(1);
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// How long the end of the process waits for a disk.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -60,21 +61,20 @@ impl Audit {
     }
 
     /// Opens the file and starts the thread.
-    pub fn start(place: Place, metrics: Arc<Metrics>) -> Result<(Self, Writer), AuditError> {
-        let path = place.file.clone();
-        let failed = |source| AuditError { path, source };
+    pub fn start(file: AuditFile, metrics: Arc<Metrics>) -> Result<(Self, Writer), AuditError> {
+        let AuditFile { path, rotation } = file;
         let (lines, waiting) = mpsc::sync_channel(WAITING);
         let (end, done) = mpsc::channel();
         let counting = metrics.clone();
         let thread = std::thread::Builder::new().name("audit".into());
-        AuditFile::open(place)
+        RotatingFile::open(&path, rotation)
             .and_then(|file| {
                 thread.spawn(move || {
                     write_all(file, &waiting, &counting);
                     drop(end);
                 })
             })
-            .map_err(failed)?;
+            .map_err(|source| AuditError { path, source })?;
         let audit = Self {
             lines: Some(lines.clone()),
             metrics,
@@ -117,8 +117,8 @@ impl Writer {
 }
 
 /// Writes lines until the end comes.
-fn write_all(mut file: AuditFile, waiting: &Receiver<Message>, metrics: &Metrics) {
-    let mut found = Instant::now();
+fn write_all(mut file: RotatingFile, waiting: &Receiver<Message>, metrics: &Metrics) {
+    let mut checked = Instant::now();
     let mut batch = Vec::with_capacity(BATCH);
     let mut ended = false;
     while !ended {
@@ -137,15 +137,18 @@ fn write_all(mut file: AuditFile, waiting: &Receiver<Message>, metrics: &Metrics
                 break;
             }
         }
-        let again = found.elapsed() >= FIND_AGAIN_EVERY;
+        let again = checked.elapsed() >= CHECK_EVERY;
         if again {
-            found = Instant::now();
+            checked = Instant::now();
         }
         let written = match again {
-            true => file.find_again().and_then(|()| file.append(&batch)),
+            true => file.reopen_if_moved().and_then(|()| file.append(&batch)),
             false => file.append(&batch),
         };
         batch.clear();
+        if let Some(error) = file.rotation_error() {
+            tracing::error!(%error, "the audit log cannot be rotated and grows beyond its size");
+        }
         if let Err(error) = written {
             lose(metrics, count, &error);
         }

@@ -5,11 +5,11 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use sanctum_config::fleet::Loopback;
-use sanctum_config::{NoHome, TildePath};
+use sanctum_config::{NoHome, Rotation, TildePath};
 
 use super::{Section, SettingsError};
 use crate::args::ServeArgs;
-use crate::audit::Place;
+use crate::audit::AuditFile;
 use crate::gate::{Rules, TokenPath};
 
 /// Set to exactly `1`, it lets everybody in.
@@ -81,7 +81,7 @@ pub fn check_addresses(listen: &[SocketAddr], rules: &Rules) -> Result<(), Setti
 }
 
 /// Where the audit log goes; none where none is kept.
-pub fn audit(args: &ServeArgs, section: Option<&Section>) -> Result<Option<Place>, NoHome> {
+pub fn audit(args: &ServeArgs, section: Option<&Section>) -> Result<Option<AuditFile>, NoHome> {
     let usual = sanctum_config::fleet::Audit::default();
     let said = section.map_or(&usual, |section| &section.server.audit);
     let file = match (&args.audit_log, section) {
@@ -95,10 +95,12 @@ pub fn audit(args: &ServeArgs, section: Option<&Section>) -> Result<Option<Place
         },
         _ => return Ok(None),
     };
-    Ok(Some(Place {
-        file,
-        rotate_bytes: said.rotate_mb.saturating_mul(MIB),
-        keep: said.keep,
+    Ok(Some(AuditFile {
+        path: file,
+        rotation: Rotation {
+            max_bytes: said.rotate_mb.saturating_mul(MIB),
+            keep: said.keep,
+        },
     }))
 }
 

@@ -135,23 +135,29 @@ fn the_audit_log_has_a_place_where_the_fleet_has_one() {
     assert_eq!(resolve("", &[]).unwrap().audit, None);
     let place = |fleet: &str, args: &[&str]| resolve(fleet, args).unwrap().audit;
     let flag = place("", &["--audit-log", "/logs/a"]).unwrap();
-    assert_eq!(flag.file, Path::new("/logs/a"));
-    assert_eq!((flag.rotate_bytes.get(), flag.keep), (64 << 20, 5));
+    assert_eq!(flag.path, Path::new("/logs/a"));
+    assert_eq!(
+        (flag.rotation.max_bytes.get(), flag.rotation.keep),
+        (64 << 20, 5)
+    );
 
     let fleet =
         |line: &str| format!("[fleet]\nhome = \"/srv/home\"\n[servers.s]\nhost = \"m\"\n{line}");
     let usual = place(&fleet(""), &[]).unwrap();
-    assert_eq!(usual.file, Path::new("/srv/home/logs/s.audit.jsonl"));
+    assert_eq!(usual.path, Path::new("/srv/home/logs/s.audit.jsonl"));
     let said = place(
         &fleet("audit = { file = \"a/b\", rotate_mb = 1, keep = 0 }"),
         &[],
     )
     .unwrap();
     assert!(
-        said.file.is_absolute() && said.file.ends_with("a/b"),
+        said.path.is_absolute() && said.path.ends_with("a/b"),
         "{said:?}"
     );
-    assert_eq!((said.rotate_bytes.get(), said.keep), (1 << 20, 0));
+    assert_eq!(
+        (said.rotation.max_bytes.get(), said.rotation.keep),
+        (1 << 20, 0)
+    );
     assert_eq!(place(&fleet("audit = { enabled = false }"), &[]), None);
 }
 
