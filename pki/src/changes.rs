@@ -6,15 +6,21 @@
 //! Where a pair replaces another, a reader may for that moment find the new key beside the old certificate; it has to
 //! compare the two and try again (the server does).
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::ffi::OsString;
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use sanctum_config::atomic;
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 use crate::PkiError;
+
+/// The end of the name of a file that is not in its place yet.
+const STAGED: &str = ".new";
 
 /// Files to write and remove, in this order.
 #[derive(Default)]
@@ -118,15 +124,29 @@ impl Change {
     }
 }
 
+/// Under the name that [`atomic::stage`] would give it, so that [`atomic::sweep`] knows whose it is.
 fn stage(path: &Path, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
     let folder = folder_of(path);
-    make_folder(folder)?;
+    atomic::folder_for_owner(folder)?;
     if mode & 0o077 == 0 {
         close_folder(folder)?;
     }
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
+    let unique = COUNT.fetch_add(1, Ordering::Relaxed);
+    let mut prefix = OsString::from(".");
+    prefix.push(name);
+    prefix.push(format!(".{}-{unique}", std::process::id()));
+    let mut beside = folder.join(&prefix).into_os_string();
+    beside.push(STAGED);
+    // Left behind by a process that was killed and had our number.
+    absent(fs::remove_file(beside))?;
     let mut file = tempfile::Builder::new()
-        .prefix(".")
-        .suffix(".new")
+        .prefix(&prefix)
+        .rand_bytes(0)
+        .suffix(STAGED)
         .tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.as_file()
@@ -164,11 +184,6 @@ fn folder_of(path: &Path) -> &Path {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
-}
-
-/// Makes a folder, and those above it, that only we can enter.
-pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// Keeps others out of a folder that will hold a secret.

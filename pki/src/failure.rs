@@ -34,12 +34,6 @@ pub enum PkiError {
         /// What the system said.
         source: io::Error,
     },
-    /// Others can read a secret.
-    #[error("others can read the secret {path}; type: chmod 600 {path}", path = path.display())]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-    },
     /// A file holds something else than it should.
     #[error("{} is not {what}: {why}", path.display())]
     Form {

@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use sanctum_config::{atomic, files};
+
 use crate::PkiError;
 use crate::holder::{Holder, Kind};
 
@@ -94,6 +96,18 @@ impl Home {
         self.certs().join("manifest-old.pub")
     }
 
+    /// Removes what commands that were killed had only begun to write.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn sweep(&self) -> Result<(), PkiError> {
+        let secrets = self.0.join("secrets");
+        for folder in [self.certs(), self.folder(Kind::Client), secrets] {
+            atomic::sweep(&folder).map_err(|error| PkiError::write(&folder, error))?;
+        }
+        Ok(())
+    }
+
     fn folder(&self, kind: Kind) -> PathBuf {
         match kind {
             Kind::Server => self.certs(),
@@ -137,18 +151,11 @@ impl Home {
 pub(crate) fn read_text(path: &Path, what: &'static str) -> Result<Option<String>, PkiError> {
     /// Thousands of certificates' worth; a larger file is a mistake.
     const LARGEST: u64 = 16 << 20;
-    let size = match fs::metadata(path) {
-        Ok(about) if !about.is_file() => {
-            return Err(PkiError::form(path, what, "it is not a regular file"));
-        }
-        Ok(about) => about.len(),
+    let bytes = match files::read_trusted(path, LARGEST) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(PkiError::read(path, error)),
     };
-    if size > LARGEST {
-        return Err(PkiError::form(path, what, "it is larger than 16 MiB"));
-    }
-    let bytes = fs::read(path).map_err(|error| PkiError::read(path, error))?;
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Some(text)),
         Err(_) => Err(PkiError::form(

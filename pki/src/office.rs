@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::path::Path;
 
+use sanctum_config::{atomic, files};
+
 use crate::PkiError;
 use crate::authority::{Authority, CLIENT_DAYS, CRL_DAYS, Issued, SERVER_DAYS};
 use crate::certificate::Certificate;
-use crate::changes::{self, Changes};
+use crate::changes::Changes;
 use crate::clock::{Moment, Validity};
 use crate::holder::{Holder, Kind};
 use crate::home::Home;
@@ -65,7 +67,7 @@ impl Office {
     pub fn found(home: &Home, authority: Authority, dry_run: bool) -> Result<Self, PkiError> {
         if !dry_run {
             let folder = home.certs();
-            changes::make_folder(&folder).map_err(|error| PkiError::write(&folder, error))?;
+            atomic::folder_for_owner(&folder).map_err(|error| PkiError::write(&folder, error))?;
         }
         let lock = if dry_run { None } else { lock(home)? };
         Ok(Self {
@@ -266,7 +268,7 @@ fn lock(home: &Home) -> Result<Option<File>, PkiError> {
         return Ok(None);
     }
     let failed = |error| PkiError::write(&path, error);
-    let file = File::create(&path).map_err(failed)?;
+    let file = files::open_lock(&path).map_err(failed)?;
     file.lock().map_err(failed)?;
     Ok(Some(file))
 }

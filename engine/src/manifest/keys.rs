@@ -6,10 +6,10 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::{Signer, VerifyingKey};
+use sanctum_config::files;
 use zeroize::Zeroizing;
 
 use super::Signature;
@@ -51,12 +51,6 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
     },
-    /// Others can read a signing key.
-    #[error("others can read the signing key {path}; type: chmod 600 {path}", path = path.display())]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-    },
     /// The system has no random bytes.
     #[error("the system has no random bytes for a key: {0}")]
     NoRandomness(getrandom::Error),
@@ -74,7 +68,7 @@ impl PublicKey {
     /// # Errors
     /// If it cannot be read or holds something else.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let file = File::open(path).map_err(|source| at(path, source))?;
+        let file = files::open(path).map_err(|source| at(path, source))?;
         let bytes = key_bytes(file, path)?;
         Self::from_bytes(&bytes).ok_or_else(|| KeyError::Weak {
             path: path.to_owned(),
@@ -118,16 +112,9 @@ impl SigningKey {
     /// Reads a signing key's file.
     ///
     /// # Errors
-    /// If it cannot be read, others than its owner can read it, or it holds something else.
+    /// If it cannot be read, belongs to another user, other users can read it, or it holds something else.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let file = File::open(path).map_err(|source| at(path, source))?;
-        // Asked of the open file: the name may mean another one by now.
-        let mode = file.metadata().map_err(|source| at(path, source))?.mode();
-        if mode & 0o077 != 0 {
-            return Err(KeyError::Exposed {
-                path: path.to_owned(),
-            });
-        }
+        let file = files::open_secret(path).map_err(|source| at(path, source))?;
         Ok(Self::from_seed(&*key_bytes(file, path)?))
     }
 

@@ -1,8 +1,9 @@
 //! A detached signature over a manifest's bytes: 64 raw bytes in a file of their own.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use sanctum_config::files;
 
 /// An ed25519 signature (RFC 8032).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ impl Signature {
     /// What the system says if it cannot be read.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
         let mut bytes = Vec::new();
-        File::open(path)?.take(65).read_to_end(&mut bytes)?;
+        files::open(path)?.take(65).read_to_end(&mut bytes)?;
         Ok(bytes.try_into().ok().map(Self))
     }
 }

@@ -1,12 +1,13 @@
 //! The proof that a folder is what its manifest says, made while the folder is loaded.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+
+use sanctum_config::files;
 
 use super::folder::{Folder, Stamp};
 use super::hashing::{Content, Hashing, Job, read_whole};
@@ -81,7 +82,7 @@ impl Expected {
             source,
         };
         let mut bytes = Vec::new();
-        let file = File::open(path).map_err(failed)?;
+        let file = files::open(path).map_err(failed)?;
         file.take(LARGEST + 1)
             .read_to_end(&mut bytes)
             .map_err(failed)?;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sanctum_config::{Fleet, Label, did_you_mean};
+use sanctum_config::{Fleet, Label, did_you_mean, files};
 use zeroize::Zeroizing;
 
 use super::Site;
@@ -147,7 +147,7 @@ fn is_public(home: &Home, path: &Path) -> Result<(), PkiError> {
         )))
     };
     let read = |path: &Path| {
-        fs::read(path)
+        files::read(path, 1 << 10)
             .map(Zeroizing::new)
             .map_err(|e| PkiError::read(path, e))
     };

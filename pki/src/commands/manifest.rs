@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sanctum_config::files;
 use sanctum_engine::manifest::{
     Expected, Manifest, ManifestError, PublicKey, SigningKey, Verification, create, signature_path,
 };
@@ -101,7 +102,9 @@ fn make(site: &mut Site, folder: &Path, out: Option<&Path>) -> Result<(), PkiErr
 }
 
 fn sign(site: &mut Site, manifest: &Path, key: Option<&Path>) -> Result<(), PkiError> {
-    let bytes = std::fs::read(manifest).map_err(|error| PkiError::read(manifest, error))?;
+    /// Millions of files; a larger one is no manifest.
+    const LARGEST: u64 = 256 << 20;
+    let bytes = files::read(manifest, LARGEST).map_err(|error| PkiError::read(manifest, error))?;
     let list = Manifest::parse(&bytes).map_err(|source| ManifestError::Line {
         path: manifest.to_owned(),
         source,

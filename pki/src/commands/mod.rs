@@ -112,10 +112,11 @@ impl<'a> Site<'a> {
 
     /// Writes what is to be written, or says what would be.
     pub fn finish(&mut self, changes: Changes) -> Result<(), PkiError> {
-        match self.dry_run {
-            true => Ok(changes.describe(self.out)?),
-            false => changes.apply(),
+        if self.dry_run {
+            return Ok(changes.describe(self.out)?);
         }
+        self.home.sweep()?;
+        changes.apply()
     }
 
     /// The same, for changes of the CA.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -85,6 +85,31 @@ impl Desk {
             .env("RUST_LOG", "debug")
             .output()
             .expect("the program starts");
+        Said::of(output)
+    }
+
+    /// Starts a command of words.
+    fn start(&self, words: &str) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_sanctum-pki"))
+            .current_dir(self.0.path())
+            .args(["--config", "fleet.toml", "--home", "home"])
+            .args(words.split_whitespace())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts")
+    }
+
+    /// Runs a command of words under a umask.
+    fn run_with_umask(&self, umask: &str, words: &str) -> Said {
+        let output = Command::new("sh")
+            .current_dir(self.0.path())
+            .args(["-c", "umask \"$1\" && shift && exec \"$@\"", "sh", umask])
+            .arg(env!("CARGO_BIN_EXE_sanctum-pki"))
+            .args(["--config", "fleet.toml", "--home", "home"])
+            .args(words.split_whitespace())
+            .output()
+            .expect("the shell starts");
         Said::of(output)
     }
 
