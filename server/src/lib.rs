@@ -17,7 +17,9 @@ mod limits;
 mod listen;
 mod metrics;
 mod models;
+mod offload;
 pub mod peer;
+mod power;
 mod progress;
 mod random;
 mod route;
@@ -42,6 +44,7 @@ use audit::Audit;
 use gate::Gate;
 use metrics::Metrics;
 use settings::Settings;
+use tls::Tls;
 
 /// Does what the command line asks for.
 pub fn run(args: Args) -> Result<(), Failure> {
@@ -80,13 +83,19 @@ fn run_server(args: &ServeArgs) -> Result<(), Failure> {
         metrics.clone(),
         audit,
     )?;
+    // Before signals are handled: a volume that does not answer now can be given up with Ctrl-C. What cannot be used is
+    // known before a socket is opened.
+    let tls = match &settings.tls {
+        Some(tls) => Some(Tls::read(tls.files.clone())?),
+        None => None,
+    };
     // The engine has the cores; what is left to do here is little, and waits for others most of the time.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("http")
         .enable_all()
         .build()?;
-    let result = runtime.block_on(serve::serve(settings, gate, metrics));
+    let result = runtime.block_on(serve::serve(settings, gate, tls, metrics));
     // A prompt that is still being rendered must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(100));
     // Whatever was still running has ended with the runtime, and has its line.

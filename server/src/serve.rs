@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sanctum_config::ModelId;
+use sanctum_config::{ModelId, logging};
 use sanctum_engine::launch::{LaunchError, LaunchOptions, Launched, launch};
 use sanctum_engine::load::LoadError;
 use sanctum_engine::manifest::Verified;
@@ -20,6 +20,7 @@ use crate::gate::Gate;
 use crate::listen::{Door, Endpoint, Listeners, Site};
 use crate::metrics::Metrics;
 use crate::models::{Models, Ready};
+use crate::power;
 use crate::progress::loading_bar;
 use crate::settings::{ModelSettings, Settings};
 use crate::shutdown::Shutdown;
@@ -29,14 +30,22 @@ use crate::tls::Tls;
 /// How long clients may take to read what was sent to them last, once their requests are cancelled.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// How long after the drain limit a server that was asked to stop may still run: longer than all that it waits for
+/// then, and shorter than launchd waits (`ExitTimeOut`, 15 s after the limit).
+const BEYOND_DRAIN: Duration = Duration::from_secs(12);
+
 /// How often loading says how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// Serves until a signal asks it to stop, or the engine dies.
-pub async fn serve(settings: Settings, gate: Gate, metrics: Arc<Metrics>) -> Result<(), Failure> {
+pub async fn serve(
+    settings: Settings,
+    gate: Gate,
+    tls: Option<Arc<Tls>>,
+    metrics: Arc<Metrics>,
+) -> Result<(), Failure> {
     let shutdown = Shutdown::new();
-    let stopping = shutdown.clone();
-    tokio::spawn(stop_on_signals(stopping)?);
+    stop_on_signals(shutdown.clone(), settings.drain)?;
 
     let ids = settings.models.iter().map(|model| model.id.clone());
     let app = Arc::new(App {
@@ -49,7 +58,13 @@ pub async fn serve(settings: Settings, gate: Gate, metrics: Arc<Metrics>) -> Res
     let counting = app.metrics.clone();
     tokio::spawn(async move { counting.upkeep().await });
     let gate = app.gate.clone();
+    if settings.keep_awake {
+        tokio::spawn(power::keep_awake(gate.running_requests()));
+    }
     tokio::spawn(async move { gate.watch().await });
+    if let Some(tls) = tls.clone() {
+        tokio::spawn(async move { tls.follow().await });
+    }
     let site = Site::new(
         api::router(app.clone()),
         shutdown.clone(),
@@ -57,8 +72,7 @@ pub async fn serve(settings: Settings, gate: Gate, metrics: Arc<Metrics>) -> Res
         settings.max_connections,
     );
 
-    // Certificates that cannot be used are known at once, whenever the sockets are opened.
-    let doors = doors(&settings)?;
+    let doors = doors(&settings, tls.as_ref());
     // The sockets come first: a port that is taken should be known before minutes are spent on loading. While the
     // models load, /health says so and requests for those that are not loaded yet get a 503. Where a manifest says
     // what the weights must be, nothing listens before the verdict.
@@ -123,21 +137,18 @@ async fn listen(
     Ok((endpoints, listeners.serve(site)))
 }
 
-/// Where one enters, and how: plain listeners first. The TLS files are read here, and followed from now on.
-fn doors(settings: &Settings) -> Result<Vec<(SocketAddr, Door)>, Failure> {
+/// Where one enters, and how: plain listeners first.
+fn doors(settings: &Settings, tls: Option<&Arc<Tls>>) -> Vec<(SocketAddr, Door)> {
     let plain = settings
         .listen
         .iter()
         .map(|&address| (address, Door::Plain));
     let mut doors: Vec<_> = plain.collect();
-    if let Some(settings) = &settings.tls {
-        let tls = Tls::read(settings.files.clone())?;
-        let following = tls.clone();
-        tokio::spawn(async move { following.follow().await });
+    if let (Some(settings), Some(tls)) = (&settings.tls, tls) {
         let secure = |&address| (address, Door::Tls(tls.clone()));
         doors.extend(settings.listen.iter().map(secure));
     }
-    Ok(doors)
+    doors
 }
 
 /// Loads one model after the other, on a thread of its own: reading weights blocks, and a process that is asked to
@@ -330,21 +341,38 @@ async fn finish(connections: &mut JoinSet<()>, limit: Duration) -> bool {
     tokio::time::timeout(limit, all).await.is_ok()
 }
 
-/// The first SIGTERM or SIGINT drains, the second ends the process at once.
-fn stop_on_signals(shutdown: Shutdown) -> io::Result<impl Future<Output = ()>> {
+/// The first SIGTERM or SIGINT drains, the second ends the process at once. They are handled on a thread and a runtime
+/// of their own, so that they are obeyed whatever the threads that serve are doing; a server that has not ended well
+/// after its drain limit is ended too.
+fn stop_on_signals(shutdown: Shutdown, drain: Duration) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let inside = runtime.enter();
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        loop {
-            let code = tokio::select! {
-                _ = term.recv() => 143,
-                _ = int.recv() => 130,
-            };
-            if shutdown.is_draining() {
-                tracing::warn!("stopped at once by a second signal");
+    drop(inside);
+    let obey = async move {
+        let mut code = tokio::select! {
+            _ = term.recv() => 143,
+            _ = int.recv() => 130,
+        };
+        shutdown.drain();
+        tokio::select! {
+            _ = term.recv() => code = 143,
+            _ = int.recv() => code = 130,
+            () = tokio::time::sleep(drain + BEYOND_DRAIN) => {
+                tracing::error!("the server does not end although its drain limit has passed: stopped at once");
+                logging::finish();
                 std::process::exit(code);
             }
-            shutdown.drain();
         }
-    })
+        tracing::warn!("stopped at once by a second signal");
+        logging::finish();
+        std::process::exit(code);
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || runtime.block_on(obey))?;
+    Ok(())
 }

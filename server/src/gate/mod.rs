@@ -41,6 +41,7 @@ use crate::audit::{Account, Audit, Caller, Entry};
 use crate::client_key::ClientKey;
 use crate::metrics::Metrics;
 use crate::peer::Peer;
+use crate::power::{RunningRequest, RunningRequests};
 use crate::route::Route;
 use bearer::Presented;
 use caller::{Crowd, Method, Permit, counted_client};
@@ -90,7 +91,7 @@ pub struct TokenPath {
 
 /// The gate of one server.
 pub struct Gate {
-    token: Option<(TokenFile, String)>,
+    token: Option<(Arc<TokenFile>, String)>,
     loopback: Loopback,
     disabled: bool,
     /// What the server listens on.
@@ -98,13 +99,21 @@ pub struct Gate {
     crowd: Arc<Crowd>,
     metrics: Arc<Metrics>,
     audit: Audit,
+    running: RunningRequests,
 }
 
 /// A request that is let in.
 struct Admitted {
     method: Method,
+    held: Held,
+}
+
+/// What a request has for as long as it runs.
+struct Held {
     /// None where requests are not counted.
-    permit: Option<Permit>,
+    _permit: Option<Permit>,
+    /// None for what watchdogs and operators ask, which runs all the time.
+    _running: Option<RunningRequest>,
 }
 
 impl Gate {
@@ -115,7 +124,7 @@ impl Gate {
         metrics: Arc<Metrics>,
         audit: Audit,
     ) -> Result<Self, TokenFileError> {
-        let open = |path: TokenPath| Ok((TokenFile::open(path.file)?, path.shown));
+        let open = |path: TokenPath| Ok((Arc::new(TokenFile::open(path.file)?), path.shown));
         metrics.auth_is(rules.disabled);
         for method in Method::ALL {
             metrics.auth_counter(method.as_str(), None).increment(0);
@@ -128,14 +137,20 @@ impl Gate {
             crowd: Crowd::new(rules.per_client),
             metrics,
             audit,
+            running: RunningRequests::default(),
         })
+    }
+
+    /// The requests that run now, without those of watchdogs and operators.
+    pub fn running_requests(&self) -> RunningRequests {
+        self.running.clone()
     }
 
     /// What the gate does beside answering: reads the token again when its file changes, and reminds of an open door.
     pub async fn watch(&self) {
         let follow = async {
             match &self.token {
-                Some((token, _)) => token.follow().await,
+                Some((token, _)) => TokenFile::follow(token.clone()).await,
                 None => std::future::pending().await,
             }
         };
@@ -171,7 +186,11 @@ impl Gate {
             .map(|client| self.crowd.enter(client))
             .transpose()
             .map_err(|refusal| (method, refusal))?;
-        Ok(Admitted { method, permit })
+        let held = Held {
+            _permit: permit,
+            _running: (!route.is_operators()).then(|| self.running.begin()),
+        };
+        Ok(Admitted { method, held })
     }
 
     fn count(
@@ -250,14 +269,14 @@ pub async fn guard(State(gate): State<Arc<Gate>>, mut request: Request, next: Ne
     let mut entry = Entry::new(gate.audit.clone(), account.clone(), route, caller);
     let id = HeaderValue::from_str(entry.id());
     let mut response = match admitted {
-        Ok(Admitted { permit, .. }) => {
+        Ok(Admitted { held, .. }) => {
             if let Some(client) = request.extensions().get().map(ClientKey::of_peer) {
                 request.extensions_mut().insert(client);
             }
             request.extensions_mut().insert(account);
             let response = next.run(request).await;
             entry.answered(response.status());
-            response.map(|body| Sending::of(body, entry, permit))
+            response.map(|body| Sending::of(body, entry, Some(held)))
         }
         Err((_, refusal)) => {
             entry.refused(refusal.reason(), refusal.status());

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
 
-use super::caller::Permit;
+use super::Held;
 use crate::audit::Entry;
 
 /// A body with the request's place among its client's and its line in the audit log. Both end with the body: when its
@@ -14,12 +14,12 @@ use crate::audit::Entry;
 pub struct Sending {
     body: Body,
     entry: Entry,
-    _permit: Option<Permit>,
+    _held: Option<Held>,
 }
 
 impl Sending {
     /// Wraps a body.
-    pub fn of(body: Body, mut entry: Entry, permit: Option<Permit>) -> Body {
+    pub fn of(body: Body, mut entry: Entry, held: Option<Held>) -> Body {
         if body.is_end_stream() {
             // Nobody will ask for the end of what is empty.
             entry.sent();
@@ -27,7 +27,7 @@ impl Sending {
         Body::new(Self {
             body,
             entry,
-            _permit: permit,
+            _held: held,
         })
     }
 }

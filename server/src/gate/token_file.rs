@@ -3,16 +3,18 @@
 //! A token that is rotated must not need a restart, and a rotation that goes wrong must not lock everybody out or let
 //! everybody in: a file that was good once and is bad now leaves the token as it was, and says so in the log.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use sanctum_config::files;
 use zeroize::Zeroizing;
 
 use super::bearer::{BadToken, Token};
+use crate::offload::file_work;
 
 /// How often the file is looked at.
 pub const EVERY: Duration = Duration::from_secs(1);
@@ -26,27 +28,13 @@ const UNSETTLED: Duration = Duration::from_secs(3);
 /// A token file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenFileError {
-    /// It cannot be read.
-    #[error("cannot read the token file {}: {source}; {}", path.display(), mend(source))]
+    /// It cannot be read, is no regular file, or other users could know or replace it.
+    #[error("cannot read the token file {}: {source}{}", path.display(), fix(source))]
     Read {
         /// The file.
         path: PathBuf,
         /// Why not.
         source: io::Error,
-    },
-    /// It is a folder, a pipe or a device.
-    #[error("the token file {} is not a regular file; name one with --auth-token-file", path.display())]
-    NotAFile {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Others than its owner may read or change it.
-    #[error("the token file {0} has mode {mode:03o}, so that others can read or change it; type: chmod 600 {0}", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
     },
     /// What it holds is no token.
     #[error("the token file {} {bad}; make a new one with: sanctum-pki token server", path.display())]
@@ -140,43 +128,41 @@ impl TokenFile {
         seen.error = error;
     }
 
-    /// Looks at the file for ever.
-    pub async fn follow(&self) {
+    /// Looks at the file for ever, without blocking the runtime.
+    pub async fn follow(token: Arc<Self>) {
         loop {
             tokio::time::sleep(EVERY).await;
-            self.look();
+            let token = token.clone();
+            file_work("the bearer token's file", move || token.look()).await;
         }
     }
 }
 
-fn mend(source: &io::Error) -> &'static str {
+/// What to do, where the error does not say it.
+fn fix(source: &io::Error) -> &'static str {
     match source.kind() {
-        io::ErrorKind::NotFound => "make one with: sanctum-pki token server",
-        io::ErrorKind::PermissionDenied => "let the server's user read it (chown, chmod)",
-        _ => "a running server tries again every second",
+        io::ErrorKind::NotFound => "; make one with: sanctum-pki token server",
+        // Not the system's: it says what is wrong with the file.
+        _ if source.raw_os_error().is_none() => "",
+        io::ErrorKind::PermissionDenied => "; let the server's user read it (chown, chmod)",
+        _ => "; a running server tries again every second",
     }
 }
 
 fn read(path: &Path) -> Result<(Version, Token), TokenFileError> {
-    let path = || path.to_owned();
     let failed = |source| TokenFileError::Read {
-        path: path(),
+        path: path.to_owned(),
         source,
     };
-    // Opening a pipe would wait for its other end.
-    if !std::fs::metadata(path()).map_err(failed)?.is_file() {
-        return Err(TokenFileError::NotAFile { path: path() });
-    }
-    let file = File::open(path()).map_err(failed)?;
+    let file = files::open_secret(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
-    let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(TokenFileError::Open { path: path(), mode });
-    }
     // Its capacity is all that will be needed, so that no copy is left behind by growing.
     let mut text = Zeroizing::new(Vec::with_capacity(LARGEST as usize + 1));
     file.take(LARGEST).read_to_end(&mut text).map_err(failed)?;
-    let bad = |bad| TokenFileError::Bad { path: path(), bad };
+    let bad = |bad| TokenFileError::Bad {
+        path: path.to_owned(),
+        bad,
+    };
     let token = Token::expected(&text).map_err(bad)?;
     Ok((Version::of(&metadata), token))
 }
@@ -219,15 +205,15 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_can_read_is_refused_with_the_command_that_mends_it() {
+    fn file_that_others_can_read_is_refused_with_the_fix() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("token");
         for mode in [0o644, 0o640, 0o602, 0o601] {
             write(&path, OLD, mode);
             let error = TokenFile::open(path.clone()).err().unwrap().to_string();
-            let mend = format!("chmod 600 {}", path.display());
+            let mode = format!("{mode:o}");
             assert!(
-                error.contains(&format!("{mode:o}")) && error.ends_with(&mend),
+                error.contains(&mode) && error.contains("chmod 600"),
                 "{error}"
             );
         }
@@ -242,7 +228,7 @@ mod tests {
         let error = || TokenFile::open(path.clone()).err().unwrap().to_string();
         assert!(error().contains("sanctum-pki token server"));
         fs::create_dir(&path).unwrap();
-        assert!(error().contains("not a regular file"));
+        assert!(error().contains("a folder, not a regular file"));
         fs::remove_dir(&path).unwrap();
         for (text, words) in [
             ("", "is empty"),
@@ -263,10 +249,16 @@ mod tests {
         let file = TokenFile::open(path.clone()).unwrap();
         assert!(accepts(&file, OLD) && !accepts(&file, NEW));
 
-        let bad: [&dyn Fn(); 4] = [
+        let fifo = || {
+            fs::remove_file(&path).unwrap();
+            let made = std::process::Command::new("mkfifo").arg(&path).status();
+            assert!(made.unwrap().success());
+        };
+        let bad: [&dyn Fn(); 5] = [
             &|| write(&path, "", 0o600),
             &|| write(&path, "short", 0o600),
             &|| write(&path, NEW, 0o644),
+            &fifo,
             &|| fs::remove_file(&path).unwrap(),
         ];
         for spoil in bad {
@@ -288,7 +280,7 @@ mod tests {
         let time = fs::metadata(&path).unwrap().modified().unwrap();
         let beside = dir.path().join("beside");
         write(&beside, NEW, 0o600);
-        File::options()
+        fs::File::options()
             .write(true)
             .open(&beside)
             .unwrap()

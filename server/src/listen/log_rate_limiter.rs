@@ -62,9 +62,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn lines_left_out_are_reported_with_the_next_line() {
         let limiter = LogRateLimiter::default();
-        let written = (0..1000)
-            .filter(|_| limiter.permit(None).is_some())
-            .count();
+        let written = (0..1000).filter(|_| limiter.permit(None).is_some()).count();
         assert_eq!(written, 20);
         tokio::time::advance(INTERVAL).await;
         assert_eq!(limiter.permit(None), Some(980));

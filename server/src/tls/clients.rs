@@ -12,6 +12,8 @@ use rustls::{
     SignatureScheme,
 };
 
+use x509_parser::prelude::{FromDer, X509Certificate};
+
 use super::name::name_of;
 
 /// The certificates of our CAs' clients, less those that are revoked.
@@ -87,6 +89,9 @@ impl ClientCertVerifier for Clients {
                 Ok(_) if now > ca.until => {
                     refusal = Error::InvalidCertificate(CertificateError::Expired);
                 }
+                Ok(_) if !is_for_clients(certificate) => {
+                    return Err(Error::InvalidCertificate(CertificateError::InvalidPurpose));
+                }
                 Ok(verified) if name_of(certificate).is_some() => return Ok(verified),
                 Ok(_) => {
                     return Err(Error::InvalidCertificate(
@@ -128,6 +133,16 @@ impl ClientCertVerifier for Clients {
         let first = self.by_ca.first();
         first.map_or_else(Vec::new, |ca| ca.verifier.supported_verify_schemes())
     }
+}
+
+/// Whether the extended key usage names `clientAuth`. webpki accepts a certificate that says nothing about its use (RFC
+/// 5280, 4.2.1.12); here it is refused: a CA that signs certificates for several uses must not make clients by accident.
+fn is_for_clients(certificate: &CertificateDer<'_>) -> bool {
+    let parsed = X509Certificate::from_der(certificate);
+    parsed.is_ok_and(|(_, certificate)| {
+        let usage = certificate.extended_key_usage();
+        usage.is_ok_and(|usage| usage.is_some_and(|usage| usage.value.client_auth))
+    })
 }
 
 /// Whether the certificate has nothing to do with this CA (or with one of the same name and another key), so that

@@ -1,11 +1,17 @@
 //! The four files, and what is wrong with them.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use sanctum_config::files;
 use zeroize::Zeroizing;
+
+/// More than any chain of certificates or list of a hundred thousand revoked ones has, in bytes.
+const LARGEST: u64 = 16 << 20;
+/// More than any key has, in bytes.
+const LARGEST_KEY: u64 = 64 << 10;
 
 /// Where they are, all of them PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,23 +38,15 @@ pub enum Crl {
 /// TLS files that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// One is not there, or cannot be read.
-    #[error("cannot read {path}: {source}; {mend}")]
+    /// One is not there, cannot be read, or is a key that other users could read or replace.
+    #[error("cannot read {path}: {source}{fix}")]
     Read {
         /// Which.
         path: PathBuf,
         /// Why not.
         source: io::Error,
-        /// What to do.
-        mend: &'static str,
-    },
-    /// Others could read the key.
-    #[error("the key {path} can be read by others (mode {mode:03o}); type: chmod 600 {path}")]
-    Exposed {
-        /// Which.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
+        /// What to do, where the source does not say it, as the end of the sentence.
+        fix: &'static str,
     },
     /// One does not hold what it should.
     #[error("{path}: {problem}")]
@@ -99,20 +97,22 @@ impl TlsFiles {
 
     /// The certificate.
     pub fn read_certificate(&self) -> Result<Vec<u8>, TlsError> {
-        let mend = "name it with --tls-cert, or make one with `sanctum-pki server`";
-        fs::read(&self.certificate).map_err(|source| unreadable(&self.certificate, source, mend))
+        let missing = "; name it with --tls-cert, or make one with `sanctum-pki server`";
+        files::read_trusted(&self.certificate, LARGEST)
+            .map_err(|source| unreadable(&self.certificate, source, missing))
     }
 
     /// The CAs.
     pub fn read_ca(&self) -> Result<Vec<u8>, TlsError> {
-        let mend = "name it with --tls-ca, or make one with `sanctum-pki init`";
-        fs::read(&self.ca).map_err(|source| unreadable(&self.ca, source, mend))
+        let missing = "; name it with --tls-ca, or make one with `sanctum-pki init`";
+        files::read_trusted(&self.ca, LARGEST)
+            .map_err(|source| unreadable(&self.ca, source, missing))
     }
 
-    /// The lists of revoked certificates; none if there is no such file and nobody said that there is one.
+    /// The lists of revoked certificates; none if there is no such file and it was not named.
     pub fn read_crl(&self) -> Result<Option<Vec<u8>>, TlsError> {
-        let mend = "name it with --tls-crl, or make one with `sanctum-pki init`";
-        match fs::read(self.crl.path()) {
+        let missing = "; name it with --tls-crl, or make one with `sanctum-pki init`";
+        match files::read_trusted(self.crl.path(), LARGEST) {
             Err(error)
                 if error.kind() == io::ErrorKind::NotFound && matches!(self.crl, Crl::Usual(_)) =>
             {
@@ -120,41 +120,31 @@ impl TlsFiles {
             }
             read => read
                 .map(Some)
-                .map_err(|source| unreadable(self.crl.path(), source, mend)),
+                .map_err(|source| unreadable(self.crl.path(), source, missing)),
         }
     }
 
-    /// The key, if nobody else can read it.
+    /// The key, if no other user can read or replace it.
     pub fn read_key(&self) -> Result<Zeroizing<Vec<u8>>, TlsError> {
-        let mend = "name it with --tls-key, or make one with `sanctum-pki server`";
-        let failed = |source| unreadable(&self.key, source, mend);
-        let mut file = File::open(&self.key).map_err(failed)?;
-        // Of the open file, so that it is the one that is read.
-        let found = file.metadata().map_err(failed)?;
-        let mode = found.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(TlsError::Exposed {
-                path: self.key.clone(),
-                mode,
-            });
-        }
-        // A buffer that grows would leave copies behind.
-        let mut key = Zeroizing::new(Vec::with_capacity(found.len() as usize + 1));
-        file.read_to_end(&mut key).map_err(failed)?;
-        Ok(key)
+        let missing = "; name it with --tls-key, or make one with `sanctum-pki server`";
+        files::read_secret(&self.key, LARGEST_KEY)
+            .map(Zeroizing::new)
+            .map_err(|source| unreadable(&self.key, source, missing))
     }
 }
 
-/// `mend` is for a file that is not there.
-fn unreadable(path: &Path, source: io::Error, mend: &'static str) -> TlsError {
-    let mend = match source.kind() {
-        io::ErrorKind::NotFound => mend,
-        io::ErrorKind::PermissionDenied => "let the server's user read it (chown, chmod)",
-        _ => "a running server tries again every second",
+/// `missing` is what to do about a file that is not there.
+fn unreadable(path: &Path, source: io::Error, missing: &'static str) -> TlsError {
+    let fix = match source.kind() {
+        io::ErrorKind::NotFound => missing,
+        // Not the system's: it says what is wrong with the file.
+        _ if source.raw_os_error().is_none() => "",
+        io::ErrorKind::PermissionDenied => "; let the server's user read it (chown, chmod)",
+        _ => "; a running server tries again every second",
     };
     TlsError::Read {
         path: path.to_owned(),
         source,
-        mend,
+        fix,
     }
 }

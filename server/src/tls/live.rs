@@ -14,6 +14,7 @@ use super::files::{Crl, Stamp, TlsError, TlsFiles};
 use super::material::{Material, Term};
 use super::name::name_of;
 use super::refusal::Refusal;
+use crate::offload::file_work;
 use crate::peer::Identity;
 
 /// How often the files are looked at.
@@ -75,14 +76,17 @@ impl Tls {
         }
     }
 
-    /// Looks at the files for ever, and reads them when they change.
-    pub async fn follow(&self) {
+    /// Looks at the files for ever, and reads them when they change, without blocking the runtime.
+    pub async fn follow(self: Arc<Self>) {
         let mut reminded = Instant::now();
         loop {
             sleep(LOOK_EVERY).await;
-            if self.is_stale() {
+            let tls = self.clone();
+            let stale = file_work("the TLS files", move || tls.is_stale()).await;
+            if stale == Some(true) {
                 sleep(SETTLE).await;
-                self.refresh();
+                let tls = self.clone();
+                file_work("the TLS files", move || tls.refresh()).await;
             }
             if reminded.elapsed() >= REMIND_EVERY {
                 reminded = Instant::now();

@@ -31,6 +31,11 @@ impl Refusal {
             ("bad_name", _) => {
                 "the certificate has no common name of 1 to 64 printable ASCII characters".into()
             }
+            ("wrong_purpose", _) => {
+                "the certificate is not one for clients: its extended key usage does not name clientAuth; issue one \
+                 with `sanctum-pki client`"
+                    .into()
+            }
             (_, Some(tls)) => tls.to_string(),
             (_, None) => error.to_string(),
         };

@@ -41,7 +41,7 @@ pub struct Wish<'a> {
     pub name: Option<&'a str>,
     pub serial: u64,
     pub years: (i32, i32),
-    pub usage: ExtendedKeyUsagePurpose,
+    pub usages: Vec<ExtendedKeyUsagePurpose>,
 }
 
 impl Wish<'_> {
@@ -50,7 +50,7 @@ impl Wish<'_> {
             name: Some(name),
             serial,
             years: (2020, 4000),
-            usage: ExtendedKeyUsagePurpose::ClientAuth,
+            usages: vec![ExtendedKeyUsagePurpose::ClientAuth],
         }
     }
 }
@@ -109,7 +109,7 @@ impl Pki {
         params.serial_number = Some(SerialNumber::from(wish.serial));
         params.not_before = date_time_ymd(wish.years.0, 1, 1);
         params.not_after = date_time_ymd(wish.years.1, 1, 1);
-        params.extended_key_usages = vec![wish.usage];
+        params.extended_key_usages = wish.usages;
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.ca).unwrap();
         Pair {
@@ -120,7 +120,7 @@ impl Pki {
 
     pub fn server(&self, serial: u64) -> Pair {
         self.issue(Wish {
-            usage: ExtendedKeyUsagePurpose::ServerAuth,
+            usages: vec![ExtendedKeyUsagePurpose::ServerAuth],
             ..Wish::client("server", serial)
         })
     }
@@ -324,6 +324,77 @@ async fn all_others_are_refused_with_an_alert_that_says_why() {
     let (why, told) = connect(&tls, None).await.map(|_| ()).unwrap_err();
     assert_eq!(why, "no_certificate");
     assert!(told.contains("CertificateRequired"), "{told}");
+}
+
+#[tokio::test]
+async fn certificate_without_client_auth_is_refused() {
+    use ExtendedKeyUsagePurpose::{Any, ClientAuth, ServerAuth};
+    let pki = Pki::new();
+    let tls = Tls::read(pki.files()).unwrap();
+    let issue = |usages: &[ExtendedKeyUsagePurpose]| {
+        pki.issue(Wish {
+            usages: usages.to_vec(),
+            ..Wish::client("laptop", 9)
+        })
+    };
+    for usages in [&[][..], &[ServerAuth], &[Any]] {
+        let (why, told) = refusal(&tls, &issue(usages)).await;
+        assert_eq!(why, "wrong_purpose", "{usages:?}");
+        assert!(told.contains("UnsupportedCertificate"), "{told}");
+    }
+    for usages in [&[ClientAuth][..], &[ServerAuth, ClientAuth]] {
+        let pair = issue(usages);
+        assert!(connect(&tls, Some(&pair)).await.is_ok(), "{usages:?}");
+    }
+}
+
+/// Puts a FIFO, which blocks those who open it, in place of a file.
+fn block(path: &std::path::Path) {
+    fs::remove_file(path).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.unwrap().success());
+}
+
+#[tokio::test(start_paused = true)]
+async fn fifo_in_place_of_a_file_changes_nothing_while_serving() {
+    let pki = Pki::new();
+    pki.revoke(&[8]);
+    let tls = Tls::read(pki.files()).unwrap();
+    tokio::spawn(tls.clone().follow());
+    let (good, revoked) = (pki.client("good", 7), pki.client("bad", 8));
+    let files = pki.files();
+    for path in [&files.certificate, &files.key, &files.ca, files.crl.path()] {
+        let text = fs::read_to_string(path).unwrap();
+        block(path);
+        a_moment().await;
+        let (identity, _stream) = connect(&tls, Some(&good)).await.unwrap();
+        assert!(identity.is_trusted(), "{}", path.display());
+        assert_eq!(refusal(&tls, &revoked).await.0, "revoked");
+        let name = path.file_name().unwrap().to_str().unwrap();
+        pki.write(name, &text);
+    }
+    // What is put right again is read again.
+    pki.revoke(&[7, 8]);
+    a_moment().await;
+    assert_eq!(refusal(&tls, &good).await.0, "revoked");
+}
+
+#[test]
+fn fifo_in_place_of_a_file_is_an_error_at_start() {
+    let pki = Pki::new();
+    let files = pki.files();
+    for path in [&files.certificate, &files.key, &files.ca, files.crl.path()] {
+        let text = fs::read_to_string(path).unwrap();
+        block(path);
+        let error = problem(&files);
+        assert!(
+            error.contains("a FIFO") && error.contains(&path.display().to_string()),
+            "{error}"
+        );
+        let name = path.file_name().unwrap().to_str().unwrap();
+        pki.write(name, &text);
+    }
+    assert!(Tls::read(files).is_ok());
 }
 
 #[tokio::test]
@@ -562,7 +633,7 @@ fn what_is_wrong_with_a_file_is_said_with_the_mend() {
     fs::set_permissions(&files.key, fs::Permissions::from_mode(0o640)).unwrap();
     let error = problem(&files);
     assert!(
-        error.contains("mode 640") && error.contains("chmod 600"),
+        error.contains("0640") && error.contains("chmod 600"),
         "{error}"
     );
     pki.write("s.key", &pki.server(3).key);

@@ -1,0 +1,259 @@
+//! Keeps a Mac awake while a request runs: an idle Mac may go to sleep in the middle of a long answer.
+//!
+//! macOS ships `caffeinate` for that. `-i` prevents idle sleep only (the display may sleep), and `-w PID` ends it with
+//! the server, also where the server is killed.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use sanctum_config::system_program;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant, timeout_at};
+
+/// How long the machine is still kept awake after the last request: the next one often follows at once.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Counts the requests that run.
+#[derive(Clone, Debug, Default)]
+pub struct RunningRequests(watch::Sender<usize>);
+
+/// One request that runs, until it is dropped.
+#[derive(Debug)]
+pub struct RunningRequest(RunningRequests);
+
+impl RunningRequests {
+    /// One more.
+    pub fn begin(&self) -> RunningRequest {
+        self.0.send_modify(|running| *running += 1);
+        RunningRequest(self.clone())
+    }
+}
+
+impl Drop for RunningRequest {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|running| *running -= 1);
+    }
+}
+
+/// Whether the machine is kept awake, and since when it need not be.
+#[derive(Debug, Default, PartialEq)]
+struct State {
+    held: bool,
+    idle_since: Option<Instant>,
+}
+
+/// What to do next.
+#[derive(Debug, PartialEq)]
+enum Step {
+    /// Keep the machine awake.
+    Hold,
+    /// Let it sleep.
+    Release,
+    /// Look again when the number of requests changes, and at this time at the latest.
+    Wait(Option<Instant>),
+}
+
+impl State {
+    /// The next step, which the caller takes at once.
+    fn next(&mut self, running: usize, now: Instant) -> Step {
+        match (running > 0, self.held) {
+            (true, false) => {
+                self.held = true;
+                Step::Hold
+            }
+            (true, true) => {
+                self.idle_since = None;
+                Step::Wait(None)
+            }
+            (false, true) => {
+                let until = *self.idle_since.get_or_insert(now) + LINGER;
+                if now < until {
+                    return Step::Wait(Some(until));
+                }
+                *self = Self::default();
+                Step::Release
+            }
+            (false, false) => Step::Wait(None),
+        }
+    }
+}
+
+/// Keeps the machine awake while requests run, until the server ends. Only where there is something to keep it awake
+/// with: on macOS, and wherever `SANCTUM_CAFFEINATE` names a program.
+pub async fn keep_awake(requests: RunningRequests) {
+    if cfg!(target_os = "macos") || std::env::var_os("SANCTUM_CAFFEINATE").is_some() {
+        follow(
+            requests.0.subscribe(),
+            Assertion::new(system_program("caffeinate")),
+        )
+        .await;
+    }
+}
+
+async fn follow(mut running: watch::Receiver<usize>, mut assertion: Assertion) {
+    let mut state = State::default();
+    loop {
+        let now = *running.borrow_and_update();
+        let changed = match state.next(now, Instant::now()) {
+            Step::Hold => {
+                assertion.hold();
+                continue;
+            }
+            Step::Release => {
+                assertion.release().await;
+                continue;
+            }
+            Step::Wait(None) => running.changed().await,
+            Step::Wait(Some(until)) => match timeout_at(until, running.changed()).await {
+                Ok(changed) => changed,
+                Err(_) => continue,
+            },
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+/// The `caffeinate` process that keeps the machine awake.
+struct Assertion {
+    program: PathBuf,
+    /// Killed when it is dropped.
+    child: Option<Child>,
+    /// It could not be started, which was said.
+    warned: bool,
+}
+
+impl Assertion {
+    fn new(program: PathBuf) -> Self {
+        Self {
+            program,
+            child: None,
+            warned: false,
+        }
+    }
+
+    fn hold(&mut self) {
+        let started = Command::new(&self.program)
+            .args(["-i", "-w", &std::process::id().to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn();
+        match started {
+            Ok(child) => self.child = Some(child),
+            Err(error) if !self.warned => {
+                self.warned = true;
+                tracing::warn!(
+                    "cannot start {}: {error}; the machine may go to sleep while a request runs. To silence this, set \
+                     keep_awake = false",
+                    self.program.display()
+                );
+            }
+            Err(_) => {}
+        }
+    }
+
+    async fn release(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            let _ = child.kill().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use rustix::process::{Pid, test_kill_process};
+
+    #[test]
+    fn machine_is_held_from_the_first_request_until_some_seconds_after_the_last() {
+        let (mut state, start) = (State::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(state.next(0, at(0)), Step::Wait(None));
+        assert_eq!(state.next(1, at(1)), Step::Hold);
+        assert_eq!(state.next(1, at(1)), Step::Wait(None));
+        assert_eq!(state.next(2, at(2)), Step::Wait(None));
+        assert_eq!(state.next(0, at(5)), Step::Wait(Some(at(15))));
+        // Another request in between.
+        assert_eq!(state.next(1, at(14)), Step::Wait(None));
+        assert_eq!(state.next(0, at(20)), Step::Wait(Some(at(30))));
+        assert_eq!(state.next(0, at(29)), Step::Wait(Some(at(30))));
+        assert_eq!(state.next(0, at(30)), Step::Release);
+        assert_eq!(state.next(0, at(30)), Step::Wait(None));
+        assert_eq!(state.next(3, at(99)), Step::Hold);
+    }
+
+    #[test]
+    fn dropped_requests_are_not_counted() {
+        let requests = RunningRequests::default();
+        let (first, second) = (requests.begin(), requests.begin());
+        assert_eq!(*requests.0.borrow(), 2);
+        drop((first, second));
+        assert_eq!(*requests.0.borrow(), 0);
+    }
+
+    /// A program that says how it was called and waits.
+    fn fake(folder: &Path) -> PathBuf {
+        let program = folder.join("caffeinate");
+        let script = "#!/bin/sh\necho \"$$ $*\" > \"$0.started\"\nmv \"$0.started\" \"$0.called\"\nexec sleep 600\n";
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        program
+    }
+
+    /// Its process and arguments, once it was called.
+    async fn called(program: &Path) -> (Pid, String) {
+        let file = program.with_extension("called");
+        loop {
+            if let Ok(text) = fs::read_to_string(&file) {
+                let (pid, arguments) = text.trim().split_once(' ').unwrap();
+                let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
+                return (pid, arguments.to_owned());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn caffeinate_waits_for_this_process_and_ends_on_release() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = fake(folder.path());
+        let mut assertion = Assertion::new(program.clone());
+        assertion.hold();
+        let (pid, arguments) = called(&program).await;
+        assert_eq!(arguments, format!("-i -w {}", std::process::id()));
+        assert!(test_kill_process(pid).is_ok());
+        assertion.release().await;
+        assert!(test_kill_process(pid).is_err(), "it still runs");
+    }
+
+    #[tokio::test]
+    async fn request_starts_caffeinate() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = fake(folder.path());
+        let requests = RunningRequests::default();
+        let assertion = Assertion::new(program.clone());
+        let following = tokio::spawn(follow(requests.0.subscribe(), assertion));
+        assert!(!program.with_extension("called").exists());
+        let _request = requests.begin();
+        called(&program).await;
+        following.abort();
+    }
+
+    #[tokio::test]
+    async fn program_that_is_missing_is_no_failure() {
+        let mut assertion = Assertion::new("/nowhere/caffeinate".into());
+        assertion.hold();
+        assertion.hold();
+        assert!(assertion.warned && assertion.child.is_none());
+        assertion.release().await;
+    }
+}
