@@ -1,7 +1,7 @@
 //! Who is let in over loopback, and with which token a server starts. Who comes from elsewhere is in `outside`.
 
 use std::fs::{self, Permissions};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -28,19 +28,6 @@ pub fn write(file: &Path, text: &str) {
     fs::write(&beside, text).unwrap();
     fs::set_permissions(&beside, Permissions::from_mode(0o600)).unwrap();
     fs::rename(beside, file).unwrap();
-}
-
-/// Where the server listens on this host.
-pub fn address(server: &Server, host: &str) -> SocketAddr {
-    let ready = |line: String| {
-        let fields: serde_json::Value = serde_json::from_str(&line).ok()?;
-        let address = fields["address"].as_str()?.strip_prefix("http://")?.parse();
-        address
-            .ok()
-            .filter(|at: &SocketAddr| at.ip().to_string() == host)
-    };
-    let found = server.log().into_iter().find_map(ready);
-    found.unwrap_or_else(|| panic!("{host} is not in {:#?}", server.log()))
 }
 
 /// `Authorization: Bearer …`

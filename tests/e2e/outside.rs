@@ -6,7 +6,20 @@ use std::net::SocketAddr;
 use sanctum_tests::{Outside, Raw, Server, Signal, within};
 use serde_json::json;
 
-use crate::auth::{OTHER, TOKEN, address, bearer, secret};
+use crate::auth::{OTHER, TOKEN, bearer, secret};
+
+/// Where the server listens on this host.
+fn address(server: &Server, host: &str) -> SocketAddr {
+    let ready = |line: String| {
+        let fields: serde_json::Value = serde_json::from_str(&line).ok()?;
+        let address = fields["address"].as_str()?.strip_prefix("http://")?.parse();
+        address
+            .ok()
+            .filter(|at: &SocketAddr| at.ip().to_string() == host)
+    };
+    let found = server.log().into_iter().find_map(ready);
+    found.unwrap_or_else(|| panic!("{host} is not in {:#?}", server.log()))
+}
 
 /// A server on loopback and on one address that the outside reaches, with a token.
 async fn open(outside: &Outside, more: &[&str]) -> (tempfile::TempDir, Server, SocketAddr) {

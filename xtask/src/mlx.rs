@@ -8,7 +8,6 @@ mod cargo_config;
 mod error;
 mod mlxc;
 mod source;
-mod steps;
 mod wheel;
 
 use std::path::PathBuf;
@@ -16,8 +15,10 @@ use std::process::{Command, ExitCode};
 
 pub use error::MlxError;
 
-use self::steps::Steps;
 use self::wheel::Wheel;
+use crate::error::StepError;
+use crate::steps::{self, Steps};
+use crate::target_folder;
 
 /// What to prepare, and what to run with it.
 #[derive(Debug, clap::Args)]
@@ -45,14 +46,8 @@ pub struct Places {
 
 impl Places {
     fn new(device: &str) -> Self {
-        let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-        let target = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| PathBuf::from(workspace).join("target"), PathBuf::from);
-        let target = std::path::absolute(&target).unwrap_or(target);
-        // `..` is resolved now: the path is written into binaries.
-        let target = target.canonicalize().unwrap_or(target);
         Self {
-            root: target.join("mlx").join(device),
+            root: target_folder::path().join("mlx").join(device),
         }
     }
 
@@ -117,9 +112,16 @@ pub fn run(args: &MlxArgs) -> Result<ExitCode, MlxError> {
         println!("{}", steps::line(&cargo));
         return Ok(ExitCode::SUCCESS);
     }
-    let status = cargo.status().map_err(|e| MlxError::start(&cargo, e))?;
+    let status = cargo.status().map_err(|e| StepError::start(&cargo, e))?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// The folder of the bindings alone, made if they are not there: all that a check of another target needs.
+pub fn bindings_folder(steps: &mut Steps) -> Result<PathBuf, MlxError> {
+    let places = Places::new(Wheel::CPU.device);
+    bindings::make(&source::find()?, &places, steps)?;
+    Ok(places.out())
 }
 
 /// Cargo's arguments with the configuration behind the subcommand: clippy hears only what follows on it.

@@ -5,9 +5,10 @@ use std::process::Command;
 
 use super::mlxc::Compiler;
 use super::source::{self, Source};
-use super::steps::Steps;
 use super::wheel::{self, Wheel};
 use super::{MlxError, Places};
+use crate::error::StepError;
+use crate::steps::Steps;
 
 const HALF: &str = include_str!("native/half.h");
 
@@ -26,13 +27,13 @@ pub fn make(source: &Source, places: &Places, steps: &mut Steps) -> Result<(), M
     steps.once("bindings.rs", &out, &key, |steps| {
         let builtin = Compiler::find()?.builtin_headers()?;
         steps.write(&out.join("half.h"), HALF)?;
-        let this = std::env::current_exe().map_err(MlxError::file("xtask"))?;
+        let this = std::env::current_exe().map_err(StepError::file("xtask"))?;
         let mut child = Command::new(this);
         child
             .env("LIBCLANG_PATH", wheel::libclang(places))
             .arg("bindings")
             .args([&source.mlx_c, &builtin, &out.join("bindings.rs")]);
-        steps.run(&mut child)
+        Ok::<_, MlxError>(steps.run(&mut child)?)
     })
 }
 
@@ -53,5 +54,5 @@ pub fn write(mlx_c: &Path, builtin: &Path, out: &Path) -> Result<(), MlxError> {
         .iter()
         .fold(builder, |b, h| b.header(h.to_string_lossy()));
     let bindings = builder.generate()?;
-    bindings.write_to_file(out).map_err(MlxError::file(out))
+    Ok(bindings.write_to_file(out).map_err(StepError::file(out))?)
 }

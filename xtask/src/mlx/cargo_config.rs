@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use super::steps::Steps;
+use super::Places;
 use super::wheel::{self, Wheel};
-use super::{MlxError, Places};
+use crate::error::StepError;
+use crate::steps::Steps;
 
 /// Writes both; another run writes the same.
-pub fn write(wheel: &Wheel, places: &Places, steps: &mut Steps) -> Result<(), MlxError> {
+pub fn write(wheel: &Wheel, places: &Places, steps: &mut Steps) -> Result<(), StepError> {
     steps.write(&places.config(), &config(places))?;
     steps.write(&places.flags(), &flags(wheel, places))
 }

@@ -1,8 +1,8 @@
 //! What can go wrong while MLX is prepared, and what to type then.
 
 use std::io;
-use std::path::PathBuf;
-use std::process::Command;
+
+use crate::error::StepError;
 
 /// Why MLX could not be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -45,42 +45,10 @@ pub enum MlxError {
         /// What the system said.
         source: io::Error,
     },
-    /// A program does not start.
-    #[error("{program} does not start: {source}")]
-    Start {
-        /// The program.
-        program: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A program failed; it said why on the terminal.
-    #[error("this failed; what it said stands above:\n  {0}")]
-    Failed(String),
     /// bindgen could not read mlx-c's headers.
     #[error("mlx-c's headers cannot be read: {0}")]
     Bindgen(#[from] bindgen::BindgenError),
-    /// A file could not be read or written.
-    #[error("{path}: {source}", path = path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl MlxError {
-    /// `command` did not start.
-    pub fn start(command: &Command, source: io::Error) -> Self {
-        Self::Start {
-            program: command.get_program().to_string_lossy().into_owned(),
-            source,
-        }
-    }
-
-    /// For `map_err` on a file operation.
-    pub fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        |source| Self::File { path, source }
-    }
+    /// A step of it failed.
+    #[error(transparent)]
+    Step(#[from] StepError),
 }

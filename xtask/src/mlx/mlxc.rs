@@ -10,8 +10,9 @@ use std::thread;
 use indicatif::ProgressBar;
 
 use super::source::Source;
-use super::steps::Steps;
 use super::{MlxError, Places, wheel};
+use crate::error::StepError;
+use crate::steps::Steps;
 
 const FORMAT: &str = include_str!("native/format.h");
 const SUPPLEMENT: &str = include_str!("native/supplement.cpp");
@@ -36,7 +37,7 @@ pub fn build(source: &Source, places: &Places, steps: &mut Steps) -> Result<(), 
         let objects = compiler.compile_all(&units, &lib, &includes, &format, steps)?;
         let mut archive = Command::new(env::var_os("AR").unwrap_or_else(|| "ar".into()));
         archive.arg("crs").arg(lib.join("libmlxc.a")).args(&objects);
-        steps.run(&mut archive)
+        Ok::<_, MlxError>(steps.run(&mut archive)?)
     })
 }
 
@@ -66,7 +67,9 @@ impl Compiler {
     pub fn builtin_headers(&self) -> Result<PathBuf, MlxError> {
         let mut command = Command::new(&self.program);
         command.arg("-print-file-name=include");
-        let output = command.output().map_err(|e| MlxError::start(&command, e))?;
+        let output = command
+            .output()
+            .map_err(|e| StepError::start(&command, e))?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().into())
     }
 
@@ -116,7 +119,7 @@ impl Compiler {
         thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(work))));
         bar.finish_and_clear();
         match failure.into_inner().unwrap_or_default() {
-            Some(error) => Err(error),
+            Some(error) => Err(error.into()),
             None => Ok(units.iter().map(object).collect()),
         }
     }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::MlxError;
-use super::steps::line;
+use crate::error::StepError;
 
 /// The unpacked mlx-sys package.
 #[derive(Debug)]
@@ -35,9 +35,11 @@ pub fn find() -> Result<Source, MlxError> {
         .args(["--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
         .stderr(Stdio::inherit());
-    let output = command.output().map_err(|e| MlxError::start(&command, e))?;
+    let output = command
+        .output()
+        .map_err(|e| StepError::start(&command, e))?;
     if !output.status.success() {
-        return Err(MlxError::Failed(line(&command)));
+        return Err(StepError::failed(&command).into());
     }
     let metadata: Value = serde_json::from_slice(&output.stdout)
         .map_err(|error| MlxError::NoSource(error.to_string()))?;
@@ -60,7 +62,7 @@ pub fn find() -> Result<Source, MlxError> {
 /// The version of MLX that mlx-c's CMakeLists.txt would fetch.
 fn pinned(mlx_c: &Path) -> Result<String, MlxError> {
     let path = mlx_c.join("CMakeLists.txt");
-    let text = fs::read_to_string(&path).map_err(MlxError::file(&path))?;
+    let text = fs::read_to_string(&path).map_err(StepError::file(&path))?;
     text.lines()
         .find_map(|line| line.trim().strip_prefix("GIT_TAG v"))
         .map(|tag| tag.trim_end_matches(')').to_owned())
@@ -76,7 +78,7 @@ impl Source {
 
 /// The files in `folder` that end so, in order.
 pub fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, MlxError> {
-    let entries = fs::read_dir(folder).map_err(MlxError::file(folder))?;
+    let entries = fs::read_dir(folder).map_err(StepError::file(folder))?;
     let mut files: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path())

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::source::Source;
-use super::steps::Steps;
 use super::{MlxError, Places};
+use crate::steps::Steps;
 
 /// The version of MLX whose hashes are below.
 const VERSION: &str = "0.32.2";
@@ -86,7 +86,7 @@ impl Wheel {
             .arg(folder)
             .arg("--requirement")
             .arg(&list);
-            steps.run(&mut pip)
+            Ok::<_, MlxError>(steps.run(&mut pip)?)
         })
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use super::MlxError;
+use crate::error::StepError;
 
 /// The steps of one run.
 pub struct Steps {
@@ -25,13 +25,13 @@ impl Steps {
 
     /// Does `work`, which fills `folder`, unless that was done for the same `key`. The folder is emptied first and
     /// marked at the end, so that what was interrupted is done again.
-    pub fn once(
+    pub fn once<E: From<StepError>>(
         &mut self,
         title: &str,
         folder: &Path,
         key: &str,
-        work: impl FnOnce(&mut Self) -> Result<(), MlxError>,
-    ) -> Result<(), MlxError> {
+        work: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mark = folder.join(".made-from");
         if fs::read_to_string(&mark).is_ok_and(|made| made == key) {
             eprintln!("{title}: there already");
@@ -43,36 +43,58 @@ impl Steps {
         }
         let began = Instant::now();
         if folder.exists() {
-            fs::remove_dir_all(folder).map_err(MlxError::file(folder))?;
+            fs::remove_dir_all(folder).map_err(StepError::file(folder))?;
         }
-        fs::create_dir_all(folder).map_err(MlxError::file(folder))?;
+        fs::create_dir_all(folder).map_err(StepError::file(folder))?;
         work(self)?;
-        fs::write(&mark, key).map_err(MlxError::file(mark))?;
+        fs::write(&mark, key).map_err(StepError::file(mark))?;
         eprintln!("{title}: done in {:.0} s", began.elapsed().as_secs_f64());
         Ok(())
     }
 
     /// Runs a command to its end, or prints it.
-    pub fn run(&self, command: &mut Command) -> Result<(), MlxError> {
+    pub fn run(&self, command: &mut Command) -> Result<(), StepError> {
         if self.dry_run {
             println!("{}", line(command));
             return Ok(());
         }
         command.stdin(Stdio::null());
-        let status = command.status().map_err(|e| MlxError::start(command, e))?;
+        let status = command.status().map_err(|e| StepError::start(command, e))?;
         match status.success() {
             true => Ok(()),
-            false => Err(MlxError::Failed(line(command))),
+            false => Err(StepError::failed(command)),
+        }
+    }
+
+    /// Runs two commands, the first one's output being the second one's input.
+    pub fn pipe(&self, from: &mut Command, to: &mut Command) -> Result<(), StepError> {
+        if self.dry_run {
+            println!("{} | {}", line(from), line(to));
+            return Ok(());
+        }
+        let mut first = from
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|e| StepError::start(from, e))?;
+        let piped = first.stdout.take().map_or_else(Stdio::null, Stdio::from);
+        let second = to.stdin(piped).status();
+        let first = first.wait().map_err(|e| StepError::start(from, e))?;
+        let second = second.map_err(|e| StepError::start(to, e))?;
+        match (first.success(), second.success()) {
+            (true, true) => Ok(()),
+            (_, false) => Err(StepError::failed(to)),
+            (false, true) => Err(StepError::failed(from)),
         }
     }
 
     /// Writes a file, or says that it would.
-    pub fn write(&self, path: &Path, text: &str) -> Result<(), MlxError> {
+    pub fn write(&self, path: &Path, text: &str) -> Result<(), StepError> {
         if self.dry_run {
             println!("# write {}", path.display());
             return Ok(());
         }
-        fs::write(path, text).map_err(MlxError::file(path))
+        fs::write(path, text).map_err(StepError::file(path))
     }
 }
 
@@ -113,7 +135,7 @@ mod tests {
         let mut steps = Steps::new(false);
         let mut done = 0;
         let mut once = |key: &str, fail: bool| {
-            let _ = steps.once("a step", &folder, key, |steps| {
+            let _ = steps.once("a step", &folder, key, |steps| -> Result<(), StepError> {
                 done += 1;
                 steps.write(&folder.join("file"), key)?;
                 steps.run(&mut Command::new(if fail { "false" } else { "true" }))
@@ -127,11 +149,29 @@ mod tests {
     }
 
     #[test]
+    fn pipe_fails_when_either_command_fails() {
+        let pipe = |from: &str, to: &str| {
+            let shell = |script: &str| {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", script]);
+                shell
+            };
+            Steps::new(false)
+                .pipe(&mut shell(from), &mut shell(to))
+                .is_ok()
+        };
+        assert!(pipe("echo word", "read word && test $word = word"));
+        assert!(!pipe("false", "cat"));
+        assert!(!pipe("echo word", "read word; test $word = other"));
+    }
+
+    #[test]
     fn a_dry_run_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("step");
         let mut steps = Steps::new(true);
-        let work = |steps: &mut Steps| steps.run(&mut Command::new("false"));
+        let work =
+            |steps: &mut Steps| -> Result<(), StepError> { steps.run(&mut Command::new("false")) };
         steps.once("a step", &folder, "key", work).unwrap();
         assert!(!folder.exists());
     }

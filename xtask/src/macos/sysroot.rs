@@ -1,0 +1,140 @@
+//! The standard library for macOS as metadata: what a compiler reads of it when it only checks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::toolchain::{self, Toolchain};
+use super::{Folders, MacosError, TARGET, apt};
+use crate::error::StepError;
+use crate::steps::Steps;
+
+/// Makes it once for each toolchain. None if the toolchain brings it along.
+pub fn make(
+    toolchain: &Toolchain,
+    folders: &Folders,
+    steps: &mut Steps,
+) -> Result<Option<PathBuf>, MacosError> {
+    if toolchain.has_target() {
+        return Ok(None);
+    }
+    let sysroot = folders.sysroot();
+    let title = format!(
+        "the standard library of Rust {} for {TARGET}",
+        toolchain.release
+    );
+    steps.once(&title, &sysroot, &toolchain.description, |steps| {
+        let work = sysroot.join("work");
+        fs::create_dir_all(&work).map_err(StepError::file(&work))?;
+        let library = source(toolchain, &work, steps)?;
+        only_rlib(&library.join("std/Cargo.toml"))?;
+        check(&library, &work.join("build"), steps)?;
+        let libraries = sysroot.join("lib/rustlib").join(TARGET).join("lib");
+        keep_metadata(&work.join("build"), &libraries)?;
+        fs::remove_dir_all(&work).map_err(StepError::file(&work))?;
+        Ok::<_, MacosError>(())
+    })?;
+    Ok(Some(sysroot))
+}
+
+/// The library's source in `work`: the toolchain's own, or Debian's package of the same version.
+fn source(toolchain: &Toolchain, work: &Path, steps: &Steps) -> Result<PathBuf, MacosError> {
+    if let Some(own) = toolchain.library_source() {
+        let mut copy = Command::new("cp");
+        steps.run(copy.arg("-r").arg(own).arg(work))?;
+    } else {
+        let reason = |reason| MacosError::NoSource {
+            release: toolchain.release.clone(),
+            reason,
+        };
+        let package = apt::rust_src(&toolchain.release, &work.join("apt")).map_err(reason)?;
+        let mut unpack = Command::new("dpkg-deb");
+        unpack.arg("--fsys-tarfile").arg(package);
+        let mut tar = Command::new("tar");
+        tar.args(["-x", "--strip-components=4", "-C"]).arg(work);
+        tar.arg(format!("./usr/src/rustc-{}/library", toolchain.release));
+        steps.pipe(&mut unpack, &mut tar)?;
+    }
+    Ok(work.join("library"))
+}
+
+/// A dylib would be linked.
+fn only_rlib(manifest: &Path) -> Result<(), StepError> {
+    let text = fs::read_to_string(manifest).map_err(StepError::file(manifest))?;
+    let text = text.replace(
+        r#"crate-type = ["dylib", "rlib"]"#,
+        r#"crate-type = ["rlib"]"#,
+    );
+    fs::write(manifest, text).map_err(StepError::file(manifest))
+}
+
+fn check(library: &Path, build: &Path, steps: &Steps) -> Result<(), StepError> {
+    let mut cargo = Command::new(toolchain::cargo());
+    cargo
+        .args(["check", "--quiet", "--release", "--target", TARGET])
+        .args(["--features", "panic-unwind,backtrace", "--manifest-path"])
+        .arg(library.join("sysroot/Cargo.toml"))
+        .env("CARGO_TARGET_DIR", build)
+        // The standard library uses what is unstable for everyone else.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env(
+            "CARGO_TARGET_AARCH64_APPLE_DARWIN_RUSTFLAGS",
+            "-Zforce-unstable-if-unmarked",
+        )
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    steps.run(&mut cargo)
+}
+
+/// Copies what the check left, under the names that rustc looks for.
+fn keep_metadata(build: &Path, libraries: &Path) -> Result<(), StepError> {
+    fs::create_dir_all(libraries).map_err(StepError::file(libraries))?;
+    let made = build.join(TARGET).join("release/deps");
+    let entries = fs::read_dir(&made).map_err(StepError::file(&made))?;
+    for entry in entries {
+        let path = entry.map_err(StepError::file(&made))?.path();
+        let name = path.file_name().unwrap_or_default();
+        // The package `sysroot` only names the others.
+        let itself = name.to_string_lossy().starts_with("libsysroot-");
+        if path.extension().is_some_and(|found| found == "rmeta") && !itself {
+            fs::copy(&path, libraries.join(name)).map_err(StepError::file(&path))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_is_kept_without_the_package_that_only_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = folder
+            .path()
+            .join("build")
+            .join(TARGET)
+            .join("release/deps");
+        fs::create_dir_all(&made).unwrap();
+        for name in ["libstd-1.rmeta", "libsysroot-2.rmeta", "std-1.d"] {
+            fs::write(made.join(name), "").unwrap();
+        }
+        let kept = folder.path().join("lib");
+        keep_metadata(&folder.path().join("build"), &kept).unwrap();
+        let names: Vec<_> = fs::read_dir(kept)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(names, ["libstd-1.rmeta"]);
+    }
+
+    #[test]
+    fn std_is_no_dylib() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = folder.path().join("Cargo.toml");
+        fs::write(&manifest, "[lib]\ncrate-type = [\"dylib\", \"rlib\"]\n").unwrap();
+        only_rlib(&manifest).unwrap();
+        let text = fs::read_to_string(manifest).unwrap();
+        assert_eq!(text, "[lib]\ncrate-type = [\"rlib\"]\n");
+    }
+}
