@@ -3,7 +3,7 @@
 //!
 //! A text is the body of a kernel; MLX writes the signature around it: inputs, then outputs, all of them pointers, and
 //! the template arguments as constants and types. The words in which the two languages differ are defined by two
-//! preludes; `prelude/metal.h` has not been run on a Mac, and is kept small enough to be read as proof.
+//! preludes. `tests/metal.py` has clang compile the Metal flavour as MLX writes it; it has not been run on a Mac.
 //!
 //! The shapes and types of inputs and outputs stand at the head of each text. Inputs are row-contiguous and never
 //! 0-dimensional; parameter arrays have at least 8 elements, or are read by a literal index only, since Metal keeps

@@ -1,0 +1,43 @@
+"""The variants in which the GPU kernels are compiled: by nvrtc.py as CUDA, by metal.py as Metal."""
+
+# The names of types here, in C as MLX spells them for CUDA and for Metal.
+TYPES = ("float", "half", "bf16")
+
+# Kernel: the types of inputs and outputs (a template type by its name; "?": the input may have fewer than 8 elements, which
+# Metal passes in another address space), and template arguments to try.
+CASES = {
+    "add_norm": ("float Y float float", "float T", [
+        {"W": 5120, "GROUP": 512, "Y": y, "T": t} for y in TYPES for t in TYPES]),
+    "swiglu": ("T T", "T", [{"GROUP": 256, "T": t} for t in TYPES]),
+    "gated_norm": ("float T float float", "T", [{"D": 128, "T": t} for t in TYPES]),
+    "short_conv": ("T float T int? int? int", "T T", [{"C": 10240, "TAPS": 4, "GROUP": 256, "T": t} for t in TYPES]),
+    "gated_delta": ("T T? T? float? float? float int?", "float float", [
+        {"HK": 16, "HV": 48, "DK": dk, "DV": 128, "LINES": 8, "TILE": 2048 // dk, "T": t}
+        for t in TYPES for dk in (32, 64, 128, 256)]),
+    "placed": ("T T int? float", "T", [{"H": 24, "D": 256, "STRIDE": 512, "ROTARY": 64, "T": t} for t in TYPES]),
+    "sdpa_plain_v": ("T T T int? int? float", "float float", [
+        {"G": g, "HKV": 4, "D": d, "PAGE": 64, "KEYS": 4, "SPAN": 512, "WARPS": 4, "T": t}
+        for t in TYPES for g, d in ((6, 256), (1, 32))]),
+    "sdpa_packed_v": ("T T uint half half int? int? float", "float float", [
+        {"G": 6, "HKV": 4, "D": 256, "PAGE": 64, "KEYS": 4, "SPAN": 512, "WARPS": 4, "BITS": bits, "T": t}
+        for t in TYPES for bits in (4, 8)]),
+    "attention_end": ("float float? T", "T", [{"D": 256, "T": t} for t in TYPES]),
+    "unpack": ("uint S", "T", [{"ROWS": 5120, "COLS": 17408, "GROUP": 128, "S": t, "T": t} for t in ("bf16", "float")]),
+    "quantize_v": ("T", "uint half half", [{"BITS": bits, "T": t} for t in TYPES for bits in (4, 8)]),
+}
+
+# On NVIDIA's tensor cores.
+CUDA_ONLY = {}
+for m in range(1, 5):
+    CUDA_ONLY[f"qmv{m}"] = ("bf16 int" + " uint S" * m, " ".join(["Y"] * m), [
+        {"S": s, "Y": s, "NT": nt, "WK": wk, "RUN": run}
+        for nt, wk, run in ((1, 8, 3), (2, 8, 3), (4, 4, 4)) for s in ("bf16", "float")])
+
+
+def cases(sources):
+    """Every kernel with its folder in `sources`; ends the program if a kernel has no variants or the other way round."""
+    there = {folder.name.removeprefix("sanctum_") for folder in sources.iterdir()}
+    known = CASES | CUDA_ONLY
+    if there != set(known):
+        raise SystemExit(f"variants.py: no variants for {there - set(known)}, no texts for {set(known) - there}")
+    return {kernel: (sources / f"sanctum_{kernel}", *case) for kernel, case in known.items()}
