@@ -9,6 +9,8 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
+use sanctum_tests::skipped;
+
 use crate::incidents::wrong::{SCALES, flip_a_bit};
 use desktop::Desktop;
 use pair::{Pair, replace};
@@ -115,7 +117,7 @@ fn the_laptop_s_own_network_is_gone() {
 #[test]
 fn what_a_server_says_is_text_on_the_screen() {
     if !pair::is_there("dbus-daemon") {
-        return pair::pass_by::<()>("dbus-daemon, of Debian's package dbus").unwrap_or_default();
+        return skipped("dbus-daemon (Debian: dbus)").unwrap_or_default();
     }
     let folder = tempfile::tempdir().unwrap();
     let desktop = Desktop::new(folder.path());

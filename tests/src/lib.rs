@@ -16,6 +16,7 @@ mod outside;
 mod process;
 mod raw;
 mod server;
+mod skipped;
 
 pub use binary::{find as find_program, of as program};
 pub use fleet::Fleet;
@@ -27,6 +28,7 @@ pub use process::{Ended, Process};
 pub use raw::Raw;
 pub use rustix::process::Signal;
 pub use server::Server;
+pub use skipped::skipped;
 
 use std::future::Future;
 use std::time::Duration;

@@ -1,0 +1,12 @@
+//! A test that cannot run on this machine.
+
+/// None, which skips the test, and a line on standard error. With `SANCTUM_TESTS_WHOLE=1`, which `.ci/run` sets, a failure.
+///
+/// # Panics
+/// With `SANCTUM_TESTS_WHOLE=1`.
+pub fn skipped<T>(missing: &str) -> Option<T> {
+    let whole = std::env::var_os("SANCTUM_TESTS_WHOLE").is_some_and(|value| value == "1");
+    assert!(!whole, "this test needs {missing}");
+    eprintln!("skipped: this test needs {missing}");
+    None
+}
