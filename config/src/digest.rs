@@ -1,13 +1,14 @@
 //! SHA-256 digests of files, as `shasum -a 256` prints them: what a deployment is compared by.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+use crate::files;
 
 /// A SHA-256 digest; in text 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
@@ -47,7 +48,7 @@ impl Digest {
     /// # Errors
     /// If it cannot be read.
     pub fn of_file(path: &Path) -> io::Result<Option<Self>> {
-        match File::open(path) {
+        match files::open(path) {
             Ok(mut file) => Self::of_reader(&mut file).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),

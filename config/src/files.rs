@@ -115,6 +115,17 @@ pub fn read_trusted(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_opened(file, limit)
 }
 
+/// Reads a record of at most `limit` bytes that this process, or another one of its user, has written: a regular file that
+/// belongs to the user of this process.
+///
+/// # Errors
+/// As [`read`]; and if it belongs to another user, whose record is not to be believed.
+pub fn read_own(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
+    is_ours(&file.metadata()?)?;
+    read_opened(file, limit)
+}
+
 /// Reads a secret of at most `limit` bytes: a regular file that belongs to the user of this process and that no other
 /// user may read or write. The bytes are in no other buffer, so wiping the vector wipes them.
 ///

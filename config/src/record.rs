@@ -50,7 +50,7 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Record
         path: path.to_owned(),
         why,
     };
-    let bytes = match files::read(path, LARGEST) {
+    let bytes = match files::read_own(path, LARGEST) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
         Ok(bytes) => bytes,
