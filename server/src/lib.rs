@@ -30,6 +30,7 @@ mod shutdown;
 pub mod surface;
 mod swaps;
 mod tls;
+mod trial;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -67,6 +68,7 @@ fn export_model(dir: &Path) -> Result<(), Failure> {
 }
 
 fn run_server(args: &ServeArgs) -> Result<(), Failure> {
+    trial::exit_with_parent();
     let mut settings = Settings::resolve(args)?;
     limits::keep_memory_private();
     settings.max_connections = limits::room_for(settings.max_connections);

@@ -119,3 +119,26 @@ async fn it_can_be_stopped_while_it_loads() {
     let ended = process.ended().await;
     assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
 }
+
+/// What an upgrade's trial relies on: the command may be killed, and the second copy of the model must not stay.
+#[test]
+fn server_with_exit_with_stdin_ends_when_its_standard_input_is_closed() {
+    use std::io::BufRead;
+    use std::process::{Command, Stdio};
+    let mut server = Command::new(sanctum_tests::program("sanctum-server"))
+        .args(["--host", "127.0.0.1", "--port", "0", "--threads", "1"])
+        .env("SANCTUM_EXIT_WITH_STDIN", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It lives as long as the pipe is open: it has got as far as its banner.
+    let mut out = std::io::BufReader::new(server.stdout.take().unwrap());
+    let mut banner = String::new();
+    out.read_line(&mut banner).unwrap();
+    assert!(!banner.is_empty());
+    assert_eq!(server.try_wait().unwrap(), None);
+    drop(server.stdin.take());
+    assert!(server.wait().unwrap().success());
+}
