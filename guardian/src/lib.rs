@@ -14,6 +14,7 @@ use chrono::TimeDelta;
 use sanctum_config::fleet::Fleet;
 use sanctum_config::{Active, Home, Label};
 use sanctum_watch::alert::Severity;
+use sanctum_watch::command::aside;
 use sanctum_watch::probe::{Client, Liveness, ProbeError};
 use sanctum_watch::{
     Check, Kind, Launchctl, Note, Notice, Report, Round, Setting, Verdict, Watched,
@@ -312,6 +313,8 @@ impl Check for Guardian {
             Err(_) => return Vec::new(),
         };
         let label = self.fleet.launchd_label(&agent);
+        let launchctl = self.launchctl.clone();
+        // A restart may block until the process has exited; SIGTERM ends the guardian meanwhile.
         let (done, command) = match action {
             Action::Bootstrap => {
                 let plist = self.home.plist(&label);
@@ -320,13 +323,17 @@ impl Check for Guardian {
                     self.launchctl.domain(),
                     plist.display()
                 );
-                (self.launchctl.bootstrap(&plist), command)
+                (aside(move || launchctl.bootstrap(&plist)).await, command)
             }
             _ => {
                 let command = format!("launchctl kickstart -k {}", self.launchctl.target(&label));
-                (self.launchctl.kickstart(&label, true), command)
+                (aside(move || launchctl.restart(&label)).await, command)
             }
         };
+        let done = done.map_or_else(
+            || Err("the call ended unexpectedly".to_owned()),
+            |done| done.map_err(|error| error.to_string()),
+        );
         let host = &self.watched.target.host;
         let log = self.home.log(&agent);
         vec![Notice::Event(match done {

@@ -151,7 +151,7 @@ pub struct UpgradeArgs {
     /// Whether a second instance is started and asked before anything is stopped
     #[arg(long, value_enum, default_value_t)]
     pub trial: Trial,
-    /// How long a server may take to be ready, in seconds
+    /// How long to wait for a server to be ready and to answer, in seconds; a trial and the check of the models too
     #[arg(long, value_name = "SECONDS", default_value_t = crate::flight::PATIENCE.as_secs())]
     pub patience: u64,
 }
@@ -168,7 +168,7 @@ pub struct RollbackArgs {
     /// Do not wait until the server is ready and asked
     #[arg(long)]
     pub no_wait: bool,
-    /// How long a server may take to be ready, in seconds
+    /// How long to wait for a server to be ready and to answer, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = crate::flight::PATIENCE.as_secs())]
     pub patience: u64,
 }

@@ -114,13 +114,15 @@ impl Door {
         }
     }
 
-    /// Its answer to a question, at temperature 0.
+    /// Its answer to a question, at temperature 0, for which it is waited `limit` at most, and not longer than the first
+    /// answer after a start may take.
     ///
     /// # Errors
     /// If there is none.
-    pub fn chat(&self, text: &str) -> Result<String, ProbeError> {
+    pub fn chat(&self, text: &str, limit: Duration) -> Result<String, ProbeError> {
         let question = Question::user(text, TOKENS);
-        let answer = self.with(PATIENT, async |client| client.chat(&question).await);
+        let limit = limit.clamp(Duration::from_secs(1), PATIENT);
+        let answer = self.with(limit, async |client| client.chat(&question).await);
         answer.map(|answer| answer.value.text)
     }
 
@@ -214,7 +216,7 @@ mod tests {
         let label = |name: &str| name.parse::<Label>().unwrap();
         let door = Door::at(address, &label("server"), &label("mini"));
         assert!(matches!(door.health(), Health::Silent(_)));
-        assert!(door.chat("?").is_err());
+        assert!(door.chat("?", SOON).is_err());
         assert_eq!(door.metrics(), None);
     }
 }

@@ -7,11 +7,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use sanctum_config::{Active, Artefact, ArtefactKind, Digest, Fleet, InstalledAgent, Label, Role};
+use sanctum_config::{
+    Active, Artefact, ArtefactKind, Digest, Fleet, InstalledAgent, Label, Role, files,
+};
 
 use crate::Failure;
 use crate::plist::arguments_in;
-use crate::site::Site;
+use crate::site::{LARGEST_FLEET, Site};
 use crate::store::Store;
 use crate::target::{Target, concerns};
 
@@ -115,7 +117,7 @@ pub fn between(site: &Site, from: Option<&Target>, to: &Target) -> Result<Vec<St
         .iter()
         .any(|file| file.kind == ArtefactKind::Fleet);
     // The file in place is what the agents have read; it need not be the one that was installed.
-    let read = fs::read_to_string(site.home.fleet_toml()).unwrap_or_default();
+    let read = files::read_text(&site.home.fleet_toml(), LARGEST_FLEET).unwrap_or_default();
     let old = Fleet::parse(&read, &site.home.fleet_toml()).ok();
     let disabled = site.launchctl.disabled()?;
     let is_disabled = |agent: &InstalledAgent| disabled.get(&agent.label).copied().unwrap_or(false);

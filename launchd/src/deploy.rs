@@ -12,23 +12,22 @@ use std::os::unix::fs::PermissionsExt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use sanctum_config::{InstalledAgent, Receipt, atomic};
+use sanctum_config::{Home, InstalledAgent, Receipt, atomic};
 use sanctum_watch::lease::{self, Held};
 
 use crate::Failure;
 use crate::change::{self, Files, Step};
-use crate::flight;
+use crate::flight::{self, LogEnds};
 use crate::journal::{Journal, Lock, Phase, boundary, now};
-use crate::plist::exit_timeout;
+use crate::other_fleet;
 use crate::report::Report;
 use crate::site::Site;
 use crate::store::Store;
 use crate::target::Target;
+use crate::trial;
 
 /// How long the watchdogs keep still for a command that has died; one that lives renews its lease.
 const LEASE: Duration = Duration::from_secs(5 * 60);
-/// Beyond an agent's ExitTimeOut: launchd needs a moment to reap it and forget it.
-const BEYOND_EXIT: Duration = Duration::from_secs(15);
 /// How long launchd may refuse to load a label that it has just forgotten.
 const BOOTSTRAP: Duration = Duration::from_secs(30);
 
@@ -56,6 +55,8 @@ pub struct Deployment<'s, 'r, 'o> {
     report: &'r mut Report<'o>,
     command: &'static str,
     lease: Option<Held>,
+    /// Where the logs of the agents that were started ended before.
+    logs: LogEnds,
     _lock: Option<Lock>,
 }
 
@@ -63,12 +64,14 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
     /// Takes the lock; a dry run needs none. The maintenance lease is taken when there is something to do.
     ///
     /// # Errors
-    /// If another command is at work.
+    /// If this system has no launchd, another fleet of this name is installed here, or another command is at work.
     pub fn begin(
         site: &'s Site,
         report: &'r mut Report<'o>,
         command: &'static str,
     ) -> Result<Self, Failure> {
+        site.launchctl.is_here()?;
+        other_fleet::refuse(site)?;
         if let Some(receipt) = site.receipt()?
             && receipt.host != site.host
         {
@@ -87,8 +90,13 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
             report,
             command,
             lease: None,
+            logs: LogEnds::new(),
             _lock: lock,
         };
+        if !work.report.dry_run {
+            sweep(&site.home)?;
+            trial::end_left_over(&site.home, work.report)?;
+        }
         // Somebody else's must be respected, and one that a dead command has left is given back at the end of this one.
         let left = !matches!(lease::Lease::read(&site.home.lease()), Ok(None));
         if left && !work.report.dry_run {
@@ -111,16 +119,22 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
         Ok(())
     }
 
+    /// Where the logs of the agents that it started ended before.
+    pub fn log_ends(&self) -> &LogEnds {
+        &self.logs
+    }
+
     /// Where words go.
     pub fn report(&mut self) -> &mut Report<'o> {
         self.report
     }
 
-    /// Deals with a command that was interrupted, if one was. Returns whether one was.
+    /// Deals with a command that was interrupted, if one was. Returns whether one was. Servers that it starts are waited
+    /// for as long as `patience` says.
     ///
     /// # Errors
     /// If it can be neither finished nor taken back; the journal stays then.
-    pub fn resume(&mut self, way: Resume) -> Result<bool, Failure> {
+    pub fn resume(&mut self, way: Resume, patience: Duration) -> Result<bool, Failure> {
         let Some(mut journal) = Journal::read(&self.site.home.journal())? else {
             return Ok(false);
         };
@@ -142,10 +156,15 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
             true => Target::nothing(&journal.to.host),
             false => Target::recall(&store, journal.to.clone())?,
         };
-        sweep(&journal)?;
+        let receipts = journal.from.iter().chain([&journal.to]);
+        for artefact in receipts.flat_map(|receipt| &receipt.artefacts) {
+            if let Some(folder) = artefact.path.parent() {
+                atomic::sweep(folder).map_err(|error| Failure::write(folder, error))?;
+            }
+        }
         if forward {
             let after = match journal.command == "upgrade" {
-                true => After::Prove(flight::PATIENCE),
+                true => After::Prove(patience),
                 false => After::Leave,
             };
             let steps = change::between(self.site, from.as_ref(), &to)?;
@@ -226,16 +245,14 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
         to: &Target,
         after: After,
     ) -> Result<(), Failure> {
-        let done = self
-            .perform(journal, steps, from, to)
-            .and_then(|()| match after {
-                After::Leave => Ok(()),
-                After::Prove(patience) => {
-                    self.keep_lease(patience)?;
-                    flight::after(self.site, to, patience, self.report)?;
-                    self.done(journal, "post-flight")
-                }
-            });
+        let done = self.perform(journal, steps, to).and_then(|()| match after {
+            After::Leave => Ok(()),
+            After::Prove(patience) => {
+                self.keep_lease(patience)?;
+                flight::after(self.site, to, patience, &self.logs, self.report)?;
+                self.done(journal, "post-flight")
+            }
+        });
         match done {
             Ok(()) => self.finish(to),
             Err(failure) => Err(self.take_back(journal, from, to, failure)),
@@ -285,7 +302,7 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
         journal.write(&self.site.home.journal())?;
         boundary("taking-back");
         let steps = change::between(self.site, Some(to), back)?;
-        self.perform(journal, steps, Some(to), back)?;
+        self.perform(journal, steps, back)?;
         // It may have been interrupted after its receipt was written.
         let path = self.site.home.receipt();
         match from {
@@ -299,7 +316,6 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
         &mut self,
         journal: &mut Journal,
         steps: Vec<Step>,
-        from: Option<&Target>,
         to: &Target,
     ) -> Result<(), Failure> {
         journal.steps = steps.iter().map(Step::to_string).collect();
@@ -308,7 +324,7 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
         let site = self.site;
         for step in steps {
             self.keep_lease(match &step {
-                Step::BootOut(agent) => exit_limit(agent, from, to),
+                Step::BootOut(agent) => site.launchctl.exit_limit(&agent.label)?,
                 _ => Duration::ZERO,
             })?;
             for line in step.describe() {
@@ -317,13 +333,13 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
             match &step {
                 Step::Disable(agent) => site.launchctl.disable(&agent.label)?,
                 Step::Enable(agent) => site.launchctl.enable(&agent.label)?,
-                Step::BootOut(agent) => {
-                    site.launchctl.bootout(&agent.label)?;
-                    site.launchctl
-                        .gone(&agent.label, exit_limit(agent, from, to))?;
-                }
+                Step::BootOut(agent) => site.launchctl.bootout(&agent.label)?,
                 Step::Switch(files) => self.switch(journal, files, to)?,
-                Step::Bootstrap(agent) => bootstrap(site, agent)?,
+                Step::Bootstrap(agent) => {
+                    let end = flight::log_end(site, &agent.name);
+                    self.logs.insert(agent.name.clone(), end);
+                    bootstrap(site, agent)?;
+                }
                 Step::Active(active) => active.write(&site.home.active())?,
             }
             self.done(journal, &step.to_string())?;
@@ -420,21 +436,23 @@ fn outlive_the_terminal() -> Result<(), Failure> {
     listening.map(drop).map_err(refused)
 }
 
-/// Removes what a command that was killed has left beside the places of its files.
-fn sweep(journal: &Journal) -> Result<(), Failure> {
-    let receipts = journal.from.iter().chain([&journal.to]);
-    for artefact in receipts.flat_map(|receipt| &receipt.artefacts) {
-        let (Some(folder), Some(name)) = (artefact.path.parent(), artefact.path.file_name()) else {
+/// Removes half-written files that killed commands and watchdogs have left in the home and among the property lists.
+fn sweep(home: &Home) -> Result<(), Failure> {
+    let mut folders = vec![home.launch_agents(), home.path().to_owned()];
+    while let Some(folder) = folders.pop() {
+        // A folder that cannot be entered holds nothing that this user has written.
+        let Ok(entries) = fs::read_dir(&folder) else {
             continue;
         };
-        let begin = format!(".{}.", name.to_string_lossy());
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let other = entry.file_name().to_string_lossy().into_owned();
-            if other.starts_with(&begin) && other.ends_with(".new") {
-                atomic::remove(&entry.path())
-                    .map_err(|error| Failure::write(&entry.path(), error))?;
-            }
+        atomic::sweep(&folder).map_err(|error| Failure::write(&folder, error))?;
+        if !folder.starts_with(home.path()) {
+            continue;
         }
+        let inner = entries.flatten().filter(|entry| {
+            // Not a link, which could lead anywhere.
+            entry.file_type().is_ok_and(|kind| kind.is_dir())
+        });
+        folders.extend(inner.map(|entry| entry.path()));
     }
     Ok(())
 }
@@ -463,14 +481,6 @@ fn make_folders(site: &Site) -> Result<(), Failure> {
     folders.iter().try_for_each(|folder| {
         atomic::folder_for_owner(folder).map_err(|error| Failure::write(folder, error))
     })
-}
-
-/// launchd kills an agent at its ExitTimeOut, whichever of the two property lists it was loaded with.
-fn exit_limit(agent: &InstalledAgent, from: Option<&Target>, to: &Target) -> Duration {
-    let limit = |target: &Target| target.fleet.role(&agent.name).map(exit_timeout);
-    let limits = [from.and_then(limit), limit(to)];
-    let longest = limits.into_iter().flatten().max();
-    longest.unwrap_or(Duration::from_secs(45)) + BEYOND_EXIT
 }
 
 /// Loads an agent. launchd refuses for a moment when it has just forgotten the label, and for good when the agent is

@@ -64,6 +64,12 @@ pub enum Kind {
     Silent,
     /// There is no copy of another host's receipt here to compare it with.
     NoReceipt,
+    /// A certificate or revocation list that ends soon, has ended, or cannot be used.
+    Certificate,
+    /// A program whose signature has no identity.
+    AdHoc,
+    /// An alert that no channel has taken.
+    Undelivered,
 }
 
 impl Finding {

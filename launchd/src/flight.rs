@@ -1,8 +1,9 @@
 //! After a start: the servers must become ready, however long they load, and answer right.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sanctum_config::{Fleet, InstalledAgent, Label, Role, UntrustedText, files};
 use sanctum_watch::launchctl::LastExit;
@@ -14,12 +15,14 @@ use crate::question::question;
 use crate::report::Report;
 use crate::site::Site;
 use crate::target::Target;
+use crate::wait::Wait;
 
 /// How long a server may take to be ready. A 27B model with its manifest takes half a minute from an SSD, and several
 /// from a network volume.
 pub const PATIENCE: Duration = Duration::from_secs(15 * 60);
-/// How often somebody who waits is told that we wait.
-const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// Where each agent's log ended before the agent was started: what comes before is another process's.
+pub type LogEnds = BTreeMap<Label, u64>;
 
 /// After the start of new servers: waits until each that should run is ready, and asks it.
 ///
@@ -29,6 +32,7 @@ pub fn after(
     site: &Site,
     to: &Target,
     patience: Duration,
+    logs: &LogEnds,
     report: &mut Report,
 ) -> Result<(), Failure> {
     for agent in to.receipt.agents.iter().filter(|agent| agent.enabled) {
@@ -39,8 +43,11 @@ pub fn after(
         let file = site.home.fleet_toml();
         let door = Door::to(&to.fleet, &file, &site.home, &site.host, server).map_err(refused)?;
         report.note(&format!("waiting until `{}` is ready", agent.name))?;
-        let waited = ready(site, agent, &door, patience, report)?;
-        let asked = question(&to.fleet, server).ask_patiently(&door);
+        let wait = Wait::new(patience);
+        let log_end = logs.get(&agent.name).copied();
+        let waited = ready(site, agent, &door, &wait, log_end)?;
+        let asked = question(&to.fleet, server).ask_patiently(&door, &wait);
+        drop(wait);
         let took = asked.map_err(|wrong| refused(wrong.to_string()))?;
         report.note(&format!(
             "`{}` was ready after {:.1} s and answered right in {:.1} s",
@@ -63,64 +70,85 @@ fn served_by<'a>(fleet: &'a Fleet, agent: &'a Label) -> Option<&'a Label> {
 }
 
 /// Waits until a server is ready; how long that took. A model that loads for a minute is waited for; a process that
-/// has exited is not.
+/// has exited is not. Without `log_end` it is not known which part of the log is this process's.
 fn ready(
     site: &Site,
     agent: &InstalledAgent,
     door: &Door,
-    patience: Duration,
-    report: &mut Report,
+    wait: &Wait,
+    log_end: Option<u64>,
 ) -> Result<Duration, Failure> {
-    let begun = Instant::now();
-    let mut told = begun;
+    let log = || {
+        log_end.map_or_else(String::new, |end| {
+            last_line(&site.home.log(&agent.name), end)
+        })
+    };
     loop {
         let refused = |why: String| Err(Failure::Refused(format!("`{}` {why}", agent.name)));
         let Some(service) = site.launchctl.print(&agent.label)? else {
-            return refused("is no longer loaded: somebody booted it out meanwhile".to_owned());
+            return refused(
+                "is no longer loaded: another process booted it out meanwhile".to_owned(),
+            );
         };
         let exit = service.last_exit.filter(|exit| *exit != LastExit::Never);
         if let (None, Some(exit)) = (service.pid, exit) {
-            let log = last_line(&site.home.log(&agent.name));
-            return refused(format!("ended at its start ({exit}){log}"));
+            return refused(format!("ended at its start ({exit}){}", log()));
         }
-        // Whoever answers while it has no process is somebody else.
+        // While it has no process, an answer is another program's.
         let health = door.health();
         if health == Health::Ready && service.is_running() {
-            return Ok(begun.elapsed());
+            return Ok(wait.waited());
         }
-        if begun.elapsed() >= patience {
-            return refused(format!(
-                "was not ready after {} s: {health}{}",
-                patience.as_secs(),
-                last_line(&site.home.log(&agent.name))
-            ));
+        if wait.is_over() {
+            let limit = wait.limit().as_secs();
+            return refused(format!("was not ready after {limit} s: {health}{}", log()));
         }
-        if told.elapsed() >= TOLD_EVERY {
-            told = Instant::now();
-            let seconds = begun.elapsed().as_secs();
-            report.note(&format!("`{}`: {health}, {seconds} s", agent.name))?;
-        }
-        sleep(Duration::from_millis(250));
+        wait.show(&format!("`{}`: {health}", agent.name));
+        sleep(Duration::from_millis(250).min(wait.left()));
     }
 }
 
-/// The last line of a log, as the end of a sentence.
-pub(crate) fn last_line(log: &Path) -> String {
+/// The last line of a log after its first `from` bytes, as the end of a sentence; a log that is shorter was begun anew.
+pub(crate) fn last_line(log: &Path, from: u64) -> String {
     use std::io::{Read, Seek, SeekFrom};
-    let mut text = Vec::new();
-    if let Ok(mut file) = files::open(log) {
-        let size = file.metadata().map_or(0, |about| about.len());
-        let read = file
-            .seek(SeekFrom::Start(size.saturating_sub(4096)))
-            .and_then(|_| file.read_to_end(&mut text));
-        if read.is_err() {
-            return String::new();
-        }
-    }
-    let text = String::from_utf8_lossy(&text).into_owned();
+    const LARGEST: u64 = 4096;
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = files::open(log)?;
+        let size = file.metadata()?.len();
+        let from = if from > size { 0 } else { from };
+        file.seek(SeekFrom::Start(from.max(size.saturating_sub(LARGEST))))?;
+        let mut text = Vec::new();
+        file.take(LARGEST).read_to_end(&mut text)?;
+        Ok(text)
+    };
+    let text = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
     let last = text.lines().rev().find(|line| !line.trim().is_empty());
     last.map_or_else(String::new, |line| {
-        let line = UntrustedText::bounded(line, 300);
-        format!("; its log ends: {line}")
+        format!("; its log ends: {}", UntrustedText::bounded(line, 300))
     })
+}
+
+/// Where an agent's log ends now.
+pub(crate) fn log_end(site: &Site, agent: &Label) -> u64 {
+    std::fs::metadata(site.home.log(agent)).map_or(0, |about| about.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_line_shows_only_what_this_process_wrote() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("server.log");
+        std::fs::write(&log, "ERROR of the release before\n").unwrap();
+        let end = std::fs::metadata(&log).unwrap().len();
+        assert_eq!(last_line(&log, end), "");
+        std::fs::write(&log, "ERROR of the release before\nport taken\x1b[2J\n\n").unwrap();
+        assert_eq!(last_line(&log, end), "; its log ends: port taken\\u{1b}[2J");
+        std::fs::write(&log, "begun anew\n").unwrap();
+        assert_eq!(last_line(&log, end), "; its log ends: begun anew");
+        assert_eq!(last_line(folder.path(), 0), "");
+    }
 }

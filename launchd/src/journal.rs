@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sanctum_config::{Receipt, RecordError, atomic};
+use sanctum_config::{Receipt, RecordError, atomic, files};
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
@@ -50,7 +50,9 @@ impl Journal {
     /// # Errors
     /// If it cannot be read or is damaged.
     pub fn read(path: &Path) -> Result<Option<Self>, Failure> {
-        let bytes = match fs::read(path) {
+        /// Receipts of two releases and the steps between them are far smaller.
+        const LARGEST: u64 = 16 << 20;
+        let bytes = match files::read_own(path, LARGEST) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Failure::read(path, error)),
@@ -122,13 +124,7 @@ impl Lock {
     pub fn take(state: &Path) -> Result<Self, Failure> {
         let path: PathBuf = state.join("launchd.lock");
         let failed = |error| Failure::write(&path, error);
-        atomic::folder_for_owner(state).map_err(failed)?;
-        let file = fs::File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(failed)?;
+        let file = files::open_lock(&path).map_err(failed)?;
         let begun = Instant::now();
         loop {
             match file.try_lock() {

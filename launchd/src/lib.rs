@@ -13,6 +13,7 @@ pub mod ask;
 pub mod change;
 mod commands;
 pub mod deploy;
+mod doubts;
 mod failure;
 mod finding;
 pub mod firewall;
@@ -20,8 +21,10 @@ pub mod flight;
 pub mod journal;
 pub mod memory;
 pub mod offbox;
+mod other_fleet;
 pub mod plist;
 pub mod preflight;
+pub mod process;
 pub mod question;
 pub mod release;
 pub mod remote;
@@ -33,7 +36,10 @@ pub mod status;
 pub mod store;
 pub mod target;
 pub mod tools;
+pub mod trial;
+pub mod undelivered;
 mod verify;
+pub mod wait;
 
 use std::io::Write;
 
@@ -41,7 +47,7 @@ use args::{Args, Command};
 pub use failure::Failure;
 pub use finding::{Finding, Kind};
 use report::Report;
-pub use verify::verify;
+pub use verify::{verify, warnings};
 
 /// Does what the command line says. What there is to say goes to `out`.
 ///

@@ -16,10 +16,11 @@ pub const CHECKS: [&str; 4] = ["guardian", "canary", "drift", "parity"];
 const DRAIN: Duration = Duration::from_secs(30);
 /// launchd sends SIGKILL after ExitTimeOut. A server that drains to the limit must still say goodbye to its clients.
 const BEYOND_DRAIN: Duration = Duration::from_secs(15);
-/// For programs that do not drain; launchd's own default.
+/// For programs that do not drain: what launchd.plist(5) gave as launchd's own default. It is written into every property
+/// list, for newer systems have a shorter one.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Seconds between two starts of a program that keeps exiting.
-const THROTTLE: u64 = 30;
+pub(crate) const THROTTLE: u64 = 30;
 /// Open files: launchd gives 256, which a server with a thousand clients exhausts.
 const OPEN_FILES: u64 = 8192;
 
@@ -113,7 +114,7 @@ fn render_one(fleet: &Fleet, home: &Home, name: &Label, role: Role) -> Result<Ag
 }
 
 /// Longer than the program may take to end by itself.
-pub fn exit_timeout(role: Role) -> Duration {
+fn exit_timeout(role: Role) -> Duration {
     match role {
         Role::Server(Server { drain, .. }) => drain.unwrap_or(DRAIN) + BEYOND_DRAIN,
         Role::Agent(_) | Role::Watch(_) => EXIT_TIMEOUT,

@@ -3,29 +3,23 @@
 //! An instance of the same models elsewhere (the shadow) must answer right if it answers at all; the new program must find
 //! the models whole; and where memory admits it, the new program is started once on a free port and asked.
 
-use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sanctum_config::fleet::Server;
 use sanctum_config::{Label, Role};
 use sanctum_watch::command;
 
 use crate::Failure;
-use crate::ask::{Door, Health};
-use crate::flight::{PATIENCE, last_line};
-use crate::memory;
+use crate::ask::Door;
 use crate::question::{NotRight, question};
 use crate::report::Report;
 use crate::site::Site;
+use crate::wait::Wait;
+use crate::{memory, trial};
 
-/// How long `check-model` may take: it reads every byte of the models.
-const CHECKING: Duration = Duration::from_secs(30 * 60);
-
-/// Asks and tries everything for each server of this host. `programs` is the new release's folder.
+/// Asks and tries everything for each server of this host. `programs` is the new release's folder; each wait lasts
+/// `patience` at most.
 ///
 /// # Errors
 /// If something speaks against it; nothing has been changed.
@@ -33,6 +27,7 @@ pub fn before(
     site: &Site,
     programs: &Path,
     trial: Trial,
+    patience: Duration,
     report: &mut Report,
 ) -> Result<(), Failure> {
     for (name, role) in site.fleet.agents_of(&site.host) {
@@ -44,14 +39,17 @@ pub fn before(
                 "the upgrade was not begun, and nothing has been changed: {why}"
             ))
         };
-        ask_shadow(site, name, server, report).map_err(|failure| against(failure.to_string()))?;
+        ask_shadow(site, name, server, patience, report).map_err(|f| against(f.to_string()))?;
         let program = programs.join("sanctum-server");
-        check_models(site, name, server, &program, report).map_err(|f| against(f.to_string()))?;
+        check_models(site, name, server, &program, patience, report)
+            .map_err(|f| against(f.to_string()))?;
         if trial == Trial::Never {
             continue;
         }
         match room_for(site, server) {
-            Ok(()) => try_out(site, name, server, &program, report).map_err(against)?,
+            Ok(()) => {
+                trial::run(site, name, server, &program, patience, report).map_err(against)?;
+            }
             Err(why) if trial == Trial::Always => return Err(against(why)),
             Err(why) => report.note(&format!("no second instance of `{name}` is tried: {why}"))?,
         }
@@ -76,6 +74,7 @@ fn ask_shadow(
     site: &Site,
     name: &Label,
     server: &Server,
+    patience: Duration,
     report: &mut Report,
 ) -> Result<(), Failure> {
     let models = |server: &Server| {
@@ -97,10 +96,13 @@ fn ask_shadow(
             "no other server has the models of `{name}`: no shadow is asked"
         ))?);
     };
+    let wait = Wait::new(patience);
+    wait.show(&format!("asking the shadow `{shadow}`"));
     let asked = match Door::to(&site.fleet, &site.file, &site.home, &site.host, shadow) {
-        Ok(door) => question(&site.fleet, name).ask(&door),
+        Ok(door) => question(&site.fleet, name).ask(&door, wait.left()),
         Err(why) => Err(NotRight::Silent(why)),
     };
+    drop(wait);
     match asked {
         Ok(took) => Ok(report.note(&format!(
             "the shadow `{shadow}` answered right in {:.1} s",
@@ -119,6 +121,7 @@ fn check_models(
     name: &Label,
     server: &Server,
     program: &Path,
+    patience: Duration,
     report: &mut Report,
 ) -> Result<(), Failure> {
     let version = command::run(
@@ -153,8 +156,11 @@ fn check_models(
         "--server",
         name.as_str(),
     ];
-    let said = command::run(&program.to_string_lossy(), &arguments, CHECKING)
-        .map_err(|error| Failure::Refused(error.to_string()))?;
+    let wait = Wait::new(patience);
+    wait.show(&format!("the new program reads the models of `{name}`"));
+    let said = command::run(&program.to_string_lossy(), &arguments, patience)
+        .map_err(|error| Failure::Refused(format!("{error} (--patience)")))?;
+    drop(wait);
     match said.succeeded() {
         true => {
             for line in said.out.lines() {
@@ -176,7 +182,8 @@ fn room_for(site: &Site, server: &Server) -> Result<(), String> {
         let folder = folder.map_err(|error| error.to_string())?;
         need += memory::size_of(&folder) * 5 / 4;
     }
-    let free = sanctum_watch::memory::free().ok_or("the system does not say how much memory is free")?;
+    let free =
+        sanctum_watch::memory::free().ok_or("the system does not say how much memory is free")?;
     match free >= need {
         true => Ok(()),
         false => Err(format!(
@@ -184,83 +191,5 @@ fn room_for(site: &Site, server: &Server) -> Result<(), String> {
             free >> 20,
             need >> 20
         )),
-    }
-}
-
-/// Starts the new program beside the old one, on loopback and a free port, and asks it.
-fn try_out(
-    site: &Site,
-    name: &Label,
-    server: &Server,
-    program: &Path,
-    report: &mut Report,
-) -> Result<(), String> {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|socket| socket.local_addr())
-        .map_err(|error| format!("there is no free port: {error}"))?
-        .port();
-    let mut trial = Command::new(program);
-    trial.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
-    for model in &server.models {
-        let folder = model
-            .path
-            .beside(&site.file)
-            .map_err(|error| error.to_string())?;
-        trial
-            .arg("--model")
-            .arg(format!("{}={}", model.id, folder.display()));
-    }
-    let path = site.home.logs().join("trial.log");
-    let log =
-        File::create(&path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    let child = trial
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
-    let mut child = Stopped(child);
-    let door = Door::at(
-        SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        name,
-        &site.host,
-    );
-    let begun = Instant::now();
-    while door.health() != Health::Ready {
-        match child.0.try_wait() {
-            Ok(None) if begun.elapsed() < PATIENCE => sleep(Duration::from_millis(250)),
-            Ok(None) => {
-                return Err(format!(
-                    "a second instance was not ready after {} s",
-                    PATIENCE.as_secs()
-                ));
-            }
-            Ok(Some(status)) => {
-                return Err(format!(
-                    "a second instance ended at its start ({status}){}",
-                    last_line(&path)
-                ));
-            }
-            Err(error) => return Err(format!("a second instance cannot be waited for: {error}")),
-        }
-    }
-    let asked = question(&site.fleet, name).ask_patiently(&door);
-    let took = asked.map_err(|wrong| format!("a second instance: {wrong}"))?;
-    report
-        .note(&format!(
-            "a second instance of `{name}` answered right in {:.1} s",
-            took.as_secs_f64()
-        ))
-        .map_err(|error| error.to_string())
-}
-
-/// A process that ends with its owner.
-struct Stopped(Child);
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use sanctum_config::{Fleet, Label, UntrustedText};
 
 use crate::ask::Door;
+use crate::wait::Wait;
 
 /// A question and what its answer must contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,14 +35,14 @@ pub fn question(fleet: &Fleet, server: &Label) -> Question {
 }
 
 impl Question {
-    /// Asks it.
+    /// Asks it, and waits for `limit` at most.
     ///
     /// # Errors
     /// If there is no answer, or it does not contain what it must.
-    pub fn ask(&self, door: &Door) -> Result<Duration, NotRight> {
+    pub fn ask(&self, door: &Door, limit: Duration) -> Result<Duration, NotRight> {
         let begun = Instant::now();
         let answer = door
-            .chat(&self.text)
+            .chat(&self.text, limit)
             .map_err(|error| NotRight::Silent(error.to_string()))?;
         if sanctum_watch::answers(&answer, &self.expect) {
             return Ok(begun.elapsed());
@@ -53,19 +54,22 @@ impl Question {
         })
     }
 
-    /// Asks it, and again where there was no answer: right after a start a server may be busy with those who waited for it.
+    /// Asks it, and again where there was no answer: right after a start a server may be busy with clients that waited for
+    /// it. All of it ends with `wait`.
     ///
     /// # Errors
     /// As [`Question::ask`].
-    pub fn ask_patiently(&self, door: &Door) -> Result<Duration, NotRight> {
+    pub fn ask_patiently(&self, door: &Door, wait: &Wait) -> Result<Duration, NotRight> {
         const TIMES: usize = 3;
+        const PAUSE: Duration = Duration::from_secs(2);
+        wait.show("waiting for an answer");
         for _ in 1..TIMES {
-            match self.ask(door) {
-                Err(NotRight::Silent(_)) => sleep(Duration::from_secs(2)),
+            match self.ask(door, wait.left()) {
+                Err(NotRight::Silent(_)) if wait.left() > PAUSE => sleep(PAUSE),
                 other => return other,
             }
         }
-        self.ask(door)
+        self.ask(door, wait.left())
     }
 }
 

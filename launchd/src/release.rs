@@ -5,13 +5,16 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sanctum_config::{ArtefactKind, Digest, Home, atomic};
+use sanctum_config::{ArtefactKind, Digest, Home, atomic, files};
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 
 /// The name of the file that describes a release.
 pub const DESCRIPTION: &str = "release.json";
+
+/// Larger than any description.
+const LARGEST: u64 = 4 << 20;
 
 /// A release's version, or the name of a file in it: letters, digits, `.`, `_`, `+` and `-`, the first a letter or a
 /// digit. It becomes a path's last part.
@@ -93,7 +96,7 @@ impl Release {
     pub fn read(folder: &Path) -> Result<Self, Failure> {
         let path = folder.join(DESCRIPTION);
         let bad = |why: String| Failure::Refused(format!("{}: {why}", path.display()));
-        let text = fs::read(&path).map_err(|error| {
+        let text = files::read(&path, LARGEST).map_err(|error| {
             bad(format!(
                 "{error}; a release folder is made with `sanctum-launchd pack FOLDER --release VERSION`"
             ))
@@ -227,7 +230,7 @@ impl Release {
 impl ReleaseFile {
     fn copy(&self, from: &Path, to: &Path) -> Result<(), Failure> {
         let (from, to) = (from.join(self.name.as_str()), to.join(self.name.as_str()));
-        let mut bytes = fs::File::open(&from).map_err(|error| Failure::read(&from, error))?;
+        let mut bytes = files::open(&from).map_err(|error| Failure::read(&from, error))?;
         atomic::stage(&to, &mut bytes, self.kind.mode())
             .and_then(atomic::Staged::put)
             .map_err(|error| Failure::write(&to, error))

@@ -9,6 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use sanctum_config::files;
+
 use crate::Failure;
 use crate::tools::Line;
 
@@ -46,7 +48,7 @@ pub fn runs(pid: u32, program: &Path) -> Result<Runs, Failure> {
         return Ok(Runs::Nothing);
     };
     let mut start = [0; 2];
-    if fs::File::open(program).is_ok_and(|mut file| file.read_exact(&mut start).is_ok())
+    if files::open(program).is_ok_and(|mut file| file.read_exact(&mut start).is_ok())
         && &start == b"#!"
     {
         return Ok(Runs::AScript);

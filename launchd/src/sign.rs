@@ -225,6 +225,14 @@ const KEYCHAIN: &str = "over ssh the keychain asks nobody, so tell it once that 
     ~/Library/Keychains/login.keychain-db; and unlock it in each session: security unlock-keychain \
     ~/Library/Keychains/login.keychain-db";
 
+/// Whether a program is signed without an identity, as `cargo build` leaves it on Apple Silicon. Where there is no
+/// codesign, nothing is known of it.
+pub(crate) fn is_ad_hoc(program: &Path) -> bool {
+    let said = display(program).run(LOCAL).unwrap_or_default();
+    let words = format!("{}\n{}", said.out, said.err);
+    said.succeeded() && words.lines().any(|line| line.trim() == "Signature=adhoc")
+}
+
 /// `codesign --display --verbose=4`: `flags=0x10000(runtime)`, `Authority=…`, `Timestamp=…`.
 fn judge_signature(said: &str) -> Result<(), String> {
     let flags = said

@@ -1,12 +1,14 @@
 //! Where a command works: which fleet.toml, which home, and which of its hosts this is.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use sanctum_config::{Fleet, FleetError, Home, Label, Receipt, did_you_mean};
+use sanctum_config::{Fleet, FleetError, Home, Label, Receipt, did_you_mean, files};
 use sanctum_watch::launchctl::Launchctl;
 
 use crate::Failure;
+
+/// Larger than any fleet.toml.
+pub(crate) const LARGEST_FLEET: u64 = 4 << 20;
 
 /// The fleet, this host in it, and launchd.
 pub struct Site {
@@ -74,7 +76,7 @@ fn read(config: Option<&Path>) -> Result<(PathBuf, Vec<u8>, Fleet), Failure> {
         path: file.clone(),
         source,
     };
-    let text = fs::read_to_string(&file).map_err(unread)?;
+    let text = files::read_text(&file, LARGEST_FLEET).map_err(unread)?;
     let fleet = Fleet::parse(&text, &file)?;
     Ok((file, text.into_bytes(), fleet))
 }

@@ -3,6 +3,7 @@
 mod screen;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use sanctum_config::{Label, Role};
@@ -14,6 +15,7 @@ use crate::Failure;
 use crate::ask::{Door, Health};
 use crate::journal::Journal;
 use crate::site::Site;
+use crate::undelivered;
 
 pub use screen::{Paint, count, screen, summary};
 
@@ -37,6 +39,22 @@ pub struct HostStatus {
     pub agents: Vec<AgentStatus>,
     /// Its servers' words about themselves.
     pub servers: Vec<ServerStatus>,
+    /// Its certificates and revocation lists.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
+}
+
+/// A certificate or a revocation list.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct CertificateStatus {
+    /// Its file, as seen from `certs/`.
+    pub file: String,
+    /// When it ends; none if it cannot be used.
+    pub ends: Option<DateTime<Utc>>,
+    /// What is wrong with it, and what to do: its end is near or past, or it cannot be used.
+    pub problem: Option<String>,
+    /// Whether that cannot wait.
+    pub urgent: bool,
 }
 
 /// An agent.
@@ -91,8 +109,14 @@ pub struct WatchStatus {
     pub success_24h: Option<f64>,
     /// The same in 7 days.
     pub success_7d: Option<f64>,
-    /// What a human was told of and is not over.
+    /// What an alert reached a channel for and is not over.
     pub open: Vec<String>,
+    /// What an alert was raised for, that no channel has accepted, and is not over.
+    #[serde(default)]
+    pub unnotified: Vec<String>,
+    /// What its spool holds: alerts that have not reached a channel, with the channel's error.
+    #[serde(default)]
+    pub undelivered: Vec<String>,
     /// Why it seems to have stopped watching.
     pub stopped: Option<String>,
 }
@@ -131,6 +155,7 @@ impl HostStatus {
             maintenance: None,
             agents: Vec::new(),
             servers: Vec::new(),
+            certificates: Vec::new(),
         }
     }
 
@@ -139,6 +164,7 @@ impl HostStatus {
     /// # Errors
     /// If the receipt or a record cannot be read, or launchd gives no answer.
     pub fn here(site: &Site, now: DateTime<Utc>) -> Result<Self, Failure> {
+        site.launchctl.is_here()?;
         let receipt = site.receipt()?;
         let active = sanctum_config::Active::read(&site.home.active())?;
         let mut agents = Vec::new();
@@ -189,7 +215,30 @@ impl HostStatus {
             maintenance: maintenance(site, now)?,
             agents,
             servers,
+            certificates: certificates(site, now),
         })
+    }
+
+    /// What becomes a trouble if nothing is done about it, one line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let certificates = self.certificates.iter().filter(|one| !one.urgent);
+        let problems = certificates.filter_map(|one| one.problem.as_ref());
+        problems
+            .map(|problem| format!("{}: {problem}", self.host))
+            .collect()
+    }
+
+    /// The watchdogs that run and have not checked anything yet.
+    pub fn unchecked(&self) -> Vec<&Label> {
+        let watchdogs = self.agents.iter().filter(|agent| agent.role == "watchdog");
+        let running = watchdogs.filter(|agent| agent.standing == Stand::Running);
+        let unchecked = |agent: &&AgentStatus| {
+            agent
+                .watch
+                .as_ref()
+                .is_none_or(|watch| watch.checked.is_none())
+        };
+        running.filter(unchecked).map(|agent| &agent.name).collect()
     }
 
     /// What is not well on it, one line each.
@@ -224,6 +273,12 @@ impl HostStatus {
                     .open
                     .iter()
                     .for_each(|title| add(&format!("has told a human: {title}")));
+                watch.unnotified.iter().for_each(|title| {
+                    add(&format!(
+                        "raised an alert that has reached no channel: {title}"
+                    ))
+                });
+                watch.undelivered.iter().for_each(|line| add(line));
             }
         }
         let silent = self
@@ -232,8 +287,40 @@ impl HostStatus {
             .filter(|server| server.health.starts_with("silent"));
         troubles
             .extend(silent.map(|server| format!("{host}: {} is {}", server.name, server.health)));
+        let urgent = self.certificates.iter().filter(|one| one.urgent);
+        let problems = urgent.filter_map(|one| one.problem.as_ref());
+        troubles.extend(problems.map(|problem| format!("{host}: {problem}")));
         troubles
     }
+}
+
+fn certificates(site: &Site, now: DateTime<Utc>) -> Vec<CertificateStatus> {
+    /// Days before the end at which a warning becomes a trouble.
+    const URGENT: i64 = 7;
+    let certs = site.home.certs();
+    let name = |path: &Path| {
+        let inside = path.strip_prefix(&certs).unwrap_or(path);
+        inside.display().to_string()
+    };
+    let all = sanctum_watch::certificates::on_host(&site.fleet, &site.file, &site.home, &site.host);
+    all.into_iter()
+        .map(|validity| match validity {
+            Ok(validity) => CertificateStatus {
+                file: name(&validity.path),
+                ends: Some(validity.ends),
+                problem: validity
+                    .problem(now)
+                    .map(|problem| format!("{problem}; {}", validity.renewal(&site.host))),
+                urgent: validity.days_left(now) < URGENT,
+            },
+            Err(error) => CertificateStatus {
+                file: name(&error.path),
+                ends: None,
+                problem: Some(error.to_string()),
+                urgent: true,
+            },
+        })
+        .collect()
 }
 
 /// A watchdog's state; one that is damaged says so in place of a verdict.
@@ -246,6 +333,11 @@ fn remembered(site: &Site, name: &Label, now: DateTime<Utc>) -> Option<WatchStat
         success_24h: None,
         success_7d: None,
         open: Vec::new(),
+        unnotified: Vec::new(),
+        undelivered: undelivered::of_watchdog(&site.home, name)
+            .into_iter()
+            .map(|finding| finding.wrong)
+            .collect(),
         stopped: None,
     };
     match State::read(&site.home.watch_state(name)) {
@@ -261,10 +353,20 @@ fn remembered(site: &Site, name: &Label, now: DateTime<Utc>) -> Option<WatchStat
             misses: state.misses,
             success_24h: state.rates(24, now).success,
             success_7d: state.rates(7 * 24, now).success,
-            open: state.open.values().map(|open| open.title.clone()).collect(),
+            open: titles(&state, true),
+            unnotified: titles(&state, false),
             stopped: state.stopped(now),
+            ..nothing
         }),
     }
+}
+
+/// What is open and reached a channel, or reached none.
+fn titles(state: &State, notified: bool) -> Vec<String> {
+    let open = state.open.values();
+    open.filter(|open| open.notified.is_some() == notified)
+        .map(|open| open.title.clone())
+        .collect()
 }
 
 fn word(kind: Kind) -> &'static str {

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
-use sanctum_config::{Artefact, ArtefactKind, Digest, Home, Receipt, atomic};
+use sanctum_config::{Artefact, ArtefactKind, Digest, Home, Receipt, atomic, files};
 
 use crate::Failure;
 use crate::release::remove_folder;
@@ -64,7 +64,7 @@ impl Store<'_> {
         let path = self.place(version, artefact);
         match Digest::of_file(&path).map_err(|error| Failure::read(&path, error))? {
             Some(found) if found == artefact.sha256 => {
-                File::open(&path).map_err(|error| Failure::read(&path, error))
+                files::open(&path).map_err(|error| Failure::read(&path, error))
             }
             found => Err(Failure::Refused(format!(
                 "{} {}, so {} cannot be put in place; take the release in again: sanctum-launchd install --release \

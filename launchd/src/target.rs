@@ -1,12 +1,11 @@
 //! What a host should look like: made from fleet.toml and a release, or recalled from an earlier deployment.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sanctum_config::{
-    Active, Artefact, ArtefactKind, Digest, Fleet, InstalledAgent, Label, Receipt, Role,
+    Active, Artefact, ArtefactKind, Digest, Fleet, InstalledAgent, Label, Receipt, Role, files,
 };
 
 use crate::Failure;
@@ -259,21 +258,23 @@ impl Files {
 }
 
 /// The files that fleet.toml names by relative paths: they go to the same place beside the deployed copy.
-fn companions(site: &Site, files: &mut Files) -> Result<(), Failure> {
+fn companions(site: &Site, deployed: &mut Files) -> Result<(), Failure> {
+    /// A manifest of a model with many files is a few hundred KiB.
+    const LARGEST: u64 = 64 << 20;
     let source = site.file.parent().unwrap_or(Path::new("."));
     for path in site.fleet.companions(&site.host) {
         let from = source.join(&path);
-        let bytes = fs::read(&from).map_err(|error| {
+        let bytes = files::read(&from, LARGEST).map_err(|error| {
             Failure::Refused(format!(
                 "fleet.toml names `{}`, and {}: {error}; put it there, or write a path that begins with / or ~/",
                 path.display(),
                 from.display()
             ))
         })?;
-        files.add(site.home.path().join(&path), bytes, ArtefactKind::Spec);
+        deployed.add(site.home.path().join(&path), bytes, ArtefactKind::Spec);
         let signature = signature_of(&path);
-        if let Ok(bytes) = fs::read(source.join(&signature)) {
-            files.add(site.home.path().join(signature), bytes, ArtefactKind::Spec);
+        if let Ok(bytes) = files::read(&source.join(&signature), LARGEST) {
+            deployed.add(site.home.path().join(signature), bytes, ArtefactKind::Spec);
         }
     }
     Ok(())

@@ -7,7 +7,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use sanctum_config::{ArtefactKind, Digest, Home, Receipt};
+use sanctum_watch::certificates::on_host;
 use sanctum_watch::lease::Standing;
 
 use crate::Failure;
@@ -17,6 +19,7 @@ use crate::firewall;
 use crate::journal::{Journal, Lock};
 use crate::release::Release;
 use crate::site::Site;
+use crate::{other_fleet, sign, trial};
 
 /// Puts the installed files and agents back.
 const REINSTALL: &str = "sanctum-launchd install";
@@ -26,6 +29,7 @@ const REINSTALL: &str = "sanctum-launchd install";
 /// # Errors
 /// If the receipt cannot be read or launchd gives no answer: then nothing can be said.
 pub fn verify(site: &Site) -> Result<Vec<Finding>, Failure> {
+    site.launchctl.is_here()?;
     let mut findings = Vec::new();
     interrupted(site, &mut findings)?;
     let Some(receipt) = site.receipt()? else {
@@ -49,8 +53,52 @@ pub fn verify(site: &Site) -> Result<Vec<Finding>, Failure> {
         findings.push(Finding::new(Kind::Mode, path.display(), wrong, mend));
     }
     blocked(site, &mut findings);
+    certificates(site, chrono::Utc::now(), &mut findings);
     findings.sort();
     Ok(findings)
+}
+
+/// What need not be mended at once, and is no sign of a change: shown by `verify`, not reported by drift.
+pub fn warnings(site: &Site) -> Vec<Finding> {
+    let mut warnings = Vec::new();
+    if firewall::concerns(&site.fleet, &site.host) {
+        let program = site.home.bin().join("sanctum-server");
+        if program.is_file() && sign::is_ad_hoc(&program) {
+            warnings.push(Finding::new(
+                Kind::AdHoc,
+                program.display(),
+                "other hosts reach this server, and it is signed ad hoc: the firewall's rule and the permission for the \
+                 local network are lost with every new build",
+                "sign it with a Developer ID: sanctum-launchd sign FOLDER, before sanctum-launchd pack",
+            ));
+        }
+    }
+    warnings
+}
+
+/// Certificates and revocation lists that end soon or have ended: reported once at each of
+/// [`sanctum_watch::certificates::NOTICE`]'s days, since the words stay the same in between.
+fn certificates(site: &Site, now: DateTime<Utc>, findings: &mut Vec<Finding>) {
+    for validity in on_host(&site.fleet, &site.file, &site.home, &site.host) {
+        let (path, wrong, mend) = match validity {
+            Ok(validity) => match validity.problem(now) {
+                Some(wrong) => (validity.path.clone(), wrong, validity.renewal(&site.host)),
+                None => continue,
+            },
+            Err(error) => {
+                let mend = format!(
+                    "on the CA's machine: sanctum-pki --config fleet.toml bundle {}",
+                    site.host
+                );
+                (
+                    error.path,
+                    format!("it cannot be used: {}", error.source),
+                    mend,
+                )
+            }
+        };
+        findings.push(Finding::new(Kind::Certificate, path.display(), wrong, mend));
+    }
 }
 
 fn interrupted(site: &Site, findings: &mut Vec<Finding>) -> Result<(), Failure> {
@@ -81,6 +129,21 @@ fn interrupted(site: &Site, findings: &mut Vec<Finding>) -> Result<(), Failure> 
             Kind::Interrupted,
             path.display(),
             journal.interruption(),
+            mend,
+        ));
+    }
+    if let Ok(Some(trial)) = trial::Record::read(&site.home)
+        && !at_work
+    {
+        let wrong = format!(
+            "an interrupted upgrade left its trial of `{}` running, a second copy of the model (process {})",
+            trial.server, trial.process.pid
+        );
+        let mend = format!("{REINSTALL} (ends it)");
+        findings.push(Finding::new(
+            Kind::Interrupted,
+            "trial of an upgrade",
+            wrong,
             mend,
         ));
     }
@@ -214,8 +277,26 @@ fn strangers(site: &Site, receipt: &Receipt, findings: &mut Vec<Finding>) {
             && !known
         {
             let target = site.launchctl.target(label);
-            let wrong = "it was not installed by this tool, and the next login would start it";
-            let mend = format!("launchctl bootout {target}; rm {}", path.display());
+            let theirs = other_fleet::home_of(&path)
+                .filter(|home| other_fleet::is_another(home, site.home.path()));
+            let (wrong, mend) = match theirs {
+                Some(home) => (
+                    format!(
+                        "it belongs to another fleet named `{}`, installed from {}",
+                        site.fleet.fleet.name,
+                        home.display()
+                    ),
+                    format!(
+                        "give one of the two another `name` in [fleet], or: sanctum-launchd uninstall --config {}",
+                        home.join("fleet.toml").display()
+                    ),
+                ),
+                None => (
+                    "it was not installed by this tool, and the next login would start it"
+                        .to_owned(),
+                    format!("launchctl bootout {target}; rm {}", path.display()),
+                ),
+            };
             findings.push(Finding::new(Kind::Stranger, path.display(), wrong, mend));
         }
     }

@@ -2,15 +2,16 @@
 
 use std::fmt::Write;
 
-use sanctum_config::{Fleet, Home, Label, Role, TildePath};
+use sanctum_config::{Fleet, Home, Label, Role};
 use sanctum_watch::Schedule;
 use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::args::SiteArgs;
+use crate::doubts::doubts;
 use crate::plist::render;
 use crate::report::Report;
-use crate::site::fleet_of;
+use crate::site::{fleet_of, this_host};
 use crate::status::count;
 
 /// Runs it.
@@ -29,7 +30,8 @@ pub fn run(args: &SiteArgs, report: &mut Report) -> Result<(), Failure> {
             ]);
         }
     }
-    let doubts = doubts(&fleet);
+    let here = this_host(&fleet, &home).ok();
+    let doubts = doubts(&fleet, &file, here.as_ref());
     if !report.is_json() {
         report.raw().write_all(table(&rows).as_bytes())?;
         for doubt in &doubts {
@@ -108,84 +110,6 @@ fn what(fleet: &Fleet, name: &Label, role: Role) -> Result<String, Failure> {
             format!("{watched}{schedule}, {alerts}")
         }
     })
-}
-
-/// What may be meant and probably is not.
-fn doubts(fleet: &Fleet) -> Vec<String> {
-    let mut doubts = Vec::new();
-    let placed = |name: &Label| fleet.hosts.values().any(|host| host.agents.contains(name));
-    for (name, server) in &fleet.servers {
-        if !placed(name) {
-            doubts.push(format!(
-                "[servers.{name}] is in no host's `agents`, so it is not installed; add it to [hosts.{}]",
-                server.host
-            ));
-        }
-        let watched = fleet
-            .watch
-            .values()
-            .any(|watch| watch.target.as_ref() == Some(name));
-        if placed(name) && !watched {
-            doubts.push(format!("nobody watches [servers.{name}]"));
-        }
-        let outside = server.listen.iter().find(|a| !a.ip().is_loopback());
-        if let (Some(address), None) = (outside, &server.auth.token_file) {
-            doubts.push(format!(
-                "[servers.{name}] does not start: other machines reach {address}, and there is no token to ask them for; write \
-                 `auth = {{ token_file = \"~/.sanctum/secrets/server.token\" }}` (sanctum-pki token), or listen on 127.0.0.1"
-            ));
-        }
-        let folders = server
-            .models
-            .iter()
-            .flat_map(|model| std::iter::once(&model.path).chain(&model.adapter))
-            .chain(&server.adapters);
-        for folder in folders.map(TildePath::as_str) {
-            if !folder.starts_with(['/', '~']) {
-                doubts.push(format!(
-                    "[servers.{name}] looks for `{folder}` in the fleet's home, where its fleet.toml is deployed to, and \
-                     models are not deployed with it; write a path that begins with / or ~/ if it is elsewhere"
-                ));
-            }
-        }
-    }
-    for (name, watch) in &fleet.watch {
-        if !placed(name) {
-            doubts.push(format!(
-                "[watch.{name}] is in no host's `agents`, so it does not run"
-            ));
-        }
-        if watch.alert.is_empty() {
-            doubts.push(format!(
-                "[watch.{name}] has no `alert`, so what it finds is told in its log only; name one of [alerts.NAME]"
-            ));
-        }
-        let through = |channel| {
-            fleet
-                .alerts
-                .get(channel)
-                .and_then(|channel| channel.url.as_deref())
-        };
-        let watched = watch
-            .target
-            .as_ref()
-            .and_then(|target| fleet.host_of(target));
-        let away = watched.is_some() && fleet.host_of(name) != watched;
-        let address = watched
-            .and_then(|host| fleet.hosts.get(host))
-            .map(|host| host.address.as_str());
-        let same_box = |channel| {
-            through(channel)
-                .zip(address)
-                .is_some_and(|(url, host)| url.contains(host))
-        };
-        if away && watch.alert.iter().any(same_box) {
-            doubts.push(format!(
-                "[watch.{name}] watches a host from outside and alerts through that same host"
-            ));
-        }
-    }
-    doubts
 }
 
 fn table(rows: &[[String; 4]]) -> String {

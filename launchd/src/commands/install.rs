@@ -8,6 +8,7 @@ use crate::Failure;
 use crate::args::{InstallArgs, SiteArgs};
 use crate::deploy::{After, Deployment, Resume};
 use crate::firewall::{self, Ruling};
+use crate::flight;
 use crate::release::Release;
 use crate::report::Report;
 use crate::site::Site;
@@ -17,7 +18,7 @@ use crate::target::Target;
 pub fn run(args: &SiteArgs, install: &InstallArgs, report: &mut Report) -> Result<(), Failure> {
     let site = open(args)?;
     let mut work = Deployment::begin(&site, report, "install")?;
-    work.resume(Resume::AsItWas)?;
+    work.resume(Resume::AsItWas, flight::PATIENCE)?;
     let from = installed(&site)?;
     let release = release(&site, install, from.as_ref(), work.report().dry_run)?;
     let previous = from.as_ref().and_then(|from| from.receipt.previous.clone());

@@ -1,8 +1,6 @@
 //! `sanctum-launchd render`: the property lists, for reading or for another tool.
 
-use std::fs;
-
-use sanctum_config::{atomic, did_you_mean};
+use sanctum_config::{atomic, did_you_mean, files};
 use serde_json::json;
 
 use super::open;
@@ -34,7 +32,7 @@ pub fn run(args: &SiteArgs, wanted: &RenderArgs, report: &mut Report) -> Result<
     let mut written = 0;
     for plist in &plists {
         let path = folder.join(format!("{}.plist", plist.label));
-        if fs::read(&path).is_ok_and(|bytes| bytes == plist.bytes) {
+        if files::read(&path, 1 << 20).is_ok_and(|bytes| bytes == plist.bytes) {
             continue;
         }
         report.step("write", &format!("write {}", path.display()))?;

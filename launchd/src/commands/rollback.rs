@@ -1,9 +1,8 @@
 //! `sanctum-launchd rollback`: to the release before, or to the standby agent and back.
 
-use std::fs;
 use std::path::Path;
 
-use sanctum_config::Label;
+use sanctum_config::{Label, files};
 use serde_json::json;
 
 use super::{installed, must_be_installed, open};
@@ -22,7 +21,7 @@ use crate::target::Target;
 pub fn run(args: &SiteArgs, rollback: &RollbackArgs, report: &mut Report) -> Result<(), Failure> {
     let site = open(args)?;
     let mut work = Deployment::begin(&site, report, "rollback")?;
-    let resumed = work.resume(Resume::Back)?;
+    let resumed = work.resume(Resume::Back, rollback.patience())?;
     let asks_for_more = rollback.agent.is_some() || rollback.to.is_some();
     if resumed && !asks_for_more {
         drop(work);
@@ -42,10 +41,11 @@ pub fn run(args: &SiteArgs, rollback: &RollbackArgs, report: &mut Report) -> Res
         _ => earlier(&site, rollback)?,
     };
     let changed = work.turn(from.as_ref(), &to, After::Leave)?;
+    let logs = work.log_ends().clone();
     drop(work);
     if changed && !report.dry_run && !rollback.no_wait {
         // Whatever it answers, going forward again is no answer: a person decides.
-        flight::after(&site, &to, rollback.patience(), report).map_err(|failure| {
+        flight::after(&site, &to, rollback.patience(), &logs, report).map_err(|failure| {
             let mend = match &rollback.agent {
                 Some(agent) => format!(
                     "; see {}, or hand the place to another: sanctum-launchd rollback --agent NAME",
@@ -79,7 +79,7 @@ pub fn run(args: &SiteArgs, rollback: &RollbackArgs, report: &mut Report) -> Res
 fn can_serve(to: &Target, agent: &Label) -> Result<(), Failure> {
     let plist = to.receipt.agent(agent).map(|agent| agent.plist.clone());
     let arguments = plist
-        .and_then(|plist| fs::read(plist).ok())
+        .and_then(|plist| files::read(&plist, 1 << 20).ok())
         .and_then(|bytes| arguments_in(&bytes))
         .unwrap_or_default();
     let program = arguments.first().map(Path::new);
@@ -101,8 +101,18 @@ fn earlier(site: &Site, rollback: &RollbackArgs) -> Result<Target, Failure> {
         (Some(version), _) => version.to_string(),
         (None, Some(previous)) => previous,
         (None, None) => {
+            let others = store.releases()?.into_iter().map(|kept| kept.release);
+            let others: Vec<String> = others.filter(|kept| *kept != now_here.release).collect();
+            let why = match others.first() {
+                None => "so there is none to go back to".to_owned(),
+                Some(latest) => format!(
+                    "so none came before it; kept here: {}; to change to one of them type: sanctum-launchd rollback --to \
+                     {latest}",
+                    others.join(", ")
+                ),
+            };
             return Err(Failure::Refused(format!(
-                "release {} is the first here, so there is none to go back to",
+                "release {} is the first here, {why}",
                 now_here.release
             )));
         }

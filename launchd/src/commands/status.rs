@@ -24,11 +24,13 @@ pub fn run(args: &SiteArgs, status: &StatusArgs, report: &mut Report) -> Result<
         .host
         .as_ref()
         .or(here.as_ref().filter(|_| status.local));
-    let wanted = site
-        .fleet
-        .hosts
-        .keys()
-        .filter(|host| only.is_none_or(|only| only == *host));
+    // A host that runs nothing and is not to be asked, such as the CA's, has nothing to show.
+    let wanted = (site.fleet.hosts.iter())
+        .filter(|(host, section)| match only {
+            Some(only) => only == *host,
+            None => !section.agents.is_empty() || section.ssh.is_some(),
+        })
+        .map(|(host, _)| host);
     let mut hosts = Vec::new();
     for host in wanted {
         hosts.push(match here.as_ref() == Some(host) {

@@ -6,6 +6,7 @@ use super::{installed, open};
 use crate::Failure;
 use crate::args::SiteArgs;
 use crate::deploy::{After, Deployment, Resume};
+use crate::flight;
 use crate::report::Report;
 use crate::target::Target;
 
@@ -13,7 +14,7 @@ use crate::target::Target;
 pub fn run(args: &SiteArgs, report: &mut Report) -> Result<(), Failure> {
     let site = open(args)?;
     let mut work = Deployment::begin(&site, report, "uninstall")?;
-    work.resume(Resume::AsItWas)?;
+    work.resume(Resume::AsItWas, flight::PATIENCE)?;
     let from = installed(&site)?;
     let changed = match &from {
         Some(from) => work.turn(Some(from), &Target::nothing(&site.host), After::Leave)?,

@@ -16,7 +16,7 @@ use crate::target::Target;
 pub fn run(args: &SiteArgs, upgrade: &UpgradeArgs, report: &mut Report) -> Result<(), Failure> {
     let site = open(args)?;
     let mut work = Deployment::begin(&site, report, "upgrade")?;
-    work.resume(Resume::AsItWas)?;
+    work.resume(Resume::AsItWas, upgrade.patience())?;
     let before = must_be_installed(&site)?.release;
     let release = Release::read(&upgrade.release)?;
     release.check(&upgrade.release)?;
@@ -33,7 +33,14 @@ pub fn run(args: &SiteArgs, upgrade: &UpgradeArgs, report: &mut Report) -> Resul
     let active = Active::read(&site.home.active())?;
     let to = Target::desired(&site, &release, Some(before.clone()), &active)?;
     if !work.report().dry_run {
-        preflight::before(&site, &upgrade.release, upgrade.trial, work.report())?;
+        let patience = upgrade.patience();
+        preflight::before(
+            &site,
+            &upgrade.release,
+            upgrade.trial,
+            patience,
+            work.report(),
+        )?;
         release.take_in(&upgrade.release, &site.home)?;
     }
     work.turn(from.as_ref(), &to, After::Prove(upgrade.patience()))?;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use chrono::{DateTime, Utc};
 
-use super::{AgentStatus, Decisions, HostStatus, Stand};
+use super::{AgentStatus, CertificateStatus, Decisions, HostStatus, Stand};
 
 /// Whether words have colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,18 @@ pub fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> String 
             }
             text.push('\n');
         }
+        if !host.certificates.is_empty() {
+            let days: Vec<String> = host
+                .certificates
+                .iter()
+                .map(|one| certificate(one, now, paint))
+                .collect();
+            let _ = writeln!(text, "  certificates: {}", days.join(", "));
+        }
         text.push('\n');
+    }
+    for warning in hosts.iter().flat_map(HostStatus::warnings) {
+        let _ = writeln!(text, "{} {warning}", paint.on(Tone::Doubtful, "warning:"));
     }
     let troubles: Vec<String> = hosts.iter().flat_map(HostStatus::troubles).collect();
     for trouble in &troubles {
@@ -161,15 +172,64 @@ fn line(agent: &AgentStatus, width: usize, now: DateTime<Utc>, paint: Paint) -> 
     format!("{}\n", line.trim_end())
 }
 
-/// One line about everything.
+/// `ca.crt 1700 d`.
+fn certificate(one: &CertificateStatus, now: DateTime<Utc>, paint: Paint) -> String {
+    let left = match one.ends {
+        Some(ends) if ends <= now => "expired".to_owned(),
+        Some(ends) => format!("{} d", (ends - now).num_days()),
+        None => "unusable".to_owned(),
+    };
+    let tone = match (&one.problem, one.urgent) {
+        (Some(_), true) => Tone::Bad,
+        (Some(_), false) => Tone::Doubtful,
+        (None, _) => Tone::Quiet,
+    };
+    format!("{} {}", one.file, paint.on(tone, &left))
+}
+
+/// One line about everything that was asked: what was not asked, and what has not been checked yet, is not well by that.
 pub fn summary(hosts: &[HostStatus]) -> String {
-    let agents: usize = hosts.iter().map(|host| host.agents.len()).sum();
-    let troubles: usize = hosts.iter().map(|host| host.troubles().len()).sum();
-    let fleet = format!("{}, {}", count(hosts.len(), "host"), count(agents, "agent"));
-    match troubles {
+    let asked: Vec<&HostStatus> = hosts
+        .iter()
+        .filter(|host| host.not_asked.is_none())
+        .collect();
+    let agents: usize = asked.iter().map(|host| host.agents.len()).sum();
+    let troubles: usize = asked.iter().map(|host| host.troubles().len()).sum();
+    let warnings: usize = asked.iter().map(|host| host.warnings().len()).sum();
+    let watchdogs = asked
+        .iter()
+        .flat_map(|host| &host.agents)
+        .filter(|agent| agent.role == "watchdog" && agent.standing == Stand::Running)
+        .count();
+    let unchecked: Vec<String> = asked
+        .iter()
+        .flat_map(|host| host.unchecked())
+        .map(ToString::to_string)
+        .collect();
+    let not_asked: Vec<&str> = hosts
+        .iter()
+        .filter(|host| host.not_asked.is_some())
+        .map(|host| host.host.as_str())
+        .collect();
+    let fleet = format!("{}, {}", count(asked.len(), "host"), count(agents, "agent"));
+    let mut line = match troubles {
+        0 if asked.is_empty() => "no host was asked".to_owned(),
+        0 if watchdogs > 0 && unchecked.len() == watchdogs => {
+            format!("nothing has been checked yet: {fleet}")
+        }
         0 => format!("all is well: {fleet}"),
         _ => format!("{}: {fleet}", count(troubles, "trouble")),
+    };
+    if warnings > 0 {
+        line.push_str(&format!("; {}", count(warnings, "warning")));
     }
+    if !unchecked.is_empty() {
+        line.push_str(&format!("; not checked yet: {}", unchecked.join(", ")));
+    }
+    if !not_asked.is_empty() {
+        line.push_str(&format!("; not asked: {}", not_asked.join(", ")));
+    }
+    line
 }
 
 /// Some things.

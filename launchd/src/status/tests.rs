@@ -26,6 +26,8 @@ fn host() -> HostStatus {
         success_24h: Some(0.9999),
         success_7d: Some(1.0),
         open: Vec::new(),
+        unnotified: Vec::new(),
+        undelivered: Vec::new(),
         stopped: None,
     };
     HostStatus {
@@ -115,5 +117,61 @@ fn a_host_that_fleet_toml_does_not_let_us_ask_is_no_trouble() {
         text.starts_with("laptop  [hosts.laptop] has no `ssh`"),
         "{text}"
     );
-    assert!(text.ends_with("all is well: 2 hosts, 3 agents\n"), "{text}");
+    assert!(
+        text.ends_with("all is well: 1 host, 3 agents; not asked: laptop\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn summary_before_the_first_check_does_not_say_that_all_is_well() {
+    let mut mini = host();
+    mini.agents[1].watch = None;
+    let line = summary(&[mini.clone()]);
+    assert_eq!(
+        line,
+        "nothing has been checked yet: 1 host, 3 agents; not checked yet: canary"
+    );
+    let mut guardian = host().agents.remove(1);
+    guardian.name = "guardian".parse().unwrap();
+    mini.agents.push(guardian);
+    let line = summary(&[mini]);
+    assert_eq!(
+        line,
+        "all is well: 1 host, 4 agents; not checked yet: canary"
+    );
+    let gone = HostStatus {
+        not_asked: Some("no `ssh`".into()),
+        ..HostStatus::unknown("gone".parse().unwrap(), String::new())
+    };
+    assert_eq!(summary(&[gone]), "no host was asked; not asked: gone");
+}
+
+#[test]
+fn certificates_are_shown_with_their_days() {
+    let certificate = |file: &str, days: i64| {
+        let ends = now() + TimeDelta::days(days) + TimeDelta::hours(1);
+        let near = (days < 30).then(|| format!("{file} ends; sanctum-pki renew it"));
+        CertificateStatus {
+            file: file.into(),
+            ends: Some(ends),
+            problem: near,
+            urgent: days < 7,
+        }
+    };
+    let mut mini = host();
+    mini.certificates = vec![
+        certificate("ca.crt", 1700),
+        certificate("server.crt", 29),
+        certificate("clients/canary.crt", -2),
+    ];
+    let text = screen(&[mini], now(), Paint::Plain);
+    for line in [
+        "  certificates: ca.crt 1700 d, server.crt 29 d, clients/canary.crt expired",
+        "warning: mini: server.crt ends; sanctum-pki renew it",
+        "! mini: clients/canary.crt ends; sanctum-pki renew it",
+        "1 trouble: 1 host, 3 agents; 1 warning",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+    }
 }

@@ -1,11 +1,10 @@
 //! Agents as launchd has them: loaded, enabled, with the arguments of their property lists, running the program that lies
 //! on disk, and, if they are watchdogs, alive.
 
-use std::fs;
 use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sanctum_config::{Active, ArtefactKind, InstalledAgent, Receipt, Role};
+use sanctum_config::{Active, ArtefactKind, InstalledAgent, Receipt, Role, files};
 use sanctum_watch::launchctl::{LastExit, Service};
 use sanctum_watch::{Schedule, State};
 
@@ -90,7 +89,7 @@ impl Look<'_> {
     }
 
     fn arguments(&mut self, service: &Service) {
-        let on_disk = fs::read(&self.agent.plist)
+        let on_disk = files::read(&self.agent.plist, 1 << 20)
             .ok()
             .and_then(|bytes| arguments_in(&bytes));
         if let Some(on_disk) = on_disk

@@ -308,6 +308,106 @@ fn a_second_instance_is_tried_before_anything_is_stopped() {
     host.is_whole("1");
 }
 
+/// A server that is tried out for as long as it is let.
+const ENDLESS: &str = "[ \"$1\" = --host ] && exec sleep 1000";
+
+#[test]
+fn patience_bounds_the_trial_of_an_upgrade() {
+    let host = Host::new();
+    host.install("1").ok();
+    host.release_with_server("endless", ENDLESS);
+    let release = host.release("endless");
+    let line = [
+        "upgrade",
+        "--patience",
+        "1",
+        "--trial",
+        "always",
+        "--release",
+        release.to_str().unwrap(),
+    ];
+    let said = host.run(&line).fails(1);
+    assert!(
+        said.contains("a second instance was not ready after 1 s"),
+        "{said}"
+    );
+    assert!(!host.home().join("state/trial.json").exists());
+    host.is_whole("1");
+}
+
+#[test]
+fn upgrade_killed_during_its_trial_has_its_trial_ended_by_the_next_command() {
+    let host = Host::new();
+    host.install("1").ok();
+    host.release_with_server("endless", ENDLESS);
+    let release = host.release("endless");
+    let line = [
+        "upgrade",
+        "--trial",
+        "always",
+        "--release",
+        release.to_str().unwrap(),
+    ];
+    let mut upgrade = host.command(&line).spawn().unwrap();
+    let record = host.home().join("state/trial.json");
+    while !record.exists() {
+        assert_eq!(upgrade.try_wait().unwrap(), None);
+        std::thread::yield_now();
+    }
+    upgrade.kill().unwrap();
+    upgrade.wait().unwrap();
+    // `sleep` does not read its standard input, as an older server does not.
+    let trial = host.record("trial.json")["process"].clone();
+    let trial: sanctum_launchd::process::Process = serde_json::from_value(trial).unwrap();
+    assert!(trial.is_running());
+    assert_eq!(host.findings(), ["interrupted"]);
+    let said = host.run(&["install"]).ok();
+    assert!(said.contains("ended the trial of `server`"), "{said}");
+    assert!(!trial.is_running() && !record.exists());
+    host.is_whole("1");
+}
+
+#[test]
+fn trial_record_of_a_process_number_that_is_used_again_ends_nothing() {
+    let host = Host::new();
+    host.install("1").ok();
+    let mut other = std::process::Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .unwrap();
+    let record = serde_json::json!({
+        "server": "server",
+        "process": { "pid": other.id(), "started": "at another time" },
+    });
+    fs::write(host.home().join("state/trial.json"), record.to_string()).unwrap();
+    host.install("1").ok();
+    assert_eq!(other.try_wait().unwrap(), None);
+    other.kill().unwrap();
+    other.wait().unwrap();
+    host.is_whole("1");
+}
+
+#[test]
+fn rollback_to_a_standby_without_heartbeat_is_done_when_it_lists_its_models() {
+    for health in [
+        "200 {\"status\":\"ok\"}",
+        "200 <!doctype html>",
+        "200",
+        "404",
+        "close",
+    ] {
+        let host = Host::new();
+        host.install("1").ok();
+        fs::write(host.home().join("bin/other-health"), health).unwrap();
+        let said = host
+            .run(&["rollback", "--agent", "hatch", "--patience", "20"])
+            .ok();
+        assert!(said.contains("`hatch` serves now"), "{health}: {said}");
+        let said = host.run(&["status"]).ok();
+        assert!(said.contains("served by hatch: ready"), "{health}: {said}");
+    }
+}
+
 #[test]
 fn a_damaged_release_is_refused_before_anything_happens() {
     let host = Host::new();

@@ -65,6 +65,20 @@ pub struct Said {
 }
 
 impl Said {
+    pub fn of(mut command: Command) -> Self {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self {
+            code: status.code(),
+            out: text(stdout),
+            err: text(stderr),
+        }
+    }
+
     #[track_caller]
     pub fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "{}{}", self.out, self.err);
@@ -142,12 +156,17 @@ impl Host {
 
     /// A command, not yet run.
     pub fn command(&self, line: &[&str]) -> Command {
+        self.command_for(&self.at("fleet.toml"), line)
+    }
+
+    /// A command for another fleet.toml, not yet run.
+    pub fn command_for(&self, fleet: &Path, line: &[&str]) -> Command {
         let user = self.at("user");
         fs::create_dir_all(&user).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_sanctum-launchd"));
         command
             .args(line)
-            .args(["--config", self.at("fleet.toml").to_str().unwrap()])
+            .args(["--config", fleet.to_str().unwrap()])
             .current_dir(&user)
             .env("HOME", &user)
             .env("LAUNCHD", self.at("launchd"))
@@ -156,19 +175,24 @@ impl Host {
         command
     }
 
+    /// Describes release `version`, whose server is this shell script.
+    pub fn release_with_server(&self, version: &str, script: &str) {
+        let release = self.release(version);
+        fs::create_dir_all(&release).unwrap();
+        for name in ["guardian", "parity"] {
+            let text = format!("#!/bin/sh\necho sanctum-{name} {version}\n");
+            executable(&release.join(format!("sanctum-{name}")), &text);
+        }
+        let text = format!("#!/bin/sh\n# answers 4\n{script}\necho sanctum-server {version}\n");
+        executable(&release.join("sanctum-server"), &text);
+        self.run(&["pack", release.to_str().unwrap(), "--release", version])
+            .ok();
+    }
+
     pub fn run_with(&self, line: &[&str], environment: &[(&str, &str)]) -> Said {
         let mut command = self.command(line);
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = command.envs(environment.iter().copied()).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Said {
-            code: status.code(),
-            out: text(stdout),
-            err: text(stderr),
-        }
+        command.envs(environment.iter().copied());
+        Said::of(command)
     }
 
     /// `install` with a release.
@@ -317,11 +341,23 @@ fn answer(listener: &TcpListener, program: &Path) {
         if left > 0 {
             fs::write(program.with_file_name("loading"), (left - 1).to_string()).unwrap();
         }
-        let (status, phase) = match left {
+        let (mut status, phase) = match left {
             0 => ("200 OK", "ready"),
             _ => ("503 Service Unavailable", "loading"),
         };
-        let body = if request.starts_with("GET /health") {
+        // As another program's server answers: `200 BODY`, `404` or nothing at all.
+        let other = fs::read_to_string(program.with_file_name("other-health")).ok();
+        let body = if let Some(other) = other.filter(|_| request.starts_with("GET /health")) {
+            let (code, body) = other.split_once(' ').unwrap_or((&other, ""));
+            status = match code {
+                "200" => "200 OK",
+                "404" => "404 Not Found",
+                _ => continue,
+            };
+            body.to_owned()
+        } else if request.starts_with("GET /v1/models") {
+            r#"{"object":"list","data":[{"id":"m"}]}"#.to_owned()
+        } else if request.starts_with("GET /health") {
             format!(
                 r#"{{"status":"{phase}","phase":"{phase}","in_flight":0,"queued":0,"progress":1,"progress_age_seconds":0}}"#
             )

@@ -27,7 +27,7 @@ fn the_example_is_a_fleet() {
         "mini    server         server    council on 127.0.0.1:1337, 100.64.0.25:1337, 100.64.0.25:1338 (mTLS)",
         "mini    escape-hatch   standby   for server: /usr/local/bin/mlx_lm.server --port 1337",
         "laptop  canary-offbox  canary    server, ",
-        "is a fleet of 2 hosts and 9 agents",
+        "is a fleet of 3 hosts and 9 agents",
     ] {
         assert!(text.contains(words), "{words}\n{text}");
     }
@@ -61,7 +61,21 @@ fn what_would_not_start_or_tells_nobody_is_a_doubt() {
         .lines()
         .filter(|line| line.starts_with("note: "))
         .collect();
-    assert_eq!(notes, ["note: nobody watches [servers.shadow]"]);
+    let [unwatched, manifest, signature] = notes[..] else {
+        panic!("{notes:?}");
+    };
+    assert_eq!(unwatched, "note: nobody watches [servers.shadow]");
+    // It is yours to make.
+    let make =
+        "sanctum-pki manifest create ~/models/qwen3.5-27b-4bit --out qwen3.5-27b-4bit.sha256";
+    assert!(
+        manifest.contains("is missing") && manifest.ends_with(make),
+        "{manifest}"
+    );
+    assert!(
+        signature.ends_with("sanctum-pki manifest sign qwen3.5-27b-4bit.sha256"),
+        "{signature}"
+    );
     let host = Host::new();
     host.fleet(
         "[hosts.b]\naddress = \"b\"\nagents = [\"wide\", \"quiet\"]\n[servers.wide]\nhost = \"b\"\nlisten = [\"0.0.0.0:9\"]\n\
@@ -80,6 +94,48 @@ fn what_would_not_start_or_tells_nobody_is_a_doubt() {
         said.contains("quiet     canary    wide, every 10m, tells nobody"),
         "{said}"
     );
+}
+
+#[test]
+fn contradictions_of_a_fleet_are_doubts() {
+    let host = Host::new();
+    host.fleet(
+        "[hosts.far]\naddress = \"far\"\nagents = [\"shadow\", \"eye\"]\n\
+         [servers.shadow]\nhost = \"far\"\nlisten = [\"0.0.0.0:9\"]\n\
+         models = [{ id = \"council\", path = \"/m\", manifest = \"m.sha256\" }]\n\
+         auth = { token_file = \"~/.sanctum/secrets/shadov.token\" }\n\
+         [watch.eye]\ncheck = \"canary\"\ntarget = \"server\"\nevery = \"10m\"\nmisses = 2\n",
+    );
+    let text = fs::read_to_string(host.at("fleet.toml")).unwrap();
+    let text = text.replace(
+        "[watch.guardian]\n",
+        "[watch.guardian]\nstartup_grace = \"10s\"\n",
+    );
+    fs::write(host.at("fleet.toml"), text).unwrap();
+    fs::remove_file(host.at("parity.json")).unwrap();
+    let said = host.run(&["check"]).ok();
+    for doubt in [
+        "[servers.shadow] serves council and [servers.server] serves the model that is built in",
+        "[watch.guardian] gives a server 10 s to start (`startup_grace`), and launchd waits 30 s",
+        "it takes [watch.eye] up to 20 minutes to notice that mini (127.0.0.1) is dead",
+        "[watch.parity]: the spec",
+        "m.sha256` is missing; sanctum-pki manifest create /m --out m.sha256",
+        "there is no server `shadov`",
+        "write secrets/shadow.token",
+    ] {
+        assert!(said.contains(doubt), "{doubt}\n{said}");
+    }
+    // Nothing of it holds.
+    fs::write(host.at("parity.json"), "{}").unwrap();
+    host.fleet(
+        "[hosts.far]\naddress = \"far\"\nagents = [\"eye\"]\n\
+         [watch.eye]\ncheck = \"canary\"\ntarget = \"server\"\nevery = \"5m\"\nmisses = 2\nalert = [\"desk\"]\n\
+         [alerts.desk]\nsound = \"Submarine\"\n",
+    );
+    let said = host.run(&["check"]).ok();
+    for words in ["missing", "ThrottleInterval", "notice", "no server"] {
+        assert!(!said.contains(words), "{words}\n{said}");
+    }
 }
 
 #[test]
@@ -149,6 +205,47 @@ fn status_shows_agents_verdicts_and_who_was_let_in() {
     fs::remove_file(host.at("launchd/loaded/com.sanctum.server")).unwrap();
     let said = host.run(&["status"]).fails(1);
     assert!(said.contains("! mini: server is not loaded"), "{said}");
+}
+
+/// What lies in the spool was shown as "has told a human" while every channel was down.
+#[test]
+fn undelivered_alerts_are_shown_with_the_channel_s_error() {
+    let host = Host::new();
+    host.fleet("[alerts.desk]\nurl = \"http://127.0.0.1:9/notify\"\n");
+    host.install("1").ok();
+    let spool = host.home().join("state/spool/guardian");
+    fs::create_dir_all(&spool).unwrap();
+    let now = chrono::Utc::now();
+    let letter = serde_json::json!({
+        "alert": { "id": "guardian-x", "severity": "critical", "source": "guardian", "host": "mini",
+                   "title": "server on mini is disabled", "body": "b", "time": now },
+        "pending": ["desk"],
+        "failures": { "desk": { "error": "connection refused", "since": now } },
+    });
+    fs::write(spool.join("0000000001-guardian-x.json"), letter.to_string()).unwrap();
+    let open = serde_json::json!({ "id": "guardian-x", "title": "server on mini is disabled", "since": now, "told": now,
+                                   "times": 1 });
+    let state = serde_json::json!({
+        "agent": "guardian", "heartbeat": now, "checked": now, "due": null, "last": null, "misses": 0,
+        "missing_since": null, "busy_since": null, "open": { "disabled": open }, "hours": [],
+    });
+    let path = host.home().join("state/watch/guardian.json");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, state.to_string()).unwrap();
+    let said = host.run(&["status"]).fails(1);
+    let undelivered = "guardian 1 alert has not reached the channel `desk` (connection refused)";
+    assert!(said.contains(undelivered), "{said}");
+    assert!(
+        said.contains("raised an alert that has reached no channel: server on mini"),
+        "{said}"
+    );
+    assert!(!said.contains("told a human"), "{said}");
+    let said = host.run(&["verify"]).fails(1);
+    assert!(
+        said.contains("has not reached the channel `desk` (connection refused)"),
+        "{said}"
+    );
+    assert_eq!(host.findings(), ["undelivered"]);
 }
 
 /// Another host is asked over ssh; this one's `ssh` runs the words in a shell here.

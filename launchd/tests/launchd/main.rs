@@ -5,4 +5,5 @@ mod drift;
 mod host;
 mod interrupted;
 mod look;
+mod refusals;
 mod sign;

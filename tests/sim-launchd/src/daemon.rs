@@ -97,6 +97,10 @@ struct World {
     session: BTreeMap<String, String>,
     /// Who waits for a service's next process.
     starting: Vec<(String, UnixStream, bool)>,
+    /// Who waits until a service is gone.
+    stopping: Vec<(String, UnixStream)>,
+    /// Whether bootout and kickstart -k return only when the process has exited.
+    blocking: bool,
     watchers: Vec<UnixStream>,
     told: Option<Vec<Status>>,
     /// A login has begun: what is loaded must go first.
@@ -118,6 +122,8 @@ impl World {
                 .unwrap_or_default(),
             session: BTreeMap::new(),
             starting: Vec::new(),
+            stopping: Vec::new(),
+            blocking: true,
             watchers: Vec::new(),
             told: None,
             login: false,
@@ -212,6 +218,12 @@ impl World {
         if service.leaving {
             self.services.remove(label);
             self.starting.retain(|(name, ..)| name != label);
+            let waited = std::mem::take(&mut self.stopping);
+            let (gone, others) = waited.into_iter().partition(|(name, _)| name == label);
+            self.stopping = others;
+            for (_, stream) in gone as Vec<(String, UnixStream)> {
+                let _ = wire::send(&stream, &done(String::new()));
+            }
         } else if service.restarting {
             self.start(label);
         } else {
@@ -237,7 +249,14 @@ impl World {
             ["bootstrap", domain, paths @ ..] if !paths.is_empty() => {
                 self.bootstrap(domain, paths, &request.folder)
             }
-            ["bootout", target] => self.bootout(target),
+            ["bootout", target] => match self.bootout(target, &stream) {
+                Some(reply) => reply,
+                None => return,
+            },
+            ["sim-blocking", mode @ ("on" | "off")] => {
+                self.blocking = *mode == "on";
+                done(String::new())
+            }
             ["enable", target] => self.switch(target, false),
             ["disable", target] => self.switch(target, true),
             ["print", target] => self.print(target),
@@ -341,18 +360,26 @@ impl World {
         }
     }
 
-    fn bootout(&mut self, target: &str) -> Reply {
+    /// None if the answer follows when the process has exited.
+    fn bootout(&mut self, target: &str, stream: &UnixStream) -> Option<Reply> {
         let label = match self.label(target) {
             Ok(label) => label,
-            Err(reply) => return reply,
+            Err(reply) => return Some(reply),
         };
         if !self.services.contains_key(label) {
-            return failed(3, "Boot-out failed: 3: No such process");
+            return Some(failed(3, "Boot-out failed: 3: No such process"));
         }
-        match self.leave(label) {
-            true => done(String::new()),
-            false => failed(36, "Boot-out failed: 36: Operation now in progress"),
+        if self.leave(label) {
+            return Some(done(String::new()));
         }
+        if !self.blocking {
+            return Some(failed(36, "Boot-out failed: 36: Operation now in progress"));
+        }
+        match stream.try_clone() {
+            Ok(stream) => self.stopping.push((label.to_owned(), stream)),
+            Err(error) => return Some(failed(5, &error.to_string())),
+        }
+        None
     }
 
     /// Sends a service on its way out; whether it is gone already.
@@ -429,6 +456,9 @@ impl World {
             Some(_) => {
                 service.restarting = true;
                 service.terminate(patience.unwrap_or_default());
+                if !self.blocking && !show {
+                    return Some(done(String::new()));
+                }
             }
             None => service.due = Some(Instant::now()),
         }

@@ -117,6 +117,14 @@ impl Launchd {
         Ok(find(&all).expect("it was there a moment ago"))
     }
 
+    /// Whether `bootout` and `kickstart -k` return only when the process has exited; they do unless a test says otherwise.
+    ///
+    /// # Errors
+    /// If the daemon does not answer.
+    pub fn blocking(&self, blocking: bool) -> io::Result<Reply> {
+        self.run(&["sim-blocking", if blocking { "on" } else { "off" }])
+    }
+
     /// The user logs out and in again.
     ///
     /// # Errors

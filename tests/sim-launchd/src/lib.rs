@@ -8,7 +8,8 @@
 //! What is as in launchd, and where that is written:
 //!
 //! - `launchd.plist(5)`: `Label`, `Program`, `ProgramArguments`, `RunAtLoad`, `KeepAlive` (as a boolean, or with
-//!   `SuccessfulExit` and `Crashed`), `ThrottleInterval` (10 s unless said otherwise), `ExitTimeOut` (20 s),
+//!   `SuccessfulExit` and `Crashed`), `ThrottleInterval` (10 s unless said otherwise), `ExitTimeOut` (20 s unless said otherwise,
+//!   which that page gave as the default until macOS 10.9; since then it is system-defined),
 //!   `StandardOutPath`, `StandardErrorPath`, `WorkingDirectory`, `EnvironmentVariables`, `SoftResourceLimits` and
 //!   `HardResourceLimits` (`NumberOfFiles`; on Linux only). Other keys are taken without a word, as launchd does, and kept
 //!   for `sim-unknown-keys` where the manual page does not know them.
@@ -17,13 +18,15 @@
 //! - What a plist said at bootstrap holds until bootout, whatever becomes of the file: a kickstart keeps the old
 //!   arguments.
 //! - Error numbers are those of `launchctl error`: 3 (no such process), 5 (input/output error: bootstrap of what is
-//!   loaded, or still on its way out), 36 (operation now in progress: bootout returns before the process has gone),
+//!   loaded, or still on its way out), 36 (operation now in progress: a bootout that returns before the process has gone),
 //!   113 (could not find the service), 119 (the service is disabled).
+//! - `bootout` and `kickstart -k` return when the process has exited, as launchd's do in most reports (29 s were seen);
+//!   after `sim-blocking off` they return at once, as in others.
 //! - The text of `print` follows transcripts of macOS 13 to 15 in public issue threads. Apple says that it is no
 //!   interface, so whoever reads it must bear with changes.
 //!
 //! What only tests have: `sim-login` (a login: the session's agents end, then everything in `~/Library/LaunchAgents`
-//! that is not disabled is bootstrapped), `sim-watch` (a line of JSON with every change), `sim-unknown-keys`,
+//! that is not disabled is bootstrapped), `sim-blocking on|off`, `sim-watch` (a line of JSON with every change), `sim-unknown-keys`,
 //! `sim-shutdown`; and `SIM_LAUNCHD_TIME_SCALE`, a factor on all of the daemon's times, so that a throttle of half a
 //! minute need not take one.
 

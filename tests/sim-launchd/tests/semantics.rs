@@ -108,6 +108,7 @@ fn bootout_is_asynchronous_and_bootstrap_fails_until_it_is_over() {
     std::fs::read(&trapped).unwrap();
     let target = session.target("com.example.b");
     assert_eq!(session.bootstrap(&plist).0, 5, "it is loaded");
+    session.launchd.blocking(false).unwrap();
     let (code, text) = session.run(&["bootout", &target]);
     assert_eq!(
         (code, text.as_str()),
@@ -127,6 +128,38 @@ fn bootout_is_asynchronous_and_bootstrap_fails_until_it_is_over() {
     );
     assert_eq!(session.run(&["bootout", &target]).0, 3);
     assert_eq!(session.bootstrap(&plist).0, 0);
+}
+
+/// Both return when the process has exited: after its SIGKILL, if it ignores SIGTERM.
+#[test]
+fn bootout_and_kickstart_block_until_the_process_has_exited() {
+    let session = Session::new();
+    let label = "com.example.slow";
+    let trapped = session.folder.path().join("trapped");
+    let made = std::process::Command::new("mkfifo").arg(&trapped).status();
+    assert!(made.unwrap().success());
+    let script = "trap : TERM; echo > trapped; while :; do sleep 0.01; done";
+    let folder = session.folder.path().to_str().unwrap();
+    let keys = format!("{KEEP}<key>WorkingDirectory</key><string>{folder}</string>");
+    session.bootstrap(&session.plist(label, script, &keys));
+    std::fs::read(&trapped).unwrap();
+    let running = || {
+        let text = session.run(&["print", &session.target(label)]).1;
+        let pid = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("pid = "));
+        pid.map(str::to_owned)
+    };
+    let first = running();
+    assert_eq!(
+        session.run(&["kickstart", "-k", &session.target(label)]).0,
+        0
+    );
+    let second = running();
+    assert!(second.is_some() && second != first, "{first:?} {second:?}");
+    std::fs::read(&trapped).unwrap();
+    assert_eq!(session.run(&["bootout", &session.target(label)]).0, 0);
+    assert_eq!(session.run(&["print", &session.target(label)]).0, 113);
 }
 
 #[test]

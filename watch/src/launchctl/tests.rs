@@ -54,6 +54,7 @@ fn a_running_service_is_read_from_its_first_level_only() {
     assert_eq!(service.state, "running");
     assert_eq!((service.pid, service.runs), (Some(4711), Some(2)));
     assert_eq!(service.last_exit, Some(LastExit::Signal(9)));
+    assert_eq!(service.exit_timeout, Some(Duration::from_secs(45)));
     assert_eq!(
         service.plist.unwrap(),
         Path::new("/Users/ada/Library/LaunchAgents/com.sanctum.server.plist")
@@ -135,9 +136,7 @@ fn what_is_not_loaded_is_none_and_other_complaints_are_errors() {
         "echo 'Bad request.' >&2\necho \"Could not find service \\\"$2\\\" in domain for user gui: 501\" >&2\nexit 113",
     );
     assert_eq!(launchctl.print("com.sanctum.server").unwrap(), None);
-    launchctl
-        .gone("com.sanctum.server", Duration::from_secs(1))
-        .unwrap();
+    launchctl.bootout("com.sanctum.server").unwrap();
     let (_folder, launchctl) =
         standing_in("echo 'Could not find domain for user gui: 501' >&2\nexit 112");
     let error = launchctl.print("com.sanctum.server").unwrap_err();
@@ -158,22 +157,116 @@ fn a_label_that_is_still_going_away_can_be_told_from_a_broken_plist() {
     assert!(!launchctl.bootstrap(plist).unwrap_err().is_taken());
 }
 
+/// A `launchctl` whose `print` shows a service until the file `gone` is there, with `exit timeout = 1` and the process
+/// number in the file `pid`; what `bootout` and `kickstart` do is `script`. Its quick calls may take a second, and the
+/// margin is one.
+fn with_service(script: &str) -> (tempfile::TempDir, Launchctl) {
+    let script = format!(
+        "cd \"$(dirname \"$0\")\"\n\
+         if [ $1 = print ]; then\n\
+         [ -e gone ] && {{ echo 'Could not find service \"x\" in domain' >&2; exit 113; }}\n\
+         printf 'gui/501/x = {{\\n\\tstate = running\\n\\texit timeout = 1\\n\\tpid = %s\\n}}\\n' \"$(cat pid)\"; exit 0\n\
+         fi\n{script}"
+    );
+    let (folder, mut launchctl) = standing_in(&script);
+    std::fs::write(folder.path().join("pid"), "4711").unwrap();
+    launchctl.limit = Duration::from_secs(1);
+    launchctl.margin = Duration::from_secs(1);
+    (folder, launchctl)
+}
+
 #[test]
-fn a_bootout_that_is_begun_or_was_needless_is_no_error() {
+fn bootout_that_is_begun_or_needless_is_no_error() {
     for (code, word) in [(36, "Operation now in progress"), (3, "No such process")] {
-        let script = format!("echo 'Boot-out failed: {code}: {word}' >&2; exit {code}");
-        standing_in(&script).1.bootout("x").unwrap();
+        let script =
+            format!("echo > gone; echo 'Boot-out failed: {code}: {word}' >&2; exit {code}");
+        with_service(&script).1.bootout("x").unwrap();
     }
     let (_folder, launchctl) =
-        standing_in("echo 'Boot-out failed: 1: Operation not permitted' >&2; exit 1");
+        with_service("echo 'Boot-out failed: 1: Operation not permitted' >&2; exit 1");
     assert!(launchctl.bootout("x").is_err());
 }
 
 #[test]
+fn bootout_that_blocks_until_the_process_has_exited_may_take_its_exit_timeout() {
+    let (_folder, launchctl) = with_service("sleep 1.3; echo > gone");
+    launchctl.bootout("x").unwrap();
+}
+
+#[test]
+fn bootout_without_answer_is_decided_by_the_state() {
+    let (_folder, launchctl) = with_service("echo > gone; exec sleep 60");
+    launchctl.bootout("x").unwrap();
+    let (_folder, launchctl) = with_service("exec sleep 60");
+    let error = launchctl.bootout("x").unwrap_err();
+    assert!(matches!(error, LaunchctlError::Stays { .. }), "{error}");
+}
+
+#[test]
+fn restart_that_blocks_until_the_process_has_exited_may_take_its_exit_timeout() {
+    let (_folder, launchctl) = with_service("sleep 1.3; echo 4712 > pid");
+    launchctl.restart("x").unwrap();
+}
+
+#[test]
+fn restart_without_answer_is_decided_by_the_new_process() {
+    let (_folder, launchctl) = with_service("echo 4712 > pid; exec sleep 60");
+    launchctl.restart("x").unwrap();
+    let (_folder, launchctl) = with_service("exec sleep 60");
+    let error = launchctl.restart("x").unwrap_err();
+    assert!(
+        matches!(error, LaunchctlError::NotRestarted { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn exit_limit_is_of_print_else_of_the_property_list_else_the_manual_s() {
+    let launchctl = Launchctl::new("launchctl", 501);
+    let limit = |service: &Service| launchctl.exit_limit_of(Some(service)) - MARGIN;
+    let seconds = Duration::from_secs;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.plist");
+    let text =
+        "<plist version=\"1.0\"><dict><key>ExitTimeOut</key><integer>90</integer></dict></plist>";
+    std::fs::write(&path, text).unwrap();
+    let mut service = Service {
+        plist: Some(path.clone()),
+        ..Service::default()
+    };
+    assert_eq!(limit(&service), seconds(90));
+    // macOS 26 caps it, and shows what it applies.
+    service.exit_timeout = Some(seconds(60));
+    assert_eq!(limit(&service), seconds(60));
+    std::fs::remove_file(&path).unwrap();
+    service.exit_timeout = None;
+    assert_eq!(limit(&service), EXIT_TIMEOUT);
+    service.exit_timeout = Some(seconds(0));
+    assert_eq!(launchctl.exit_limit_of(Some(&service)), NO_EXIT_TIMEOUT);
+}
+
+#[test]
+fn launchctl_that_is_not_there_is_said_before_it_is_used() {
+    for program in ["no-such-launchctl", "/no/such/launchctl"] {
+        let error = Launchctl::new(program, 501)
+            .is_here()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(program) && error.contains("macOS only"),
+            "{error}"
+        );
+    }
+    standing_in("").1.is_here().unwrap();
+    Launchctl::new("sh", 501).is_here().unwrap();
+}
+
+#[test]
 fn the_arguments_are_those_of_the_manual() {
-    let (folder, launchctl) = standing_in("echo \"$*\" >> \"$(dirname \"$0\")/calls\"");
-    launchctl.kickstart("a", true).unwrap();
-    launchctl.kickstart("a", false).unwrap();
+    let script = "[ $1 = print ] && exit 113; echo \"$*\" >> \"$(dirname \"$0\")/calls\"";
+    let (folder, launchctl) = standing_in(script);
+    launchctl.restart("a").unwrap();
+    launchctl.kickstart("a").unwrap();
     launchctl.enable("a").unwrap();
     launchctl.disable("a").unwrap();
     launchctl.bootout("a").unwrap();
@@ -187,7 +280,6 @@ fn the_arguments_are_those_of_the_manual() {
             "kickstart gui/501/a",
             "enable gui/501/a",
             "disable gui/501/a",
-            "bootout gui/501/a",
             "bootstrap gui/501 /l/a.plist",
             "print-disabled gui/501",
         ]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -17,6 +18,8 @@ pub struct Service {
     pub runs: Option<u64>,
     /// How its last process ended.
     pub last_exit: Option<LastExit>,
+    /// From SIGTERM to SIGKILL, as launchd applies it; 0 is for ever.
+    pub exit_timeout: Option<Duration>,
     /// Its executable.
     pub program: Option<PathBuf>,
     /// Its argv, the first included, as it was when it was loaded.
@@ -93,6 +96,9 @@ pub(super) fn service(text: &str) -> Service {
             "path" => service.plist = Some(PathBuf::from(value)),
             "program" => service.program = Some(PathBuf::from(value)),
             "pid" => service.pid = value.parse().ok(),
+            "exit timeout" => {
+                service.exit_timeout = value.parse().ok().map(Duration::from_secs);
+            }
             "runs" => service.runs = value.parse().ok(),
             "last exit code" if service.last_exit.is_none() => service.last_exit = exit_code(value),
             // Where both lines stand there, the signal is what happened.

@@ -1,0 +1,296 @@
+//! What a fleet.toml may mean and probably does not: `check` shows it, and nothing is refused for it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sanctum_config::fleet::Server;
+use sanctum_config::{Fleet, Label, Role, TildePath, nearest};
+use sanctum_watch::Policy;
+
+use crate::plist::THROTTLE;
+
+/// A host that is dead for so long should have been noticed.
+const UNNOTICED: Duration = Duration::from_secs(20 * 60);
+
+/// A sentence for each doubt. `file` is where `fleet` was read from; `here` is this machine, if it is a host of the fleet:
+/// only there it can be seen whether files outside of `file`'s folder exist.
+pub fn doubts(fleet: &Fleet, file: &Path, here: Option<&Label>) -> Vec<String> {
+    let mut doubts = Vec::new();
+    servers(fleet, &mut doubts);
+    shadows(fleet, &mut doubts);
+    watchdogs(fleet, &mut doubts);
+    late_notice(fleet, &mut doubts);
+    missing_files(fleet, file, here, &mut doubts);
+    doubts
+}
+
+fn is_placed(fleet: &Fleet, name: &Label) -> bool {
+    let mut hosts = fleet.hosts.values();
+    hosts.any(|host| host.agents.contains(name))
+}
+
+fn servers(fleet: &Fleet, doubts: &mut Vec<String>) {
+    for (name, server) in &fleet.servers {
+        if !is_placed(fleet, name) {
+            doubts.push(format!(
+                "[servers.{name}] is in no host's `agents`, so it is not installed; add it to [hosts.{}]",
+                server.host
+            ));
+        }
+        let watched = fleet
+            .watch
+            .values()
+            .any(|watch| watch.target.as_ref() == Some(name));
+        if is_placed(fleet, name) && !watched {
+            doubts.push(format!("nobody watches [servers.{name}]"));
+        }
+        let outside = server.listen.iter().find(|a| !a.ip().is_loopback());
+        if let (Some(address), None) = (outside, &server.auth.token_file) {
+            doubts.push(format!(
+                "[servers.{name}] does not start: other machines reach {address}, and there is no token to ask them for; write \
+                 `auth = {{ token_file = \"~/.sanctum/secrets/server.token\" }}` (sanctum-pki token), or listen on 127.0.0.1"
+            ));
+        }
+        let folders = server
+            .models
+            .iter()
+            .flat_map(|model| std::iter::once(&model.path).chain(&model.adapter))
+            .chain(&server.adapters);
+        for folder in folders.map(TildePath::as_str) {
+            if !folder.starts_with(['/', '~']) {
+                doubts.push(format!(
+                    "[servers.{name}] looks for `{folder}` in the fleet's home, where its fleet.toml is deployed to, and \
+                     models are not deployed with it; write a path that begins with / or ~/ if it is elsewhere"
+                ));
+            }
+        }
+    }
+}
+
+/// An upgrade of one server asks another one with the same models first.
+fn shadows(fleet: &Fleet, doubts: &mut Vec<String>) {
+    let models = |server: &Server| -> BTreeSet<String> {
+        let ids = server.models.iter().map(|model| model.id.to_string());
+        ids.collect()
+    };
+    let words = |server: &Server| match server.models.is_empty() {
+        true => "the model that is built in".to_owned(),
+        false => models(server).into_iter().collect::<Vec<_>>().join(", "),
+    };
+    let is_watched = |name: &Label| {
+        let mut watches = fleet.watch.values();
+        watches.any(|watch| watch.target.as_ref() == Some(name))
+    };
+    for (name, server) in &fleet.servers {
+        let others = || fleet.servers.iter().filter(|(other, _)| *other != name);
+        let alone = others().all(|(_, other)| models(other) != models(server));
+        // One that is watched serves clients of its own.
+        let Some((other, served)) = others().next().filter(|_| alone && !is_watched(name)) else {
+            continue;
+        };
+        doubts.push(format!(
+            "[servers.{name}] serves {} and [servers.{other}] serves {}, so an upgrade of the one does not ask the other \
+             first; if `{name}` is its shadow, give both the same `models`",
+            words(server),
+            words(served)
+        ));
+    }
+}
+
+fn watchdogs(fleet: &Fleet, doubts: &mut Vec<String>) {
+    for (name, watch) in &fleet.watch {
+        if !is_placed(fleet, name) {
+            doubts.push(format!(
+                "[watch.{name}] is in no host's `agents`, so it does not run"
+            ));
+        }
+        if watch.alert.is_empty() {
+            doubts.push(format!(
+                "[watch.{name}] has no `alert`, so what it finds is told in its log only; name one of [alerts.NAME]"
+            ));
+        }
+        let through = |channel| {
+            fleet
+                .alerts
+                .get(channel)
+                .and_then(|channel| channel.url.as_deref())
+        };
+        let watched = watch
+            .target
+            .as_ref()
+            .and_then(|target| fleet.host_of(target));
+        let away = watched.is_some() && fleet.host_of(name) != watched;
+        let address = watched
+            .and_then(|host| fleet.hosts.get(host))
+            .map(|host| host.address.as_str());
+        let same_box = |channel| {
+            through(channel)
+                .zip(address)
+                .is_some_and(|(url, host)| url.contains(host))
+        };
+        if away && watch.alert.iter().any(same_box) {
+            doubts.push(format!(
+                "[watch.{name}] watches a host from outside and alerts through that same host"
+            ));
+        }
+        let is_guardian = watch.check(name).as_str() == "guardian";
+        let throttle = Duration::from_secs(THROTTLE);
+        if let Some(grace) = watch
+            .startup_grace
+            .filter(|grace| is_guardian && *grace < throttle)
+        {
+            doubts.push(format!(
+                "[watch.{name}] gives a server {} s to start (`startup_grace`), and launchd waits {THROTTLE} s between two \
+                 starts (ThrottleInterval), so one that launchd is about to start counts as dead; write 60s or more",
+                grace.as_secs()
+            ));
+        }
+    }
+}
+
+/// Only a canary on another host notices a host that is dead.
+fn late_notice(fleet: &Fleet, doubts: &mut Vec<String>) {
+    for (host, section) in &fleet.hosts {
+        let canaries = fleet.watch.iter().filter(|(name, watch)| {
+            let target = watch
+                .target
+                .as_ref()
+                .and_then(|target| fleet.host_of(target));
+            watch.check(name).as_str() == "canary"
+                && target == Some(host)
+                && is_placed(fleet, name)
+                && fleet.host_of(name) != Some(host)
+        });
+        let notices = canaries.map(|(name, watch)| {
+            // Set times are hours apart.
+            let every = watch.every.unwrap_or(Duration::MAX);
+            (every.saturating_mul(Policy::of(watch).misses), name)
+        });
+        let Some((after, name)) = notices.min().filter(|(after, _)| *after >= UNNOTICED) else {
+            continue;
+        };
+        let after = match after.as_secs() / 60 {
+            minutes @ ..1440 => format!("up to {minutes} minutes"),
+            _ => "a day or more".to_owned(),
+        };
+        doubts.push(format!(
+            "it takes [watch.{name}] {after} to notice that {host} ({}) is dead (`every` times `misses`), and no other canary \
+             on another host is faster; write `every = \"5m\"`",
+            section.address
+        ));
+    }
+}
+
+fn missing_files(fleet: &Fleet, file: &Path, here: Option<&Label>, doubts: &mut Vec<String>) {
+    let mut named: BTreeSet<PathBuf> = BTreeSet::new();
+    let mut missing = |what: String, path: &TildePath, host: &Label, mend: String| {
+        let is_beside = !path.as_str().starts_with(['/', '~']);
+        let Ok(path) = path.beside(file) else { return };
+        if (is_beside || here == Some(host)) && !path.exists() && named.insert(path.clone()) {
+            doubts.push(format!("{what} `{}` is missing; {mend}", path.display()));
+        }
+    };
+    for host in fleet.hosts.keys() {
+        for (name, role) in fleet.agents_of(host) {
+            match role {
+                Role::Server(server) => files_of(name, server, host, &mut missing),
+                Role::Watch(watch) => {
+                    if let Some(spec) = &watch.spec {
+                        let mend =
+                            "put it there, or change `spec`; without it nothing is installed"
+                                .to_owned();
+                        missing(format!("[watch.{name}]: the spec"), spec, host, mend);
+                    }
+                }
+                Role::Agent(agent) => {
+                    let program = agent.program.first().cloned();
+                    if let Some(Ok(program)) = program.map(TildePath::try_from) {
+                        let mend = "install that program, or change `program`".to_owned();
+                        missing(
+                            format!("[agents.{name}]: the program"),
+                            &program,
+                            host,
+                            mend,
+                        );
+                    }
+                }
+            }
+        }
+    }
+    let tokens = fleet.servers.iter().filter_map(|(name, server)| {
+        let token = server.auth.token_file.as_ref()?.as_str();
+        let stem = Path::new(token)
+            .file_name()?
+            .to_str()?
+            .strip_suffix(".token")?;
+        Some((name, token, stem.to_owned()))
+    });
+    for (name, token, stem) in tokens {
+        let servers = || fleet.servers.keys().map(Label::as_str);
+        if token.contains("secrets/") && !servers().any(|server| server == stem) {
+            let near = nearest(&stem, servers()).unwrap_or(name.as_str());
+            doubts.push(format!(
+                "[servers.{name}]: `token_file` is {token}, and there is no server `{stem}`: `sanctum-pki token` makes and \
+                 `bundle` delivers SERVER.token; write secrets/{near}.token"
+            ));
+        }
+    }
+}
+
+/// What a server reads.
+fn files_of(
+    name: &Label,
+    server: &Server,
+    host: &Label,
+    missing: &mut impl FnMut(String, &TildePath, &Label, String),
+) {
+    for model in &server.models {
+        // A relative folder is doubted for being relative.
+        if model.path.as_str().starts_with(['/', '~']) {
+            let mend = "put the model there, or change `path`".to_owned();
+            missing(
+                format!("[servers.{name}]: the model"),
+                &model.path,
+                host,
+                mend,
+            );
+        }
+        let Some(manifest) = &model.manifest else {
+            continue;
+        };
+        let make = format!(
+            "sanctum-pki manifest create {} --out {manifest}",
+            model.path
+        );
+        missing(
+            format!("[servers.{name}]: the manifest"),
+            manifest,
+            host,
+            make,
+        );
+        let signature = TildePath::try_from(format!("{manifest}.sig"));
+        if let Some(signature) = signature.ok().filter(|_| !server.manifest_keys.is_empty()) {
+            let make = format!("sanctum-pki manifest sign {manifest}");
+            missing(
+                format!("[servers.{name}]: the signature"),
+                &signature,
+                host,
+                make,
+            );
+        }
+    }
+    for key in &server.manifest_keys {
+        let make = "sanctum-pki manifest keygen, then sanctum-pki bundle".to_owned();
+        missing(
+            format!("[servers.{name}]: the manifest key"),
+            key,
+            host,
+            make,
+        );
+    }
+    if let Some(token) = &server.auth.token_file {
+        let make = format!("sanctum-pki token {name}");
+        missing(format!("[servers.{name}]: the token"), token, host, make);
+    }
+}

@@ -1,0 +1,58 @@
+//! Alerts of this host's watchdogs that no person has got: they lie in the spool, with the channel's error.
+
+use std::collections::BTreeMap;
+
+use sanctum_config::{Home, Label};
+use sanctum_watch::alert::{Undelivered, undelivered};
+
+use crate::finding::{Finding, Kind};
+
+/// One finding for each channel that has not accepted alerts of the watchdog `name`, and one if its spool cannot be read.
+pub fn of_watchdog(home: &Home, name: &Label) -> Vec<Finding> {
+    let folder = home.spool(name);
+    let all = match undelivered(&folder) {
+        Ok(all) => all,
+        Err(error) => {
+            let mend = format!("ls -ld {}", folder.display());
+            return vec![Finding::new(
+                Kind::Undelivered,
+                name,
+                error.to_string(),
+                mend,
+            )];
+        }
+    };
+    let mut channels: BTreeMap<(&Label, bool), Vec<&Undelivered>> = BTreeMap::new();
+    for alert in &all {
+        channels
+            .entry((&alert.channel, alert.refused))
+            .or_default()
+            .push(alert);
+    }
+    channels
+        .into_iter()
+        .map(|((channel, refused), alerts)| {
+            let what = match (alerts.len(), refused) {
+                (1, false) => "1 alert has not reached".to_owned(),
+                (many, false) => format!("{many} alerts have not reached"),
+                (1, true) => "1 alert was refused by".to_owned(),
+                (many, true) => format!("{many} alerts were refused by"),
+            };
+            let oldest = alerts.first().map_or("", |alert| alert.title.as_str());
+            let error = alerts.last().and_then(|alert| alert.error.as_ref());
+            let error = error.map_or("not tried yet", |error| error.as_str());
+            let mend = match refused {
+                false => format!(
+                    "mend [alerts.{channel}] or what it leads to; the alerts are then delivered by themselves"
+                ),
+                true => format!("read them, then: rm -r {}", folder.join("refused").display()),
+            };
+            Finding::new(
+                Kind::Undelivered,
+                name,
+                format!("{what} the channel `{channel}` ({error}); the oldest: \"{oldest}\""),
+                mend,
+            )
+        })
+        .collect()
+}

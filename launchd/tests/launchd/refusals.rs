@@ -1,0 +1,244 @@
+//! What is refused before anything is touched, and records that are not what they should be.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::host::{Host, Said, executable};
+
+/// A fleet.toml of the same fleet whose home is another one.
+fn with_home(host: &Host, home: &str) -> PathBuf {
+    let text = fs::read_to_string(host.at("fleet.toml")).unwrap();
+    let path = host.at("other.toml");
+    let section = format!("[fleet]\nhome = \"{home}\"\n");
+    fs::write(&path, text.replace("[fleet]\n", &section)).unwrap();
+    path
+}
+
+#[test]
+fn second_fleet_of_the_same_name_from_another_home_is_refused_before_anything_is_touched() {
+    let host = Host::new();
+    host.install("1").ok();
+    host.calls();
+    let other = with_home(&host, "~/.other");
+    let release = host.release("2");
+    let install = ["install", "--release", release.to_str().unwrap()];
+    for line in [
+        &install[..],
+        &["install", "--dry-run"],
+        &["uninstall"],
+        &["rollback"],
+    ] {
+        let before = host.snapshot();
+        let said = Said::of(host.command_for(&other, line)).fails(1);
+        let home = host.home();
+        assert!(
+            said.contains(&format!("installed here from {}", home.display())),
+            "{said}"
+        );
+        assert!(host.snapshot() == before, "{line:?}");
+    }
+    assert_eq!(host.calls(), [""; 0]);
+    host.is_whole("1");
+
+    // By a link it is the same home; and one that was removed owns nothing.
+    std::os::unix::fs::symlink(host.home(), host.at("user/.link")).unwrap();
+    let linked = with_home(&host, "~/.link");
+    Said::of(host.command_for(&linked, &["install", "--dry-run"])).ok();
+    fs::remove_file(host.home().join("state/receipt.json")).unwrap();
+    Said::of(host.command_for(&with_home(&host, "~/.other"), &install)).ok();
+}
+
+#[test]
+fn commands_that_need_launchctl_are_refused_where_there_is_none() {
+    let host = Host::new();
+    let release = host.release("1");
+    let release = release.to_str().unwrap();
+    let none = [("SANCTUM_LAUNCHCTL", "/no/such/launchctl")];
+    for line in [
+        &["install", "--release", release][..],
+        &["install", "--release", release, "--dry-run"],
+        &["upgrade", "--release", release],
+        &["rollback"],
+        &["uninstall"],
+        &["verify"],
+    ] {
+        let said = host.run_with(line, &none).fails(1);
+        assert!(
+            said.contains("there is no launchd here") && said.contains("macOS only"),
+            "{line:?}: {said}"
+        );
+    }
+    assert!(!host.home().exists(), "nothing was written");
+    let said = host.run_with(&["status"], &none).fails(1);
+    assert!(said.contains("there is no launchd here"), "{said}");
+    for line in [&["check"][..], &["render"]] {
+        host.run_with(line, &none).ok();
+    }
+}
+
+/// Runs a command that must not wait for what never comes.
+fn within(mut command: std::process::Command, limit: Duration) -> Said {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > limit {
+            child.kill().unwrap();
+            panic!("no end after {limit:?}: {command:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().unwrap();
+    Said {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn fifo(path: &Path) {
+    let _ = fs::remove_file(path);
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.unwrap().success());
+}
+
+#[test]
+fn fifo_or_folder_in_place_of_a_file_is_an_error_that_names_it_at_once() {
+    let host = Host::new();
+    host.install("1").ok();
+    let plist = host.plist("server");
+    let place = |name: &str| host.home().join(name);
+    for (path, line) in [
+        (place("state/receipt.json"), "install"),
+        (place("state/receipt.json"), "verify"),
+        (place("state/journal.json"), "install"),
+        (place("state/trial.json"), "install"),
+        (place("state/launchd.lock"), "install"),
+        (place("state/lease.json"), "install"),
+        (place("bin/sanctum-parity"), "verify"),
+        (place("parity.json"), "verify"),
+        (plist, "verify"),
+        (place("releases/1/release.json"), "verify"),
+        (host.at("fleet.toml"), "verify"),
+    ] {
+        for folder in [false, true] {
+            let before = fs::read(&path).ok();
+            match folder {
+                true => {
+                    let _ = fs::remove_file(&path);
+                    fs::create_dir(&path).unwrap();
+                }
+                false => fifo(&path),
+            }
+            let said = within(host.command(&[line]), Duration::from_secs(10)).fails(1);
+            let kind = if folder { "a folder" } else { "a FIFO" };
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert!(
+                said.contains(kind) && said.contains(name),
+                "{line} {}: {said}",
+                path.display()
+            );
+            match folder {
+                true => fs::remove_dir(&path).unwrap(),
+                false => fs::remove_file(&path).unwrap(),
+            }
+            if let Some(before) = before {
+                fs::write(&path, before).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn record_of_another_user_is_not_believed() {
+    let host = Host::new();
+    host.install("1").ok();
+    let receipt = host.home().join("state/receipt.json");
+    if std::os::unix::fs::chown(&receipt, Some(12345), None).is_err() {
+        // Only root can give a file away; config's own tests try a file of root's.
+        return;
+    }
+    let said = host.run(&["install"]).fails(1);
+    assert!(said.contains("it belongs to user 12345"), "{said}");
+}
+
+#[test]
+fn what_is_written_is_private_under_any_umask() {
+    for umask in ["000", "077"] {
+        let host = Host::new();
+        let install = host.command(&["install", "--release", host.release("1").to_str().unwrap()]);
+        let mut shell = std::process::Command::new("sh");
+        shell
+            .args(["-c", "umask \"$1\"; shift; exec \"$@\"", "sh", umask])
+            .arg(install.get_program())
+            .args(install.get_args())
+            .current_dir(host.at("user"));
+        for (name, value) in install.get_envs() {
+            shell.env(name, value.unwrap_or_default());
+        }
+        Said::of(shell).ok();
+        let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        for folder in ["", "state", "secrets", "certs", "logs", "releases"] {
+            assert_eq!(mode(host.home().join(folder)), 0o700, "{umask} {folder}");
+        }
+        for file in ["state/launchd.lock", "state/receipt.json", "fleet.toml"] {
+            assert_eq!(mode(host.home().join(file)), 0o600, "{umask} {file}");
+        }
+    }
+}
+
+#[test]
+fn half_written_files_of_dead_processes_are_swept_by_the_next_command() {
+    let host = Host::new();
+    host.install("1").ok();
+    let mut gone = std::process::Command::new("true").spawn().unwrap();
+    let dead = gone.id();
+    gone.wait().unwrap();
+    let litter = |folder: PathBuf, pid: u32| {
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(format!(".canary.json.{pid}-0.new"));
+        fs::write(&path, "half").unwrap();
+        path
+    };
+    let swept: Vec<PathBuf> = ["state/watch", "state", "bin", "certs/clients", "releases/1"]
+        .iter()
+        .map(|folder| litter(host.home().join(folder), dead))
+        .chain([litter(host.at("user/Library/LaunchAgents"), dead)])
+        .collect();
+    let kept = litter(host.home().join("state/watch"), std::process::id());
+    host.install("1").ok();
+    for path in swept {
+        assert!(!path.exists(), "{}", path.display());
+    }
+    assert!(kept.exists(), "its process still writes it");
+}
+
+#[test]
+fn verify_warns_of_a_server_for_others_that_is_signed_ad_hoc() {
+    let host = Host::new();
+    let codesign = host.at("codesign");
+    let says = |words: &str| executable(&codesign, &format!("#!/bin/sh\necho '{words}' >&2\n"));
+    says("Signature=adhoc");
+    let tools = [("SANCTUM_CODESIGN", codesign.to_str().unwrap())];
+    host.install("1").ok();
+    let said = host.run_with(&["verify"], &tools).ok();
+    assert!(
+        !said.contains("ad hoc"),
+        "only this host reaches it: {said}"
+    );
+    let fleet = fs::read_to_string(host.at("fleet.toml")).unwrap();
+    let wide = fleet.replace("listen = [", "listen = [\"0.0.0.0:9\", ");
+    fs::write(host.at("fleet.toml"), wide).unwrap();
+    host.install("1").ok();
+    let said = host.run_with(&["verify"], &tools).ok();
+    assert!(
+        said.contains("warning: ") && said.contains("signed ad hoc") && said.contains("1 warning"),
+        "{said}"
+    );
+    says("Authority=Developer ID Application: Ada");
+    let said = host.run_with(&["verify"], &tools).ok();
+    assert!(!said.contains("ad hoc"), "{said}");
+}
