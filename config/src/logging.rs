@@ -7,6 +7,7 @@
 //! disk is too slow for are counted and left out.
 
 mod file;
+mod safe;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::{Fleet, Rotation};
+use safe::SafeLines;
 
 /// What log lines look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +139,11 @@ fn lines<W>(format: Format, colors: bool, writer: W) -> Box<dyn Layer<Registry> 
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let lines = layer().with_writer(writer);
+    let lines = layer().with_writer(SafeLines {
+        writer,
+        format,
+        colors,
+    });
     match format {
         Format::Json => lines.json().flatten_event(true).boxed(),
         Format::Text => lines.with_ansi(colors).with_target(false).boxed(),

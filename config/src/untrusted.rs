@@ -58,7 +58,8 @@ impl UntrustedText {
         self.0.is_empty()
     }
 
-    fn escaped(text: &str, limit: usize, keeps: impl Fn(char) -> bool) -> Self {
+    /// At most `limit` characters of `text`, with all hidden ones escaped but those that it `keeps`.
+    pub(crate) fn escaped(text: &str, limit: usize, keeps: impl Fn(char) -> bool) -> Self {
         let mut safe = String::with_capacity(text.len().min(limit));
         let mut characters = text.chars();
         for c in characters.by_ref().take(limit) {
@@ -192,7 +193,8 @@ mod tests {
 
     #[test]
     fn terminal_json_hides_nothing_and_reads_back_the_same() {
-        let value = serde_json::json!({ "a\u{202e}": ["\x1b]0;x\x07\x7f\u{9b}", "\u{e0001}", "é 👩‍🍳\n"] });
+        let value =
+            serde_json::json!({ "a\u{202e}": ["\x1b]0;x\x07\x7f\u{9b}", "\u{e0001}", "é 👩‍🍳\n"] });
         for text in [
             value.to_string(),
             serde_json::to_string_pretty(&value).unwrap(),
