@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sanctum_config::{Artefact, ArtefactKind, Digest, Fleet, Home, Label, Receipt};
+use sanctum_config::{Artefact, ArtefactKind, Digest, Fleet, Home, Label, Receipt, UntrustedText};
 
 use crate::Failure;
 use crate::finding::{Finding, Kind};
@@ -22,7 +22,7 @@ const REFUSALS: [&str; 2] = ["Host key verification failed", "Permission denied"
 
 /// For each path: its permission bits and its digest, each on a line of its own, or that it is not there. GNU's `stat` is
 /// tried first, for BSD's refuses `-c`, and `-f` means something else to GNU's.
-const LOOK: &str = r#"PATH=/usr/bin:/bin:$PATH; n=0; for f in "$@"; do echo "look $n"; n=$((n+1)); if [ -e "$f" ]; then echo "mode $(stat -c %a "$f" 2>/dev/null || stat -f %Mp%Lp "$f" 2>/dev/null)"; if [ -f "$f" ]; then echo "sha256 $(shasum -a 256 < "$f" 2>/dev/null || sha256sum < "$f" 2>/dev/null)"; fi; else echo absent; fi; done; echo end"#;
+const LOOK: &str = r#"PATH=/usr/bin:/bin:$PATH; LC_ALL=C; export PATH LC_ALL; n=0; for f in "$@"; do echo "look $n"; n=$((n+1)); if [ -e "$f" ]; then echo "mode $(stat -c %a "$f" 2>/dev/null || stat -f %Mp%Lp "$f" 2>/dev/null)"; if [ -f "$f" ]; then echo "sha256 $(shasum -a 256 < "$f" 2>/dev/null || sha256sum < "$f" 2>/dev/null)"; fi; else echo absent; fi; done; echo end"#;
 
 /// Why another host could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -176,7 +176,7 @@ fn look(
     understood(&said.out, paths.len()).ok_or_else(|| NotSeen::Strange {
         host: host.clone(),
         destination: destination.to_owned(),
-        why: said.complaint().chars().take(200).collect(),
+        why: UntrustedText::bounded(&said.complaint(), 200).into(),
     })
 }
 

@@ -170,7 +170,10 @@ mod tests {
         assert_eq!(last(&format!("{early}{rest}")), None);
         let long = format!("ERROR \x1b]0;title\x07{}\n", "x".repeat(10_000));
         let shown = last(&long).unwrap();
-        assert!(shown.starts_with(r"ERROR \u{1b}]0;title\u{7}xxx"), "{shown}");
+        assert!(
+            shown.starts_with(r"ERROR \u{1b}]0;title\u{7}xxx"),
+            "{shown}"
+        );
         assert!(shown.len() < 700, "{}", shown.len());
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(last_error_line(folder.path(), None), None);

@@ -279,7 +279,8 @@ fn lock(path: &Path) -> Result<File, LeaseError> {
             Ok(()) => return Ok(file),
             Err(TryLockError::Error(source)) => return Err(failed(source)),
             Err(TryLockError::WouldBlock) if begun.elapsed() >= LOCKED => {
-                let why = "another process holds it and does not go on; `lsof` on the file names it";
+                let why =
+                    "another process holds it and does not go on; `lsof` on the file names it";
                 return Err(failed(io::Error::new(io::ErrorKind::TimedOut, why)));
             }
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),

@@ -42,9 +42,7 @@ fn vm_stat(text: &str) -> Option<u64> {
     let free = pages("Pages free:")?;
     let disposable = ["Pages speculative:", "Pages purgeable:"];
     let disposable = disposable.iter().filter_map(|name| pages(name));
-    disposable
-        .fold(free, u64::saturating_add)
-        .checked_mul(size)
+    disposable.fold(free, u64::saturating_add).checked_mul(size)
 }
 
 #[cfg(test)]

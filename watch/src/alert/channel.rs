@@ -173,10 +173,12 @@ mod tests {
             })
             .route(
                 "/status/{code}",
-                axum::routing::any(async |axum::extract::Path(code): axum::extract::Path<u16>| {
-                    let status = StatusCode::from_u16(code).unwrap();
-                    (status, [("location", "/elsewhere")])
-                }),
+                axum::routing::any(
+                    async |axum::extract::Path(code): axum::extract::Path<u16>| {
+                        let status = StatusCode::from_u16(code).unwrap();
+                        (status, [("location", "/elsewhere")])
+                    },
+                ),
             );
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -193,7 +195,9 @@ mod tests {
             assert!(matches!(error, DeliveryError::Later(_)), "{code}: {error}");
             assert!(error.to_string().contains("redirects"), "{code}: {error}");
         }
-        for code in [300, 304, 401, 403, 404, 408, 409, 410, 429, 500, 502, 503, 504] {
+        for code in [
+            300, 304, 401, 403, 404, 408, 409, 410, 429, 500, 502, 503, 504,
+        ] {
             let error = answered(code).await.unwrap_err();
             assert!(matches!(error, DeliveryError::Later(_)), "{code}: {error}");
         }

@@ -348,7 +348,11 @@ mod tests {
         assert_eq!(undelivered(folder.path()).unwrap(), []);
         outbox.put(alert("canary-1")).unwrap();
         outbox.put(alert("canary-2")).unwrap();
-        assert_eq!(undelivered(folder.path()).unwrap().len(), 4, "not tried yet");
+        assert_eq!(
+            undelivered(folder.path()).unwrap().len(),
+            4,
+            "not tried yet"
+        );
         assert!(outbox.deliver().await.unwrap().is_some());
         assert_eq!(outbox.take_accepted(), ["canary-1", "canary-2"]);
         let waiting = undelivered(folder.path()).unwrap();
@@ -363,7 +367,9 @@ mod tests {
         let now = chrono::DateTime::UNIX_EPOCH + chrono::TimeDelta::days(392);
         let line = waiting[0].line(now);
         assert!(
-            line.starts_with("\"title\", raised 392 days ago, has not reached the channel down: http"),
+            line.starts_with(
+                "\"title\", raised 392 days ago, has not reached the channel down: http"
+            ),
             "{line}"
         );
         // It is up again, and the error is forgotten with the alert.

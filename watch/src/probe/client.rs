@@ -211,11 +211,10 @@ impl Client {
                 key,
             } => credentials::mutual_tls(ca, certificate, key)?,
         };
-        let http = http::client(Some(tls), timeout)
-            .map_err(|error| ProbeError::Form {
-                url: target.base.clone(),
-                why: said(&error),
-            })?;
+        let http = http::client(Some(tls), timeout).map_err(|error| ProbeError::Form {
+            url: target.base.clone(),
+            why: said(&error),
+        })?;
         Ok(Self {
             http,
             base: target.base.clone(),

@@ -283,7 +283,10 @@ async fn what_a_channel_did_not_take_comes_later_in_order_though_the_watchdog_re
 async fn run_until(dog: &mut Watchdog<Script>, done: impl Fn(&State) -> bool) {
     let file = dog.state_file.clone();
     let stop = async {
-        while !State::read(&file).unwrap().is_some_and(|state| done(&state)) {
+        while !State::read(&file)
+            .unwrap()
+            .is_some_and(|state| done(&state))
+        {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
