@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sanctum_config::UntrustedText;
 use sanctum_watch::probe::Question;
-use sanctum_watch::{Check, Kind, Report, Round, Setting, Verdict, Watched, answers};
+use sanctum_watch::{Check, Kind, Miss, Report, Round, Setting, Verdict, Watched, answers};
 
 /// What is asked where fleet.toml says nothing.
 pub const QUESTION: &str = "What is 2+2? Respond with only the number.";
@@ -48,10 +48,10 @@ impl Canary {
         })
     }
 
-    async fn ask(&self) -> Verdict {
+    async fn ask(&self) -> Report {
         let client = match self.watched.client() {
             Ok(client) => client,
-            Err(verdict) => return verdict,
+            Err(report) => return report,
         };
         let question = Question::user(&self.question, MAX_TOKENS);
         match client.chat(&question).await {
@@ -59,7 +59,7 @@ impl Canary {
                 let text = answer.value.text.trim();
                 let said = UntrustedText::bounded(text, SHOWN);
                 let took = answer.latency;
-                match answers(text, &self.expect) {
+                let verdict = match answers(text, &self.expect) {
                     true => Verdict::new(Kind::Ok, format!("answered `{said}`")).after(took),
                     false => Verdict::new(
                         Kind::Miss,
@@ -73,16 +73,20 @@ impl Canary {
                         "sanctum-launchd verify --host {}",
                         self.watched.target.host
                     )),
-                }
+                };
+                verdict.into()
             }
-            Err(error) => self.watched.no_answer(&error).await,
+            Err(error) => Report {
+                miss: Miss::NoAnswer,
+                ..self.watched.no_answer(&error).await.into()
+            },
         }
     }
 }
 
 impl Check for Canary {
     async fn check(&mut self, _round: &mut Round) -> Report {
-        self.ask().await.into()
+        self.ask().await
     }
 
     fn subject(&self) -> String {

@@ -8,18 +8,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sanctum_config::fleet::Fleet;
-use sanctum_config::{Home, Label};
+use sanctum_config::{Home, Label, files};
 use sanctum_launchd::offbox::{NotSeen, offbox};
 use sanctum_launchd::site::{Site, this_host};
 use sanctum_launchd::{Finding, verify};
 use sanctum_watch::command::aside;
 use sanctum_watch::probe::Reference;
-use sanctum_watch::{Check, Details, Kind, Launchctl, Report, Round, Setting, Verdict, offline};
+use sanctum_watch::{
+    Check, Details, FirstCause, Kind, Launchctl, Miss, Report, Round, Setting, Verdict, offline,
+};
 use serde_json::json;
 
 /// How long the other host may take to hash its files where fleet.toml says nothing.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// A fleet.toml of thousands of agents is smaller.
+const LARGEST: u64 = 4 << 20;
 /// What an alert tells of one by one; `verify` shows the rest.
 const TOLD: usize = 8;
 
@@ -31,6 +36,16 @@ pub struct Drift {
     reference: Option<Reference>,
     /// launchd's label for this watchdog, which need not tell itself that it lives.
     own: String,
+    /// The servers of this host whose guardian reports that they are down.
+    outages: Vec<Outage>,
+}
+
+/// Where an outage of a server is reported already.
+#[derive(Debug)]
+struct Outage {
+    /// launchd's labels of the server and of those that stand by for it.
+    labels: Vec<String>,
+    first_cause: FirstCause,
 }
 
 /// Where the host that is looked at lies.
@@ -94,22 +109,43 @@ impl Drift {
                 limit: watch.timeout.unwrap_or(TIMEOUT),
             }
         };
+        let outages = match &place {
+            Place::Here(_) => outages(setting, &host),
+            Place::There { .. } => Vec::new(),
+        };
         Ok(Self {
             place: Arc::new(place),
             host,
             reference: setting.reference()?,
             own: fleet.launchd_label(name),
+            outages,
         })
     }
 
-    fn report(&self, mut findings: Vec<Finding>) -> Report {
+    /// Whether a finding says only that a server is down, which its guardian reports.
+    fn is_reported(&self, finding: &Finding, now: DateTime<Utc>) -> bool {
+        use sanctum_launchd::Kind::{Disabled, NotLoaded, NotRunning};
+        matches!(finding.kind, NotRunning | NotLoaded | Disabled)
+            && self.outages.iter().any(|outage| {
+                outage.labels.contains(&finding.about) && outage.first_cause.is_reported(now)
+            })
+    }
+
+    fn report(&self, mut findings: Vec<Finding>, now: DateTime<Utc>) -> Report {
         // Its own silence ends with this check. Where it has just been silent itself, the whole host slept, and the others
         // are about to wake too: the next check tells.
         let silent = |finding: &Finding| finding.kind == sanctum_launchd::Kind::Watchdog;
         let slept = (findings.iter()).any(|finding| silent(finding) && finding.about == self.own);
         findings.retain(|finding| !(silent(finding) && slept));
         let host = &self.host;
-        let verdict = match &findings[..] {
+        let all = findings.clone();
+        // One cause is one alert; where there is nothing else, this miss is left to the guardian's alert.
+        findings.retain(|finding| !self.is_reported(finding, now));
+        let (miss, shown) = match findings.is_empty() {
+            true => (Miss::NoAnswer, &all),
+            false => (Miss::Failed, &findings),
+        };
+        let verdict = match &shown[..] {
             [] => Verdict::new(Kind::Ok, format!("{host} is as it was installed")),
             [one] => {
                 Verdict::new(Kind::Miss, format!("{}: {}", one.about, one.wrong)).next(&one.mend)
@@ -132,9 +168,10 @@ impl Drift {
         let words = |finding: &Finding| format!("{} {}", finding.about, finding.wrong);
         Report {
             wrongs: findings.iter().map(words).collect(),
+            miss,
             details: Details {
-                lines: findings.iter().map(ToString::to_string).collect(),
-                fields: json!({ "findings": findings }),
+                lines: all.iter().map(ToString::to_string).collect(),
+                fields: json!({ "findings": all }),
             },
             ..verdict.into()
         }
@@ -163,6 +200,28 @@ impl Drift {
     }
 }
 
+/// The servers of this host with the guardians that report their outages through the same channels.
+fn outages(setting: &Setting, host: &Label) -> Vec<Outage> {
+    let Setting {
+        fleet, home, watch, ..
+    } = setting;
+    let of = |server: &Label| {
+        let standbys = (fleet.agents.iter())
+            .filter(|(_, agent)| agent.standby_for.as_ref() == Some(server))
+            .map(|(name, _)| name);
+        Outage {
+            labels: standbys
+                .chain([server])
+                .map(|agent| fleet.launchd_label(agent))
+                .collect(),
+            first_cause: FirstCause::of_server(fleet, home, host, server, &watch.alert),
+        }
+    };
+    let servers = fleet.servers.iter();
+    let here = servers.filter(|(_, server)| server.host == *host);
+    here.map(|(server, _)| of(server)).collect()
+}
+
 /// The host that is looked at: the target's, else this one if it has `ssh` or none has, else the only one that has.
 fn watched(fleet: &Fleet, target: Option<&Label>, here: &Label) -> Result<Label, String> {
     if let Some(server) = target.and_then(|target| fleet.servers.get(target)) {
@@ -184,7 +243,8 @@ fn watched(fleet: &Fleet, target: Option<&Label>, here: &Label) -> Result<Label,
 }
 
 fn text_of(config: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(config).map_err(|error| format!("cannot read {}: {error}", config.display()))
+    files::read(config, LARGEST)
+        .map_err(|error| format!("cannot read {}: {error}", config.display()))
 }
 
 impl Place {
@@ -214,10 +274,10 @@ impl std::fmt::Debug for Place {
 }
 
 impl Check for Drift {
-    async fn check(&mut self, _round: &mut Round) -> Report {
+    async fn check(&mut self, round: &mut Round) -> Report {
         let place = Arc::clone(&self.place);
         match aside(move || place.look()).await {
-            Some(Ok(findings)) => self.report(findings),
+            Some(Ok(findings)) => self.report(findings, round.now),
             Some(Err(blind)) => self.blind(blind).await,
             None => {
                 self.blind(Blind::Failed("the look at it ended early".to_owned()))
@@ -293,19 +353,21 @@ mod tests {
             host: label("mini"),
             reference: None,
             own: "com.sanctum.drift".to_owned(),
+            outages: Vec::new(),
         };
+        let now = Utc::now();
         let finding = |kind, about: &str| Finding::new(kind, about, "it is wrong", "mend it");
         let one = vec![
             finding(About::Watchdog, "com.sanctum.drift"),
             finding(About::Changed, "/a"),
         ];
-        let report = drift.report(one);
+        let report = drift.report(one, now);
         assert_eq!(report.verdict.said, "/a: it is wrong");
         assert_eq!(report.verdict.next, "mend it");
         let many = (0..10)
             .map(|at| finding(About::Missing, &format!("/{at}")))
             .collect();
-        let report = drift.report(many);
+        let report = drift.report(many, now);
         assert!(
             report
                 .verdict
@@ -315,13 +377,13 @@ mod tests {
         assert!(report.verdict.said.ends_with("; and 2 more"));
         assert_eq!(report.wrongs.len(), 10);
         assert_eq!(report.details.fields["findings"][9]["mend"], "mend it");
-        let report = drift.report(vec![finding(About::Watchdog, "com.sanctum.drift")]);
+        let report = drift.report(vec![finding(About::Watchdog, "com.sanctum.drift")], now);
         assert_eq!(report.verdict.kind, Kind::Ok);
         // The host slept, and nobody has given a sign of life yet since it woke.
         let all = ["com.sanctum.drift", "com.sanctum.guardian"];
         let asleep = all.map(|about| finding(About::Watchdog, about)).to_vec();
-        assert_eq!(drift.report(asleep).verdict.kind, Kind::Ok);
-        let report = drift.report(vec![finding(About::Watchdog, all[1])]);
+        assert_eq!(drift.report(asleep, now).verdict.kind, Kind::Ok);
+        let report = drift.report(vec![finding(About::Watchdog, all[1])], now);
         assert_eq!(report.verdict.kind, Kind::Miss);
     }
 }

@@ -8,13 +8,17 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sanctum_watch::probe::{Beat, Phase};
+use sanctum_watch::probe::{Beat, PREPARATION, Phase};
 use serde::{Deserialize, Serialize};
 
 /// Restarts by launchd within [`LOOP_WINDOW`], beside the guardian's own, that make a crash loop.
 const LOOP_RUNS: u64 = 3;
 /// The time in which they count: launchd waits half a minute from start to start.
 const LOOP_WINDOW: TimeDelta = TimeDelta::minutes(10);
+/// A server that was healthy for so long has earned its whole restart budget again.
+const BUDGET_RESTORED_AFTER: TimeDelta = TimeDelta::hours(24);
+/// Between two rounds further apart than this the server may have been anything.
+const UNOBSERVED: TimeDelta = TimeDelta::minutes(15);
 
 /// How patient the guardian is.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +29,8 @@ pub struct Patience {
     pub stall_after: TimeDelta,
     /// A process younger than this is starting.
     pub startup_grace: TimeDelta,
-    /// Restarts in an hour, after which a human is called instead.
+    /// The restart budget. When so many restarts within an hour were not enough, there are no more until the budget is
+    /// restored: see [`Memory::spent`].
     pub restarts_per_hour: usize,
 }
 
@@ -38,6 +43,9 @@ pub struct Seen {
     pub answer: Answer,
     /// What launchd says of the active agent.
     pub agent: AgentSeen,
+    /// Which deployment and which agent serve: another text after every install, upgrade and rollback. None if that
+    /// cannot be read.
+    pub deployment: Option<String>,
 }
 
 /// What the server said.
@@ -86,6 +94,21 @@ pub struct Memory {
     pub restarts: Vec<DateTime<Utc>>,
     /// launchd's own count, as it was seen lately.
     pub runs: Vec<(DateTime<Utc>, u64)>,
+    /// Since when the restart budget is spent. It is restored by an install, upgrade or rollback, and by a day of health.
+    pub spent: Option<DateTime<Utc>>,
+    /// Since when every round has found the server answering, with its work moving.
+    pub healthy_since: Option<DateTime<Utc>>,
+    /// Since when the server has been out of order; until it has been healthy for a while.
+    pub outage: Option<DateTime<Utc>>,
+    /// Whether that outage began with the restart budget spent.
+    pub unattended: bool,
+    /// Whether such an outage has ended in this round.
+    #[serde(skip)]
+    pub answers_again: bool,
+    /// The last round.
+    pub looked: Option<DateTime<Utc>>,
+    /// The deployment that was seen last.
+    pub deployment: Option<String>,
     /// What the machine was short of, in a sentence.
     pub shortage: Option<String>,
 }
@@ -123,7 +146,7 @@ pub enum Action {
     Kickstart,
     /// `launchctl bootstrap`.
     Bootstrap,
-    /// A restart would be due and the hour's are spent: a human has to look.
+    /// A restart would be due and the restart budget is spent: it needs attention.
     CallHuman,
 }
 
@@ -135,13 +158,24 @@ pub fn decide(seen: &Seen, memory: &mut Memory, patience: &Patience) -> (Conditi
         memory.misses = 0;
     }
     let condition = condition(seen, memory, patience);
+    memory.note_health(seen, &condition, patience);
     let restart = match condition {
         Condition::Hung(_) | Condition::Dead(_) => Action::Kickstart,
         Condition::NotLoaded { disabled: false } => Action::Bootstrap,
         _ => return (condition, Action::Leave),
     };
-    let spent = memory.restarts.len() >= patience.restarts_per_hour;
-    (condition, if spent { Action::CallHuman } else { restart })
+    if memory.outage.is_none() {
+        memory.outage = Some(seen.now);
+        memory.unattended = memory.spent.is_some();
+    }
+    if memory.restarts.len() >= patience.restarts_per_hour {
+        memory.spent.get_or_insert(seen.now);
+    }
+    let action = match memory.spent {
+        Some(_) => Action::CallHuman,
+        None => restart,
+    };
+    (condition, action)
 }
 
 fn condition(seen: &Seen, memory: &Memory, patience: &Patience) -> Condition {
@@ -205,8 +239,65 @@ impl Memory {
         self.runs.clear();
     }
 
+    /// Whether what stands still for so long is the preparation of requests, and not an engine.
+    pub fn stuck_preparation(&self, seen: &Seen, still: TimeDelta) -> bool {
+        let Answer::Health(beats) = &seen.answer else {
+            return false;
+        };
+        beats.iter().any(|(name, beat)| {
+            let since = self.progress.get(name).map(|(_, since)| seen.now - *since);
+            name == PREPARATION && beat.has_work() && since.is_some_and(|since| since >= still)
+        })
+    }
+
+    /// Whether an outage is over: the server has been healthy for longer than a hung engine would take to be noticed.
+    pub fn has_recovered(&self, now: DateTime<Utc>, patience: &Patience) -> bool {
+        self.healthy_since
+            .is_some_and(|since| now - since >= patience.stall_after)
+    }
+
+    fn restore_budget(&mut self) {
+        self.restarts.clear();
+        self.spent = None;
+    }
+
+    /// Counts the time in which nothing was wrong. Work that has not moved since the last round is not wrong yet, and not
+    /// healthy either: so begins a hang.
+    fn note_health(&mut self, seen: &Seen, condition: &Condition, patience: &Patience) {
+        let now = seen.now;
+        let observed = self
+            .looked
+            .is_some_and(|at| (TimeDelta::zero()..=UNOBSERVED).contains(&(now - at)));
+        self.looked = Some(now);
+        let moves = |(model, beat): &(String, Beat)| {
+            let since = self.progress.get(model).map(|(_, since)| *since);
+            !beat.has_work() || since == Some(now)
+        };
+        let healthy = match (condition, &seen.answer) {
+            (Condition::Answering, _) => true,
+            (Condition::Busy, Answer::Health(beats)) => beats.iter().all(moves),
+            _ => false,
+        };
+        match (healthy, self.healthy_since) {
+            (false, _) => self.healthy_since = None,
+            (true, Some(since)) if observed && since <= now => {}
+            (true, _) => self.healthy_since = Some(now),
+        }
+        self.answers_again = false;
+        if self.has_recovered(now, patience) && self.outage.take().is_some() {
+            self.answers_again = self.unattended;
+        }
+        if (self.healthy_since).is_some_and(|since| now - since >= BUDGET_RESTORED_AFTER) {
+            self.restore_budget();
+        }
+    }
+
     fn take_in(&mut self, seen: &Seen) {
         let now = seen.now;
+        if seen.deployment.is_some() && seen.deployment != self.deployment {
+            self.deployment.clone_from(&seen.deployment);
+            self.restore_budget();
+        }
         self.restarts
             .retain(|at| now - *at < TimeDelta::hours(1) && *at <= now);
         self.runs

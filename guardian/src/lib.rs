@@ -1,32 +1,37 @@
 //! The guardian: restarts a server that hangs or is dead, through launchd, and leaves one alone that is busy, starting or
 //! crashing at every start.
 //!
-//! What is to be done is [`decide::decide`]'s to say; this is where it looks and acts.
+//! [`decide::decide`] says what is to be done; this is where it looks and acts.
 
 pub mod decide;
+mod excerpt;
 mod memory;
+mod panics;
+mod report;
+mod rotate;
 
-use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use sanctum_config::fleet::Fleet;
-use sanctum_config::{Active, Home, Label};
+use sanctum_config::{Active, Home, Label, Receipt, Role, Rotation};
 use sanctum_watch::alert::Severity;
 use sanctum_watch::command::aside;
 use sanctum_watch::probe::{Client, Liveness, ProbeError};
 use sanctum_watch::{
-    Check, Kind, Launchctl, Note, Notice, Report, Round, Setting, Verdict, Watched,
+    BLIND, Check, Kind, Launchctl, Note, Notice, Report, Round, Setting, Verdict, Watched,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use decide::{Action, AgentSeen, Answer, Condition, Memory, Patience, Seen, decide};
+use excerpt::Mark;
+use report::Subject;
 
 /// How long an answer may take where fleet.toml says nothing.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes at the end of an agent's log in which its last error is looked for.
-const TAIL: u64 = 16 << 10;
 
 /// The guardian of one server.
 #[derive(Debug)]
@@ -36,15 +41,43 @@ pub struct Guardian {
     watched: Watched,
     patience: Patience,
     launchctl: Launchctl,
-    /// What the last look found necessary, and why.
-    due: Option<(Action, String)>,
+    /// Where this system leaves reports of kernel panics.
+    panic_reports: Option<PathBuf>,
+    /// Whether it was logged that they cannot be read.
+    panics_unreadable: bool,
+    /// The logs that launchd appends to, if this guardian is the one that rotates them.
+    launchd_logs: Vec<PathBuf>,
+    /// Of them, those that could not be rotated, which was logged.
+    unrotated: BTreeSet<PathBuf>,
+    /// What the last round found necessary.
+    due: Option<Due>,
+}
+
+/// A restart that is due.
+#[derive(Debug, PartialEq)]
+struct Due {
+    action: Action,
+    agent: Label,
+    why: String,
+    last_error: String,
+}
+
+/// What is remembered from round to round.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct Remembered {
+    #[serde(flatten)]
+    memory: Memory,
+    /// Where the active agent's log ended when it was last well.
+    log: Mark,
+    panics: panics::Known,
 }
 
 impl Guardian {
     /// What `[watch.NAME]` asks for.
     ///
     /// # Errors
-    /// A sentence that names the key and its mend.
+    /// A sentence that names the key and its fix.
     pub fn new(setting: &Setting) -> Result<Self, String> {
         let Setting {
             fleet,
@@ -52,7 +85,7 @@ impl Guardian {
             name,
             watch,
             host,
-            ..
+            config,
         } = setting;
         let watched = Watched::of(setting, TIMEOUT)?;
         if watched.target.host != *host {
@@ -76,14 +109,32 @@ impl Guardian {
                 restarts_per_hour: watch.restarts_per_hour.unwrap_or(4) as usize,
             },
             launchctl: Launchctl::here(),
+            panic_reports: match &watch.panic_reports {
+                Some(folder) => Some(folder.beside(config).map_err(|error| error.to_string())?),
+                None => panics::default_folder(),
+            },
+            panics_unreadable: false,
+            launchd_logs: launchd_logs(setting),
+            unrotated: BTreeSet::new(),
             due: None,
         })
     }
 
-    /// The agent that serves now: the server itself, or its standby after a flip.
+    /// The agent that serves now: the server itself, or its standby after a rollback to that.
     fn agent(&self) -> Result<Label, String> {
         let active = Active::read(&self.home.active()).map_err(|error| error.to_string())?;
         Ok(active.agent_for(&self.watched.target.server).clone())
+    }
+
+    /// What is deployed, as another text after each deployment, and when it was. None if nothing is, or it cannot be read.
+    fn deployment(&self, agent: &Label) -> Option<(String, DateTime<Utc>)> {
+        let path = self.home.receipt();
+        let receipt = Receipt::read(&path).ok().flatten()?;
+        // An install that had nothing to change writes the same receipt again.
+        let written = DateTime::<Utc>::from(std::fs::metadata(&path).ok()?.modified().ok()?);
+        let installed = receipt.installed.parse().unwrap_or(written);
+        let text = format!("{agent} of {}, {}", receipt.release, written.to_rfc3339());
+        Some((text, installed))
     }
 
     async fn ask(&self, client: &Client) -> Answer {
@@ -100,171 +151,89 @@ impl Guardian {
         }
     }
 
-    fn look_at(&self, label: &str) -> AgentSeen {
-        match self.launchctl.print(label) {
+    async fn look_at(&self, label: String) -> AgentSeen {
+        let launchctl = self.launchctl.clone();
+        let asked = aside(move || match launchctl.print(&label) {
             Ok(Some(service)) => AgentSeen::Loaded {
                 pid: service.pid,
                 runs: service.runs.unwrap_or(0),
             },
-            Ok(None) => match self.launchctl.is_disabled(label) {
+            Ok(None) => match launchctl.is_disabled(&label) {
                 Ok(disabled) => AgentSeen::NotLoaded { disabled },
                 Err(error) => AgentSeen::Unknown(error.to_string()),
             },
             Err(error) => AgentSeen::Unknown(error.to_string()),
-        }
+        });
+        (asked.await).unwrap_or_else(|| AgentSeen::Unknown("the question ended early".to_owned()))
     }
 
-    /// The verdict where it cannot even look: a human is told at once, for nobody else restarts a server that hangs.
+    /// The verdict where it cannot even look: that alerts at once, for nothing else restarts a server that hangs.
     fn blind(&self, why: String) -> Report {
         let next = "sanctum-launchd verify";
         let note = Note {
             severity: Severity::Critical,
             title: format!("the guardian of {} cannot look", self.watched.subject()),
-            body: format!("{why}; until that is mended it restarts nothing"),
+            body: format!("{why}; until that is fixed it restarts nothing"),
             next: next.to_owned(),
         };
         Report {
-            notices: vec![Notice::Holds { key: "blind", note }],
+            notices: vec![Notice::Holds {
+                key: BLIND,
+                stage: "blind".to_owned(),
+                note,
+            }],
             ..Verdict::new(Kind::Miss, why).next(next).into()
         }
     }
 
-    /// The verdict on a condition, and what is to be told of it.
-    fn report(
+    /// An agent's logs.
+    fn logs(&self, agent: &Label) -> Vec<PathBuf> {
+        vec![self.home.log(agent), self.home.launchd_log(agent)]
+    }
+
+    /// Calls `work` with what the words are about.
+    fn describe<T>(
         &self,
         agent: &Label,
-        seen: &Seen,
-        condition: &Condition,
-        action: Action,
-        shortage: Option<&str>,
-    ) -> Report {
-        let base = &self.watched.target.base;
-        let target = self.launchctl.target(&self.fleet.launchd_label(agent));
-        let why = match &seen.answer {
-            Answer::None(why) => why.as_str(),
-            _ => "",
-        };
-        let log = self.home.log(agent);
-        let tail = format!("tail -n 50 {}", log.display());
-        let (kind, said) = match condition {
-            Condition::Answering => (Kind::Ok, format!("{agent} answers at {base}")),
-            Condition::Busy => (Kind::Ok, format!("{agent} at {base} is busy, and moves")),
-            Condition::Hung(still) => (
-                Kind::Miss,
-                format!(
-                    "{agent} at {base} answers, but its engine has work and has not moved for {} s",
-                    still.num_seconds()
-                ),
-            ),
-            Condition::Dead(misses) => (
-                Kind::Miss,
-                format!("{agent} gave no answer {misses} times in a row: {why}"),
-            ),
-            Condition::Silent(misses) => (
-                Kind::Miss,
-                format!("{agent} gave no answer ({misses}): {why}"),
-            ),
-            Condition::Starting if why.is_empty() => {
-                (Kind::Busy, format!("{agent} reads its model"))
+        last_error: &str,
+        work: impl FnOnce(&Subject<'_>) -> T,
+    ) -> T {
+        let target = &self.watched.target;
+        work(&Subject {
+            agent,
+            host: &target.host,
+            base: &target.base,
+            target: &self.launchctl.target(&self.fleet.launchd_label(agent)),
+            tail: &format!("tail -n 50 {}", self.home.log(agent).display()),
+            last_error,
+        })
+    }
+
+    /// The alert about new reports of kernel panics.
+    async fn panics(&mut self, known: &mut panics::Known) -> Option<Notice> {
+        let folder = self.panic_reports.clone()?;
+        let host = self.watched.target.host.clone();
+        let mut before = std::mem::take(known);
+        let (after, found) = aside({
+            let folder = folder.clone();
+            move || {
+                let found = before.new_ones(&folder, &host);
+                (before, found)
             }
-            Condition::Starting => (Kind::Busy, format!("{agent} is starting: {why}")),
-            Condition::CrashLooping(runs) => (
-                Kind::Miss,
-                format!("{agent} ends at every start: launchd has started it {runs} times lately"),
-            ),
-            Condition::NotLoaded { disabled } => (
-                Kind::Miss,
-                match disabled {
-                    true => {
-                        format!("{agent} is disabled and not loaded, and nothing answers at {base}")
-                    }
-                    false => {
-                        format!("{agent} is not loaded in launchd, and nothing answers at {base}")
-                    }
-                },
-            ),
-        };
-        let next = match condition {
-            Condition::NotLoaded { disabled: true } => {
-                format!("launchctl enable {target}; sanctum-launchd install")
+        })
+        .await?;
+        *known = after;
+        match found {
+            Ok(notice) => notice,
+            Err(error) => {
+                if !std::mem::replace(&mut self.panics_unreadable, true) {
+                    tracing::warn!(
+                        "cannot read {}: {error}; kernel panics are not reported",
+                        folder.display()
+                    );
+                }
+                None
             }
-            _ => tail.clone(),
-        };
-        let looping = matches!(condition, Condition::CrashLooping(_));
-        // What a server was told of for is over when it answers, not when its next restart is due or has begun.
-        let held = |holds: bool, key: &'static str, note: &dyn Fn() -> Note| match (holds, kind) {
-            (true, _) => Some(Notice::Holds { key, note: note() }),
-            (false, Kind::Ok) => Some(Notice::Over { key }),
-            (false, _) => None,
-        };
-        let of_server = [
-            held(looping, "crash-loop", &|| Note {
-                severity: Severity::Critical,
-                title: format!(
-                    "{agent} on {} crashes at every start",
-                    self.watched.target.host
-                ),
-                body: format!(
-                    "{said}; it is not kicked, which would not help. Its last word: {}",
-                    last_error(&log).unwrap_or_else(|| format!("none in {}", log.display()))
-                ),
-                next: tail.clone(),
-            }),
-            held(action == Action::CallHuman, "budget", &|| Note {
-                severity: Severity::Critical,
-                title: format!("{agent} on {} needs a human", self.watched.target.host),
-                body: format!(
-                    "{said}. It was restarted {} times within an hour, which did not help; the guardian leaves it alone now",
-                    self.patience.restarts_per_hour
-                ),
-                next: format!("{tail}; launchctl kickstart -k {target}"),
-            }),
-            held(
-                matches!(condition, Condition::NotLoaded { disabled: true }),
-                "disabled",
-                &|| Note {
-                    severity: Severity::Critical,
-                    title: format!("{agent} on {} is disabled", self.watched.target.host),
-                    body: said.clone(),
-                    next: next.clone(),
-                },
-            ),
-        ];
-        let mut notices: Vec<Notice> = of_server.into_iter().flatten().collect();
-        notices.push(Notice::Over { key: "blind" });
-        notices.push(match shortage {
-            Some(shortage) => Notice::Holds {
-                key: "memory",
-                note: Note {
-                    severity: Severity::Warning,
-                    title: format!("{} is short of memory", self.watched.target.host),
-                    body: format!("{shortage}: every answer waits for the disk"),
-                    next: "top -o mem".into(),
-                },
-            },
-            None => Notice::Over { key: "memory" },
-        });
-        notices.push(match &seen.agent {
-            AgentSeen::Unknown(why) => Notice::Holds {
-                key: "launchd",
-                note: Note {
-                    severity: Severity::Warning,
-                    title: format!("launchd on {} cannot be asked", self.watched.target.host),
-                    body: format!("the guardian could restart nothing: {why}"),
-                    next: format!("launchctl print {target}"),
-                },
-            },
-            _ => Notice::Over { key: "launchd" },
-        });
-        Report {
-            notices,
-            ..Verdict::new(kind, said)
-                .next(if kind == Kind::Miss {
-                    next
-                } else {
-                    String::new()
-                })
-                .into()
         }
     }
 }
@@ -272,84 +241,23 @@ impl Guardian {
 impl Check for Guardian {
     async fn check(&mut self, round: &mut Round) -> Report {
         self.due = None;
-        // That it cannot look says nothing of the server, which is not to be restarted for it.
-        let agent = match self.agent() {
-            Ok(agent) => agent,
-            Err(why) => return self.blind(why),
-        };
-        let client = match self.watched.client() {
-            Ok(client) => client,
-            Err(verdict) => return self.blind(verdict.said),
-        };
-        let seen = Seen {
-            answer: self.ask(&client).await,
-            agent: self.look_at(&self.fleet.launchd_label(&agent)),
-            now: round.now,
-        };
-        let mut memory: Memory = serde_json::from_value(round.memory.take()).unwrap_or_default();
-        let (condition, action) = decide(&seen, &mut memory, &self.patience);
-        memory.shortage = memory::shortage(memory.shortage.is_some());
-        let report = self.report(
-            &agent,
-            &seen,
-            &condition,
-            action,
-            memory.shortage.as_deref(),
-        );
-        if matches!(action, Action::Kickstart | Action::Bootstrap) {
-            self.due = Some((action, report.verdict.said.clone()));
-            memory.restarted(round.now);
-        }
-        round.memory = json!(memory);
+        let now = round.now;
+        let mut remembered: Remembered =
+            serde_json::from_value(round.memory.take()).unwrap_or_default();
+        let panics = self.panics(&mut remembered.panics).await;
+        let mut report = self.look(&mut remembered, now).await;
+        report.notices.extend(panics);
+        round.memory = json!(remembered);
         report
     }
 
     async fn act(&mut self, _round: &mut Round) -> Vec<Notice> {
-        let Some((action, why)) = self.due.take() else {
-            return Vec::new();
+        let restarted = match self.due.take() {
+            Some(due) => Some(self.restart(due).await),
+            None => None,
         };
-        let agent = match self.agent() {
-            Ok(agent) => agent,
-            Err(_) => return Vec::new(),
-        };
-        let label = self.fleet.launchd_label(&agent);
-        let launchctl = self.launchctl.clone();
-        // A restart may block until the process has exited; SIGTERM ends the guardian meanwhile.
-        let (done, command) = match action {
-            Action::Bootstrap => {
-                let plist = self.home.plist(&label);
-                let command = format!(
-                    "launchctl bootstrap {} {}",
-                    self.launchctl.domain(),
-                    plist.display()
-                );
-                (aside(move || launchctl.bootstrap(&plist)).await, command)
-            }
-            _ => {
-                let command = format!("launchctl kickstart -k {}", self.launchctl.target(&label));
-                (aside(move || launchctl.restart(&label)).await, command)
-            }
-        };
-        let done = done.map_or_else(
-            || Err("the call ended unexpectedly".to_owned()),
-            |done| done.map_err(|error| error.to_string()),
-        );
-        let host = &self.watched.target.host;
-        let log = self.home.log(&agent);
-        vec![Notice::Event(match done {
-            Ok(()) => Note {
-                severity: Severity::Warning,
-                title: format!("{agent} on {host} was restarted"),
-                body: format!("{why}. Done: {command}"),
-                next: format!("tail -n 50 {}", log.display()),
-            },
-            Err(error) => Note {
-                severity: Severity::Critical,
-                title: format!("{agent} on {host} could not be restarted"),
-                body: format!("{why}. {error}"),
-                next: command,
-            },
-        })]
+        self.rotate_logs().await;
+        restarted.into_iter().collect()
     }
 
     fn subject(&self) -> String {
@@ -365,19 +273,134 @@ impl Check for Guardian {
     }
 }
 
-/// The last line in a log that speaks of an error, else the last line.
-fn last_error(path: &Path) -> Option<String> {
-    let mut file = std::fs::File::open(path).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))
-        .ok()?;
-    let mut bytes = Vec::new();
-    file.take(TAIL).read_to_end(&mut bytes).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
-    let lines = || text.lines().rev().filter(|line| !line.trim().is_empty());
-    let error = lines().find(|line| line.to_lowercase().contains("error"));
-    let line = error.or_else(|| lines().next())?;
-    Some(line.chars().take(500).collect())
+impl Guardian {
+    /// Carries out a restart; what it came to.
+    async fn restart(&self, due: Due) -> Notice {
+        let label = self.fleet.launchd_label(&due.agent);
+        let plist = self.home.plist(&label);
+        let launchctl = self.launchctl.clone();
+        let command = match due.action {
+            Action::Bootstrap => format!(
+                "launchctl bootstrap {} {}",
+                launchctl.domain(),
+                plist.display()
+            ),
+            _ => format!("launchctl kickstart -k {}", launchctl.target(&label)),
+        };
+        tracing::warn!(why = due.why, "restart: {command}");
+        let action = due.action;
+        // It may block until the process has exited; SIGTERM ends the guardian meanwhile.
+        let done = aside(move || match action {
+            Action::Bootstrap => launchctl.bootstrap(&plist),
+            _ => launchctl.restart(&label),
+        });
+        let done = done.await;
+        let done = match done {
+            Some(done) => done.map_err(|error| error.to_string()),
+            None => Err("launchctl's answer was lost".to_owned()),
+        };
+        self.describe(&due.agent, &due.last_error, |subject| {
+            subject.restart(&due.why, &command, done)
+        })
+    }
+
+    /// Rotates the logs that launchd appends to.
+    async fn rotate_logs(&mut self) {
+        let Rotation { max_bytes, keep } = self.fleet.logs.rotation();
+        for log in &self.launchd_logs {
+            let path = log.clone();
+            let rotated = aside(move || rotate::rotate(&path, max_bytes.get(), keep)).await;
+            match rotated {
+                Some(Ok(is_rotated)) => {
+                    self.unrotated.remove(log);
+                    if is_rotated {
+                        tracing::info!("rotated {}", log.display());
+                    }
+                }
+                Some(Err(error)) if self.unrotated.insert(log.clone()) => {
+                    let log = log.display();
+                    tracing::error!(
+                        "cannot rotate the log {log}, which grows beyond its size: {error}"
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Looks at the server and decides.
+    async fn look(&mut self, remembered: &mut Remembered, now: DateTime<Utc>) -> Report {
+        // That it cannot look says nothing about the server, which is not to be restarted for it.
+        let agent = match self.agent() {
+            Ok(agent) => agent,
+            Err(why) => return self.blind(why),
+        };
+        let client = match self.watched.client() {
+            Ok(client) => client,
+            Err(report) => return self.blind(report.verdict.said),
+        };
+        let (deployment, installed) = self.deployment(&agent).unzip();
+        let seen = Seen {
+            answer: self.ask(&client).await,
+            agent: self.look_at(self.fleet.launchd_label(&agent)).await,
+            deployment,
+            now,
+        };
+        let memory = &mut remembered.memory;
+        let logs = self.logs(&agent);
+        if seen.deployment.is_some() && seen.deployment != memory.deployment {
+            remembered.log = Mark::at_end(&logs, installed.unwrap_or(now));
+        }
+        let (condition, action) = decide(&seen, memory, &self.patience);
+        if memory.healthy_since.is_some() && memory.outage.is_none() {
+            remembered.log = Mark::at_end(&logs, now);
+        }
+        let before = memory.shortage.is_some();
+        memory.shortage = aside(move || memory::shortage(before)).await.flatten();
+        let last_error = match condition {
+            Condition::Answering | Condition::Busy | Condition::Starting => String::new(),
+            _ => match remembered.log.last_error(&logs) {
+                Some(error) => format!(". The last error in its log: {error}"),
+                None => ". There is no error in its log since".to_owned(),
+            },
+        };
+        let report = self.describe(&agent, &last_error, |subject| {
+            subject.report(&seen, &condition, action, memory, &self.patience)
+        });
+        if matches!(action, Action::Kickstart | Action::Bootstrap) {
+            memory.restarted(now);
+            self.due = Some(Due {
+                action,
+                agent,
+                why: report.verdict.said.clone(),
+                last_error,
+            });
+        }
+        report
+    }
+}
+
+/// The logs of this host that launchd appends to: what programs of others print, and what ours print before they log. Of
+/// several guardians the first one rotates them.
+fn launchd_logs(setting: &Setting) -> Vec<PathBuf> {
+    let Setting {
+        fleet,
+        home,
+        name,
+        host,
+        ..
+    } = setting;
+    let mut guardians = fleet.watch.iter().filter(|(name, watch)| {
+        watch.check(name).as_str() == "guardian" && fleet.host_of(name) == Some(host)
+    });
+    if guardians.next().is_none_or(|(first, _)| first != name) {
+        return Vec::new();
+    }
+    let log = |(agent, role): (&Label, Role<'_>)| match role {
+        Role::Agent(_) => home.log(agent),
+        Role::Server(_) | Role::Watch(_) => home.launchd_log(agent),
+    };
+    fleet.agents_of(host).into_iter().map(log).collect()
 }
 
 #[cfg(test)]
@@ -385,21 +408,31 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    use chrono::Utc;
+    use std::path::Path;
+
+    use sanctum_watch::OUTAGE;
 
     use super::*;
 
     fn guardian(folder: &Path) -> Guardian {
+        guardian_with(folder, "guardian", "")
+    }
+
+    fn guardian_with(folder: &Path, name: &str, more: &str) -> Guardian {
         let text = format!(
-            "[fleet]\nhome = \"{0}\"\n[hosts.mini]\naddress = \"a\"\nagents = [\"server\", \"guardian\"]\n\
+            "[fleet]\nhome = \"{0}\"\n[hosts.mini]\naddress = \"a\"\nagents = [\"server\", {1}]\n\
              [servers.server]\nhost = \"mini\"\nlisten = [\"127.0.0.1:9\"]\n\
              auth = {{ token_file = \"{0}/token\", loopback = \"required\" }}\n\
-             [watch.guardian]\ntarget = \"server\"\nevery = \"1m\"\n",
-            folder.display()
+             [watch.guardian]\ntarget = \"server\"\nevery = \"1m\"\n{more}",
+            folder.display(),
+            match more.contains("second") {
+                true => "\"guardian\", \"second\"",
+                false => "\"guardian\"",
+            }
         );
         let config = folder.join("fleet.toml");
         let fleet = Fleet::parse(&text, &config).unwrap();
-        let name: Label = "guardian".parse().unwrap();
+        let name: Label = name.parse().unwrap();
         let setting = Setting {
             home: Home::new(folder.to_owned(), folder.to_owned()),
             watch: fleet.watch[&name].clone(),
@@ -428,7 +461,12 @@ mod tests {
             let report = guardian.check(&mut round).await;
             assert_eq!(report.verdict.kind, Kind::Miss);
             assert_eq!(guardian.due, None, "{}", report.verdict.said);
-            let [Notice::Holds { key: "blind", note }] = &report.notices[..] else {
+            let [
+                Notice::Holds {
+                    key: BLIND, note, ..
+                },
+            ] = &report.notices[..]
+            else {
                 panic!("{:?}", report.notices);
             };
             assert!(note.body.contains("chmod 600"), "{}", note.body);
@@ -439,37 +477,144 @@ mod tests {
         let report = guardian.check(&mut round).await;
         assert!(matches!(
             report.notices[..],
-            [Notice::Holds { key: "blind", .. }]
+            [Notice::Holds { key: BLIND, .. }]
         ));
     }
 
+    fn memory(remembered: &Round) -> Memory {
+        serde_json::from_value(remembered.memory.clone()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn deployment_restores_the_restart_budget() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut guardian = guardian(folder.path());
+        let receipt = |installed: &str| Receipt {
+            host: "mini".parse().unwrap(),
+            release: "1".to_owned(),
+            previous: None,
+            installed: installed.to_owned(),
+            fleet_sha256: sanctum_config::Digest::of(b""),
+            artefacts: Vec::new(),
+            agents: Vec::new(),
+        };
+        let agent: Label = "server".parse().unwrap();
+        assert_eq!(guardian.deployment(&agent), None);
+        let path = folder.path().join("state/receipt.json");
+        receipt("2026-11-30T10:00:00Z").write(&path).unwrap();
+        let (first, _) = guardian.deployment(&agent).unwrap();
+        // The same again, as by an install that finds nothing to do.
+        receipt("2026-11-30T10:00:00Z").write(&path).unwrap();
+        let (second, installed) = guardian.deployment(&agent).unwrap();
+        assert_ne!(first, second);
+        assert_eq!(installed.to_rfc3339(), "2026-11-30T10:00:00+00:00");
+
+        let now = Utc::now();
+        let mut round = Round {
+            now,
+            memory: json!({ "restarts": [now, now], "spent": now, "deployment": first }),
+        };
+        fs::write(folder.path().join("token"), "secret").unwrap();
+        fs::set_permissions(
+            folder.path().join("token"),
+            fs::Permissions::from_mode(0o600),
+        )
+        .unwrap();
+        guardian.check(&mut round).await;
+        let memory = memory(&round);
+        assert_eq!((memory.spent, memory.restarts.len()), (None, 0));
+        assert_eq!(memory.deployment.as_deref(), Some(&*second));
+    }
+
+    #[tokio::test]
+    async fn kernel_panic_is_reported_though_the_server_cannot_be_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut guardian = guardian(folder.path());
+        let reports = folder.path().join("reports");
+        fs::create_dir(&reports).unwrap();
+        guardian.panic_reports = Some(reports.clone());
+        let mut round = Round {
+            now: Utc::now(),
+            memory: serde_json::Value::Null,
+        };
+        let mut told = async || {
+            let report = guardian.check(&mut round).await;
+            let events = report
+                .notices
+                .into_iter()
+                .filter_map(|notice| match notice {
+                    Notice::Event { key, note } => Some((key, note.body)),
+                    _ => None,
+                });
+            events.collect::<Vec<_>>()
+        };
+        assert_eq!(told().await, []);
+        fs::write(reports.join("a.panic"), "panic(cpu 0)").unwrap();
+        assert_eq!(
+            told().await,
+            [("panic", "a.panic: panic(cpu 0)".to_owned())]
+        );
+        assert_eq!(told().await, []);
+    }
+
+    #[tokio::test]
+    async fn log_that_launchd_appends_to_is_rotated_as_fleet_toml_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let more = "[logs]\nmax_mb = 1\nkeep = 2\n[agents.other]\nhost = \"mini\"\nprogram = [\"/bin/other\"]\n\
+            [watch.second]\ncheck = \"guardian\"\ntarget = \"server\"\n";
+        let mut guardian = guardian_with(folder.path(), "guardian", more);
+        fs::create_dir(folder.path().join("logs")).unwrap();
+        let log = |name: &str| folder.path().join("logs").join(name);
+        for name in ["other.log", "server.launchd.log", "server.log"] {
+            fs::write(log(name), "x\n".repeat(600_000)).unwrap();
+        }
+        // In place of a log: an error of its own, and no reason not to rotate the others.
+        fs::create_dir(log("guardian.launchd.log")).unwrap();
+        let mut round = Round {
+            now: Utc::now(),
+            memory: serde_json::Value::Null,
+        };
+        assert_eq!(guardian.act(&mut round).await, []);
+        let size = |name: &str| fs::metadata(log(name)).unwrap().len();
+        for name in ["other.log", "server.launchd.log"] {
+            assert_eq!((size(name), size(&format!("{name}.1"))), (0, 1_200_000));
+        }
+        assert_eq!(size("server.log"), 1_200_000, "the server rotates its own");
+        assert_eq!(guardian.unrotated, [log("guardian.launchd.log")].into());
+        let second = guardian_with(folder.path(), "second", more);
+        assert_eq!(second.launchd_logs, Vec::<PathBuf>::new());
+    }
+
     #[test]
-    fn a_server_has_recovered_when_it_answers_and_not_when_its_next_restart_is_due() {
+    fn outage_is_over_when_the_server_stays_well_and_not_when_its_next_restart_is_due() {
         let folder = tempfile::tempdir().unwrap();
         let guardian = guardian(folder.path());
+        let now = Utc::now();
         let seen = Seen {
-            now: Utc::now(),
+            now,
             answer: Answer::Alive,
             agent: AgentSeen::Loaded { pid: None, runs: 9 },
+            deployment: None,
         };
-        let over = |condition: Condition, action: Action| {
+        let is_over = |condition: Condition, action: Action, healthy: Option<TimeDelta>| {
+            let memory = Memory {
+                healthy_since: healthy.map(|lasted| now - lasted),
+                ..Memory::default()
+            };
             let agent = "server".parse().unwrap();
-            let report = guardian.report(&agent, &seen, &condition, action, None);
-            let keys = report.notices.iter().filter_map(|notice| match notice {
-                Notice::Over { key } => Some(*key),
-                _ => None,
+            let report = guardian.describe(&agent, "", |subject| {
+                subject.report(&seen, &condition, action, &memory, &guardian.patience)
             });
-            let of_server = ["crash-loop", "budget", "disabled"];
-            keys.filter(|key| of_server.contains(key)).count()
+            (report.notices.iter()).any(|notice| matches!(notice, Notice::Over { key: OUTAGE, .. }))
         };
         // Its restarts of the last hour are no longer all of the last hour.
-        assert_eq!(
-            over(Condition::Hung(TimeDelta::hours(1)), Action::Kickstart),
-            0
-        );
-        assert_eq!(over(Condition::Starting, Action::Leave), 0);
-        assert_eq!(over(Condition::Silent(1), Action::Leave), 0);
-        assert_eq!(over(Condition::Busy, Action::Leave), 3);
-        assert_eq!(over(Condition::Answering, Action::Leave), 3);
+        let hung = Condition::Hung(TimeDelta::hours(1));
+        assert!(!is_over(hung, Action::Kickstart, None));
+        assert!(!is_over(Condition::Starting, Action::Leave, None));
+        assert!(!is_over(Condition::Silent(1), Action::Leave, None));
+        let (short, long) = (TimeDelta::seconds(60), TimeDelta::seconds(120));
+        assert!(!is_over(Condition::Answering, Action::Leave, Some(short)));
+        assert!(is_over(Condition::Answering, Action::Leave, Some(long)));
+        assert!(is_over(Condition::Busy, Action::Leave, Some(long)));
     }
 }

@@ -195,6 +195,8 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
         {
             if !self.report.dry_run {
                 Store(&self.site.home).mend(&from.receipt, to)?;
+                // The guardian gives back its restart budget after a deployment, even one that had nothing to change.
+                from.receipt.write(&self.site.home.receipt())?;
             }
             return Ok(false);
         }

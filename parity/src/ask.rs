@@ -1,16 +1,16 @@
 //! Asking every question, with patience: a nightly check that gave up because somebody else was being served would look
 //! again only tomorrow.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sanctum_watch::probe::ProbeError;
-use sanctum_watch::{Kind, Verdict, Watched};
+use sanctum_watch::{Kind, Miss, Report, Verdict, Watched};
 
 use crate::spec::Spec;
 
-/// So many answers' worth of time is waited for a busy server, for all questions together.
+/// So many answers' worth of time is waited for a server that is busy or away, for all questions together.
 const PATIENCE: u32 = 3;
-/// The pause where a busy server names none, and the longest that is kept where it does.
+/// The pause where a server names none, and the longest that is kept where a busy one does.
 const PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -30,13 +30,14 @@ pub struct Reply {
 /// Asks all questions in their order, one at a time.
 ///
 /// # Errors
-/// The verdict on a server that cannot be asked: busy, offline, or a miss.
-pub async fn all(watched: &Watched, spec: &Spec) -> Result<Vec<Reply>, Verdict> {
+/// The report on a server that cannot be asked: busy, offline, or a miss. That says nothing about its answers.
+pub async fn all(watched: &Watched, spec: &Spec) -> Result<Vec<Reply>, Report> {
     let client = watched.client()?;
     let mut patience = PATIENCE * watched.timeout;
     let mut replies = Vec::new();
     for prompt in &spec.prompts {
         let reply = loop {
+            let begun = Instant::now();
             let error = match client.chat(&prompt.question).await {
                 Ok(answer) => {
                     break Reply {
@@ -54,6 +55,10 @@ pub async fn all(watched: &Watched, spec: &Spec) -> Result<Vec<Reply>, Verdict> 
                 Err(error) => error,
             };
             let verdict = watched.no_answer(&error).await;
+            let is_final = matches!(
+                error,
+                ProbeError::Denied { .. } | ProbeError::Credentials(_)
+            );
             let (spent, pause) = match error {
                 ProbeError::Busy { retry_after, .. } => {
                     let pause = retry_after.unwrap_or(PAUSE).min(LONGEST_PAUSE);
@@ -61,21 +66,28 @@ pub async fn all(watched: &Watched, spec: &Spec) -> Result<Vec<Reply>, Verdict> 
                     (pause.max(watched.timeout / 20), pause)
                 }
                 ProbeError::Timeout { limit, .. } => (limit, Duration::ZERO),
-                _ => (PAUSE, PAUSE),
+                _ => {
+                    let pause = PAUSE.min(watched.timeout / 12);
+                    (begun.elapsed() + pause, pause)
+                }
             };
-            if verdict.kind != Kind::Busy || spent > patience {
+            // A server that restarts refuses connections for a while; one that refuses credentials goes on refusing.
+            let is_final = match verdict.kind {
+                Kind::Busy => false,
+                Kind::Miss => is_final,
+                Kind::Ok | Kind::Offline => true,
+            };
+            if is_final || spent > patience {
                 let asked = replies.len();
-                return Err(match verdict.kind {
-                    Kind::Busy => Verdict {
-                        said: format!(
-                            "{} (at `{}`, after {asked} of {} answers)",
-                            verdict.said,
-                            prompt.name,
-                            spec.prompts.len()
-                        ),
-                        ..verdict
-                    },
-                    _ => verdict,
+                let said = format!(
+                    "{} (at `{}`, after {asked} of {} answers)",
+                    verdict.said,
+                    prompt.name,
+                    spec.prompts.len()
+                );
+                return Err(Report {
+                    miss: Miss::NoAnswer,
+                    ..Verdict { said, ..verdict }.into()
                 });
             }
             patience -= spent;

@@ -128,7 +128,7 @@ impl Parity {
         };
         let replies = match ask::all(&self.watched, &spec).await {
             Ok(replies) => replies,
-            Err(verdict) => return verdict.into(),
+            Err(report) => return report,
         };
         let outcomes = match self.judge(&spec, &replies) {
             Ok(outcomes) => outcomes,
@@ -196,9 +196,13 @@ impl Check for Parity {
             return Vec::new();
         };
         vec![match run.keep(&self.setting.home) {
-            Ok(_) => Notice::Over { key: "report" },
+            Ok(_) => Notice::Over {
+                key: "report",
+                said: "this run's report was kept".to_owned(),
+            },
             Err(error) => Notice::Holds {
                 key: "report",
+                stage: "lost".to_owned(),
                 note: Note {
                     severity: Severity::Warning,
                     title: format!("parity reports on {} cannot be kept", self.setting.host),
@@ -211,6 +215,16 @@ impl Check for Parity {
 
     fn subject(&self) -> String {
         format!("the answers of {}", self.watched.subject())
+    }
+
+    /// That it could not ask is no judgement of the answers.
+    fn unanswered(&self) -> (Severity, String) {
+        let title = format!("{} could not be checked", self.subject());
+        (Severity::Warning, title)
+    }
+
+    fn busy(&self) -> &'static str {
+        "could not be checked"
     }
 
     fn limit(&self) -> Duration {

@@ -35,7 +35,7 @@ pub async fn record(
     let spec = Spec::read(&parity.spec).map_err(|error| error.to_string())?;
     let replies = ask::all(&parity.watched, &spec)
         .await
-        .map_err(|verdict| verdict.said)?;
+        .map_err(|report| report.verdict.said)?;
     let outcomes = parity.judge(&spec, &replies)?;
     let failed: Vec<_> = outcomes.iter().filter(|outcome| !outcome.passed).collect();
     let mut say = |line: String| writeln!(out, "{line}").map_err(|error| error.to_string());

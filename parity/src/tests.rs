@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use chrono::TimeDelta;
 use sanctum_config::{Fleet, Home};
+use sanctum_watch::Miss;
 use serde_json::Value;
 
 use super::*;
@@ -53,12 +54,16 @@ async fn health(State(server): State<Server>) -> Json<Value> {
 async fn serve(server: &Server) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    serve_on(listener, server);
+    address
+}
+
+fn serve_on(listener: tokio::net::TcpListener, server: &Server) {
     let router = Router::new()
         .route("/v1/chat/completions", post(chat))
         .route("/health", get(health))
         .with_state(server.clone());
     tokio::spawn(async move { axum::serve(listener, router).await });
-    address
 }
 
 fn setting(folder: &Path, address: SocketAddr, more: &str) -> Setting {
@@ -212,6 +217,56 @@ async fn silence_is_busy_while_the_engine_moves_and_a_miss_when_it_does_not() {
 }
 
 #[tokio::test]
+async fn refused_connection_is_retried_while_the_server_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    spec(folder.path(), 0);
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    drop(socket);
+    let mut parity = Parity::new(&setting(folder.path(), address, ""), Compare::Spec).unwrap();
+    let half = parity.watched.timeout / 2;
+    let restart = async {
+        // By then the first question has been refused.
+        tokio::time::sleep(half).await;
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        serve_on(listener, &Server::default());
+    };
+    let (report, ()) = tokio::join!(parity.look(Utc::now()), restart);
+    assert_eq!(report.verdict.kind, Kind::Ok, "{}", report.verdict.said);
+}
+
+#[tokio::test]
+async fn server_that_cannot_be_asked_is_no_wrong_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    spec(folder.path(), 0);
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    drop(socket);
+    let mut parity = Parity::new(&setting(folder.path(), address, ""), Compare::Spec).unwrap();
+    let report = parity.look(Utc::now()).await;
+    assert_eq!(
+        (report.verdict.kind, report.miss),
+        (Kind::Miss, Miss::NoAnswer)
+    );
+    let said = &report.verdict.said;
+    assert!(
+        said.ends_with("(at `four`, after 0 of 3 answers)"),
+        "{said}"
+    );
+    let title = "the answers of server on mini could not be checked";
+    assert_eq!(parity.unanswered(), (Severity::Warning, title.to_owned()));
+    // Credentials that are refused are not asked with again.
+    let scene = Scene::new().await;
+    *scene.server.statuses.lock().unwrap() = [401, 401].into();
+    let report = scene.look("", Compare::Spec).await;
+    assert_eq!(
+        (report.verdict.kind, report.miss),
+        (Kind::Miss, Miss::NoAnswer)
+    );
+    assert_eq!(scene.server.statuses.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn the_last_reports_are_kept_and_what_was_recorded_stays() {
     let scene = Scene::new().await;
     scene.record(Consent::Given).await.unwrap();
@@ -226,7 +281,10 @@ async fn the_last_reports_are_kept_and_what_was_recorded_stays() {
         parity.check(&mut round).await;
         assert_eq!(
             parity.act(&mut round).await,
-            [Notice::Over { key: "report" }]
+            [Notice::Over {
+                key: "report",
+                said: "this run's report was kept".to_owned()
+            }]
         );
     }
     let folder = Run::folder(&home, &parity.setting.name);

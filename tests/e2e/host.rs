@@ -22,10 +22,12 @@ pub const SOON: Duration = Duration::from_secs(90);
 const TIME_SCALE: f64 = 0.02;
 
 /// The programs of a release.
-const PROGRAMS: [&str; 4] = [
+const PROGRAMS: [&str; 6] = [
     "sanctum-server",
     "sanctum-guardian",
     "sanctum-canary",
+    "sanctum-drift",
+    "sanctum-parity",
     "sanctum-launchd",
 ];
 
@@ -177,7 +179,9 @@ impl Host {
     /// How often the guardian has asked launchd for a restart.
     pub fn restarts(&self) -> usize {
         let log = self.log("guardian");
-        let asked = log.lines().filter(|line| line.contains("Done: launchctl "));
+        let asked = log
+            .lines()
+            .filter(|line| line.contains("\"restart: launchctl "));
         asked.count()
     }
 

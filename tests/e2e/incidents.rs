@@ -7,5 +7,6 @@ mod flip;
 mod hung;
 #[cfg(debug_assertions)]
 mod interrupted;
+mod one_cause;
 mod start;
 pub mod wrong;

@@ -13,15 +13,28 @@ const TAIL: u64 = 64 << 10;
 /// What is shown of a line, in characters.
 const SHOWN: usize = 500;
 
+/// From where on a log is about what is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogStart {
+    /// Lines that were written before this do not count: they are a previous process's.
+    pub time: Option<DateTime<Utc>>,
+    /// Lines that begin before this many bytes count only if they say that they were written since.
+    pub offset: u64,
+}
+
 /// The message of the last ERROR line at the end of a log: of the JSON and text lines that this fleet's programs write, of
-/// a panic, and of the logs of other programs (`ERROR:root:…`, `ValueError: …`). With `since`, lines that were written
-/// before do not count: they are a previous process's. None if there is none, or the log cannot be read.
-pub fn last_error_line(log: &Path, since: Option<DateTime<Utc>>) -> Option<UntrustedText> {
-    let text = tail(log).ok()?;
+/// a panic, and of the logs of other programs (`ERROR:root:…`, `ValueError: …`). None if there is none since `start`, or
+/// the log cannot be read.
+pub fn last_error_line(log: &Path, start: LogStart) -> Option<UntrustedText> {
+    let (mut offset, text) = tail(log).ok()?;
     let mut last = None;
-    let mut is_old = false;
-    let mut lines = text.lines().peekable();
+    let mut is_old = true;
+    let mut lines = text.split_inclusive('\n').peekable();
     while let Some(line) = lines.next() {
+        if offset <= start.offset {
+            is_old = offset < start.offset;
+        }
+        offset += line.len() as u64;
         let entry = serde_json::from_str::<Value>(line).ok();
         let entry = entry.as_ref().and_then(Value::as_object);
         let stamp = match entry {
@@ -30,7 +43,7 @@ pub fn last_error_line(log: &Path, since: Option<DateTime<Utc>>) -> Option<Untru
         };
         // A line without a time belongs to the one before it.
         if let Some(time) = stamp.and_then(|stamp| stamp.parse::<DateTime<Utc>>().ok()) {
-            is_old = since.is_some_and(|since| time < since);
+            is_old = start.time.is_some_and(|start| time < start);
         }
         if is_old {
             continue;
@@ -44,19 +57,21 @@ pub fn last_error_line(log: &Path, since: Option<DateTime<Utc>>) -> Option<Untru
     last.map(|line| UntrustedText::bounded(line.trim(), SHOWN))
 }
 
-fn tail(log: &Path) -> io::Result<String> {
+/// The end of a log, and where it begins.
+fn tail(log: &Path) -> io::Result<(u64, String)> {
     let mut file = files::open(log)?;
     let length = file.metadata()?.len();
     let start = length.saturating_sub(TAIL);
     file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
     file.take(TAIL).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    Ok(match text.split_once('\n') {
+    let first = match bytes.iter().position(|byte| *byte == b'\n') {
         // The first line is the end of one.
-        Some((_, rest)) if start > 0 => rest.to_owned(),
-        _ => text,
-    })
+        Some(end) if start > 0 => end + 1,
+        _ => 0,
+    };
+    let text = String::from_utf8_lossy(&bytes[first..]).into_owned();
+    Ok((start + first as u64, text))
 }
 
 /// The message of a line as `tracing` writes it in JSON, if it is an error's.
@@ -78,7 +93,7 @@ fn of_text(line: &str, next: Option<&str>) -> Option<String> {
     let line = line.trim();
     // `thread 'main' panicked at src/main.rs:3:5:`, and what it says on the next line.
     if line.starts_with("thread '") && line.contains("' ") && line.contains(" panicked at ") {
-        return Some(format!("{line} {}", next.unwrap_or_default()));
+        return Some(format!("{line} {}", next.unwrap_or_default().trim()));
     }
     let (head, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     if head.parse::<DateTime<Utc>>().is_ok() {
@@ -111,8 +126,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("server.log");
         fs::write(&log, text).unwrap();
-        let since = since.map(|since| since.parse().unwrap());
-        last_error_line(&log, since).map(String::from)
+        let start = LogStart {
+            time: since.map(|since| since.parse().unwrap()),
+            offset: 0,
+        };
+        last_error_line(&log, start).map(String::from)
     }
 
     const JSON: &str = r#"{"timestamp":"2026-11-30T10:00:00.000000Z","level":"INFO","message":"ERROR is only a word here","target":"sanctum_server"}
@@ -164,6 +182,28 @@ mod tests {
     }
 
     #[test]
+    fn last_error_line_without_a_time_counts_from_the_offset() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("server.log");
+        let old = format!("ERROR:root:old\n{JSON}");
+        fs::write(&log, format!("{old}ERROR:root:new\nfine\n")).unwrap();
+        let start = |time: &str, offset| LogStart {
+            time: Some(time.parse().unwrap()),
+            offset,
+        };
+        let (bytes, late) = (old.len() as u64, "2026-11-30T11:00:00Z");
+        let said = |start| last_error_line(&log, start).map(String::from);
+        assert_eq!(said(start(late, bytes)).as_deref(), Some("ERROR:root:new"));
+        assert_eq!(said(start(late, bytes + 15)), None);
+        // Lines that say when they were written need no offset.
+        fs::write(&log, &old).unwrap();
+        let bind = "cannot bind 127.0.0.1:1337: Address already in use";
+        let early = "2026-11-30T09:00:00Z";
+        assert_eq!(said(start(early, bytes)).as_deref(), Some(bind));
+        assert_eq!(said(start(late, bytes)), None);
+    }
+
+    #[test]
     fn last_error_line_reads_a_bounded_tail_and_shows_safe_text() {
         let early = "ERROR:root:long ago\n";
         let rest = "INFO: fine\n".repeat(7_000);
@@ -176,7 +216,8 @@ mod tests {
         );
         assert!(shown.len() < 700, "{}", shown.len());
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(last_error_line(folder.path(), None), None);
-        assert_eq!(last_error_line(&folder.path().join("none"), None), None);
+        let start = LogStart::default();
+        assert_eq!(last_error_line(folder.path(), start), None);
+        assert_eq!(last_error_line(&folder.path().join("none"), start), None);
     }
 }

@@ -7,6 +7,7 @@ mod client;
 mod credentials;
 mod health;
 mod liveness;
+mod no_route;
 mod route;
 
 use std::error::Error;

@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::alert::{BadChannel, Channel, Outbox, undelivered};
 use crate::args::Args;
+use crate::first_cause::FirstCause;
 use crate::host::this_host;
 use crate::policy::Policy;
 use crate::probe::Reference;
@@ -196,6 +197,7 @@ fn run<C: Check>(
         state: state.unwrap_or_else(|| State::new(setting.name.clone(), Utc::now())),
         state_file,
         lease_file: setting.home.lease(),
+        first_cause: FirstCause::of(&setting),
         outbox: Outbox::new(setting.home.spool(&setting.name), channels),
     };
     runtime.block_on(async {

@@ -53,22 +53,31 @@ pub struct Note {
     pub next: String,
 }
 
-/// What a check has to tell besides its verdict.
+/// What a check reports besides its verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// It happened, and is told once.
-    Event(Note),
-    /// It holds: told once, and again after each cooldown until it is over.
-    Holds {
-        /// What holds; one of the check's own words.
+    /// It happened: one alert.
+    Event {
+        /// What happened, in one of the check's own words: two events of one round are two alerts.
         key: &'static str,
-        /// What to tell.
+        /// The alert.
         note: Note,
     },
-    /// It holds no longer: "recovered" is told if it was told that it held.
-    Over {
-        /// The word under which it held.
+    /// A condition that is open: one alert, and another one after each cooldown until it is over.
+    Holds {
+        /// The condition, in one of the check's own words.
         key: &'static str,
+        /// How far it has come, always in the same words. A stage that is new alerts at once, under the same id.
+        stage: String,
+        /// The alert.
+        note: Note,
+    },
+    /// The condition is over: "recovered" is sent if it was open.
+    Over {
+        /// The condition.
+        key: &'static str,
+        /// What ended it, in a sentence.
+        said: String,
     },
 }
 
@@ -82,8 +91,23 @@ pub struct Report {
     /// What is wrong, thing by thing, where a miss has several: each always in the same words. A new one among them is
     /// told of at once, though the cooldown of the others lasts.
     pub wrongs: Vec<String>,
+    /// What a miss says about its subject.
+    pub miss: Miss,
     /// More for `--once`: a JSON object whose fields join the verdict's, and lines for people.
     pub details: Details,
+}
+
+/// What a miss says about its subject, and so what its alert is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Miss {
+    /// It fails the check.
+    #[default]
+    Failed,
+    /// It gave no answer, and nothing is known about what it would have answered. Its guardian sees that too: see
+    /// [`crate::FirstCause`].
+    NoAnswer,
+    /// Nothing: this watchdog itself cannot check, for a reason that lies on its own host.
+    CannotCheck,
 }
 
 /// What a check shows to whoever ran it by hand, besides its verdict.
@@ -117,6 +141,14 @@ pub trait Check {
 
     /// What is watched, for titles: `server on mini`.
     fn subject(&self) -> String;
+
+    /// The alert's severity and title where misses in a row say that there was no answer.
+    fn unanswered(&self) -> (Severity, String) {
+        (
+            Severity::Critical,
+            format!("{} fails its check", self.subject()),
+        )
+    }
 
     /// What its subject has been, where the verdict is busy for hours.
     fn busy(&self) -> &'static str {
@@ -196,6 +228,7 @@ impl From<Verdict> for Report {
             verdict,
             notices: Vec::new(),
             wrongs: Vec::new(),
+            miss: Miss::default(),
             details: Details::default(),
         }
     }

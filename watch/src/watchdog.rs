@@ -10,11 +10,12 @@ use tokio::time::Instant;
 
 use crate::age;
 use crate::alert::{Alert, Outbox, OutboxError, Severity};
+use crate::first_cause::FirstCause;
 use crate::lease::{self, Standing};
 use crate::policy::Policy;
 use crate::schedule::Schedule;
 use crate::state::{Open, PULSE, State, StateError};
-use crate::verdict::{Check, Kind, Note, Notice, Report, Round, Verdict};
+use crate::verdict::{Check, Kind, Miss, Note, Notice, Report, Round, Verdict};
 
 /// The word under which misses in a row are told of.
 const MISSES: &str = "misses";
@@ -42,6 +43,8 @@ pub struct Watchdog<C> {
     pub state_file: PathBuf,
     /// The maintenance lease.
     pub lease_file: PathBuf,
+    /// Who reports that the watched server gives no answer, where this host has a guardian of it.
+    pub first_cause: FirstCause,
     /// Alerts on their way.
     pub outbox: Outbox,
 }
@@ -180,6 +183,7 @@ impl<C: Check> Watchdog<C> {
             verdict,
             notices,
             wrongs,
+            miss,
             ..
         } = report;
         log(&verdict);
@@ -201,10 +205,25 @@ impl<C: Check> Watchdog<C> {
             Kind::Miss => {
                 self.state.misses += 1;
                 let since = *self.state.missing_since.get_or_insert(now);
-                if self.state.misses >= self.policy.misses && self.check.alerts_on_misses() {
+                let due = self.state.misses >= self.policy.misses && self.check.alerts_on_misses();
+                if due && miss == Miss::NoAnswer && self.is_reported(now) {
+                    tracing::info!(
+                        "the guardian of this server reports that it gives no answer; one cause is one alert"
+                    );
+                } else if due {
+                    let subject = self.check.subject();
+                    let (severity, title) = match miss {
+                        Miss::Failed => (Severity::Critical, format!("{subject} fails its check")),
+                        Miss::NoAnswer => self.check.unanswered(),
+                        Miss::CannotCheck => {
+                            let Self { state, host, .. } = self;
+                            let title = format!("{} on {host} cannot check {subject}", state.agent);
+                            (Severity::Critical, title)
+                        }
+                    };
                     let note = Note {
-                        severity: Severity::Critical,
-                        title: format!("{} fails its check", self.check.subject()),
+                        severity,
+                        title,
                         body: format!(
                             "{} ({} in a row since {})",
                             verdict.said,
@@ -304,16 +323,19 @@ impl<C: Check> Watchdog<C> {
 
     fn notice(&mut self, notice: Notice, now: DateTime<Utc>) -> Result<(), WatchError> {
         match notice {
-            Notice::Event(note) => {
-                let id = format!("{}-{}", self.state.agent, now.format("%Y%m%dT%H%M%S%.3fZ"));
+            Notice::Event { key, note } => {
+                let at = now.format("%Y%m%dT%H%M%S%.3fZ");
+                let id = format!("{}-{key}-{at}", self.state.agent);
                 self.tell(id, note, now)
             }
-            Notice::Holds { key, note } => self.holds(key, note, now, now),
-            Notice::Over { key } => {
-                let fine = Verdict::new(Kind::Ok, "it is over");
-                self.over(key, &fine, now)
-            }
+            Notice::Holds { key, stage, note } => self.holds_with(key, note, now, now, &[stage]),
+            Notice::Over { key, said } => self.over(key, &Verdict::new(Kind::Ok, said), now),
         }
+    }
+
+    /// Whether the guardian of the same server reports this outage. What this watchdog has alerted about stays its own.
+    fn is_reported(&self, now: DateTime<Utc>) -> bool {
+        !self.state.open.contains_key(MISSES) && self.first_cause.is_reported(now)
     }
 
     /// Tells of something that holds since then: at once, and again after each cooldown.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::probe::{Client, Health, Liveness, Phase, ProbeError, Reference, Target};
 use crate::run::Setting;
-use crate::verdict::{Kind, Verdict};
+use crate::verdict::{Kind, Miss, Report, Verdict};
 
 /// A heartbeat that moved within this time belongs to a server that works.
 const ALIVE: Duration = Duration::from_secs(60);
@@ -57,10 +57,14 @@ impl Watched {
     /// A client with today's credentials.
     ///
     /// # Errors
-    /// A miss, if they cannot be used.
-    pub fn client(&self) -> Result<Client, Verdict> {
-        Client::new(&self.target, self.timeout)
-            .map_err(|error| Verdict::new(Kind::Miss, error.to_string()))
+    /// A miss that says so, if they cannot be used.
+    pub fn client(&self) -> Result<Client, Report> {
+        Client::new(&self.target, self.timeout).map_err(|error| Report {
+            miss: Miss::CannotCheck,
+            ..Verdict::new(Kind::Miss, error.to_string())
+                .next("sanctum-launchd verify")
+                .into()
+        })
     }
 
     /// Why there is no answer: busy, offline or a miss.

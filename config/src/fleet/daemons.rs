@@ -49,6 +49,8 @@ pub struct Watch {
     pub startup_grace: Option<Duration>,
     /// Restarts in one hour, after which a human is called instead.
     pub restarts_per_hour: Option<u32>,
+    /// The folder in which the guardian finds reports of kernel panics; the system's own where this is left out.
+    pub panic_reports: Option<TildePath>,
     /// How long it keeps quiet after an alert.
     #[serde(default, deserialize_with = "duration::optional")]
     pub cooldown: Option<Duration>,

@@ -54,7 +54,12 @@ fn play_every(
         .enumerate()
         .map(|(round, (answer, agent))| {
             let now = at(0) + every * round as i32;
-            let seen = Seen { now, answer, agent };
+            let seen = Seen {
+                now,
+                answer,
+                agent,
+                deployment: None,
+            };
             let (condition, action) = decide(&seen, &mut memory, &patience());
             if action == Action::Kickstart {
                 memory.restarted(now);
@@ -214,7 +219,13 @@ fn crashing_while_the_model_is_read_is_a_crash_loop_too() {
 /// An idle engine beside one request that is being prepared.
 fn preparing(progress: u64, age_seconds: u64) -> Answer {
     let beat = |in_flight, progress, age| {
-        Beat::new(Phase::Ready, in_flight, 0, progress, Duration::from_secs(age))
+        Beat::new(
+            Phase::Ready,
+            in_flight,
+            0,
+            progress,
+            Duration::from_secs(age),
+        )
     };
     Answer::Health(vec![
         (String::new(), beat(0, 5, 9000)),
@@ -248,20 +259,136 @@ fn a_load_that_pauses_has_its_grace() {
     assert_eq!(decisions[3].1, Action::Kickstart);
 }
 
+/// Rounds of one server whose memory is kept; see [`play`].
+#[derive(Default)]
+struct Watch {
+    memory: Memory,
+    deployment: Option<String>,
+}
+
+impl Watch {
+    fn round(&mut self, now: DateTime<Utc>, answer: Answer) -> Action {
+        let seen = Seen {
+            now,
+            answer,
+            agent: loaded(7, 1),
+            deployment: self.deployment.clone(),
+        };
+        let (_, action) = decide(&seen, &mut self.memory, &patience());
+        if action == Action::Kickstart {
+            self.memory.restarted(now);
+        }
+        action
+    }
+
+    /// Rounds of a hung engine, a minute apart; how many restarts there were.
+    fn hang(&mut self, minutes: std::ops::Range<i32>) -> usize {
+        let begin = minutes.start;
+        let mut hang = |minute| self.round(at(minute), beat(1, 5, 60 * (minute - begin) as u64));
+        minutes
+            .filter(|minute| hang(*minute) == Action::Kickstart)
+            .count()
+    }
+
+    /// Rounds of an idle engine, five minutes apart.
+    fn idle(&mut self, minutes: std::ops::Range<i32>) {
+        for minute in minutes.step_by(5) {
+            assert_eq!(self.round(at(minute), beat(0, 5, 0)), Action::Leave);
+        }
+    }
+}
+
 #[test]
-fn restarts_are_counted_and_then_a_human_is_called() {
-    let rounds = (0..60u64).map(|n| (beat(1, 5, 60 * n), loaded(7, 1)));
-    let all = actions(&play(rounds));
-    let kicks = all
-        .iter()
-        .filter(|action| **action == Action::Kickstart)
-        .count();
-    assert_eq!(kicks, 4);
-    assert!(all.contains(&Action::CallHuman));
-    assert!(
-        !all[all.iter().position(|a| *a == Action::CallHuman).unwrap()..]
-            .contains(&Action::Kickstart)
+fn restart_budget_that_is_spent_stays_spent() {
+    let mut watch = Watch::default();
+    assert_eq!(watch.hang(0..600), 4);
+    let since = watch.memory.spent.unwrap();
+    assert!(since < at(60));
+    // Neither an hour without restarts nor hours of health give it back.
+    watch.idle(600..1200);
+    assert_eq!(
+        (watch.hang(1200..1300), watch.memory.spent),
+        (0, Some(since))
     );
+}
+
+#[test]
+fn restart_budget_is_restored_by_a_deployment() {
+    let mut watch = Watch {
+        deployment: Some("server of 1".to_owned()),
+        ..Watch::default()
+    };
+    assert_eq!(watch.hang(0..60), 4);
+    // What cannot be read is no deployment.
+    watch.deployment = None;
+    assert_eq!(watch.hang(60..65), 0);
+    watch.deployment = Some("server of 1".to_owned());
+    assert_eq!(watch.hang(65..70), 0);
+    watch.deployment = Some("server of 2".to_owned());
+    assert_eq!(watch.hang(70..100), 4);
+}
+
+#[test]
+fn restart_budget_is_restored_by_a_day_of_health_that_was_observed() {
+    let spent = || {
+        let mut watch = Watch::default();
+        watch.hang(0..60);
+        watch
+    };
+    let day = 60 + 24 * 60;
+    let mut watch = spent();
+    watch.idle(60..day);
+    assert!(watch.memory.spent.is_some());
+    watch.idle(day..day + 10);
+    assert_eq!((watch.memory.spent, watch.memory.restarts.len()), (None, 0));
+    // A round without an answer, or a night in which the guardian did not look, begins the day anew.
+    let mut watch = spent();
+    watch.idle(60..800);
+    watch.round(at(800), silence());
+    watch.idle(805..day + 10);
+    assert!(watch.memory.spent.is_some());
+    let mut watch = spent();
+    watch.idle(60..65);
+    watch.idle(day..day + 10);
+    assert!(watch.memory.spent.is_some());
+}
+
+#[test]
+fn outage_lasts_until_the_server_has_stayed_well() {
+    let mut watch = Watch::default();
+    assert_eq!(watch.hang(0..3), 1);
+    let outage = watch.memory.outage;
+    assert_eq!(outage, Some(at(2)));
+    // It takes a request and hangs again: work that has not moved is the same outage.
+    watch.round(at(3), beat(0, 1, 0));
+    assert_eq!(watch.hang(4..9), 1);
+    assert_eq!(watch.memory.outage, outage);
+    watch.round(at(9), beat(0, 1, 0));
+    assert_eq!(watch.memory.outage, outage);
+    watch.round(at(11), beat(1, 2, 0));
+    assert_eq!(
+        (watch.memory.outage, watch.memory.answers_again),
+        (None, false)
+    );
+}
+
+#[test]
+fn outage_that_is_not_attended_is_reported_when_it_ends() {
+    let mut watch = Watch::default();
+    watch.hang(0..60);
+    watch.idle(60..70);
+    assert!(
+        !watch.memory.answers_again,
+        "the restarts reported that one"
+    );
+    watch.hang(70..80);
+    assert!(watch.memory.unattended);
+    let mut told = 0;
+    for minute in 80..90 {
+        watch.round(at(minute), beat(0, 5, 0));
+        told += usize::from(watch.memory.answers_again);
+    }
+    assert_eq!(told, 1);
 }
 
 #[test]

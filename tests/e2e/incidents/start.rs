@@ -93,13 +93,16 @@ fn nobody_interferes_with_a_slow_load() {
     fs::write(&ice, "").unwrap();
     host.signal("server", "SIGKILL");
     host.wait("a guardian that waits", |host| {
-        host.verdict("guardian").contains("reads its model")
+        host.verdict("guardian").contains("is loading its model")
     });
     let begun = std::time::Instant::now();
     while begun.elapsed().as_secs() < 6 {
         host.look_on("guardian", 3);
     }
-    assert_eq!(host.verdict("guardian"), "busy: server reads its model");
+    assert_eq!(
+        host.verdict("guardian"),
+        "busy: server is loading its model"
+    );
     fs::remove_file(&ice).unwrap();
     host.wait("a model that is ready", |host| {
         host.health()["phase"] == "ready"

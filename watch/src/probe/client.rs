@@ -1,5 +1,7 @@
 //! One watchdog's HTTP client for one server: every call is bounded in time and in what it reads.
 
+use std::error::Error;
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
@@ -11,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::credentials::{self, CredentialsError, plain_tls};
 use super::health::Health;
+use super::no_route;
 use super::route::{Access, Target};
 use super::said;
 use crate::http;
@@ -338,26 +341,28 @@ impl Client {
     }
 
     fn failed(&self, url: &str, error: &reqwest::Error) -> ProbeError {
-        use std::error::Error;
         let url = url.to_owned();
-        match (error.is_timeout(), error.is_connect()) {
-            // A connection has a shorter limit than an answer.
-            (true, true) => ProbeError::Unreachable {
-                url,
-                why: format!(
-                    "no connection within {} s",
-                    http::CONNECT.min(self.timeout).as_secs_f64()
-                ),
-            },
-            (true, false) => ProbeError::Timeout {
-                url,
-                limit: self.timeout,
-            },
-            (false, _) => ProbeError::Unreachable {
-                url,
-                why: said(error.source().unwrap_or(error)),
-            },
+        if error.is_timeout() {
+            return match error.is_connect() {
+                // A connection has a shorter limit than an answer.
+                true => ProbeError::Unreachable {
+                    url,
+                    why: format!(
+                        "no connection within {} s",
+                        http::CONNECT.min(self.timeout).as_secs_f64()
+                    ),
+                },
+                false => ProbeError::Timeout {
+                    url,
+                    limit: self.timeout,
+                },
+            };
         }
+        let mut why = said(error.source().unwrap_or(error));
+        if is_without_route(error) {
+            why.push_str(&no_route::cause());
+        }
+        ProbeError::Unreachable { url, why }
     }
 
     fn form(&self, path: &str, why: &str) -> ProbeError {
@@ -372,6 +377,19 @@ impl Client {
 fn retry_after(response: &Response) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?;
     value.to_str().ok()?.parse().ok().map(Duration::from_secs)
+}
+
+/// Whether the system says that there is no way to the host (EHOSTUNREACH).
+fn is_without_route(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<std::io::Error>().map(|io| io.kind());
+        if kind == Some(ErrorKind::HostUnreachable) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The beginning of an answer, on one line that is safe to show.

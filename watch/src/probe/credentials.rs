@@ -4,11 +4,14 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
-use sanctum_config::files;
+use sanctum_config::{UntrustedText, files};
 use zeroize::Zeroizing;
+
+use crate::certificates;
 
 /// Larger than any of these files.
 const LARGEST: u64 = 1 << 20;
@@ -23,6 +26,19 @@ pub enum CredentialsError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// The watchdog's own certificate has expired. A server would only close the connection.
+    #[error(
+        "this watchdog's own certificate has expired, on {}: {}; on the CA's machine type: sanctum-pki renew {name}, and \
+         bring its bundle to this host", ended.format("%Y-%m-%d"), path.display()
+    )]
+    Expired {
+        /// The file.
+        path: PathBuf,
+        /// The name in it.
+        name: UntrustedText,
+        /// When it expired.
+        ended: DateTime<Utc>,
     },
     /// It holds something else.
     #[error("{}: {why}", path.display())]
@@ -46,6 +62,20 @@ pub(super) fn token(path: &Path) -> Result<Zeroizing<String>, CredentialsError> 
     match token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Err(form("it holds no token: one line of printable ASCII")),
         false => Ok(Zeroizing::new(token.to_owned())),
+    }
+}
+
+/// Checks that the watchdog's own certificate has not expired at `now`.
+fn unexpired(certificate: &Path, now: DateTime<Utc>) -> Result<(), CredentialsError> {
+    let all = certificates::read(certificate).into_iter().flatten();
+    // The chain's first is its own.
+    match all.into_iter().next().filter(|own| own.ends <= now) {
+        Some(own) => Err(CredentialsError::Expired {
+            path: certificate.to_owned(),
+            name: own.name,
+            ended: own.ends,
+        }),
+        None => Ok(()),
     }
 }
 
@@ -75,6 +105,7 @@ pub(super) fn mutual_tls(
             .map_err(|error| form(ca, error.to_string()))?;
     }
     let own = chain(certificate)?;
+    unexpired(certificate, Utc::now())?;
     let pem = secret(key)?;
     let private = PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|error| form(key, format!("no PEM key: {error}")))?;
@@ -127,6 +158,34 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+
+    /// A file with a certificate of `canary` that ends then, in seconds since 1970.
+    fn certificate(folder: &Path, ends: i64) -> PathBuf {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::default();
+        let name = &mut parameters.distinguished_name;
+        name.push(rcgen::DnType::CommonName, "canary");
+        parameters.not_after = time::OffsetDateTime::from_unix_timestamp(ends).unwrap();
+        let path = folder.join("canary.crt");
+        fs::write(&path, parameters.self_signed(&key).unwrap().pem()).unwrap();
+        let key_file = folder.join("canary.key");
+        fs::write(&key_file, key.serialize_pem()).unwrap();
+        fs::set_permissions(&key_file, Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    #[test]
+    fn expired_own_certificate_is_named_before_anything_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = certificate(folder.path(), 1_776_000_000);
+        let key = folder.path().join("canary.key");
+        let error = mutual_tls(&path, &path, &key).unwrap_err().to_string();
+        let said = "this watchdog's own certificate has expired, on 2026-04-12";
+        assert!(error.starts_with(said), "{error}");
+        assert!(error.contains("sanctum-pki renew canary"), "{error}");
+        let path = certificate(folder.path(), Utc::now().timestamp() + 60);
+        mutual_tls(&path, &path, &key).unwrap();
+    }
 
     #[test]
     fn credentials_that_are_no_private_files_are_refused_at_once_and_named() {

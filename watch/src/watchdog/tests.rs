@@ -78,6 +78,7 @@ fn watchdog(folder: &Path, address: SocketAddr, script: &[Kind]) -> Watchdog<Scr
         state: state.unwrap_or_else(|| State::new(agent, start())),
         state_file,
         lease_file: folder.join("lease.json"),
+        first_cause: FirstCause::default(),
         outbox: Outbox::new(
             folder.join("spool"),
             [("flow".parse().unwrap(), Channel::Http(url))],
@@ -368,6 +369,7 @@ async fn what_is_seen_while_a_deployment_begins_does_not_count() {
         state: dog.state,
         state_file: dog.state_file,
         lease_file: dog.lease_file,
+        first_cause: dog.first_cause,
         outbox: dog.outbox,
     };
     dog.round(Utc::now()).await.unwrap();

@@ -1,0 +1,255 @@
+//! Logs that launchd writes never shrink: it appends to the files that it has opened, and goes on writing to one that
+//! was renamed. So the guardian copies such a log aside and cuts it (copytruncate). launchd opens logs with O_APPEND: it
+//! goes on at the new end.
+//!
+//! What a program writes in the microseconds between the end of the copy and the cut is lost. A guardian that is killed in
+//! between loses nothing: the next round finds that the copy is the log's beginning, and makes the copy again.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use sanctum_config::{atomic, files};
+
+/// Rotates a log that has reached `max_bytes`: `LOG.1` is the newest of `keep` older ones. Returns whether it did.
+///
+/// # Errors
+/// If the system refuses; the log is untouched then. One that is not there needs no rotation.
+pub(crate) fn rotate(log: &Path, max_bytes: u64, keep: usize) -> io::Result<bool> {
+    let mut file = match files::open(log) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    let size = file.metadata()?.len();
+    if size < max_bytes {
+        return Ok(false);
+    }
+    if keep > 0 {
+        let newest = numbered(log, 1);
+        if !is_beginning(&newest, &mut file)? {
+            shift(log, keep)?;
+        }
+        // One that grew while no guardian ran may be far larger than what is kept together.
+        let begin = match size >= 2 * max_bytes {
+            true => next_line(&mut file, size - max_bytes)?,
+            false => 0,
+        };
+        file.seek(SeekFrom::Start(begin))?;
+        atomic::stage(&newest, &mut file, 0o600)?.put()?;
+        // What was written meanwhile.
+        let mut copy = OpenOptions::new().append(true).open(&newest)?;
+        io::copy(&mut file, &mut copy)?;
+        copy.flush()?;
+    }
+    cut(log, &file)?;
+    Ok(true)
+}
+
+/// Where the next line begins after `from`; `from` itself in a line of more than 64 KiB.
+fn next_line(log: &mut File, from: u64) -> io::Result<u64> {
+    let mut bytes = Vec::new();
+    log.seek(SeekFrom::Start(from))?;
+    log.take(64 << 10).read_to_end(&mut bytes)?;
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    Ok(from + end.map_or(0, |end| end as u64 + 1))
+}
+
+/// Cuts the log, if it is still the file that was copied.
+fn cut(log: &Path, copied: &File) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(log)?;
+    let (now, then) = (file.metadata()?, copied.metadata()?);
+    if (now.dev(), now.ino()) != (then.dev(), then.ino()) {
+        return Err(io::Error::other("it was replaced while it was copied"));
+    }
+    file.set_len(0)
+}
+
+/// Makes room at `LOG.1`.
+fn shift(log: &Path, keep: usize) -> io::Result<()> {
+    atomic::remove(&numbered(log, keep))?;
+    for number in (1..keep).rev() {
+        match fs::rename(numbered(log, number), numbered(log, number + 1)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether the newest copy is the beginning of the log: a rotation was interrupted before the cut.
+fn is_beginning(newest: &Path, log: &mut File) -> io::Result<bool> {
+    let mut copy = match files::open(newest) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    let size = copy.metadata()?.len();
+    if size == 0 || size > log.metadata()?.len() {
+        return Ok(false);
+    }
+    log.seek(SeekFrom::Start(0))?;
+    let (mut a, mut b) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    let mut left = size;
+    while left > 0 {
+        let piece = usize::try_from(left.min(a.len() as u64)).unwrap_or(a.len());
+        copy.read_exact(&mut a[..piece])?;
+        log.read_exact(&mut b[..piece])?;
+        if a[..piece] != b[..piece] {
+            return Ok(false);
+        }
+        left -= piece as u64;
+    }
+    Ok(true)
+}
+
+fn numbered(log: &Path, number: usize) -> PathBuf {
+    let mut name = log.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// A program that launchd has started: it holds its log open, to append.
+    struct Program {
+        log: PathBuf,
+        out: File,
+        lines: usize,
+    }
+
+    impl Program {
+        fn start(folder: &Path) -> Self {
+            let log = folder.join("other.log");
+            let out = File::options()
+                .create(true)
+                .append(true)
+                .open(&log)
+                .unwrap();
+            Self { log, out, lines: 0 }
+        }
+
+        fn write(&mut self, lines: usize) {
+            for _ in 0..lines {
+                let line = format!(
+                    "line {:07} of a program that knows nothing of this\n",
+                    self.lines
+                );
+                self.out.write_all(line.as_bytes()).unwrap();
+                self.lines += 1;
+            }
+        }
+
+        fn size(&self) -> u64 {
+            fs::metadata(&self.log).unwrap().len()
+        }
+    }
+
+    /// The numbers of all lines that are left, oldest first.
+    fn numbers(log: &Path, keep: usize) -> Vec<usize> {
+        let logs = (1..=keep)
+            .rev()
+            .map(|number| numbered(log, number))
+            .chain([log.to_owned()]);
+        let texts = logs.map(|path| fs::read_to_string(path).unwrap_or_default());
+        let text = texts.collect::<String>();
+        let number = |line: &str| line.strip_prefix("line ")?.split(' ').next()?.parse().ok();
+        text.lines()
+            .map(|line| number(line).unwrap_or_else(|| panic!("torn: {line:?}")))
+            .collect()
+    }
+
+    #[test]
+    fn log_of_a_program_that_holds_it_open_is_rotated_and_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut program = Program::start(folder.path());
+        let (max, keep) = (100_000, 3);
+        // 10 MB.
+        let mut rotations = 0;
+        for _ in 0..100 {
+            program.write(2000);
+            rotations += usize::from(rotate(&program.log, max, keep).unwrap());
+            assert!(program.size() < max);
+        }
+        assert_eq!(rotations, 100);
+        let left = numbers(&program.log, keep);
+        assert_eq!(
+            left,
+            (program.lines - left.len()..program.lines).collect::<Vec<_>>()
+        );
+        assert_eq!(left.len(), 3 * 2000);
+        assert!(!numbered(&program.log, 4).exists());
+        assert!(!rotate(&program.log, max, keep).unwrap(), "it is short");
+        assert!(!rotate(&folder.path().join("absent"), max, keep).unwrap());
+    }
+
+    #[test]
+    fn rotation_while_the_program_writes_keeps_whole_lines_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut program = Program::start(folder.path());
+        let log = program.log.clone();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for _ in 0..400 {
+                    while program.size() > 150_000 {
+                        std::thread::yield_now();
+                    }
+                    program.write(100);
+                }
+                done.store(true, Ordering::Release);
+            });
+            while !done.load(Ordering::Acquire) {
+                rotate(&log, 100_000, 1000).unwrap();
+            }
+            writer.join().unwrap();
+        });
+        let left = numbers(&log, 1000);
+        assert!(left.is_sorted());
+        assert!(
+            left.len() > 39_000,
+            "{} of 40000 lines are left",
+            left.len()
+        );
+    }
+
+    #[test]
+    fn rotation_that_was_interrupted_before_the_cut_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut program = Program::start(folder.path());
+        program.write(100);
+        assert!(rotate(&program.log, 4000, 3).unwrap());
+        program.write(100);
+        // Killed after the copy; the program goes on.
+        shift(&program.log, 3).unwrap();
+        fs::copy(&program.log, numbered(&program.log, 1)).unwrap();
+        program.write(10);
+        assert!(rotate(&program.log, 4000, 3).unwrap());
+        assert_eq!(numbers(&program.log, 3), (0..210).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn log_far_beyond_its_size_keeps_its_end_and_nothing_else_is_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut program = Program::start(folder.path());
+        program.write(1000);
+        assert!(rotate(&program.log, 1000, 2).unwrap());
+        let kept = numbers(&program.log, 2);
+        assert!(
+            (10..20).contains(&kept.len()) && kept.last() == Some(&999),
+            "{kept:?}"
+        );
+        program.write(100);
+        assert!(rotate(&program.log, 1000, 0).unwrap());
+        assert_eq!(program.size(), 0);
+        // No regular file: an error at once.
+        let fifo = folder.path().join("fifo.log");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        let error = rotate(&fifo, 1, 2).unwrap_err().to_string();
+        assert!(error.contains("a FIFO"), "{error}");
+    }
+}

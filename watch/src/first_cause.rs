@@ -1,0 +1,230 @@
+//! One cause is one alert: where the guardian on this host reports that a server gives no answer, the host's other
+//! watchdogs of that server do not report it again.
+//!
+//! The guardian's state file is all that is read. Every doubt is decided for the alert: a guardian that is not installed
+//! here, has stopped, cannot be read, cannot look itself, or alerts through fewer channels covers nothing. Watchdogs on
+//! other hosts are not covered either, because this host may be the one that is dead.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sanctum_config::fleet::{Fleet, Watch};
+use sanctum_config::{Home, Label};
+
+use crate::run::Setting;
+use crate::state::State;
+use crate::verdict::Kind;
+
+/// The key of the guardian's condition "the server gives no answer".
+pub const OUTAGE: &str = "outage";
+/// The key of the guardian's condition "the restart budget is spent": it does not act, and reports outages all the same.
+pub const BUDGET: &str = "budget";
+/// The key of the guardian's condition "it cannot look": it knows nothing about the server.
+pub const BLIND: &str = "blind";
+
+/// So long a guardian may see that something is wrong without having decided what it is.
+const UNDECIDED: TimeDelta = TimeDelta::minutes(15);
+/// A guardian looks every minute and writes its heartbeat every five.
+const ALIVE: TimeDelta = TimeDelta::minutes(6);
+
+/// The guardians whose alerts cover a server's outage.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FirstCause {
+    /// Their state files.
+    guardians: Vec<PathBuf>,
+}
+
+impl FirstCause {
+    /// The guardians that cover a watchdog: of its server, on its host.
+    pub(crate) fn of(setting: &Setting) -> Self {
+        let Setting {
+            fleet,
+            home,
+            name,
+            watch,
+            host,
+            ..
+        } = setting;
+        match (watch.check(name).as_str(), server_of(fleet, watch)) {
+            ("guardian", _) => Self::default(),
+            // It looks at the whole host, and says itself that all of its findings are outages of servers.
+            ("drift", _) => {
+                let servers = fleet.servers.keys();
+                let each =
+                    servers.map(|server| Self::of_server(fleet, home, host, server, &watch.alert));
+                Self {
+                    guardians: each.flat_map(|each| each.guardians).collect(),
+                }
+            }
+            (_, Some(server)) => Self::of_server(fleet, home, host, server, &watch.alert),
+            (_, None) => Self::default(),
+        }
+    }
+
+    /// The guardians of `server` on `host` that alert through all of `channels`.
+    pub fn of_server(
+        fleet: &Fleet,
+        home: &Home,
+        host: &Label,
+        server: &Label,
+        channels: &[Label],
+    ) -> Self {
+        let covers = |(name, watch): &(&Label, &Watch)| {
+            watch.check(name).as_str() == "guardian"
+                && fleet.host_of(name) == Some(host)
+                && server_of(fleet, watch) == Some(server)
+                && channels.iter().all(|channel| watch.alert.contains(channel))
+        };
+        let guardians = fleet.watch.iter().filter(covers);
+        Self {
+            guardians: guardians.map(|(name, _)| home.watch_state(name)).collect(),
+        }
+    }
+
+    /// Whether a guardian reports at `now` that the server gives no answer, or is about to decide that.
+    pub fn is_reported(&self, now: DateTime<Utc>) -> bool {
+        let read = |path: &PathBuf| State::read(path).ok().flatten();
+        self.guardians
+            .iter()
+            .filter_map(read)
+            .any(|guardian| reports(&guardian, now))
+    }
+}
+
+fn reports(guardian: &State, now: DateTime<Utc>) -> bool {
+    let age = now - guardian.heartbeat;
+    if age > ALIVE || age < -ALIVE {
+        return false;
+    }
+    let last = guardian.last.as_ref().map(|last| last.kind);
+    let is_open = |key| guardian.open.contains_key(key);
+    if is_open(OUTAGE) || is_open(BUDGET) && last == Some(Kind::Miss) {
+        return true;
+    }
+    // It sees that something is wrong, and counts.
+    let since = guardian.missing_since.or(guardian.busy_since);
+    let undecided = since.is_some_and(|since| now - since <= UNDECIDED);
+    let sees = |kind| matches!(kind, Kind::Miss | Kind::Busy);
+    undecided && last.is_some_and(sees) && !is_open(BLIND)
+}
+
+/// The server that a watchdog watches: the one it names, or the only one.
+fn server_of<'a>(fleet: &'a Fleet, watch: &'a Watch) -> Option<&'a Label> {
+    let only = || {
+        let mut servers = fleet.servers.keys();
+        servers.next().filter(|_| servers.next().is_none())
+    };
+    watch.target.as_ref().or_else(only)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::state::Open;
+    use crate::verdict::Verdict;
+
+    const FLEET: &str = "[hosts.mini]\naddress = \"a\"\nagents = [\"server\", \"other\", \"guardian\", \"canary\", \"loud\"]\n\
+        [hosts.laptop]\naddress = \"b\"\nagents = [\"offbox\"]\n\
+        [servers.server]\nhost = \"mini\"\nlisten = [\"127.0.0.1:1\"]\n\
+        [servers.other]\nhost = \"mini\"\nlisten = [\"127.0.0.1:2\"]\n\
+        [watch.guardian]\ntarget = \"server\"\nalert = [\"phone\"]\n\
+        [watch.canary]\ntarget = \"server\"\nalert = [\"phone\"]\n\
+        [watch.loud]\ncheck = \"canary\"\ntarget = \"server\"\nalert = [\"phone\", \"siren\"]\n\
+        [watch.offbox]\ncheck = \"canary\"\ntarget = \"server\"\n\
+        [watch.elsewhere]\ncheck = \"canary\"\ntarget = \"other\"\n\
+        [alerts.phone]\nurl = \"http://127.0.0.1:9/\"\n[alerts.siren]\nurl = \"http://127.0.0.1:9/\"\n";
+
+    fn label(name: &str) -> Label {
+        name.parse().unwrap()
+    }
+
+    fn first_cause(home: &Path, watch: &str, host: &str) -> FirstCause {
+        let config = Path::new("/etc/fleet.toml");
+        let fleet = Fleet::parse(FLEET, config).unwrap();
+        FirstCause::of(&Setting {
+            home: Home::new(home.to_owned(), home.to_owned()),
+            watch: fleet.watch[&label(watch)].clone(),
+            host: label(host),
+            config: config.to_owned(),
+            name: label(watch),
+            fleet,
+        })
+    }
+
+    fn guardian(home: &Path, change: impl FnOnce(&mut State)) -> DateTime<Utc> {
+        let now = DateTime::from_timestamp(1_776_000_000, 0).unwrap();
+        let mut state = State::new(label("guardian"), now);
+        change(&mut state);
+        state
+            .write(&home.join("state/watch/guardian.json"))
+            .unwrap();
+        now
+    }
+
+    fn open(state: &mut State, key: &str) {
+        let open = serde_json::json!({
+            "id": "g-1", "title": "t", "since": state.heartbeat, "told": state.heartbeat, "times": 1
+        });
+        let open: Open = serde_json::from_value(open).unwrap();
+        state.open.insert(key.to_owned(), open);
+    }
+
+    #[test]
+    fn outage_that_the_guardian_reports_covers_its_server_on_its_host_and_channels() {
+        let home = tempfile::tempdir().unwrap();
+        let now = guardian(home.path(), |state| open(state, OUTAGE));
+        let covers = |watch, host| first_cause(home.path(), watch, host).is_reported(now);
+        assert!(covers("canary", "mini"));
+        // The alert would not reach every channel; the host may be dead; it is another server; it is the guardian itself.
+        assert!(!covers("loud", "mini"));
+        assert!(!covers("offbox", "laptop"));
+        assert!(!covers("elsewhere", "mini"));
+        assert!(!covers("guardian", "mini"));
+    }
+
+    #[test]
+    fn outage_is_not_covered_by_a_guardian_that_is_absent_damaged_or_stopped() {
+        let home = tempfile::tempdir().unwrap();
+        let canary = first_cause(home.path(), "canary", "mini");
+        let path = home.path().join("state/watch/guardian.json");
+        let now = guardian(home.path(), |_| {});
+        std::fs::remove_file(&path).unwrap();
+        assert!(!canary.is_reported(now), "absent");
+        guardian(home.path(), |state| open(state, OUTAGE));
+        assert!(!canary.is_reported(now + TimeDelta::minutes(7)), "stopped");
+        assert!(
+            !canary.is_reported(now - TimeDelta::minutes(7)),
+            "in the future"
+        );
+        std::fs::write(&path, "{").unwrap();
+        assert!(!canary.is_reported(now), "damaged");
+    }
+
+    #[test]
+    fn outage_is_covered_while_the_guardian_counts_and_not_when_it_is_blind() {
+        let home = tempfile::tempdir().unwrap();
+        let canary = first_cause(home.path(), "canary", "mini");
+        let counting = |state: &mut State| {
+            state.last = Some(Verdict::new(Kind::Miss, "gave no answer (1)"));
+            state.missing_since = Some(state.heartbeat);
+        };
+        let now = guardian(home.path(), counting);
+        assert!(canary.is_reported(now));
+        guardian(home.path(), |state| {
+            counting(state);
+            state.missing_since = Some(state.heartbeat - TimeDelta::minutes(16));
+        });
+        assert!(!canary.is_reported(now), "it has come to no decision");
+        guardian(home.path(), |state| {
+            counting(state);
+            open(state, BLIND);
+        });
+        assert!(!canary.is_reported(now), "it cannot look");
+        guardian(home.path(), |state| {
+            state.last = Some(Verdict::new(Kind::Ok, "answers"));
+        });
+        assert!(!canary.is_reported(now), "it is content");
+    }
+}
