@@ -248,7 +248,7 @@ pub fn tells_of(path: &Path, lease: &Lease, agent: &Label) -> Result<bool, Lease
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, LeaseError> {
-    let bytes = match files::read(path, LARGEST) {
+    let bytes = match files::read_own(path, LARGEST) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(|source| system(path, source))?,
     };
