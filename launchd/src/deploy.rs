@@ -17,8 +17,9 @@ use sanctum_watch::lease::{self, Held};
 
 use crate::Failure;
 use crate::change::{self, Files, Step};
-use crate::flight::{self, LogEnds};
+use crate::flight;
 use crate::journal::{Journal, Lock, Phase, boundary, now};
+use crate::log_excerpt::LogEnds;
 use crate::other_fleet;
 use crate::report::Report;
 use crate::site::Site;
@@ -90,7 +91,7 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
             report,
             command,
             lease: None,
-            logs: LogEnds::new(),
+            logs: LogEnds::default(),
             _lock: lock,
         };
         if !work.report.dry_run {
@@ -338,8 +339,7 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
                 Step::BootOut(agent) => site.launchctl.bootout(&agent.label)?,
                 Step::Switch(files) => self.switch(journal, files, to)?,
                 Step::Bootstrap(agent) => {
-                    let end = flight::log_end(site, &agent.name);
-                    self.logs.insert(agent.name.clone(), end);
+                    self.logs.mark(&site.home, &agent.name);
                     bootstrap(site, agent)?;
                 }
                 Step::Active(active) => active.write(&site.home.active())?,

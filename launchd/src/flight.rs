@@ -1,16 +1,15 @@
 //! After a start: the servers must become ready, however long they load, and answer right.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use sanctum_config::{Fleet, InstalledAgent, Label, Role, UntrustedText, files};
+use sanctum_config::{Fleet, InstalledAgent, Label, Role};
 use sanctum_watch::launchctl::LastExit;
 
 use crate::Failure;
 use crate::ask::{Door, Health};
 use crate::journal::boundary;
+use crate::log_excerpt::LogEnds;
 use crate::question::question;
 use crate::report::Report;
 use crate::site::Site;
@@ -20,9 +19,6 @@ use crate::wait::Wait;
 /// How long a server may take to be ready. A 27B model with its manifest takes half a minute from an SSD, and several
 /// from a network volume.
 pub const PATIENCE: Duration = Duration::from_secs(15 * 60);
-
-/// Where each agent's log ended before the agent was started: what comes before is another process's.
-pub type LogEnds = BTreeMap<Label, u64>;
 
 /// After the start of new servers: waits until each that should run is ready, and asks it.
 ///
@@ -44,8 +40,7 @@ pub fn after(
         let door = Door::to(&to.fleet, &file, &site.home, &site.host, server).map_err(refused)?;
         report.note(&format!("waiting until `{}` is ready", agent.name))?;
         let wait = Wait::new(patience);
-        let log_end = logs.get(&agent.name).copied();
-        let waited = ready(site, agent, &door, &wait, log_end)?;
+        let waited = ready(site, agent, &door, &wait, logs)?;
         let asked = question(&to.fleet, server).ask_patiently(&door, &wait);
         drop(wait);
         let took = asked.map_err(|wrong| refused(wrong.to_string()))?;
@@ -70,19 +65,15 @@ fn served_by<'a>(fleet: &'a Fleet, agent: &'a Label) -> Option<&'a Label> {
 }
 
 /// Waits until a server is ready; how long that took. A model that loads for a minute is waited for; a process that
-/// has exited is not. Without `log_end` it is not known which part of the log is this process's.
+/// has exited is not.
 fn ready(
     site: &Site,
     agent: &InstalledAgent,
     door: &Door,
     wait: &Wait,
-    log_end: Option<u64>,
+    logs: &LogEnds,
 ) -> Result<Duration, Failure> {
-    let log = || {
-        log_end.map_or_else(String::new, |end| {
-            last_line(&site.home.log(&agent.name), end)
-        })
-    };
+    let log = || logs.excerpt(&site.home, &agent.name);
     loop {
         let refused = |why: String| Err(Failure::Refused(format!("`{}` {why}", agent.name)));
         let Some(service) = site.launchctl.print(&agent.label)? else {
@@ -105,50 +96,5 @@ fn ready(
         }
         wait.show(&format!("`{}`: {health}", agent.name));
         sleep(Duration::from_millis(250).min(wait.left()));
-    }
-}
-
-/// The last line of a log after its first `from` bytes, as the end of a sentence; a log that is shorter was begun anew.
-pub(crate) fn last_line(log: &Path, from: u64) -> String {
-    use std::io::{Read, Seek, SeekFrom};
-    const LARGEST: u64 = 4096;
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = files::open(log)?;
-        let size = file.metadata()?.len();
-        let from = if from > size { 0 } else { from };
-        file.seek(SeekFrom::Start(from.max(size.saturating_sub(LARGEST))))?;
-        let mut text = Vec::new();
-        file.take(LARGEST).read_to_end(&mut text)?;
-        Ok(text)
-    };
-    let text = read().unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let last = text.lines().rev().find(|line| !line.trim().is_empty());
-    last.map_or_else(String::new, |line| {
-        format!("; its log ends: {}", UntrustedText::bounded(line, 300))
-    })
-}
-
-/// Where an agent's log ends now.
-pub(crate) fn log_end(site: &Site, agent: &Label) -> u64 {
-    std::fs::metadata(site.home.log(agent)).map_or(0, |about| about.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn last_line_shows_only_what_this_process_wrote() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("server.log");
-        std::fs::write(&log, "ERROR of the release before\n").unwrap();
-        let end = std::fs::metadata(&log).unwrap().len();
-        assert_eq!(last_line(&log, end), "");
-        std::fs::write(&log, "ERROR of the release before\nport taken\x1b[2J\n\n").unwrap();
-        assert_eq!(last_line(&log, end), "; its log ends: port taken\\u{1b}[2J");
-        std::fs::write(&log, "begun anew\n").unwrap();
-        assert_eq!(last_line(&log, end), "; its log ends: begun anew");
-        assert_eq!(last_line(folder.path(), 0), "");
     }
 }

@@ -19,6 +19,7 @@ mod finding;
 pub mod firewall;
 pub mod flight;
 pub mod journal;
+pub mod log_excerpt;
 pub mod memory;
 pub mod offbox;
 mod other_fleet;

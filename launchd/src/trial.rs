@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 use crate::ask::{Door, Health};
-use crate::flight::last_line;
+use crate::log_excerpt::excerpt_of;
 use crate::process::Process;
 use crate::question::question;
 use crate::report::Report;
@@ -149,13 +149,13 @@ pub fn run(
                 return Err(format!(
                     "a second instance was not ready after {} s (--patience): {health}{}",
                     patience.as_secs(),
-                    last_line(&log, 0)
+                    excerpt_of(&log)
                 ));
             }
             Ok(Some(status)) => {
                 return Err(format!(
                     "a second instance ended at its start ({status}){}",
-                    last_line(&log, 0)
+                    excerpt_of(&log)
                 ));
             }
             Err(error) => return Err(format!("a second instance cannot be waited for: {error}")),
