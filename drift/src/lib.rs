@@ -4,7 +4,7 @@
 //! nothing that the first one says of itself: it hashes raw files over ssh and compares them with its own copy of the
 //! receipt.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use sanctum_config::fleet::Fleet;
 use sanctum_config::{Home, Label, files};
 use sanctum_launchd::offbox::{NotSeen, offbox};
 use sanctum_launchd::site::{Site, this_host};
-use sanctum_launchd::{Finding, verify};
+use sanctum_launchd::{Finding, certificates, verify};
 use sanctum_watch::command::aside;
 use sanctum_watch::probe::Reference;
 use sanctum_watch::{
@@ -55,8 +55,12 @@ enum Place {
     /// It is reached over ssh.
     There {
         fleet: Fleet,
+        /// The file that it was read from.
+        file: PathBuf,
         home: Home,
         host: Label,
+        /// This host, whose own certificates no other check looks at.
+        here: Label,
         limit: Duration,
     },
 }
@@ -104,8 +108,10 @@ impl Drift {
             }
             Place::There {
                 fleet: fleet.clone(),
+                file: config.clone(),
                 home: home.clone(),
                 host: host.clone(),
+                here,
                 limit: watch.timeout.unwrap_or(TIMEOUT),
             }
         };
@@ -253,13 +259,23 @@ impl Place {
             Self::Here(site) => verify(site).map_err(|failure| Blind::Failed(failure.to_string())),
             Self::There {
                 fleet,
+                file,
                 home,
                 host,
+                here,
                 limit,
-            } => offbox(fleet, home, host, *limit).map_err(|error| match error {
-                NotSeen::Unreached { .. } => Blind::Unreached(error.to_string()),
-                other => Blind::Failed(other.to_string()),
-            }),
+            } => {
+                let found = offbox(fleet, home, host, *limit);
+                let mut found = found.map_err(|error| match error {
+                    NotSeen::Unreached { .. } => Blind::Unreached(error.to_string()),
+                    other => Blind::Failed(other.to_string()),
+                })?;
+                for finding in certificates(fleet, file, home, here, Utc::now()) {
+                    let about = format!("{here}:{}", finding.about);
+                    found.push(Finding { about, ..finding });
+                }
+                Ok(found)
+            }
         }
     }
 }
@@ -346,8 +362,10 @@ mod tests {
         let drift = Drift {
             place: Arc::new(Place::There {
                 fleet: Fleet::default(),
+                file: "fleet.toml".into(),
                 home: Home::new("/h".into(), "/u".into()),
                 host: label("mini"),
+                here: label("laptop"),
                 limit: TIMEOUT,
             }),
             host: label("mini"),

@@ -216,3 +216,38 @@ fn without_a_copy_of_the_receipt_there_is_nothing_to_compare_with() {
     assert_eq!(said["findings"][0]["kind"], "no-receipt");
     assert!(!laptop.at("told").exists(), "nobody was asked");
 }
+
+/// A client certificate in the laptop's own home that ends in so many days.
+fn certificate(laptop: &Laptop, days: i64) {
+    let mut parameters = rcgen::CertificateParams::default();
+    let name = &mut parameters.distinguished_name;
+    name.push(rcgen::DnType::CommonName, "drift-offbox");
+    parameters.not_after = time::OffsetDateTime::now_utc() + time::Duration::days(days);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let path = laptop.at("laptop/certs/clients/drift-offbox.crt");
+    write(&path, &parameters.self_signed(&key).unwrap().pem(), 0o644);
+}
+
+#[test]
+fn own_certificate_that_ends_soon_is_reported_with_its_renewal() {
+    let laptop = Laptop::new();
+    certificate(&laptop, 60);
+    assert_eq!(laptop.look().0, 0);
+    for (days, problem) in [
+        (29, "in less than 30 days"),
+        (6, "in less than 7 days"),
+        (-1, "expired on"),
+    ] {
+        certificate(&laptop, days);
+        let (code, said) = laptop.look();
+        let finding = &said["findings"][0];
+        assert_eq!(
+            (code, &finding["kind"]),
+            (1, &"certificate".into()),
+            "{said}"
+        );
+        let text = finding.to_string();
+        assert!(text.contains(problem), "{days}: {text}");
+        assert!(text.contains("sanctum-pki renew drift-offbox"), "{text}");
+    }
+}

@@ -485,6 +485,48 @@ mod tests {
         serde_json::from_value(remembered.memory.clone()).unwrap()
     }
 
+    /// A program that answers `/health` so, and lists its models.
+    fn standby(health: &'static str) -> std::net::SocketAddr {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut request = [0; 2048];
+                let read = stream.read(&mut request).unwrap_or(0);
+                let answer = match request[..read].starts_with(b"GET /health ") {
+                    true => health.to_owned(),
+                    false => {
+                        let body = r#"{"object":"list","data":[{"id":"m"}]}"#;
+                        format!("200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+                    }
+                };
+                // Where there is no answer the connection is closed.
+                if !answer.is_empty() {
+                    let _ = write!(stream, "HTTP/1.1 {answer}");
+                }
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn standby_without_heartbeat_is_alive_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        for health in [
+            "200 OK\r\ncontent-length: 15\r\n\r\n{\"status\":\"ok\"}",
+            "200 OK\r\ncontent-length: 15\r\n\r\n<!doctype html>",
+            "404 Not Found\r\ncontent-length: 0\r\n\r\n",
+            "",
+        ] {
+            let mut guardian = guardian(folder.path());
+            guardian.watched.target.base = format!("http://{}", standby(health));
+            guardian.watched.target.access = sanctum_watch::probe::Access::Open;
+            let client = guardian.watched.client().unwrap();
+            assert_eq!(guardian.ask(&client).await, Answer::Alive, "{health:?}");
+        }
+    }
+
     #[tokio::test]
     async fn deployment_restores_the_restart_budget() {
         let folder = tempfile::tempdir().unwrap();

@@ -48,7 +48,7 @@ use args::{Args, Command};
 pub use failure::Failure;
 pub use finding::{Finding, Kind};
 use report::Report;
-pub use verify::{verify, warnings};
+pub use verify::{certificates, verify, warnings};
 
 /// Does what the command line says. What there is to say goes to `out`.
 ///

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
-use sanctum_config::{ArtefactKind, Digest, Home, Receipt};
+use sanctum_config::{ArtefactKind, Digest, Fleet, Home, Label, Receipt};
 use sanctum_watch::certificates::on_host;
 use sanctum_watch::lease::Standing;
 
@@ -53,7 +53,14 @@ pub fn verify(site: &Site) -> Result<Vec<Finding>, Failure> {
         findings.push(Finding::new(Kind::Mode, path.display(), wrong, mend));
     }
     blocked(site, &mut findings);
-    certificates(site, chrono::Utc::now(), &mut findings);
+    let Site {
+        fleet,
+        file,
+        home,
+        host,
+        ..
+    } = site;
+    findings.extend(certificates(fleet, file, home, host, Utc::now()));
     findings.sort();
     Ok(findings)
 }
@@ -76,20 +83,25 @@ pub fn warnings(site: &Site) -> Vec<Finding> {
     warnings
 }
 
-/// Certificates and revocation lists that end soon or have ended: reported once at each of
+/// Certificates and revocation lists of `host`, which is this one, that end soon or have ended: reported once at each of
 /// [`sanctum_watch::certificates::NOTICE`]'s days, since the words stay the same in between.
-fn certificates(site: &Site, now: DateTime<Utc>, findings: &mut Vec<Finding>) {
-    for validity in on_host(&site.fleet, &site.file, &site.home, &site.host) {
+pub fn certificates(
+    fleet: &Fleet,
+    file: &Path,
+    home: &Home,
+    host: &Label,
+    now: DateTime<Utc>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for validity in on_host(fleet, file, home, host) {
         let (path, wrong, mend) = match validity {
             Ok(validity) => match validity.problem(now) {
-                Some(wrong) => (validity.path.clone(), wrong, validity.renewal(&site.host)),
+                Some(wrong) => (validity.path.clone(), wrong, validity.renewal(host)),
                 None => continue,
             },
             Err(error) => {
-                let mend = format!(
-                    "on the CA's machine: sanctum-pki --config fleet.toml bundle {}",
-                    site.host
-                );
+                let mend =
+                    format!("on the CA's machine: sanctum-pki --config fleet.toml bundle {host}");
                 (
                     error.path,
                     format!("it cannot be used: {}", error.source),
@@ -99,6 +111,7 @@ fn certificates(site: &Site, now: DateTime<Utc>, findings: &mut Vec<Finding>) {
         };
         findings.push(Finding::new(Kind::Certificate, path.display(), wrong, mend));
     }
+    findings
 }
 
 fn interrupted(site: &Site, findings: &mut Vec<Finding>) -> Result<(), Failure> {

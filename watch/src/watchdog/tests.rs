@@ -15,7 +15,7 @@ use crate::alert::Channel;
 
 /// Says one verdict after the other.
 #[derive(Debug, Default)]
-struct Script(VecDeque<Kind>, VecDeque<&'static str>);
+struct Script(VecDeque<Kind>, VecDeque<&'static str>, Miss);
 
 impl Check for Script {
     async fn check(&mut self, round: &mut Round) -> Report {
@@ -24,6 +24,7 @@ impl Check for Script {
         let wrongs = self.1.pop_front().unwrap_or_default();
         Report {
             wrongs: wrongs.split_whitespace().map(str::to_owned).collect(),
+            miss: self.2,
             ..Verdict::new(kind, format!("it is {kind}"))
                 .next("do this")
                 .into()
@@ -67,7 +68,11 @@ fn watchdog(folder: &Path, address: SocketAddr, script: &[Kind]) -> Watchdog<Scr
     let state_file = folder.join("watch/canary.json");
     let state = State::read(&state_file).unwrap();
     Watchdog {
-        check: Script(script.iter().copied().collect(), VecDeque::new()),
+        check: Script(
+            script.iter().copied().collect(),
+            VecDeque::new(),
+            Miss::Failed,
+        ),
         host: "mini".parse().unwrap(),
         policy: Policy {
             misses: 2,
@@ -393,4 +398,83 @@ async fn a_damaged_lease_is_told_of_and_watching_goes_on() {
         titles(&flow),
         ["the maintenance lease on mini cannot be read"]
     );
+}
+
+const FLEET: &str = "[hosts.mini]\naddress = \"a\"\nagents = [\"server\", \"guardian\", \"canary\"]\n\
+    [servers.server]\nhost = \"mini\"\nlisten = [\"127.0.0.1:1\"]\n[watch.guardian]\n[watch.canary]\n";
+
+#[tokio::test]
+async fn outage_that_the_guardian_reports_alerts_here_only_when_it_outlasts_the_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let label = |name: &str| name.parse::<Label>().unwrap();
+    let home = sanctum_config::Home::new(folder.path().to_owned(), folder.path().to_owned());
+    let fleet = sanctum_config::Fleet::parse(FLEET, Path::new("fleet.toml")).unwrap();
+    let (mini, server) = (label("mini"), label("server"));
+    let first_cause = FirstCause::of_server(&fleet, &home, &mini, &server, &[]);
+    let guardian = |round: i32, reports: bool| {
+        let now = start() + TimeDelta::minutes(10) * round;
+        let mut state = State::new(label("guardian"), now);
+        if reports {
+            let open = serde_json::json!({ "id": "g", "title": "t", "since": now, "told": now, "times": 1 });
+            let open = serde_json::from_value(open).unwrap();
+            state.open.insert(crate::OUTAGE.to_owned(), open);
+        }
+        state.write(&home.watch_state(&label("guardian"))).unwrap();
+    };
+    let mut dog = watchdog(folder.path(), address, &[Kind::Miss; 9]);
+    dog.first_cause = first_cause;
+    dog.check.2 = Miss::NoAnswer;
+    for round in 0..4 {
+        guardian(round, true);
+        rounds(&mut dog, round, 1).await;
+    }
+    assert_eq!((titles(&flow).len(), dog.state.misses), (0, 4));
+    // A wrong answer is no outage.
+    guardian(4, true);
+    dog.check.2 = Miss::Failed;
+    rounds(&mut dog, 4, 1).await;
+    assert_eq!(titles(&flow), ["server on mini fails its check"]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut dog = watchdog(folder.path(), address, &[Kind::Miss; 9]);
+    dog.first_cause = FirstCause::of_server(&fleet, &home, &mini, &server, &[]);
+    dog.check.2 = Miss::NoAnswer;
+    guardian(5, true);
+    rounds(&mut dog, 4, 2).await;
+    assert_eq!(titles(&flow).len(), 1);
+    guardian(6, false);
+    rounds(&mut dog, 6, 1).await;
+    assert_eq!(titles(&flow).len(), 2);
+}
+
+#[tokio::test]
+async fn watchdog_that_cannot_check_says_so_and_not_that_its_server_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let mut dog = watchdog(folder.path(), address, &[Kind::Miss; 2]);
+    dog.check.2 = Miss::CannotCheck;
+    rounds(&mut dog, 0, 2).await;
+    assert_eq!(
+        titles(&flow),
+        ["canary on mini cannot check server on mini"]
+    );
+}
+
+#[tokio::test]
+async fn two_events_of_one_round_are_two_alerts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let mut dog = watchdog(folder.path(), address, &[]);
+    for key in ["panic", "answers-again"] {
+        let note = Note {
+            severity: Severity::Info,
+            title: key.to_owned(),
+            body: String::new(),
+            next: String::new(),
+        };
+        dog.notice(Notice::Event { key, note }, start()).unwrap();
+    }
+    let _ = dog.outbox.deliver().await.unwrap();
+    assert_eq!(titles(&flow), ["panic", "answers-again"]);
 }
