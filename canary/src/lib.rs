@@ -51,7 +51,7 @@ impl Canary {
     async fn ask(&self) -> Report {
         let client = match self.watched.client() {
             Ok(client) => client,
-            Err(report) => return report,
+            Err(report) => return *report,
         };
         let question = Question::user(&self.question, MAX_TOKENS);
         match client.chat(&question).await {

@@ -31,7 +31,7 @@ pub struct Reply {
 ///
 /// # Errors
 /// The report on a server that cannot be asked: busy, offline, or a miss. That says nothing about its answers.
-pub async fn all(watched: &Watched, spec: &Spec) -> Result<Vec<Reply>, Report> {
+pub async fn all(watched: &Watched, spec: &Spec) -> Result<Vec<Reply>, Box<Report>> {
     let client = watched.client()?;
     let mut patience = PATIENCE * watched.timeout;
     let mut replies = Vec::new();
@@ -85,10 +85,10 @@ pub async fn all(watched: &Watched, spec: &Spec) -> Result<Vec<Reply>, Report> {
                     prompt.name,
                     spec.prompts.len()
                 );
-                return Err(Report {
+                return Err(Box::new(Report {
                     miss: Miss::NoAnswer,
                     ..Verdict { said, ..verdict }.into()
-                });
+                }));
             }
             patience -= spent;
             tokio::time::sleep(pause).await;

@@ -128,7 +128,7 @@ impl Parity {
         };
         let replies = match ask::all(&self.watched, &spec).await {
             Ok(replies) => replies,
-            Err(report) => return report,
+            Err(report) => return *report,
         };
         let outcomes = match self.judge(&spec, &replies) {
             Ok(outcomes) => outcomes,

@@ -58,12 +58,14 @@ impl Watched {
     ///
     /// # Errors
     /// A miss that says so, if they cannot be used.
-    pub fn client(&self) -> Result<Client, Report> {
-        Client::new(&self.target, self.timeout).map_err(|error| Report {
-            miss: Miss::CannotCheck,
-            ..Verdict::new(Kind::Miss, error.to_string())
-                .next("sanctum-launchd verify")
-                .into()
+    pub fn client(&self) -> Result<Client, Box<Report>> {
+        Client::new(&self.target, self.timeout).map_err(|error| {
+            Box::new(Report {
+                miss: Miss::CannotCheck,
+                ..Verdict::new(Kind::Miss, error.to_string())
+                    .next("sanctum-launchd verify")
+                    .into()
+            })
         })
     }
 
