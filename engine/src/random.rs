@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use half::bf16;
 use sanctum_kernels::cpu::Float;
-use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims};
+use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims, RopeScaling};
 
 use crate::checkpoint::Bytes;
 use crate::model_config::{Affine, Mixer, ModelConfig, Quantization};
@@ -55,6 +55,7 @@ impl Shape {
             tied,
             attention: AttentionDims::new(heads, kv_heads, 256, 64).expect(PUBLISHED),
             rope_theta: 1e7,
+            rope_scaling: RopeScaling::None,
             attention_bias: false,
             conv: ConvDims::new(delta.qkv_len(), 4).expect(PUBLISHED),
             delta,

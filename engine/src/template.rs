@@ -44,6 +44,8 @@ pub struct ChatTemplate {
     variables: BTreeSet<String>,
     /// Variables that the checkpoint sets.
     special_tokens: Map<String, Json>,
+    /// Renders requests with tools.
+    tool_use: Option<Arc<ChatTemplate>>,
 }
 
 /// Why there is no prompt.
@@ -76,7 +78,15 @@ impl ChatTemplate {
             environment: Arc::new(environment),
             variables,
             special_tokens: Map::new(),
+            tool_use: None,
         })
+    }
+
+    /// Has requests with tools rendered by another template, which the checkpoint names `tool_use`.
+    pub fn with_tool_use(mut self, template: ChatTemplate) -> Self {
+        self.variables.extend(template.variables.iter().cloned());
+        self.tool_use = Some(Arc::new(template));
+        self
     }
 
     /// The names of the variables that the template reads, beside those that it sets itself.
@@ -115,6 +125,9 @@ impl ChatTemplate {
         tools: &[Json],
         variables: &Map<String, Json>,
     ) -> Result<String, TemplateError> {
+        if let (Some(template), [_, ..]) = (&self.tool_use, tools) {
+            return template.render(messages, tools, variables);
+        }
         let mut context = Map::from_iter([
             ("enable_thinking".to_owned(), false.into()),
             ("add_generation_prompt".to_owned(), true.into()),

@@ -8,6 +8,8 @@ use std::collections::HashSet;
 
 use tokenizers::DecoderWrapper;
 
+use crate::checkpoint::json::without_byte_order_mark;
+
 /// No vocabulary is larger; a larger id in a file would only serve to exhaust memory.
 const MAX_TOKEN_ID: u32 = (1 << 22) - 1;
 
@@ -73,6 +75,7 @@ impl Tokenizer {
     /// # Errors
     /// When it is malformed, not byte-level, or lacks a byte.
     pub fn from_bytes(json: &[u8]) -> Result<Self, TokenizerError> {
+        let json = without_byte_order_mark(json);
         let mut inner = tokenizers::Tokenizer::from_bytes(json)
             .map_err(|e| TokenizerError::Malformed(e.to_string()))?;
         // A file may keep the truncation and padding of the training that wrote it; a prompt is not to be cut or filled.

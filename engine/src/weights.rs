@@ -13,7 +13,7 @@ use sanctum_kernels::cpu::{self, Float};
 
 use crate::adapter::{Adapter, AdapterError};
 use crate::checkpoint::{Bytes, Tensor};
-use crate::model_config::{Affine, Mixer, ModelConfig, Quantization};
+use crate::model_config::{Affine, Mixer, ModelConfig, Packing, Quantization};
 
 /// A matrix `[rows, cols]` as it is stored, still on the host.
 #[derive(Clone, Debug)]
@@ -26,8 +26,8 @@ pub struct HostMatrix {
     pub storage: Storage,
 }
 
-/// How a matrix is stored.
-#[derive(Clone, Debug)]
+/// How a matrix is stored. Equal are those of equal bytes.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Storage {
     /// Plain numbers, `[rows, cols]`.
     Dense {
@@ -241,27 +241,59 @@ pub enum WeightsError {
         /// What would do.
         wanted: &'static str,
     },
-    /// A matrix has scales but `config.json` does not say how it is quantised.
+    /// A matrix has scales but `config.json` says that it is not quantised, or nothing of quantisation.
     #[error(
-        "{module} has scales, but config.json does not say how it is quantised (`quantization`)"
+        "{module} has scales, but by config.json (`quantization`) it is not quantised: do they belong together?"
     )]
     NotDescribed {
         /// The module.
         module: String,
     },
+    /// A quantised matrix has other bits or groups than `config.json` says.
+    #[error(
+        "config.json (`quantization`) says that {module} has {} bits in groups of {}, but the shapes of its tensors in {file} say \
+         {} bits in groups of {}; remove the entry, since the shapes tell", said.bits, said.group, found.bits, found.group
+    )]
+    OtherPacking {
+        /// The module.
+        module: String,
+        /// The file of its tensors.
+        file: String,
+        /// What is said.
+        said: Affine,
+        /// What is there.
+        found: Affine,
+    },
+    /// The shapes of a quantised matrix are those of no quantisation that this engine computes.
+    #[error(
+        "{module} in {file} is quantised, with {words} words and {groups} scales a row: for the {cols} inputs that config.json asks \
+         for that is {found}; 4 or 8 bits in groups of 32, 64 or 128 are supported. Convert with mlx_lm.convert -q --q-bits 4, if \
+         config.json belongs to this checkpoint"
+    )]
+    Packing {
+        /// The module.
+        module: String,
+        /// The file of its tensors.
+        file: String,
+        /// 32-bit words in a row of its weights.
+        words: usize,
+        /// Groups in a row.
+        groups: usize,
+        /// Inputs that the model has for it.
+        cols: usize,
+        /// What the shapes say.
+        found: String,
+    },
+    /// There is no output matrix, and the embedding must not be used as one.
+    #[error(
+        "tensor lm_head.weight is missing from the checkpoint, and config.json says wherever it says something that the embedding \
+         is not the output matrix (`tie_word_embeddings` is false); copy the checkpoint again, or set it to true if the model \
+         was trained so"
+    )]
+    NoHead,
     /// The adapter cannot be merged.
     #[error(transparent)]
     Adapter(Box<AdapterError>),
-    /// The quantisation groups do not fit the matrix.
-    #[error("{module} has {cols} inputs, which do not divide into groups of {group}")]
-    Groups {
-        /// The module.
-        module: String,
-        /// Its inputs.
-        cols: usize,
-        /// The size of a group.
-        group: usize,
-    },
 }
 
 impl From<AdapterError> for WeightsError {
@@ -298,7 +330,7 @@ impl HostWeights {
             norm_shift: if hugging_face { 1.0 } else { 0.0 },
         };
         let weights = reader.model(config)?;
-        reader.finish(config)?;
+        reader.finish()?;
         Ok(weights)
     }
 }
@@ -388,17 +420,35 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn model(&mut self, config: &ModelConfig) -> Result<HostWeights, WeightsError> {
+        let embed = self.matrix("model.embed_tokens", config.vocab, config.hidden)?;
         Ok(Weights {
-            embed: self.matrix("model.embed_tokens", config.vocab, config.hidden)?,
             layers: (0..config.layers.len())
                 .map(|index| self.layer(config, index))
                 .collect::<Result<_, _>>()?,
             norm: self.norm("model.norm", config.hidden)?,
-            head: match config.tied {
-                true => None,
-                false => Some(self.matrix("lm_head", config.vocab, config.hidden)?),
-            },
+            head: self.head(config, &embed)?,
+            embed,
         })
+    }
+
+    /// The output matrix; none if it is the embedding. The tensors decide: exporters leave one level of config.json as
+    /// the base model had it, and some write the tied matrix a second time.
+    fn head(
+        &mut self,
+        config: &ModelConfig,
+        embed: &HostMatrix,
+    ) -> Result<Option<HostMatrix>, WeightsError> {
+        if !self.tensors.contains_key("lm_head.weight") {
+            return match config.tied {
+                true => Ok(None),
+                false => Err(WeightsError::NoHead),
+            };
+        }
+        let head = self.matrix("lm_head", config.vocab, config.hidden)?;
+        match head.storage == embed.storage {
+            true => Ok(None),
+            false => Ok(Some(head)),
+        }
     }
 
     fn layer(
@@ -524,19 +574,7 @@ impl Reader<'_> {
         let weight = format!("{module}.weight");
         let scales = format!("{module}.scales");
         let storage = if self.tensors.contains_key(&scales) {
-            let affine =
-                self.quantization
-                    .of(module)
-                    .ok_or_else(|| WeightsError::NotDescribed {
-                        module: module.to_owned(),
-                    })?;
-            if !cols.is_multiple_of(affine.group) {
-                return Err(WeightsError::Groups {
-                    module: module.to_owned(),
-                    cols,
-                    group: affine.group,
-                });
-            }
+            let affine = self.affine(module, cols)?;
             let groups = [rows, cols / affine.group];
             let packed = self.take(&weight, &[rows, cols * affine.bits as usize / 32])?;
             if packed.dtype != Dtype::U32 {
@@ -576,12 +614,61 @@ impl Reader<'_> {
         Ok(matrix)
     }
 
-    /// Complains about tensors that nobody asked for.
-    fn finish(mut self, config: &ModelConfig) -> Result<(), WeightsError> {
-        if config.tied {
-            // Some exporters write the tied matrix a second time.
-            self.tensors.retain(|name, _| !name.starts_with("lm_head."));
+    /// How a matrix with scales is quantised. With its inputs known, the shapes leave no choice.
+    fn affine(&self, module: &str, cols: usize) -> Result<Affine, WeightsError> {
+        let tensor = |part: &str| {
+            let name = format!("{module}.{part}");
+            let found = self.tensors.get(&name);
+            found.ok_or(WeightsError::Missing(name))
+        };
+        let said = match self.quantization.of(module) {
+            Packing::Named(affine) => Some(affine),
+            Packing::FromShapes => None,
+            Packing::Plain => {
+                return Err(WeightsError::NotDescribed {
+                    module: module.to_owned(),
+                });
+            }
+        };
+        let (weight, scales) = (tensor("weight")?, tensor("scales")?);
+        if scales.dtype == Dtype::U8 {
+            // mxfp4, mxfp8 and nvfp4.
+            let wanted =
+                "MLX's affine quantisation, with scales in F32, F16 or BF16 (mlx_lm.convert -q),";
+            return Err(wrong_type(scales, wanted));
         }
+        let row = |tensor: &Tensor| tensor.shape.last().copied().unwrap_or(0);
+        let (words, groups) = (row(weight), row(scales));
+        let whole = |n: usize, d: usize| (d > 0 && n.is_multiple_of(d)).then(|| n / d);
+        let found = whole(32 * words, cols).zip(whole(cols, groups));
+        let affine = found.and_then(|(bits, group)| {
+            let bits = u8::try_from(bits).ok()?;
+            Some(Affine { bits, group })
+        });
+        match (affine.filter(|affine| affine.is_supported()), said) {
+            (Some(found), Some(said)) if found != said => Err(WeightsError::OtherPacking {
+                module: module.to_owned(),
+                file: weight.file.clone(),
+                said,
+                found,
+            }),
+            (Some(affine), _) => Ok(affine),
+            (None, _) => Err(WeightsError::Packing {
+                module: module.to_owned(),
+                file: weight.file.clone(),
+                words,
+                groups,
+                cols,
+                found: match found {
+                    Some((bits, group)) => format!("{bits} bits in groups of {group}"),
+                    None => "no whole number of bits and groups".to_owned(),
+                },
+            }),
+        }
+    }
+
+    /// Complains about tensors that nobody asked for.
+    fn finish(mut self) -> Result<(), WeightsError> {
         match self.tensors.pop_first() {
             None => Ok(()),
             Some((_, tensor)) => Err(WeightsError::Unused {

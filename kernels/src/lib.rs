@@ -16,4 +16,4 @@ mod testing;
 pub use dims::{AttentionDims, ConvDims, DeltaDims, DimsError};
 pub use kv_mode::{KvMode, UnfitKvMode, UnknownKvMode};
 pub use mapped::{MappedFile, map_file};
-pub use rope::Rope;
+pub use rope::{Rope, RopeScaling};

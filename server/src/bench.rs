@@ -183,9 +183,9 @@ fn device(wanted: BackendArg) -> Result<Device, LaunchError> {
 /// Bytes of weights that one decode pass reads: every matrix, the embedding only where it is also the output matrix.
 fn weight_bytes(host: &HostModel) -> usize {
     let all: usize = host.weights.matrices().iter().map(|m| m.bytes()).sum();
-    match host.config.tied {
-        true => all,
-        false => all - host.weights.embed.bytes(),
+    match host.weights.head {
+        None => all,
+        Some(_) => all - host.weights.embed.bytes(),
     }
 }
 

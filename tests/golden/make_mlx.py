@@ -139,6 +139,23 @@ CASES = {
         num_hidden_layers=5, full_attention_interval=2, vocab_size=127, rms_norm_eps=1e-4,
         rope={"partial_rotary_factor": 0.25, "rope_theta": 10000},
     ),
+    "bf16-yarn-beside": case(
+        240,
+        hidden_size=64, intermediate_size=96, num_attention_heads=2, num_key_value_heads=1, head_dim=64,
+        linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=16, linear_value_head_dim=24,
+        full_attention_interval=2, vocab_size=131,
+        rope={
+            "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024,
+            "partial_rotary_factor": 0.5, "rope_theta": 10000,
+        },
+    ),
+    "bf16-linear-rope": case(
+        60, nested=False,
+        hidden_size=64, intermediate_size=96, num_attention_heads=2, num_key_value_heads=1, head_dim=32,
+        linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=16, linear_value_head_dim=24,
+        full_attention_interval=2, vocab_size=97,
+        rope={"rope_type": "linear", "factor": 3.0, "partial_rotary_factor": 0.5, "rope_theta": 10000},
+    ),
 }
 
 
@@ -221,6 +238,16 @@ def contradict_text_config(folder):
     save_config(config, folder / "config.json")
 
 
+def scale_beside(folder):
+    """Moves the scaling to `rope_scaling`, where older files have it; mlx_lm ignores it there."""
+    config = json.loads((folder / "config.json").read_text())
+    text = config["text_config"]
+    moved = ("factor", "original_max_position_embeddings")
+    text["rope_scaling"] = {"type": "yarn"} | {key: text["rope_parameters"].pop(key) for key in moved}
+    text["rope_parameters"]["rope_type"] = "default"
+    save_config(config, folder / "config.json")
+
+
 def say_unquantised(folder, path):
     """mlx_lm records nothing for a module it left alone, other converters write `false`; it reads both."""
     config = json.loads((folder / "config.json").read_text())
@@ -254,6 +281,8 @@ def make(name, case):
     worth.save(folder, tokens, logits)
     if "conflict" in name:
         contradict_text_config(folder)
+    if "beside" in name:
+        scale_beside(folder)
 
     tensors = {n: p for n, p in tree_flatten(model.parameters()) if mx.issubdtype(p.dtype, mx.floating)}
 

@@ -115,6 +115,31 @@ def l2_norm(x, eps=1e-6):
     return x / np.sqrt((x * x).sum(-1, keepdims=True) + eps)
 
 
+def rope_frequencies(dims, theta, scaling):
+    """Radians a position, [dims / 2], and what cosines and sines are multiplied with.
+
+    YaRN (arXiv 2309.00071, sections 3.2 to 3.4): of a dimension that turns r times within the original context, the
+    frequency f becomes f / factor where r <= beta, f where r >= alpha, with a ramp over the dimensions between.
+    """
+    frequencies = theta ** (-np.arange(0, dims, 2) / dims)
+    kind = scaling.get("rope_type") or scaling.get("type") or "default"
+    if kind == "default":
+        return frequencies, 1.0
+    factor = scaling["factor"]
+    if kind == "linear":
+        return frequencies / factor, 1.0
+    assert kind == "yarn", kind
+    context = scaling["original_max_position_embeddings"]
+    # r(d) = context * theta ** (-2d / dims) / 2 pi, solved for d.
+    few, many = (
+        dims / 2 * np.log(context / (2 * np.pi * turns)) / np.log(theta)
+        for turns in (scaling.get("beta_slow", 1), scaling.get("beta_fast", 32))
+    )
+    first, last = max(np.floor(many), 0), min(np.ceil(few), dims - 1)
+    stretched = np.interp(np.arange(dims // 2), [first, last], [0.0, 1.0])
+    return frequencies * (1 - stretched + stretched / factor), 0.1 * np.log(factor) + 1
+
+
 class Graph:
     """One forward pass over a whole sequence, no caches."""
 
@@ -168,8 +193,10 @@ class Graph:
         """Rotates the first head_dim * partial_rotary_factor dimensions, first half against second half."""
         rope = self.config["rope_parameters"]
         dims = int(x.shape[-1] * rope["partial_rotary_factor"])
-        angles = np.arange(len(x))[:, None] * rope["rope_theta"] ** (-np.arange(0, dims, 2) / dims)
-        cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+        scaling = self.config.get("rope_scaling") or rope
+        frequencies, attention_factor = rope_frequencies(dims, rope["rope_theta"], scaling)
+        angles = np.arange(len(x))[:, None] * frequencies
+        cos, sin = attention_factor * np.cos(angles)[:, None], attention_factor * np.sin(angles)[:, None]
         a, b = x[..., : dims // 2], x[..., dims // 2 : dims]
         return np.concatenate([a * cos - b * sin, b * cos + a * sin, x[..., dims:]], -1)
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::{AdapterError, AdapterName};
-use crate::checkpoint::{Bytes, Files};
+use crate::checkpoint::{Bytes, Files, json};
 
 /// The file's name, in both layouts.
 pub(super) const FILE: &str = "adapter_config.json";
@@ -94,8 +94,8 @@ impl Config {
     ///
     /// # Errors
     /// If a field is missing or wrong, or asks for something that is not done here.
-    pub fn parse(layout: Layout, json: &[u8]) -> Result<Self, AdapterError> {
-        let fields: Map<String, Value> = serde_json::from_slice(json)
+    pub fn parse(layout: Layout, file: &[u8]) -> Result<Self, AdapterError> {
+        let fields: Map<String, Value> = json::parse(file)
             .map_err(|error| wrong("", format!("it is not an object of JSON: {error}")))?;
         match layout {
             Layout::Mlx => mlx(&fields),

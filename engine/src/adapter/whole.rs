@@ -5,7 +5,6 @@
 //! refused instead of merged half old and half new.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -41,11 +40,7 @@ pub(super) fn copied(verified: &Files) -> Result<Files, AdapterError> {
 
 /// A file's content; none if it changed while it was read.
 fn whole(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    // Opening a pipe would wait for its other end, for ever.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let file = File::open(path)?;
+    let file = sanctum_config::files::open(path)?;
     let before = Stamp::before_reading(&file.metadata()?);
     let bytes = read_whole(&file, before.size())?;
     let same = Stamp::of(&file.metadata()?) == before && bytes.len() as u64 == before.size();

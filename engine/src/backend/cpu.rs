@@ -101,7 +101,7 @@ impl CpuBackend {
             cpu: Cpu::new(threads),
             precision,
             kv_cache: KvMode::Plain,
-            rope: Rope::new(config.attention.rotary_dim, config.rope_theta),
+            rope: config.rope(),
         }
     }
 

@@ -42,6 +42,13 @@ impl Deref for Bytes {
     }
 }
 
+/// Bytes are compared, whoever owns them.
+impl PartialEq for Bytes {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
 impl fmt::Debug for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.len())

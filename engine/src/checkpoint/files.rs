@@ -1,28 +1,32 @@
 //! The one place that opens a checkpoint's files.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Bytes, CheckpointError};
 
+/// The chat template for requests with tools, in a folder as transformers has it.
+pub(crate) const TOOL_USE: &str = "additional_chat_templates/tool_use.jinja";
+
 /// Names that the loader asks for, weights aside.
-const ASKED_FOR: [&str; 6] = [
+const ASKED_FOR: [&str; 8] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
+    "chat_template.json",
+    TOOL_USE,
     "adapter_config.json",
 ];
 
 /// Whether the loader reads a file of this name where there is one: settings, tokenizer, template, weights.
 pub fn is_loaded(name: &str) -> bool {
+    let weights = [".safetensors", ".safetensors.index.json"];
     ASKED_FOR.contains(&name)
-        || name.ends_with(".safetensors")
-        || name.ends_with(".safetensors.index.json")
+        || !name.contains('/') && weights.iter().any(|ending| name.ends_with(ending))
 }
 
 /// Where the files of a checkpoint are.
@@ -66,10 +70,11 @@ impl Files {
     /// If it is there but cannot be opened, or if `name` is not a plain file name.
     pub fn open(&self, name: &str) -> Result<Option<Bytes>, CheckpointError> {
         let mut parts = Path::new(name).components();
-        if !matches!(
+        let is_plain = matches!(
             (parts.next(), parts.next()),
             (Some(Component::Normal(_)), None)
-        ) {
+        );
+        if !is_plain && name != TOOL_USE {
             return Err(CheckpointError::Damaged {
                 file: "model.safetensors.index.json".into(),
                 reason: format!("{name:?} is not the name of a file beside it"),
@@ -80,11 +85,7 @@ impl Files {
             Files::Verified(verified) => Ok(verified.files.get(name).cloned()),
             Files::Folder(folder) => {
                 let path = folder.join(name);
-                // Opening a pipe would wait for its other end, for ever.
-                let opened = fs::metadata(&path).and_then(|found| match found.is_file() {
-                    true => File::open(&path),
-                    false => Err(io::Error::other("it is not a regular file")),
-                });
+                let opened = sanctum_config::files::open(&path);
                 let mapped = opened.and_then(|file| sanctum_kernels::map_file(&file));
                 match mapped {
                     Ok(mapped) => Ok(Some(Bytes::new(mapped))),

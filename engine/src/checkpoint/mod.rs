@@ -6,8 +6,10 @@
 
 mod bytes;
 mod files;
+pub(crate) mod json;
 
 pub use bytes::Bytes;
+pub(crate) use files::TOOL_USE;
 pub use files::{Files, VerifiedFiles, is_loaded};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,12 +131,11 @@ pub fn tensors(files: &Files) -> Result<BTreeMap<String, Tensor>, CheckpointErro
     let mut promised = BTreeMap::new();
     let shards: BTreeSet<String> = match files.open("model.safetensors.index.json")? {
         None => ["model.safetensors".to_owned()].into(),
-        Some(json) => {
-            let index: Index =
-                serde_json::from_slice(&json).map_err(|e| CheckpointError::Damaged {
-                    file: "model.safetensors.index.json".into(),
-                    reason: e.to_string(),
-                })?;
+        Some(file) => {
+            let index: Index = json::parse(&file).map_err(|e| CheckpointError::Damaged {
+                file: "model.safetensors.index.json".into(),
+                reason: e.to_string(),
+            })?;
             promised = index.weight_map;
             promised.values().cloned().collect()
         }

@@ -47,11 +47,6 @@ impl FileName {
     pub fn components(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('/')
     }
-
-    /// Whether it lies in the folder itself, not in a folder within.
-    pub fn is_at_the_top(&self) -> bool {
-        !self.0.contains('/')
-    }
 }
 
 impl FromStr for FileName {

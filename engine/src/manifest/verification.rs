@@ -167,7 +167,7 @@ impl Verification {
         let mut faults = Vec::new();
         for ((name, expected), size) in proof.manifest.files().zip(sizes) {
             let mut content = Content::Unopened;
-            if name.is_at_the_top() && is_loaded(name.as_str()) {
+            if is_loaded(name.as_str()) {
                 let opened = match name.as_str().ends_with(".safetensors") {
                     true => proof.map(name).map(|(bytes, stamp)| {
                         content = Content::Mapped(bytes.clone(), stamp);
@@ -310,7 +310,7 @@ impl Proof {
         let mut faults = Vec::new();
         let mut others: Vec<String> = listing.unnameable.iter().map(ToString::to_string).collect();
         for name in unlisted {
-            match name.is_at_the_top() && is_loaded(name.as_str()) {
+            match is_loaded(name.as_str()) {
                 true => faults.push((
                     name,
                     Fault::Unlisted {

@@ -32,7 +32,15 @@ pub fn golden(folder: &Path) -> Golden {
     }
 }
 
+/// The folder of a reference.
+#[allow(dead_code)] // not every test picks one
+pub fn folder(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
+    root.join(name)
+}
+
 /// The references of a kind, in order.
+#[allow(dead_code)] // nor does every test take all of them
 pub fn folders(kind: &str) -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../tests/golden")

@@ -70,7 +70,8 @@ fn render(request: &ChatRequest, ready: &Ready) -> Result<String, ApiError> {
     let Some(template) = &ready.engine.text().template else {
         return Err(ApiError::invalid(
             "model",
-            "this model has no chat template; use POST /v1/completions",
+            "this model has no chat template; put the chat_template.jinja of its base model into its folder and restart the \
+             server, or use POST /v1/completions",
         ));
     };
     for (name, value) in &request.template {

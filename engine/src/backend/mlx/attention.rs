@@ -5,7 +5,7 @@ use mlx_rs::fast::scaled_dot_product_attention;
 use mlx_rs::fast::{ScaledDotProductAttentionMask as Mask, rms_norm};
 use mlx_rs::ops::indexing::IndexOp;
 use mlx_rs::ops::{concatenate, sigmoid};
-use sanctum_kernels::{AttentionDims, KvMode};
+use sanctum_kernels::{AttentionDims, KvMode, Rope};
 
 use super::ops::{cast, dim, f32, must, range, reshape, stacked};
 use super::packed::unpacked;
@@ -20,6 +20,7 @@ pub struct Parameters<'a> {
     pub k_norm: &'a Array,
     pub eps: f32,
     pub theta: f32,
+    pub rope: Rope,
 }
 
 /// Queries and gates, `[N, heads, head_dim]` each, normed and rotated, from `[N, heads * 2 * head_dim]`.
@@ -41,18 +42,17 @@ pub fn heads(p: &Parameters<'_>, x: &Array) -> Array {
 }
 
 /// Normed, and rotated by each row's own position: dimension `i` of the first half with `i` of the second, by
-/// `position · theta^(-i / half)`.
+/// `position` times its frequency ([`Rope`]).
 ///
 /// MLX's own rotation cannot be launched on CUDA for more than 64 rows of few rotated dimensions (0.32.2: it asks for
 /// blocks that are deeper than a GPU's 64).
 fn placed(p: &Parameters<'_>, x: &Array, norm: &Array, plan: &Plan) -> Array {
     let normed = must(rms_norm(x, Some(norm), p.eps));
     let half = p.dims.rotary_dim / 2;
-    let frequency = |i: usize| f64::from(p.theta).powf(-(i as f64) / half as f64) as f32;
-    let frequencies: Vec<f32> = (0..half).map(frequency).collect();
-    let frequencies = Array::from_slice(&frequencies, &[1, 1, dim(half)]);
+    let frequencies = Array::from_slice(p.rope.inverse_frequencies(), &[1, 1, dim(half)]);
     let angles = f32(&reshape(&plan.positions, &[-1, 1, 1])) * frequencies;
-    let (cos, sin) = (must(angles.cos()), must(angles.sin()));
+    let amplitude = Array::from_f32(p.rope.amplitude());
+    let [cos, sin] = [must(angles.cos()), must(angles.sin())].map(|turn| turn * &amplitude);
     let ends = [dim(half), dim(2 * half)];
     let (a, b) = (
         f32(&normed.index((.., .., ..ends[0]))),

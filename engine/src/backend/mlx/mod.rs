@@ -21,8 +21,8 @@ use mlx_rs::fast::rms_norm;
 use mlx_rs::ops::indexing::argmax_axis;
 use mlx_rs::transforms::{async_eval, eval};
 use mlx_rs::{Array, Device, Dtype};
-use sanctum_kernels::KvMode;
 use sanctum_kernels::cpu::{Pool, Precision};
+use sanctum_kernels::{KvMode, RopeScaling};
 
 pub use self::matrix::MlxMatrix;
 pub use self::memory::usage;
@@ -155,6 +155,7 @@ impl MlxBackend {
             k_norm: &weights.k_norm.rounded,
             eps: config.rms_eps,
             theta: config.rope_theta as f32,
+            rope: config.rope(),
         }
     }
 }
@@ -324,11 +325,18 @@ impl Backend for MlxBackend {
             (Some(bits), None) => packed::packed(&values, bits),
         };
         if let Some(fused) = fused {
-            let query = fused.placed(&p, &q, p.q_norm, [dims.heads, 2 * width], plan);
-            rows.insert(
-                0,
-                fused.placed(&p, &k, p.k_norm, [dims.kv_heads, width], plan),
-            );
+            // The kernel computes plain frequencies itself.
+            let [query, key] = match config.rope_scaling {
+                RopeScaling::None => [
+                    fused.placed(&p, &q, p.q_norm, [dims.heads, 2 * width], plan),
+                    fused.placed(&p, &k, p.k_norm, [dims.kv_heads, width], plan),
+                ],
+                _ => {
+                    let [query, _] = attention::queries(&p, &q, plan);
+                    [query, attention::keys(&p, &k, plan)]
+                }
+            };
+            rows.insert(0, key);
             let pools = memory.write(&rows, plan, table);
             return fused.attend(dims, self.kv_cache, &query, &q, &pools, plan);
         }

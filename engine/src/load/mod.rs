@@ -1,34 +1,27 @@
 //! From a folder, the binary itself or thin air to a model that is ready to run.
 
+mod text;
+
 use std::fmt;
 use std::hint::black_box;
 use std::path::PathBuf;
 
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::adapter::{AdapterError, AdapterInfo, AdapterName, AdapterSource};
 use crate::checkpoint::{self, CheckpointError, Files};
 use crate::embedded;
 use crate::manifest::{Expected, ManifestError, Verification, Verified};
-use crate::model_config::{ConfigError, Eos, ModelConfig};
+use crate::model_config::{ConfigError, ModelConfig};
 use crate::random::{self, Shape};
-use crate::template::{ChatTemplate, TemplateError};
+use crate::template::TemplateError;
 use crate::text::Text;
-use crate::tokenizer::{Tokenizer, TokenizerError};
+use crate::tokenizer::TokenizerError;
 use crate::weights::{HostWeights, WeightsError};
 
 /// Bytes of each tensor that the fingerprint looks at, at its beginning, in its middle and at its end: the whole of a
 /// large model would take longer to hash than to load. A manifest is what holds every byte.
 const SAMPLE: usize = 4096;
-
-/// The files that decide what a model is asked and where it stops; the fingerprint has the whole of them.
-const TEXT_FILES: [&str; 4] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "generation_config.json",
-];
 
 /// Where a model comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +110,7 @@ pub enum LoadError {
         /// Why.
         source: TemplateError,
     },
-    /// A small JSON file cannot be read.
+    /// A small JSON file, or a field of it, cannot be read.
     #[error("{path}: {source}", path = path.display())]
     Json {
         /// The file.
@@ -148,11 +141,6 @@ impl fmt::Display for Source {
             Source::Shape(shape) => write!(f, "random weights of shape {shape}"),
         }
     }
-}
-
-#[derive(Default, Deserialize)]
-struct GenerationConfig {
-    eos_token_id: Option<Eos>,
 }
 
 impl HostModel {
@@ -207,11 +195,13 @@ impl HostModel {
             hash.update(format!("{name} {:?} {:?}\n", tensor.dtype, tensor.shape));
             samples(&tensor.bytes).for_each(|sample| hash.update(sample));
         }
-        for name in TEXT_FILES {
-            let bytes = files.open(name).map_err(at)?;
-            // Where one file ends and whether it is there at all count as well.
-            hash.update(format!("{name} {:?}\n", bytes.as_ref().map(|b| b.len())));
-            bytes.iter().for_each(|bytes| hash.update(&**bytes));
+        for name in text::FILES {
+            let Some(bytes) = files.open(name).map_err(at)? else {
+                continue;
+            };
+            // Where a file ends counts as well.
+            hash.update(format!("{name} {}\n", bytes.len()));
+            hash.update(&*bytes);
         }
         let failed = |error| match (error, adapter) {
             (WeightsError::Adapter(error), Some(adapter)) => adapter.failed(*error),
@@ -285,7 +275,7 @@ impl Text {
     pub fn open(source: &Source, config: &ModelConfig) -> Result<Self, LoadError> {
         if let Source::Shape(_) = source {
             // Noise has no vocabulary of its own: it is shown in the built-in model's.
-            let mut text = text(&embedded::files(), config, source)?;
+            let mut text = text::read(&embedded::files(), config, source)?;
             text.eos.clear();
             text.wrap = Some(text.tokenizer.vocab_size() as u32);
             return Ok(text);
@@ -293,7 +283,7 @@ impl Text {
         // The files of the text side are verified before they are handed out, so the weights' verdict is not waited
         // for.
         let (files, _) = files(source)?;
-        text(&files, config, source)
+        text::read(&files, config, source)
     }
 }
 
@@ -327,7 +317,7 @@ impl Source {
         }
         let (files, verification) = files(self)?;
         let read = HostModel::read(&files, self, adapter, &mut progress).and_then(|host| {
-            let text = text(&files, &host.config, self)?;
+            let text = text::read(&files, &host.config, self)?;
             Ok((host, text))
         });
         let ((host, text), verified) = verdict(read, verification, &mut progress)?;
@@ -387,85 +377,6 @@ impl LoadError {
     }
 }
 
-fn text(files: &Files, config: &ModelConfig, source: &Source) -> Result<Text, LoadError> {
-    let at = |error| LoadError::checkpoint(source, error);
-    let json = files.require("tokenizer.json").map_err(at)?;
-    let tokenizer = Tokenizer::from_bytes(&json).map_err(|error| LoadError::Tokenizer {
-        place: source.to_string(),
-        source: error,
-    })?;
-    let generation: GenerationConfig = optional_json(files, "generation_config.json", at)?;
-    let tokenizer_config: serde_json::Value = optional_json(files, "tokenizer_config.json", at)?;
-    let eos = match generation.eos_token_id {
-        Some(eos) => eos.into_ids(),
-        None => fallback_eos(config, &tokenizer, &tokenizer_config, source),
-    };
-    // Newer checkpoints keep the template in a file of its own, older ones in tokenizer_config.json.
-    let template = match files.open("chat_template.jinja").map_err(at)? {
-        Some(bytes) => Some(String::from_utf8(bytes.to_vec()).map_err(|error| {
-            at(CheckpointError::Damaged {
-                file: "chat_template.jinja".into(),
-                reason: format!("it is not UTF-8: {}", error.utf8_error()),
-            })
-        })?),
-        None => named_template(&tokenizer_config["chat_template"]).map_err(|reason| {
-            at(CheckpointError::Damaged {
-                file: "tokenizer_config.json".into(),
-                reason,
-            })
-        })?,
-    };
-    let template = template
-        .map(|template| {
-            ChatTemplate::new(&template).map(|t| t.with_special_tokens(&tokenizer_config))
-        })
-        .transpose()
-        .map_err(|error| LoadError::Template {
-            place: source.to_string(),
-            source: error,
-        })?;
-    Ok(Text::new(tokenizer, template, eos))
-}
-
-/// Where generation_config.json says nothing: what config.json says, and the tokenizer's own end of sequence.
-fn fallback_eos(
-    config: &ModelConfig,
-    tokenizer: &Tokenizer,
-    tokenizer_config: &serde_json::Value,
-    source: &Source,
-) -> Vec<u32> {
-    let mut ids = config.eos.clone();
-    // A string, or an object that describes an added token.
-    let token = &tokenizer_config["eos_token"];
-    let token = token.as_str().or_else(|| token["content"].as_str());
-    let own = token.and_then(|token| tokenizer.id_of(token));
-    ids.extend(own.filter(|id| !config.eos.contains(id)));
-    if ids.is_empty() {
-        tracing::warn!(
-            model = %source,
-            "no end of sequence is named by generation_config.json, config.json or tokenizer_config.json: answers end \
-             at max_tokens only; give generation_config.json its `eos_token_id`"
-        );
-    }
-    ids
-}
-
-/// The template in `tokenizer_config.json`: one, or several with names, of which the one for chats counts.
-fn named_template(field: &serde_json::Value) -> Result<Option<String>, String> {
-    use serde_json::Value;
-    match field {
-        Value::Null => Ok(None),
-        Value::String(template) => Ok(Some(template.clone())),
-        Value::Array(named) => named
-            .iter()
-            .find(|entry| entry["name"] == "default")
-            .and_then(|entry| entry["template"].as_str())
-            .map(|template| Some(template.to_owned()))
-            .ok_or_else(|| "`chat_template` has no template of the name `default`".to_owned()),
-        _ => Err("`chat_template` must be a text, or a list of named templates".to_owned()),
-    }
-}
-
 /// Up to three pieces of a tensor: from its beginning, its middle and its end.
 fn samples(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let size = SAMPLE.min(bytes.len());
@@ -473,20 +384,6 @@ fn samples(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     [0, last / 2, last]
         .into_iter()
         .map(move |start| &bytes[start..start + size])
-}
-
-fn optional_json<T: Default + for<'de> Deserialize<'de>>(
-    files: &Files,
-    name: &str,
-    at: impl Fn(CheckpointError) -> LoadError,
-) -> Result<T, LoadError> {
-    match files.open(name).map_err(at)? {
-        None => Ok(T::default()),
-        Some(bytes) => serde_json::from_slice(&bytes).map_err(|source| LoadError::Json {
-            path: files.path(name),
-            source,
-        }),
-    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,0 +1,345 @@
+//! `config.json` in its forms, and what is refused by name.
+
+use super::*;
+use serde_json::json;
+
+fn flat() -> Value {
+    json!({
+        "model_type": "qwen3_5_text", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 5,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 100,
+        "max_position_embeddings": 512, "linear_num_value_heads": 4, "linear_num_key_heads": 2,
+        "linear_key_head_dim": 32, "linear_value_head_dim": 16, "rope_parameters": {"rope_theta": 10000.0},
+        "quantization": {"group_size": 64, "bits": 4, "language_model.lm_head": {"group_size": 32, "bits": 8},
+                         "model.embed_tokens": false},
+        "eos_token_id": [7, 9]
+    })
+}
+
+fn parse(value: &Value) -> Result<ModelConfig, ConfigError> {
+    ModelConfig::parse(value.to_string().as_bytes())
+}
+
+#[test]
+fn a_flat_config_is_read_with_its_defaults() {
+    let config = parse(&flat()).unwrap();
+    assert_eq!(config.layers[3], Mixer::Attention);
+    assert_eq!(
+        config.layers.iter().filter(|m| **m == Mixer::Delta).count(),
+        4
+    );
+    assert_eq!(config.attention.rotary_dim, 8);
+    assert_eq!(config.conv.channels, 2 * 64 + 64);
+    assert_eq!(config.eos, [7, 9]);
+    let (bits, group) = (8, 32);
+    let of = |module| config.quantization.of(module);
+    assert_eq!(of("lm_head"), Packing::Named(Affine { bits, group }));
+    assert_eq!(of("model.embed_tokens"), Packing::Plain);
+    assert_eq!(of("model.layers.0.mlp.up_proj"), Packing::FromShapes);
+}
+
+#[test]
+fn root_keys_win_over_text_config() {
+    let mut text = flat();
+    text["hidden_size"] = json!(32);
+    text["vocab_size"] = json!(7);
+    let nested = json!({"model_type": "qwen3_5", "text_config": text, "vocab_size": 99, "hidden_size": null});
+    let config = parse(&nested).unwrap();
+    assert_eq!(config.vocab, 99);
+    assert_eq!(config.hidden, 32);
+}
+
+#[test]
+fn what_is_not_supported_is_named() {
+    for (key, value, names) in [
+        ("model_type", json!("llama"), "model_type is llama"),
+        ("num_experts", json!(8), "num_experts is 8"),
+        ("hidden_act", json!("gelu"), "hidden_act is gelu"),
+        ("num_key_value_heads", json!(3), "4 query heads"),
+        (
+            "rope_parameters",
+            json!({"rope_theta": 1e4, "rope_type": "longrope"}),
+            "rope_parameters.rope_type is longrope",
+        ),
+        (
+            "quantization",
+            json!({"group_size": 64, "bits": 3}),
+            "quantization.bits is 3",
+        ),
+        (
+            "quantization",
+            json!({"group_size": 16, "bits": 4}),
+            "group_size is 16",
+        ),
+        (
+            "quantization",
+            json!({"group_size": 32, "bits": 4, "mode": "mxfp4"}),
+            "mode is mxfp4",
+        ),
+        (
+            "quantization_config",
+            json!({"quant_method": "awq"}),
+            "quant_method is \"awq\"",
+        ),
+        ("layer_types", json!(["linear_attention"]), "layer_types"),
+        ("vocab_size", json!(0), "vocab_size is 0"),
+        ("head_dim", json!(1u64 << 40), "head_dim is"),
+        ("hidden_size", json!("wide"), "hidden_size is wide"),
+        (
+            "intermediate_size",
+            json!(null),
+            "intermediate_size is missing",
+        ),
+        ("num_hidden_layers", json!(-3), "num_hidden_layers is -3"),
+        (
+            "tie_word_embeddings",
+            json!("NaN"),
+            "tie_word_embeddings is",
+        ),
+        ("eos_token_id", json!([1, "2"]), "eos_token_id is [1,\"2\"]"),
+        ("sliding_window", json!(128), "sliding_window is 128"),
+        (
+            "use_sliding_window",
+            json!(true),
+            "use_sliding_window is true",
+        ),
+        (
+            "final_logit_softcapping",
+            json!(30.0),
+            "final_logit_softcapping is 30.0",
+        ),
+        (
+            "attn_logit_softcapping",
+            json!(50),
+            "attn_logit_softcapping is 50",
+        ),
+        ("output_gate_type", json!("sigmoid"), "output_gate_type is"),
+        (
+            "attn_output_gate",
+            json!(false),
+            "attn_output_gate is false",
+        ),
+        (
+            "query_pre_attn_scalar",
+            json!(256),
+            "query_pre_attn_scalar is 256",
+        ),
+        ("logits_scaling", json!(8), "logits_scaling is 8"),
+        ("rope_interleaved", json!(true), "rope_interleaved is true"),
+    ] {
+        let mut config = flat();
+        config[key] = value;
+        let error = parse(&config).unwrap_err().to_string();
+        assert!(error.contains(names), "{key}: {error}");
+    }
+}
+
+#[test]
+fn keys_that_change_nothing_are_passed_over() {
+    let mut config = flat();
+    for (key, value) in [
+        ("sliding_window", json!(4096)),
+        ("sliding_window", json!(null)),
+        ("use_sliding_window", json!(false)),
+        ("max_window_layers", json!(28)),
+        ("num_experts", json!(0)),
+        ("mlp_only_layers", json!([])),
+        ("hidden_act", json!("silu")),
+        ("output_gate_type", json!("swish")),
+        ("attn_output_gate", json!(true)),
+        ("final_logit_softcapping", json!(null)),
+        ("query_pre_attn_scalar", json!(32)),
+        ("mamba_ssm_dtype", json!("float32")),
+        ("attention_dropout", json!(0.1)),
+        ("mtp_num_hidden_layers", json!(1)),
+    ] {
+        config[key] = value;
+        parse(&config).unwrap();
+    }
+    // With use_sliding_window beside it a window is only a number.
+    config["sliding_window"] = json!(128);
+    parse(&config).unwrap();
+}
+
+#[test]
+fn end_of_sequence_is_the_union_of_both_levels() {
+    let mut text = flat();
+    text["eos_token_id"] = json!(7);
+    let of = |root: Value| {
+        let nested = json!({"model_type": "qwen3_5", "text_config": text, "eos_token_id": root});
+        parse(&nested).unwrap().eos
+    };
+    assert_eq!(of(json!(null)), [7]);
+    assert_eq!(of(json!(9)), [9, 7]);
+    assert_eq!(of(json!([7, 8])), [7, 8]);
+}
+
+/// `rope_parameters` and `rope_scaling` to the scaling, or what the error says.
+fn scaling(parameters: Value, older: Value) -> Result<RopeScaling, String> {
+    let mut config = flat();
+    config["rope_parameters"] = parameters;
+    config["rope_scaling"] = older;
+    let parsed = parse(&config).map_err(|error| error.to_string());
+    parsed.map(|config| config.rope_scaling)
+}
+
+#[test]
+fn rope_scaling_is_honoured_wherever_it_stands() {
+    let theta = || json!({"rope_theta": 1e4});
+    let yarn = |factor: f64, attention: f64| RopeScaling::Yarn {
+        factor,
+        original: 64,
+        fast: 32.0,
+        slow: 1.0,
+        attention,
+    };
+    let said = json!({"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 64});
+    let with = |extra: Value| {
+        let mut all = said.clone();
+        all.as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
+        all
+    };
+    let default = 0.1 * 4f64.ln() + 1.0;
+    for (parameters, older) in [
+        (theta(), said.clone()),
+        (with(theta()), json!(null)),
+        (json!(null), with(theta())),
+        (with(theta()), said.clone()),
+        (with(theta()), json!({"type": "default"})),
+        (
+            json!({"rope_theta": 1e4, "type": "mrope", "mrope_section": [1, 1, 2]}),
+            said.clone(),
+        ),
+        (
+            theta(),
+            with(json!({"type": "yarn", "mscale": 1.0, "mscale_all_dim": 0, "beta_fast": null})),
+        ),
+    ] {
+        assert_eq!(scaling(parameters, older), Ok(yarn(4.0, default)));
+    }
+    let ratio = (0.1 * 0.5 * 4f64.ln() + 1.0) / (0.1 * 2.0 * 4f64.ln() + 1.0);
+    for (extra, attention) in [
+        (json!({"attention_factor": 1.0}), 1.0),
+        (json!({"attention_factor": 0.5, "mscale": 3.0}), 0.5),
+        (json!({"mscale": 0.5, "mscale_all_dim": 2.0}), ratio),
+    ] {
+        assert_eq!(scaling(theta(), with(extra)), Ok(yarn(4.0, attention)));
+    }
+    let linear = json!({"type": "linear", "factor": 2.5});
+    let factor = 2.5;
+    assert_eq!(scaling(theta(), linear), Ok(RopeScaling::Linear { factor }));
+    for older in [
+        json!(null),
+        json!({}),
+        json!({"type": "default", "factor": 1.0}),
+    ] {
+        assert_eq!(scaling(theta(), older), Ok(RopeScaling::None));
+    }
+    // The context is what the stretching is meant for, or what the file says beside it.
+    let mut config = flat();
+    for (original, context) in [(64, 512), (1024, 4096)] {
+        config["rope_scaling"] = with(json!({"original_max_position_embeddings": original}));
+        assert_eq!(parse(&config).unwrap().context, context);
+    }
+}
+
+#[test]
+fn rope_scaling_that_cannot_be_honoured_is_refused_by_name() {
+    let theta = || json!({"rope_theta": 1e4});
+    let linear = || json!({"rope_theta": 1e4, "type": "linear", "factor": 2.0});
+    let yarn = |extra: Value| {
+        let mut all = json!({"type": "yarn", "factor": 4, "original_max_position_embeddings": 64});
+        all.as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
+        all
+    };
+    for (parameters, older, words) in [
+        (
+            theta(),
+            json!({"type": "dynamic", "factor": 2.0}),
+            "rope_type is dynamic",
+        ),
+        (
+            theta(),
+            json!({"rope_type": "llama3", "factor": 8.0}),
+            "rope_type is llama3",
+        ),
+        (
+            theta(),
+            json!({"rope_type": "yarn", "type": "linear"}),
+            "rope_scaling.type is linear",
+        ),
+        (
+            linear(),
+            yarn(json!({})),
+            "rope_parameters.rope_type is linear",
+        ),
+        (
+            linear(),
+            json!({"type": "linear", "factor": 4.0}),
+            "rope_parameters.factor is 2.0",
+        ),
+        (
+            theta(),
+            json!({"rope_theta": 1e6}),
+            "rope_scaling.rope_theta is 1000000.0",
+        ),
+        (theta(), json!({"factor": 4.0}), "factor is 4.0"),
+        (theta(), json!({"type": "linear"}), "factor is missing"),
+        (
+            theta(),
+            json!({"type": "linear", "factor": 0.5}),
+            "factor is 0.5",
+        ),
+        (
+            theta(),
+            json!({"type": "yarn", "factor": 4}),
+            "original_max_position_embeddings is missing",
+        ),
+        (theta(), yarn(json!({"factor": "NaN"})), "factor is NaN"),
+        (
+            theta(),
+            yarn(json!({"truncate": false})),
+            "truncate is false",
+        ),
+        (theta(), yarn(json!({"mscale": 0.7})), "mscale is 0.7"),
+        (
+            theta(),
+            yarn(json!({"mscale_all_dim": 0.7})),
+            "mscale_all_dim is 0.7",
+        ),
+        (theta(), yarn(json!({"beta_fast": 0.5})), "beta_fast is 0.5"),
+        (
+            theta(),
+            yarn(json!({"attention_factor": -1})),
+            "attention_factor is -1",
+        ),
+        (
+            theta(),
+            yarn(json!({"short_factor": [1.0]})),
+            "short_factor is [1.0]",
+        ),
+        (theta(), json!("yarn"), "rope_scaling is yarn"),
+        (
+            json!({"full_attention": {"rope_theta": 1e6}, "rope_theta": 1e4}),
+            json!(null),
+            "rope_parameters.full_attention is",
+        ),
+        (json!(null), json!(null), "rope_theta is missing"),
+    ] {
+        let error = scaling(parameters, older).unwrap_err();
+        assert!(error.contains(words), "{words}: {error}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn damage_is_an_error_and_not_a_panic(at in 0usize..900, byte: u8) {
+        let mut json = flat().to_string().into_bytes();
+        let at = at % json.len();
+        json[at] = byte;
+        let _ = ModelConfig::parse(&json);
+    }
+}
