@@ -15,7 +15,7 @@ pub struct MemoryLimits {
     pub cache: Option<u64>,
     /// All that weights, sequences and their computation may take.
     pub total: Option<u64>,
-    /// What Metal may keep resident.
+    /// What Metal may keep resident; `None` leaves wired memory to the system.
     pub wired: Option<u64>,
 }
 
@@ -26,8 +26,9 @@ pub struct Resolved {
     pub cache: u64,
     /// All of it.
     pub total: u64,
-    /// What Metal may keep resident.
-    pub wired: u64,
+    /// What Metal may keep resident; `None` unless the operator sets it. Public reports tie kernel panics of Macs to
+    /// wired limits, so there is no default.
+    pub wired: Option<u64>,
 }
 
 /// What MLX has allocated, in bytes, for all models of this process together.
@@ -39,6 +40,8 @@ pub struct Usage {
     pub cache: u64,
     /// The most that was active at once.
     pub peak: u64,
+    /// How often the freed buffers were returned to the system.
+    pub drains: u64,
 }
 
 impl MemoryLimits {
@@ -55,7 +58,7 @@ impl MemoryLimits {
         Resolved {
             total,
             cache: self.cache.unwrap_or((total / 8).min(1024 * MIB)),
-            wired: self.wired.unwrap_or(total.min(most) / 8 * 7),
+            wired: self.wired,
         }
     }
 }
@@ -67,7 +70,7 @@ impl Resolved {
         Self {
             cache: self.cache / models,
             total: self.total / models,
-            wired: self.wired / models,
+            wired: self.wired,
         }
     }
 
@@ -97,10 +100,23 @@ mod tests {
     #[test]
     fn nothing_said_is_never_without_limit() {
         let all = MemoryLimits::default().resolve(None);
-        assert!(all.total > 0 && all.cache > 0 && all.wired > 0);
-        assert!(all.wired <= all.total && all.cache <= all.total);
+        assert!(all.total > 0 && all.cache > 0 && all.cache <= all.total);
         let device = MemoryLimits::default().resolve(Some(16 << 30));
         assert_eq!((device.total, device.cache), (16 << 30, 1 << 30));
+    }
+
+    #[test]
+    fn wired_limit_is_none_unless_the_operator_sets_it() {
+        for device in [None, Some(16 << 30)] {
+            assert_eq!(MemoryLimits::default().resolve(device).wired, None);
+        }
+        let set = MemoryLimits {
+            wired: Some(24 << 30),
+            ..MemoryLimits::default()
+        };
+        // It limits the whole process, so models do not share it out.
+        let shared = set.resolve(Some(16 << 30)).shared(NonZeroUsize::MAX);
+        assert_eq!(shared.wired, Some(24 << 30));
     }
 
     #[test]

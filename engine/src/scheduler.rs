@@ -106,9 +106,17 @@ impl<B: Backend> Scheduler<B> {
     /// Takes in what has arrived; with nothing else to do, waits for it. False when there will never be more.
     fn receive(&mut self, inbox: &Receiver<Job>) -> bool {
         if self.running.is_empty() && self.waiting.is_empty() {
-            match inbox.recv() {
-                Ok(job) => self.waiting.push_back(job),
-                Err(_) => return false,
+            let next = match inbox.try_recv() {
+                // Idle: a request that is here already would find the backend's memory freed.
+                Err(TryRecvError::Empty) => {
+                    self.model.backend().idle(&mut self.slots);
+                    inbox.recv().ok()
+                }
+                next => next.ok(),
+            };
+            match next {
+                Some(job) => self.waiting.push_back(job),
+                None => return false,
             }
         }
         loop {

@@ -32,12 +32,50 @@ fn engine(kv_cache: KvMode) -> Engine {
     Engine::start(model, text, LIMITS, Arc::new(Heartbeat::new())).unwrap()
 }
 
-/// Both in one test: MLX's count is of the whole process, and tests run side by side.
+/// All in one test: MLX's count is of the whole process, and tests run side by side.
 #[test]
 fn many_requests_leave_no_memory_behind() {
+    freed_buffers_are_returned_once_no_engine_is_busy();
     for kv_cache in [KvMode::Plain, KvMode::V8] {
         leaves_no_memory_behind(kv_cache);
     }
+}
+
+fn freed_buffers_are_returned_once_no_engine_is_busy() {
+    let [first, second] = [(); 2].map(|()| engine(KvMode::Plain));
+    let drains = || memory::usage().unwrap().drains;
+    let begun = drains();
+    let endless = Request {
+        ignore_eos: true,
+        ..request(&first, "", 400)
+    };
+    let mut long = first.submit(endless).unwrap();
+    long.blocking_next().unwrap();
+    // Short ones beside it, on its own engine and on the other, whose last sequence ends too.
+    for engine in [&first, &second] {
+        for _ in 0..3 {
+            answer(engine.submit(request(engine, "", 2)).unwrap());
+        }
+    }
+    while second.heartbeat().read().in_flight > 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(
+        first.heartbeat().read().in_flight,
+        1,
+        "the long one is over"
+    );
+    assert_eq!(drains(), begun);
+    answer(long);
+    let waited = Instant::now();
+    while drains() == begun {
+        assert!(
+            waited.elapsed() < Duration::from_secs(5),
+            "nothing returned"
+        );
+        std::thread::yield_now();
+    }
+    assert_eq!(drains(), begun + 1);
 }
 
 fn leaves_no_memory_behind(kv_cache: KvMode) {

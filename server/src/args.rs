@@ -219,7 +219,8 @@ pub struct MemoryArgs {
         value_name = "MIB"
     )]
     pub memory_limit_mb: Option<NonZeroU64>,
-    /// What Metal may keep resident, in MiB [default: seven eighths of the memory limit]
+    /// What Metal may keep resident, in MiB; public reports tie kernel panics of Macs to such a limit, so leave it unset
+    /// unless you need it [default: no limit is set]
     #[arg(
         long = "metal-wired-limit-mb",
         visible_alias = "mlx-wired-limit-mb",

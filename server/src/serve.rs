@@ -44,6 +44,14 @@ pub async fn serve(
     tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,
 ) -> Result<(), Failure> {
+    if let Some(wired) = settings.options.memory.wired {
+        tracing::warn!(
+            wired_mib = wired >> 20,
+            "a limit on wired memory is set. Public reports tie kernel panics of Macs (`completeMemory() prepare count \
+             underflow @IOGPUMemory.cpp`) to such limits with concurrent requests. Unless you need it, remove \
+             --metal-wired-limit-mb, or `wired_limit_mb` from fleet.toml"
+        );
+    }
     let shutdown = Shutdown::new();
     stop_on_signals(shutdown.clone(), settings.drain)?;
 

@@ -152,7 +152,7 @@ pub struct Memory {
     pub cache_limit_mb: Option<u64>,
     /// All of it.
     pub limit_mb: Option<u64>,
-    /// What may be wired down.
+    /// What may be wired down; nothing is set by default.
     pub wired_limit_mb: Option<u64>,
 }
 

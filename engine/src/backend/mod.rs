@@ -53,6 +53,8 @@ pub trait Backend {
     fn slots(&self, config: &ModelConfig, count: usize) -> Self::Slots;
     /// Forgets a sequence and frees what it took.
     fn clear(&self, slots: &mut Self::Slots, slot: SlotId);
+    /// No sequence is left, and no request waits: what is only kept for the next pass may be freed.
+    fn idle(&self, _slots: &mut Self::Slots) {}
 
     /// What a sequence takes of it.
     fn cost(&self, config: &ModelConfig) -> SequenceCost;

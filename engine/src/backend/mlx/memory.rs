@@ -1,5 +1,7 @@
 //! MLX's allocator: its limits and what it holds. Both belong to the whole process.
 
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
 use mlx_rs::memory::{
     active_memory, cache_memory, clear_cache, peak_memory, set_cache_limit, set_memory_limit,
     set_wired_limit,
@@ -21,9 +23,11 @@ pub fn limit(device: MlxDevice, limits: &MemoryLimits) -> Resolved {
             tracing::warn!(what, %error, "MLX does not take the limit");
         }
     }
-    // Only Metal knows wired memory, and only from macOS 15 on: elsewhere there is nothing to limit.
-    if let (MlxDevice::Gpu, Err(error)) = (device, set_wired_limit(size(limits.wired))) {
-        tracing::debug!(%error, "no limit on wired memory here");
+    // Never without the operator's order: see `Resolved::wired`. Only Metal has wired memory, and only since macOS 15.
+    if let (MlxDevice::Gpu, Some(wired)) = (device, limits.wired)
+        && let Err(error) = set_wired_limit(size(wired))
+    {
+        tracing::warn!(%error, "MLX does not take the limit on wired memory");
     }
     limits
 }
@@ -43,11 +47,48 @@ pub fn usage() -> Option<Usage> {
         active: active_memory().ok()? as u64,
         cache: cache_memory().ok()? as u64,
         peak: peak_memory().ok()? as u64,
+        drains: DRAINS.load(Ordering::Relaxed),
     })
 }
 
-/// Gives freed buffers back to the system.
-pub fn drain() {
+/// Engines of this process that hold sequences.
+static BUSY: AtomicUsize = AtomicUsize::new(0);
+/// See [`Usage::drains`].
+static DRAINS: AtomicU64 = AtomicU64::new(0);
+
+/// Whether one engine holds sequences. MLX has one cache of freed buffers for the whole process, which is returned to
+/// the system only once no engine computes: to allocate it anew for each sequence is slow, and public reports tie
+/// kernel panics of Macs to such churn beside concurrent streams. Until then the cache limit bounds it.
+#[derive(Debug, Default)]
+pub struct Busy {
+    busy: bool,
+}
+
+impl Busy {
+    /// The engine computes.
+    pub fn begin(&mut self) {
+        if !std::mem::replace(&mut self.busy, true) {
+            BUSY.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// The engine is idle.
+    pub fn end(&mut self) {
+        if std::mem::take(&mut self.busy) && BUSY.fetch_sub(1, Ordering::AcqRel) == 1 {
+            drain();
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Returns freed buffers to the system.
+fn drain() {
+    DRAINS.fetch_add(1, Ordering::Relaxed);
     if let Err(error) = clear_cache() {
         tracing::warn!(%error, "MLX keeps its freed buffers");
     }

@@ -197,7 +197,10 @@ impl Backend for MlxBackend {
 
     fn clear(&self, slots: &mut MlxSlots, slot: SlotId) {
         slots.clear(slot);
-        memory::drain();
+    }
+
+    fn idle(&self, slots: &mut MlxSlots) {
+        slots.idle();
     }
 
     fn cost(&self, config: &ModelConfig) -> SequenceCost {

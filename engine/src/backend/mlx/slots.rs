@@ -4,6 +4,7 @@ use std::fmt;
 
 use mlx_rs::{Array, Dtype};
 
+use super::memory::Busy;
 use super::ops::{dim, stacked, with_rows, zeros};
 use super::pages::PageTable;
 use super::plan::Plan;
@@ -18,6 +19,8 @@ pub struct MlxSlots {
     layers: Vec<Memory>,
     plan: Option<Plan>,
     kernel: usize,
+    /// From the first pass on until the engine is idle.
+    busy: Busy,
 }
 
 /// What one layer remembers.
@@ -63,11 +66,18 @@ impl MlxSlots {
             layers: config.layers.iter().map(memory).collect(),
             plan: None,
             kernel: config.conv.kernel,
+            busy: Busy::default(),
         }
+    }
+
+    /// No sequence is left, and none waits.
+    pub fn idle(&mut self) {
+        self.busy.end();
     }
 
     /// Makes room for a pass.
     pub fn begin(&mut self, segments: &[Segment]) {
+        self.busy.begin();
         self.table.extend(segments);
         let plan = Plan::new(segments, &self.table, &self.kept, self.kernel);
         self.plan = Some(plan);
