@@ -266,19 +266,14 @@ pub enum WeightsError {
     },
     /// The shapes of a quantised matrix are those of no quantisation that this engine computes.
     #[error(
-        "{module} in {file} is quantised, with {words} words and {groups} scales a row: for the {cols} inputs that config.json asks \
-         for that is {found}; 4 or 8 bits in groups of 32, 64 or 128 are supported. Convert with mlx_lm.convert -q --q-bits 4, if \
-         config.json belongs to this checkpoint"
+        "{module} in {file} is quantised with {found} for the {cols} inputs that config.json asks for; 4 or 8 bits in groups of 32, \
+         64 or 128 are supported. Convert with mlx_lm.convert -q --q-bits 4, if config.json belongs to this checkpoint"
     )]
     Packing {
         /// The module.
         module: String,
         /// The file of its tensors.
         file: String,
-        /// 32-bit words in a row of its weights.
-        words: usize,
-        /// Groups in a row.
-        groups: usize,
         /// Inputs that the model has for it.
         cols: usize,
         /// What the shapes say.
@@ -656,12 +651,12 @@ impl Reader<'_> {
             (None, _) => Err(WeightsError::Packing {
                 module: module.to_owned(),
                 file: weight.file.clone(),
-                words,
-                groups,
                 cols,
                 found: match found {
                     Some((bits, group)) => format!("{bits} bits in groups of {group}"),
-                    None => "no whole number of bits and groups".to_owned(),
+                    None => format!(
+                        "{words} words and {groups} scales a row, which fit no whole number of bits"
+                    ),
                 },
             }),
         }

@@ -204,15 +204,20 @@ fn scaling_in_rope_parameters_and_in_rope_scaling_is_the_same() {
     assert!(distance > 1e-2, "{distance:.1e}");
 }
 
+fn make_fifo(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(made.success());
+}
+
+fn make_folder(path: &Path) {
+    fs::create_dir(path).unwrap();
+}
+
 /// Each thing that a file can be replaced with, at each place that is read.
 #[test]
 fn what_is_no_regular_file_is_refused_at_once() {
-    let fifo = |path: &Path| {
-        let made = Command::new("mkfifo").arg(path).status().unwrap();
-        assert!(made.success());
-    };
-    let directory = |path: &Path| fs::create_dir(path).unwrap();
-    let kinds: [(&dyn Fn(&Path), &str); 2] = [(&fifo, "a FIFO"), (&directory, "a folder")];
+    type Make = fn(&Path);
+    let kinds: [(Make, &str); 2] = [(make_fifo, "a FIFO"), (make_folder, "a folder")];
     for (make, kind) in kinds {
         let home = TempDir::new().unwrap();
         let model = home.path().join("model");

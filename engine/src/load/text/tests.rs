@@ -189,7 +189,7 @@ fn template_of_each_file_is_used_in_the_order_of_transformers() {
         let expected = Some(expected.map(str::to_owned));
         assert_eq!(rendered(&changed), Ok(expected), "{changed:?}");
     }
-    assert_eq!(rendered(&[gone.clone()]), Ok(None));
+    assert_eq!(rendered(std::slice::from_ref(&gone)), Ok(None));
     for (changed, words) in [
         (folder, "default"),
         (
