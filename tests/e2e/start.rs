@@ -142,3 +142,25 @@ fn server_with_exit_with_stdin_ends_when_its_standard_input_is_closed() {
     drop(server.stdin.take());
     assert!(server.wait().unwrap().success());
 }
+
+#[tokio::test]
+async fn wired_limit_is_warned_about_once_and_only_when_it_is_set() {
+    for (args, warnings) in [
+        (&["--metal-wired-limit-mb", "2048"][..], 1),
+        (
+            &[
+                "--metal-cache-limit-mb",
+                "64",
+                "--metal-memory-limit-mb",
+                "4096",
+            ],
+            0,
+        ),
+    ] {
+        let server = Server::start(args).await;
+        server.signal(Signal::TERM);
+        let log = server.ended().await.log;
+        let about = |line: &&String| line.contains("kernel panics");
+        assert_eq!(log.iter().filter(about).count(), warnings, "{log:#?}");
+    }
+}
