@@ -4,6 +4,7 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use clap::Parser;
+use sanctum_config::UntrustedText;
 use sanctum_launchd::args::Args;
 use sanctum_launchd::run;
 
@@ -16,7 +17,8 @@ fn main() -> ExitCode {
         // Whoever reads has read enough, as `sanctum-launchd status | head` does.
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("sanctum-launchd: {failure}");
+            let said = UntrustedText::multiline(&failure.to_string());
+            eprintln!("sanctum-launchd: {said}");
             ExitCode::from(failure.exit_code())
         }
     }

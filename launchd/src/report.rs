@@ -1,7 +1,10 @@
 //! What a command says while it works: lines for people as things happen, or one JSON object at the end.
+//!
+//! Servers, other hosts and tools have a say in these lines, so no control character of theirs is printed.
 
 use std::io::{self, Write};
 
+use sanctum_config::{UntrustedText, terminal_json};
 use serde_json::{Value, json};
 
 /// Where a command's words go.
@@ -33,6 +36,7 @@ impl<'a> Report<'a> {
     }
 
     fn line(&mut self, line: &str) -> io::Result<()> {
+        let line = UntrustedText::multiline(line);
         let written = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
         written.or_else(|error| if self.goes_on { Ok(()) } else { Err(error) })
     }
@@ -68,12 +72,12 @@ impl<'a> Report<'a> {
     /// If it cannot be written.
     pub fn end(&mut self, line: &str, mut result: Value) -> io::Result<()> {
         if !self.json {
-            return writeln!(self.out, "{line}");
+            return writeln!(self.out, "{}", UntrustedText::multiline(line));
         }
         result["summary"] = line.into();
         result["dry_run"] = self.dry_run.into();
         result["steps"] = std::mem::take(&mut self.said).into();
-        writeln!(self.out, "{result:#}")
+        writeln!(self.out, "{}", terminal_json(&format!("{result:#}")))
     }
 
     /// What goes out as it is: a table, a property list.
@@ -84,5 +88,28 @@ impl<'a> Report<'a> {
     /// Whether machines read it.
     pub fn is_json(&self) -> bool {
         self.json
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn report_with_control_characters_is_escaped_in_text_and_json() {
+        for json in [false, true] {
+            let mut out = Vec::new();
+            let mut report = Report::new(&mut out, json, false);
+            report.note("answered \x1b]0;x\x07\u{202e}4").unwrap();
+            report.step("write", "a\u{9b}b").unwrap();
+            report.end("done\x7f", json!({ "a": "\u{2066}" })).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            let steers = |c: char| c != '\n' && (c.is_control() || "\u{202e}\u{2066}".contains(c));
+            assert!(!text.contains(steers), "{text:?}");
+            if json {
+                let page: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(page["a"], "\u{2066}");
+            }
+        }
     }
 }

@@ -45,7 +45,8 @@ pub enum LogFormat {
 pub const EXIT_CODES: &str = "Exit codes:
   0    stopped by SIGTERM or SIGINT; with --once: nothing is wrong (ok, busy or offline)
   1    with --once: a miss
-  2    the command line or fleet.toml is wrong, or another process watches under this name: the message says what to mend
+  2    the command line or fleet.toml is wrong, another process watches under this name, or --once was run on another host than the
+       watchdog's: the message says what to do
   3    could not go on: the message says why";
 
 impl From<LogFormat> for Format {

@@ -34,3 +34,33 @@ pub(crate) fn client(tls: Option<ClientConfig>, limit: Duration) -> Result<Clien
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+
+    use super::*;
+    use crate::probe::plain_tls;
+
+    #[tokio::test]
+    async fn client_never_follows_a_redirect() {
+        let redirect = |status: StatusCode| get(async move || (status, [("location", "/")]));
+        let router = Router::new()
+            .route("/", get(async || StatusCode::OK))
+            .route("/301", redirect(StatusCode::MOVED_PERMANENTLY))
+            .route("/302", redirect(StatusCode::FOUND))
+            .route("/307", redirect(StatusCode::TEMPORARY_REDIRECT))
+            .route("/308", redirect(StatusCode::PERMANENT_REDIRECT));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let client = client(Some(plain_tls()), Duration::from_secs(10)).unwrap();
+        for status in [301, 302, 307, 308] {
+            let url = format!("http://{address}/{status}");
+            let answer = client.get(url).send().await.unwrap();
+            assert_eq!(answer.status(), status);
+        }
+    }
+}
