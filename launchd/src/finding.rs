@@ -68,6 +68,8 @@ pub enum Kind {
     Certificate,
     /// A program whose signature has no identity.
     AdHoc,
+    /// launchd gives an agent less time to end than its property list says.
+    ExitTimeout,
     /// An alert that no channel has taken.
     Undelivered,
 }

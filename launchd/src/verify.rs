@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use sanctum_config::{ArtefactKind, Digest, Fleet, Home, Label, Receipt};
 use sanctum_watch::certificates::on_host;
+use sanctum_watch::launchctl::exit_timeout_in;
 use sanctum_watch::lease::Standing;
 
 use crate::Failure;
@@ -78,6 +79,25 @@ pub fn warnings(site: &Site) -> Vec<Finding> {
                  local network are lost with every new build",
                 "sign it with a Developer ID: sanctum-launchd sign FOLDER, before sanctum-launchd pack",
             ));
+        }
+    }
+    let receipt = site.receipt().ok().flatten();
+    for agent in receipt.iter().flat_map(|receipt| &receipt.agents) {
+        let service = site.launchctl.print(&agent.label).ok().flatten();
+        let applied = service.and_then(|service| service.exit_timeout);
+        let (Some(applied), Some(asked)) = (applied, exit_timeout_in(&agent.plist)) else {
+            continue;
+        };
+        if applied < asked {
+            let wrong = format!(
+                "launchd ends it {} s after SIGTERM, and its property list asks for {} s: requests that take longer to \
+                 drain are cut off",
+                applied.as_secs(),
+                asked.as_secs()
+            );
+            let mend = "shorten its `drain` in fleet.toml (launchd caps ExitTimeOut on some systems), then: sanctum-launchd \
+                        install";
+            warnings.push(Finding::new(Kind::ExitTimeout, &agent.label, wrong, mend));
         }
     }
     warnings

@@ -337,8 +337,8 @@ impl Launchctl {
     }
 }
 
-/// The ExitTimeOut of a property list.
-fn exit_timeout_in(plist: &Path) -> Option<Duration> {
+/// The ExitTimeOut of a property list; none if it has none, or cannot be read.
+pub fn exit_timeout_in(plist: &Path) -> Option<Duration> {
     /// Larger than any property list of an agent.
     const LARGEST: u64 = 1 << 20;
     let bytes = files::read(plist, LARGEST).ok()?;

@@ -262,7 +262,9 @@ fn a_long_load_is_waited_for() {
     let host = Host::new();
     host.install("1").ok();
     fs::write(host.home().join("bin/loading"), "5").unwrap();
-    let said = host.upgrade("2", "").ok();
+    let said = host.upgrade("2", "");
+    assert_eq!(said.err, "", "progress is for terminals");
+    let said = said.ok();
     assert!(
         said.contains("was ready after") && !said.contains("ready after 0."),
         "{said}"

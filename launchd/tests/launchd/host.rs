@@ -27,6 +27,7 @@ print)
     echo "	arguments = {"
     awk '/ProgramArguments/{on=1} /<\/array>/{on=0} on && /<string>/{gsub(/.*<string>|<\/string>.*/, ""); print "\t\t" $0}' "loaded/$label"
     echo "	}"
+    [ -e exit-timeout ] && echo "	exit timeout = $(cat exit-timeout)"
     echo "	runs = 1"
     if [ -e "exits" ]; then echo "	last exit code = 78: EX_CONFIG"; else echo "	pid = 99999999"; fi
     echo "}" ;;

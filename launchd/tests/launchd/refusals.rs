@@ -217,6 +217,23 @@ fn half_written_files_of_dead_processes_are_swept_by_the_next_command() {
 }
 
 #[test]
+fn verify_warns_where_launchd_gives_an_agent_less_time_to_end() {
+    let host = Host::new();
+    let text = fs::read_to_string(host.at("fleet.toml")).unwrap();
+    let text = text.replace("[servers.server]\n", "[servers.server]\ndrain = \"90s\"\n");
+    fs::write(host.at("fleet.toml"), text).unwrap();
+    host.install("1").ok();
+    assert!(!host.run(&["verify"]).ok().contains("warning"));
+    // The cap of macOS 26.
+    fs::write(host.at("launchd/exit-timeout"), "60").unwrap();
+    let said = host.run(&["verify"]).ok();
+    assert!(
+        said.contains("launchd ends it 60 s after SIGTERM, and its property list asks for 105 s"),
+        "{said}"
+    );
+}
+
+#[test]
 fn verify_warns_of_a_server_for_others_that_is_signed_ad_hoc() {
     let host = Host::new();
     let codesign = host.at("codesign");
