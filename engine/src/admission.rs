@@ -35,6 +35,28 @@ impl SequenceCost {
             .saturating_add(self.per_token.saturating_mul(tokens as u64))
     }
 
+    /// Bytes of a prompt and its answer, each of whose tokens takes `kept` bytes more.
+    fn of_answer(&self, prompt: usize, answer: usize, kept: u64) -> u64 {
+        self.of(prompt.saturating_add(answer))
+            .saturating_add(kept.saturating_mul(answer as u64))
+    }
+
+    /// The longest answer to a prompt that so many bytes hold.
+    fn answer_in(&self, bytes: u64, prompt: usize, kept: u64) -> usize {
+        let (mut fits, mut most) = (0, self.tokens_in(bytes).saturating_sub(prompt));
+        if kept == 0 {
+            return most;
+        }
+        while fits < most {
+            let middle = most - (most - fits) / 2;
+            match self.of_answer(prompt, middle, kept) <= bytes {
+                true => fits = middle,
+                false => most = middle - 1,
+            }
+        }
+        fits
+    }
+
     /// Tokens that so many bytes hold.
     fn tokens_in(&self, bytes: u64) -> usize {
         let pages = bytes
@@ -147,7 +169,7 @@ impl Admission {
     }
 
     /// How long an answer to a prompt may get: `wanted` if it was asked for by number, else what the even share of
-    /// one of `slots` holds, up to `room`.
+    /// one of `slots` holds, up to `room`. `kept` are the bytes that each token of the answer takes beside the caches.
     ///
     /// # Errors
     /// If memory would not hold it even if nobody else were served, or will only when another engine has left.
@@ -157,6 +179,7 @@ impl Admission {
         wanted: Option<usize>,
         room: usize,
         slots: usize,
+        kept: u64,
     ) -> Result<usize, SubmitError> {
         let (budget, full) = {
             let ledger = self.ledger();
@@ -164,12 +187,12 @@ impl Admission {
         };
         let answer = wanted.unwrap_or_else(|| {
             let share = full / slots.max(1) as u64;
-            let share = self.cost.tokens_in(share).saturating_sub(prompt);
-            let most = self.cost.tokens_in(budget).saturating_sub(prompt);
+            let share = self.cost.answer_in(share, prompt, kept);
+            let most = self.cost.answer_in(budget, prompt, kept);
             share.max(SHORT_ANSWER).min(most).clamp(1, room)
         });
         let tokens = prompt.saturating_add(answer);
-        let needed = self.cost.of(tokens);
+        let needed = self.cost.of_answer(prompt, answer, kept);
         let needed_mib = needed.div_ceil(1 << 20);
         match needed {
             needed if needed <= budget => Ok(answer),
@@ -182,21 +205,29 @@ impl Admission {
                 tokens,
                 needed_mib,
                 available_mib: full >> 20,
-                holds: self.cost.tokens_in(full),
+                holds: {
+                    let answer = self.cost.answer_in(full, prompt, kept);
+                    self.cost.tokens_in(full).min(prompt.saturating_add(answer))
+                },
             }),
         }
     }
 
-    /// Promises memory to a request of so many tokens, prompt and answer together.
+    /// Promises memory to a request of so many tokens; `kept` as for [`Admission::answer`].
     ///
     /// # Errors
     /// If the budget was lowered since the length was decided.
-    pub fn reserve(self: &Arc<Self>, tokens: usize) -> Result<Reservation, SubmitError> {
-        let bytes = self.cost.of(tokens);
+    pub fn reserve(
+        self: &Arc<Self>,
+        prompt: usize,
+        answer: usize,
+        kept: u64,
+    ) -> Result<Reservation, SubmitError> {
+        let bytes = self.cost.of_answer(prompt, answer, kept);
         let mut ledger = self.ledger();
         if bytes > ledger.budget {
             return Err(SubmitError::MemoryShared {
-                tokens,
+                tokens: prompt.saturating_add(answer),
                 needed_mib: bytes.div_ceil(1 << 20),
                 available_mib: ledger.budget >> 20,
             });
@@ -248,6 +279,7 @@ impl Drop for Reservation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::TokenLogprob;
 
     const MIB: u64 = 1 << 20;
 
@@ -272,8 +304,8 @@ mod tests {
     #[test]
     fn a_stated_length_is_granted_or_refused_with_the_numbers() {
         let admission = admission(300 * MIB);
-        assert_eq!(admission.answer(1000, Some(2000), 9000, 4), Ok(2000));
-        let refused = admission.answer(1000, Some(3000), 9000, 4).unwrap_err();
+        assert_eq!(admission.answer(1000, Some(2000), 9000, 4, 0), Ok(2000));
+        let refused = admission.answer(1000, Some(3000), 9000, 4, 0).unwrap_err();
         assert_eq!(
             refused.to_string(),
             "4000 tokens would take 352 MiB of memory and there are 300 MiB, enough for 3200 tokens; \
@@ -283,7 +315,7 @@ mod tests {
 
     #[test]
     fn an_answer_of_no_stated_length_gets_a_slot_s_share() {
-        let share = |budget: u64, prompt| admission(budget * MIB).answer(prompt, None, 9000, 4);
+        let share = |budget: u64, prompt| admission(budget * MIB).answer(prompt, None, 9000, 4, 0);
         // A quarter of 1200 MiB holds 3200 tokens.
         assert_eq!(share(1200, 200), Ok(3000));
         // A prompt beyond its share may still be answered, while all of the memory holds it.
@@ -294,19 +326,54 @@ mod tests {
     }
 
     #[test]
+    fn log_probabilities_are_counted_for_each_token_of_the_answer() {
+        let kept = TokenLogprob::bytes(20);
+        assert_eq!(kept, 224);
+        assert_eq!(TokenLogprob::bytes(0), 64);
+        // Small caches: 100 MiB and 4 bytes a token, so that the log probabilities are what counts.
+        let cost = SequenceCost {
+            fixed: 100 * MIB,
+            per_token: 4,
+            kv_cache: KvMode::Plain,
+            page: 1,
+        };
+        let admission = Arc::new(Admission::new(cost, 150 * MIB));
+        let answer = |wanted, kept| admission.answer(1000, wanted, 1 << 20, 1, kept);
+        assert_eq!(answer(Some(1_000_000), 0), Ok(1_000_000));
+        let refused = answer(Some(1_000_000), kept).unwrap_err().to_string();
+        // 50 MiB less 4000 bytes, at 228 a token.
+        assert!(
+            refused.starts_with("1001000 tokens would take 318 MiB")
+                && refused.contains("for 230933 tokens"),
+            "{refused}"
+        );
+        assert_eq!(answer(None, kept), Ok(229_933));
+        let mut memory = admission.reserve(1000, 229_933, kept).unwrap();
+        assert!(memory.begin());
+        assert_eq!(
+            admission.reserved(),
+            100 * MIB + 4 * 230_933 + kept * 229_933
+        );
+        assert_eq!(
+            Admission::unlimited().answer(5, None, 9000, 4, kept),
+            Ok(9000)
+        );
+    }
+
+    #[test]
     fn without_a_limit_everything_fits() {
         let admission = Admission::unlimited();
-        assert_eq!(admission.answer(5, None, 9000, 4), Ok(9000));
-        assert_eq!(admission.answer(5, Some(7), 9000, 4), Ok(7));
+        assert_eq!(admission.answer(5, None, 9000, 4, 0), Ok(9000));
+        assert_eq!(admission.answer(5, Some(7), 9000, 4, 0), Ok(7));
     }
 
     #[test]
     fn what_waits_and_what_runs_bound_how_far_a_budget_can_be_lowered() {
         let admission = Arc::new(admission(1000 * MIB));
-        let mut running = admission.reserve(1600).unwrap();
+        let mut running = admission.reserve(0, 1600, 0).unwrap();
         assert!(running.begin());
-        let mut waiting = admission.reserve(9600).unwrap();
-        let left = waiting.admission.reserve(12_800).unwrap();
+        let mut waiting = admission.reserve(0, 9600, 0).unwrap();
+        let left = waiting.admission.reserve(0, 12_800, 0).unwrap();
         // A choice that fails changes nothing.
         let held = admission.lower(Err::<(u64, ()), Held>);
         let expected = Held {
@@ -322,13 +389,13 @@ mod tests {
         );
         assert_eq!(admission.budget(), 700 * MIB);
         // Who comes now is told to come again; who was promised memory gets it, even before it is whole again.
-        let refused = admission.answer(1000, Some(9000), 9000, 4).unwrap_err();
+        let refused = admission.answer(1000, Some(9000), 9000, 4, 0).unwrap_err();
         assert!(
             matches!(refused, SubmitError::MemoryShared { .. }),
             "{refused}"
         );
         assert!(matches!(
-            admission.reserve(10_000).unwrap_err(),
+            admission.reserve(0, 10_000, 0).unwrap_err(),
             SubmitError::MemoryShared { .. }
         ));
         assert!(!waiting.begin());
@@ -336,7 +403,7 @@ mod tests {
         assert!(waiting.begin());
         assert_eq!(admission.reserved(), 700 * MIB);
         admission.restore();
-        assert_eq!(admission.answer(1000, Some(9000), 9000, 4), Ok(9000));
+        assert_eq!(admission.answer(1000, Some(9000), 9000, 4, 0), Ok(9000));
         drop(waiting);
         assert_eq!(admission.reserved(), 0);
     }
@@ -346,14 +413,14 @@ mod tests {
         let admission = Arc::new(admission(400 * MIB));
         admission.expect(800 * MIB);
         // A quarter of 1200 MiB, which fits already.
-        assert_eq!(admission.answer(200, None, 9000, 4), Ok(3000));
+        assert_eq!(admission.answer(200, None, 9000, 4, 0), Ok(3000));
         // More than 400 MiB hold is asked for again later.
-        let refused = admission.answer(200, Some(8000), 9000, 4).unwrap_err();
+        let refused = admission.answer(200, Some(8000), 9000, 4, 0).unwrap_err();
         assert!(
             refused.to_string().contains("while an adapter is swapped"),
             "{refused}"
         );
         admission.restore();
-        assert_eq!(admission.answer(200, Some(8000), 9000, 4), Ok(8000));
+        assert_eq!(admission.answer(200, Some(8000), 9000, 4, 0), Ok(8000));
     }
 }

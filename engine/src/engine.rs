@@ -12,7 +12,7 @@ use crate::admission::{Admission, Reservation};
 use crate::backend::Backend;
 use crate::graph::Model;
 use crate::heartbeat::{Heartbeat, Phase};
-use crate::request::{Event, Request, SubmitError};
+use crate::request::{Event, Request, SubmitError, TokenLogprob};
 use crate::scheduler::Scheduler;
 use crate::text::Text;
 
@@ -279,8 +279,10 @@ impl Engine {
         let room = context - prompt;
         let wanted = Some(request.max_tokens.max(1)).filter(|&wanted| wanted <= room);
         let slots = shared.limits.slots;
-        request.max_tokens = shared.admission.answer(prompt, wanted, room, slots)?;
-        let memory = shared.admission.reserve(prompt + request.max_tokens)?;
+        // What the answer keeps of each of its tokens beside the caches.
+        let kept = request.logprobs.map_or(0, TokenLogprob::bytes);
+        request.max_tokens = shared.admission.answer(prompt, wanted, room, slots, kept)?;
+        let memory = shared.admission.reserve(prompt, request.max_tokens, kept)?;
         // A free slot takes a request at once, so the queue proper begins behind the slots.
         let in_flight = shared.heartbeat.read().in_flight;
         let room =

@@ -21,6 +21,8 @@ pub mod manifest;
 pub mod memory;
 pub mod model_config;
 mod partial_match;
+#[cfg(test)]
+mod production;
 pub mod random;
 pub mod reasoning;
 pub mod request;

@@ -63,24 +63,25 @@ pub struct Usage {
     pub completion_tokens: usize,
 }
 
-/// A token's log probability, before temperature and filters.
+/// A token's log probability, before temperature and filters: ids and numbers only, since an answer may keep one for each
+/// of its tokens until its end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenLogprob {
     /// The chosen token.
-    pub chosen: Likelihood,
-    /// The likeliest tokens, likeliest first.
-    pub top: Vec<Likelihood>,
-}
-
-/// A token and how likely it was.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Likelihood {
-    /// The token's id.
     pub id: u32,
-    /// The token's bytes, which may end inside a character.
-    pub bytes: Vec<u8>,
     /// Natural logarithm of its probability.
     pub logprob: f32,
+    /// The most likely tokens with theirs, most likely first.
+    pub top: Box<[(u32, f32)]>,
+}
+
+impl TokenLogprob {
+    /// Bytes that each token of an answer takes while the answer keeps `top` neighbours of each: 224 for 20. The list that
+    /// holds them doubles as it grows, and each has an allocation of its own.
+    pub const fn bytes(top: usize) -> u64 {
+        const ALLOCATION: usize = 16;
+        (2 * size_of::<Self>() + ALLOCATION + top * size_of::<(u32, f32)>()) as u64
+    }
 }
 
 /// Why a request was not taken.

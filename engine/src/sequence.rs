@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::request::{Event, FinishReason, Likelihood, Request, TokenLogprob, Usage};
+use crate::request::{Event, FinishReason, Request, TokenLogprob, Usage};
 use crate::sampling::{Choice, SampleError, Sampler};
 use crate::stop::StopBuffer;
 use crate::stream_decoder::StreamDecoder;
@@ -102,19 +102,15 @@ impl Sequence {
         }
         self.last = Some(id);
         self.generated += 1;
-        let likelihood = |id, logprob| Likelihood {
-            id,
-            bytes: text.tokenizer.token_bytes(text.shown(id)).to_vec(),
-            logprob,
-        };
         let certain = self.decoder.push(text.shown(id));
         let (emit, stopped) = self.stops.push(&certain);
         let token = Event::Token {
             id,
             text: emit,
             logprob: choice.logprob.map(|(logprob, top)| TokenLogprob {
-                chosen: likelihood(id, logprob),
-                top: top.into_iter().map(|(id, p)| likelihood(id, p)).collect(),
+                id,
+                logprob,
+                top: top.into_boxed_slice(),
             }),
         };
         if stopped {

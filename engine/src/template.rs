@@ -9,6 +9,7 @@
 //! seen as attributes). A number joined to a string by `~` is written without an exponent, and integers beyond 64 bits
 //! are floats already when they come out of the JSON parser.
 
+mod bounds;
 mod environment;
 mod methods;
 mod python;
@@ -18,9 +19,10 @@ use std::error::Error as _;
 use std::sync::Arc;
 
 use minijinja::value::Serde;
-use minijinja::{Environment, Value};
+use minijinja::{Environment, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
+use bounds::{Bounded, Ended};
 use environment::Raised;
 
 const NAME: &str = "chat_template";
@@ -60,14 +62,42 @@ pub enum TemplateError {
     /// The template could not make anything of the conversation.
     #[error("the chat template cannot render this conversation: {0}")]
     Render(String),
+    /// The template is larger, or more deeply nested, than it may be.
+    #[error("the chat template {0}")]
+    TooComplex(String),
+    /// It takes too many steps, or too much memory.
+    #[error(
+        "the chat template takes more steps or memory than it may for a conversation of {bytes} bytes; send fewer \
+         messages, or correct a template that loops"
+    )]
+    TooMuchWork {
+        /// Bytes of the conversation, its tools and variables.
+        bytes: usize,
+    },
+    /// The prompt is too long to fit any context.
+    #[error(
+        "the chat template makes a prompt of more than {limit} bytes of this conversation; shorten it"
+    )]
+    TooLong {
+        /// Bytes that a prompt may have.
+        limit: usize,
+    },
+    /// The caller asked for it.
+    #[error("rendering was stopped")]
+    Stopped,
 }
 
 impl ChatTemplate {
-    /// Compiles a template.
+    /// Compiles a template, on a thread of its own whose stack holds the deepest one that is accepted.
     ///
     /// # Errors
-    /// [`TemplateError::Syntax`], with the line.
+    /// [`TemplateError::Syntax`], with the line; [`TemplateError::TooComplex`].
     pub fn new(source: &str) -> Result<Self, TemplateError> {
+        bounds::on_large_stack(|| Self::compile(source))?
+    }
+
+    fn compile(source: &str) -> Result<Self, TemplateError> {
+        bounds::check(source)?;
         let mut environment = environment::new().map_err(syntax)?;
         environment
             .add_template_owned(NAME, environment::source(source))
@@ -118,15 +148,29 @@ impl ChatTemplate {
     /// `enable_thinking` is false and `add_generation_prompt` true unless they are among them.
     ///
     /// # Errors
-    /// [`TemplateError::Raised`] or [`TemplateError::Render`]: the request is at fault.
+    /// Any but [`TemplateError::Syntax`] and [`TemplateError::TooComplex`]: the request is at fault.
     pub fn render(
         &self,
         messages: &[Json],
         tools: &[Json],
         variables: &Map<String, Json>,
     ) -> Result<String, TemplateError> {
+        self.render_while(messages, tools, variables, &|| true)
+    }
+
+    /// The same, while `goes_on` says so; it is asked whenever something is written.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`], and [`TemplateError::Stopped`].
+    pub fn render_while(
+        &self,
+        messages: &[Json],
+        tools: &[Json],
+        variables: &Map<String, Json>,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<String, TemplateError> {
         if let (Some(template), [_, ..]) = (&self.tool_use, tools) {
-            return template.render(messages, tools, variables);
+            return template.render_while(messages, tools, variables, goes_on);
         }
         let mut context = Map::from_iter([
             ("enable_thinking".to_owned(), false.into()),
@@ -141,17 +185,38 @@ impl ChatTemplate {
             tools => Json::Array(tools.to_vec()),
         };
         context.insert("tools".into(), tools);
-        self.render_context(context)
+        self.render_context(context, goes_on)
     }
 
     /// Renders with these variables and the special tokens, no others.
-    fn render_context(&self, context: Map<String, Json>) -> Result<String, TemplateError> {
+    fn render_context(
+        &self,
+        context: Map<String, Json>,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<String, TemplateError> {
+        let bytes = context.values().map(bounds::size).sum();
         let mut variables = self.special_tokens.clone();
         variables.extend(context);
-        self.environment
-            .get_template(NAME)
-            .and_then(|template| template.render(Value::from(Serde(variables))))
-            .map_err(|error| failure(&error))
+        // The parts that the environment is made of are shared: to give a rendering its own fuel costs no copy of them.
+        let mut environment = Environment::clone(&self.environment);
+        environment.set_fuel(Some(bounds::fuel(bytes)));
+        let mut out = Bounded::new(goes_on);
+        let rendered = environment.get_template(NAME).and_then(|template| {
+            template
+                .render_captured_to(Value::from(Serde(variables)), &mut out)
+                .map(drop)
+        });
+        match (rendered, out.ended()) {
+            (Ok(()), None) => Ok(out.into_text()),
+            (_, Some(Ended::Stopped)) => Err(TemplateError::Stopped),
+            (_, Some(Ended::TooLong)) => Err(TemplateError::TooLong {
+                limit: bounds::LARGEST_PROMPT,
+            }),
+            (Err(error), None) if error.kind() == ErrorKind::OutOfFuel => {
+                Err(TemplateError::TooMuchWork { bytes })
+            }
+            (Err(error), None) => Err(failure(&error)),
+        }
     }
 }
 

@@ -4,11 +4,19 @@
 //! UTF-8 that may begin or end inside a character, so its bytes are the truth and text is only what they add up to.
 //! Text that arrives token by token is the business of [`StreamDecoder`](crate::stream_decoder::StreamDecoder).
 
+mod cuts;
+
 use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 
 use tokenizers::DecoderWrapper;
 
 use crate::checkpoint::json::without_byte_order_mark;
+
+use cuts::{Cuts, LONGEST_PIECE};
+
+/// Bytes that are tokenized in one go where the text can be cut: milliseconds of work.
+const PIECE: usize = 16 << 10;
 
 /// No vocabulary is larger; a larger id in a file would only serve to exhaust memory.
 const MAX_TOKEN_ID: u32 = (1 << 22) - 1;
@@ -23,8 +31,10 @@ pub struct Tokenizer {
     starts: Vec<usize>,
     /// Control tokens such as `<|im_end|>`, which are not part of the text.
     special: HashSet<u32>,
-    /// Bytes of the longest token.
-    longest: usize,
+    /// Where a text can be cut.
+    cuts: Cuts,
+    /// Held by who tokenizes a piece of unusual length: the library takes hundreds of bytes for each of its bytes.
+    long: Mutex<()>,
 }
 
 /// Why a tokenizer could not be made or used.
@@ -67,6 +77,21 @@ pub enum TokenizerError {
     /// The library refused a text.
     #[error("the text could not be tokenized: {0}")]
     Encode(String),
+    /// More tokens than there may be; the rest was not looked at.
+    #[error("the text has at least {at_least} tokens")]
+    TooLong {
+        /// Tokens of the part that was tokenized.
+        at_least: usize,
+    },
+    /// A text that is one word.
+    #[error(
+        "the text has more than {LONGEST_PIECE} bytes in a row without a place to divide them (a space, a line, a digit); \
+         divide them"
+    )]
+    Indivisible,
+    /// The caller asked for it.
+    #[error("tokenizing was stopped")]
+    Stopped,
 }
 
 impl Tokenizer {
@@ -86,8 +111,11 @@ impl Tokenizer {
         if !matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
             return Err(TokenizerError::NotByteLevel);
         }
-        let declared: Declared =
+        let whole: serde_json::Value =
             serde_json::from_slice(json).map_err(|e| TokenizerError::Malformed(e.to_string()))?;
+        let cuts = Cuts::of(&whole);
+        let declared: Declared =
+            serde_json::from_value(whole).map_err(|e| TokenizerError::Malformed(e.to_string()))?;
         for token in declared.added_tokens {
             let assigned = inner.token_to_id(&token.content);
             if assigned != Some(token.id) {
@@ -132,13 +160,13 @@ impl Tokenizer {
             bytes.extend_from_slice(token);
             starts.push(bytes.len());
         }
-        let longest = starts.windows(2).map(|pair| pair[1] - pair[0]).max();
         Ok(Self {
             inner,
             bytes,
-            longest: longest.unwrap_or(1),
             starts,
             special,
+            cuts,
+            long: Mutex::new(()),
         })
     }
 
@@ -153,6 +181,50 @@ impl Tokenizer {
             .encode_fast(text, false)
             .map_err(|e| TokenizerError::Encode(e.to_string()))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The token ids of a text, as [`Tokenizer::encode`] has them, tokenized piece by piece: it ends soon after `most`
+    /// tokens, and `goes_on` is asked before each piece.
+    ///
+    /// # Errors
+    /// [`TokenizerError::TooLong`] for more than `most` tokens, [`TokenizerError::Stopped`] when `goes_on` says no,
+    /// [`TokenizerError::Indivisible`] for a word that no prompt needs.
+    pub fn encode_within(
+        &self,
+        text: &str,
+        most: usize,
+        goes_on: impl FnMut() -> bool,
+    ) -> Result<Vec<u32>, TokenizerError> {
+        self.encode_pieces(text, PIECE, most, goes_on)
+    }
+
+    fn encode_pieces(
+        &self,
+        text: &str,
+        size: usize,
+        most: usize,
+        mut goes_on: impl FnMut() -> bool,
+    ) -> Result<Vec<u32>, TokenizerError> {
+        let mut ids = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            if !goes_on() {
+                return Err(TokenizerError::Stopped);
+            }
+            let len = self.cuts.first(rest, size);
+            let len = len.map_err(|_| TokenizerError::Indivisible)?;
+            let (piece, after) = rest.split_at(len);
+            let _turn =
+                (len > 4 * PIECE).then(|| self.long.lock().unwrap_or_else(PoisonError::into_inner));
+            ids.extend(self.encode(piece)?);
+            if ids.len() > most {
+                return Err(TokenizerError::TooLong {
+                    at_least: ids.len(),
+                });
+            }
+            rest = after;
+        }
+        Ok(ids)
     }
 
     /// The text of a sequence of tokens, without the control tokens if `skip_special`. Bytes that are not UTF-8 become
@@ -190,11 +262,6 @@ impl Tokenizer {
     /// The id of a token, spelled as the file spells it.
     pub fn id_of(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
-    }
-
-    /// The fewest tokens that a text of so many bytes can have.
-    pub fn fewest_tokens(&self, bytes: usize) -> usize {
-        bytes.div_ceil(self.longest.max(1))
     }
 
     /// One more than the largest id.
@@ -270,10 +337,10 @@ impl Alphabet {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::path::PathBuf;
     use std::sync::{Arc, LazyLock};
 
     use super::*;
+    use crate::production;
 
     /// 256 single bytes, two merges and two control tokens: small enough to read.
     pub(crate) fn bytes_only() -> Arc<Tokenizer> {
@@ -305,22 +372,14 @@ pub(crate) mod tests {
         })
     }
 
-    /// Qwen3.5's own files, which lie beside the repository where the project is developed.
-    fn qwen(file: &str) -> Option<Vec<u8>> {
-        let path = PathBuf::from(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../shared/data/qwen3.5"
-        ))
-        .join(file);
-        let found = std::fs::read(&path).ok();
-        if found.is_none() {
-            eprintln!("skipped: {} is not here", path.display());
-        }
-        found
+    /// Qwen3.5's own tokenizer.
+    pub(crate) fn qwen() -> Option<&'static Tokenizer> {
+        static QWEN: LazyLock<Option<Tokenizer>> = LazyLock::new(|| {
+            let json = production::file("tokenizer.json")?;
+            Some(Tokenizer::from_bytes(&json).unwrap())
+        });
+        QWEN.as_ref()
     }
-
-    static QWEN: LazyLock<Option<Tokenizer>> =
-        LazyLock::new(|| Some(Tokenizer::from_bytes(&qwen("tokenizer.json")?).unwrap()));
 
     #[test]
     fn control_tokens_in_the_text_become_their_ids() {
@@ -330,6 +389,41 @@ pub(crate) mod tests {
         assert_eq!(tokenizer.token_id("<|im_end|>"), Some(258));
         assert_eq!(tokenizer.decode(&ids, false), "ab ab<|im_end|>\n<think>");
         assert_eq!(tokenizer.decode(&ids, true), "ab ab\n<think>");
+    }
+
+    #[test]
+    fn a_long_text_is_tokenized_up_to_the_limit_only() {
+        let tokenizer = bytes_only();
+        let text = "ab ".repeat(100_000);
+        let mut pieces = 0;
+        let error = tokenizer.encode_within(&text, 1000, || {
+            pieces += 1;
+            true
+        });
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with("the text has at least "), "{error}");
+        assert_eq!(pieces, 1);
+        let fits = tokenizer.encode_within(&text, usize::MAX, || true).unwrap();
+        assert_eq!(fits, tokenizer.encode(&text).unwrap());
+    }
+
+    #[test]
+    fn tokenizing_stops_when_the_caller_says_so() {
+        let text = "ab ".repeat(100_000);
+        let mut left = 3;
+        let error = bytes_only().encode_within(&text, usize::MAX, || {
+            left -= 1;
+            left > 0
+        });
+        assert!(matches!(error, Err(TokenizerError::Stopped)));
+        assert_eq!(left, 0);
+    }
+
+    #[test]
+    fn a_word_of_megabytes_is_refused_by_name() {
+        let text = "=".repeat(LONGEST_PIECE + 1);
+        let error = bytes_only().encode_within(&text, usize::MAX, || true);
+        assert!(matches!(error, Err(TokenizerError::Indivisible)));
     }
 
     #[test]
@@ -370,7 +464,8 @@ pub(crate) mod tests {
 
     #[test]
     fn qwen_encodes_as_hugging_face_does() {
-        let (Some(tokenizer), Some(cases)) = (&*QWEN, qwen("tokenizer_cases.jsonl")) else {
+        let (Some(tokenizer), Some(cases)) = (qwen(), production::file("tokenizer_cases.jsonl"))
+        else {
             return;
         };
         let mut seen = 0;
@@ -379,6 +474,8 @@ pub(crate) mod tests {
             let text = case["text"].as_str().unwrap();
             let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
             assert_eq!(tokenizer.encode(text).unwrap(), ids, "{text:?}");
+            let cut = tokenizer.encode_pieces(text, 1, usize::MAX, || true);
+            assert_eq!(cut.unwrap(), ids, "{text:?}");
             // NFC is the one thing that encoding does not keep.
             if tokenizer.decode(&ids, false) != text {
                 let normalised = tokenizer.decode(&ids, false);
@@ -391,7 +488,7 @@ pub(crate) mod tests {
 
     #[test]
     fn qwen_decodes_every_token_as_hugging_face_does() {
-        let Some(tokenizer) = &*QWEN else { return };
+        let Some(tokenizer) = qwen() else { return };
         assert_eq!(tokenizer.vocab_size(), 151_669);
         for id in 0..tokenizer.vocab_size() as u32 {
             let theirs = tokenizer.inner.decode(&[id], false).unwrap();

@@ -20,6 +20,7 @@ mod models;
 mod offload;
 pub mod peer;
 mod power;
+mod prepare;
 mod progress;
 mod random;
 mod route;

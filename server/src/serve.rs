@@ -20,7 +20,9 @@ use crate::gate::Gate;
 use crate::listen::{Door, Endpoint, Listeners, Site};
 use crate::metrics::Metrics;
 use crate::models::{Models, Ready};
+use crate::offload::file_work;
 use crate::power;
+use crate::prepare::Preparing;
 use crate::progress::loading_bar;
 use crate::settings::{ModelSettings, Settings};
 use crate::shutdown::Shutdown;
@@ -54,11 +56,13 @@ pub async fn serve(
     }
     let shutdown = Shutdown::new();
     stop_on_signals(shutdown.clone(), settings.drain)?;
+    let mut hangup = signal(SignalKind::hangup())?;
 
     let ids = settings.models.iter().map(|model| model.id.clone());
     let app = Arc::new(App {
         models: Models::new(ids),
         swaps: Swaps::new(&settings),
+        preparing: Preparing::start()?,
         metrics,
         shutdown: shutdown.clone(),
         gate: Arc::new(gate),
@@ -81,6 +85,14 @@ pub async fn serve(
     );
 
     let doors = doors(&settings, tls.as_ref());
+    let gate = app.gate.clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let (gate, tls) = (gate.clone(), tls.clone());
+            let work = move || reload(&gate, tls.as_deref());
+            file_work("what SIGHUP reads again", work).await;
+        }
+    });
     // The sockets come first: a port that is taken should be known before minutes are spent on loading. While the
     // models load, /health says so and requests for those that are not loaded yet get a 503. Where a manifest says
     // what the weights must be, nothing listens before the verdict.
@@ -143,6 +155,17 @@ async fn listen(
     let listeners = Listeners::open(doors).await?;
     let endpoints = listeners.endpoints()?;
     Ok((endpoints, listeners.serve(site)))
+}
+
+/// SIGHUP: reads again what is read from files while the server runs, whether the files seem to have changed or not.
+fn reload(gate: &Gate, tls: Option<&Tls>) {
+    gate.reload();
+    if let Some(tls) = tls {
+        tls.reload();
+    }
+    tracing::info!(
+        "SIGHUP: token and TLS files were read again; fleet.toml and flags need a restart"
+    );
 }
 
 /// Where one enters, and how: plain listeners first.
@@ -351,7 +374,7 @@ async fn finish(connections: &mut JoinSet<()>, limit: Duration) -> bool {
 
 /// The first SIGTERM or SIGINT drains, the second ends the process at once. They are handled on a thread and a runtime
 /// of their own, so that they are obeyed whatever the threads that serve are doing; a server that has not ended well
-/// after its drain limit is ended too.
+/// after its drain limit is ended too. SIGUSR1, which would end it by default, is ignored: its handler stays.
 fn stop_on_signals(shutdown: Shutdown, drain: Duration) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -359,6 +382,7 @@ fn stop_on_signals(shutdown: Shutdown, drain: Duration) -> io::Result<()> {
     let inside = runtime.enter();
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
+    let _ = signal(SignalKind::user_defined1())?;
     drop(inside);
     let obey = async move {
         let mut code = tokio::select! {

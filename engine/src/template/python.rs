@@ -5,6 +5,8 @@ use std::fmt::Write;
 use minijinja::value::{Tuple, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
+use super::bounds::LARGEST_PROMPT;
+
 /// Nothing that a conversation holds is nested deeper; JSON's parser stops at half of this.
 const MAX_DEPTH: usize = 256;
 
@@ -44,7 +46,7 @@ pub(super) fn json(value: &Value, style: &JsonStyle) -> Result<String, Error> {
 }
 
 fn write_repr(value: &Value, out: &mut String, depth: usize) -> Result<(), Error> {
-    check_depth(depth)?;
+    check_size(depth, out)?;
     match value.kind() {
         ValueKind::Undefined => out.push_str("Undefined"),
         ValueKind::None => out.push_str("None"),
@@ -131,7 +133,7 @@ fn write_json(
     out: &mut String,
     depth: usize,
 ) -> Result<(), Error> {
-    check_depth(depth)?;
+    check_size(depth, out)?;
     match value.kind() {
         ValueKind::None => out.push_str("null"),
         ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
@@ -265,11 +267,17 @@ fn number(value: &Value, odd: [&str; 3]) -> String {
     format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
 }
 
-fn check_depth(depth: usize) -> Result<(), Error> {
+/// Refuses what is nested too deeply, and what has come to be longer than any prompt: an indentation multiplies.
+fn check_size(depth: usize, out: &str) -> Result<(), Error> {
+    let refuse = |why| Err(Error::new(ErrorKind::InvalidOperation, why));
     if depth > MAX_DEPTH {
-        return Err(Error::new(
-            ErrorKind::InvalidOperation,
-            format!("a value is nested more than {MAX_DEPTH} levels deep"),
+        return refuse(format!(
+            "a value is nested more than {MAX_DEPTH} levels deep"
+        ));
+    }
+    if out.len() > LARGEST_PROMPT {
+        return refuse(format!(
+            "a value is written in more than {LARGEST_PROMPT} bytes"
         ));
     }
     Ok(())

@@ -80,9 +80,9 @@ fn adapters(app: &App) -> Vec<Value> {
 pub async fn swap(
     State(app): State<Arc<App>>,
     Extension(account): Extension<Account>,
-    JsonBody(body): JsonBody,
+    body: JsonBody,
 ) -> Result<Json<Value>, ApiError> {
-    let request = SwapRequest::parse(&body)?;
+    let request = SwapRequest::parse(&body.bytes)?;
     let id = app.models.pick(request.model.as_deref())?.id().clone();
     account.model(&match &request.adapter {
         None => id.to_string(),

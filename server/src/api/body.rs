@@ -1,47 +1,84 @@
 //! The body of a POST: JSON, of bounded size, or an error in OpenAI's shape.
 
 use std::error::Error;
+use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use axum::http::{StatusCode, header};
+use axum::http::header;
+use futures_util::StreamExt;
 
+use super::App;
 use super::error::ApiError;
 use crate::listen::ArrivalError;
+use crate::peer::Peer;
+use crate::prepare::Owner;
+use crate::prepare::bodies::Held;
 
 /// The largest body taken, in bytes: a prompt of a whole context of 262,144 tokens is about a tenth of it.
 pub const LARGEST: usize = 16 << 20;
 
 /// A body that says it is JSON; whether it is will be seen by who parses it.
-pub struct JsonBody(pub Bytes);
+pub struct JsonBody {
+    /// What was sent.
+    pub bytes: Vec<u8>,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Its room among the bodies of all.
+    pub held: Held,
+}
 
-impl<S: Send + Sync> FromRequest<S> for JsonBody {
+impl FromRequest<Arc<App>> for JsonBody {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        // Before a client that waits for it is told to go on: the first read of the body does that.
+        if announced(&request).is_some_and(|length| length > LARGEST as u64) {
+            return Err(ApiError::TooLarge { limit: LARGEST });
+        }
         let kind = request.headers().get(header::CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/json") {
             return Err(ApiError::MediaType);
         }
-        match Bytes::from_request(request, state).await {
-            Ok(body) => Ok(Self(body)),
-            Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(ApiError::TooLarge { limit: LARGEST })
-            }
-            Err(error) => Err(match late(&error) {
-                Some(late) => ApiError::Late {
-                    why: late.to_string(),
-                },
-                None => ApiError::Invalid {
-                    param: None,
-                    message: format!("the body could not be read: {}", error.body_text()),
-                    code: None,
-                },
-            }),
-        }
+        // The gate refuses requests of which it is not known where they come from.
+        let owner = request.extensions().get::<Peer>().map(Owner::of);
+        let owner = owner.ok_or_else(|| ApiError::Engine("the request has no sender".into()))?;
+        let mut held = app.preparing.bodies.begin(&owner);
+        let bytes = read(request.into_body(), &mut held).await?;
+        Ok(Self { bytes, owner, held })
     }
+}
+
+/// The length that the head of a request announces.
+fn announced(request: &Request) -> Option<u64> {
+    let length = request.headers().get(header::CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
+}
+
+/// Reads a body to its end.
+async fn read(body: Body, held: &mut Held) -> Result<Vec<u8>, ApiError> {
+    let mut chunks = body.into_data_stream();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| match late(&error) {
+            Some(late) => ApiError::Late {
+                why: late.to_string(),
+            },
+            None => ApiError::Invalid {
+                param: None,
+                message: format!("the body could not be read: {error}"),
+                code: None,
+            },
+        })?;
+        if bytes.len() + chunk.len() > LARGEST {
+            return Err(ApiError::TooLarge { limit: LARGEST });
+        }
+        held.grow(chunk.len()).map_err(ApiError::BodiesFull)?;
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
 }
 
 /// The complaint that it did not come in time, if that is at the bottom of it.
@@ -59,19 +96,19 @@ fn late<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a ArrivalError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::body::Body;
+    use crate::prepare::bodies::Bodies;
+    use axum::body::Bytes;
+    use axum::http::StatusCode;
     use axum::response::IntoResponse;
     use futures_util::stream;
 
     /// What is answered to a body that breaks off with this error.
     async fn answer(error: impl Error + Send + Sync + 'static) -> axum::response::Response {
         let chunks = [Ok(Bytes::from_static(b"{")), Err(error)];
-        let request = Request::post("/")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Body::from_stream(stream::iter(chunks)))
-            .unwrap();
-        let refused = JsonBody::from_request(request, &()).await.err();
-        refused.unwrap().into_response()
+        let body = Body::from_stream(stream::iter(chunks));
+        let owner = Owner::Connection(([127, 0, 0, 1], 1).into());
+        let refused = read(body, &mut Bodies::default().begin(&owner)).await;
+        refused.unwrap_err().into_response()
     }
 
     #[tokio::test]

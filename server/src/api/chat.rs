@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
+use axum::response::Response;
 use sanctum_config::did_you_mean;
 use sanctum_engine::request::{FinishReason, TokenLogprob, Usage};
-use serde_json::{Value, json};
+use sanctum_engine::template::TemplateError;
+use sanctum_engine::text::Text;
+use serde_json::Value;
 
 use super::answer::Answer;
 use super::body::JsonBody;
@@ -16,36 +18,38 @@ use super::chat_request::ChatRequest;
 use super::error::ApiError;
 use super::running::{Running, Step};
 use super::wire::{Body, ChatChoice, ChatDelta, Delta, Head, Message};
-use super::{App, blocking, logprobs, sse};
+use super::{App, logprobs, prepare, sse};
 use crate::audit::Account;
 use crate::models::Ready;
+use crate::prepare::Ticket;
 
 /// Answers `POST /v1/chat/completions`.
 pub async fn create(
     State(app): State<Arc<App>>,
     Extension(account): Extension<Account>,
-    JsonBody(body): JsonBody,
+    body: JsonBody,
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
     let shared = app.clone();
-    let (running, talk, stream) = blocking(move || {
-        let request = ChatRequest::parse(&body)?;
+    let (running, talk, stream) = prepare(&app, body, move |body, ticket| {
+        let request = ChatRequest::parse(body)?;
         let served = shared.models.pick(request.model.as_deref())?;
         account.model(served.id().as_str());
         let ready = served.ready()?;
         let ready = &*ready;
-        let prompt = render(&request, ready)?;
+        let prompt = render(&request, ready, ticket)?;
         let talk = |object| Talk {
             head: Head::new("chatcmpl-", object, served, ready),
             answer: Answer::new(&prompt, &request.tools),
             logprobs: request.logprobs.is_some().then(Vec::new),
+            words: ready.engine.text().clone(),
         };
         let stream = request.parameters.stream;
         let talk = talk(match stream {
             Some(_) => "chat.completion.chunk",
             None => "chat.completion",
         });
-        let tokens = super::tokens(&prompt, "messages", ready)?;
+        let tokens = super::tokens(&prompt, "messages", ready, ticket)?;
         let request = request
             .parameters
             .into_request(tokens, request.logprobs, ready)?;
@@ -66,7 +70,7 @@ pub async fn create(
 }
 
 /// The prompt that the model's template makes of the conversation.
-fn render(request: &ChatRequest, ready: &Ready) -> Result<String, ApiError> {
+fn render(request: &ChatRequest, ready: &Ready, ticket: &Ticket) -> Result<String, ApiError> {
     let Some(template) = &ready.engine.text().template else {
         return Err(ApiError::invalid(
             "model",
@@ -84,9 +88,20 @@ fn render(request: &ChatRequest, ready: &Ready) -> Result<String, ApiError> {
             return Err(ApiError::unsupported(param, &mend));
         }
     }
+    let goes_on = || ticket.goes_on();
     template
-        .render(&request.messages, &request.tools, &request.template)
-        .map_err(|error| ApiError::invalid("messages", error.to_string()))
+        .render_while(
+            &request.messages,
+            &request.tools,
+            &request.template,
+            &goes_on,
+        )
+        .map_err(|error| ApiError::Invalid {
+            param: Some("messages".to_owned()),
+            message: error.to_string(),
+            code: matches!(error, TemplateError::TooLong { .. })
+                .then_some("context_length_exceeded"),
+        })
 }
 
 /// One answer in the making.
@@ -95,13 +110,15 @@ struct Talk {
     answer: Answer,
     /// Those not yet sent, if they were asked for. All generated tokens are in them, those of thoughts, calls and
     /// held back text included.
-    logprobs: Option<Vec<Value>>,
+    logprobs: Option<Vec<TokenLogprob>>,
+    /// What the tokens are in text.
+    words: Text,
 }
 
 impl Talk {
-    fn token(&mut self, text: &str, logprob: Option<&TokenLogprob>) -> Vec<Delta> {
-        if let (Some(all), Some(token)) = (&mut self.logprobs, logprob) {
-            all.push(logprobs::chat_token(token));
+    fn token(&mut self, text: &str, logprob: Option<TokenLogprob>) -> Vec<Delta> {
+        if let Some(all) = &mut self.logprobs {
+            all.extend(logprob);
         }
         self.answer.push(text)
     }
@@ -109,61 +126,38 @@ impl Talk {
     /// The log probabilities gathered since the last call, in the form of a choice's `logprobs`.
     fn take_logprobs(&mut self) -> Option<Value> {
         let tokens = std::mem::take(self.logprobs.as_mut()?);
-        Some(json!({ "content": tokens, "refusal": null }))
+        Some(logprobs::chat(&tokens, &self.words))
     }
 
     async fn whole(mut self, mut running: Running) -> Result<Response, ApiError> {
-        let mut deltas = Vec::new();
+        let mut message = Message::default();
         loop {
             match running.next().await? {
                 Step::Token { text, logprob } => {
-                    deltas.extend(self.token(&text, logprob.as_ref()));
+                    let deltas = self.token(&text, logprob);
+                    deltas.into_iter().for_each(|delta| message.add(delta));
                 }
                 Step::Finished {
                     reason,
                     text,
                     usage,
                 } => {
-                    deltas.extend(self.answer.finish(&text));
+                    let deltas = self.answer.finish(&text);
+                    deltas.into_iter().for_each(|delta| message.add(delta));
+                    let parts = self.logprobs.take();
                     let choice = ChatChoice {
                         index: 0,
-                        message: message(deltas),
-                        logprobs: self.take_logprobs(),
+                        message: message.whole(),
+                        logprobs: parts.as_ref().map(|_| logprobs::later()),
                         finish_reason: self.answer.finish_reason(reason),
                     };
-                    return Ok(Json(Body::whole(&self.head, choice, usage)).into_response());
+                    let words = self.words;
+                    let parts = parts.map(|tokens| logprobs::chat_parts(tokens, words));
+                    return Ok(Body::whole(&self.head, choice, usage).response(parts));
                 }
             }
         }
     }
-}
-
-/// All that was said, put together.
-fn message(deltas: Vec<Delta>) -> Message {
-    let mut content = String::new();
-    let mut message = Message {
-        role: "assistant",
-        content: None,
-        reasoning_content: None,
-        tool_calls: Vec::new(),
-    };
-    for delta in deltas {
-        content.extend(delta.content);
-        if let Some(more) = delta.reasoning_content {
-            message
-                .reasoning_content
-                .get_or_insert_default()
-                .push_str(&more);
-        }
-        for mut call in delta.tool_calls {
-            call.index = None;
-            message.tool_calls.push(call);
-        }
-    }
-    if message.tool_calls.is_empty() || !content.is_empty() {
-        message.content = Some(content);
-    }
-    message
 }
 
 /// The chunks of a streamed answer.
@@ -215,7 +209,7 @@ impl sse::Chunks for ChatChunks {
         vec![self.chunk(role, None, None)]
     }
 
-    fn token(&mut self, text: &str, logprob: Option<&TokenLogprob>) -> Vec<String> {
+    fn token(&mut self, text: &str, logprob: Option<TokenLogprob>) -> Vec<String> {
         let deltas = self.talk.token(text, logprob);
         self.chunks(deltas)
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
+use axum::response::Response;
 use sanctum_engine::request::{FinishReason, TokenLogprob, Usage};
 use serde_json::Value;
 
@@ -15,9 +15,10 @@ use super::fields::{Field, Fields};
 use super::parameters::Parameters;
 use super::running::{Running, Step};
 use super::wire::{Body, Head, TextChoice, finish_reason};
-use super::{App, blocking, logprobs, sse};
+use super::{App, logprobs, prepare, sse};
 use crate::audit::Account;
 use crate::models::Ready;
+use crate::prepare::Ticket;
 
 /// A parsed request.
 #[derive(Debug, PartialEq)]
@@ -82,14 +83,14 @@ fn prompt(field: Field) -> Result<Prompt, ApiError> {
 
 fn tokens(field: Field) -> Result<Vec<u32>, ApiError> {
     let id = |item: Field| Ok(item.integer(0..=i64::from(u32::MAX))? as u32);
-    field.array()?.into_iter().map(id).collect()
+    field.elements(|item| item.as_u64()?.try_into().ok(), id)
 }
 
 impl Prompt {
-    fn encode(self, ready: &Ready) -> Result<Vec<u32>, ApiError> {
+    fn encode(self, ready: &Ready, ticket: &Ticket) -> Result<Vec<u32>, ApiError> {
         match self {
             Self::Tokens(ids) => Ok(ids),
-            Self::Text(text) => super::tokens(&text, "prompt", ready),
+            Self::Text(text) => super::tokens(&text, "prompt", ready, ticket),
         }
     }
 }
@@ -98,31 +99,32 @@ impl Prompt {
 pub async fn create(
     State(app): State<Arc<App>>,
     Extension(account): Extension<Account>,
-    JsonBody(body): JsonBody,
+    body: JsonBody,
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
     let shared = app.clone();
-    let (mut running, head, stream) = blocking(move || {
+    let (mut running, head, words, stream) = prepare(&app, body, move |body, ticket| {
         let CompletionRequest {
             model,
             prompt,
             logprobs,
             parameters,
-        } = CompletionRequest::parse(&body)?;
+        } = CompletionRequest::parse(body)?;
         let served = shared.models.pick(model.as_deref())?;
         account.model(served.id().as_str());
         let ready = served.ready()?;
         let ready = &*ready;
-        let prompt = prompt.encode(ready)?;
+        let prompt = prompt.encode(ready, ticket)?;
         let stream = parameters.stream;
         let request = parameters.into_request(prompt, logprobs, ready)?;
         let head = Head::new("cmpl-", "text_completion", served, ready);
         let running = Running::submit(&shared, served, ready, request, "prompt", began, account)?;
-        Ok((running, head, stream))
+        let words = ready.engine.text().clone();
+        Ok((running, head, words, stream))
     })
     .await?;
 
-    let mut columns = logprobs::Columns::default();
+    let mut columns = logprobs::Columns::new(words);
     if let Some(stream) = stream {
         let chunks = TextChunks {
             head,
@@ -136,7 +138,7 @@ pub async fn create(
         match running.next().await? {
             Step::Token { text, logprob } => {
                 whole.push_str(&text);
-                logprob.iter().for_each(|token| columns.push(token));
+                columns.extend(logprob);
             }
             Step::Finished {
                 reason,
@@ -144,13 +146,14 @@ pub async fn create(
                 usage,
             } => {
                 whole.push_str(&text);
+                let parts = columns.parts();
                 let choice = TextChoice {
                     index: 0,
                     text: whole,
-                    logprobs: columns.take(),
+                    logprobs: parts.as_ref().map(|_| logprobs::later()),
                     finish_reason: Some(finish_reason(reason)),
                 };
-                return Ok(Json(Body::whole(&head, choice, usage)).into_response());
+                return Ok(Body::whole(&head, choice, usage).response(parts));
             }
         }
     }
@@ -180,11 +183,11 @@ impl sse::Chunks for TextChunks {
         Vec::new()
     }
 
-    fn token(&mut self, text: &str, logprob: Option<&TokenLogprob>) -> Vec<String> {
-        logprob.iter().for_each(|token| self.columns.push(token));
+    fn token(&mut self, text: &str, logprob: Option<TokenLogprob>) -> Vec<String> {
         if text.is_empty() && logprob.is_none() {
             return Vec::new();
         }
+        self.columns.extend(logprob);
         vec![self.chunk(text, None)]
     }
 

@@ -8,6 +8,8 @@ use axum::response::{IntoResponse, Response};
 use sanctum_engine::request::SubmitError;
 use serde_json::{Value, json};
 
+use crate::prepare::bodies::NoRoom;
+
 /// Why a request gets no answer.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ApiError {
@@ -103,6 +105,9 @@ pub enum ApiError {
         /// When a place is likely to be free.
         retry_after: Duration,
     },
+    /// Too many large bodies at once: 429.
+    #[error("{0}; send this one again when they are answered")]
+    BodiesFull(NoRoom),
     /// 503.
     #[error("the model `{id}` is still loading; GET /health says how far it is")]
     Loading {
@@ -177,7 +182,7 @@ impl ApiError {
             Self::Late { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Busy { .. } | Self::BodiesFull(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Loading { .. } | Self::ShuttingDown | Self::MemoryShared(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -202,6 +207,7 @@ impl ApiError {
             Self::TooLarge { .. } => Some("body_too_large"),
             Self::MediaType => Some("unsupported_media_type"),
             Self::Busy { .. } => Some("queue_full"),
+            Self::BodiesFull(_) => Some("bodies_full"),
             Self::Loading { .. } => Some("model_loading"),
             Self::ShuttingDown => Some("shutting_down"),
             Self::Engine(_) => Some("engine_failed"),
@@ -218,6 +224,7 @@ impl ApiError {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Busy { retry_after, .. } => Some(retry_after.as_secs()),
+            Self::BodiesFull(_) => Some(1),
             Self::Loading { .. }
             | Self::ShuttingDown
             | Self::SwapRunning { .. }
@@ -251,7 +258,10 @@ impl IntoResponse for ApiError {
                 .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         // The rest of the body may still be under way, and would be taken for the next request.
-        if matches!(self, Self::Late { .. }) {
+        if matches!(
+            self,
+            Self::Late { .. } | Self::TooLarge { .. } | Self::BodiesFull(_)
+        ) {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }

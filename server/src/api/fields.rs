@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use sanctum_config::did_you_mean;
 use serde_json::{Map, Value};
 
+use super::bounded::{Budget, Malformed};
 use super::error::ApiError;
 
 /// The fields of an object that are still to be taken.
@@ -16,6 +17,8 @@ pub struct Fields {
     path: String,
     map: Map<String, Value>,
     known: Vec<&'static str>,
+    /// What parsing has left of the limits; whole for the fields of an object within.
+    budget: Budget,
 }
 
 /// A value and where it stands.
@@ -33,11 +36,23 @@ impl Fields {
             message,
             code: None,
         };
-        match serde_json::from_slice(body) {
-            Ok(Value::Object(map)) => Ok(Self::of(String::new(), map)),
+        let mut budget = Budget::default();
+        match budget.parse(body, "") {
+            Ok(Value::Object(map)) => Ok(Self {
+                budget,
+                ..Self::of(String::new(), map)
+            }),
             Ok(_) => Err(whole("the body must be a JSON object".into())),
-            Err(error) => Err(whole(format!("the body is not valid JSON: {error}"))),
+            Err(Malformed::Refused(refusal)) => Err(refusal),
+            Err(Malformed::Syntax(error)) => {
+                Err(whole(format!("the body is not valid JSON: {error}")))
+            }
         }
+    }
+
+    /// What the JSON in the body's strings may still have.
+    pub fn take_budget(&mut self) -> Budget {
+        std::mem::take(&mut self.budget)
     }
 
     fn of(path: String, map: Map<String, Value>) -> Self {
@@ -45,6 +60,7 @@ impl Fields {
             path,
             map,
             known: Vec::new(),
+            budget: Budget::default(),
         }
     }
 
@@ -192,6 +208,26 @@ impl Field {
                 .collect()),
             _ => Err(self.must_be("an array")),
         }
+    }
+
+    /// The elements of an array, each of which `simple` reads, or `odd` reads or refuses by its place. Token ids come by the
+    /// hundred thousand, and a place for each would cost more than they do.
+    pub fn elements<T>(
+        self,
+        simple: impl Fn(&Value) -> Option<T>,
+        odd: impl Fn(Field) -> Result<T, ApiError>,
+    ) -> Result<Vec<T>, ApiError> {
+        let Value::Array(values) = self.value else {
+            return Err(self.must_be("an array"));
+        };
+        let element = |(index, value): (usize, Value)| match simple(&value) {
+            Some(element) => Ok(element),
+            None => odd(Field {
+                path: format!("{}[{index}]", self.path),
+                value,
+            }),
+        };
+        values.into_iter().enumerate().map(element).collect()
     }
 
     /// The members of an object, as they are.

@@ -1,7 +1,8 @@
 //! `GET /health`: whether the server lives, from the engines' heartbeats alone.
 //!
 //! A guardian reads this to tell a busy engine from a hung one: both have work, only the hung one's `progress` stands
-//! still. Nothing here waits for an engine, so a hung one cannot hide behind a hung answer.
+//! still. Nothing here waits for an engine, so a hung one cannot hide behind a hung answer. `preparing` is the same for the
+//! threads that parse, render and tokenize.
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use super::App;
 use crate::models::Served;
+use crate::prepare::Reading;
 
 /// The page; the status is 200 when `status` is `ok`, else 503.
 #[derive(Debug, PartialEq, Serialize)]
@@ -24,6 +26,8 @@ pub struct Health {
     /// among busy ones is seen.
     #[serde(flatten)]
     pulse: Beat,
+    /// Requests on their way to an engine, and whether that moves.
+    preparing: Reading,
     /// Each model, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     models: Vec<ModelHealth>,
@@ -76,6 +80,7 @@ pub async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Health>) {
     let health = Health {
         status,
         pulse,
+        preparing: app.preparing.read(),
         models,
     };
     (code, Json(health))

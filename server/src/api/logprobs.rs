@@ -1,59 +1,165 @@
 //! Log probabilities in OpenAI's two shapes.
 
-use sanctum_engine::request::{Likelihood, TokenLogprob};
+use std::sync::Arc;
+
+use sanctum_engine::request::TokenLogprob;
+use sanctum_engine::text::Text;
 use serde_json::{Map, Value, json};
 
 /// JSON knows no infinity: a probability of nothing is written as OpenAI's clients expect a very small one.
 const IMPOSSIBLE: f32 = -9999.0;
 
+/// Tokens whose text is made at once.
+const PART: usize = 64;
+
+/// What stands in a whole answer where [`chat_parts`] or [`Columns::parts`] follows.
+pub fn later() -> Value {
+    json!({})
+}
+
+/// The log probabilities of a chunk of a chat answer.
+pub fn chat(tokens: &[TokenLogprob], words: &Text) -> Value {
+    let tokens: Vec<Value> = tokens
+        .iter()
+        .map(|token| chat_token(token, words))
+        .collect();
+    json!({ "content": tokens, "refusal": null })
+}
+
+/// The same for a whole answer, as text in parts.
+pub fn chat_parts(
+    tokens: Vec<TokenLogprob>,
+    words: Text,
+) -> impl Iterator<Item = String> + Send + 'static {
+    let content = list(tokens.into(), move |token| chat_token(token, &words));
+    once("{\"content\":[")
+        .chain(content)
+        .chain(once("],\"refusal\":null}"))
+}
+
 /// One token of a chat answer: an element of `logprobs.content`.
-pub fn chat_token(token: &TokenLogprob) -> Value {
-    let mut body = likelihood(&token.chosen);
-    body["top_logprobs"] = token.top.iter().map(likelihood).collect();
+fn chat_token(token: &TokenLogprob, words: &Text) -> Value {
+    let likelihood = |id, logprob| {
+        let bytes = bytes(words, id);
+        json!({ "token": text(bytes), "logprob": finite(logprob), "bytes": bytes })
+    };
+    let mut body = likelihood(token.id, token.logprob);
+    let top = token.top.iter();
+    body["top_logprobs"] = top.map(|&(id, logprob)| likelihood(id, logprob)).collect();
     body
 }
 
-fn likelihood(token: &Likelihood) -> Value {
-    json!({
-        "token": text(&token.bytes),
-        "logprob": finite(token.logprob),
-        "bytes": token.bytes,
-    })
+/// The tokens of a text completion: four columns, each with one entry a token.
+pub struct Columns {
+    words: Text,
+    tokens: Vec<TokenLogprob>,
+    offsets: Offsets,
 }
 
-/// The tokens of a text completion: four columns, each with one entry a token.
-#[derive(Debug, Default)]
-pub struct Columns {
-    tokens: Vec<String>,
-    token_logprobs: Vec<f32>,
-    top_logprobs: Vec<Value>,
-    text_offset: Vec<usize>,
-    /// Characters of all tokens so far: where the next one begins.
+/// Where tokens begin, in characters.
+#[derive(Clone, Debug, Default)]
+struct Offsets {
+    /// Characters of all tokens so far.
     offset: usize,
     /// Bytes at the end that are no whole character yet.
     unfinished: Vec<u8>,
 }
 
 impl Columns {
-    /// Adds a token.
-    pub fn push(&mut self, token: &TokenLogprob) {
-        let chosen = text(&token.chosen.bytes);
-        // The token that was chosen is there even where it is not among the likeliest.
-        let top: Map<String, Value> = token
-            .top
-            .iter()
-            .chain([&token.chosen])
-            .map(|top| (text(&top.bytes), finite(top.logprob).into()))
-            .collect();
-        self.text_offset.push(self.offset);
-        self.advance(&token.chosen.bytes);
-        self.tokens.push(chosen);
-        self.token_logprobs.push(finite(token.chosen.logprob));
-        self.top_logprobs.push(top.into());
+    /// No tokens, of a model with these words.
+    pub fn new(words: Text) -> Self {
+        Self {
+            words,
+            tokens: Vec::new(),
+            offsets: Offsets::default(),
+        }
     }
 
-    /// Moves on by the characters that these bytes complete.
-    fn advance(&mut self, bytes: &[u8]) {
+    /// Adds tokens.
+    pub fn extend(&mut self, tokens: impl IntoIterator<Item = TokenLogprob>) {
+        self.tokens.extend(tokens);
+    }
+
+    /// What was added since the last call; nothing if that is nothing.
+    pub fn take(&mut self) -> Option<Value> {
+        let tokens = std::mem::take(&mut self.tokens);
+        if tokens.is_empty() {
+            return None;
+        }
+        let words = &self.words;
+        let column = |of: &dyn Fn(&TokenLogprob) -> Value| tokens.iter().map(of).collect::<Value>();
+        let offsets: Vec<usize> = tokens
+            .iter()
+            .map(|token| self.offsets.next(bytes(words, token.id)))
+            .collect();
+        Some(json!({
+            "tokens": column(&|token| text(bytes(words, token.id)).into()),
+            "token_logprobs": column(&|token| finite(token.logprob).into()),
+            "top_logprobs": column(&|token| top(token, words)),
+            "text_offset": offsets,
+        }))
+    }
+
+    /// All of a whole answer, as text in parts; none if there are no tokens.
+    pub fn parts(self) -> Option<impl Iterator<Item = String> + Send + 'static> {
+        if self.tokens.is_empty() {
+            return None;
+        }
+        let tokens: Arc<[TokenLogprob]> = self.tokens.into();
+        let (words, mut offsets) = (self.words, self.offsets);
+        let (names, tops) = (words.clone(), words.clone());
+        let all = once("{\"tokens\":[")
+            .chain(list(tokens.clone(), move |token| {
+                text(bytes(&names, token.id)).into()
+            }))
+            .chain(once("],\"token_logprobs\":["))
+            .chain(list(tokens.clone(), |token| finite(token.logprob).into()))
+            .chain(once("],\"top_logprobs\":["))
+            .chain(list(tokens.clone(), move |token| top(token, &tops)))
+            .chain(once("],\"text_offset\":["))
+            .chain(list(tokens, move |token| {
+                offsets.next(bytes(&words, token.id)).into()
+            }))
+            .chain(once("]}"));
+        Some(all)
+    }
+}
+
+/// The most likely tokens by their text, and the one that was chosen even where it is not among them.
+fn top(token: &TokenLogprob, words: &Text) -> Value {
+    let all = token.top.iter().copied().chain([(token.id, token.logprob)]);
+    let all: Map<String, Value> = all
+        .map(|(id, logprob)| (text(bytes(words, id)), finite(logprob).into()))
+        .collect();
+    all.into()
+}
+
+fn once(text: &'static str) -> impl Iterator<Item = String> + Send + 'static {
+    std::iter::once(text.to_owned())
+}
+
+/// The elements of an array without its brackets, a part at a time.
+fn list(
+    tokens: Arc<[TokenLogprob]>,
+    mut of: impl FnMut(&TokenLogprob) -> Value + Send + 'static,
+) -> impl Iterator<Item = String> + Send + 'static {
+    let starts = (0..tokens.len()).step_by(PART);
+    starts.map(move |start| {
+        let mut part = String::new();
+        for (index, token) in tokens.iter().enumerate().skip(start).take(PART) {
+            if index > 0 {
+                part.push(',');
+            }
+            part.push_str(&of(token).to_string());
+        }
+        part
+    })
+}
+
+impl Offsets {
+    /// Where a token of these bytes begins.
+    fn next(&mut self, bytes: &[u8]) -> usize {
+        let begin = self.offset;
         self.unfinished.extend_from_slice(bytes);
         loop {
             let (whole, damaged) = match std::str::from_utf8(&self.unfinished) {
@@ -64,23 +170,14 @@ impl Columns {
             self.offset += text.chars().count() + usize::from(damaged.is_some());
             self.unfinished.drain(..whole + damaged.unwrap_or(0));
             if damaged.is_none() {
-                break;
+                return begin;
             }
         }
     }
+}
 
-    /// What was added since the last call; nothing if that is nothing.
-    pub fn take(&mut self) -> Option<Value> {
-        if self.tokens.is_empty() {
-            return None;
-        }
-        Some(json!({
-            "tokens": std::mem::take(&mut self.tokens),
-            "token_logprobs": std::mem::take(&mut self.token_logprobs),
-            "top_logprobs": std::mem::take(&mut self.top_logprobs),
-            "text_offset": std::mem::take(&mut self.text_offset),
-        }))
-    }
+fn bytes(words: &Text, id: u32) -> &[u8] {
+    words.tokenizer.token_bytes(words.shown(id))
 }
 
 /// A token's text; a token that is no whole character is shown as OpenAI shows it, `bytes:\xe2\x82`.
@@ -104,62 +201,73 @@ fn finite(logprob: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::tests::rig::tokenizer;
 
-    fn likely(text: &[u8], logprob: f32) -> Likelihood {
-        Likelihood {
-            id: 0,
-            bytes: text.to_vec(),
-            logprob,
-        }
+    /// Ids are bytes.
+    fn words() -> Text {
+        Text::new(tokenizer(), None, Vec::new())
     }
 
-    fn token() -> TokenLogprob {
+    fn token(id: u8, top: &[(u8, f32)]) -> TokenLogprob {
         TokenLogprob {
-            chosen: likely("é".as_bytes(), -0.5),
-            top: vec![
-                likely("é".as_bytes(), -0.5),
-                likely(b"\xe2\x82", f32::NEG_INFINITY),
-            ],
+            id: id.into(),
+            logprob: -0.5,
+            top: top.iter().map(|&(id, p)| (id.into(), p)).collect(),
         }
     }
 
     #[test]
     fn chat_has_text_and_bytes_of_each() {
-        let expected = json!({
-            "token": "é", "logprob": -0.5, "bytes": [0xc3, 0xa9],
+        let tokens = [token(b'a', &[(b'a', -0.5), (0xe2, f32::NEG_INFINITY)])];
+        let expected = json!({ "content": [{
+            "token": "a", "logprob": -0.5, "bytes": [97],
             "top_logprobs": [
-                { "token": "é", "logprob": -0.5, "bytes": [0xc3, 0xa9] },
-                { "token": "bytes:\\xe2\\x82", "logprob": -9999.0, "bytes": [0xe2, 0x82] },
+                { "token": "a", "logprob": -0.5, "bytes": [97] },
+                { "token": "bytes:\\xe2", "logprob": -9999.0, "bytes": [0xe2] },
             ],
-        });
-        assert_eq!(chat_token(&token()), expected);
+        }], "refusal": null });
+        assert_eq!(chat(&tokens, &words()), expected);
     }
 
     #[test]
     fn completions_have_columns_and_offsets_in_characters() {
-        let mut columns = Columns::default();
-        columns.push(&token());
-        columns.push(&token());
+        let mut columns = Columns::new(words());
+        columns.extend([token(b'a', &[(b'a', -0.5)]), token(b'b', &[])]);
         let first = columns.take().unwrap();
         assert_eq!(first["text_offset"], json!([0, 1]));
-        assert_eq!(first["tokens"], json!(["é", "é"]));
-        assert_eq!(first["top_logprobs"][0]["é"], -0.5);
+        assert_eq!(first["tokens"], json!(["a", "b"]));
+        assert_eq!(first["top_logprobs"][1]["b"], -0.5);
         assert_eq!(columns.take(), None);
-        columns.push(&token());
+        columns.extend([token(b'c', &[])]);
         assert_eq!(columns.take().unwrap()["text_offset"], json!([2]));
     }
 
     #[test]
     fn a_character_of_several_tokens_is_counted_once() {
-        let mut columns = Columns::default();
-        for bytes in [&b"\xe2"[..], b"\x82", b"\xac", b"x", b"\xff", b"y"] {
-            columns.push(&TokenLogprob {
-                chosen: likely(bytes, -0.5),
-                top: Vec::new(),
-            });
-        }
+        let mut columns = Columns::new(words());
+        columns.extend([0xe2, 0x82, 0xac, b'x', 0xff, b'y'].map(|byte| token(byte, &[])));
         let columns = columns.take().unwrap();
         assert_eq!(columns["text_offset"], json!([0, 0, 0, 1, 2, 3]));
         assert_eq!(columns["top_logprobs"][3]["x"], -0.5);
+    }
+
+    #[test]
+    fn parts_of_a_long_answer_make_the_same_as_one_piece() {
+        let tokens: Vec<TokenLogprob> = (0..3 * PART as u32 + 1)
+            .map(|n| token(n as u8, &[(n as u8, -0.5), (7, -1.0)]))
+            .collect();
+        let parse = |text: String| serde_json::from_str::<Value>(&text).unwrap();
+        let whole = chat(&tokens, &words());
+        let parts: Vec<String> = chat_parts(tokens.clone(), words()).collect();
+        assert!(parts.len() > 4, "{}", parts.len());
+        assert_eq!(parse(parts.concat()), whole);
+
+        let mut columns = Columns::new(words());
+        columns.extend(tokens.clone());
+        let whole = columns.take();
+        let mut columns = Columns::new(words());
+        columns.extend(tokens);
+        assert_eq!(parse(columns.parts().unwrap().collect()), whole.unwrap());
+        assert!(Columns::new(words()).parts().is_none());
     }
 }

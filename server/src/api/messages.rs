@@ -5,11 +5,13 @@
 
 use serde_json::{Map, Value, json};
 
+use super::bounded::{Budget, Malformed};
 use super::error::ApiError;
 use super::fields::{Field, Fields};
 
 /// Takes `messages`: one at least.
 pub fn take_messages(fields: &mut Fields) -> Result<Vec<Value>, ApiError> {
+    let mut budget = fields.take_budget();
     let messages = fields.need("messages")?.array()?;
     if messages.is_empty() {
         return Err(ApiError::invalid(
@@ -17,10 +19,13 @@ pub fn take_messages(fields: &mut Fields) -> Result<Vec<Value>, ApiError> {
             "`messages` is empty; send one at least",
         ));
     }
-    messages.into_iter().map(message).collect()
+    messages
+        .into_iter()
+        .map(|field| message(field, &mut budget))
+        .collect()
 }
 
-fn message(field: Field) -> Result<Value, ApiError> {
+fn message(field: Field, budget: &mut Budget) -> Result<Value, ApiError> {
     let mut fields = field.object()?;
     let role = fields.need("role")?;
     let role = match role.value().as_str() {
@@ -52,7 +57,8 @@ fn message(field: Field) -> Result<Value, ApiError> {
             message.insert("reasoning_content".into(), reasoning.string()?.into());
         }
         if let Some(calls) = fields.take("tool_calls") {
-            let calls: Result<Vec<Value>, _> = calls.array()?.into_iter().map(tool_call).collect();
+            let calls = calls.array()?.into_iter();
+            let calls: Result<Vec<Value>, _> = calls.map(|call| tool_call(call, budget)).collect();
             message.insert("tool_calls".into(), calls?.into());
         }
         // What a client sends back of an earlier answer as it came.
@@ -99,7 +105,7 @@ fn part(field: Field) -> Result<String, ApiError> {
     }
 }
 
-fn tool_call(field: Field) -> Result<Value, ApiError> {
+fn tool_call(field: Field, budget: &mut Budget) -> Result<Value, ApiError> {
     let mut fields = field.object()?;
     let id = fields.need("id")?.string()?;
     only_functions(&mut fields)?;
@@ -109,7 +115,11 @@ fn tool_call(field: Field) -> Result<Value, ApiError> {
     let parsed = match arguments.value().as_str().map(str::trim) {
         // What clients send for a call without arguments.
         Some("") => Map::new(),
-        Some(text) => serde_json::from_str(text).map_err(|_| not_an_object(&arguments))?,
+        Some(text) => match budget.parse(text.as_bytes(), arguments.path()) {
+            Ok(Value::Object(map)) => map,
+            Err(Malformed::Refused(refusal)) => return Err(refusal),
+            Ok(_) | Err(Malformed::Syntax(_)) => return Err(not_an_object(&arguments)),
+        },
         None => return Err(not_an_object(&arguments)),
     };
     function.finish()?;

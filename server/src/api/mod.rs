@@ -7,6 +7,7 @@
 mod adapters;
 mod answer;
 mod body;
+mod bounded;
 mod chat;
 mod chat_request;
 mod completions;
@@ -28,19 +29,21 @@ mod wire;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use tokio::sync::Semaphore;
+use sanctum_engine::tokenizer::TokenizerError;
 
+use body::JsonBody;
 pub use error::{ApiError, error_body};
 pub use wire::now;
 
 use crate::gate::{Gate, guard};
 use crate::metrics::Metrics;
 use crate::models::{Models, Ready};
+use crate::prepare::{Preparing, Ticket};
 use crate::route::{self, Route};
 use crate::shutdown::Shutdown;
 use crate::swaps::Swaps;
@@ -51,6 +54,8 @@ pub struct App {
     pub models: Models,
     /// How their adapters are swapped.
     pub swaps: Swaps,
+    /// How requests are made ready for an engine.
+    pub preparing: Preparing,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// When it ends.
@@ -72,54 +77,50 @@ pub fn router(app: Arc<App>) -> Router {
         .route(route::METRICS, get(metrics))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(DefaultBodyLimit::max(body::LARGEST))
         .layer(middleware::from_fn_with_state(app.gate.clone(), guard))
         // Outermost, so that what is refused is counted as well.
         .layer(middleware::from_fn_with_state(app.clone(), count))
         .with_state(app)
 }
 
-/// Requests that are prepared at once: a long prompt takes seconds, and memory many times its own size.
-static PREPARING: Semaphore = Semaphore::const_new(4);
-
-/// Runs what keeps a core busy for more than a moment where it does not hold up other requests. Who waits for his turn
-/// and leaves costs nothing.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+/// Prepares a request when it is its client's turn: `work` makes of its body what the engine is asked.
+async fn prepare<T: Send + 'static>(
+    app: &App,
+    body: JsonBody,
+    work: impl FnOnce(&[u8], &Ticket) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let turn = PREPARING.acquire().await;
-    // The turn ends with the work, not with the client.
-    let work = move || {
-        let _turn = turn;
-        work()
+    let JsonBody { bytes, owner, held } = body;
+    let size = bytes.len();
+    let work = move |ticket: &Ticket| {
+        let result = work(&bytes, ticket);
+        drop((bytes, held));
+        result
     };
-    tokio::task::spawn_blocking(work)
+    app.preparing
+        .run(owner, size, work)
         .await
-        .unwrap_or_else(|error| {
-            Err(ApiError::Engine(format!(
-                "the request could not be prepared: {error}"
-            )))
-        })
+        .unwrap_or_else(|panicked| Err(ApiError::Engine(panicked.to_string())))
 }
 
-/// The tokens of a prompt. One that cannot fit is refused before the work of cutting it up.
-fn tokens(prompt: &str, field: &str, ready: &Ready) -> Result<Vec<u32>, ApiError> {
-    let tokenizer = &ready.engine.text().tokenizer;
+/// The tokens of a prompt. One that does not fit is refused as soon as that is certain.
+fn tokens(prompt: &str, field: &str, ready: &Ready, ticket: &Ticket) -> Result<Vec<u32>, ApiError> {
     let context = ready.engine.limits().context;
-    let least = tokenizer.fewest_tokens(prompt.len());
-    if least >= context {
-        return Err(ApiError::Invalid {
-            param: Some(field.to_owned()),
-            message: format!(
-                "the prompt has {least} tokens at least and the context holds {context}; shorten the prompt (one token \
-                 at least is left for the answer)"
-            ),
-            code: Some("context_length_exceeded"),
-        });
-    }
+    // One token at least is left for the answer.
+    let most = context.saturating_sub(1);
+    let tokenizer = &ready.engine.text().tokenizer;
     tokenizer
-        .encode(prompt)
-        .map_err(|error| ApiError::invalid(field, error.to_string()))
+        .encode_within(prompt, most, || ticket.goes_on())
+        .map_err(|error| match error {
+            TokenizerError::TooLong { at_least } => ApiError::Invalid {
+                param: Some(field.to_owned()),
+                message: format!(
+                    "the prompt has at least {at_least} tokens and the context holds {context}; shorten the prompt (one \
+                     token at least is left for the answer)"
+                ),
+                code: Some("context_length_exceeded"),
+            },
+            error => ApiError::invalid(field, error.to_string()),
+        })
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {

@@ -10,11 +10,11 @@ use crate::models::Ready;
 use crate::random;
 
 /// Stop strings in one request: each is searched for at every token.
-const MOST_STOPS: usize = 16;
+pub const MOST_STOPS: usize = 16;
 /// Bytes of one stop string: as much text as it may hold back, and be compared again, with every token.
 const LONGEST_STOP: usize = 256;
 /// Biased tokens in one request: each is added at every token.
-const MOST_BIASES: usize = 1024;
+pub const MOST_BIASES: usize = 1024;
 
 /// The checked parameters of a request.
 #[derive(Clone, Debug, PartialEq)]

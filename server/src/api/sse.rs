@@ -23,7 +23,7 @@ pub trait Chunks: Send + 'static {
     /// Before the first token.
     fn opening(&mut self) -> Vec<String>;
     /// For a token.
-    fn token(&mut self, text: &str, logprob: Option<&TokenLogprob>) -> Vec<String>;
+    fn token(&mut self, text: &str, logprob: Option<TokenLogprob>) -> Vec<String>;
     /// After the last token.
     fn closing(&mut self, reason: FinishReason, text: &str, usage: Usage) -> Vec<String>;
 }
@@ -55,7 +55,7 @@ async fn next<C: Chunks>(
         }
         match running.next().await {
             Ok(Step::Token { text, logprob }) => {
-                waiting.extend(chunks.token(&text, logprob.as_ref()));
+                waiting.extend(chunks.token(&text, logprob));
             }
             Ok(Step::Finished {
                 reason,

@@ -5,4 +5,4 @@ mod completions;
 mod connections;
 mod errors;
 mod operators;
-mod rig;
+pub mod rig;

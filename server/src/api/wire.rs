@@ -3,14 +3,21 @@
 //! Source of the shapes: OpenAI's API reference, "Chat" and "Completions (legacy)". `reasoning_content` is the name
 //! that Qwen's and other open models' servers agreed on.
 
+use std::convert::Infallible;
 use std::time::SystemTime;
 
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
 use sanctum_engine::request::{FinishReason, Usage};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::models::{Ready, Served};
 use crate::random;
+
+/// How the field is written whose value follows part by part.
+const LOGPROBS_LATER: &str = r#""logprobs":{}"#;
 
 /// What every answer and every chunk of it begins with.
 #[derive(Clone, Debug, Serialize)]
@@ -62,7 +69,7 @@ pub struct ChatChoice {
 }
 
 /// What was said.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Message {
     /// Always `assistant`.
     pub role: &'static str,
@@ -142,6 +149,34 @@ pub struct TextChoice {
     pub finish_reason: Option<&'static str>,
 }
 
+impl Message {
+    /// Takes in what is new.
+    pub fn add(&mut self, delta: Delta) {
+        for (whole, more) in [
+            (&mut self.content, delta.content),
+            (&mut self.reasoning_content, delta.reasoning_content),
+        ] {
+            if let Some(more) = more {
+                whole.get_or_insert_default().push_str(&more);
+            }
+        }
+        for mut call in delta.tool_calls {
+            call.index = None;
+            self.tool_calls.push(call);
+        }
+    }
+
+    /// The message of a whole answer: with content, be it empty, unless there are calls.
+    pub fn whole(mut self) -> Self {
+        self.role = "assistant";
+        self.content = self.content.filter(|content| !content.is_empty());
+        if self.tool_calls.is_empty() {
+            self.content.get_or_insert_default();
+        }
+        self
+    }
+}
+
 impl Head {
     /// For a new answer of a model.
     pub fn new(prefix: &str, object: &'static str, served: &Served, ready: &Ready) -> Self {
@@ -184,6 +219,30 @@ impl<'a, Choice: Serialize> Body<'a, Choice> {
             usage: Some(Some(usage.into())),
         }
         .text()
+    }
+
+    /// The response of a whole answer. `logprobs` is the text that takes the place of
+    /// [`later`](super::logprobs::later), made part by part while it is sent.
+    pub fn response<I>(&self, logprobs: Option<I>) -> Response
+    where
+        I: Iterator<Item = String> + Send + 'static,
+    {
+        let text = self.text();
+        let kind = [(header::CONTENT_TYPE, "application/json")];
+        let Some(parts) = logprobs else {
+            return (kind, text).into_response();
+        };
+        // A quotation mark within a string is escaped, so that this is the field itself.
+        let (before, after) = text
+            .split_once(LOGPROBS_LATER)
+            .expect("the choice has its logprobs later");
+        let before = format!("{before}\"logprobs\":");
+        let after = after.to_owned();
+        let all = std::iter::once(before)
+            .chain(parts)
+            .chain(std::iter::once_with(move || after));
+        let body = stream::iter(all.map(Ok::<_, Infallible>));
+        (kind, axum::body::Body::from_stream(body)).into_response()
     }
 
     fn text(&self) -> String {

@@ -146,6 +146,13 @@ impl Gate {
         self.running.clone()
     }
 
+    /// Reads the token again, now.
+    pub fn reload(&self) {
+        if let Some((token, _)) = &self.token {
+            token.reload();
+        }
+    }
+
     /// What the gate does beside answering: reads the token again when its file changes, and reminds of an open door.
     pub async fn watch(&self) {
         let follow = async {

@@ -95,6 +95,16 @@ impl TokenFile {
         token.matches(presented)
     }
 
+    /// Reads the file now, whether it has changed or not.
+    pub fn reload(&self) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.version = None;
+        // A problem that persists is reported again: the operator asked.
+        seen.error = None;
+        drop(seen);
+        self.look();
+    }
+
     /// Looks at the file, and reads it if it has changed.
     pub fn look(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -95,6 +95,11 @@ impl Tls {
         }
     }
 
+    /// Reads the files now, whether they have changed or not.
+    pub fn reload(&self) {
+        self.refresh();
+    }
+
     /// Whether the files are not what they were when they were read.
     fn is_stale(&self) -> bool {
         let watched = self.files.lock().unwrap_or_else(PoisonError::into_inner);

@@ -84,7 +84,7 @@ async fn a_prompt_that_does_not_fit_is_a_400_with_the_numbers() {
         (400, json!("messages"), json!("context_length_exceeded"))
     );
     assert!(
-        answer.text.contains("1006 tokens") && answer.text.contains("1000"),
+        answer.text.contains("at least 1006 tokens") && answer.text.contains("holds 1000"),
         "{}",
         answer.text
     );

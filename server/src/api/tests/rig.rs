@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use sanctum_config::fleet::Loopback;
 use sanctum_engine::engine::{Engine, Inbox, Job, Limits};
 use sanctum_engine::launch::Share;
-use sanctum_engine::request::{Event, FinishReason, Likelihood, TokenLogprob, Usage};
+use sanctum_engine::request::{Event, FinishReason, TokenLogprob, Usage};
 use sanctum_engine::template::ChatTemplate;
 use sanctum_engine::text::Text;
 use sanctum_engine::tokenizer::Tokenizer;
@@ -27,6 +27,7 @@ use crate::gate::{Gate, Rules};
 use crate::metrics::Metrics;
 use crate::models::{Models, Ready};
 use crate::peer::Peer;
+use crate::prepare::Preparing;
 use crate::shutdown::Shutdown;
 use crate::swaps::Swaps;
 
@@ -160,6 +161,7 @@ pub fn loading() -> Arc<App> {
     Arc::new(App {
         models: Models::new(["council".parse().unwrap()]),
         swaps: Swaps::default(),
+        preparing: Preparing::start().unwrap(),
         metrics,
         shutdown: Shutdown::new(),
         gate: Arc::new(gate),
@@ -245,19 +247,16 @@ pub fn token(text: &str) -> Event {
     }
 }
 
-/// A token event with its log probability and one other candidate.
+/// A token event with its log probability and one other candidate, `?`.
 pub fn likely(text: &str, logprob: f32) -> Event {
-    let likelihood = |text: &str, logprob| Likelihood {
-        id: 0,
-        bytes: text.as_bytes().to_vec(),
-        logprob,
-    };
+    let id = text.bytes().next().unwrap_or(b'x').into();
     Event::Token {
-        id: 0,
+        id,
         text: text.into(),
         logprob: Some(TokenLogprob {
-            chosen: likelihood(text, logprob),
-            top: vec![likelihood(text, logprob), likelihood("?", -3.0)],
+            id,
+            logprob,
+            top: [(id, logprob), (b'?'.into(), -3.0)].into(),
         }),
     }
 }
@@ -275,7 +274,7 @@ pub fn finished(reason: FinishReason, held: &str) -> Event {
 }
 
 /// One token a byte.
-fn tokenizer() -> Tokenizer {
+pub fn tokenizer() -> Tokenizer {
     let printable = |byte: u32| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
     let mut stand_ins = 0x100..;
     let letter = |byte| match printable(byte) {

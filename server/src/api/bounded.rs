@@ -1,0 +1,399 @@
+//! JSON from outside, with limits that hold while it is parsed: two bytes of text can become a hundred in memory.
+//!
+//! Nesting is limited by serde_json itself, to 128 levels.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use super::error::ApiError;
+
+/// Values in one body, the numbers of `prompt` excluded.
+const MOST_VALUES: usize = 1 << 17;
+/// Elements of an array, or members of an object, that has no limit of its own.
+const MOST_ELEMENTS: usize = 1 << 14;
+
+/// Elements and members by place; `[]` stands for any element.
+const MOST: [(&str, usize); 9] = [
+    ("messages", 1 << 14),
+    ("messages[].content", 4096),
+    ("messages[].tool_calls", 1024),
+    ("tools", 1024),
+    ("stop", super::parameters::MOST_STOPS),
+    ("logit_bias", super::parameters::MOST_BIASES),
+    ("modalities", 16),
+    ("prompt", MOST_PROMPT),
+    ("prompt[]", MOST_PROMPT),
+];
+/// Token ids of a prompt: no context is larger.
+const MOST_PROMPT: usize = 1 << 20;
+
+/// What may still be parsed of a request, its body and the JSON in its strings together.
+#[derive(Debug)]
+pub struct Budget {
+    values: usize,
+    refusal: Option<ApiError>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            values: MOST_VALUES,
+            refusal: None,
+        }
+    }
+}
+
+impl Budget {
+    /// Parses JSON that stands at `place` of the request; at its root that is an empty text.
+    ///
+    /// # Errors
+    /// A limit that was exceeded, by name; otherwise what is wrong with the JSON.
+    pub fn parse(&mut self, json: &[u8], place: &str) -> Result<Value, Malformed> {
+        let mut parser = serde_json::Deserializer::from_slice(json);
+        let seed = Reader {
+            budget: self,
+            place: Place::Root(place),
+        };
+        let parsed = seed.deserialize(&mut parser);
+        let parsed = parsed.and_then(|value| parser.end().map(|()| value));
+        parsed.map_err(|error| match self.refusal.take() {
+            Some(refusal) => Malformed::Refused(refusal),
+            None => Malformed::Syntax(error),
+        })
+    }
+
+    /// Counts a value at a place.
+    fn count<E: Error>(&mut self, place: &Place<'_>) -> Result<(), E> {
+        let Some(left) = self.values.checked_sub(1) else {
+            let message = format!(
+                "the request has more than {MOST_VALUES} JSON values; send fewer messages or smaller schemas"
+            );
+            return self.refuse(place, message);
+        };
+        self.values = left;
+        Ok(())
+    }
+
+    /// Checks the number of an element or member that was read.
+    fn check<E: Error>(
+        &mut self,
+        place: &Place<'_>,
+        number: usize,
+        most: usize,
+        what: &str,
+    ) -> Result<(), E> {
+        if number <= most {
+            return Ok(());
+        }
+        let message = format!("`{place}` has more than {most} {what}");
+        self.refuse(place, message)
+    }
+
+    fn refuse<E: Error>(&mut self, place: &Place<'_>, message: String) -> Result<(), E> {
+        let place: String = place.to_string().chars().take(80).collect();
+        self.refusal = Some(ApiError::invalid(place, message));
+        Err(E::custom("a limit is exceeded"))
+    }
+}
+
+/// Why JSON was not parsed.
+#[derive(Debug)]
+pub enum Malformed {
+    /// It exceeds a limit.
+    Refused(ApiError),
+    /// It is no JSON.
+    Syntax(serde_json::Error),
+}
+
+/// Where a value stands.
+enum Place<'a> {
+    Root(&'a str),
+    Member(&'a Place<'a>, &'a str),
+    Element(&'a Place<'a>, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root(place) => f.write_str(place),
+            Self::Member(Place::Root(""), name) => f.write_str(name),
+            Self::Member(parent, name) => write!(f, "{parent}.{name}"),
+            Self::Element(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+impl Place<'_> {
+    /// How many elements or members a value here may have.
+    fn most(&self) -> usize {
+        let limit = MOST.iter().find(|(pattern, _)| self.is(pattern));
+        limit.map_or(MOST_ELEMENTS, |(_, most)| *most)
+    }
+
+    /// Whether it is a place of this form.
+    fn is(&self, pattern: &str) -> bool {
+        match self {
+            Self::Root(place) => *place == pattern,
+            Self::Element(parent, _) => pattern
+                .strip_suffix("[]")
+                .is_some_and(|rest| parent.is(rest)),
+            Self::Member(parent, name) => {
+                pattern
+                    .strip_suffix(*name)
+                    .is_some_and(|rest| match rest.strip_suffix('.') {
+                        Some(rest) => parent.is(rest),
+                        None => rest.is_empty() && parent.is(""),
+                    })
+            }
+        }
+    }
+
+    /// Whether a number here is a token id of a prompt.
+    fn is_token(&self) -> bool {
+        self.is("prompt[]") || self.is("prompt[][]")
+    }
+}
+
+struct Reader<'a> {
+    budget: &'a mut Budget,
+    place: Place<'a>,
+}
+
+impl Reader<'_> {
+    fn number<E: Error>(self, number: impl Into<Number>) -> Result<Value, E> {
+        if !self.place.is_token() {
+            self.budget.count(&self.place)?;
+        }
+        Ok(Value::Number(number.into()))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        self.budget.count(&self.place)?;
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        self.number(value)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        self.number(value)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        self.budget.count(&self.place)?;
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        self.visit_string(value.to_owned())
+    }
+
+    fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
+        self.budget.count(&self.place)?;
+        Ok(Value::String(value))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        self.budget.count(&self.place)?;
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+        self.budget.count(&self.place)?;
+        let most = self.place.most();
+        let mut values = Vec::new();
+        loop {
+            let index = values.len();
+            let seed = Element {
+                most,
+                reader: Reader {
+                    budget: &mut *self.budget,
+                    place: Place::Element(&self.place, index),
+                },
+            };
+            match elements.next_element_seed(seed)? {
+                Some(value) => values.push(value),
+                None => return Ok(Value::Array(values)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        self.budget.count(&self.place)?;
+        let most = self.place.most();
+        let mut values = Map::new();
+        let mut number = 0;
+        while let Some(name) = members.next_key::<String>()? {
+            number += 1;
+            // A key that is repeated is a member too.
+            self.budget.count(&self.place)?;
+            self.budget.check(&self.place, number, most, "members")?;
+            let value = members.next_value_seed(Reader {
+                budget: &mut *self.budget,
+                place: Place::Member(&self.place, &name),
+            })?;
+            values.insert(name, value);
+        }
+        Ok(Value::Object(values))
+    }
+}
+
+/// An element that is there: only then is there one too many.
+struct Element<'a> {
+    most: usize,
+    reader: Reader<'a>,
+}
+
+impl<'de> DeserializeSeed<'de> for Element<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
+        let Reader { budget, place } = self.reader;
+        if let Place::Element(array, index) = &place {
+            budget.check(array, index + 1, self.most, "elements")?;
+        }
+        Reader { budget, place }.deserialize(from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(json: &str) -> Result<Value, Malformed> {
+        Budget::default().parse(json.as_bytes(), "")
+    }
+
+    fn refusal(json: &str) -> (String, String) {
+        match parse(json).unwrap_err() {
+            Malformed::Refused(ApiError::Invalid {
+                param: Some(param),
+                message,
+                ..
+            }) => (param, message),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn list(element: &str, count: usize) -> String {
+        format!("[{}]", vec![element; count].join(","))
+    }
+
+    #[test]
+    fn arrays_beyond_their_limit_are_refused_by_name() {
+        let message =
+            |field: &str, list: String| format!(r#"{{"messages":[{{}},{{"{field}":{list}}}]}}"#);
+        for (json, place, most) in [
+            (
+                format!(r#"{{"messages":{}}}"#, list("{}", 16_385)),
+                "messages",
+                16_384,
+            ),
+            (
+                message("content", list("{}", 4097)),
+                "messages[1].content",
+                4096,
+            ),
+            (
+                message("tool_calls", list("1", 1025)),
+                "messages[1].tool_calls",
+                1024,
+            ),
+            (format!(r#"{{"tools":{}}}"#, list("1", 1025)), "tools", 1024),
+            (format!(r#"{{"stop":{}}}"#, list("\"a\"", 17)), "stop", 16),
+            (
+                format!(r#"{{"prompt":{}}}"#, list("1", (1 << 20) + 1)),
+                "prompt",
+                1 << 20,
+            ),
+            (
+                format!(r#"{{"prompt":[{}]}}"#, list("1", (1 << 20) + 1)),
+                "prompt[0]",
+                1 << 20,
+            ),
+            (
+                format!(r#"{{"tools":[{{"enum":{}}}]}}"#, list("1", 16_385)),
+                "tools[0].enum",
+                16_384,
+            ),
+        ] {
+            let (param, message) = refusal(&json);
+            assert_eq!(param, place);
+            assert_eq!(message, format!("`{place}` has more than {most} elements"));
+        }
+    }
+
+    #[test]
+    fn objects_and_values_beyond_their_limit_are_refused_by_name() {
+        let members: Vec<String> = (0..1025).map(|n| format!("\"{n}\":1")).collect();
+        let (param, message) = refusal(&format!("{{\"logit_bias\":{{{}}}}}", members.join(",")));
+        assert_eq!(
+            (param.as_str(), message.as_str()),
+            ("logit_bias", "`logit_bias` has more than 1024 members")
+        );
+        let deep = list(&list("0", 1000), 140);
+        let (param, message) = refusal(&format!(r#"{{"tools":[{{"x":{deep}}}]}}"#));
+        assert!(param.starts_with("tools[0].x["), "{param}");
+        assert!(message.contains("131072 JSON values"), "{message}");
+    }
+
+    #[test]
+    fn the_rest_of_a_refused_array_is_not_read() {
+        // What follows is no JSON, and is never reached.
+        let (param, _) = refusal(&format!(r#"{{"stop":[{}!!!"#, "1,".repeat(100)));
+        assert_eq!(param, "stop");
+    }
+
+    #[test]
+    fn a_prompt_of_a_million_token_ids_is_taken() {
+        let json = format!(r#"{{"prompt":{}}}"#, list("151643", 1 << 20));
+        let value = parse(&json).unwrap();
+        assert_eq!(value["prompt"].as_array().unwrap().len(), 1 << 20);
+    }
+
+    #[test]
+    fn the_json_in_strings_shares_the_budget() {
+        let mut budget = Budget::default();
+        let hundred = list("1", 100);
+        let parsed = (0..).map(|_| budget.parse(hundred.as_bytes(), "messages[0].x"));
+        let fits = parsed.take_while(Result::is_ok).count();
+        assert_eq!(fits, MOST_VALUES / 101);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_within_the_limits_is_what_serde_json_reads(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let theirs = serde_json::from_slice::<Value>(&bytes).ok();
+            prop_assert_eq!(Budget::default().parse(&bytes, "").ok(), theirs);
+        }
+
+        #[test]
+        fn json_is_what_serde_json_reads(
+            json in r#"(\[|\]|\{|\}|,|:|"a"|"\\u00e9"|"prompt"|1|-2|1\.5e3|1e999|true|null| ){0,12}"#
+        ) {
+            let theirs = serde_json::from_str::<Value>(&json).ok();
+            prop_assert_eq!(parse(&json).ok(), theirs);
+        }
+    }
+}

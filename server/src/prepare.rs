@@ -1,0 +1,518 @@
+//! Requests on their way to an engine: a few threads parse, render and tokenize them.
+//!
+//! That takes seconds for megabytes, so that one client could delay all others. Here
+//!
+//! - each client has one request in preparation; its others wait for it;
+//! - who is next is decided by fair queueing (start-time fair queueing, Goyal et al. 1996): each request is charged to its
+//!   client by its bytes, so that a small one of a quiet client goes ahead of the large ones of a busy one;
+//! - one thread takes small requests only;
+//! - the work for a client that has left ends with its next piece ([`Ticket::goes_on`]);
+//! - the bodies that are read and prepared together have a limit ([`bodies`]), half of which one client may use.
+//!
+//! Every piece of work moves a counter, so that `/health` and the guardian can tell long work from work that is stuck.
+
+pub mod bodies;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::client_key::ClientKey;
+use crate::peer::Peer;
+use crate::serve::yield_to_http;
+use bodies::Bodies;
+
+/// Requests that are prepared at once.
+const THREADS: usize = 4;
+/// Of those the ones that may be large: one thread is left for small ones.
+const LARGE_AT_ONCE: usize = THREADS - 1;
+/// A body of more bytes is a large one.
+const LARGE: usize = 64 << 10;
+/// Rendering recurses: macros call themselves up to minijinja's limit. Only what is used of a stack costs memory.
+const STACK: usize = 32 << 20;
+/// What a request is charged at least, in bytes.
+const LEAST_CHARGE: u64 = 1024;
+
+/// Whose requests take turns: a client's, or those of one connection of this machine, whose programs look all the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// A client that is told apart from others.
+    Client(ClientKey),
+    /// A connection of this machine, by its other end.
+    Connection(SocketAddr),
+}
+
+impl Owner {
+    /// Whose the requests of a connection are.
+    pub fn of(peer: &Peer) -> Self {
+        match ClientKey::of_peer(peer) {
+            ClientKey::Loopback => Self::Connection(peer.address),
+            client => Self::Client(client),
+        }
+    }
+
+    /// Whom it shares the room for bodies with: all programs of this machine have one share.
+    fn account(&self) -> Self {
+        match self {
+            Self::Client(_) => self.clone(),
+            Self::Connection(_) => Self::Connection((Ipv4Addr::LOCALHOST, 0).into()),
+        }
+    }
+}
+
+/// The threads that prepare requests, and those that wait for them.
+pub struct Preparing {
+    shared: Arc<Shared>,
+    /// The bodies of requests.
+    pub bodies: Bodies,
+}
+
+struct Shared {
+    line: Mutex<Line>,
+    changed: Condvar,
+    pulse: Pulse,
+}
+
+/// Who is being prepared and who waits for it.
+#[derive(Default)]
+struct Line {
+    waiting: Vec<Waiting>,
+    working: Vec<Working>,
+    /// Virtual time: the charge up to which every busy client has been served.
+    now: u64,
+    /// The charge up to which each busy client has asked.
+    asked: HashMap<Owner, u64>,
+    /// Requests so far.
+    count: u64,
+    closed: bool,
+}
+
+struct Waiting {
+    number: u64,
+    owner: Owner,
+    bytes: usize,
+    since: Instant,
+    /// Its place: where its charge begins and ends in virtual time.
+    begin: u64,
+    end: u64,
+    work: Box<dyn FnOnce() + Send>,
+}
+
+struct Working {
+    number: u64,
+    owner: Owner,
+    bytes: usize,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Pulse {
+    born: Instant,
+    progress: AtomicU64,
+    moved_ms: AtomicU64,
+}
+
+/// What the work on one request knows of its client.
+#[derive(Clone)]
+pub struct Ticket {
+    left: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+}
+
+/// What is being prepared, for `/health`.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Reading {
+    /// Requests in preparation, and those that wait for it.
+    pub requests: usize,
+    /// Those that wait.
+    pub waiting: usize,
+    /// Bytes of their bodies.
+    pub bytes: usize,
+    /// How long the oldest of them has been there.
+    pub oldest_seconds: f64,
+    /// Only grows: with every piece of work.
+    pub progress: u64,
+    /// Since it last grew.
+    pub progress_age_seconds: f64,
+}
+
+/// The work panicked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the request could not be prepared; see the server's log for the reason")]
+pub struct Panicked;
+
+impl Preparing {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// If the system refuses one.
+    pub fn start() -> io::Result<Self> {
+        let preparing = Self {
+            shared: Arc::new(Shared {
+                line: Mutex::default(),
+                changed: Condvar::new(),
+                pulse: Pulse {
+                    born: Instant::now(),
+                    progress: AtomicU64::new(0),
+                    moved_ms: AtomicU64::new(0),
+                },
+            }),
+            bodies: Bodies::default(),
+        };
+        for number in 0..THREADS {
+            let shared = preparing.shared.clone();
+            std::thread::Builder::new()
+                .name("prepare".into())
+                .stack_size(STACK)
+                .spawn(move || {
+                    yield_to_http();
+                    shared.serve(number > 0);
+                })?;
+        }
+        Ok(preparing)
+    }
+
+    /// Does the work when it is its client's turn. Dropping the future takes the request out of the line, or tells the
+    /// work that its client has left.
+    ///
+    /// # Errors
+    /// If the work panicked.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        owner: Owner,
+        bytes: usize,
+        work: impl FnOnce(&Ticket) -> T + Send + 'static,
+    ) -> Result<T, Panicked> {
+        let ticket = Ticket {
+            left: Arc::default(),
+            shared: self.shared.clone(),
+        };
+        let (done, result) = oneshot::channel();
+        let theirs = ticket.clone();
+        let work = move || {
+            // A client that has left does not receive it, and what was made for it is dropped.
+            let _ = done.send(work(&theirs));
+        };
+        let _place = Place {
+            number: self.shared.line().enter(owner, bytes, Box::new(work)),
+            ticket,
+        };
+        self.shared.pulse.beat();
+        self.shared.changed.notify_all();
+        result.await.map_err(|_| Panicked)
+    }
+
+    /// What is being prepared now.
+    pub fn read(&self) -> Reading {
+        let line = self.shared.line();
+        let waiting = line.waiting.iter().map(|one| (one.since, one.bytes));
+        let working = line.working.iter().map(|one| (one.since, one.bytes));
+        let (mut oldest, mut bytes) = (None::<Instant>, 0);
+        for (since, size) in waiting.chain(working) {
+            oldest = Some(oldest.map_or(since, |oldest| oldest.min(since)));
+            bytes += size;
+        }
+        let (waiting, working) = (line.waiting.len(), line.working.len());
+        drop(line);
+        let pulse = &self.shared.pulse;
+        Reading {
+            requests: waiting + working,
+            waiting,
+            bytes,
+            oldest_seconds: oldest.map_or(0.0, |since| since.elapsed().as_secs_f64()),
+            progress: pulse.progress.load(Relaxed),
+            progress_age_seconds: pulse.age().as_secs_f64(),
+        }
+    }
+}
+
+impl Drop for Preparing {
+    fn drop(&mut self) {
+        let mut line = self.shared.line();
+        line.closed = true;
+        line.waiting.clear();
+        drop(line);
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Ticket {
+    /// Whether the client still waits. To ask is to say that a piece of work is done.
+    pub fn goes_on(&self) -> bool {
+        self.shared.pulse.beat();
+        !self.left.load(Relaxed)
+    }
+}
+
+/// A request's place in the line, until its client has the result or leaves.
+struct Place {
+    number: u64,
+    ticket: Ticket,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.ticket.left.store(true, Relaxed);
+        let shared = &self.ticket.shared;
+        let mut line = shared.line();
+        let gone = line
+            .waiting
+            .iter()
+            .position(|one| one.number == self.number);
+        let gone = gone.map(|at| line.waiting.swap_remove(at));
+        line.settle();
+        // What the work holds is freed without the lock.
+        drop(line);
+        drop(gone);
+    }
+}
+
+impl Shared {
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One thread's life.
+    fn serve(&self, takes_large: bool) {
+        loop {
+            let mut line = self.line();
+            let (number, work) = loop {
+                if line.closed {
+                    return;
+                }
+                match line.take(takes_large) {
+                    Some(next) => break next,
+                    None => {
+                        let waited = self.changed.wait(line);
+                        line = waited.unwrap_or_else(PoisonError::into_inner);
+                    }
+                }
+            };
+            drop(line);
+            self.pulse.beat();
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                tracing::error!("preparing a request panicked");
+            }
+            self.pulse.beat();
+            let mut line = self.line();
+            line.working.retain(|one| one.number != number);
+            line.settle();
+            drop(line);
+            self.changed.notify_all();
+        }
+    }
+}
+
+impl Line {
+    /// Puts a request in the line, and returns its number.
+    fn enter(&mut self, owner: Owner, bytes: usize, work: Box<dyn FnOnce() + Send>) -> u64 {
+        self.count += 1;
+        let asked = self.asked.get(&owner).copied().unwrap_or(0);
+        let begin = asked.max(self.now);
+        let end = begin + LEAST_CHARGE.max(bytes as u64);
+        self.asked.insert(owner.clone(), end);
+        self.waiting.push(Waiting {
+            number: self.count,
+            owner,
+            bytes,
+            since: Instant::now(),
+            begin,
+            end,
+            work,
+        });
+        self.count
+    }
+
+    /// Takes the request that is next for a thread.
+    fn take(&mut self, takes_large: bool) -> Option<(u64, Box<dyn FnOnce() + Send>)> {
+        let large = |bytes: usize| bytes > LARGE;
+        let working = self.working.iter().filter(|one| large(one.bytes)).count();
+        let room = takes_large && working < LARGE_AT_ONCE;
+        let may = |one: &Waiting| {
+            (room || !large(one.bytes)) && self.working.iter().all(|other| other.owner != one.owner)
+        };
+        let waiting = self.waiting.iter().enumerate();
+        let (at, _) = waiting
+            .filter(|(_, one)| may(one))
+            .min_by_key(|(_, one)| (one.end, one.number))?;
+        let next = self.waiting.swap_remove(at);
+        self.now = self.now.max(next.begin);
+        self.working.push(Working {
+            number: next.number,
+            owner: next.owner,
+            bytes: next.bytes,
+            since: next.since,
+        });
+        Some((next.number, next.work))
+    }
+
+    /// Forgets the charges of clients that have nothing here and are no longer behind.
+    fn settle(&mut self) {
+        if self.waiting.is_empty() && self.working.is_empty() {
+            self.asked.clear();
+            self.now = 0;
+        }
+        let Self {
+            waiting,
+            working,
+            now,
+            asked,
+            ..
+        } = self;
+        asked.retain(|owner, asked| {
+            *asked > *now
+                || waiting.iter().any(|one| one.owner == *owner)
+                || working.iter().any(|one| one.owner == *owner)
+        });
+    }
+}
+
+impl Pulse {
+    fn beat(&self) {
+        self.progress.fetch_add(1, Relaxed);
+        let now = self.born.elapsed().as_millis() as u64;
+        self.moved_ms.store(now, Relaxed);
+    }
+
+    fn age(&self) -> Duration {
+        let moved = Duration::from_millis(self.moved_ms.load(Relaxed));
+        self.born.elapsed().saturating_sub(moved)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn client(number: u8) -> Owner {
+        Owner::Connection(([127, 0, 0, number], 1).into())
+    }
+
+    /// Runs the line as one thread would, and returns the numbers in their order.
+    fn order(line: &mut Line) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        while let Some((number, _)) = line.take(true) {
+            numbers.push(number);
+            line.working.clear();
+            line.settle();
+        }
+        numbers
+    }
+
+    fn enter(line: &mut Line, owner: u8, bytes: usize) -> u64 {
+        line.enter(client(owner), bytes, Box::new(|| ()))
+    }
+
+    #[test]
+    fn small_request_of_a_quiet_client_goes_ahead_of_twelve_large_ones() {
+        let mut line = Line::default();
+        let large: Vec<u64> = (0..12).map(|_| enter(&mut line, 1, 2 << 20)).collect();
+        let first = line.take(true).unwrap().0;
+        assert_eq!(first, large[0]);
+        let small = enter(&mut line, 2, 200);
+        // One request of a client at a time, and the other client is next.
+        assert_eq!(line.take(true).unwrap().0, small);
+        assert!(line.take(true).is_none());
+        line.working.clear();
+        assert_eq!(order(&mut line), large[1..]);
+        assert!(line.asked.is_empty());
+    }
+
+    #[test]
+    fn two_busy_clients_take_turns_and_none_waits_for_ever() {
+        let mut line = Line::default();
+        let a: Vec<u64> = (0..3).map(|_| enter(&mut line, 1, 100 << 10)).collect();
+        let b: Vec<u64> = (0..3).map(|_| enter(&mut line, 2, 100 << 10)).collect();
+        assert_eq!(order(&mut line), [a[0], b[0], a[1], b[1], a[2], b[2]]);
+        // A large one waits for as many bytes of small ones as it has itself, not for all of them.
+        let large = enter(&mut line, 1, 10 << 10);
+        let small: Vec<u64> = (0..30).map(|_| enter(&mut line, 2, 1 << 10)).collect();
+        let place = order(&mut line).iter().position(|&number| number == large);
+        assert!(
+            (9..=11).contains(&place.unwrap()),
+            "{place:?} of {}",
+            small.len()
+        );
+    }
+
+    #[test]
+    fn one_thread_is_left_for_small_requests() {
+        let mut line = Line::default();
+        for owner in 1..=6 {
+            enter(&mut line, owner, 1 << 20);
+        }
+        let taken = (0..6).filter(|_| line.take(true).is_some()).count();
+        assert_eq!(taken, LARGE_AT_ONCE);
+        let small = enter(&mut line, 9, 100);
+        assert_eq!(line.take(false).unwrap().0, small);
+    }
+
+    /// Work that reports that it has begun, and goes on until its client has left.
+    fn until_left(begun: mpsc::Sender<()>, ended: mpsc::Sender<()>) -> impl FnOnce(&Ticket) + Send {
+        move |ticket| {
+            begun.send(()).unwrap();
+            while ticket.goes_on() {
+                std::thread::yield_now();
+            }
+            ended.send(()).unwrap();
+        }
+    }
+
+    const SOON: Duration = Duration::from_secs(30);
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn work_ends_when_its_client_leaves() {
+        let preparing = Arc::new(Preparing::start().unwrap());
+        let (begun, began) = mpsc::channel();
+        let (ended, end) = mpsc::channel();
+        let work = until_left(begun, ended);
+        let theirs = preparing.clone();
+        let asking = tokio::spawn(async move { theirs.run(client(1), 5, work).await });
+        began.recv_timeout(SOON).unwrap();
+        let reading = preparing.read();
+        assert_eq!(
+            (reading.requests, reading.waiting, reading.bytes),
+            (1, 0, 5)
+        );
+        asking.abort();
+        end.recv_timeout(SOON).unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn others_of_a_client_wait_and_other_clients_do_not() {
+        let preparing = Arc::new(Preparing::start().unwrap());
+        let (begun, began) = mpsc::channel();
+        let (ended, _end) = mpsc::channel();
+        let theirs = preparing.clone();
+        let work = until_left(begun, ended);
+        let first = tokio::spawn(async move { theirs.run(client(1), 5, work).await });
+        began.recv_timeout(SOON).unwrap();
+        let theirs = preparing.clone();
+        let second = tokio::spawn(async move { theirs.run(client(1), 7, |_| 2).await });
+        assert_eq!(preparing.run(client(2), 3, |_| 3).await, Ok(3));
+        while preparing.read().waiting == 0 {
+            tokio::task::yield_now().await;
+        }
+        first.abort();
+        assert_eq!(second.await.unwrap(), Ok(2));
+        assert_eq!(preparing.read().requests, 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn panic_is_an_error_and_the_thread_goes_on() {
+        let preparing = Preparing::start().unwrap();
+        for _ in 0..2 * THREADS {
+            let result = preparing.run(client(1), 1, |_| -> u8 { panic!("on purpose") });
+            assert_eq!(result.await, Err(Panicked));
+        }
+        assert_eq!(preparing.run(client(1), 1, |_| 1).await, Ok(1));
+    }
+}
