@@ -367,14 +367,22 @@ fn sweep(setting: &Setting) {
     }
 }
 
-/// Done with the first SIGTERM or SIGINT.
+/// Done with the first SIGTERM or SIGINT. SIGHUP and SIGUSR1, which would end the process by default, do not: whatever
+/// can be reloaded is read for every check, and the handler of SIGUSR1 stays.
 fn stop() -> io::Result<impl Future<Output = ()>> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let _ = signal(SignalKind::user_defined1())?;
     Ok(async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+        loop {
+            tokio::select! {
+                _ = term.recv() => return,
+                _ = int.recv() => return,
+                _ = hangup.recv() => tracing::info!(
+                    "SIGHUP: tokens and certificates are read for every check; fleet.toml needs a restart"
+                ),
+            }
         }
     })
 }
