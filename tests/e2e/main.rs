@@ -12,6 +12,7 @@ mod drift;
 mod fleet;
 mod folders;
 mod host;
+mod hostile;
 mod incidents;
 mod logprobs;
 mod manifest;

@@ -9,6 +9,7 @@
 
 mod binary;
 mod fleet;
+mod hostile;
 mod http;
 mod metrics;
 #[cfg(target_os = "linux")]
@@ -20,6 +21,7 @@ mod skipped;
 
 pub use binary::{find as find_program, of as program};
 pub use fleet::Fleet;
+pub use hostile::Hostile;
 pub use http::{Answer, Chunk, Chunks, Http};
 pub use metrics::Metrics;
 #[cfg(target_os = "linux")]

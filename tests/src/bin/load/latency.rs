@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sanctum_tests::{Http, Server};
+use serde_json::json;
 
 use crate::crowd::Crowd;
 use crate::report::{Limit, Report};
@@ -14,8 +15,9 @@ const TOKENS: usize = 32;
 /// A question every so often; more often, and the questions themselves would be the load.
 const EVERY: Duration = Duration::from_millis(4);
 
-/// Asks for both pages, each over a connection of its own.
-pub async fn measure(server: &Server, window: Duration, report: &mut Report) {
+/// Asks for both pages, each over a connection of its own, and for one token again and again. `beside` ends the names of
+/// what is measured.
+pub async fn measure(server: &Server, window: Duration, beside: &str, report: &mut Report) {
     eprintln!("latency: {STREAMS} streams for {} s", window.as_secs());
     let crowd = Crowd::of(server, STREAMS, TOKENS);
     server
@@ -23,20 +25,39 @@ pub async fn measure(server: &Server, window: Duration, report: &mut Report) {
         .await;
     let models = probe(server.http().afresh(), "/v1/models", window);
     let health = probe(server.http().afresh(), "/health", window);
-    let (models, health) = tokio::join!(models, health);
+    let tokens = one_token(server.http().afresh(), window);
+    let (models, health, tokens) = tokio::join!(models, health, tokens);
     let answered = crowd.answered();
     crowd.leave(server).await;
-    report.add("answers given meanwhile", answered as f64, "", None);
+    let name = |what: &str| format!("{what}{beside}");
+    report.add(&name("answers given meanwhile"), answered as f64, "", None);
+    report.add(&name("one token p50"), at(&tokens, 0.50), "ms", None);
+    report.add(&name("one token max"), at(&tokens, 1.0), "ms", None);
     for (path, times) in [("/v1/models", models), ("/health", health)] {
-        report.add(&format!("{path} p50"), at(&times, 0.50), "ms", None);
+        report.add(&name(&format!("{path} p50")), at(&times, 0.50), "ms", None);
         report.add(
-            &format!("{path} p99"),
+            &name(&format!("{path} p99")),
             at(&times, 0.99),
             "ms",
             Some(Limit::Below(5.0)),
         );
-        report.add(&format!("{path} max"), at(&times, 1.0), "ms", None);
+        report.add(&name(&format!("{path} max")), at(&times, 1.0), "ms", None);
     }
+}
+
+/// How long a chat answer of one token took, each asked for when the one before was there.
+async fn one_token(http: Http, window: Duration) -> Vec<f64> {
+    let body = json!({ "messages": [{ "role": "user", "content": "hi" }], "max_tokens": 1 });
+    let end = Instant::now() + window;
+    let mut times = Vec::new();
+    while Instant::now() < end {
+        let began = Instant::now();
+        let answer = http.post("/v1/chat/completions", &body).await;
+        times.push(1e3 * began.elapsed().as_secs_f64());
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+    times.sort_by(f64::total_cmp);
+    times
 }
 
 /// How long each answer took, in milliseconds, shortest first.

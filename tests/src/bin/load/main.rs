@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use sanctum_tests::{Server, Signal};
+use sanctum_tests::{Hostile, Server, Signal};
 
 use report::Report;
 
@@ -36,6 +36,10 @@ struct Args {
     /// Prompt tokens that one pass takes in, as the server has it
     #[arg(long, default_value_t = 256, value_name = "TOKENS")]
     prefill_chunk: usize,
+    /// Measure latencies once more with a hostile client beside the streams: 12 bodies of 2 MB at once, and 4 that come
+    /// slowly
+    #[arg(long)]
+    hostile: bool,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -64,7 +68,14 @@ async fn measure(args: &Args) -> Report {
     let mut report = Report::default();
     let speeds = speed::measure(&server, args.prefill_chunk, window, &mut report).await;
     speed::pauses(&server, &speeds, &mut report).await;
-    latency::measure(&server, window, &mut report).await;
+    latency::measure(&server, window, "", &mut report).await;
+    if args.hostile {
+        let hostile = Hostile::beside(&server);
+        latency::measure(&server, window, " beside a hostile client", &mut report).await;
+        let answered = hostile.answered() as f64;
+        hostile.leave().await;
+        report.add("hostile requests answered", answered, "", None);
+    }
     departures::measure(&server, &mut report).await;
     server.signal(Signal::TERM);
     server.ended().await;
