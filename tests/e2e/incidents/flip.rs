@@ -42,10 +42,11 @@ fn the_guardian_follows_a_flip_and_a_login_starts_only_who_serves() {
             s.pid.is_some() && s.pid != stopped.pid
         })
         .unwrap();
-    host.wait("the guardian's word", |host| host.restarts() == 1);
     let kick = format!("Done: launchctl kickstart -k {}", host.target("hatch"));
-    let log = host.log("guardian");
-    assert!(log.contains(&kick), "{log}");
+    host.wait("the guardian's word", |host| {
+        host.log("guardian").contains(&kick)
+    });
+    assert_eq!(host.restarts(), 1);
 
     // Out and in again: at a login launchd starts all that is not disabled.
     host.launchd.login().unwrap();
