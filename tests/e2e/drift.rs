@@ -180,10 +180,11 @@ fn what_is_changed_behind_the_installer_s_back_is_named() {
     fs::write(&plist, before).unwrap();
     fs::write(&fleet, deployed).unwrap();
     host.all_well();
-    assert!(
+    // The log's thread may write it a moment after the state.
+    host.wait("the recovery in the log", |_| {
         host.log()
             .contains("recovered: the installation on here fails its check")
-    );
+    });
 
     // fleet.toml is changed, its property lists are written, and the agent is only kicked: it keeps its old arguments.
     host.fleet(2000);
