@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
-use sanctum_config::{Home, Label, atomic};
+use sanctum_config::{Home, Label, atomic, files};
 use sanctum_watch::Watched;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,6 +14,9 @@ use serde_json::Value;
 use crate::ask::Reply;
 use crate::run::{Run, shown};
 use crate::spec::Spec;
+
+/// Recorded answers of thousands of questions are smaller.
+const LARGEST: u64 = 64 << 20;
 
 /// Recorded answers.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -119,7 +122,7 @@ impl Recorded {
             path: path.to_owned(),
             source,
         };
-        match std::fs::read(path) {
+        match files::read(path, LARGEST) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(error)),
             Ok(text) => serde_json::from_slice(&text)

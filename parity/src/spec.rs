@@ -18,6 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use regex::Regex;
+use sanctum_config::files;
 use sanctum_watch::probe::{Message, Question};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -126,13 +127,16 @@ struct Entry {
     request: Map<String, Value>,
 }
 
+/// A spec of thousands of questions is smaller.
+const LARGEST: u64 = 16 << 20;
+
 impl Spec {
     /// Reads a file.
     ///
     /// # Errors
     /// If it cannot be read or used; the error names the prompt and the key.
     pub fn read(path: &Path) -> Result<Self, SpecError> {
-        let text = std::fs::read(path).map_err(|source| SpecError::Read {
+        let text = files::read(path, LARGEST).map_err(|source| SpecError::Read {
             path: path.to_owned(),
             source,
         })?;

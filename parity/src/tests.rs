@@ -235,6 +235,22 @@ async fn refused_connection_is_retried_while_the_server_restarts() {
     assert_eq!(report.verdict.kind, Kind::Ok, "{}", report.verdict.said);
 }
 
+#[test]
+fn spec_or_record_that_is_a_fifo_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    let error = Spec::read(&fifo).unwrap_err();
+    let cause = std::error::Error::source(&error).map(ToString::to_string);
+    assert!(
+        format!("{error} {cause:?}").contains("a FIFO"),
+        "{error} {cause:?}"
+    );
+    let error = Recorded::read(&fifo).unwrap_err().to_string();
+    assert!(error.contains("a FIFO"), "{error}");
+}
+
 #[tokio::test]
 async fn server_that_cannot_be_asked_is_no_wrong_answer() {
     let folder = tempfile::tempdir().unwrap();
