@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sanctum_tests::{Ended, Process, Server};
+use sanctum_tests::{Ended, Process, Server, Signal};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -117,6 +117,25 @@ async fn two_models_are_served_side_by_side() {
             1.0
         );
     }
+}
+
+#[tokio::test]
+async fn missing_chat_template_is_logged_at_start_and_named_with_the_fix() {
+    let (_home, folder) = exported().await;
+    fs::remove_file(folder.join("chat_template.jinja")).unwrap();
+    let server = Server::start(["--model".as_ref(), folder.as_os_str()]).await;
+    let chat = json!({ "messages": [{ "role": "user", "content": SUM }] });
+    let answer = server.http().post("/v1/chat/completions", &chat).await;
+    assert_eq!(answer.status, 400);
+    let error = answer.json()["error"]["message"].to_string();
+    assert!(error.contains("chat_template.jinja"), "{error}");
+    let prompt = json!({ "prompt": "1", "max_tokens": 1 });
+    let answer = server.http().post("/v1/completions", &prompt).await;
+    assert_eq!(answer.status, 200);
+    server.signal(Signal::TERM);
+    let log = server.ended().await.log;
+    let said = |line: &String| line.contains("no chat template") && line.contains("WARN");
+    assert!(log.iter().any(said), "{log:#?}");
 }
 
 #[tokio::test]
