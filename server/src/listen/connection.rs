@@ -33,9 +33,10 @@ pub const LARGEST_HEAD: usize = 16 << 10;
 pub const MOST_HEADERS: usize = 64;
 
 /// How long, and how much, is still read from a client that was told goodbye: closing a socket with unread bytes
-/// resets the connection, and takes the last answer with it.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: u64 = 1 << 20;
+/// resets the connection, and takes the last answer with it. A body that is refused by its announced length is still on
+/// its way when the answer leaves, and few clients look for an answer before they have sent all of it.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: u64 = 32 << 20;
 
 /// Serves a connection until it ends or must end.
 pub async fn serve(
