@@ -5,6 +5,7 @@ mod role;
 mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Component, Path, PathBuf};
 
@@ -111,6 +112,21 @@ pub struct Host {
     pub agents: Vec<Label>,
 }
 
+impl Host {
+    /// What in this section alone cannot be meant: others reach it by URL, and a URL carries no zone.
+    fn contradiction(&self) -> Option<String> {
+        let (ip, _) = self.address.split_once('%').unwrap_or((&self.address, ""));
+        let ip: Ipv6Addr = ip.parse().ok()?;
+        ip.is_unicast_link_local().then(|| {
+            format!(
+                "`address` is the link-local address {}, which other machines cannot use in a URL; write the machine's \
+                 name (such as mini.local) or another of its addresses",
+                self.address
+            )
+        })
+    }
+}
+
 impl Fleet {
     /// Reads and checks a file.
     pub fn read(path: &Path) -> Result<Self, FleetError> {
@@ -152,6 +168,9 @@ impl Fleet {
             return Err(refer.error(format!("servers, agents, watch: {twice}"), message));
         }
         for (name, host) in &self.hosts {
+            if let Some(message) = host.contradiction() {
+                return Err(refer.error(format!("hosts.{name}"), message));
+            }
             for agent in &host.agents {
                 let section = || format!("hosts.{name}");
                 refer.find(

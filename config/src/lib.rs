@@ -12,6 +12,7 @@
 //! Unknown keys are errors. A watchdog whose `misses` was written `mises` would run with a default that nobody chose.
 
 mod active;
+mod address;
 pub mod atomic;
 mod digest;
 mod duration;
@@ -30,6 +31,7 @@ mod tilde;
 mod untrusted;
 
 pub use active::Active;
+pub use address::{BadAddress, HostAddress, ListenAddress};
 pub use digest::{BadDigest, Digest};
 pub use error::FleetError;
 pub use fleet::{Fleet, Role};

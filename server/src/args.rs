@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use sanctum_config::fleet::Loopback;
 use sanctum_config::logging::{Destination, Format};
-use sanctum_config::{Label, ModelId, TildePath};
+use sanctum_config::{BadAddress, HostAddress, Label, ListenAddress, ModelId, TildePath};
 use sanctum_engine::backend::KvMode;
 use sanctum_engine::random::Shape;
 
@@ -264,12 +264,12 @@ pub struct CheckArgs {
 }
 
 /// An address to listen on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Host(pub IpAddr);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host(pub HostAddress);
 
 /// An address to listen on for TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TlsHost(pub SocketAddr);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsHost(pub ListenAddress);
 
 /// What requests over loopback need.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -333,7 +333,7 @@ impl FromStr for Host {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text == "localhost" {
-            return Ok(Self(IpAddr::from([127, 0, 0, 1])));
+            return Ok(Self(IpAddr::from([127, 0, 0, 1]).into()));
         }
         let bare = text
             .strip_prefix('[')
@@ -341,7 +341,7 @@ impl FromStr for Host {
         bare.unwrap_or(text)
             .parse()
             .map(Self)
-            .map_err(|_| "write an IP address such as 127.0.0.1 or ::1".to_owned())
+            .map_err(|error: BadAddress| error.to_string())
     }
 }
 
@@ -349,16 +349,22 @@ impl FromStr for TlsHost {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(host) = text.parse::<Host>() {
-            return Ok(Self(SocketAddr::new(host.0, TLS_PORT)));
+        let alone = match text.parse::<Host>() {
+            Ok(host) => return Ok(Self(host.0.with_port(TLS_PORT))),
+            Err(error) => error,
+        };
+        let Some((host, port)) = text.rsplit_once(':') else {
+            return Err(alone);
+        };
+        match (host.parse::<Host>(), port.parse()) {
+            (Ok(host), Ok(port)) => Ok(Self(host.0.with_port(port))),
+            // What is wrong with the address itself.
+            (Err(error), Ok(_)) if host.ends_with(']') => Err(error),
+            _ if text.starts_with("fe80") => Err(alone),
+            _ => Err(
+                "write an IP address such as 100.64.0.25, 100.64.0.25:1338 or [::1]:1338".into(),
+            ),
         }
-        let both = text.rsplit_once(':').and_then(|(host, port)| {
-            let host = host.parse::<Host>().ok()?;
-            Some(SocketAddr::new(host.0, port.parse().ok()?))
-        });
-        both.map(Self).ok_or_else(|| {
-            "write an IP address such as 100.64.0.25, 100.64.0.25:1338 or [::1]:1338".into()
-        })
     }
 }
 
@@ -474,5 +480,12 @@ mod tests {
         assert_eq!(tls("[::1]:99").unwrap(), "[::1]:99");
         assert_eq!(tls("localhost:0").unwrap(), "127.0.0.1:0");
         assert!(tls("10.0.0.1:http").is_err());
+        assert_eq!(tls("fe80::1%en0").unwrap(), "[fe80::1%en0]:1338");
+        assert_eq!(tls("[fe80::1%en0]:99").unwrap(), "[fe80::1%en0]:99");
+        for bare in ["fe80::1", "[fe80::1]:99"] {
+            assert!(tls(bare).unwrap_err().contains("fe80::1%en0"), "{bare}");
+        }
+        let error = "fe80::1".parse::<Host>().unwrap_err();
+        assert!(error.contains("fe80::1%en0"), "{error}");
     }
 }

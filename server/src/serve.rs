@@ -1,11 +1,10 @@
 //! The life of a server: listen, load, serve, drain, end.
 
 use std::io::{self, IsTerminal, Write};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sanctum_config::{ModelId, logging};
+use sanctum_config::{ListenAddress, ModelId, logging};
 use sanctum_engine::launch::{LaunchError, LaunchOptions, Launched, launch};
 use sanctum_engine::load::LoadError;
 use sanctum_engine::manifest::Verified;
@@ -149,7 +148,7 @@ pub async fn serve(
 
 /// Opens the sockets and serves on them. Returns where they listen, and the connections.
 async fn listen(
-    doors: Vec<(SocketAddr, Door)>,
+    doors: Vec<(ListenAddress, Door)>,
     site: &Site,
 ) -> Result<(Vec<Endpoint>, JoinSet<()>), Failure> {
     let listeners = Listeners::open(doors).await?;
@@ -169,14 +168,14 @@ fn reload(gate: &Gate, tls: Option<&Tls>) {
 }
 
 /// Where one enters, and how: plain listeners first.
-fn doors(settings: &Settings, tls: Option<&Arc<Tls>>) -> Vec<(SocketAddr, Door)> {
+fn doors(settings: &Settings, tls: Option<&Arc<Tls>>) -> Vec<(ListenAddress, Door)> {
     let plain = settings
         .listen
         .iter()
-        .map(|&address| (address, Door::Plain));
+        .map(|address| (address.clone(), Door::Plain));
     let mut doors: Vec<_> = plain.collect();
     if let (Some(settings), Some(tls)) = (&settings.tls, tls) {
-        let secure = |&address| (address, Door::Tls(tls.clone()));
+        let secure = |address: &ListenAddress| (address.clone(), Door::Tls(tls.clone()));
         doors.extend(settings.listen.iter().map(secure));
     }
     doors

@@ -4,13 +4,15 @@ mod access;
 mod models;
 mod tls;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use sanctum_config::fleet::{Backend, KvCache, Memory, Server};
-use sanctum_config::{Fleet, FleetError, Label, ModelId, NoHome, TildePath, did_you_mean};
+use sanctum_config::{
+    Fleet, FleetError, HostAddress, Label, ListenAddress, ModelId, NoHome, TildePath, did_you_mean,
+};
 use sanctum_engine::adapter::NotAName;
 use sanctum_engine::backend::{KvMode, Precision};
 use sanctum_engine::launch::{BackendChoice, LaunchOptions};
@@ -41,7 +43,7 @@ const LONGEST_QUEUE: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where to listen: one address at least.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
     /// What to serve: one at least; the first where a request names none.
     pub models: Vec<ModelSettings>,
     /// The folder of the adapters that may be swapped in; none: none may.
@@ -93,7 +95,7 @@ pub enum SettingsError {
         "{0} can be reached from other machines, and there is no token to ask them for; make one with \
          `sanctum-pki token server` and name it with --auth-token-file, or listen on 127.0.0.1 or ::1"
     )]
-    NotLoopback(SocketAddr),
+    NotLoopback(ListenAddress),
     /// More than any machine serves.
     #[error("{what} is {value}; {most} at most")]
     TooMany {
@@ -166,7 +168,7 @@ impl Settings {
         let server = section.map(|section| &section.server);
         let listen = listen(args, server);
         let secure = tls.iter().flat_map(|tls| &tls.listen);
-        let all: Vec<SocketAddr> = listen.iter().chain(secure).copied().collect();
+        let all: Vec<ListenAddress> = listen.iter().chain(secure).cloned().collect();
         let rules = access::rules(args, section, access::is_disabled())?;
         access::check_addresses(&listen, &rules)?;
         addresses::check(&all)?;
@@ -271,20 +273,17 @@ fn choose(
     }
 }
 
-fn listen(args: &ServeArgs, server: Option<&Server>) -> Vec<SocketAddr> {
-    let localhost = IpAddr::from(Ipv4Addr::LOCALHOST);
+fn listen(args: &ServeArgs, server: Option<&Server>) -> Vec<ListenAddress> {
+    let localhost = HostAddress::from(IpAddr::from(Ipv4Addr::LOCALHOST));
     match server {
         Some(server) if args.host.is_empty() && args.port.is_none() => server.listen.clone(),
         _ => {
             let port = args.port.unwrap_or(PORT);
-            let mut hosts: Vec<IpAddr> = args.host.iter().map(|host| host.0).collect();
+            let mut hosts: Vec<HostAddress> = args.host.iter().map(|host| host.0.clone()).collect();
             if hosts.is_empty() {
                 hosts.push(localhost);
             }
-            hosts
-                .into_iter()
-                .map(|host| SocketAddr::new(host, port))
-                .collect()
+            hosts.into_iter().map(|host| host.with_port(port)).collect()
         }
     }
 }

@@ -9,6 +9,7 @@ mod chat;
 mod company;
 mod completions;
 mod drift;
+mod files;
 mod fleet;
 mod folders;
 mod host;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::{Label, ModelId, TildePath, duration, tilde};
+use crate::{Label, ListenAddress, ModelId, TildePath, duration, tilde};
 
 /// The port of a server that says nothing else.
 const DEFAULT_PORT: u16 = 1337;
@@ -20,10 +20,10 @@ pub struct Server {
     pub host: Label,
     /// Where it listens for plain HTTP; `127.0.0.1:1337` unless said otherwise.
     #[serde(default = "default_listen")]
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
     /// Where it listens for mTLS.
     #[serde(default)]
-    pub tls_listen: Vec<SocketAddr>,
+    pub tls_listen: Vec<ListenAddress>,
     /// Its side of mTLS.
     #[serde(default)]
     pub tls: Tls,
@@ -209,7 +209,7 @@ impl Server {
         let all = self.listen.iter().chain(&self.tls_listen);
         if let Some(twice) = all
             .filter(|address| address.port() != 0)
-            .find(|address| !addresses.insert(**address))
+            .find(|address| !addresses.insert(*address))
         {
             return Some(format!(
                 "the address {twice} stands there twice; remove one"
@@ -239,6 +239,6 @@ fn yes() -> bool {
     true
 }
 
-fn default_listen() -> Vec<SocketAddr> {
-    vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))]
+fn default_listen() -> Vec<ListenAddress> {
+    vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)).into()]
 }

@@ -23,7 +23,8 @@ fn the_whole_example_is_understood() {
     assert!(server.models[0].manifest.is_some());
     assert_eq!(server.memory.limit_mb, Some(40960));
     assert_eq!(server.auth.loopback, Loopback::Bypass);
-    assert!(fleet.servers[&label("shadow")].models.is_empty());
+    let shadow = &fleet.servers[&label("shadow")];
+    assert_eq!(shadow.models[0].id, server.models[0].id);
     let guardian = &fleet.watch[&label("guardian")];
     assert_eq!(guardian.every, Some(Duration::from_secs(60)));
     assert_eq!(guardian.stall_after, Some(Duration::from_secs(120)));
@@ -65,6 +66,11 @@ fn a_value_that_breaks_its_rule_is_named_with_its_line() {
             "[servers.s]\nhost = \"m\"\nlisten = [\"1337\"]",
             "line 3",
             "socket address",
+        ),
+        (
+            "[servers.s]\nhost = \"m\"\nlisten = [\"[fe80::1]:1\"]",
+            "line 3",
+            "fe80::1%en0",
         ),
         ("[servers.s]\nlisten = []", "line 1", "`host` is missing"),
         (
@@ -120,6 +126,10 @@ fn names_of_other_sections_must_exist() {
             "`standby_for` names `s`",
         ),
         ("[servers.s]\nhost = \"mini\"\n[watch.s]", "used for two of"),
+        (
+            "[hosts.b]\naddress = \"fe80::1%en0\"",
+            "[hosts.b]: `address` is the link-local address fe80::1%en0",
+        ),
     ];
     for (text, words) in cases {
         let error = parse(&format!("{hosts}{text}")).unwrap_err();

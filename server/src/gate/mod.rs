@@ -23,7 +23,7 @@ pub mod surface;
 mod tests;
 mod token_file;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use sanctum_config::ListenAddress;
 use sanctum_config::fleet::Loopback;
 
 pub use token_file::TokenFileError;
@@ -120,7 +121,7 @@ impl Gate {
     /// Reads the token. `listen` are the addresses of the plain listeners.
     pub fn new(
         rules: Rules,
-        listen: &[SocketAddr],
+        listen: &[ListenAddress],
         metrics: Arc<Metrics>,
         audit: Audit,
     ) -> Result<Self, TokenFileError> {
@@ -133,7 +134,7 @@ impl Gate {
             token: rules.token.map(open).transpose()?,
             loopback: rules.loopback,
             disabled: rules.disabled,
-            own: listen.iter().map(SocketAddr::ip).collect(),
+            own: listen.iter().map(ListenAddress::ip).collect(),
             crowd: Crowd::new(rules.per_client),
             metrics,
             audit,

@@ -4,11 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 
+use sanctum_config::ListenAddress;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, sleep};
 
-use super::{Door, Endpoint, Listener, Site, connection};
+use super::{Door, Endpoint, Listener, Site, bind, connection};
 use crate::client_key::ClientKey;
 
 /// An address that could not be bound is tried again after so long, the first time sooner.
@@ -28,7 +29,7 @@ pub async fn run(listener: Listener, site: Site) {
     let socket = match socket {
         Some(socket) => socket,
         None => tokio::select! {
-            socket = bind(address, &door) => socket,
+            socket = bind_later(&address, &door) => socket,
             () = &mut draining => return,
         },
     };
@@ -50,16 +51,18 @@ pub async fn run(listener: Listener, site: Site) {
 }
 
 /// Tries until it works.
-async fn bind(address: SocketAddr, door: &Door) -> TcpListener {
+async fn bind_later(address: &ListenAddress, door: &Door) -> TcpListener {
     let mut pause = FIRST_RETRY;
     loop {
         sleep(pause).await;
         pause = RETRY;
-        match TcpListener::bind(address).await {
+        match bind(address).await {
             Ok(socket) => {
                 let secure = matches!(door, Door::Tls(_));
-                let address = socket.local_addr().unwrap_or(address);
-                tracing::info!(address = %Endpoint { address, secure }, "now listening there too");
+                let endpoint = socket.local_addr();
+                let endpoint = endpoint.map(|address| Endpoint { address, secure }.to_string());
+                let address = endpoint.unwrap_or_else(|_| address.to_string());
+                tracing::info!(address, "now listening there too");
                 return socket;
             }
             Err(error) => tracing::debug!(%address, %error, "still cannot listen there"),

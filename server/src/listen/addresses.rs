@@ -1,6 +1,8 @@
 //! Which addresses a server may be told to listen on, before any of them is tried.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+
+use sanctum_config::ListenAddress;
 
 /// Addresses that do not go together.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,40 +15,43 @@ pub enum AddressError {
     NoLoopback,
     /// One address twice.
     #[error("the address {0} is given twice; leave one out")]
-    Twice(SocketAddr),
+    Twice(ListenAddress),
     /// One of them takes the other in.
     #[error(
         "{all} takes in {one} already, and both cannot be listened on; leave one out, or give one another port"
     )]
     Within {
         /// The wildcard.
-        all: SocketAddr,
+        all: ListenAddress,
         /// What it takes in.
-        one: SocketAddr,
+        one: ListenAddress,
     },
 }
 
 /// Whether requests from this machine to itself arrive there.
-pub fn is_local(address: SocketAddr) -> bool {
+pub fn is_local(address: &ListenAddress) -> bool {
     let ip = address.ip().to_canonical();
     ip.is_loopback() || ip.is_unspecified()
 }
 
 /// Checks the addresses of all listeners together.
-pub fn check(addresses: &[SocketAddr]) -> Result<(), AddressError> {
-    if !addresses.iter().copied().any(is_local) {
+pub fn check(addresses: &[ListenAddress]) -> Result<(), AddressError> {
+    if !addresses.iter().any(is_local) {
         return Err(AddressError::NoLoopback);
     }
-    for (index, &one) in addresses.iter().enumerate() {
+    for (index, one) in addresses.iter().enumerate() {
         // Port 0 becomes a port of its own for each of them.
-        let same_port = |other: &&SocketAddr| other.port() == one.port() && one.port() != 0;
-        for &other in addresses[..index].iter().filter(same_port) {
+        let same_port = |other: &&ListenAddress| other.port() == one.port() && one.port() != 0;
+        for other in addresses[..index].iter().filter(same_port) {
             if canonical(one) == canonical(other) {
-                return Err(AddressError::Twice(one));
+                return Err(AddressError::Twice(one.clone()));
             }
             for (all, one) in [(one, other), (other, one)] {
                 if takes_in(all.ip(), one.ip()) {
-                    return Err(AddressError::Within { all, one });
+                    return Err(AddressError::Within {
+                        all: all.clone(),
+                        one: one.clone(),
+                    });
                 }
             }
         }
@@ -54,8 +59,9 @@ pub fn check(addresses: &[SocketAddr]) -> Result<(), AddressError> {
     Ok(())
 }
 
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+/// The same address on two interfaces is two addresses.
+fn canonical(address: &ListenAddress) -> (IpAddr, Option<&str>) {
+    (address.ip().to_canonical(), address.zone())
 }
 
 /// `::` takes in IPv4 too, as systems are set up.
@@ -71,7 +77,7 @@ mod tests {
     use super::*;
 
     fn checked(addresses: &[&str]) -> Result<(), String> {
-        let addresses: Vec<SocketAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+        let addresses: Vec<ListenAddress> = addresses.iter().map(|a| a.parse().unwrap()).collect();
         check(&addresses).map_err(|error| error.to_string())
     }
 
@@ -111,5 +117,9 @@ mod tests {
             Ok(())
         );
         assert_eq!(checked(&["[::1]:1", "0.0.0.0:1"]), Ok(()));
+        let links = ["[::1]:1", "[fe80::1%en0]:1", "[fe80::1%en1]:1"];
+        assert_eq!(checked(&links), Ok(()));
+        let error = checked(&["[::1]:1", "[fe80::1%en0]:1", "[fe80::1%en0]:1"]).unwrap_err();
+        assert!(error.contains("[fe80::1%en0]:1 is given twice"), "{error}");
     }
 }

@@ -36,6 +36,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use sanctum_config::ListenAddress;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -50,7 +51,7 @@ use seats::Seats;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}{}", mend(.source))]
 pub struct ListenError {
-    address: SocketAddr,
+    address: ListenAddress,
     source: io::Error,
 }
 
@@ -92,6 +93,11 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// Listens on an address, if it is there now.
+async fn bind(address: &ListenAddress) -> io::Result<TcpListener> {
+    TcpListener::bind(address.resolve()?).await
+}
+
 /// What all connections share.
 #[derive(Clone)]
 pub struct Site {
@@ -124,7 +130,7 @@ impl Site {
 pub struct Listeners(Vec<Listener>);
 
 struct Listener {
-    address: SocketAddr,
+    address: ListenAddress,
     door: Door,
     /// None while it cannot be opened.
     socket: Option<TcpListener>,
@@ -133,13 +139,13 @@ struct Listener {
 impl Listeners {
     /// Opens those that are loopback, or none; of the others those that can be opened.
     pub async fn open(
-        doors: impl IntoIterator<Item = (SocketAddr, Door)>,
+        doors: impl IntoIterator<Item = (ListenAddress, Door)>,
     ) -> Result<Self, ListenError> {
         let mut listeners = Vec::new();
         for (address, door) in doors {
-            let socket = match TcpListener::bind(address).await {
+            let socket = match bind(&address).await {
                 Ok(socket) => Some(socket),
-                Err(source) if addresses::is_local(address) => {
+                Err(source) if addresses::is_local(&address) => {
                     return Err(ListenError { address, source });
                 }
                 Err(error) => {

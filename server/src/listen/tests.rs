@@ -253,7 +253,7 @@ async fn an_address_that_is_taken_is_bound_when_it_is_free() {
     let taken = TcpListener::bind("127.0.0.2:0").await.unwrap();
     let address = taken.local_addr().unwrap();
     // A loopback address must be there at once …
-    let error = Listeners::open([(address, Door::Plain)])
+    let error = Listeners::open([(address.into(), Door::Plain)])
         .await
         .err()
         .unwrap();
@@ -263,9 +263,9 @@ async fn an_address_that_is_taken_is_bound_when_it_is_free() {
         "{error}"
     );
     // … and one that this machine does not have may come later.
-    let elsewhere: SocketAddr = "192.0.2.1:80".parse().unwrap();
-    let own: SocketAddr = FREE.parse().unwrap();
-    let doors = [(elsewhere, Door::Plain), (own, Door::Plain)];
+    // Not even its interface.
+    let elsewhere = ["192.0.2.1:80", "[fe80::1%nowhere0]:80", FREE];
+    let doors = elsewhere.map(|address| (address.parse().unwrap(), Door::Plain));
     let listeners = Listeners::open(doors).await.unwrap();
     assert_eq!(listeners.endpoints().unwrap().len(), 1);
     // What is tried again is bound as soon as it can be.
@@ -273,7 +273,7 @@ async fn an_address_that_is_taken_is_bound_when_it_is_free() {
     let shutdown = Shutdown::new();
     let site = Site::new(router(fed), shutdown.clone(), Arc::new(Metrics::new()), 8);
     let late = super::Listener {
-        address,
+        address: address.into(),
         door: Door::Plain,
         socket: None,
     };

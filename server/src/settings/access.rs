@@ -1,11 +1,10 @@
 //! Who is let in and what is written down about it, decided from the command line, fleet.toml and the environment.
 
-use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use sanctum_config::fleet::Loopback;
-use sanctum_config::{NoHome, Rotation, TildePath};
+use sanctum_config::{ListenAddress, NoHome, Rotation, TildePath};
 
 use super::{Section, SettingsError};
 use crate::args::ServeArgs;
@@ -70,11 +69,11 @@ fn token_path(written: &TildePath, file: PathBuf) -> TokenPath {
 }
 
 /// Others may reach an address only where somebody asks them who they are, or the operator wants nobody to.
-pub fn check_addresses(listen: &[SocketAddr], rules: &Rules) -> Result<(), SettingsError> {
-    let outside = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
+pub fn check_addresses(listen: &[ListenAddress], rules: &Rules) -> Result<(), SettingsError> {
+    let outside = |address: &&ListenAddress| !address.ip().to_canonical().is_loopback();
     match listen.iter().find(outside) {
         Some(outside) if rules.token.is_none() && !rules.disabled => {
-            Err(SettingsError::NotLoopback(*outside))
+            Err(SettingsError::NotLoopback(outside.clone()))
         }
         _ => Ok(()),
     }

@@ -1,8 +1,6 @@
 //! Where and with which files to listen for TLS.
 
-use std::net::SocketAddr;
-
-use sanctum_config::TildePath;
+use sanctum_config::{ListenAddress, TildePath};
 
 use super::{Section, SettingsError};
 use crate::args::ServeArgs;
@@ -17,7 +15,7 @@ const NAME: &str = "server";
 #[derive(Clone, Debug, PartialEq)]
 pub struct TlsSettings {
     /// One address at least.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
     /// Not looked at yet.
     pub files: TlsFiles,
 }
@@ -28,9 +26,9 @@ pub fn resolve(
     section: Option<&Section>,
 ) -> Result<Option<TlsSettings>, SettingsError> {
     let server = section.map(|section| &section.server);
-    let listen: Vec<SocketAddr> = match server {
+    let listen: Vec<ListenAddress> = match server {
         Some(server) if args.tls_host.is_empty() => server.tls_listen.clone(),
-        _ => args.tls_host.iter().map(|host| host.0).collect(),
+        _ => args.tls_host.iter().map(|host| host.0.clone()).collect(),
     };
     if listen.is_empty() {
         let flags = [

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use sanctum_config::fleet::{Fleet, Loopback, Server};
-use sanctum_config::{Home, Label, NoHome};
+use sanctum_config::{Home, Label, ListenAddress, NoHome};
 
 /// A server as one watchdog reaches it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl Target {
             access,
         };
         let bearer = |token: &Option<PathBuf>| token.clone().map_or(Access::Open, Access::Bearer);
-        if on_box && let Some(address) = server.listen.iter().find_map(|a| loopback(*a)) {
+        if on_box && let Some(address) = server.listen.iter().find_map(loopback) {
             let access = match server.auth.loopback {
                 Loopback::Bypass => Access::Open,
                 Loopback::Required => bearer(&token),
@@ -118,7 +118,7 @@ impl Target {
         }
         let clients = home.certs().join("clients");
         let certificate = clients.join(format!("{watch}.crt"));
-        let outside = |listen: &[SocketAddr]| outside(fleet, server, listen, on_box);
+        let outside = |listen: &[ListenAddress]| outside(fleet, server, listen, on_box);
         let encrypted = outside(&server.tls_listen);
         if let Some(address) = &encrypted
             && certificate.exists()
@@ -146,7 +146,7 @@ impl Target {
 }
 
 /// The address by which the host itself reaches a listener; none if that takes the network.
-fn loopback(listen: SocketAddr) -> Option<SocketAddr> {
+fn loopback(listen: &ListenAddress) -> Option<SocketAddr> {
     let ip = match listen.ip() {
         ip if ip.is_loopback() => ip,
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -157,13 +157,14 @@ fn loopback(listen: SocketAddr) -> Option<SocketAddr> {
 }
 
 /// `host:port` of the first listener that others can reach; the host itself reaches all of them.
-fn outside(fleet: &Fleet, server: &Server, listen: &[SocketAddr], on_box: bool) -> Option<String> {
+fn outside(fleet: &Fleet, server: &Server, listen: &[ListenAddress], on_box: bool) -> Option<String> {
     listen.iter().find_map(|address| {
         let ip = address.ip();
-        if on_box && let Some(address) = loopback(*address) {
+        if on_box && let Some(address) = loopback(address) {
             return Some(address.to_string());
         }
-        if ip.is_loopback() {
+        // A zone is an interface of the server's host, and a URL carries none.
+        if ip.is_loopback() || address.zone().is_some() {
             return None;
         }
         if !ip.is_unspecified() {

@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_secs(5);
 /// Serves a rig on a socket.
 async fn listen(rig: &Rig) -> (SocketAddr, tokio::task::JoinSet<()>) {
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listeners = Listeners::open([(free, Door::Plain)]).await.unwrap();
+    let listeners = Listeners::open([(free.into(), Door::Plain)]).await.unwrap();
     let address = listeners.endpoints().unwrap()[0].address;
     let App {
         metrics, shutdown, ..
