@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use sanctum_config::{Home, InstalledAgent, Receipt, atomic};
 use sanctum_watch::lease::{self, Held};
+use sanctum_watch::{BUDGET, State};
 
 use crate::Failure;
 use crate::change::{self, Files, Step};
@@ -196,8 +197,7 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
         {
             if !self.report.dry_run {
                 Store(&self.site.home).mend(&from.receipt, to)?;
-                // The guardian gives back its restart budget after a deployment, even one that had nothing to change.
-                from.receipt.write(&self.site.home.receipt())?;
+                self.restore_budgets(&from.receipt)?;
             }
             return Ok(false);
         }
@@ -231,6 +231,25 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
         };
         self.carry_out(&mut journal, steps, from, to, after)?;
         Ok(true)
+    }
+
+    /// A deployment restores a guardian's restart budget, one that had nothing to change as well: the guardian sees that the
+    /// receipt was written again. Where no budget is spent nothing is written.
+    fn restore_budgets(&mut self, receipt: &Receipt) -> Result<(), Failure> {
+        let home = &self.site.home;
+        let spent = receipt.agents.iter().filter(|agent| {
+            // A state that cannot be read is `verify`'s to report.
+            let state = State::read(&home.watch_state(&agent.name)).ok().flatten();
+            state.is_some_and(|state| state.open.contains_key(BUDGET))
+        });
+        let spent: Vec<String> = spent.map(|agent| agent.name.to_string()).collect();
+        if !spent.is_empty() {
+            receipt.write(&home.receipt())?;
+            let names = spent.join(", ");
+            self.report
+                .note(&format!("the restart budget of {names} is restored"))?;
+        }
+        Ok(())
     }
 
     fn plan(&mut self, step: &Step, line: &str) -> io::Result<()> {

@@ -42,6 +42,36 @@ fn a_second_install_writes_nothing_and_says_so() {
 }
 
 #[test]
+fn install_with_nothing_to_do_restores_a_spent_restart_budget() {
+    let host = Host::new();
+    host.install("1").ok();
+    let receipt = host.home().join("state/receipt.json");
+    let written = || fs::metadata(&receipt).unwrap().modified().unwrap();
+    let before = written();
+    let mut state = serde_json::json!({
+        "agent": "guardian", "heartbeat": "2026-11-30T10:00:00Z", "misses": 3, "hours": [], "memory": null,
+        "open": { "budget": {
+            "id": "guardian-1", "title": "server on mini needs attention", "times": 1,
+            "since": "2026-11-30T10:00:00Z", "told": "2026-11-30T10:00:00Z",
+        } },
+    });
+    let place = host.home().join("state/watch/guardian.json");
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    fs::write(&place, state.to_string()).unwrap();
+    let said = host.install("1").ok();
+    assert!(
+        said.contains("the restart budget of guardian is restored"),
+        "{said}"
+    );
+    let restored = written();
+    assert!(restored > before);
+    state["open"] = serde_json::json!({});
+    fs::write(&place, state.to_string()).unwrap();
+    host.install("1").ok();
+    assert_eq!(written(), restored);
+}
+
+#[test]
 fn only_whom_a_change_concerns_is_restarted() {
     let host = Host::new();
     host.install("1").ok();
