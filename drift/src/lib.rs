@@ -296,8 +296,10 @@ impl Check for Drift {
             Some(Ok(findings)) => self.report(findings, round.now),
             Some(Err(blind)) => self.blind(blind).await,
             None => {
-                self.blind(Blind::Failed("the look at it ended early".to_owned()))
-                    .await
+                self.blind(Blind::Failed(
+                    "the check could not be run; see the log".to_owned(),
+                ))
+                .await
             }
         }
     }

@@ -213,7 +213,7 @@ impl Guardian {
     async fn panics(&mut self, known: &mut panics::Known) -> Option<Notice> {
         let folder = self.panic_reports.clone()?;
         let host = self.watched.target.host.clone();
-        let mut before = std::mem::take(known);
+        let mut before = known.clone();
         let (after, found) = aside({
             let folder = folder.clone();
             move || {

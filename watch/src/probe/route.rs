@@ -157,7 +157,12 @@ fn loopback(listen: &ListenAddress) -> Option<SocketAddr> {
 }
 
 /// `host:port` of the first listener that others can reach; the host itself reaches all of them.
-fn outside(fleet: &Fleet, server: &Server, listen: &[ListenAddress], on_box: bool) -> Option<String> {
+fn outside(
+    fleet: &Fleet,
+    server: &Server,
+    listen: &[ListenAddress],
+    on_box: bool,
+) -> Option<String> {
     listen.iter().find_map(|address| {
         let ip = address.ip();
         if on_box && let Some(address) = loopback(address) {
