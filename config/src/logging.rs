@@ -9,18 +9,22 @@
 mod file;
 mod safe;
 
+use std::fmt;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use tracing::field::Field;
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::{MakeWriter, layer};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-use crate::{Fleet, Rotation};
+use crate::{Fleet, Rotation, UntrustedText};
 use safe::SafeLines;
 
 /// What log lines look like.
@@ -146,7 +150,20 @@ where
     });
     match format {
         Format::Json => lines.json().flatten_event(true).boxed(),
-        Format::Text => lines.with_ansi(colors).with_target(false).boxed(),
+        Format::Text => lines
+            .with_ansi(colors)
+            .with_target(false)
+            .fmt_fields(debug_fn(text_field).delimited(" "))
+            .boxed(),
+    }
+}
+
+/// One field of a line for people. Its text is made safe here, before escape sequences that colour the line are around it.
+fn text_field(to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let text = UntrustedText::escaped(&format!("{value:?}"), usize::MAX, |_| false);
+    match field.name() {
+        "message" => write!(to, "{text}"),
+        name => write!(to, "{name}={text}"),
     }
 }
 

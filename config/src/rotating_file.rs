@@ -134,8 +134,16 @@ impl RotatingFile {
 
     fn rotate(&mut self) -> io::Result<()> {
         self.file.sync_all()?;
+        // The new file first: where it cannot be made, nothing has been moved or deleted.
+        let mut beside = self.path.clone().into_os_string();
+        beside.push(".new");
+        let beside = PathBuf::from(beside);
+        remove(&beside)?;
+        let next = Self::open(&beside, self.rotation)?;
         let keep = self.rotation.keep;
-        remove(&self.rotated(keep))?;
+        if keep > 0 {
+            remove(&self.rotated(keep))?;
+        }
         // Left from when more were kept.
         let mut beyond = keep + 1;
         while remove(&self.rotated(beyond))? {
@@ -147,7 +155,9 @@ impl RotatingFile {
                 _ => {}
             }
         }
-        *self = Self::open(&self.path, self.rotation)?;
+        fs::rename(&beside, &self.path)?;
+        let path = std::mem::take(&mut self.path);
+        *self = Self { path, ..next };
         Ok(())
     }
 
@@ -313,5 +323,36 @@ mod tests {
         fs::remove_dir(&blocked).unwrap();
         file.append(b"1\n").unwrap();
         assert_eq!(fs::metadata(path(&dir)).unwrap().len(), 2);
+    }
+
+    /// A folder in place of the new file stands for every reason why it cannot be made, such as too many open files.
+    #[test]
+    fn file_whose_successor_cannot_be_made_keeps_all_older_ones() {
+        let dir = TempDir::new().unwrap();
+        let mut file = open(&dir, 2);
+        for line in [b"11111111\n", b"22222222\n", b"33333333\n"] {
+            file.append(line).unwrap();
+        }
+        let blocked = dir.path().join("logs/audit.jsonl.new");
+        fs::create_dir(&blocked).unwrap();
+        for _ in 0..4 {
+            file.append(b"44444444\n").unwrap();
+        }
+        assert!(file.rotation_error().is_some());
+        fs::remove_dir(&blocked).unwrap();
+        let logged = format!("33333333\n{}", "44444444\n".repeat(4));
+        let before = [
+            named("audit.jsonl", &logged),
+            named("audit.jsonl.1", "22222222\n"),
+            named("audit.jsonl.2", "11111111\n"),
+        ];
+        assert_eq!(listing(&dir), before);
+        file.append(b"5\n").unwrap();
+        let after = [
+            named("audit.jsonl", "5\n"),
+            named("audit.jsonl.1", &logged),
+            named("audit.jsonl.2", "22222222\n"),
+        ];
+        assert_eq!(listing(&dir), after);
     }
 }

@@ -24,6 +24,7 @@ pub(crate) fn exit_with_parent() {
             }
         }
         tracing::warn!("the process that started this server has ended, and this server with it");
+        sanctum_config::logging::finish();
         std::process::exit(0);
     });
 }

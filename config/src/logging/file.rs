@@ -66,7 +66,10 @@ impl LogWriter {
                 lost = lost - self.lost_before,
                 "log lines were left out: the disk was too slow for them"
             );
-            self.lost_before = lost;
+            // The report may have been left out too; then the next one has the sum.
+            if self.lost.get().map_or(0, ErrorCounter::dropped_lines) == lost {
+                self.lost_before = lost;
+            }
         }
     }
 }

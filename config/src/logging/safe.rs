@@ -78,7 +78,8 @@ mod tests {
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || {
             let text = "a\x1b]0;owned\x07\u{9b}31m\u{202e}z\u{e0041}\nb";
-            tracing::error!(field = text, "{text}");
+            let path = std::path::Path::new(text);
+            tracing::error!(field = text, shown = %text, path = %path.display(), debug = ?path, "{text}");
         });
         let bytes = kept.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
