@@ -206,9 +206,24 @@ fn wait(
     }
 }
 
+/// Kills the process. One that the kernel does not end, such as one that waits for a hung volume, is left behind.
 fn stop(child: &mut Child) -> io::Result<()> {
     child.kill()?;
-    child.wait().map(drop)
+    reap(child, Duration::from_secs(2)).map(drop)
+}
+
+/// Waits for the process to end, for `limit` at most; whether it has ended.
+fn reap(child: &mut Child, limit: Duration) -> io::Result<bool> {
+    let begun = Instant::now();
+    loop {
+        if child.try_wait()?.is_some() {
+            return Ok(true);
+        }
+        if begun.elapsed() >= limit {
+            return Ok(false);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// One of a command's output streams, read without waiting for it.
@@ -285,6 +300,15 @@ mod tests {
         let error = run("sleep", &["60"], Duration::from_millis(100)).unwrap_err();
         assert!(matches!(error, CommandError::Late { .. }), "{error}");
         assert!(begun.elapsed() < SOON);
+    }
+
+    #[test]
+    fn process_that_does_not_end_is_waited_for_with_a_limit() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        // Not killed, as one that the kernel does not end.
+        assert!(!reap(&mut child, Duration::from_millis(20)).unwrap());
+        stop(&mut child).unwrap();
+        assert!(reap(&mut child, Duration::ZERO).unwrap());
     }
 
     #[tokio::test]

@@ -98,14 +98,16 @@ fn reports(guardian: &State, now: DateTime<Utc>) -> bool {
     }
     let last = guardian.last.as_ref().map(|last| last.kind);
     let is_open = |key| guardian.open.contains_key(key);
+    // It knows nothing, or its last round saw nothing wrong: an alert that is still open says nothing about now.
+    if is_open(BLIND) || !matches!(last, Some(Kind::Miss | Kind::Busy)) {
+        return false;
+    }
     if is_open(OUTAGE) || is_open(BUDGET) && last == Some(Kind::Miss) {
         return true;
     }
     // It sees that something is wrong, and counts.
     let since = guardian.missing_since.or(guardian.busy_since);
-    let undecided = since.is_some_and(|since| now - since <= UNDECIDED);
-    let sees = |kind| matches!(kind, Kind::Miss | Kind::Busy);
-    undecided && last.is_some_and(sees) && !is_open(BLIND)
+    since.is_some_and(|since| now - since <= UNDECIDED)
 }
 
 /// The server that a watchdog watches: the one it names, or the only one.
@@ -163,6 +165,11 @@ mod tests {
         now
     }
 
+    fn outage(state: &mut State) {
+        state.last = Some(Verdict::new(Kind::Miss, "gave no answer 3 times in a row"));
+        open(state, OUTAGE);
+    }
+
     fn open(state: &mut State, key: &str) {
         let open = serde_json::json!({
             "id": "g-1", "title": "t", "since": state.heartbeat, "told": state.heartbeat, "times": 1
@@ -174,7 +181,7 @@ mod tests {
     #[test]
     fn outage_that_the_guardian_reports_covers_its_server_on_its_host_and_channels() {
         let home = tempfile::tempdir().unwrap();
-        let now = guardian(home.path(), |state| open(state, OUTAGE));
+        let now = guardian(home.path(), outage);
         let covers = |watch, host| first_cause(home.path(), watch, host).is_reported(now);
         assert!(covers("canary", "mini"));
         // The alert would not reach every channel; the host may be dead; it is another server; it is the guardian itself.
@@ -192,7 +199,7 @@ mod tests {
         let now = guardian(home.path(), |_| {});
         std::fs::remove_file(&path).unwrap();
         assert!(!canary.is_reported(now), "absent");
-        guardian(home.path(), |state| open(state, OUTAGE));
+        guardian(home.path(), outage);
         assert!(!canary.is_reported(now + TimeDelta::minutes(7)), "stopped");
         assert!(
             !canary.is_reported(now - TimeDelta::minutes(7)),
@@ -200,6 +207,29 @@ mod tests {
         );
         std::fs::write(&path, "{").unwrap();
         assert!(!canary.is_reported(now), "damaged");
+    }
+
+    #[test]
+    fn outage_that_is_open_is_not_covered_by_a_guardian_that_is_blind_or_sees_nothing_wrong() {
+        let home = tempfile::tempdir().unwrap();
+        let canary = first_cause(home.path(), "canary", "mini");
+        let now = guardian(home.path(), |state| {
+            outage(state);
+            state.last = Some(Verdict::new(Kind::Busy, "is starting"));
+        });
+        assert!(canary.is_reported(now));
+        guardian(home.path(), |state| {
+            outage(state);
+            open(state, BLIND);
+        });
+        assert!(!canary.is_reported(now), "it cannot look");
+        guardian(home.path(), |state| {
+            outage(state);
+            state.last = Some(Verdict::new(Kind::Ok, "answers"));
+        });
+        assert!(!canary.is_reported(now), "its last round saw nothing wrong");
+        guardian(home.path(), |state| open(state, OUTAGE));
+        assert!(!canary.is_reported(now), "it has no verdict");
     }
 
     #[test]

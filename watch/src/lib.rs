@@ -18,6 +18,7 @@ pub mod probe;
 
 mod age;
 mod args;
+mod background;
 mod expect;
 mod first_cause;
 mod host;
@@ -33,6 +34,7 @@ mod watched;
 
 pub use age::age;
 pub use args::{Args, EXIT_CODES};
+pub use background::Background;
 pub use expect::answers;
 pub use first_cause::{BLIND, BUDGET, FirstCause, OUTAGE};
 pub use host::{machine_name, this_host};

@@ -160,6 +160,11 @@ pub trait Check {
         true
     }
 
+    /// The report of a check that took longer than [`Check::limit`].
+    fn timed_out(&mut self, said: String) -> Report {
+        Verdict::new(Kind::Miss, said).into()
+    }
+
     /// After this time a check counts as hung and its round as a miss.
     fn limit(&self) -> Duration {
         Duration::from_secs(15 * 60)

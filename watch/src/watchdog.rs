@@ -124,21 +124,22 @@ impl<C: Check> Watchdog<C> {
         }
         let mut round = Round {
             now,
-            memory: std::mem::take(&mut self.state.memory),
+            // A copy: a stop during the check drops it.
+            memory: self.state.memory.clone(),
         };
         let report = look(&mut self.check, &mut round).await;
-        self.state.memory = std::mem::take(&mut round.memory);
-        // A deployment that has begun meanwhile explains whatever was seen, and the check stays due.
+        // A deployment that has begun meanwhile explains whatever was seen: nothing of it is remembered, and the check
+        // stays due.
         if self.is_held_off(now)? {
             return Ok(());
         }
+        self.state.memory.clone_from(&round.memory);
         self.settle(report, now)?;
         self.remember(now)?;
         // A deployment may have begun meanwhile.
         if self.is_held_off(now)? {
             return Ok(());
         }
-        round.memory = std::mem::take(&mut self.state.memory);
         let notices = self.check.act(&mut round).await;
         self.state.memory = round.memory;
         for notice in notices {
@@ -437,16 +438,19 @@ impl<C: Check> Watchdog<C> {
     }
 }
 
-/// Looks once. A check that does not come to its end is a miss.
+/// Looks once. A check that does not come to its end is a miss, and leaves the memory as it was.
 pub(crate) async fn look<C: Check>(check: &mut C, round: &mut Round) -> Report {
     let limit: Duration = check.limit();
-    match tokio::time::timeout(limit, check.check(round)).await {
-        Ok(report) => report.safe(),
-        Err(_) => {
-            let said = format!("the check did not come to its end in {} s", limit.as_secs());
-            Verdict::new(Kind::Miss, said).into()
-        }
-    }
+    let before = round.memory.clone();
+    let done = tokio::time::timeout(limit, check.check(round)).await;
+    let report = done.unwrap_or_else(|_| {
+        round.memory = before;
+        check.timed_out(format!(
+            "the check did not come to its end in {} s",
+            limit.as_secs()
+        ))
+    });
+    report.safe()
 }
 
 fn log(verdict: &Verdict) {

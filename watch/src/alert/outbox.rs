@@ -243,7 +243,7 @@ impl Outbox {
                 let error = UntrustedText::new(&why);
                 self.down.remove(name);
                 // Kept for people; it would hold up all that comes after it.
-                let aside = self.aside(path);
+                let aside = self.refused(path, name);
                 tracing::error!(
                     alert = alert.id,
                     "the channel {name} refuses this alert for good: {error}; see {}",
@@ -261,6 +261,13 @@ impl Outbox {
                 Outcome::Ended
             }
         }
+    }
+
+    /// Where an alert is kept that this channel refused for good; another channel may refuse it too.
+    fn refused(&self, path: &Path, channel: &Label) -> PathBuf {
+        let mut name = path.file_stem().unwrap_or_default().to_owned();
+        name.push(format!("-{channel}.json"));
+        spool::refused(&self.folder).join(name)
     }
 
     fn aside(&self, path: &Path) -> PathBuf {
@@ -392,6 +399,20 @@ mod tests {
             panic!("one alert was refused");
         };
         assert!(refused.refused && refused.error.as_deref().unwrap().contains("422"));
+    }
+
+    #[tokio::test]
+    async fn alert_that_two_channels_refuse_is_listed_for_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let refuses = |channel| (name(channel), receiver("422 Unprocessable Entity"));
+        let channels = [refuses("flow"), refuses("phone")];
+        let mut outbox = Outbox::new(folder.path().to_owned(), channels);
+        outbox.put(alert("canary-1")).unwrap();
+        assert_eq!(outbox.deliver().await.unwrap(), None);
+        let refused = undelivered(folder.path()).unwrap();
+        let channels: Vec<_> = refused.iter().map(|one| one.channel.as_str()).collect();
+        assert_eq!(channels, ["flow", "phone"]);
+        assert!(refused.iter().all(|one| one.refused && one.error.is_some()));
     }
 
     #[tokio::test]

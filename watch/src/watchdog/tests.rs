@@ -350,7 +350,8 @@ async fn under_a_lease_nothing_is_counted_and_an_expired_one_is_told_of_once() {
 struct Overtaken(std::path::PathBuf, Vec<lease::Held>);
 
 impl Check for Overtaken {
-    async fn check(&mut self, _round: &mut Round) -> Report {
+    async fn check(&mut self, round: &mut Round) -> Report {
+        round.memory = Value::from("half a host");
         let (held, _) = lease::take(&self.0, "test", "now", Duration::from_secs(3600)).unwrap();
         self.1.push(held);
         Verdict::new(Kind::Miss, "half a host").into()
@@ -361,13 +362,9 @@ impl Check for Overtaken {
     }
 }
 
-#[tokio::test]
-async fn what_is_seen_while_a_deployment_begins_does_not_count() {
-    let folder = tempfile::tempdir().unwrap();
-    let (_, address) = flow().await;
-    let dog = watchdog(folder.path(), address, &[]);
-    let mut dog = Watchdog {
-        check: Overtaken(dog.lease_file.clone(), Vec::new()),
+fn with_check<C>(dog: Watchdog<Script>, check: C) -> Watchdog<C> {
+    Watchdog {
+        check,
         host: dog.host,
         policy: dog.policy,
         schedule: dog.schedule,
@@ -376,9 +373,98 @@ async fn what_is_seen_while_a_deployment_begins_does_not_count() {
         lease_file: dog.lease_file,
         first_cause: dog.first_cause,
         outbox: dog.outbox,
-    };
+    }
+}
+
+/// Takes its memory and never comes to its end: in its check, or in its action.
+struct Hangs {
+    in_check: bool,
+}
+
+impl Check for Hangs {
+    async fn check(&mut self, round: &mut Round) -> Report {
+        if self.in_check {
+            round.memory.take();
+            std::future::pending::<()>().await;
+        }
+        Verdict::new(Kind::Ok, "it looks").into()
+    }
+
+    async fn act(&mut self, round: &mut Round) -> Vec<Notice> {
+        round.memory.take();
+        std::future::pending().await
+    }
+
+    fn subject(&self) -> String {
+        "it".into()
+    }
+
+    fn timed_out(&mut self, said: String) -> Report {
+        let note = Note {
+            severity: Severity::Critical,
+            title: "it cannot look".to_owned(),
+            body: said.clone(),
+            next: String::new(),
+        };
+        let stage = "blind".to_owned();
+        let key = crate::BLIND;
+        Report {
+            notices: vec![Notice::Holds { key, stage, note }],
+            ..Verdict::new(Kind::Miss, said).into()
+        }
+    }
+
+    fn limit(&self) -> Duration {
+        match self.in_check {
+            true => Duration::from_millis(10),
+            false => Duration::from_secs(60),
+        }
+    }
+}
+
+#[tokio::test]
+async fn check_that_exceeds_its_limit_keeps_its_memory_and_reports_as_the_check_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, address) = flow().await;
+    let dog = watchdog(folder.path(), address, &[]);
+    let mut dog = with_check(dog, Hangs { in_check: true });
+    dog.state.memory = Value::from(7);
+    // `act` would hang for ever.
+    let limit = Duration::from_millis(500);
+    assert!(
+        tokio::time::timeout(limit, dog.round(start()))
+            .await
+            .is_err()
+    );
+    assert_eq!(dog.state.memory, 7);
+    assert!(dog.state.open.contains_key(crate::BLIND));
+}
+
+#[tokio::test]
+async fn watchdog_that_is_stopped_while_it_checks_or_acts_keeps_its_memory() {
+    for in_check in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, address) = flow().await;
+        let dog = watchdog(folder.path(), address, &[]);
+        let mut dog = with_check(dog, Hangs { in_check });
+        dog.state.memory = Value::from(7);
+        let moment = Duration::from_millis(if in_check { 1 } else { 100 });
+        let stop = tokio::time::sleep(moment);
+        dog.run(stop).await.unwrap();
+        assert_eq!(dog.state.memory, 7);
+    }
+}
+
+#[tokio::test]
+async fn what_is_seen_while_a_deployment_begins_does_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, address) = flow().await;
+    let dog = watchdog(folder.path(), address, &[]);
+    let check = Overtaken(dog.lease_file.clone(), Vec::new());
+    let mut dog = with_check(dog, check);
     dog.round(Utc::now()).await.unwrap();
     assert_eq!((dog.check.1.len(), dog.state.misses), (1, 0));
+    assert_eq!(dog.state.memory, Value::Null, "nothing of it is remembered");
     // It stays due: what the deployment leaves behind is not looked at a whole period later.
     assert_eq!(dog.state.checked, None);
     dog.check.1.clear();
@@ -416,6 +502,7 @@ async fn outage_that_the_guardian_reports_alerts_here_only_when_it_outlasts_the_
         let now = start() + TimeDelta::minutes(10) * round;
         let mut state = State::new(label("guardian"), now);
         if reports {
+            state.last = Some(Verdict::new(Kind::Miss, "gave no answer"));
             let open = serde_json::json!({ "id": "g", "title": "t", "since": now, "told": now, "times": 1 });
             let open = serde_json::from_value(open).unwrap();
             state.open.insert(crate::OUTAGE.to_owned(), open);
