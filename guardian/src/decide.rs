@@ -29,8 +29,8 @@ pub struct Patience {
     pub stall_after: TimeDelta,
     /// A process younger than this is starting.
     pub startup_grace: TimeDelta,
-    /// The restart budget. When so many restarts within an hour were not enough, there are no more until the budget is
-    /// restored: see [`Memory::spent`].
+    /// The restart budget. When so many restarts within an hour, or within one outage, were not enough, there are no more
+    /// until the budget is restored: see [`Memory::spent`].
     pub restarts_per_hour: usize,
 }
 
@@ -100,6 +100,8 @@ pub struct Memory {
     pub healthy_since: Option<DateTime<Utc>>,
     /// Since when the server has been out of order; until it has been healthy for a while.
     pub outage: Option<DateTime<Utc>>,
+    /// How often the guardian has restarted the server in that outage.
+    pub outage_restarts: usize,
     /// Whether that outage began with the restart budget spent.
     pub unattended: bool,
     /// Whether such an outage has ended in this round.
@@ -138,7 +140,7 @@ pub enum Condition {
 }
 
 /// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Action {
     /// Nothing.
     Leave,
@@ -164,12 +166,18 @@ pub fn decide(seen: &Seen, memory: &mut Memory, patience: &Patience) -> (Conditi
         Condition::NotLoaded { disabled: false } => Action::Bootstrap,
         _ => return (condition, Action::Leave),
     };
-    if memory.outage.is_none() {
+    let is_new = memory.outage.is_none();
+    if is_new {
         memory.outage = Some(seen.now);
-        memory.unattended = memory.spent.is_some();
+        memory.outage_restarts = 0;
     }
-    if memory.restarts.len() >= patience.restarts_per_hour {
+    // A server that takes long to start can be restarted for days at less than its budget an hour.
+    let restarts = memory.restarts.len().max(memory.outage_restarts);
+    if restarts >= patience.restarts_per_hour {
         memory.spent.get_or_insert(seen.now);
+    }
+    if is_new {
+        memory.unattended = memory.spent.is_some();
     }
     let action = match memory.spent {
         Some(_) => Action::CallHuman,
@@ -231,6 +239,7 @@ impl Memory {
     /// The guardian has restarted the server.
     pub fn restarted(&mut self, now: DateTime<Utc>) {
         self.restarts.push(now);
+        self.outage_restarts += 1;
         self.misses = 0;
         self.process = None;
         self.started = Some(now);
@@ -258,6 +267,7 @@ impl Memory {
 
     fn restore_budget(&mut self) {
         self.restarts.clear();
+        self.outage_restarts = 0;
         self.spent = None;
     }
 

@@ -21,7 +21,8 @@ use sanctum_watch::alert::Severity;
 use sanctum_watch::command::aside;
 use sanctum_watch::probe::{Client, Liveness, ProbeError};
 use sanctum_watch::{
-    BLIND, Check, Kind, Launchctl, Note, Notice, Report, Round, Setting, Verdict, Watched,
+    BLIND, Background, Check, Kind, Launchctl, Note, Notice, Report, Round, Setting, Verdict,
+    Watched,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -32,6 +33,10 @@ use report::Subject;
 
 /// How long an answer may take where fleet.toml says nothing.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a round waits for the folder with the reports of kernel panics.
+const PANICS_LIMIT: Duration = Duration::from_secs(10);
+/// How long a round waits for the rotation of the logs.
+const ROTATION_LIMIT: Duration = Duration::from_secs(60);
 
 /// The guardian of one server.
 #[derive(Debug)]
@@ -43,10 +48,12 @@ pub struct Guardian {
     launchctl: Launchctl,
     /// Where this system leaves reports of kernel panics.
     panic_reports: Option<PathBuf>,
+    reading_panics: Background,
     /// Whether it was logged that they cannot be read.
     panics_unreadable: bool,
     /// The logs that launchd appends to, if this guardian is the one that rotates them.
     launchd_logs: Vec<PathBuf>,
+    rotation: Background,
     /// Of them, those that could not be rotated, which was logged.
     unrotated: BTreeSet<PathBuf>,
     /// What the last round found necessary.
@@ -54,7 +61,7 @@ pub struct Guardian {
 }
 
 /// A restart that is due.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 struct Due {
     action: Action,
     agent: Label,
@@ -71,6 +78,8 @@ struct Remembered {
     /// Where the active agent's log ended when it was last well.
     log: Mark,
     panics: panics::Known,
+    /// The restart that was due, until its outcome is reported.
+    due: Option<Due>,
 }
 
 impl Guardian {
@@ -113,8 +122,10 @@ impl Guardian {
                 Some(folder) => Some(folder.beside(config).map_err(|error| error.to_string())?),
                 None => panics::default_folder(),
             },
+            reading_panics: Background::new("reading the reports of kernel panics"),
             panics_unreadable: false,
             launchd_logs: launchd_logs(setting),
+            rotation: Background::new("the rotation of the logs"),
             unrotated: BTreeSet::new(),
             due: None,
         })
@@ -214,14 +225,14 @@ impl Guardian {
         let folder = self.panic_reports.clone()?;
         let host = self.watched.target.host.clone();
         let mut before = known.clone();
-        let (after, found) = aside({
+        let read = {
             let folder = folder.clone();
             move || {
                 let found = before.new_ones(&folder, &host);
                 (before, found)
             }
-        })
-        .await?;
+        };
+        let (after, found) = self.reading_panics.run(PANICS_LIMIT, read).await?;
         *known = after;
         match found {
             Ok(notice) => notice,
@@ -242,22 +253,34 @@ impl Check for Guardian {
     async fn check(&mut self, round: &mut Round) -> Report {
         self.due = None;
         let now = round.now;
+        // This future is dropped if it takes too long: the memory is written at the end, together with what is due.
         let mut remembered: Remembered =
-            serde_json::from_value(round.memory.take()).unwrap_or_default();
-        let panics = self.panics(&mut remembered.panics).await;
+            serde_json::from_value(round.memory.clone()).unwrap_or_default();
+        let interrupted = remembered.due.take().map(|due| self.interrupted(&due));
         let mut report = self.look(&mut remembered, now).await;
+        report.notices.splice(0..0, interrupted);
+        let panics = self.panics(&mut remembered.panics).await;
         report.notices.extend(panics);
+        self.due.clone_from(&remembered.due);
         round.memory = json!(remembered);
         report
     }
 
-    async fn act(&mut self, _round: &mut Round) -> Vec<Notice> {
+    async fn act(&mut self, round: &mut Round) -> Vec<Notice> {
         let restarted = match self.due.take() {
             Some(due) => Some(self.restart(due).await),
             None => None,
         };
+        // The notice is enqueued before this is written.
+        if let Some(memory) = round.memory.as_object_mut() {
+            memory.remove("due");
+        }
         self.rotate_logs().await;
         restarted.into_iter().collect()
+    }
+
+    fn timed_out(&mut self, said: String) -> Report {
+        self.blind(said)
     }
 
     fn subject(&self) -> String {
@@ -274,19 +297,32 @@ impl Check for Guardian {
 }
 
 impl Guardian {
+    /// The command line of a restart.
+    fn command(&self, due: &Due) -> String {
+        let label = self.fleet.launchd_label(&due.agent);
+        match due.action {
+            Action::Bootstrap => format!(
+                "launchctl bootstrap {} {}",
+                self.launchctl.domain(),
+                self.home.plist(&label).display()
+            ),
+            _ => format!("launchctl kickstart -k {}", self.launchctl.target(&label)),
+        }
+    }
+
+    /// The alert about a restart whose outcome was not reported, because the guardian ended or was paused meanwhile.
+    fn interrupted(&self, due: &Due) -> Notice {
+        self.describe(&due.agent, &due.last_error, |subject| {
+            subject.interrupted(&due.why, &self.command(due))
+        })
+    }
+
     /// Carries out a restart; what it came to.
     async fn restart(&self, due: Due) -> Notice {
         let label = self.fleet.launchd_label(&due.agent);
         let plist = self.home.plist(&label);
         let launchctl = self.launchctl.clone();
-        let command = match due.action {
-            Action::Bootstrap => format!(
-                "launchctl bootstrap {} {}",
-                launchctl.domain(),
-                plist.display()
-            ),
-            _ => format!("launchctl kickstart -k {}", launchctl.target(&label)),
-        };
+        let command = self.command(&due);
         tracing::warn!(why = due.why, "restart: {command}");
         let action = due.action;
         // It may block until the process has exited; SIGTERM ends the guardian meanwhile.
@@ -307,17 +343,24 @@ impl Guardian {
     /// Rotates the logs that launchd appends to.
     async fn rotate_logs(&mut self) {
         let Rotation { max_bytes, keep } = self.fleet.logs.rotation();
-        for log in &self.launchd_logs {
-            let path = log.clone();
-            let rotated = aside(move || rotate::rotate(&path, max_bytes.get(), keep)).await;
+        let logs = self.launchd_logs.clone();
+        // One thread for all of them: a volume that hangs takes no more.
+        let rotate = move || {
+            let rotate = |log: PathBuf| (rotate::rotate(&log, max_bytes.get(), keep), log);
+            logs.into_iter().map(rotate).collect::<Vec<_>>()
+        };
+        let Some(done) = self.rotation.run(ROTATION_LIMIT, rotate).await else {
+            return;
+        };
+        for (rotated, log) in done {
             match rotated {
-                Some(Ok(is_rotated)) => {
-                    self.unrotated.remove(log);
+                Ok(is_rotated) => {
+                    self.unrotated.remove(&log);
                     if is_rotated {
                         tracing::info!("rotated {}", log.display());
                     }
                 }
-                Some(Err(error)) if self.unrotated.insert(log.clone()) => {
+                Err(error) if self.unrotated.insert(log.clone()) => {
                     let log = log.display();
                     tracing::error!(
                         "cannot rotate the log {log}, which grows beyond its size: {error}"
@@ -369,7 +412,7 @@ impl Guardian {
         });
         if matches!(action, Action::Kickstart | Action::Bootstrap) {
             memory.restarted(now);
-            self.due = Some(Due {
+            remembered.due = Some(Due {
                 action,
                 agent,
                 why: report.verdict.said.clone(),

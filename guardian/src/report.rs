@@ -23,11 +23,15 @@ pub(crate) struct Subject<'a> {
     pub last_error: &'a str,
 }
 
+/// Keys of conditions that older versions opened. They are closed when the server is healthy.
+const OLD_KEYS: [&str; 2] = ["crash-loop", "disabled"];
+
 /// Where an outage has come to; a new stage alerts at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Restarted,
     RestartFailed,
+    RestartUnknown,
     CrashLoop,
     Disabled,
 }
@@ -37,6 +41,7 @@ impl Stage {
         match self {
             Self::Restarted => "restarted",
             Self::RestartFailed => "restart-failed",
+            Self::RestartUnknown => "restart-unknown",
             Self::CrashLoop => "crash-loop",
             Self::Disabled => "disabled",
         }
@@ -65,6 +70,12 @@ impl Subject<'_> {
         let outage = self.outage(condition, has_recovered, &said, &next);
         let budget = self.budget(action, memory, patience, &said);
         let mut notices: Vec<Notice> = outage.into_iter().chain(budget).collect();
+        if has_recovered {
+            notices.extend(OLD_KEYS.map(|key| Notice::Over {
+                key,
+                said: said.clone(),
+            }));
+        }
         notices.push(Notice::Over {
             key: BLIND,
             said: "the guardian can look again".to_owned(),
@@ -200,7 +211,7 @@ impl Subject<'_> {
                 severity: Severity::Critical,
                 title: format!("{agent} on {host} needs attention"),
                 body: format!(
-                    "{said}. {} restarts within an hour did not help, so its restart budget is spent since {}: the guardian \
+                    "{said}. {} restarts did not help, so its restart budget is spent since {}: the guardian \
                      does not restart it until sanctum-launchd install, upgrade or rollback, or a day of health{}",
                     patience.restarts_per_hour,
                     since.format("%Y-%m-%d %H:%M UTC"),
@@ -270,13 +281,24 @@ impl Subject<'_> {
         }
     }
 
+    /// A restart whose outcome is not known.
+    pub(crate) fn interrupted(&self, why: &str, command: &str) -> Notice {
+        let Self { agent, host, .. } = self;
+        self.open_outage(
+            Stage::RestartUnknown,
+            format!("{agent} on {host} was probably restarted"),
+            format!("{why}. The guardian was interrupted before `{command}` had ended"),
+            self.tail,
+        )
+    }
+
     fn open_outage(&self, stage: Stage, title: String, body: String, next: &str) -> Notice {
         Notice::Holds {
             key: OUTAGE,
             stage: stage.key().to_owned(),
             note: Note {
                 severity: match stage {
-                    Stage::Restarted => Severity::Warning,
+                    Stage::Restarted | Stage::RestartUnknown => Severity::Warning,
                     _ => Severity::Critical,
                 },
                 title,

@@ -27,16 +27,19 @@ pub(crate) fn rotate(log: &Path, max_bytes: u64, keep: usize) -> io::Result<bool
     }
     if keep > 0 {
         let newest = numbered(log, 1);
-        if !is_beginning(&newest, &mut file)? {
-            shift(log, keep)?;
-        }
+        let is_again = is_beginning(&newest, &mut file)?;
         // One that grew while no guardian ran may be far larger than what is kept together.
         let begin = match size >= 2 * max_bytes {
             true => next_line(&mut file, size - max_bytes)?,
             false => 0,
         };
         file.seek(SeekFrom::Start(begin))?;
-        atomic::stage(&newest, &mut file, 0o600)?.put()?;
+        // No older log is touched before the copy lies ready.
+        let copy = atomic::stage(&newest, &mut file, 0o600)?;
+        if newest.try_exists()? && !is_again {
+            shift(log, keep)?;
+        }
+        copy.put()?;
         // What was written meanwhile.
         let mut copy = OpenOptions::new().append(true).open(&newest)?;
         io::copy(&mut file, &mut copy)?;
@@ -65,7 +68,7 @@ fn cut(log: &Path, copied: &File) -> io::Result<()> {
     file.set_len(0)
 }
 
-/// Makes room at `LOG.1`.
+/// Makes room at `LOG.1`, which exists: where it does not, an earlier rotation ended here, and there is room.
 fn shift(log: &Path, keep: usize) -> io::Result<()> {
     atomic::remove(&numbered(log, keep))?;
     for number in (1..keep).rev() {
@@ -229,6 +232,40 @@ mod tests {
         program.write(10);
         assert!(rotate(&program.log, 4000, 3).unwrap());
         assert_eq!(numbers(&program.log, 3), (0..210).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn older_logs_are_kept_when_the_copy_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        // The log's name fits into the 255 bytes of a name; that of the staged copy does not.
+        let log = folder.path().join("x".repeat(250));
+        fs::write(&log, "new\n".repeat(1000)).unwrap();
+        let older = [(1, "newer\n"), (2, "older\n")];
+        for (number, text) in older {
+            fs::write(numbered(&log, number), text).unwrap();
+        }
+        for _ in 0..3 {
+            rotate(&log, 1000, 2).unwrap_err();
+        }
+        for (number, text) in older {
+            let kept = fs::read_to_string(numbered(&log, number)).unwrap();
+            assert_eq!(kept, text);
+        }
+        assert_eq!(fs::metadata(&log).unwrap().len(), 4000);
+    }
+
+    #[test]
+    fn rotation_that_was_interrupted_before_the_copy_is_put_keeps_every_older_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut program = Program::start(folder.path());
+        for _ in 0..2 {
+            program.write(100);
+            assert!(rotate(&program.log, 4000, 3).unwrap());
+        }
+        program.write(100);
+        shift(&program.log, 3).unwrap();
+        assert!(rotate(&program.log, 4000, 3).unwrap());
+        assert_eq!(numbers(&program.log, 3), (0..300).collect::<Vec<_>>());
     }
 
     #[test]

@@ -222,6 +222,122 @@ async fn log_that_launchd_appends_to_is_rotated_as_fleet_toml_says() {
     assert_eq!(second.launchd_logs, Vec::<PathBuf>::new());
 }
 
+/// A guardian whose server accepts connections and never answers.
+fn guardian_of_silence(folder: &Path) -> (Guardian, std::net::TcpListener) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut guardian = guardian(folder);
+    guardian.watched.target.base = format!("http://{}", listener.local_addr().unwrap());
+    guardian.watched.target.access = sanctum_watch::probe::Access::Open;
+    (guardian, listener)
+}
+
+#[tokio::test]
+async fn check_that_is_dropped_at_its_limit_forgets_nothing_and_restarts_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut guardian, _listener) = guardian_of_silence(folder.path());
+    let now = Utc::now();
+    let before = json!({ "restarts": [now], "spent": now, "panics": ["a.panic"] });
+    let mut round = Round {
+        now,
+        memory: before.clone(),
+    };
+    let limit = Duration::from_millis(50);
+    let checked = tokio::time::timeout(limit, guardian.check(&mut round)).await;
+    assert!(checked.is_err());
+    assert_eq!((round.memory, &guardian.due), (before, &None));
+    let report = guardian.timed_out("the check did not come to its end in 80 s".to_owned());
+    let [
+        Notice::Holds {
+            key: BLIND, note, ..
+        },
+    ] = &report.notices[..]
+    else {
+        panic!("{:?}", report.notices);
+    };
+    assert_eq!(note.severity, Severity::Critical);
+    assert!(note.body.starts_with("the check did not come to its end"));
+}
+
+#[tokio::test]
+async fn restart_that_was_interrupted_is_reported_in_the_next_round_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut guardian = guardian(folder.path());
+    guardian.watched.target.access = sanctum_watch::probe::Access::Open;
+    let due = Due {
+        action: Action::Kickstart,
+        agent: "server".parse().unwrap(),
+        why: "server does not move".to_owned(),
+        last_error: String::new(),
+    };
+    let mut round = Round {
+        now: Utc::now(),
+        memory: json!({ "started": Utc::now(), "due": due }),
+    };
+    let report = guardian.check(&mut round).await;
+    let Notice::Holds {
+        key: OUTAGE, note, ..
+    } = &report.notices[0]
+    else {
+        panic!("{:?}", report.notices);
+    };
+    assert_eq!(note.title, "server on mini was probably restarted");
+    let said = "server does not move. The guardian was interrupted before `launchctl kickstart -k ";
+    assert!(note.body.starts_with(said), "{}", note.body);
+    // That of this round, if there is one, is another one.
+    assert_eq!(round.memory["due"], json!(guardian.due));
+}
+
+#[tokio::test]
+async fn restart_that_is_due_is_remembered_until_its_outcome_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut guardian = guardian(folder.path());
+    let due = Due {
+        // There is no such job, and no launchctl where this is tested.
+        action: Action::Kickstart,
+        agent: "no-such-agent".parse().unwrap(),
+        why: "it does not move".to_owned(),
+        last_error: String::new(),
+    };
+    guardian.due = Some(due.clone());
+    let mut round = Round {
+        now: Utc::now(),
+        memory: json!({ "misses": 1, "due": due }),
+    };
+    let notices = guardian.act(&mut round).await;
+    assert!(matches!(notices[..], [Notice::Holds { key: OUTAGE, .. }]));
+    assert_eq!(round.memory, json!({ "misses": 1 }));
+}
+
+#[test]
+fn condition_of_an_older_version_is_over_when_the_server_is_healthy() {
+    let folder = tempfile::tempdir().unwrap();
+    let guardian = guardian(folder.path());
+    let now = Utc::now();
+    let closed = |healthy: TimeDelta| {
+        let memory = Memory {
+            healthy_since: Some(now - healthy),
+            ..Memory::default()
+        };
+        let seen = Seen {
+            now,
+            answer: Answer::Alive,
+            agent: AgentSeen::Loaded { pid: None, runs: 1 },
+            deployment: None,
+        };
+        let agent = "server".parse().unwrap();
+        let report = guardian.describe(&agent, "", |subject| {
+            let (condition, action) = (Condition::Answering, Action::Leave);
+            subject.report(&seen, &condition, action, &memory, &guardian.patience)
+        });
+        ["crash-loop", "disabled"].map(|old| {
+            (report.notices.iter())
+                .any(|notice| matches!(notice, Notice::Over { key, .. } if *key == old))
+        })
+    };
+    assert_eq!(closed(TimeDelta::seconds(60)), [false; 2]);
+    assert_eq!(closed(TimeDelta::seconds(120)), [true; 2]);
+}
+
 #[test]
 fn outage_is_over_when_the_server_stays_well_and_not_when_its_next_restart_is_due() {
     let folder = tempfile::tempdir().unwrap();

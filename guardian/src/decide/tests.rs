@@ -392,6 +392,71 @@ fn outage_that_is_not_attended_is_reported_when_it_ends() {
 }
 
 #[test]
+fn outage_that_spends_the_budget_is_reported_when_it_ends() {
+    let mut watch = Watch::default();
+    for hang in 0..4 {
+        let begin = 10 * hang;
+        assert_eq!(watch.hang(begin..begin + 3), 1);
+        watch.idle(begin + 3..begin + 9);
+        assert_eq!(watch.memory.outage, None);
+    }
+    assert_eq!(watch.hang(40..43), 0, "the fifth within an hour");
+    assert_eq!(watch.memory.spent, Some(at(42)));
+    watch.round(at(43), beat(0, 5, 0));
+    watch.round(at(45), beat(0, 5, 0));
+    assert!(watch.memory.answers_again);
+}
+
+#[test]
+fn outage_without_any_restart_budget_is_reported_when_it_ends() {
+    let mut memory = Memory::default();
+    let patience = Patience {
+        restarts_per_hour: 0,
+        ..patience()
+    };
+    let mut round = |minute: i32, answer| {
+        let seen = Seen {
+            now: at(minute),
+            answer,
+            agent: loaded(7, 1),
+            deployment: None,
+        };
+        let (_, action) = decide(&seen, &mut memory, &patience);
+        (action, memory.answers_again)
+    };
+    for minute in 0..2 {
+        round(minute, beat(1, 5, 60 * minute as u64));
+    }
+    assert_eq!(round(2, beat(1, 5, 120)), (Action::CallHuman, false));
+    round(3, beat(0, 5, 0));
+    assert_eq!(round(5, beat(0, 5, 0)), (Action::Leave, true));
+}
+
+#[test]
+fn restart_budget_is_spent_by_one_outage_however_long_the_server_takes_to_start() {
+    let patience = Patience {
+        startup_grace: TimeDelta::minutes(14),
+        ..patience()
+    };
+    let mut memory = Memory::default();
+    let mut restarts = 0;
+    for minute in 0..180 {
+        let seen = Seen {
+            now: at(minute),
+            answer: silence(),
+            agent: loaded(7 + restarts, 1),
+            deployment: None,
+        };
+        if decide(&seen, &mut memory, &patience).1 == Action::Kickstart {
+            memory.restarted(at(minute));
+            restarts += 1;
+        }
+    }
+    assert_eq!(restarts, 4);
+    assert!(memory.spent.is_some());
+}
+
+#[test]
 fn what_is_not_loaded_is_loaded_unless_it_is_disabled() {
     let missing = |disabled| play([(silence(), AgentSeen::NotLoaded { disabled })])[0].1;
     assert_eq!(

@@ -38,10 +38,7 @@ fn hang_loop_spends_the_restart_budget_and_an_install_restores_it() {
     assert!(why.contains("launchctl kickstart -k"), "{why}");
     let calls = phone.wait("needs attention", 1);
     let said = field(&calls[0], "body");
-    assert!(
-        said.contains("2 restarts within an hour did not help"),
-        "{said}"
-    );
+    assert!(said.contains("2 restarts did not help"), "{said}");
 
     // It answers all the while; the guardian looks on. Two facts, two alerts: it was restarted, and it will not be again.
     assert_eq!(host.health()["status"], "ok");
