@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sanctum_config::fleet::Fleet;
-use sanctum_config::{Home, Label, files};
+use sanctum_config::{Active, Home, Label, files};
 use sanctum_launchd::offbox::{NotSeen, offbox};
 use sanctum_launchd::site::{Site, this_host};
 use sanctum_launchd::{Finding, certificates, verify};
@@ -43,8 +43,7 @@ pub struct Drift {
 /// Where an outage of a server is reported already.
 #[derive(Debug)]
 struct Outage {
-    /// launchd's labels of the server and of those that stand by for it.
-    labels: Vec<String>,
+    server: Label,
     first_cause: FirstCause,
 }
 
@@ -128,13 +127,23 @@ impl Drift {
         })
     }
 
-    /// Whether a finding says only that a server is down, which its guardian reports.
+    /// Whether a finding says only that a server is down, which its guardian reports. That is about the agent that serves: no
+    /// outage explains what is wrong with its standby.
     fn is_reported(&self, finding: &Finding, now: DateTime<Utc>) -> bool {
         use sanctum_launchd::Kind::{Disabled, NotLoaded, NotRunning};
-        matches!(finding.kind, NotRunning | NotLoaded | Disabled)
-            && self.outages.iter().any(|outage| {
-                outage.labels.contains(&finding.about) && outage.first_cause.is_reported(now)
-            })
+        let Place::Here(site) = &*self.place else {
+            return false;
+        };
+        if !matches!(finding.kind, NotRunning | NotLoaded | Disabled) {
+            return false;
+        }
+        let Ok(active) = Active::read(&site.home.active()) else {
+            return false;
+        };
+        self.outages.iter().any(|outage| {
+            let agent = active.agent_for(&outage.server);
+            site.fleet.launchd_label(agent) == finding.about && outage.first_cause.is_reported(now)
+        })
     }
 
     fn report(&self, mut findings: Vec<Finding>, now: DateTime<Utc>) -> Report {
@@ -211,17 +220,9 @@ fn outages(setting: &Setting, host: &Label) -> Vec<Outage> {
     let Setting {
         fleet, home, watch, ..
     } = setting;
-    let of = |server: &Label| {
-        let standbys = (fleet.agents.iter())
-            .filter(|(_, agent)| agent.standby_for.as_ref() == Some(server))
-            .map(|(name, _)| name);
-        Outage {
-            labels: standbys
-                .chain([server])
-                .map(|agent| fleet.launchd_label(agent))
-                .collect(),
-            first_cause: FirstCause::of_server(fleet, home, host, server, &watch.alert),
-        }
+    let of = |server: &Label| Outage {
+        server: server.clone(),
+        first_cause: FirstCause::of_server(fleet, home, host, server, &watch.alert),
     };
     let servers = fleet.servers.iter();
     let here = servers.filter(|(_, server)| server.host == *host);
@@ -319,6 +320,7 @@ impl Check for Drift {
 #[cfg(test)]
 mod tests {
     use sanctum_launchd::Kind as About;
+    use sanctum_watch::State;
 
     use super::*;
 
@@ -357,6 +359,47 @@ mod tests {
         let target = label("server");
         let host = watched(&three, Some(&target), &label("laptop")).unwrap();
         assert_eq!(host.as_str(), "mini");
+    }
+
+    #[test]
+    fn outage_hides_findings_about_the_active_agent_and_not_about_its_standby() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::new(folder.path().to_owned(), folder.path().to_owned());
+        let text = "[hosts.mini]\naddress = \"a\"\nagents = [\"server\", \"other\", \"guardian\", \"drift\"]\n\
+            [servers.server]\nhost = \"mini\"\nlisten = [\"127.0.0.1:0\"]\n\
+            [agents.other]\nhost = \"mini\"\nprogram = [\"/bin/other\"]\nstandby_for = \"server\"\n\
+            [watch.guardian]\n[watch.drift]\n";
+        let config = folder.path().join("fleet.toml");
+        std::fs::write(&config, text).unwrap();
+        let fleet = Fleet::parse(text, &config).unwrap();
+        let drift = Drift::new(&Setting {
+            home: home.clone(),
+            watch: fleet.watch[&label("drift")].clone(),
+            host: label("mini"),
+            config,
+            name: label("drift"),
+            fleet: fleet.clone(),
+        })
+        .unwrap();
+        let now = Utc::now();
+        let mut guardian = State::new(label("guardian"), now);
+        guardian.last = Some(Verdict::new(Kind::Miss, "gave no answer"));
+        guardian.missing_since = Some(now);
+        guardian
+            .write(&home.watch_state(&label("guardian")))
+            .unwrap();
+        let hides = |kind, agent: &str| {
+            let about = fleet.launchd_label(&label(agent));
+            drift.is_reported(&Finding::new(kind, about, "it is wrong", "fix it"), now)
+        };
+        assert!(hides(About::NotRunning, "server"));
+        assert!(!hides(About::Changed, "server"));
+        assert!(!hides(About::Disabled, "other"));
+        let mut active = Active::read(&home.active()).unwrap();
+        active.set(label("server"), label("other"));
+        active.write(&home.active()).unwrap();
+        assert!(hides(About::NotRunning, "other"));
+        assert!(!hides(About::Disabled, "server"));
     }
 
     #[test]
