@@ -15,40 +15,54 @@ const LARGEST: u64 = 1 << 20;
 /// Refuses if a fleet of this name is installed for this user from another home. Only reads.
 ///
 /// # Errors
-/// With the other home.
+/// With the other home; or with a home that cannot be seen, such as one on a volume that is not mounted, while an agent of
+/// it is loaded.
 pub fn refuse(site: &Site) -> Result<(), Failure> {
-    match find(site) {
-        None => Ok(()),
-        Some((plist, home)) => Err(Failure::Refused(format!(
-            "a fleet named `{}` is installed here from {}, another home than {} (see {}); both would use the same agents, \
-             so nothing was changed: give one of them another `name` in [fleet], or remove the other one with \
-             sanctum-launchd uninstall --config {}",
-            site.fleet.fleet.name,
-            home.display(),
-            site.home.path().display(),
-            plist.display(),
-            home.join("fleet.toml").display()
-        ))),
+    for (label, plist) in plists(site) {
+        let Some(home) = home_of(&plist) else {
+            continue;
+        };
+        if is_another(&home, site.home.path()) {
+            return Err(Failure::Refused(format!(
+                "a fleet named `{}` is installed here from {}, another home than {} (see {}); both would use the same \
+                 agents, so nothing was changed: give one of them another `name` in [fleet], or remove the other one with \
+                 sanctum-launchd uninstall --config {}",
+                site.fleet.fleet.name,
+                home.display(),
+                site.home.path().display(),
+                plist.display(),
+                home.join("fleet.toml").display()
+            )));
+        }
+        let unseen = home != site.home.path() && fs::metadata(&home).is_err();
+        if unseen && site.launchctl.print(&label)?.is_some() {
+            return Err(Failure::Refused(format!(
+                "`{label}` is loaded, and its home {} cannot be seen: its volume is not mounted, or the folder was removed \
+                 (see {}); nothing was changed: mount the volume, or if that fleet is gone, type: launchctl bootout {}; rm {}",
+                home.display(),
+                plist.display(),
+                site.launchctl.target(&label),
+                plist.display()
+            )));
+        }
     }
+    Ok(())
 }
 
-/// A property list of this fleet's name that another home's fleet has installed, and that home.
-fn find(site: &Site) -> Option<(PathBuf, PathBuf)> {
+/// The property lists of this fleet's name, with their labels.
+fn plists(site: &Site) -> Vec<(String, PathBuf)> {
     let prefix = format!("com.{}.", site.fleet.fleet.name);
-    let mut plists: Vec<PathBuf> = fs::read_dir(site.home.launch_agents())
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with(&prefix) && name.ends_with(".plist")
+    let entries = fs::read_dir(site.home.launch_agents());
+    let mut plists: Vec<(String, PathBuf)> = (entries.into_iter().flatten().flatten())
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let label = name.to_str()?.strip_suffix(".plist")?;
+            let ours = label.starts_with(&prefix);
+            ours.then(|| (label.to_owned(), entry.path()))
         })
         .collect();
     plists.sort();
-    plists.into_iter().find_map(|plist| {
-        let home = home_of(&plist)?;
-        is_another(&home, site.home.path()).then_some((plist, home))
-    })
+    plists
 }
 
 /// The home of the fleet that made a property list: its agents' working directory.
@@ -59,11 +73,13 @@ pub(crate) fn home_of(plist: &Path) -> Option<PathBuf> {
     folder.as_string().map(PathBuf::from)
 }
 
-/// Whether a fleet is installed at `home`, which is not `ours` by another name. A home that was removed owns nothing.
+/// Whether a fleet is installed at `home`, which is not `ours` by another name: its receipt, or what an interrupted
+/// installation leaves. A home that was removed owns nothing.
 pub(crate) fn is_another(home: &Path, ours: &Path) -> bool {
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let installed = Home::new(home.to_owned(), home.to_owned())
-        .receipt()
-        .exists();
+    let theirs = Home::new(home.to_owned(), home.to_owned());
+    let records = [theirs.receipt(), theirs.journal(), theirs.fleet_toml()];
+    let installed = records.iter().any(|record| record.exists())
+        || fs::read_dir(theirs.bin()).is_ok_and(|mut programs| programs.next().is_some());
     installed && real(home) != real(ours)
 }

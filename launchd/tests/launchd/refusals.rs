@@ -47,8 +47,52 @@ fn second_fleet_of_the_same_name_from_another_home_is_refused_before_anything_is
     std::os::unix::fs::symlink(host.home(), host.at("user/.link")).unwrap();
     let linked = with_home(&host, "~/.link");
     Said::of(host.command_for(&linked, &["install", "--dry-run"])).ok();
-    fs::remove_file(host.home().join("state/receipt.json")).unwrap();
-    Said::of(host.command_for(&with_home(&host, "~/.other"), &install)).ok();
+    let other = with_home(&host, "~/.other");
+    let home = host.home();
+    fs::remove_file(home.join("state/receipt.json")).unwrap();
+    let left = [home.join("bin"), home.join("fleet.toml")];
+    let moved = |path: &Path| path.with_extension("away");
+    for kept in &left {
+        // An interrupted installation has no receipt yet.
+        for path in left.iter().filter(|path| *path != kept) {
+            fs::rename(path, moved(path)).unwrap();
+        }
+        let said = Said::of(host.command_for(&other, &install)).fails(1);
+        assert!(said.contains("installed here from"), "{said}");
+        for path in left.iter().filter(|path| *path != kept) {
+            fs::rename(moved(path), path).unwrap();
+        }
+    }
+    fs::remove_dir_all(home.join("bin")).unwrap();
+    fs::remove_file(home.join("fleet.toml")).unwrap();
+    fs::write(home.join("state/journal.json"), "{}").unwrap();
+    let said = Said::of(host.command_for(&other, &install)).fails(1);
+    assert!(said.contains("installed here from"), "{said}");
+    fs::remove_file(home.join("state/journal.json")).unwrap();
+    Said::of(host.command_for(&other, &install)).ok();
+}
+
+#[test]
+fn loaded_agent_of_a_home_that_cannot_be_seen_is_refused_until_it_is_booted_out() {
+    let host = Host::new();
+    host.install("1").ok();
+    host.calls();
+    let other = with_home(&host, "~/.other");
+    let release = host.release("2");
+    let install = ["install", "--release", release.to_str().unwrap()];
+    // The volume of the home is not mounted.
+    fs::rename(host.home(), host.at("unmounted")).unwrap();
+    let said = Said::of(host.command_for(&other, &install)).fails(1);
+    let home = host.home();
+    assert!(
+        said.contains("com.sanctum.guardian") && said.contains("cannot be seen"),
+        "{said}"
+    );
+    assert!(said.contains(home.to_str().unwrap()), "{said}");
+    assert_eq!(host.calls(), [""; 0]);
+    assert!(!host.at("user/.other").exists());
+    fs::remove_dir_all(host.at("launchd/loaded")).unwrap();
+    Said::of(host.command_for(&other, &install)).ok();
 }
 
 #[test]
