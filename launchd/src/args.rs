@@ -80,7 +80,7 @@ pub enum Command {
     /// Change to another release; take it back if it does not do
     ///
     /// Before: the shadow is asked, the new program checks the models, and a second instance is tried where free memory
-    /// admits it. After: the servers must become ready and answer right, or everything is put back as it was.
+    /// admits it. After: the servers must become ready and answer correctly, or everything is put back as it was.
     Upgrade(UpgradeArgs),
     /// Go back to the release before, or hand a server's place to its standby agent and back
     Rollback(RollbackArgs),
@@ -140,6 +140,9 @@ pub struct InstallArgs {
     /// The release's folder [default: the release that is installed]
     #[arg(long, value_name = "FOLDER")]
     pub release: Option<PathBuf>,
+    /// How long to wait for a server when an interrupted upgrade is finished first, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = crate::flight::PATIENCE.as_secs())]
+    pub patience: u64,
 }
 
 /// For `upgrade`.

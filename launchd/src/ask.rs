@@ -11,7 +11,7 @@ use sanctum_config::{Fleet, Home, Label};
 use sanctum_watch::probe::{Access, Client, Liveness, Phase, ProbeError, Question, Target};
 
 /// `/health` answers in milliseconds, however busy the engine is.
-const SOON: Duration = Duration::from_secs(5);
+pub const SOON: Duration = Duration::from_secs(5);
 /// The first answer after a start may compile kernels first.
 const PATIENT: Duration = Duration::from_secs(120);
 /// What an answer to the question may be long.
@@ -100,9 +100,11 @@ impl Door {
         }
     }
 
-    /// Whether it is ready. One without a heartbeat is if it lists its models.
-    pub fn health(&self) -> Health {
-        let alive = self.with(SOON, async |client| client.liveness().await);
+    /// Whether it is ready, for which it is waited `limit` at most, and not longer than [`SOON`]. One without a heartbeat is
+    /// if it lists its models.
+    pub fn health(&self, limit: Duration) -> Health {
+        let limit = limit.clamp(Duration::from_secs(1), SOON);
+        let alive = self.with(limit, async |client| client.liveness().await);
         match alive.map(|alive| alive.value) {
             Ok(Liveness::Models(_)) => Health::Ready,
             Ok(Liveness::Heartbeat(health)) => match health.together.phase {
@@ -209,13 +211,28 @@ mod tests {
     }
 
     #[test]
+    fn health_of_a_server_that_accepts_and_says_nothing_ends_with_the_wait() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let label = |name: &str| name.parse::<Label>().unwrap();
+        let door = Door::at(
+            socket.local_addr().unwrap(),
+            &label("server"),
+            &label("mini"),
+        );
+        let begun = std::time::Instant::now();
+        let health = door.health(Duration::ZERO);
+        assert!(matches!(health, Health::Silent(_)));
+        assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    }
+
+    #[test]
     fn nobody_answers_where_nobody_listens() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         drop(socket);
         let label = |name: &str| name.parse::<Label>().unwrap();
         let door = Door::at(address, &label("server"), &label("mini"));
-        assert!(matches!(door.health(), Health::Silent(_)));
+        assert!(matches!(door.health(SOON), Health::Silent(_)));
         assert!(door.chat("?", SOON).is_err());
         assert_eq!(door.metrics(), None);
     }

@@ -270,8 +270,8 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
         let done = self.perform(journal, steps, to).and_then(|()| match after {
             After::Leave => Ok(()),
             After::Prove(patience) => {
-                self.keep_lease(patience)?;
-                flight::after(self.site, to, patience, &self.logs, self.report)?;
+                let renew = || renew(&mut self.lease, patience);
+                flight::after(self.site, to, patience, &self.logs, self.report, renew)?;
                 self.done(journal, "post-flight")
             }
         });
@@ -345,10 +345,11 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
         boundary("journal");
         let site = self.site;
         for step in steps {
-            self.keep_lease(match &step {
+            let limit = match &step {
                 Step::BootOut(agent) => site.launchctl.exit_limit(&agent.label)?,
                 _ => Duration::ZERO,
-            })?;
+            };
+            renew(&mut self.lease, limit)?;
             for line in step.describe() {
                 self.report.step(&step.to_string(), &line)?;
             }
@@ -366,14 +367,6 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
             self.done(journal, &step.to_string())?;
         }
         Ok(())
-    }
-
-    /// Holds the lease for something that may take so long.
-    fn keep_lease(&mut self, patience: Duration) -> Result<(), Failure> {
-        match &mut self.lease {
-            Some(lease) => Ok(lease.renew(patience + LEASE)?),
-            None => Ok(()),
-        }
     }
 
     fn done(&self, journal: &mut Journal, step: &str) -> Result<(), Failure> {
@@ -440,6 +433,14 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
         atomic::remove(&path).map_err(|error| Failure::write(&path, error))?;
         boundary("done");
         Ok(())
+    }
+}
+
+/// Holds the lease for something that may take so long.
+fn renew(lease: &mut Option<Held>, limit: Duration) -> Result<(), Failure> {
+    match lease {
+        Some(lease) => Ok(lease.renew(limit + LEASE)?),
+        None => Ok(()),
     }
 }
 

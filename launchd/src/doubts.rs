@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sanctum_config::fleet::Server;
 use sanctum_config::{Fleet, Label, Role, TildePath, nearest};
-use sanctum_watch::Policy;
+use sanctum_watch::{Policy, server_of};
 
 use crate::plist::THROTTLE;
 
@@ -30,6 +30,18 @@ fn is_placed(fleet: &Fleet, name: &Label) -> bool {
     hosts.any(|host| host.agents.contains(name))
 }
 
+/// Whether a watchdog checks a server. Drift compares files.
+fn is_watched(fleet: &Fleet, server: &Label) -> bool {
+    fleet.watch.iter().any(|(name, watch)| {
+        watch.check(name).as_str() != "drift" && server_of(fleet, watch) == Some(server)
+    })
+}
+
+fn models(server: &Server) -> BTreeSet<String> {
+    let ids = server.models.iter().map(|model| model.id.to_string());
+    ids.collect()
+}
+
 fn servers(fleet: &Fleet, doubts: &mut Vec<String>) {
     for (name, server) in &fleet.servers {
         if !is_placed(fleet, name) {
@@ -38,12 +50,14 @@ fn servers(fleet: &Fleet, doubts: &mut Vec<String>) {
                 server.host
             ));
         }
-        let watched = fleet
-            .watch
-            .values()
-            .any(|watch| watch.target.as_ref() == Some(name));
-        if is_placed(fleet, name) && !watched {
-            doubts.push(format!("nobody watches [servers.{name}]"));
+        // The shadow of a server that is watched is asked by upgrades.
+        let is_shadow = (fleet.servers.iter()).any(|(other, served)| {
+            other != name && models(served) == models(server) && is_watched(fleet, other)
+        });
+        if is_placed(fleet, name) && !is_watched(fleet, name) && !is_shadow {
+            doubts.push(format!(
+                "no watchdog checks [servers.{name}]; write `target = \"{name}\"` in a [watch.NAME]"
+            ));
         }
         let outside = server.listen.iter().find(|a| !a.ip().is_loopback());
         if let (Some(address), None) = (outside, &server.auth.token_file) {
@@ -70,23 +84,18 @@ fn servers(fleet: &Fleet, doubts: &mut Vec<String>) {
 
 /// An upgrade of one server asks another one with the same models first.
 fn shadows(fleet: &Fleet, doubts: &mut Vec<String>) {
-    let models = |server: &Server| -> BTreeSet<String> {
-        let ids = server.models.iter().map(|model| model.id.to_string());
-        ids.collect()
-    };
     let words = |server: &Server| match server.models.is_empty() {
         true => "the model that is built in".to_owned(),
         false => models(server).into_iter().collect::<Vec<_>>().join(", "),
-    };
-    let is_watched = |name: &Label| {
-        let mut watches = fleet.watch.values();
-        watches.any(|watch| watch.target.as_ref() == Some(name))
     };
     for (name, server) in &fleet.servers {
         let others = || fleet.servers.iter().filter(|(other, _)| *other != name);
         let alone = others().all(|(_, other)| models(other) != models(server));
         // One that is watched serves clients of its own.
-        let Some((other, served)) = others().next().filter(|_| alone && !is_watched(name)) else {
+        let Some((other, served)) = others()
+            .next()
+            .filter(|_| alone && !is_watched(fleet, name))
+        else {
             continue;
         };
         doubts.push(format!(
@@ -107,7 +116,7 @@ fn watchdogs(fleet: &Fleet, doubts: &mut Vec<String>) {
         }
         if watch.alert.is_empty() {
             doubts.push(format!(
-                "[watch.{name}] has no `alert`, so what it finds is told in its log only; name one of [alerts.NAME]"
+                "[watch.{name}] has no `alert`, so what it finds is only logged; name one of [alerts.NAME]"
             ));
         }
         let through = |channel| {
@@ -116,10 +125,7 @@ fn watchdogs(fleet: &Fleet, doubts: &mut Vec<String>) {
                 .get(channel)
                 .and_then(|channel| channel.url.as_deref())
         };
-        let watched = watch
-            .target
-            .as_ref()
-            .and_then(|target| fleet.host_of(target));
+        let watched = server_of(fleet, watch).and_then(|target| fleet.host_of(target));
         let away = watched.is_some() && fleet.host_of(name) != watched;
         let address = watched
             .and_then(|host| fleet.hosts.get(host))
@@ -153,10 +159,7 @@ fn watchdogs(fleet: &Fleet, doubts: &mut Vec<String>) {
 fn late_notice(fleet: &Fleet, doubts: &mut Vec<String>) {
     for (host, section) in &fleet.hosts {
         let canaries = fleet.watch.iter().filter(|(name, watch)| {
-            let target = watch
-                .target
-                .as_ref()
-                .and_then(|target| fleet.host_of(target));
+            let target = server_of(fleet, watch).and_then(|target| fleet.host_of(target));
             watch.check(name).as_str() == "canary"
                 && target == Some(host)
                 && is_placed(fleet, name)

@@ -1,4 +1,4 @@
-//! After a start: the servers must become ready, however long they load, and answer right.
+//! After a start: the servers must become ready, however long they load, and answer correctly.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -20,16 +20,18 @@ use crate::wait::Wait;
 /// from a network volume.
 pub const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
-/// After the start of new servers: waits until each that should run is ready, and asks it.
+/// After the start of new servers: waits until each that should run is ready, and asks it. `before_each` is called before
+/// each of these waits, so that a lease lasts for all of them.
 ///
 /// # Errors
-/// If one does not become ready in `patience`, exits, or answers wrong.
+/// If one does not become ready in `patience`, exits, or answers wrong; or `before_each` fails.
 pub fn after(
     site: &Site,
     to: &Target,
     patience: Duration,
     logs: &LogEnds,
     report: &mut Report,
+    mut before_each: impl FnMut() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     for agent in to.receipt.agents.iter().filter(|agent| agent.enabled) {
         let Some(server) = served_by(&to.fleet, &agent.name) else {
@@ -38,6 +40,7 @@ pub fn after(
         let refused = |why: String| Failure::Refused(format!("`{}`: {why}", agent.name));
         let file = site.home.fleet_toml();
         let door = Door::to(&to.fleet, &file, &site.home, &site.host, server).map_err(refused)?;
+        before_each()?;
         report.note(&format!("waiting until `{}` is ready", agent.name))?;
         let wait = Wait::new(patience);
         let waited = ready(site, agent, &door, &wait, logs)?;
@@ -45,7 +48,7 @@ pub fn after(
         drop(wait);
         let took = asked.map_err(|wrong| refused(wrong.to_string()))?;
         report.note(&format!(
-            "`{}` was ready after {:.1} s and answered right in {:.1} s",
+            "`{}` was ready after {:.1} s and answered correctly in {:.1} s",
             agent.name,
             waited.as_secs_f64(),
             took.as_secs_f64()
@@ -86,7 +89,7 @@ fn ready(
             return refused(format!("ended at its start ({exit}){}", log()));
         }
         // While it has no process, an answer is another program's.
-        let health = door.health();
+        let health = door.health(wait.left());
         if health == Health::Ready && service.is_running() {
             return Ok(wait.waited());
         }

@@ -105,7 +105,7 @@ fn ask_shadow(
     drop(wait);
     match asked {
         Ok(took) => Ok(report.note(&format!(
-            "the shadow `{shadow}` answered right in {:.1} s",
+            "the shadow `{shadow}` answered correctly in {:.1} s",
             took.as_secs_f64()
         ))?),
         Err(NotRight::Silent(why)) => {
@@ -124,12 +124,12 @@ fn check_models(
     patience: Duration,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let version = command::run(
-        &program.to_string_lossy(),
-        &["--version"],
-        Duration::from_secs(60),
-    );
-    match version {
+    /// It prints a line; macOS may check a new program's signature first.
+    const VERSION: Duration = Duration::from_secs(60);
+    let wait = Wait::new(patience);
+    wait.show("the new program says its version");
+    let limit = VERSION.min(wait.left());
+    match command::run(&program.to_string_lossy(), &["--version"], limit) {
         Ok(said) if said.succeeded() => {
             report.note(&format!("the new program runs here: {}", said.out.trim()))?
         }
@@ -141,7 +141,7 @@ fn check_models(
             );
             return Err(Failure::Refused(why));
         }
-        Err(error) => return Err(Failure::Refused(error.to_string())),
+        Err(error) => return Err(Failure::Refused(format!("{error} (--patience)"))),
     }
     if server.models.is_empty() {
         return Ok(report.note(&format!(
@@ -156,9 +156,8 @@ fn check_models(
         "--server",
         name.as_str(),
     ];
-    let wait = Wait::new(patience);
     wait.show(&format!("the new program reads the models of `{name}`"));
-    let said = command::run(&program.to_string_lossy(), &arguments, patience)
+    let said = command::run(&program.to_string_lossy(), &arguments, wait.left())
         .map_err(|error| Failure::Refused(format!("{error} (--patience)")))?;
     drop(wait);
     match said.succeeded() {

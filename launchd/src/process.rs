@@ -1,12 +1,16 @@
 //! A process that a later command must be able to recognize: process numbers are used again, so it is known by its
 //! number and the time at which it was started.
 
+use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use sanctum_config::system_program;
 use sanctum_watch::command;
 use serde::{Deserialize, Serialize};
+
+use crate::Failure;
 
 /// How long `ps` may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -18,68 +22,130 @@ const END: Duration = Duration::from_secs(10);
 pub struct Process {
     /// Its number.
     pub pid: u32,
-    /// When it was started, in the system's own words: clock ticks since boot on Linux, a date elsewhere.
+    /// When it was started, in the system's own words: clock ticks since boot on Linux, a date in UTC elsewhere.
     pub started: String,
 }
 
 impl Process {
-    /// The process that has a number now; none if it has ended.
-    pub fn of(pid: u32) -> Option<Self> {
-        let started = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-            Ok(stat) => started_in_stat(&stat),
-            Err(_) if cfg!(target_os = "linux") => None,
-            Err(_) => {
-                let ps = system_program("ps");
-                let number = pid.to_string();
-                let words = ["-o", "state=", "-o", "lstart=", "-p", &number];
-                let said = command::run(&ps.to_string_lossy(), &words, LIMIT).ok()?;
-                started_in_ps(&said.out)
-            }
+    /// The process that has a number now; none if it has ended. `/proc` is read where there is one, unless `$SANCTUM_PS`
+    /// names a program to use in place of `ps`.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    pub fn of(pid: u32) -> Result<Option<Self>, Failure> {
+        let proc =
+            std::env::var_os("SANCTUM_PS").is_none() && Path::new("/proc/self/stat").exists();
+        let found = match proc {
+            true => in_proc(pid)?,
+            false => in_ps(&system_program("ps"), pid)?,
         };
-        started.map(|started| Self { pid, started })
+        // A zombie has ended.
+        let running = found.filter(|found| !found.state.starts_with(['Z', 'X']));
+        Ok(running.map(|Found { started, .. }| Self { pid, started }))
     }
 
     /// Whether it still runs.
-    pub fn is_running(&self) -> bool {
-        Self::of(self.pid).as_ref() == Some(self)
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    pub fn is_running(&self) -> Result<bool, Failure> {
+        Ok(Self::of(self.pid)?.as_ref() == Some(self))
     }
 
     /// Ends it with SIGKILL and waits until it has ended. Whether it has; one that ended before has.
-    pub fn kill(&self) -> bool {
+    ///
+    /// # Errors
+    /// If it cannot be told whether it runs.
+    pub fn kill(&self) -> Result<bool, Failure> {
         let begun = Instant::now();
-        while self.is_running() {
+        while self.is_running()? {
             let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
             let Some(pid) = pid.filter(|_| begun.elapsed() < END) else {
-                return false;
+                return Ok(false);
             };
             // It may end by itself meanwhile.
             let _ = kill_process(pid, Signal::KILL);
             std::thread::sleep(Duration::from_millis(20));
         }
-        true
+        Ok(true)
     }
 }
 
-/// proc_pid_stat(5): field 22 is the start time; fields are counted after the name, which may contain anything. None for
-/// a zombie, which has ended.
-fn started_in_stat(stat: &str) -> Option<String> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace();
-    let state = fields.next()?;
-    let started = fields.nth(18)?;
-    (!matches!(state, "Z" | "X")).then(|| started.to_owned())
+/// What the system says about a process.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    /// `S`, `R`, `Z` for a zombie, and others.
+    state: String,
+    started: String,
 }
 
-/// A line of `ps -o state= -o lstart=`: `S+   Mon Nov 30 10:24:57 2026`. None for a zombie.
-fn started_in_ps(line: &str) -> Option<String> {
+fn in_proc(pid: u32) -> Result<Option<Found>, Failure> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = match std::fs::read(&path) {
+        Ok(stat) => stat,
+        // It ends between open and read.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
+            return Ok(None);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::read(Path::new(&path), error)),
+    };
+    let found = found_in_stat(&String::from_utf8_lossy(&stat));
+    let unclear = || {
+        Failure::Refused(format!(
+            "cannot parse {path}: it has no state or no start time"
+        ))
+    };
+    found.ok_or_else(unclear).map(Some)
+}
+
+/// `ps` exits with 1 and prints nothing where there is no such process. Its date depends on the time zone, so it is run
+/// in UTC.
+fn in_ps(ps: &Path, pid: u32) -> Result<Option<Found>, Failure> {
+    let (ps, number) = (ps.to_string_lossy(), pid.to_string());
+    let words = [
+        "TZ=UTC", &ps, "-o", "state=", "-o", "lstart=", "-p", &number,
+    ];
+    let said = command::run("/usr/bin/env", &words, LIMIT)
+        .map_err(|error| Failure::Refused(error.to_string()))?;
+    if said.code == Some(1) && said.out.trim().is_empty() && said.err.trim().is_empty() {
+        return Ok(None);
+    }
+    let found = found_in_ps(&said.out).filter(|_| said.succeeded());
+    let unclear = || {
+        let why = said.complaint();
+        Failure::Refused(format!(
+            "`{ps} -o state= -o lstart= -p {pid}` gave no start time: {why}"
+        ))
+    };
+    found.ok_or_else(unclear).map(Some)
+}
+
+/// proc_pid_stat(5): field 22 is the start time; fields are counted after the name, which may contain anything.
+fn found_in_stat(stat: &str) -> Option<Found> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace();
+    let state = fields.next()?.to_owned();
+    let started = fields.nth(18)?.to_owned();
+    Some(Found { state, started })
+}
+
+/// A line of `ps -o state= -o lstart=`: `S+   Mon Nov 30 10:24:57 2026`.
+fn found_in_ps(line: &str) -> Option<Found> {
     let mut words = line.split_whitespace();
-    let state = words.next()?;
+    let state = words.next()?.to_owned();
     let started: Vec<&str> = words.collect();
-    (!state.starts_with('Z') && !started.is_empty()).then(|| started.join(" "))
+    let is_known = !started.is_empty() || state.starts_with('Z');
+    is_known.then(|| Found {
+        state,
+        started: started.join(" "),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -88,33 +154,57 @@ mod tests {
             .arg("100")
             .spawn()
             .unwrap();
-        let process = Process::of(child.id()).unwrap();
-        assert!(process.is_running());
+        let process = Process::of(child.id()).unwrap().unwrap();
+        assert!(process.is_running().unwrap());
         let later = Process {
             started: "another time".into(),
             ..process.clone()
         };
-        assert!(!later.is_running(), "the number alone proves nothing");
-        assert!(later.kill(), "and it is not killed for its number");
-        assert!(process.is_running());
-        assert!(process.kill());
-        assert!(!process.is_running());
+        assert!(
+            !later.is_running().unwrap(),
+            "the number alone proves nothing"
+        );
+        assert!(later.kill().unwrap(), "and it is not killed for its number");
+        assert!(process.is_running().unwrap());
+        assert!(process.kill().unwrap());
+        assert!(!process.is_running().unwrap());
         child.wait().unwrap();
-        assert_eq!(Process::of(process.pid), None);
+        assert_eq!(Process::of(process.pid).unwrap(), None);
     }
 
     #[test]
     fn start_time_is_read_from_both_systems() {
+        let found = |state: &str, started: &str| {
+            let (state, started) = (state.to_owned(), started.to_owned());
+            Some(Found { state, started })
+        };
         let stat =
             "4711 (a) b (c) S 1 4711 4711 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2 3";
-        assert_eq!(started_in_stat(stat).as_deref(), Some("987654"));
-        assert_eq!(started_in_stat(&stat.replace(" S ", " Z ")), None);
+        assert_eq!(found_in_stat(stat), found("S", "987654"));
+        assert_eq!(found_in_stat("4711 (a) S 1"), None);
         let ps = "Ss+  Mon Nov  3 10:24:57 2026    \n";
-        assert_eq!(
-            started_in_ps(ps).as_deref(),
-            Some("Mon Nov 3 10:24:57 2026")
-        );
-        assert_eq!(started_in_ps("Z    Mon Nov  3 10:24:57 2026\n"), None);
-        assert_eq!(started_in_ps(""), None);
+        assert_eq!(found_in_ps(ps), found("Ss+", "Mon Nov 3 10:24:57 2026"));
+        assert_eq!(found_in_ps("Z    \n"), found("Z", ""));
+        assert_eq!(found_in_ps("S    \n"), None);
+        assert_eq!(found_in_ps(""), None);
+    }
+
+    #[test]
+    fn ps_runs_in_utc_and_its_failure_is_not_an_ended_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let ps = folder.path().join("ps");
+        let asked = |script: &str| {
+            std::fs::write(&ps, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&ps, std::fs::Permissions::from_mode(0o755)).unwrap();
+            in_ps(&ps, 4711)
+        };
+        let found = asked("echo \"S $TZ $LC_ALL $*\"").unwrap().unwrap();
+        assert_eq!(found.started, "UTC C -o state= -o lstart= -p 4711");
+        assert_eq!(asked("exit 1").unwrap(), None);
+        for broken in ["exit 2", "echo 'no permission' >&2; exit 1", "echo S"] {
+            let error = asked(broken).unwrap_err().to_string();
+            assert!(error.contains("gave no start time"), "{broken}: {error}");
+        }
+        assert!(in_ps(&folder.path().join("none"), 4711).is_err());
     }
 }

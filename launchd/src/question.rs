@@ -4,6 +4,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use sanctum_config::{Fleet, Label, UntrustedText};
+use sanctum_watch::server_of;
 
 use crate::ask::Door;
 use crate::wait::Wait;
@@ -20,7 +21,7 @@ pub struct Question {
 /// The question of the canary that watches this server, else the usual one.
 pub fn question(fleet: &Fleet, server: &Label) -> Question {
     let canary = fleet.watch.iter().find(|(name, watch)| {
-        watch.check(name).as_str() == "canary" && watch.target.as_ref() == Some(server)
+        watch.check(name).as_str() == "canary" && server_of(fleet, watch) == Some(server)
     });
     let of = |pick: fn(&sanctum_config::fleet::Watch) -> &Option<String>| {
         canary.and_then(|(_, watch)| pick(watch).clone())
@@ -102,5 +103,13 @@ mod tests {
         let fleet = Fleet::parse(&format!("{head}{watch}"), "fleet.toml".as_ref()).unwrap();
         let of = |server: &str| question(&fleet, &server.parse().unwrap()).expect;
         assert_eq!((of("a").as_str(), of("b").as_str()), ("4", "Paris"));
+    }
+
+    #[test]
+    fn canary_without_target_asks_the_only_server() {
+        let text = "[hosts.m]\naddress = \"m\"\n[servers.a]\nhost = \"m\"\n\
+                    [watch.canary]\nquestion = \"Capital of France?\"\nexpect = \"Paris\"\n";
+        let fleet = Fleet::parse(text, "fleet.toml".as_ref()).unwrap();
+        assert_eq!(question(&fleet, &"a".parse().unwrap()).expect, "Paris");
     }
 }

@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
-use sanctum_config::{Fleet, UntrustedText};
+use sanctum_config::Fleet;
 use sanctum_watch::command::{self, CommandError, Said};
 use serde_json::Value;
+
+use crate::report::made_safe;
 
 /// How long another host may take to answer.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -67,19 +69,6 @@ pub fn ask(fleet: &Fleet, destination: &str, command: &str) -> Result<Value, Str
     })
 }
 
-/// The same with every text in it safe to show: the other host may be in other hands.
-fn made_safe(value: Value) -> Value {
-    match value {
-        Value::String(text) => Value::String(UntrustedText::new(&text).into()),
-        Value::Array(values) => values.into_iter().map(made_safe).collect(),
-        Value::Object(fields) => fields
-            .into_iter()
-            .map(|(name, value)| (UntrustedText::new(&name).to_string(), made_safe(value)))
-            .collect(),
-        other => other,
-    }
-}
-
 /// What the other host's shell is given.
 fn line(fleet: &Fleet, command: &str) -> String {
     let home = fleet.fleet.home.as_str();
@@ -92,13 +81,6 @@ fn line(fleet: &Fleet, command: &str) -> String {
 mod tests {
     use super::*;
     use std::path::Path;
-
-    #[test]
-    fn answer_of_another_host_has_no_control_characters() {
-        let said = serde_json::json!({ "a\u{1b}": ["\u{1b}]0;owned\u{7}", 1], "b": null });
-        let safe = r#"{"a\\u{1b}":["\\u{1b}]0;owned\\u{7}",1],"b":null}"#;
-        assert_eq!(made_safe(said).to_string(), safe);
-    }
 
     #[test]
     fn the_other_host_s_own_home_is_meant() {

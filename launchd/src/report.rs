@@ -91,9 +91,29 @@ impl<'a> Report<'a> {
     }
 }
 
+/// The same value with every text in it, the names of fields included, safe to show on a terminal.
+pub fn made_safe(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(UntrustedText::new(&text).into()),
+        Value::Array(values) => values.into_iter().map(made_safe).collect(),
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (UntrustedText::new(&name).to_string(), made_safe(value)))
+            .collect(),
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_with_control_characters_is_escaped_in_names_and_values() {
+        let said = json!({ "a\u{1b}": ["\u{1b}]0;owned\u{7}", 1], "b": null });
+        let safe = r#"{"a\\u{1b}":["\\u{1b}]0;owned\\u{7}",1],"b":null}"#;
+        assert_eq!(made_safe(said).to_string(), safe);
+    }
 
     #[test]
     fn report_with_control_characters_is_escaped_in_text_and_json() {

@@ -12,8 +12,9 @@ use sanctum_watch::{Kind, State};
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
-use crate::ask::{Door, Health};
+use crate::ask::{Door, Health, SOON};
 use crate::journal::Journal;
+use crate::report::made_safe;
 use crate::site::Site;
 use crate::undelivered;
 
@@ -49,7 +50,7 @@ pub struct HostStatus {
 pub struct CertificateStatus {
     /// Its file, as seen from `certs/`.
     pub file: String,
-    /// When it ends; none if it cannot be used.
+    /// When it ends; none if it does not end, or cannot be used (there is a problem then).
     pub ends: Option<DateTime<Utc>>,
     /// What is wrong with it, and what to do: its end is near or past, or it cannot be used.
     pub problem: Option<String>,
@@ -157,6 +158,12 @@ impl HostStatus {
             servers: Vec::new(),
             certificates: Vec::new(),
         }
+    }
+
+    /// The same with every text in it safe to show: servers, file names, watchdogs' records and other hosts have a say in it.
+    pub fn made_safe(self) -> Self {
+        let value = serde_json::to_value(self).expect("a status is plain data");
+        serde_json::from_value(made_safe(value)).expect("only texts have changed")
     }
 
     /// This host.
@@ -269,10 +276,11 @@ impl HostStatus {
                         watch.said.as_deref().unwrap_or("miss")
                     ));
                 }
-                watch
-                    .open
-                    .iter()
-                    .for_each(|title| add(&format!("has told a human: {title}")));
+                watch.open.iter().for_each(|title| {
+                    add(&format!(
+                        "has an open alert, and the operator was notified: {title}"
+                    ))
+                });
                 watch.unnotified.iter().for_each(|title| {
                     add(&format!(
                         "raised an alert that has reached no channel: {title}"
@@ -299,19 +307,20 @@ fn certificates(site: &Site, now: DateTime<Utc>) -> Vec<CertificateStatus> {
     const URGENT: i64 = 7;
     let certs = site.home.certs();
     let name = |path: &Path| {
-        let inside = path.strip_prefix(&certs).unwrap_or(path);
-        inside.display().to_string()
+        let inside = path.strip_prefix(&certs).ok();
+        let inside = inside.filter(|inside| !inside.as_os_str().is_empty());
+        inside.unwrap_or(path).display().to_string()
     };
     let all = sanctum_watch::certificates::on_host(&site.fleet, &site.file, &site.home, &site.host);
     all.into_iter()
         .map(|validity| match validity {
             Ok(validity) => CertificateStatus {
                 file: name(&validity.path),
-                ends: Some(validity.ends),
+                ends: validity.ends,
                 problem: validity
                     .problem(now)
                     .map(|problem| format!("{problem}; {}", validity.renewal(&site.host))),
-                urgent: validity.days_left(now) < URGENT,
+                urgent: validity.days_left(now).is_some_and(|days| days < URGENT),
             },
             Err(error) => CertificateStatus {
                 file: name(&error.path),
@@ -381,7 +390,7 @@ fn word(kind: Kind) -> &'static str {
 fn server(site: &Site, name: &Label, served_by: &Label) -> ServerStatus {
     let door = Door::to(&site.fleet, &site.file, &site.home, &site.host, name);
     let health = match &door {
-        Ok(door) => door.health(),
+        Ok(door) => door.health(SOON),
         Err(why) => Health::Silent(why.clone()),
     };
     let page = match (&door, &health) {

@@ -49,7 +49,7 @@ impl Record {
     /// The trial that a command left running; none if there is none.
     ///
     /// # Errors
-    /// If the record cannot be read.
+    /// If the record cannot be read, or it cannot be told whether the trial still runs; the record stays.
     pub fn read(home: &Home) -> Result<Option<Self>, Failure> {
         let path = Self::path(home);
         let bytes = match files::read(&path, LARGEST) {
@@ -62,7 +62,16 @@ impl Record {
                 path.display()
             ))
         })?;
-        Ok(record.process.is_running().then_some(record))
+        let Self { server, process } = &record;
+        let running = process.is_running().map_err(|failure| {
+            let pid = process.pid;
+            Failure::Refused(format!(
+                "cannot tell whether the trial of `{server}` that an interrupted upgrade left still runs (process {pid}): \
+                 {failure}; see `ps -p {pid}`, end the trial with `kill -9 {pid}` if it runs, then remove {}",
+                path.display()
+            ))
+        })?;
+        Ok(running.then_some(record))
     }
 
     fn write(&self, home: &Home) -> Result<(), Failure> {
@@ -84,7 +93,7 @@ impl Record {
 pub fn end_left_over(home: &Home, report: &mut Report) -> Result<(), Failure> {
     if let Some(Record { server, process }) = Record::read(home)? {
         let pid = process.pid;
-        if !process.kill() {
+        if !process.kill()? {
             return Err(Failure::Refused(format!(
                 "an interrupted upgrade left a trial of `{server}` running (process {pid}), and it cannot be ended; type: \
                  kill -9 {pid}"
@@ -138,7 +147,7 @@ pub fn run(
     );
     let wait = Wait::new(patience);
     loop {
-        let health = door.health();
+        let health = door.health(wait.left());
         if health == Health::Ready {
             break;
         }
@@ -166,7 +175,7 @@ pub fn run(
     drop(wait);
     report
         .note(&format!(
-            "a second instance of `{name}` answered right in {:.1} s",
+            "a second instance of `{name}` answered correctly in {:.1} s",
             took.as_secs_f64()
         ))
         .map_err(|error| error.to_string())
@@ -199,8 +208,9 @@ impl<'a> Running<'a> {
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
         let running = Self { child, home };
-        // One that has ended already is found by whoever waits for it.
-        if let Some(process) = Process::of(running.child.id()) {
+        // One that has ended already is found while it is waited for.
+        let process = Process::of(running.child.id()).map_err(|failure| failure.to_string())?;
+        if let Some(process) = process {
             let server = server.clone();
             let record = Record { server, process };
             record.write(home).map_err(|failure| failure.to_string())?;

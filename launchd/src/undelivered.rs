@@ -43,7 +43,7 @@ pub fn of_watchdog(home: &Home, name: &Label) -> Vec<Finding> {
             let error = error.map_or("not tried yet", |error| error.as_str());
             let mend = match refused {
                 false => format!(
-                    "mend [alerts.{channel}] or what it leads to; the alerts are then delivered by themselves"
+                    "fix [alerts.{channel}] or the service behind it; the alerts are then delivered automatically"
                 ),
                 true => format!("read them, then: rm -r {}", folder.join("refused").display()),
             };

@@ -4,6 +4,7 @@
 mod agents;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -120,8 +121,14 @@ pub fn certificates(
                 None => continue,
             },
             Err(error) => {
-                let mend =
-                    format!("on the CA's machine: sanctum-pki --config fleet.toml bundle {host}");
+                let mend = match error.source.kind() {
+                    ErrorKind::PermissionDenied | ErrorKind::NotADirectory => {
+                        format!("ls -ld {}", error.path.display())
+                    }
+                    _ => format!(
+                        "on the CA's machine: sanctum-pki --config fleet.toml bundle {host}"
+                    ),
+                };
                 (
                     error.path,
                     format!("it cannot be used: {}", error.source),
@@ -165,14 +172,19 @@ fn interrupted(site: &Site, findings: &mut Vec<Finding>) -> Result<(), Failure> 
             mend,
         ));
     }
-    if let Ok(Some(trial)) = trial::Record::read(&site.home)
+    let trial = match trial::Record::read(&site.home) {
+        Ok(trial) => trial.map(|trial| {
+            let wrong = format!(
+                "an interrupted upgrade left its trial of `{}` running, a second copy of the model (process {})",
+                trial.server, trial.process.pid
+            );
+            (wrong, format!("{REINSTALL} (ends it)"))
+        }),
+        Err(failure) => Some((failure.to_string(), format!("do that, then {REINSTALL}"))),
+    };
+    if let Some((wrong, mend)) = trial
         && !at_work
     {
-        let wrong = format!(
-            "an interrupted upgrade left its trial of `{}` running, a second copy of the model (process {})",
-            trial.server, trial.process.pid
-        );
-        let mend = format!("{REINSTALL} (ends it)");
         findings.push(Finding::new(
             Kind::Interrupted,
             "trial of an upgrade",

@@ -28,8 +28,8 @@ pub struct Validity {
     pub kind: Kind,
     /// The name that it stands for: a server, a client or a CA.
     pub name: UntrustedText,
-    /// When it ends.
-    pub ends: DateTime<Utc>,
+    /// When it ends; none if it does not end: a revocation list need not say when the next one is due.
+    pub ends: Option<DateTime<Utc>>,
 }
 
 /// What ends.
@@ -54,7 +54,8 @@ pub struct CertificateError {
 }
 
 /// Everything in `home` that ends, and what `fleet` names elsewhere for the servers of `host`, in the order of the
-/// paths. A file that cannot be read is an error of its own.
+/// paths. A file that cannot be read is an error of its own, and so is a folder of the home that cannot be listed, unless
+/// it is absent.
 pub fn on_host(
     fleet: &Fleet,
     config: &Path,
@@ -62,9 +63,16 @@ pub fn on_host(
     host: &Label,
 ) -> Vec<Result<Validity, CertificateError>> {
     let mut paths = Vec::new();
+    let mut errors = Vec::new();
     for folder in [home.certs(), home.certs().join("clients")] {
-        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-        paths.extend(entries.map(|entry| entry.path()).filter(|path| ends(path)));
+        match listed(&folder) {
+            Ok(listed) => paths.extend(listed.into_iter().filter(|path| ends(path))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => errors.push(CertificateError {
+                path: folder,
+                source,
+            }),
+        }
     }
     let servers = fleet.servers.values().filter(|server| server.host == *host);
     for tls in servers.map(|server| &server.tls) {
@@ -78,7 +86,15 @@ pub fn on_host(
     }
     paths.sort();
     paths.dedup();
-    paths.iter().flat_map(|path| read(path)).collect()
+    let read = paths.iter().flat_map(|path| read(path));
+    errors.into_iter().map(Err).chain(read).collect()
+}
+
+/// The paths of what is in a folder.
+fn listed(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    std::fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.path()))
+        .collect()
 }
 
 /// Whether a file of the home is one that ends, by its name. Half-written files begin with a dot.
@@ -125,20 +141,18 @@ fn validity(path: &Path, block: &Pem) -> Result<Option<Validity>, String> {
                 false => Kind::Certificate,
             };
             let end = certificate.validity().not_after;
-            (kind, common_name(certificate.subject()), end)
+            (kind, common_name(certificate.subject()), Some(end))
         }
         "X509 CRL" => {
             let (_, list) = CertificateRevocationList::from_der(&block.contents)
                 .map_err(|error| error.to_string())?;
-            let Some(end) = list.next_update() else {
-                return Ok(None);
-            };
+            let end = list.next_update();
             (Kind::RevocationList, common_name(list.issuer()), end)
         }
         _ => return Ok(None),
     };
-    let ends = DateTime::from_timestamp(end.timestamp(), 0)
-        .ok_or_else(|| "its end is no date".to_owned())?;
+    let date = |seconds| DateTime::from_timestamp(seconds, 0).ok_or("its end is no date");
+    let ends = end.map(|end| date(end.timestamp())).transpose()?;
     Ok(Some(Validity {
         path: path.to_owned(),
         kind,
@@ -154,19 +168,21 @@ fn common_name(name: &X509Name<'_>) -> UntrustedText {
 }
 
 impl Validity {
-    /// Whole days until it ends; negative where it has ended.
-    pub fn days_left(&self, now: DateTime<Utc>) -> i64 {
-        (self.ends - now).num_seconds().div_euclid(86_400)
+    /// Whole days until it ends, negative where it has ended; none if it does not end.
+    pub fn days_left(&self, now: DateTime<Utc>) -> Option<i64> {
+        let left = self.ends? - now;
+        Some(left.num_seconds().div_euclid(86_400))
     }
 
     /// What is wrong with it, if its end is near or past: in the same words until it becomes worse, so that an alert is
     /// sent at each of [`NOTICE`]'s days and at the end, and not every hour.
     pub fn problem(&self, now: DateTime<Utc>) -> Option<String> {
-        let date = self.ends.format("%Y-%m-%d");
-        if self.ends <= now {
+        let ends = self.ends?;
+        let date = ends.format("%Y-%m-%d");
+        if ends <= now {
             return Some(format!("{self} expired on {date}"));
         }
-        let near = |days: &i64| self.ends - now < TimeDelta::days(*days);
+        let near = |days: &i64| ends - now < TimeDelta::days(*days);
         let days = NOTICE.iter().rev().find(|days| near(days))?;
         Some(format!(
             "{self} expires on {date}, in less than {days} days"
@@ -257,7 +273,7 @@ mod tests {
         let host = "mini".parse().unwrap();
         let all = on_host(&Fleet::default(), Path::new("fleet.toml"), &home, &host);
         let all: Vec<Validity> = all.into_iter().map(Result::unwrap).collect();
-        let seen: Vec<(String, i64, Option<String>)> = all
+        let seen: Vec<(String, Option<i64>, Option<String>)> = all
             .iter()
             .map(|one| (one.to_string(), one.days_left(day(0)), one.problem(day(0))))
             .collect();
@@ -267,20 +283,20 @@ mod tests {
             [
                 (
                     "the revocation list of `sanctum CA`".into(),
-                    6,
+                    Some(6),
                     problem(
                         "the revocation list of `sanctum CA` expires on 2026-04-18, in less than 7 days"
                     )
                 ),
-                ("the CA `sanctum CA`".into(), 900, None),
+                ("the CA `sanctum CA`".into(), Some(900), None),
                 (
                     "the certificate of `canary`".into(),
-                    0,
+                    Some(0),
                     problem("the certificate of `canary` expired on 2026-04-12")
                 ),
                 (
                     "the certificate of `server`".into(),
-                    29,
+                    Some(29),
                     problem(
                         "the certificate of `server` expires on 2026-05-11, in less than 30 days"
                     )
@@ -288,6 +304,67 @@ mod tests {
             ]
         );
         assert!(all[3].renewal(&host).contains("sanctum-pki renew server"));
+    }
+
+    /// A DER sequence of so many bytes: its header, and what is in it.
+    fn sequence(contents: &[u8]) -> Vec<u8> {
+        let length = contents.len();
+        let header = match u8::try_from(length) {
+            Ok(short @ ..128) => vec![0x30, short],
+            Ok(long) => vec![0x30, 0x81, long],
+            Err(_) => vec![0x30, 0x82, (length >> 8) as u8, length as u8],
+        };
+        [&header[..], contents].concat()
+    }
+
+    /// What is in the DER sequence at the beginning, and what comes after it.
+    fn opened(der: &[u8]) -> (&[u8], &[u8]) {
+        let (header, length) = match der[1] {
+            0x82 => (4, usize::from(der[2]) << 8 | usize::from(der[3])),
+            0x81 => (3, usize::from(der[2])),
+            short => (2, usize::from(short)),
+        };
+        der[header..].split_at(length)
+    }
+
+    #[test]
+    fn revocation_list_without_next_update_does_not_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = home(folder.path());
+        let path = home.certs().join("ca.crl");
+        let bytes = std::fs::read(&path).unwrap();
+        let mut block = Pem::iter_from_buffer(&bytes).next().unwrap().unwrap();
+        let (list, _) = opened(&block.contents);
+        let (signed, signature) = opened(list);
+        // `thisUpdate` and `nextUpdate` are the two UTCTimes, of 15 bytes each; nobody checks the signature here.
+        let time = |from: usize| {
+            let at = signed[from..].windows(2).position(|two| two == [0x17, 13]);
+            from + at.unwrap()
+        };
+        let next = time(time(0) + 15);
+        let signed = sequence(&[&signed[..next], &signed[next + 15..]].concat());
+        block.contents = sequence(&[&signed[..], signature].concat());
+        let validity = validity(&path, &block).unwrap().unwrap();
+        assert_eq!(validity.kind, Kind::RevocationList);
+        assert_eq!(validity.ends, None);
+        assert_eq!(validity.days_left(day(0)), None);
+        assert_eq!(validity.problem(day(100_000)), None);
+    }
+
+    #[test]
+    fn certs_folder_that_cannot_be_listed_is_an_error_and_an_absent_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::new(folder.path().to_owned(), folder.path().to_owned());
+        let host = "mini".parse().unwrap();
+        let all = || on_host(&Fleet::default(), Path::new("fleet.toml"), &home, &host);
+        assert!(all().is_empty());
+        std::fs::create_dir_all(home.certs()).unwrap();
+        std::fs::write(home.certs().join("clients"), "").unwrap();
+        let errors: Vec<CertificateError> = all().into_iter().filter_map(Result::err).collect();
+        let [error] = &errors[..] else {
+            panic!("{errors:?}");
+        };
+        assert_eq!(error.path, home.certs().join("clients"));
     }
 
     #[test]

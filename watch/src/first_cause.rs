@@ -111,7 +111,7 @@ fn reports(guardian: &State, now: DateTime<Utc>) -> bool {
 }
 
 /// The server that a watchdog watches: the one it names, or the only one.
-fn server_of<'a>(fleet: &'a Fleet, watch: &'a Watch) -> Option<&'a Label> {
+pub fn server_of<'a>(fleet: &'a Fleet, watch: &'a Watch) -> Option<&'a Label> {
     let only = || {
         let mut servers = fleet.servers.keys();
         servers.next().filter(|_| servers.next().is_none())

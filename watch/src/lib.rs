@@ -36,7 +36,7 @@ pub use age::age;
 pub use args::{Args, EXIT_CODES};
 pub use background::Background;
 pub use expect::answers;
-pub use first_cause::{BLIND, BUDGET, FirstCause, OUTAGE};
+pub use first_cause::{BLIND, BUDGET, FirstCause, OUTAGE, server_of};
 pub use host::{machine_name, this_host};
 pub use last_error::{LogStart, last_error_line};
 pub use launchctl::Launchctl;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use sanctum_config::{Fleet, Home, Label, Role};
-use sanctum_watch::Schedule;
+use sanctum_watch::{Schedule, server_of};
 use serde_json::{Value, json};
 
 use crate::Failure;
@@ -93,13 +93,7 @@ fn what(fleet: &Fleet, name: &Label, role: Role) -> Result<String, Failure> {
         Role::Watch(watch) => {
             let schedule = Schedule::of(watch)
                 .map_err(|error| Failure::Refused(format!("[watch.{name}]: {error}")))?;
-            let only = fleet
-                .servers
-                .keys()
-                .next()
-                .filter(|_| fleet.servers.len() == 1);
-            let target = watch.target.as_ref().or(only);
-            let watched = target
+            let watched = server_of(fleet, watch)
                 .map(|target| format!("{target}, "))
                 .unwrap_or_default();
             let alerts: Vec<&str> = watch.alert.iter().map(Label::as_str).collect();

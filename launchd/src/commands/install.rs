@@ -1,5 +1,7 @@
 //! `sanctum-launchd install`: make this host what fleet.toml says.
 
+use std::time::Duration;
+
 use sanctum_config::Active;
 use serde_json::json;
 
@@ -8,7 +10,6 @@ use crate::Failure;
 use crate::args::{InstallArgs, SiteArgs};
 use crate::deploy::{After, Deployment, Resume};
 use crate::firewall::{self, Ruling};
-use crate::flight;
 use crate::release::Release;
 use crate::report::Report;
 use crate::site::Site;
@@ -18,7 +19,7 @@ use crate::target::Target;
 pub fn run(args: &SiteArgs, install: &InstallArgs, report: &mut Report) -> Result<(), Failure> {
     let site = open(args)?;
     let mut work = Deployment::begin(&site, report, "install")?;
-    work.resume(Resume::AsItWas, flight::PATIENCE)?;
+    work.resume(Resume::AsItWas, Duration::from_secs(install.patience))?;
     let from = installed(&site)?;
     let release = release(&site, install, from.as_ref(), work.report().dry_run)?;
     let previous = from.as_ref().and_then(|from| from.receipt.previous.clone());

@@ -45,7 +45,10 @@ pub fn run(args: &SiteArgs, rollback: &RollbackArgs, report: &mut Report) -> Res
     drop(work);
     if changed && !report.dry_run && !rollback.no_wait {
         // Whatever it answers, going forward again is no answer: a person decides.
-        flight::after(&site, &to, rollback.patience(), &logs, report).map_err(|failure| {
+        let patience = rollback.patience();
+        // The watchdogs check again by now: there is no lease to renew.
+        let after = flight::after(&site, &to, patience, &logs, report, || Ok(()));
+        after.map_err(|failure| {
             let mend = match &rollback.agent {
                 Some(agent) => format!(
                     "; see {}, or hand the place to another: sanctum-launchd rollback --agent NAME",

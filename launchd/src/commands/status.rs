@@ -33,12 +33,13 @@ pub fn run(args: &SiteArgs, status: &StatusArgs, report: &mut Report) -> Result<
         .map(|(host, _)| host);
     let mut hosts = Vec::new();
     for host in wanted {
-        hosts.push(match here.as_ref() == Some(host) {
+        let status = match here.as_ref() == Some(host) {
             // What cannot be told of this host must not hide the others.
             true => HostStatus::here(&site, now)
                 .unwrap_or_else(|failure| HostStatus::unknown(host.clone(), failure.to_string())),
             false => ask(&site, host),
-        });
+        };
+        hosts.push(status.made_safe());
     }
     let line = summary(&hosts);
     if report.is_json() {

@@ -78,12 +78,14 @@ fn here_and_now(site: &Site) -> Result<Verified, Failure> {
     let validities = on_host(&site.fleet, &site.file, &site.home, &site.host);
     // One that cannot be read is a finding.
     let certificates = validities.into_iter().flatten().map(|validity| {
-        format!(
-            "{}: {validity} is valid until {} ({} days)",
-            validity.path.display(),
-            validity.ends.format("%Y-%m-%d"),
-            validity.days_left(now)
-        )
+        let path = validity.path.display();
+        match (validity.ends, validity.days_left(now)) {
+            (Some(ends), Some(days)) => {
+                let date = ends.format("%Y-%m-%d");
+                format!("{path}: {validity} is valid until {date} ({days} days)")
+            }
+            _ => format!("{path}: {validity} does not end"),
+        }
     });
     let mut findings = verify(site)?;
     // Not drift's to report: its alert would lie in the same spool.

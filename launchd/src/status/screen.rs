@@ -177,6 +177,7 @@ fn certificate(one: &CertificateStatus, now: DateTime<Utc>, paint: Paint) -> Str
     let left = match one.ends {
         Some(ends) if ends <= now => "expired".to_owned(),
         Some(ends) => format!("{} d", (ends - now).num_days()),
+        None if one.problem.is_none() => "does not end".to_owned(),
         None => "unusable".to_owned(),
     };
     let tone = match (&one.problem, one.urgent) {

@@ -164,10 +164,14 @@ fn certificates_are_shown_with_their_days() {
         certificate("ca.crt", 1700),
         certificate("server.crt", 29),
         certificate("clients/canary.crt", -2),
+        CertificateStatus {
+            ends: None,
+            ..certificate("other.crl", 100)
+        },
     ];
     let text = screen(&[mini], now(), Paint::Plain);
     for line in [
-        "  certificates: ca.crt 1700 d, server.crt 29 d, clients/canary.crt expired",
+        "  certificates: ca.crt 1700 d, server.crt 29 d, clients/canary.crt expired, other.crl does not end",
         "warning: mini: server.crt ends; sanctum-pki renew it",
         "! mini: clients/canary.crt ends; sanctum-pki renew it",
         "1 trouble: 1 host, 3 agents; 1 warning",

@@ -132,7 +132,7 @@ fn an_upgrade_and_back() {
     let host = Host::new();
     host.install("1").ok();
     let said = host.upgrade("2", "").ok();
-    assert!(said.contains("answered right"), "{said}");
+    assert!(said.contains("answered correctly"), "{said}");
     host.is_whole("2");
     assert!(host.upgrade("2", "").ok().contains("installed already"));
     let said = host.run(&["rollback"]).ok();
@@ -368,6 +368,76 @@ fn patience_bounds_the_trial_of_an_upgrade() {
 }
 
 #[test]
+fn patience_bounds_the_version_of_the_new_program() {
+    let host = Host::new();
+    host.install("1").ok();
+    host.release_with_server("mute", "[ \"$1\" = --version ] && exec sleep 1000");
+    let release = host.release("mute");
+    let line = [
+        &upgrading(release.to_str().unwrap())[..],
+        &["--patience", "1"],
+    ]
+    .concat();
+    let said = host.run(&line).fails(1);
+    assert!(
+        said.contains("gave no answer for") && said.contains("(--patience)"),
+        "{said}"
+    );
+    host.is_whole("1");
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn install_that_finishes_an_upgrade_waits_as_long_as_its_patience_says() {
+    let host = Host::new();
+    host.install("1").ok();
+    let said = host.upgrade("2", "switch");
+    assert!(said.err.contains("SANCTUM_FAULT"), "{}", said.err);
+    fs::write(host.home().join("bin/loading"), "1000").unwrap();
+    let said = host.run(&["install", "--patience", "1"]).fails(3);
+    assert!(said.contains("was not ready after 1 s: loading"), "{said}");
+    host.is_whole("1");
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn lease_is_renewed_for_each_server_that_is_waited_for() {
+    let host = Host::new();
+    let second = format!(
+        "[servers.second]\nhost = \"mini\"\nlisten = [\"{}\"]\n",
+        host.another_server()
+    );
+    host.fleet(&second);
+    let path = host.at("fleet.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let text = text.replace("agents = [\"server\",", "agents = [\"server\", \"second\",");
+    fs::write(&path, text).unwrap();
+    host.install("1").ok();
+    let loading = host.home().join("bin/loading");
+    fs::write(&loading, "3").unwrap();
+    let release = host.release("2");
+    let line = [
+        &upgrading(release.to_str().unwrap())[..],
+        &["--patience", "1000"],
+    ]
+    .concat();
+    let said = host.run_with(&line, &[("SANCTUM_FAULT", "asked")]);
+    assert!(
+        said.err.contains("SANCTUM_FAULT"),
+        "{}{}",
+        said.out,
+        said.err
+    );
+    // The first server of the two said three times that it loads; for the second one the lease was renewed after that.
+    let loaded: chrono::DateTime<chrono::Utc> =
+        fs::metadata(&loading).unwrap().modified().unwrap().into();
+    let expires = host.record("lease.json")["expires"].clone();
+    let expires: chrono::DateTime<chrono::Utc> = serde_json::from_value(expires).unwrap();
+    let renewed = expires - chrono::TimeDelta::seconds(1000 + 5 * 60);
+    assert!(renewed >= loaded, "{renewed} {loaded}");
+}
+
+#[test]
 fn upgrade_killed_during_its_trial_has_its_trial_ended_by_the_next_command() {
     let host = Host::new();
     host.install("1").ok();
@@ -391,11 +461,24 @@ fn upgrade_killed_during_its_trial_has_its_trial_ended_by_the_next_command() {
     // `sleep` does not read its standard input, as an older server does not.
     let trial = host.record("trial.json")["process"].clone();
     let trial: sanctum_launchd::process::Process = serde_json::from_value(trial).unwrap();
-    assert!(trial.is_running());
+    assert!(trial.is_running().unwrap());
     assert_eq!(host.findings(), ["interrupted"]);
+    // "Cannot tell" is not "has ended": the record and the trial stay.
+    let ps = host.at("ps");
+    executable(&ps, "#!/bin/sh\necho 'not permitted' >&2\nexit 1\n");
+    let broken = [("SANCTUM_PS", ps.to_str().unwrap())];
+    let said = host.run_with(&["install"], &broken).fails(1);
+    assert!(
+        said.contains("cannot tell whether the trial of `server`")
+            && said.contains("not permitted"),
+        "{said}"
+    );
+    assert!(trial.is_running().unwrap() && record.exists());
+    let said = host.run_with(&["verify"], &broken).fails(1);
+    assert!(said.contains("cannot tell whether the trial"), "{said}");
     let said = host.run(&["install"]).ok();
     assert!(said.contains("ended the trial of `server`"), "{said}");
-    assert!(!trial.is_running() && !record.exists());
+    assert!(!trial.is_running().unwrap() && !record.exists());
     host.is_whole("1");
 }
 

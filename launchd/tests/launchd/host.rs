@@ -119,6 +119,15 @@ impl Host {
         host
     }
 
+    /// The address of another server, which answers as the first one does.
+    pub fn another_server(&self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let program = self.home().join("bin/sanctum-server");
+        std::thread::spawn(move || answer(&listener, &program));
+        address
+    }
+
     /// Writes fleet.toml, with more at its end.
     pub fn fleet(&self, more: &str) {
         let text = format!(
@@ -363,7 +372,8 @@ fn answer(listener: &TcpListener, program: &Path) {
                 r#"{{"status":"{phase}","phase":"{phase}","in_flight":0,"queued":0,"progress":1,"progress_age_seconds":0}}"#
             )
         } else if request.starts_with("GET /metrics") {
-            "sanctum_auth_total{method=\"loopback\",outcome=\"granted\"} 7\n".to_owned()
+            let page = "sanctum_auth_total{method=\"loopback\",outcome=\"granted\"} 7\n";
+            fs::read_to_string(program.with_file_name("other-metrics")).unwrap_or(page.to_owned())
         } else {
             format!(r#"{{"choices":[{{"message":{{"content":"{sum}"}},"finish_reason":"stop"}}]}}"#)
         };

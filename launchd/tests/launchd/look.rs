@@ -61,10 +61,10 @@ fn what_would_not_start_or_tells_nobody_is_a_doubt() {
         .lines()
         .filter(|line| line.starts_with("note: "))
         .collect();
-    let [unwatched, manifest, signature] = notes[..] else {
+    // The shadow, which no watchdog checks, is none.
+    let [manifest, signature] = notes[..] else {
         panic!("{notes:?}");
     };
-    assert_eq!(unwatched, "note: nobody watches [servers.shadow]");
     // It is yours to make.
     let make =
         "sanctum-pki manifest create ~/models/qwen3.5-27b-4bit --out qwen3.5-27b-4bit.sha256";
@@ -94,6 +94,46 @@ fn what_would_not_start_or_tells_nobody_is_a_doubt() {
         said.contains("quiet     canary    wide, every 10m, tells nobody"),
         "{said}"
     );
+}
+
+#[test]
+fn watchdog_without_target_checks_the_only_server() {
+    let host = Host::new();
+    let without_target = |more: &str| {
+        host.fleet(more);
+        let text = fs::read_to_string(host.at("fleet.toml")).unwrap();
+        let text = text.replace("target = \"server\"\n", "");
+        fs::write(host.at("fleet.toml"), text).unwrap();
+        host.run(&["check"]).ok()
+    };
+    let eye = "[hosts.far]\naddress = \"far\"\nagents = [\"eye\"]\n\
+               [watch.eye]\ncheck = \"canary\"\nevery = \"10m\"\nmisses = 2\nalert = [\"box\"]\n\
+               [alerts.box]\nurl = \"http://127.0.0.1:9/notify\"\n";
+    let said = without_target(eye);
+    for doubt in [
+        "[watch.eye] watches a host from outside and alerts through that same host",
+        "it takes [watch.eye] up to 20 minutes to notice that mini",
+    ] {
+        assert!(said.contains(doubt), "{doubt}\n{said}");
+    }
+    assert!(!said.contains("no watchdog checks"), "{said}");
+}
+
+#[test]
+fn server_that_no_watchdog_checks_is_a_doubt_unless_it_is_a_shadow() {
+    let host = Host::new();
+    let second = |models: &str| {
+        host.fleet(&format!(
+            "[hosts.far]\naddress = \"far\"\nagents = [\"second\"]\n\
+             [servers.second]\nhost = \"far\"\nlisten = [\"127.0.0.1:9\"]\n{models}"
+        ));
+        host.run(&["check"]).ok()
+    };
+    let doubt = "note: no watchdog checks [servers.second]";
+    let said = second("models = [{ id = \"a\", path = \"/a\" }]\n");
+    assert!(said.contains(doubt), "{said}");
+    let said = second("");
+    assert!(!said.contains("no watchdog checks"), "{said}");
 }
 
 #[test]
@@ -207,7 +247,44 @@ fn status_shows_agents_verdicts_and_who_was_let_in() {
     assert!(said.contains("! mini: server is not loaded"), "{said}");
 }
 
-/// What lies in the spool was shown as "has told a human" while every channel was down.
+#[test]
+fn status_with_hostile_server_file_and_record_texts_prints_no_control_characters() {
+    const OSC: &str = "\x1b]0;owned\x07\u{202e}";
+    let host = Host::new();
+    host.install("1").ok();
+    let page = format!("sanctum_auth_total{{method=\"a{OSC}\",outcome=\"granted\"}} 7\n");
+    fs::write(host.home().join("bin/other-metrics"), page).unwrap();
+    fs::write(host.home().join(format!("certs/b{OSC}.crt")), "").unwrap();
+    let path = host.home().join("state/watch/guardian.json");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let now = chrono::Utc::now();
+    let open = serde_json::json!({ "id": "guardian-x", "title": format!("c{OSC}"), "since": now, "told": now,
+                                   "notified": now, "times": 1 });
+    let state = serde_json::json!({
+        "agent": "guardian", "heartbeat": now, "checked": now, "due": null,
+        "last": { "kind": "miss", "said": format!("d{OSC}"), "latency_ms": 3 },
+        "misses": 1, "missing_since": now, "busy_since": null, "open": { "outage": open }, "hours": [],
+    });
+    fs::write(&path, state.to_string()).unwrap();
+    let text = host.run(&["status"]).fails(1);
+    let steers = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+    assert!(!text.contains(steers), "{text:?}");
+    for from in ["a", "b", "c", "d"] {
+        let escaped = format!(r"{from}\u{{1b}}]0;owned\u{{7}}\u{{202e}}");
+        assert!(text.contains(&escaped), "{escaped}\n{text}");
+    }
+    // The error of a damaged record may quote it.
+    fs::write(&path, format!("{{\"{OSC}")).unwrap();
+    fs::write(
+        host.home().join("state/active.json"),
+        format!("{{\"{OSC}\""),
+    )
+    .unwrap();
+    let text = host.run(&["status"]).fails(1);
+    assert!(!text.contains(steers), "{text:?}");
+}
+
+/// What lies in the spool was shown as an alert that the operator was notified of, while every channel was down.
 #[test]
 fn undelivered_alerts_are_shown_with_the_channel_s_error() {
     let host = Host::new();
@@ -239,7 +316,7 @@ fn undelivered_alerts_are_shown_with_the_channel_s_error() {
         said.contains("raised an alert that has reached no channel: server on mini"),
         "{said}"
     );
-    assert!(!said.contains("told a human"), "{said}");
+    assert!(!said.contains("was notified"), "{said}");
     let said = host.run(&["verify"]).fails(1);
     assert!(
         said.contains("has not reached the channel `desk` (connection refused)"),

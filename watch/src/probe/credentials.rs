@@ -69,13 +69,13 @@ pub(super) fn token(path: &Path) -> Result<Zeroizing<String>, CredentialsError> 
 fn unexpired(certificate: &Path, now: DateTime<Utc>) -> Result<(), CredentialsError> {
     let all = certificates::read(certificate).into_iter().flatten();
     // The chain's first is its own.
-    match all.into_iter().next().filter(|own| own.ends <= now) {
-        Some(own) => Err(CredentialsError::Expired {
+    match all.into_iter().next().map(|own| (own.name, own.ends)) {
+        Some((name, Some(ended))) if ended <= now => Err(CredentialsError::Expired {
             path: certificate.to_owned(),
-            name: own.name,
-            ended: own.ends,
+            name,
+            ended,
         }),
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 
