@@ -27,6 +27,7 @@ Environment:
   SANCTUM_SOCKETFILTERFW    the program to use instead of Apple's socketfilterfw
   SANCTUM_SSH               the program to use instead of ssh
   SANCTUM_LSOF              the program to use instead of lsof
+  SANCTUM_PS                the program to use instead of ps
   NO_COLOR                  no colours
 
 On a new host:
