@@ -4,7 +4,8 @@
 //!
 //! - each client has one request in preparation; its others wait for it;
 //! - who is next is decided by fair queueing (start-time fair queueing, Goyal et al. 1996): each request is charged to its
-//!   client by its bytes, so that a small one of a quiet client goes ahead of the large ones of a busy one;
+//!   client by its bytes, and the one whose charge begins first is next, so that a request of a quiet client is served
+//!   before the further requests of a busy one;
 //! - one thread takes small requests only;
 //! - the work for a client that has left ends with its next piece ([`Ticket::goes_on`]);
 //! - the bodies that are read and prepared together have a limit ([`bodies`]), half of which one client may use.
@@ -13,7 +14,7 @@
 
 pub mod bodies;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -74,19 +75,19 @@ pub struct Preparing {
 }
 
 struct Shared {
-    line: Mutex<Line>,
+    queue: Mutex<FairQueue>,
     changed: Condvar,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
 }
 
-/// Who is being prepared and who waits for it.
+/// The requests in preparation and the requests that wait for it.
 #[derive(Default)]
-struct Line {
+struct FairQueue {
     waiting: Vec<Waiting>,
     working: Vec<Working>,
-    /// Virtual time: the charge up to which every busy client has been served.
+    /// Virtual time: the charge up to which a client with an equal share has been served.
     now: u64,
-    /// The charge up to which each busy client has asked.
+    /// Virtual time at which each busy client's last charge ends.
     asked: HashMap<Owner, u64>,
     /// Requests so far.
     count: u64,
@@ -98,9 +99,9 @@ struct Waiting {
     owner: Owner,
     bytes: usize,
     since: Instant,
-    /// Its place: where its charge begins and ends in virtual time.
+    /// Virtual time at which its charge begins: the order of service.
     begin: u64,
-    end: u64,
+    charge: u64,
     work: Box<dyn FnOnce() + Send>,
 }
 
@@ -112,7 +113,7 @@ struct Working {
 }
 
 #[derive(Debug)]
-struct Pulse {
+struct Heartbeat {
     born: Instant,
     progress: AtomicU64,
     moved_ms: AtomicU64,
@@ -155,9 +156,9 @@ impl Preparing {
     pub fn start() -> io::Result<Self> {
         let preparing = Self {
             shared: Arc::new(Shared {
-                line: Mutex::default(),
+                queue: Mutex::default(),
                 changed: Condvar::new(),
-                pulse: Pulse {
+                heartbeat: Heartbeat {
                     born: Instant::now(),
                     progress: AtomicU64::new(0),
                     moved_ms: AtomicU64::new(0),
@@ -178,7 +179,7 @@ impl Preparing {
         Ok(preparing)
     }
 
-    /// Does the work when it is its client's turn. Dropping the future takes the request out of the line, or tells the
+    /// Does the work when it is its client's turn. Dropping the future takes the request out of the queue, or tells the
     /// work that its client has left.
     ///
     /// # Errors
@@ -200,44 +201,44 @@ impl Preparing {
             let _ = done.send(work(&theirs));
         };
         let _place = Place {
-            number: self.shared.line().enter(owner, bytes, Box::new(work)),
+            number: self.shared.queue().enter(owner, bytes, Box::new(work)),
             ticket,
         };
-        self.shared.pulse.beat();
+        self.shared.heartbeat.beat();
         self.shared.changed.notify_all();
         result.await.map_err(|_| Panicked)
     }
 
     /// What is being prepared now.
     pub fn read(&self) -> Reading {
-        let line = self.shared.line();
-        let waiting = line.waiting.iter().map(|one| (one.since, one.bytes));
-        let working = line.working.iter().map(|one| (one.since, one.bytes));
+        let queue = self.shared.queue();
+        let waiting = queue.waiting.iter().map(|one| (one.since, one.bytes));
+        let working = queue.working.iter().map(|one| (one.since, one.bytes));
         let (mut oldest, mut bytes) = (None::<Instant>, 0);
         for (since, size) in waiting.chain(working) {
             oldest = Some(oldest.map_or(since, |oldest| oldest.min(since)));
             bytes += size;
         }
-        let (waiting, working) = (line.waiting.len(), line.working.len());
-        drop(line);
-        let pulse = &self.shared.pulse;
+        let (waiting, working) = (queue.waiting.len(), queue.working.len());
+        drop(queue);
+        let heartbeat = &self.shared.heartbeat;
         Reading {
             requests: waiting + working,
             waiting,
             bytes,
             oldest_seconds: oldest.map_or(0.0, |since| since.elapsed().as_secs_f64()),
-            progress: pulse.progress.load(Relaxed),
-            progress_age_seconds: pulse.age().as_secs_f64(),
+            progress: heartbeat.progress.load(Relaxed),
+            progress_age_seconds: heartbeat.age().as_secs_f64(),
         }
     }
 }
 
 impl Drop for Preparing {
     fn drop(&mut self) {
-        let mut line = self.shared.line();
-        line.closed = true;
-        line.waiting.clear();
-        drop(line);
+        let mut queue = self.shared.queue();
+        queue.closed = true;
+        queue.waiting.clear();
+        drop(queue);
         self.shared.changed.notify_all();
     }
 }
@@ -245,12 +246,12 @@ impl Drop for Preparing {
 impl Ticket {
     /// Whether the client still waits. To ask is to say that a piece of work is done.
     pub fn goes_on(&self) -> bool {
-        self.shared.pulse.beat();
+        self.shared.heartbeat.beat();
         !self.left.load(Relaxed)
     }
 }
 
-/// A request's place in the line, until its client has the result or leaves.
+/// A request's place in the queue, until its client has the result or leaves.
 struct Place {
     number: u64,
     ticket: Ticket,
@@ -260,76 +261,88 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.ticket.left.store(true, Relaxed);
         let shared = &self.ticket.shared;
-        let mut line = shared.line();
-        let gone = line
-            .waiting
-            .iter()
-            .position(|one| one.number == self.number);
-        let gone = gone.map(|at| line.waiting.swap_remove(at));
-        line.settle();
+        let mut queue = shared.queue();
+        let gone = queue.leave(self.number);
+        queue.settle();
         // What the work holds is freed without the lock.
-        drop(line);
+        drop(queue);
         drop(gone);
     }
 }
 
 impl Shared {
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, FairQueue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One thread's life.
     fn serve(&self, takes_large: bool) {
         loop {
-            let mut line = self.line();
+            let mut queue = self.queue();
             let (number, work) = loop {
-                if line.closed {
+                if queue.closed {
                     return;
                 }
-                match line.take(takes_large) {
+                match queue.take(takes_large) {
                     Some(next) => break next,
                     None => {
-                        let waited = self.changed.wait(line);
-                        line = waited.unwrap_or_else(PoisonError::into_inner);
+                        let waited = self.changed.wait(queue);
+                        queue = waited.unwrap_or_else(PoisonError::into_inner);
                     }
                 }
             };
-            drop(line);
-            self.pulse.beat();
+            drop(queue);
+            self.heartbeat.beat();
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 tracing::error!("preparing a request panicked");
             }
-            self.pulse.beat();
-            let mut line = self.line();
-            line.working.retain(|one| one.number != number);
-            line.settle();
-            drop(line);
+            self.heartbeat.beat();
+            let mut queue = self.queue();
+            queue.finish(number);
+            drop(queue);
             self.changed.notify_all();
         }
     }
 }
 
-impl Line {
-    /// Puts a request in the line, and returns its number.
+impl FairQueue {
+    /// Puts a request in the queue, and returns its number.
     fn enter(&mut self, owner: Owner, bytes: usize, work: Box<dyn FnOnce() + Send>) -> u64 {
         self.count += 1;
         let asked = self.asked.get(&owner).copied().unwrap_or(0);
         let begin = asked.max(self.now);
-        let end = begin + LEAST_CHARGE.max(bytes as u64);
-        self.asked.insert(owner.clone(), end);
+        let charge = charge(bytes);
+        self.asked.insert(owner.clone(), begin + charge);
         self.waiting.push(Waiting {
             number: self.count,
             owner,
             bytes,
             since: Instant::now(),
             begin,
-            end,
+            charge,
             work,
         });
         self.count
     }
 
-    /// Takes the request that is next for a thread.
+    /// Removes a request whose client has left while it waited, and refunds its charge: nothing was done for it. The
+    /// client's later requests move forward by as much.
+    fn leave(&mut self, number: u64) -> Option<Waiting> {
+        let at = self.waiting.iter().position(|one| one.number == number)?;
+        let gone = self.waiting.swap_remove(at);
+        if let Some(asked) = self.asked.get_mut(&gone.owner) {
+            *asked -= gone.charge;
+        }
+        let later = self.waiting.iter_mut();
+        for one in later.filter(|one| one.owner == gone.owner && one.number > number) {
+            // Never before virtual time: only what was asked is refunded, not the time since.
+            one.begin = (one.begin - gone.charge).max(self.now.min(one.begin));
+        }
+        Some(gone)
+    }
+
+    /// Takes the request that is next for a thread: the one whose charge begins first. The end of the charge must not
+    /// decide: new clients all begin now, and their smaller requests would overtake a larger one without limit.
     fn take(&mut self, takes_large: bool) -> Option<(u64, Box<dyn FnOnce() + Send>)> {
         let large = |bytes: usize| bytes > LARGE;
         let working = self.working.iter().filter(|one| large(one.bytes)).count();
@@ -340,7 +353,7 @@ impl Line {
         let waiting = self.waiting.iter().enumerate();
         let (at, _) = waiting
             .filter(|(_, one)| may(one))
-            .min_by_key(|(_, one)| (one.end, one.number))?;
+            .min_by_key(|(_, one)| (one.begin, one.number))?;
         let next = self.waiting.swap_remove(at);
         self.now = self.now.max(next.begin);
         self.working.push(Working {
@@ -352,7 +365,20 @@ impl Line {
         Some((next.number, next.work))
     }
 
-    /// Forgets the charges of clients that have nothing here and are no longer behind.
+    /// Removes a request that is prepared. Virtual time moves by its charge divided among the clients that are here:
+    /// clients that always begin now do not hold it back, and earlier ones get their turn.
+    fn finish(&mut self, number: u64) {
+        let waiting = self.waiting.iter().map(|one| &one.owner);
+        let working = self.working.iter().map(|one| &one.owner);
+        let clients = waiting.chain(working).collect::<HashSet<_>>().len() as u64;
+        if let Some(at) = self.working.iter().position(|one| one.number == number) {
+            let done = self.working.swap_remove(at);
+            self.now += charge(done.bytes) / clients;
+        }
+        self.settle();
+    }
+
+    /// Removes the charges of clients that have no requests here and have been served up to virtual time.
     fn settle(&mut self) {
         if self.waiting.is_empty() && self.working.is_empty() {
             self.asked.clear();
@@ -373,7 +399,11 @@ impl Line {
     }
 }
 
-impl Pulse {
+fn charge(bytes: usize) -> u64 {
+    LEAST_CHARGE.max(bytes as u64)
+}
+
+impl Heartbeat {
     fn beat(&self) {
         self.progress.fetch_add(1, Relaxed);
         let now = self.born.elapsed().as_millis() as u64;
@@ -396,48 +426,48 @@ mod tests {
         Owner::Connection(([127, 0, 0, number], 1).into())
     }
 
-    /// Runs the line as one thread would, and returns the numbers in their order.
-    fn order(line: &mut Line) -> Vec<u64> {
+    /// Runs the queue as one thread would, and returns the numbers in their order.
+    fn order(queue: &mut FairQueue) -> Vec<u64> {
         let mut numbers = Vec::new();
-        while let Some((number, _)) = line.take(true) {
+        while let Some((number, _)) = queue.take(true) {
             numbers.push(number);
-            line.working.clear();
-            line.settle();
+            queue.finish(number);
         }
         numbers
     }
 
-    fn enter(line: &mut Line, owner: u8, bytes: usize) -> u64 {
-        line.enter(client(owner), bytes, Box::new(|| ()))
+    fn enter(queue: &mut FairQueue, owner: u8, bytes: usize) -> u64 {
+        queue.enter(client(owner), bytes, Box::new(|| ()))
     }
 
     #[test]
     fn small_request_of_a_quiet_client_goes_ahead_of_twelve_large_ones() {
-        let mut line = Line::default();
-        let large: Vec<u64> = (0..12).map(|_| enter(&mut line, 1, 2 << 20)).collect();
-        let first = line.take(true).unwrap().0;
+        let mut queue = FairQueue::default();
+        let large: Vec<u64> = (0..12).map(|_| enter(&mut queue, 1, 2 << 20)).collect();
+        let first = queue.take(true).unwrap().0;
         assert_eq!(first, large[0]);
-        let small = enter(&mut line, 2, 200);
+        let small = enter(&mut queue, 2, 200);
         // One request of a client at a time, and the other client is next.
-        assert_eq!(line.take(true).unwrap().0, small);
-        assert!(line.take(true).is_none());
-        line.working.clear();
-        assert_eq!(order(&mut line), large[1..]);
-        assert!(line.asked.is_empty());
+        assert_eq!(queue.take(true).unwrap().0, small);
+        assert!(queue.take(true).is_none());
+        queue.working.clear();
+        assert_eq!(order(&mut queue), large[1..]);
+        assert!(queue.asked.is_empty());
     }
 
     #[test]
     fn two_busy_clients_take_turns_and_none_waits_for_ever() {
-        let mut line = Line::default();
-        let a: Vec<u64> = (0..3).map(|_| enter(&mut line, 1, 100 << 10)).collect();
-        let b: Vec<u64> = (0..3).map(|_| enter(&mut line, 2, 100 << 10)).collect();
-        assert_eq!(order(&mut line), [a[0], b[0], a[1], b[1], a[2], b[2]]);
-        // A large one waits for as many bytes of small ones as it has itself, not for all of them.
-        let large = enter(&mut line, 1, 10 << 10);
-        let small: Vec<u64> = (0..30).map(|_| enter(&mut line, 2, 1 << 10)).collect();
-        let place = order(&mut line).iter().position(|&number| number == large);
+        let mut queue = FairQueue::default();
+        let a: Vec<u64> = (0..3).map(|_| enter(&mut queue, 1, 100 << 10)).collect();
+        let b: Vec<u64> = (0..3).map(|_| enter(&mut queue, 2, 100 << 10)).collect();
+        assert_eq!(order(&mut queue), [a[0], b[0], a[1], b[1], a[2], b[2]]);
+        // What follows a large one waits for as many bytes of small ones as that had, not for all of them.
+        let _large = enter(&mut queue, 1, 10 << 10);
+        let next = enter(&mut queue, 1, 1 << 10);
+        let small: Vec<u64> = (0..30).map(|_| enter(&mut queue, 2, 1 << 10)).collect();
+        let place = order(&mut queue).iter().position(|&number| number == next);
         assert!(
-            (9..=11).contains(&place.unwrap()),
+            (10..=12).contains(&place.unwrap()),
             "{place:?} of {}",
             small.len()
         );
@@ -445,14 +475,56 @@ mod tests {
 
     #[test]
     fn one_thread_is_left_for_small_requests() {
-        let mut line = Line::default();
+        let mut queue = FairQueue::default();
         for owner in 1..=6 {
-            enter(&mut line, owner, 1 << 20);
+            enter(&mut queue, owner, 1 << 20);
         }
-        let taken = (0..6).filter(|_| line.take(true).is_some()).count();
+        let taken = (0..6).filter(|_| queue.take(true).is_some()).count();
         assert_eq!(taken, LARGE_AT_ONCE);
-        let small = enter(&mut line, 9, 100);
-        assert_eq!(line.take(false).unwrap().0, small);
+        let small = enter(&mut queue, 9, 100);
+        assert_eq!(queue.take(false).unwrap().0, small);
+    }
+
+    #[test]
+    fn large_request_is_served_although_new_clients_keep_sending_smaller_ones() {
+        let mut queue = FairQueue::default();
+        let hostile = |queue: &mut FairQueue, port: u16| {
+            let owner = Owner::Connection(([127, 0, 0, 1], port).into());
+            queue.enter(owner, 2 << 20, Box::new(|| ()))
+        };
+        for port in 2..=13 {
+            hostile(&mut queue, port);
+        }
+        // On one connection that is kept, so that the second is charged after the first.
+        let large = [0, 1].map(|_| enter(&mut queue, 9, 3 << 20));
+        let mut served = Vec::new();
+        for port in 14..100 {
+            let (number, _) = queue.take(true).unwrap();
+            served.push(number);
+            queue.finish(number);
+            hostile(&mut queue, port);
+        }
+        let place = large.map(|large| served.iter().position(|&number| number == large));
+        assert_eq!(place[0], Some(12));
+        // Thirteen clients have 3 MiB each before it.
+        assert!(place[1].is_some_and(|place| place < 50), "{place:?}");
+    }
+
+    #[test]
+    fn client_whose_waiting_requests_left_is_not_behind() {
+        let mut queue = FairQueue::default();
+        enter(&mut queue, 1, 1 << 10);
+        assert!(queue.take(true).is_some());
+        let gone: Vec<u64> = (0..3).map(|_| enter(&mut queue, 2, 4 << 20)).collect();
+        let kept = enter(&mut queue, 2, 1 << 10);
+        for number in gone {
+            assert!(queue.leave(number).is_some());
+            assert!(queue.leave(number).is_none());
+        }
+        assert_eq!(queue.asked[&client(2)], 1 << 10);
+        let other: Vec<u64> = (0..2).map(|_| enter(&mut queue, 3, 1 << 10)).collect();
+        queue.working.clear();
+        assert_eq!(order(&mut queue), [kept, other[0], other[1]]);
     }
 
     /// Work that reports that it has begun, and goes on until its client has left.

@@ -32,7 +32,7 @@ pub struct Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
     /// One client has all that it may have.
-    #[error("your other requests already have {} MiB of bodies in preparation", MOST_OF_ONE >> 20)]
+    #[error("requests of this client, or of all local programs together, already have {} MiB of bodies in preparation", MOST_OF_ONE >> 20)]
     Client,
     /// All clients together have.
     #[error("requests with {} MiB of bodies are in preparation", MOST >> 20)]
