@@ -1,6 +1,6 @@
 //! Which client a connection or a request counts for, wherever something is limited per client.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::peer::Peer;
@@ -19,17 +19,23 @@ pub enum ClientKey {
     Ipv4(Ipv4Addr),
     /// The upper 64 bits of an IPv6 address.
     Ipv6Network(u64),
-    /// A link-local IPv6 address: all machines of a link share fe80::/64, so that the network identifies none of them.
-    Ipv6LinkLocal(Ipv6Addr),
+    /// All link-local IPv6 addresses of one interface, by its scope id. A machine can use any number of addresses in
+    /// fe80::/64, so that a limit per address would be no limit. The price: all machines of a link that use link-local
+    /// addresses without a client certificate share one client's limits.
+    Ipv6Link(u32),
 }
 
 impl ClientKey {
     /// The client by its address alone: what is known before TLS.
-    pub fn of_address(address: IpAddr) -> Self {
-        match address.to_canonical() {
+    pub fn of_address(address: SocketAddr) -> Self {
+        let scope = match address {
+            SocketAddr::V6(address) => address.scope_id(),
+            SocketAddr::V4(_) => 0,
+        };
+        match address.ip().to_canonical() {
             address if address.is_loopback() => Self::Loopback,
             IpAddr::V4(address) => Self::Ipv4(address),
-            IpAddr::V6(address) if address.is_unicast_link_local() => Self::Ipv6LinkLocal(address),
+            IpAddr::V6(address) if address.is_unicast_link_local() => Self::Ipv6Link(scope),
             IpAddr::V6(address) => Self::Ipv6Network((address.to_bits() >> 64) as u64),
         }
     }
@@ -38,7 +44,7 @@ impl ClientKey {
     pub fn of_peer(peer: &Peer) -> Self {
         match &peer.identity {
             Some(identity) => Self::Certificate(identity.name().into()),
-            None => Self::of_address(peer.address.ip()),
+            None => Self::of_address(peer.address),
         }
     }
 
@@ -54,7 +60,8 @@ mod tests {
     use crate::peer::Identity;
 
     fn key(address: &str) -> ClientKey {
-        ClientKey::of_address(address.parse().unwrap())
+        let address: IpAddr = address.parse().unwrap();
+        ClientKey::of_address((address, 9).into())
     }
 
     #[test]
@@ -79,9 +86,11 @@ mod tests {
     }
 
     #[test]
-    fn link_local_neighbours_are_several_clients() {
-        assert_ne!(key("fe80::1"), key("fe80::2"));
-        assert_eq!(key("fe80::1"), key("fe80::1"));
+    fn link_local_addresses_of_one_interface_are_one_client() {
+        let key = |address: &str| ClientKey::of_address(address.parse().unwrap());
+        assert_eq!(key("[fe80::1%4]:9"), key("[fe80::2%4]:7"));
+        assert_ne!(key("[fe80::1%4]:9"), key("[fe80::1%5]:9"));
+        assert_ne!(key("[fe80::1%4]:9"), key("[2001:db8::1]:9"));
     }
 
     #[test]

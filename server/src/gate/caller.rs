@@ -113,7 +113,7 @@ mod tests {
     fn each_client_has_its_own_places_and_gets_them_back() {
         let crowd = Crowd::new(NonZeroUsize::new(2).unwrap());
         let laptop = || ClientKey::Certificate("laptop".into());
-        let address = ClientKey::of_address([192, 0, 2, 2].into());
+        let address = ClientKey::of_address(([192, 0, 2, 2], 9).into());
         let first = crowd.enter(laptop()).unwrap();
         let _second = crowd.enter(laptop()).unwrap();
         let other = crowd.enter(address).unwrap();
@@ -144,7 +144,7 @@ mod tests {
         );
         assert_eq!(counted_client(Method::Loopback, &local), None);
         assert_eq!(counted_client(Method::Disabled, &local), None);
-        let address = Some(ClientKey::of_address([192, 0, 2, 2].into()));
+        let address = Some(ClientKey::of_address(([192, 0, 2, 2], 9).into()));
         assert_eq!(counted_client(Method::Disabled, &outside), address);
     }
 }

@@ -79,14 +79,14 @@ fn welcome(
     connections: &mut JoinSet<()>,
 ) {
     let secure = matches!(door, Door::Tls(_));
-    match site.seats.take(address.ip(), secure) {
+    match site.seats.take(address, secure) {
         Ok(seat) => {
             let connection = connection::serve(socket, address, seat, door.clone(), site.clone());
             connections.spawn(connection);
         }
         Err(full) => {
             site.metrics.connection_refused(full.reason());
-            let client = ClientKey::of_address(address.ip());
+            let client = ClientKey::of_address(address);
             if let Some(left_out) = site.log_limiter.permit(Some(&client)) {
                 tracing::warn!(
                     peer = %address,

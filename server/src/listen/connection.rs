@@ -155,7 +155,7 @@ async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
 /// Counts and logs a handshake that failed.
 fn refused(site: &Site, address: std::net::SocketAddr, refusal: &tls::Refusal) {
     site.metrics.connection_refused(refusal.reason);
-    let client = ClientKey::of_address(address.ip());
+    let client = ClientKey::of_address(address);
     if !refusal.is_telling() {
         tracing::debug!(peer = %address, reason = refusal.reason, "{refusal}");
     } else if let Some(left_out) = site.log_limiter.permit(Some(&client)) {

@@ -56,7 +56,8 @@ mod tests {
     use super::*;
 
     fn client(address: &str) -> ClientKey {
-        ClientKey::of_address(address.parse().unwrap())
+        let address: std::net::IpAddr = address.parse().unwrap();
+        ClientKey::of_address((address, 9).into())
     }
 
     #[tokio::test(start_paused = true)]

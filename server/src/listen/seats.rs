@@ -13,7 +13,7 @@
 //! make room for each other, and a client that says what it wants in one go is not in their way for longer than a
 //! moment. Only where everybody waits for an answer is the newcomer refused.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::phase::Progress;
@@ -88,7 +88,7 @@ impl Seats {
     }
 
     /// A seat for a connection from `address`, taken from another one if need be.
-    pub fn take(self: &Arc<Self>, address: IpAddr, secure: bool) -> Result<Seat, Full> {
+    pub fn take(self: &Arc<Self>, address: SocketAddr, secure: bool) -> Result<Seat, Full> {
         let client = ClientKey::of_address(address);
         // A thousand entries are gone through in microseconds; nothing here needs an index.
         let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,7 +186,8 @@ mod tests {
     }
 
     fn take(seats: &Arc<Seats>, address: &str) -> Result<Seat, Full> {
-        seats.take(address.parse().unwrap(), false)
+        let address: std::net::IpAddr = address.parse().unwrap();
+        seats.take((address, 9).into(), false)
     }
 
     fn is_evicted(seat: &Seat) -> bool {
