@@ -27,6 +27,7 @@ mod route;
 mod serve;
 mod settings;
 mod shutdown;
+mod signals;
 #[cfg(any(test, fuzzing))]
 pub mod surface;
 mod swaps;
@@ -69,6 +70,7 @@ fn export_model(dir: &Path) -> Result<(), Failure> {
 }
 
 fn run_server(args: &ServeArgs) -> Result<(), Failure> {
+    signals::catch_early()?;
     trial::exit_with_parent();
     let mut settings = Settings::resolve(args)?;
     limits::keep_memory_private();
@@ -86,7 +88,7 @@ fn run_server(args: &ServeArgs) -> Result<(), Failure> {
         metrics.clone(),
         audit,
     )?;
-    // Before signals are handled: a volume that does not answer now can be given up with Ctrl-C. What cannot be used is
+    // Before SIGINT and SIGTERM are handled: a volume that does not answer now can be given up with Ctrl-C. What cannot be used is
     // known before a socket is opened.
     let tls = match &settings.tls {
         Some(tls) => Some(Tls::read(tls.files.clone())?),

@@ -158,13 +158,30 @@ async fn listen(
 
 /// SIGHUP: reads again what is read from files while the server runs, whether the files seem to have changed or not.
 fn reload(gate: &Gate, tls: Option<&Tls>) {
-    gate.reload();
-    if let Some(tls) = tls {
-        tls.reload();
+    let mut failed = Vec::new();
+    if !gate.reload() {
+        failed.push("the token file");
     }
-    tracing::info!(
-        "SIGHUP: token and TLS files were read again; fleet.toml and flags need a restart"
-    );
+    if tls.is_some_and(|tls| !tls.reload()) {
+        failed.push("the TLS files");
+    }
+    match reload_failure(&failed) {
+        None => tracing::info!(
+            "SIGHUP: token and TLS files were read again; fleet.toml and flags need a restart"
+        ),
+        Some(failure) => tracing::error!("{failure}"),
+    }
+}
+
+/// What SIGHUP reports where files could not be used.
+fn reload_failure(failed: &[&str]) -> Option<String> {
+    (!failed.is_empty()).then(|| {
+        format!(
+            "SIGHUP: cannot use {}: what was read before stays in force; see the errors above, fix the files and send \
+             SIGHUP again",
+            failed.join(" and ")
+        )
+    })
 }
 
 /// Where one enters, and how: plain listeners first.
@@ -353,8 +370,8 @@ async fn drain(app: &App, connections: &mut JoinSet<()>, limit: Duration) {
     tracing::info!("stopped");
 }
 
-/// Waits for a swap that is under way and for engines that were replaced and have nothing left to do: while they load, or let
-/// go of their memory, the process should not end under their feet. It does if they take longer than a moment.
+/// Waits for a swap that is under way and for replaced engines that are idle, so that the process does not exit while they
+/// load a model or free memory. It exits anyway if they take longer than [`GOODBYE`].
 async fn replaced(app: &App) {
     let gone = async {
         app.swaps.over().await;
@@ -373,7 +390,7 @@ async fn finish(connections: &mut JoinSet<()>, limit: Duration) -> bool {
 
 /// The first SIGTERM or SIGINT drains, the second ends the process at once. They are handled on a thread and a runtime
 /// of their own, so that they are obeyed whatever the threads that serve are doing; a server that has not ended well
-/// after its drain limit is ended too. SIGUSR1, which would end it by default, is ignored: its handler stays.
+/// after its drain limit is ended too.
 fn stop_on_signals(shutdown: Shutdown, drain: Duration) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -381,7 +398,6 @@ fn stop_on_signals(shutdown: Shutdown, drain: Duration) -> io::Result<()> {
     let inside = runtime.enter();
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
-    let _ = signal(SignalKind::user_defined1())?;
     drop(inside);
     let obey = async move {
         let mut code = tokio::select! {

@@ -147,11 +147,9 @@ impl Gate {
         self.running.clone()
     }
 
-    /// Reads the token again, now.
-    pub fn reload(&self) {
-        if let Some((token, _)) = &self.token {
-            token.reload();
-        }
+    /// Reads the token again, now. Returns whether its file, if there is one, can be used.
+    pub fn reload(&self) -> bool {
+        self.token.as_ref().is_none_or(|(token, _)| token.reload())
     }
 
     /// What the gate does beside answering: reads the token again when its file changes, and reminds of an open door.

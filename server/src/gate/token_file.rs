@@ -95,14 +95,16 @@ impl TokenFile {
         token.matches(presented)
     }
 
-    /// Reads the file now, whether it has changed or not.
-    pub fn reload(&self) {
+    /// Reads the file now, whether it has changed or not. Returns whether it can be used.
+    pub fn reload(&self) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.version = None;
         // A problem that persists is reported again: the operator asked.
         seen.error = None;
         drop(seen);
         self.look();
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.error.is_none()
     }
 
     /// Looks at the file, and reads it if it has changed.
@@ -274,11 +276,13 @@ mod tests {
         for spoil in bad {
             spoil();
             file.look();
+            assert!(!file.reload());
             assert!(accepts(&file, OLD) && !accepts(&file, NEW));
         }
         write(&path, NEW, 0o600);
         file.look();
         assert!(accepts(&file, NEW) && !accepts(&file, OLD));
+        assert!(file.reload());
     }
 
     #[test]

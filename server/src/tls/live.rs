@@ -95,9 +95,13 @@ impl Tls {
         }
     }
 
-    /// Reads the files now, whether they have changed or not.
-    pub fn reload(&self) {
-        self.refresh();
+    /// Reads the files now, whether they have changed or not. Returns whether they can be used.
+    pub fn reload(&self) -> bool {
+        // A problem that persists is reported again: the operator asked.
+        let mut watched = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.error = None;
+        drop(watched);
+        self.refresh()
     }
 
     /// Whether the files are not what they were when they were read.
@@ -106,8 +110,9 @@ impl Tls {
         watched.files.stamps() != watched.stamps
     }
 
-    /// Reads the files again; what cannot be used changes nothing. What could not be read is tried again.
-    fn refresh(&self) {
+    /// Reads the files again; what cannot be used changes nothing. What could not be read is tried again. Returns
+    /// whether they can be used.
+    fn refresh(&self) -> bool {
         let mut watched = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         // Before reading: what changes meanwhile is read again.
         let stamps = watched.files.stamps();
@@ -124,6 +129,7 @@ impl Tls {
                 watched.files = insist_on_crl(watched.files.clone(), &material);
                 *self.now.write().unwrap_or_else(PoisonError::into_inner) = material;
                 tracing::info!("TLS files read again");
+                true
             }
             Err(error) => {
                 // The system may have refused for a moment, and the files need not change once more.
@@ -137,6 +143,7 @@ impl Tls {
                     );
                 }
                 watched.error = Some(error);
+                false
             }
         }
     }
