@@ -12,22 +12,27 @@ pub async fn file_work<T: Send + 'static>(
     what: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    limited(what, LIMIT, work).await
+    let overdue = || {
+        tracing::error!(
+            "{what} could not be read for {} s, what was read before stays in use; check the volume that holds the files",
+            LIMIT.as_secs()
+        );
+    };
+    awaited(what, LIMIT, work, overdue).await
 }
 
-async fn limited<T: Send + 'static>(
+/// [`file_work`] that calls `overdue` when `limit` has passed.
+async fn awaited<T: Send + 'static>(
     what: &str,
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,
+    overdue: impl FnOnce(),
 ) -> Option<T> {
     let mut working = tokio::task::spawn_blocking(work);
     if let Ok(done) = tokio::time::timeout(limit, &mut working).await {
         return done.ok();
     }
-    tracing::error!(
-        "{what} could not be read for {} s, what was read before stays in use; check the volume that holds the files",
-        limit.as_secs()
-    );
+    overdue();
     let done = working.await;
     tracing::info!("{what}: the volume answers again");
     done.ok()
@@ -37,16 +42,22 @@ async fn limited<T: Send + 'static>(
 mod tests {
     use super::*;
     use std::sync::mpsc;
+    use tokio::sync::oneshot;
 
     /// On one thread, where anything that blocks would stop everything.
     #[tokio::test]
     async fn work_that_hangs_stops_no_other_task_and_is_awaited() {
+        const DEADLINE: Duration = Duration::from_secs(30);
         let (answer, hangs) = mpsc::channel();
-        let hanging = tokio::spawn(limited("a file", Duration::from_millis(5), move || {
-            hangs.recv()
-        }));
-        // Another task goes on past the limit, and ends the wait.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let (passed, limit_passed) = oneshot::channel();
+        let hanging = tokio::spawn(awaited(
+            "a file",
+            Duration::from_millis(5),
+            move || hangs.recv_timeout(DEADLINE),
+            move || passed.send(()).unwrap(),
+        ));
+        // This task runs on while the work hangs past the limit, and ends the wait.
+        limit_passed.await.unwrap();
         assert!(!hanging.is_finished());
         answer.send(7).unwrap();
         assert_eq!(hanging.await.unwrap(), Some(Ok(7)));

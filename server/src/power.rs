@@ -212,7 +212,9 @@ mod tests {
     /// Its process and arguments, once it was called.
     async fn called(program: &Path) -> (Pid, String) {
         let file = program.with_extension("called");
+        let deadline = Instant::now() + Duration::from_secs(30);
         loop {
+            assert!(Instant::now() < deadline, "it was not started");
             if let Ok(text) = fs::read_to_string(&file) {
                 let (pid, arguments) = text.trim().split_once(' ').unwrap();
                 let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();

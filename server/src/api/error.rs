@@ -106,7 +106,7 @@ pub enum ApiError {
         retry_after: Duration,
     },
     /// Too many large bodies at once: 429.
-    #[error("{0}; send this one again when they are answered")]
+    #[error("{0}; retry after they finish")]
     BodiesFull(NoRoom),
     /// 503.
     #[error("the model `{id}` is still loading; GET /health says how far it is")]
