@@ -423,3 +423,15 @@ fn stop_on_signals(shutdown: Shutdown, drain: Duration) -> io::Result<()> {
         .spawn(move || runtime.block_on(obey))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reload_names_the_files_that_cannot_be_used() {
+        assert_eq!(reload_failure(&[]), None);
+        let failure = reload_failure(&["the token file", "the TLS files"]).unwrap();
+        assert!(failure.contains("cannot use the token file and the TLS files"));
+    }
+}

@@ -494,10 +494,12 @@ async fn files_that_cannot_be_used_change_nothing() {
     let (good, revoked) = (pki.client("good", 7), pki.client("bad", 8));
     let still = async |what: &str| {
         a_moment().await;
+        assert!(!tls.reload(), "{what}");
         let (identity, _stream) = connect(&tls, Some(&good)).await.unwrap();
         assert!(identity.is_trusted(), "{what}");
         assert_eq!(refusal(&tls, &revoked).await.0, "revoked", "{what}");
     };
+    assert!(tls.reload());
     pki.write("ca.crl", "no list");
     still("a list that is none").await;
     fs::remove_file(pki.files().crl.path()).unwrap();
