@@ -93,7 +93,7 @@ impl ChatTemplate {
     /// # Errors
     /// [`TemplateError::Syntax`], with the line; [`TemplateError::TooComplex`].
     pub fn new(source: &str) -> Result<Self, TemplateError> {
-        bounds::on_large_stack(|| Self::compile(source))?
+        bounds::compile(|| Self::compile(source))?
     }
 
     fn compile(source: &str) -> Result<Self, TemplateError> {
@@ -167,7 +167,7 @@ impl ChatTemplate {
         messages: &[Json],
         tools: &[Json],
         variables: &Map<String, Json>,
-        goes_on: &dyn Fn() -> bool,
+        goes_on: &(dyn Fn() -> bool + Sync),
     ) -> Result<String, TemplateError> {
         if let (Some(template), [_, ..]) = (&self.tool_use, tools) {
             return template.render_while(messages, tools, variables, goes_on);
@@ -192,14 +192,26 @@ impl ChatTemplate {
     fn render_context(
         &self,
         context: Map<String, Json>,
-        goes_on: &dyn Fn() -> bool,
+        goes_on: &(dyn Fn() -> bool + Sync),
     ) -> Result<String, TemplateError> {
         let bytes = context.values().map(bounds::size).sum();
+        let fuel = bounds::fuel(bytes);
+        bounds::render(fuel, || self.render_here(context, bytes, fuel, goes_on))?
+    }
+
+    /// The same on this thread, whose stack must be large enough for values as deep as the fuel allows.
+    fn render_here(
+        &self,
+        context: Map<String, Json>,
+        bytes: usize,
+        fuel: u64,
+        goes_on: &(dyn Fn() -> bool + Sync),
+    ) -> Result<String, TemplateError> {
         let mut variables = self.special_tokens.clone();
         variables.extend(context);
         // The parts that the environment is made of are shared: to give a rendering its own fuel costs no copy of them.
         let mut environment = Environment::clone(&self.environment);
-        environment.set_fuel(Some(bounds::fuel(bytes)));
+        environment.set_fuel(Some(fuel));
         let mut out = Bounded::new(goes_on);
         let rendered = environment.get_template(NAME).and_then(|template| {
             template
