@@ -26,13 +26,16 @@ const MOST: [(&str, usize); 9] = [
     ("prompt", MOST_PROMPT),
     ("prompt[]", MOST_PROMPT),
 ];
-/// Token ids of a prompt: no context is larger.
+/// Token ids of all prompts of a body together: no context is larger.
 const MOST_PROMPT: usize = 1 << 20;
+/// UTF-8's byte order mark, which some clients put before a body.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What may still be parsed of a request, its body and the JSON in its strings together.
 #[derive(Debug)]
 pub struct Budget {
     values: usize,
+    token_ids: usize,
     refusal: Option<ApiError>,
 }
 
@@ -40,17 +43,23 @@ impl Default for Budget {
     fn default() -> Self {
         Self {
             values: MOST_VALUES,
+            token_ids: MOST_PROMPT,
             refusal: None,
         }
     }
 }
 
 impl Budget {
-    /// Parses JSON that stands at `place` of the request; at its root that is an empty text.
+    /// Parses JSON that stands at `place` of the request; at its root that is an empty text, and a byte order mark
+    /// before the JSON is skipped.
     ///
     /// # Errors
     /// A limit that was exceeded, by name; otherwise what is wrong with the JSON.
     pub fn parse(&mut self, json: &[u8], place: &str) -> Result<Value, Malformed> {
+        let json = match place {
+            "" => json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json),
+            _ => json,
+        };
         let mut parser = serde_json::Deserializer::from_slice(json);
         let seed = Reader {
             budget: self,
@@ -73,6 +82,18 @@ impl Budget {
             return self.refuse(place, message);
         };
         self.values = left;
+        Ok(())
+    }
+
+    /// Counts a token id at a place.
+    fn count_token_id<E: Error>(&mut self, place: &Place<'_>) -> Result<(), E> {
+        let Some(left) = self.token_ids.checked_sub(1) else {
+            let message = format!(
+                "the request has more than {MOST_PROMPT} token ids; send fewer or shorter prompts"
+            );
+            return self.refuse(place, message);
+        };
+        self.token_ids = left;
         Ok(())
     }
 
@@ -163,7 +184,9 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn number<E: Error>(self, number: impl Into<Number>) -> Result<Value, E> {
-        if !self.place.is_token() {
+        if self.place.is_token() {
+            self.budget.count_token_id(&self.place)?;
+        } else {
             self.budget.count(&self.place)?;
         }
         Ok(Value::Number(number.into()))
@@ -370,6 +393,23 @@ mod tests {
         let json = format!(r#"{{"prompt":{}}}"#, list("151643", 1 << 20));
         let value = parse(&json).unwrap();
         assert_eq!(value["prompt"].as_array().unwrap().len(), 1 << 20);
+    }
+
+    #[test]
+    fn token_ids_of_several_prompts_share_one_limit() {
+        let half = list("1", 1 << 19);
+        assert!(parse(&format!(r#"{{"prompt":[{half},{half}]}}"#)).is_ok());
+        let (param, message) = refusal(&format!(r#"{{"prompt":[{half},{half},[1]]}}"#));
+        assert_eq!(param, "prompt[2][0]");
+        assert!(message.contains("1048576 token ids"), "{message}");
+    }
+
+    #[test]
+    fn byte_order_mark_before_a_body_is_skipped() {
+        let body = "\u{feff}{\"a\":1}";
+        assert_eq!(parse(body).unwrap(), serde_json::json!({ "a": 1 }));
+        let inside = Budget::default().parse(body.as_bytes(), "messages[0].x");
+        assert!(matches!(inside, Err(Malformed::Syntax(_))));
     }
 
     #[test]
