@@ -170,12 +170,12 @@ impl From<'_> {
         }
     }
 
-    /// A file's text; none if there is no such file.
+    /// A file's text without a byte order mark; none if there is no such file.
     fn file(&self, name: &str) -> Result<Option<String>, LoadError> {
         let Some(file) = self.files.open(name).map_err(|error| self.at(error))? else {
             return Ok(None);
         };
-        let text = String::from_utf8(file.to_vec());
+        let text = String::from_utf8(json::without_byte_order_mark(&file).to_vec());
         text.map(Some)
             .map_err(|error| self.damaged(name, format!("it is not UTF-8: {}", error.utf8_error())))
     }

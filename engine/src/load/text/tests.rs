@@ -222,3 +222,12 @@ fn variables_of_both_templates_can_be_set() {
     let template = template.unwrap().template.unwrap();
     assert!(template.reads("a") && template.reads("b") && !template.reads("c"));
 }
+
+#[test]
+fn byte_order_mark_of_a_template_is_no_part_of_the_prompt() {
+    let plain = Some(json!("\u{feff}plain"));
+    let with_tools = Some(json!("\u{feff}tools"));
+    let changed = [("chat_template.jinja", plain), (TOOL_USE, with_tools)];
+    let expected = ["plain", "tools"].map(str::to_owned);
+    assert_eq!(rendered(&changed), Ok(Some(expected)));
+}
