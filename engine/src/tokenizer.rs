@@ -7,7 +7,8 @@
 mod cuts;
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokenizers::DecoderWrapper;
 
@@ -17,6 +18,9 @@ use cuts::{Cuts, LONGEST_PIECE};
 
 /// Bytes that are tokenized in one go where the text can be cut: milliseconds of work.
 const PIECE: usize = 16 << 10;
+
+/// How often a piece of unusual length that waits for another asks whether it is still needed.
+const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// No vocabulary is larger; a larger id in a file would only serve to exhaust memory.
 const MAX_TOKEN_ID: u32 = (1 << 22) - 1;
@@ -33,8 +37,8 @@ pub struct Tokenizer {
     special: HashSet<u32>,
     /// Where a text can be cut.
     cuts: Cuts,
-    /// Held by who tokenizes a piece of unusual length: the library takes hundreds of bytes for each of its bytes.
-    long: Mutex<()>,
+    /// Taken while a piece of unusual length is tokenized: the library takes hundreds of bytes for each of its bytes.
+    long: Turn,
 }
 
 /// Why a tokenizer could not be made or used.
@@ -89,6 +93,13 @@ pub enum TokenizerError {
          divide them"
     )]
     Indivisible,
+    /// A text that is too long for a tokenizer whose rules for dividing a text are not known.
+    #[error(
+        "the text has a part of more than {LONGEST_PIECE} bytes, and this model's tokenizer cannot divide it: the \
+         pre-tokenizer, the normalizer or an added token in tokenizer.json is of a kind that must see the whole text; \
+         shorten the text"
+    )]
+    NotDivided,
     /// The caller asked for it.
     #[error("tokenizing was stopped")]
     Stopped,
@@ -166,7 +177,7 @@ impl Tokenizer {
             starts,
             special,
             cuts,
-            long: Mutex::new(()),
+            long: Turn::default(),
         })
     }
 
@@ -188,7 +199,8 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`TokenizerError::TooLong`] for more than `most` tokens, [`TokenizerError::Stopped`] when `goes_on` says no,
-    /// [`TokenizerError::Indivisible`] for a word that no prompt needs.
+    /// [`TokenizerError::Indivisible`] for a word that no prompt needs, and [`TokenizerError::NotDivided`] for a long
+    /// text if the tokenizer's rules are not known.
     pub fn encode_within(
         &self,
         text: &str,
@@ -211,11 +223,18 @@ impl Tokenizer {
             if !goes_on() {
                 return Err(TokenizerError::Stopped);
             }
-            let len = self.cuts.first(rest, size);
-            let len = len.map_err(|_| TokenizerError::Indivisible)?;
+            let Ok(len) = self.cuts.first(rest, size) else {
+                return Err(self.no_cut(rest, ids.len(), most));
+            };
             let (piece, after) = rest.split_at(len);
-            let _turn =
-                (len > 4 * PIECE).then(|| self.long.lock().unwrap_or_else(PoisonError::into_inner));
+            let _turn = match len > 4 * PIECE {
+                true => Some(
+                    self.long
+                        .take_while(&mut goes_on)
+                        .ok_or(TokenizerError::Stopped)?,
+                ),
+                false => None,
+            };
             ids.extend(self.encode(piece)?);
             if ids.len() > most {
                 return Err(TokenizerError::TooLong {
@@ -225,6 +244,31 @@ impl Tokenizer {
             rest = after;
         }
         Ok(ids)
+    }
+
+    /// Why a text that no cut begins is refused, after so many tokens before it.
+    fn no_cut(&self, rest: &str, before: usize, most: usize) -> TokenizerError {
+        let fewest = match self.cuts.keeps_bytes() {
+            // NFC shortens a text, in UTF-8 to less than a quarter at no place.
+            true if !rest.is_ascii() => rest.len() / 4 / self.longest_token(),
+            true => rest.len() / self.longest_token(),
+            false => 0,
+        };
+        if before + fewest > most {
+            return TokenizerError::TooLong {
+                at_least: before + fewest,
+            };
+        }
+        match self.cuts.are_known() {
+            true => TokenizerError::Indivisible,
+            false => TokenizerError::NotDivided,
+        }
+    }
+
+    /// Bytes of the longest token.
+    fn longest_token(&self) -> usize {
+        let lengths = self.starts.windows(2).map(|pair| pair[1] - pair[0]);
+        lengths.max().unwrap_or(0).max(1)
     }
 
     /// The text of a sequence of tokens, without the control tokens if `skip_special`. Bytes that are not UTF-8 become
@@ -267,6 +311,42 @@ impl Tokenizer {
     /// One more than the largest id.
     pub fn vocab_size(&self) -> usize {
         self.starts.len() - 1
+    }
+}
+
+/// What one thread at a time may have. A thread that waits for it leaves as soon as its work is not needed any more.
+#[derive(Debug, Default)]
+struct Turn {
+    taken: Mutex<bool>,
+    freed: Condvar,
+}
+
+/// Frees the turn when it is dropped.
+struct TurnGuard<'a>(&'a Turn);
+
+impl Turn {
+    /// Waits for the turn while `goes_on` says so; it is asked last when the turn is taken. None if it says no.
+    fn take_while(&self, goes_on: &mut impl FnMut() -> bool) -> Option<TurnGuard<'_>> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        while *taken {
+            if !goes_on() {
+                return None;
+            }
+            let waited = self.freed.wait_timeout(taken, ASK_EVERY);
+            taken = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *taken = true;
+        drop(taken);
+        let guard = TurnGuard(self);
+        goes_on().then_some(guard)
+    }
+}
+
+impl Drop for TurnGuard<'_> {
+    fn drop(&mut self) {
+        let taken = &self.0.taken;
+        *taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.freed.notify_one();
     }
 }
 
@@ -424,6 +504,54 @@ pub(crate) mod tests {
         let text = "=".repeat(LONGEST_PIECE + 1);
         let error = bytes_only().encode_within(&text, usize::MAX, || true);
         assert!(matches!(error, Err(TokenizerError::Indivisible)));
+    }
+
+    #[test]
+    fn word_that_has_more_tokens_than_fit_is_too_long() {
+        let text = "=".repeat(LONGEST_PIECE + 1);
+        // The longest token is `<|im_end|>`.
+        let fewest = text.len() / 10;
+        let error = bytes_only().encode_within(&text, fewest - 1, || true);
+        assert!(
+            matches!(error, Err(TokenizerError::TooLong { at_least }) if at_least == fewest),
+            "{error:?}"
+        );
+        let error = bytes_only().encode_within(&text, fewest, || true);
+        assert!(matches!(error, Err(TokenizerError::Indivisible)));
+    }
+
+    #[test]
+    fn long_text_of_a_tokenizer_without_cuts_is_refused_by_its_reason() {
+        let mut json = bytes_only_json(258);
+        json["added_tokens"][0]["normalized"] = true.into();
+        let tokenizer = Tokenizer::from_bytes(json.to_string().as_bytes()).unwrap();
+        let text = "ab ".repeat(LONGEST_PIECE / 3 + 1);
+        let error = tokenizer.encode_within(&text, usize::MAX, || true);
+        assert!(matches!(error, Err(TokenizerError::NotDivided)));
+        let error = tokenizer.encode_within(&text, 1000, || true);
+        assert!(matches!(error, Err(TokenizerError::TooLong { .. })));
+    }
+
+    #[test]
+    fn long_piece_that_waits_for_another_stops_when_its_client_leaves() {
+        let tokenizer = bytes_only();
+        let text = "=".repeat(4 * PIECE + 1);
+        let turn = tokenizer.long.take_while(&mut || true).unwrap();
+        let mut asked = 0;
+        let error = tokenizer.encode_within(&text, usize::MAX, || {
+            asked += 1;
+            asked < 4
+        });
+        assert!(matches!(error, Err(TokenizerError::Stopped)));
+        drop(turn);
+        // Asked again with the turn, which is freed when the answer is no.
+        let mut asked = 0;
+        let error = tokenizer.encode_within(&text, usize::MAX, || {
+            asked += 1;
+            asked < 2
+        });
+        assert!(matches!(error, Err(TokenizerError::Stopped)));
+        assert!(tokenizer.encode_within(&text, usize::MAX, || true).is_ok());
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub(super) struct Cuts {
     added: Vec<String>,
     /// No added token overlaps another, so that each occurrence is one.
     apart: bool,
+    /// Encoding drops no byte of a text, but for what NFC composes.
+    keeps_bytes: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,11 +72,25 @@ impl Cuts {
             .map(str::to_owned)
             .collect();
         let known = tokens.iter().all(plain) && normalizer_is_local(&tokenizer["normalizer"]);
+        let strips = |token: &Value| token["lstrip"] == true || token["rstrip"] == true;
         Self {
+            keeps_bytes: normalizer_is_local(&tokenizer["normalizer"])
+                && keeps_bytes(&tokenizer["pre_tokenizer"])
+                && !tokens.iter().any(strips),
             pattern: pattern(&tokenizer["pre_tokenizer"]).filter(|_| known),
             apart: known && are_apart(&added),
             added,
         }
+    }
+
+    /// Whether a text can be cut between ordinary characters.
+    pub(super) fn are_known(&self) -> bool {
+        self.pattern.is_some()
+    }
+
+    /// Whether every byte of a text is part of one of its tokens, but for what NFC composes.
+    pub(super) fn keeps_bytes(&self) -> bool {
+        self.keeps_bytes
     }
 
     /// The length of the first part of a text: about `size` bytes, or as many more as it takes to find a cut.
@@ -146,6 +162,18 @@ fn is_letter(c: char) -> bool {
 
 fn normalizer_is_local(normalizer: &Value) -> bool {
     normalizer.is_null() || normalizer["type"] == "NFC"
+}
+
+/// Whether a pre-tokenizer is known to divide a text only.
+fn keeps_bytes(pre_tokenizer: &Value) -> bool {
+    match pre_tokenizer["type"].as_str() {
+        Some("ByteLevel" | "Digits") => true,
+        Some("Split") => pre_tokenizer["behavior"] != "Removed",
+        Some("Sequence") => pre_tokenizer["pretokenizers"]
+            .as_array()
+            .is_some_and(|steps| steps.iter().all(keeps_bytes)),
+        _ => false,
+    }
 }
 
 fn pattern(pre_tokenizer: &Value) -> Option<Pattern> {
