@@ -231,9 +231,21 @@ impl Client {
     /// # Errors
     /// If there is no such answer.
     pub async fn health(&self) -> Result<Timed<Health>, ProbeError> {
+        let page = self.health_page().await?;
+        let health = self.heartbeat(&page.value)?;
+        Ok(page.map(|_| health))
+    }
+
+    /// `GET /health` as JSON, whatever program answers.
+    pub(super) async fn health_page(&self) -> Result<Timed<Value>, ProbeError> {
         let loads = StatusCode::SERVICE_UNAVAILABLE;
         self.call(Method::GET, "/health", None::<&()>, &[loads])
             .await
+    }
+
+    /// The heartbeat in that page.
+    pub(super) fn heartbeat(&self, page: &Value) -> Result<Health, ProbeError> {
+        Health::deserialize(page).map_err(|error| self.form("/health", &error.to_string()))
     }
 
     /// `GET /v1/models`: the ids.

@@ -2,7 +2,11 @@
 //!
 //! A sanctum-server shows its heartbeat at `/health`. A standby is another program: mlx_lm.server answers
 //! `{"status":"ok"}` there, others answer HTML, 404, an empty page, or close the connection. Whatever is not a heartbeat
-//! proves nothing, so `/v1/models` decides: every server of the OpenAI API lists its models.
+//! proves nothing, so `/v1/models` decides: every server of the OpenAI API lists its models. The exception is an
+//! mlx_lm.server on a host without Hugging Face's cache: it sends a 200 for `/v1/models`, fails to read that cache, and
+//! closes the connection without a body, while it answers chats. There `{"status":"ok"}` and that 200 together decide.
+
+use std::time::Instant;
 
 use super::client::{Client, ProbeError, Timed};
 use super::health::Health;
@@ -22,12 +26,22 @@ impl Client {
     /// # Errors
     /// If neither gives what it should. The error is the one that says more: an answer rather than silence.
     pub async fn liveness(&self) -> Result<Timed<Liveness>, ProbeError> {
-        let first = match self.health().await {
-            Ok(health) => return Ok(health.map(Liveness::Heartbeat)),
-            Err(error) => error,
+        let (says_ok, first) = match self.health_page().await {
+            Ok(page) => match self.heartbeat(&page.value) {
+                Ok(health) => {
+                    return Ok(page.map(|_| Liveness::Heartbeat(health)));
+                }
+                Err(error) => (page.value["status"] == "ok", error),
+            },
+            Err(error) => (false, error),
         };
+        let begun = Instant::now();
         match self.models().await {
             Ok(models) => Ok(models.map(Liveness::Models)),
+            Err(ProbeError::Form { .. }) if says_ok => Ok(Timed {
+                value: Liveness::Models(Vec::new()),
+                latency: begun.elapsed(),
+            }),
             Err(second) if second.is_answer() => Err(second),
             Err(_) => Err(first),
         }
@@ -107,6 +121,26 @@ mod tests {
                 Liveness::Models(vec!["mlx-community/Qwen3.5".into()]),
                 "{health:?}"
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn liveness_accepts_unreadable_list_where_health_says_ok() {
+        // mlx_lm.server without Hugging Face's cache.
+        let ok = ("200 OK", r#"{"status": "ok"}"#);
+        let alive = serving(ok, ("200 OK", "")).liveness().await.unwrap().value;
+        assert_eq!(alive, Liveness::Models(Vec::new()));
+        for health in [("200 OK", "{}"), ("200 OK", ""), ("404 Not Found", "")] {
+            let refused = serving(health, ("200 OK", "")).liveness().await;
+            assert!(refused.is_err(), "{health:?}");
+        }
+        for models in [
+            ("404 Not Found", ""),
+            ("503 Service Unavailable", ""),
+            ("", ""),
+        ] {
+            let refused = serving(ok, models).liveness().await;
+            assert!(refused.is_err(), "{models:?}");
         }
     }
 
