@@ -54,7 +54,8 @@ fn every_agent_of_a_host_gets_one_and_its_program_is_told_who_it_is() {
             format!("{ours}canary {with} --name {}", log("canary")),
             format!("{ours}drift {with} --name {}", log("drift")),
             format!("{ours}parity {with} --name {}", log("parity")),
-            "/usr/local/bin/mlx_lm.server --port 1337".to_owned(),
+            "/usr/local/bin/mlx_lm.server --model /u/ada/models/qwen3.5-27b-4bit --port 1337"
+                .to_owned(),
         ]
     );
     assert_eq!(plists[0].label, "com.sanctum.server");

@@ -25,7 +25,7 @@ fn the_example_is_a_fleet() {
     assert_eq!(code, Some(0), "{text}");
     for words in [
         "mini    server         server    council on 127.0.0.1:1337, 100.64.0.25:1337, 100.64.0.25:1338 (mTLS)",
-        "mini    escape-hatch   standby   for server: /usr/local/bin/mlx_lm.server --port 1337",
+        "mini    escape-hatch   standby   for server: /usr/local/bin/mlx_lm.server --model ~/models/qwen3.5-27b-4bit --port 1337",
         "laptop  canary-offbox  canary    server, ",
         "is a fleet of 3 hosts and 9 agents",
     ] {
