@@ -195,8 +195,12 @@ impl ChatTemplate {
         goes_on: &(dyn Fn() -> bool + Sync),
     ) -> Result<String, TemplateError> {
         let bytes = context.values().map(bounds::size).sum();
-        let fuel = bounds::fuel(bytes);
-        bounds::render(fuel, || self.render_here(context, bytes, fuel, goes_on))?
+        let mut context = Some(context);
+        bounds::render(bounds::fuel(bytes), |fuel| {
+            // It runs once.
+            let context = context.take().unwrap_or_default();
+            self.render_here(context, bytes, fuel, goes_on)
+        })?
     }
 
     /// The same on this thread, whose stack must be large enough for values as deep as the fuel allows.

@@ -30,6 +30,8 @@ pub(super) const LARGEST_PROMPT: usize = 64 << 20;
 
 /// Steps that any rendering may take. A step is an instruction or 64 bytes written: this bounds memory as well.
 const STEPS: u64 = 2_000_000;
+/// A stack for fewer is not tried: no conversation could be rendered in so few.
+const FEWEST_STEPS: u64 = 50_000;
 /// Bytes of the conversation that buy one more step; Qwen3.5's template takes a step for each 30 at most.
 const BYTES_PER_STEP: usize = 4;
 
@@ -71,36 +73,59 @@ pub(super) fn check(source: &str) -> Result<(), TemplateError> {
 
 /// Runs the compiler on a thread whose stack holds the deepest template that is accepted.
 pub(super) fn compile<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, TemplateError> {
-    on_stack(COMPILER_STACK, work)
-        .map_err(|why| TemplateError::TooComplex(format!("cannot be compiled: {why}")))
+    on_stack(COMPILER_STACK, work).map_err(|failure| {
+        let stack = COMPILER_STACK;
+        TemplateError::TooComplex(format!("cannot be compiled: {}", failure.message(stack)))
+    })
 }
 
-/// Runs a rendering on a thread whose stack holds the deepest value that so many steps can make.
+/// Runs a rendering on a thread whose stack holds the deepest value that so many steps can make. Where the system refuses
+/// such a stack, it has half the steps and half the stack, and so on; `work` is told the steps that it has.
 ///
 /// Every such value must be dropped in there. Only the pages of the stack that are used cost memory.
 pub(super) fn render<T: Send>(
-    steps: u64,
-    work: impl FnOnce() -> T + Send,
+    mut steps: u64,
+    mut work: impl FnMut(u64) -> T + Send,
 ) -> Result<T, TemplateError> {
-    let levels = usize::try_from(steps).unwrap_or(usize::MAX);
-    let stack = levels
-        .saturating_mul(STACK_PER_STEP)
-        .saturating_add(RENDERER_STACK);
-    on_stack(stack, work).map_err(TemplateError::Render)
+    loop {
+        let levels = usize::try_from(steps).unwrap_or(usize::MAX);
+        let stack = levels
+            .saturating_mul(STACK_PER_STEP)
+            .saturating_add(RENDERER_STACK);
+        match on_stack(stack, || work(steps)) {
+            Err(StackFailure::Refused(_)) if steps > FEWEST_STEPS => steps /= 2,
+            done => return done.map_err(|failure| TemplateError::Render(failure.message(stack))),
+        }
+    }
 }
 
-fn on_stack<T: Send>(stack: usize, work: impl FnOnce() -> T + Send) -> Result<T, String> {
+/// Why work on a large stack has no result.
+enum StackFailure {
+    /// The system gives no such thread: `work` has not begun.
+    Refused(std::io::Error),
+    Panicked,
+}
+
+impl StackFailure {
+    fn message(&self, stack: usize) -> String {
+        match self {
+            Self::Refused(error) => {
+                format!("the system refuses a thread with a stack of {stack} bytes: {error}")
+            }
+            Self::Panicked => "the template engine panicked".to_owned(),
+        }
+    }
+}
+
+fn on_stack<T: Send>(stack: usize, work: impl FnOnce() -> T + Send) -> Result<T, StackFailure> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("template".into())
             .stack_size(stack)
             .spawn_scoped(scope, work)
-            .map_err(|error| {
-                format!("the system refuses a thread with a stack of {stack} bytes: {error}")
-            })?;
-        thread
+            .map_err(StackFailure::Refused)?
             .join()
-            .map_err(|_| "the template engine panicked".to_owned())
+            .map_err(|_| StackFailure::Panicked)
     })
 }
 
@@ -198,6 +223,14 @@ mod tests {
         ChatTemplate::new(source)
             .unwrap()
             .render(&messages, &[], &Map::new())
+    }
+
+    /// No machine has an address space for the first one.
+    #[test]
+    fn rendering_has_fewer_steps_where_the_system_refuses_its_stack() {
+        let steps = super::render(1 << 50, |steps| steps).unwrap();
+        assert!((FEWEST_STEPS..1 << 40).contains(&steps), "{steps}");
+        assert_eq!(super::render(10_000, |steps| steps).unwrap(), 10_000);
     }
 
     #[test]
