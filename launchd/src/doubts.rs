@@ -1,6 +1,7 @@
 //! What a fleet.toml may mean and probably does not: `check` shows it, and nothing is refused for it.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -57,6 +58,14 @@ fn servers(fleet: &Fleet, doubts: &mut Vec<String>) {
         if is_placed(fleet, name) && !is_watched(fleet, name) && !is_shadow {
             doubts.push(format!(
                 "no watchdog checks [servers.{name}]; write `target = \"{name}\"` in a [watch.NAME]"
+            ));
+        }
+        let listeners = || server.listen.iter().chain(&server.tls_listen);
+        let is_local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
+        if !listeners().any(|address| is_local(address.ip())) {
+            doubts.push(format!(
+                "[servers.{name}] does not start: it has no loopback address, and the watchdogs of its own host need one; add \
+                 \"127.0.0.1:1337\" (or another free port) to `listen`"
             ));
         }
         let outside = server.listen.iter().find(|a| !a.ip().is_loopback());
@@ -139,6 +148,19 @@ fn watchdogs(fleet: &Fleet, doubts: &mut Vec<String>) {
             doubts.push(format!(
                 "[watch.{name}] watches a host from outside and alerts through that same host"
             ));
+        }
+        let server = watch
+            .target
+            .as_ref()
+            .and_then(|target| fleet.servers.get_key_value(target));
+        if let Some((target, server)) = server.filter(|_| away) {
+            let mut listeners = server.listen.iter().chain(&server.tls_listen);
+            if listeners.all(|address| address.ip().is_loopback()) {
+                doubts.push(format!(
+                    "[watch.{name}] does not start: it runs on another host, and [servers.{target}] listens on loopback \
+                     addresses only; add an address that other hosts reach to its `tls_listen`"
+                ));
+            }
         }
         let is_guardian = watch.check(name).as_str() == "guardian";
         let throttle = Duration::from_secs(THROTTLE);

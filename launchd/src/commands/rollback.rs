@@ -59,15 +59,17 @@ pub fn run(args: &SiteArgs, rollback: &RollbackArgs, report: &mut Report) -> Res
             Failure::Refused(format!("rolled back, but {failure}{mend}"))
         })?;
     }
-    let would = if report.dry_run {
-        " would be there"
-    } else {
-        ""
-    };
-    let line = match (&rollback.agent, changed) {
-        (_, false) => "nothing to do: that is how it is already".to_owned(),
-        (Some(agent), true) => format!("`{agent}` serves now{would}"),
-        (None, true) => format!("release {} is in place{would}", to.receipt.release),
+    let line = match (&rollback.agent, changed, report.dry_run) {
+        (_, false, _) => "nothing to do: that is how it is already".to_owned(),
+        (Some(agent), true, false) => format!("`{agent}` serves now"),
+        (Some(agent), true, true) => {
+            format!("`{agent}` would serve; nothing has been changed")
+        }
+        (None, true, false) => format!("release {} is in place", to.receipt.release),
+        (None, true, true) => format!(
+            "release {} would be in place; nothing has been changed",
+            to.receipt.release
+        ),
     };
     let result = json!({
         "host": site.host,

@@ -97,6 +97,24 @@ fn what_would_not_start_or_tells_nobody_is_a_doubt() {
 }
 
 #[test]
+fn check_reports_what_does_not_start_for_its_addresses() {
+    let host = Host::new();
+    host.fleet(
+        "[hosts.a]\naddress = \"a\"\nagents = [\"far\"]\n[hosts.b]\naddress = \"b\"\nagents = [\"inner\", \"outer\"]\n\
+         [servers.inner]\nhost = \"b\"\nlisten = [\"127.0.0.1:9\"]\n\
+         [servers.outer]\nhost = \"b\"\nlisten = [\"100.64.0.9:9\"]\n\
+         [watch.far]\ncheck = \"canary\"\ntarget = \"inner\"\nevery = \"10m\"\n",
+    );
+    let said = host.run(&["check"]).ok();
+    for note in [
+        "note: [servers.outer] does not start: it has no loopback address",
+        "note: [watch.far] does not start: it runs on another host, and [servers.inner] listens on loopback",
+    ] {
+        assert!(said.contains(note), "{note}\n{said}");
+    }
+}
+
+#[test]
 fn watchdog_without_target_checks_the_only_server() {
     let host = Host::new();
     let without_target = |more: &str| {
