@@ -31,6 +31,8 @@ pub struct Outbox {
     unkept: VecDeque<Letter>,
     /// The ids of alerts that a channel has accepted since this was asked last.
     accepted: Vec<String>,
+    /// The operator has named the log and no other channel: what is logged is delivered.
+    is_log_enough: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,13 +61,14 @@ pub struct OutboxError {
 impl Outbox {
     /// The outbox in `folder`, for these channels.
     pub fn new(folder: PathBuf, channels: impl IntoIterator<Item = (Label, Channel)>) -> Self {
+        // The log has every alert already.
+        let (log, channels): (BTreeMap<_, _>, BTreeMap<_, _>) = channels
+            .into_iter()
+            .partition(|(_, channel)| *channel == Channel::Log);
         Self {
             folder,
-            // The log has it already.
-            channels: channels
-                .into_iter()
-                .filter(|(_, channel)| *channel != Channel::Log)
-                .collect(),
+            is_log_enough: !log.is_empty() && channels.is_empty(),
+            channels,
             down: BTreeMap::new(),
             unkept: VecDeque::new(),
             accepted: Vec::new(),
@@ -84,6 +87,9 @@ impl Outbox {
             ..alert
         };
         alert.log();
+        if self.is_log_enough {
+            self.accepted.push(alert.id.clone());
+        }
         let suffix = format!("-{}.json", alert.id);
         let known = |(_, path): &(u64, PathBuf)| path.to_string_lossy().ends_with(&suffix);
         let waits = spool::letters(&self.folder)?.iter().any(known)
@@ -385,6 +391,23 @@ mod tests {
         assert_eq!(outbox.deliver().await.unwrap(), None);
         assert_eq!(outbox.take_accepted(), ["canary-1", "canary-2"]);
         assert_eq!(undelivered(folder.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn alert_is_delivered_by_the_log_only_where_no_other_channel_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let accepted = |channels: Vec<(Label, Channel)>| {
+            let mut outbox = Outbox::new(folder.path().to_owned(), channels);
+            outbox.put(alert("canary-1")).unwrap();
+            outbox.take_accepted()
+        };
+        let log = || (name("log"), Channel::Log);
+        assert_eq!(accepted(vec![log()]), ["canary-1"]);
+        assert_eq!(accepted(vec![]), [] as [&str; 0]);
+        assert_eq!(
+            accepted(vec![log(), (name("down"), receiver("503 Down"))]),
+            [] as [&str; 0]
+        );
     }
 
     #[tokio::test]
