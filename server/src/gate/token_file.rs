@@ -98,24 +98,29 @@ impl TokenFile {
     /// Reads the file now, whether it has changed or not. Returns whether it can be used.
     pub fn reload(&self) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.version = None;
         // A problem that persists is reported again: the operator asked.
         seen.error = None;
-        drop(seen);
-        self.look();
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.version();
+        self.read_again(&mut seen, now);
         seen.error.is_none()
     }
 
     /// Looks at the file, and reads it if it has changed.
     pub fn look(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = std::fs::metadata(&self.path)
-            .ok()
-            .map(|of| Version::of(&of));
-        if now == seen.version && now.is_none_or(Version::is_settled) {
-            return;
+        let now = self.version();
+        if now != seen.version || !now.is_none_or(Version::is_settled) {
+            self.read_again(&mut seen, now);
         }
+    }
+
+    /// What can be seen of the file without reading it; none if it is not there.
+    fn version(&self) -> Option<Version> {
+        let about = std::fs::metadata(&self.path).ok()?;
+        Some(Version::of(&about))
+    }
+
+    fn read_again(&self, seen: &mut Seen, now: Option<Version>) {
         let error = match read(&self.path) {
             Ok((version, token)) => {
                 seen.version = Some(version);
