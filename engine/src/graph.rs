@@ -118,8 +118,8 @@ impl<B: Backend> Model<B> {
             };
             let out = self.mix_out(layer, &mixed);
             let [h, inner] = backend.add_norm(residual, &out, &layer.post_norm, eps);
-            let gated = backend.project_gated(&inner, [&layer.gate, &layer.up]);
-            let down = backend.project_summand(&gated, &layer.down);
+            let [gate, up] = backend.project(&inner, [&layer.gate, &layer.up]);
+            let [down] = backend.project(&backend.swiglu(gate, &up), [&layer.down]);
             beat();
             let Some(next) = next else {
                 x = backend.add(h, &down);
@@ -188,7 +188,8 @@ impl<B: Backend> Model<B> {
             }
             MixerWeights::Delta(w) => {
                 let [qkv, z, b, a] = backend.project(x, [&w.qkv, &w.z, &w.b, &w.a]);
-                backend.delta(config, w, index, segments, slots, qkv, &z, &a, &b)
+                let qkv = backend.short_conv(config, w, index, segments, slots, qkv);
+                backend.gated_delta(config, w, index, segments, slots, qkv, &z, &a, &b)
             }
         }
     }
@@ -196,14 +197,17 @@ impl<B: Backend> Model<B> {
     /// The mixer's output projection.
     fn mix_out(&self, layer: &Layer<B::Matrix, B::Vector>, mixed: &B::Tensor) -> B::Tensor {
         match &layer.mixer {
-            MixerWeights::Attention(w) => match &w.bias {
-                Some([.., bias]) => {
-                    let [out] = self.backend.project(mixed, [&w.o]);
-                    self.backend.add_bias(out, bias)
+            MixerWeights::Attention(w) => {
+                let [out] = self.backend.project(mixed, [&w.o]);
+                match &w.bias {
+                    Some([.., bias]) => self.backend.add_bias(out, bias),
+                    None => out,
                 }
-                None => self.backend.project_summand(mixed, &w.o),
-            },
-            MixerWeights::Delta(w) => self.backend.project_summand(mixed, &w.out),
+            }
+            MixerWeights::Delta(w) => {
+                let [out] = self.backend.project(mixed, [&w.out]);
+                out
+            }
         }
     }
 }

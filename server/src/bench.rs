@@ -36,15 +36,9 @@ pub struct BenchArgs {
     /// A checkpoint folder [default: the built-in model]
     #[arg(long, value_name = "DIR")]
     model: Option<TildePath>,
-    /// Tokens of the prompt, or of several prompts; 0 measures no prefill
-    #[arg(
-        short = 'p',
-        long,
-        value_name = "TOKENS,…",
-        value_delimiter = ',',
-        default_value = "128"
-    )]
-    prompt: Vec<usize>,
+    /// Tokens of the prompt; 0 measures no prefill
+    #[arg(short = 'p', long, value_name = "TOKENS", default_value_t = 128)]
+    prompt: usize,
     /// Tokens to generate in each stream; 0 measures no decode
     #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 64)]
     generate: usize,
@@ -56,15 +50,9 @@ pub struct BenchArgs {
         default_value = "1,4,16"
     )]
     streams: Vec<NonZeroUsize>,
-    /// Tokens that each stream has taken in before it generates; several measure each number of streams behind each
-    #[arg(
-        short,
-        long,
-        value_name = "TOKENS,…",
-        value_delimiter = ',',
-        default_value = "0"
-    )]
-    depth: Vec<usize>,
+    /// Tokens that each stream has taken in before it generates
+    #[arg(short, long, value_name = "TOKENS", default_value_t = 0)]
+    depth: usize,
     /// Prompt tokens a pass
     #[arg(long, value_name = "TOKENS", default_value = "128")]
     prefill_chunk: NonZeroUsize,
@@ -229,29 +217,26 @@ impl<B: Backend> Bench<B> {
                     bandwidth_share: bandwidth.map(|all| bytes * tokens_per_s.median / (all * 1e9)),
                 });
             };
-        for &prompt in args.prompt.iter().filter(|&&prompt| prompt > 0) {
+        if args.prompt > 0 {
             let chunk = args.prefill_chunk.get();
-            let bytes = self.weight_bytes as f64 / chunk.min(prompt) as f64;
-            measure(format!("prefill {prompt}"), prompt, bytes, &mut || {
-                self.prefill(prompt, chunk)
+            let bytes = self.weight_bytes as f64 / chunk.min(args.prompt) as f64;
+            let name = format!("prefill {}", args.prompt);
+            measure(name, args.prompt, bytes, &mut || {
+                self.prefill(args.prompt, chunk)
             });
         }
-        for (&depth, streams) in args.depth.iter().flat_map(|depth| {
-            args.streams
-                .iter()
-                .map(move |streams| (depth, streams.get()))
-        }) {
+        for streams in args.streams.iter().map(|streams| streams.get()) {
             if args.generate > 0 {
                 let bytes = self.weight_bytes as f64 / streams as f64 + self.state_bytes() as f64;
                 let mut name = format!("decode {} x {streams}", args.generate);
-                if depth > 0 {
-                    let _ = write!(name, " @ {depth}");
+                if args.depth > 0 {
+                    let _ = write!(name, " @ {}", args.depth);
                 }
                 let tokens = args.generate * streams;
                 // Each repetition continues where the last one ended.
                 let mut slots = self.model.slots(streams);
                 for stream in 0..streams {
-                    self.take_in(depth, args.prefill_chunk.get(), stream, &mut slots);
+                    self.take_in(args.depth, args.prefill_chunk.get(), stream, &mut slots);
                 }
                 measure(name, tokens, bytes, &mut || {
                     self.decode(args.generate, streams, &mut slots)

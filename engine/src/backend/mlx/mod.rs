@@ -270,19 +270,7 @@ impl Backend for MlxBackend {
         })
     }
 
-    fn project_summand(&self, x: &Array, matrix: &MlxMatrix) -> Array {
-        let fused = self.fused.as_ref();
-        fused.and_then(|f| f.parts(x, matrix)).unwrap_or_else(|| {
-            let [product] = self.project(x, [matrix]);
-            product
-        })
-    }
-
     fn add(&self, x: Array, y: &Array) -> Array {
-        // In parts, as `project_summand` may leave it.
-        if y.ndim() == 3 {
-            return x + must(y.sum_axis(0, false));
-        }
         x + y
     }
 
@@ -310,14 +298,6 @@ impl Backend for MlxBackend {
             return out;
         }
         silu(&f32(&gate)) * up
-    }
-
-    fn project_gated(&self, x: &Array, matrices: [&MlxMatrix; 2]) -> Array {
-        if let Some(out) = self.fused.as_ref().and_then(|f| f.gated(x, matrices)) {
-            return out;
-        }
-        let [gate, up] = self.project(x, matrices);
-        self.swiglu(gate, &up)
     }
 
     fn select_rows(&self, x: &Array, some: &[usize]) -> Array {
@@ -429,33 +409,6 @@ impl Backend for MlxBackend {
         let normed = must(rms_norm(y, Some(norm), eps));
         let width = dim(dims.value_heads * dims.value_dim);
         silu(&f32(z)) * reshape(&normed, &[-1, width])
-    }
-
-    fn delta(
-        &self,
-        config: &ModelConfig,
-        weights: &DeltaWeights<MlxMatrix, MlxVector>,
-        layer: usize,
-        segments: &[Segment],
-        slots: &mut MlxSlots,
-        qkv: Array,
-        z: &Array,
-        a: &Array,
-        b: &Array,
-    ) -> Array {
-        if let Some(fused) = &self.fused {
-            let (Memory::Delta(memory), plan, _) = slots.layer(layer) else {
-                unreachable!("layer {layer} is one of the delta rule");
-            };
-            if plan.each_alone()
-                && let Some(out) =
-                    fused.delta_step(config, weights, memory, [&qkv, a, b, z], &plan.recurrent)
-            {
-                return out;
-            }
-        }
-        let qkv = self.short_conv(config, weights, layer, segments, slots, qkv);
-        self.gated_delta(config, weights, layer, segments, slots, qkv, z, a, b)
     }
 
     fn pool(&self) -> &Pool {

@@ -10,6 +10,6 @@ struct Operand {
 };
 
 struct Operands {
-    Operand all[24];
+    Operand all[16];
     BOTH const Operand& operator[](int index) const { return all[index]; }
 };

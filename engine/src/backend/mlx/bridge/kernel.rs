@@ -86,8 +86,7 @@ impl CustomKernel {
         let text = |text: &str| CString::new(text).expect("kernel texts hold no zero byte");
         let names =
             |names: &[String]| Names::new(&names.iter().map(|n| text(n)).collect::<Vec<_>>());
-        let (header, body) = (compact(header), compact(&kernel.body));
-        let (label, header, body) = (text(&kernel.name), text(&header), text(&body));
+        let (label, header, body) = (text(&kernel.name), text(header), text(&kernel.body));
         let (inputs, outputs) = (names(&kernel.inputs), names(&kernel.outputs));
         // SAFETY: every pointer is to a string that ends with a zero byte and outlives the call, which copies it; the
         // name vectors are live.
@@ -109,7 +108,7 @@ impl CustomKernel {
                     body.as_ptr(),
                     header.as_ptr(),
                     true,
-                    dim(kernel.shared),
+                    0,
                 )),
             }
         };
@@ -152,21 +151,6 @@ impl Drop for CustomKernel {
             }
         }
     }
-}
-
-/// A text without comments and indentation: MLX builds and hashes the whole text of a kernel at every call, on the thread
-/// that the device waits for.
-fn compact(text: &str) -> String {
-    let lines = text.lines().map(|line| {
-        let code = line.split_once("//").map_or(line, |(code, _)| code);
-        code.trim()
-    });
-    let mut compact = String::with_capacity(text.len());
-    for line in lines.filter(|line| !line.is_empty()) {
-        compact += line;
-        compact.push('\n');
-    }
-    compact
 }
 
 /// mlx-c's functions for kernels `K` and the descriptions `C` of their calls, which are the same for both makes.
@@ -274,16 +258,5 @@ impl Drop for Names {
         unsafe {
             mlx_sys::mlx_vector_string_free(self.0);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn compact_text_has_neither_comments_nor_indentation() {
-        let text = "// Head.\n#define A 1  // one\n\nfor (;;) {\n    f(a / b);\n}\n";
-        assert_eq!(compact(text), "#define A 1\nfor (;;) {\nf(a / b);\n}\n");
     }
 }
