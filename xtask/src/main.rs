@@ -1,6 +1,7 @@
 //! `cargo xtask`: chores of this workspace that cargo does not do by itself.
 
 mod error;
+mod house;
 mod macos;
 mod mlx;
 mod steps;
@@ -57,6 +58,8 @@ version, which apt-get fetches. Everything lies in target/macos; the system stay
 Where that source cannot be had, one line says so and the exit code is 3."
     )]
     Macos,
+    /// Check the structure: no cycle between modules, no dependency that docs/architecture.md does not draw
+    House,
     /// Write the bindings: run by `mlx`, with libclang's place in the environment
     #[command(hide = true)]
     Bindings {
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
     let done: Result<ExitCode, Box<dyn Error>> = match Args::parse().chore {
         Chore::Mlx(args) => mlx::run(&args).map_err(Into::into),
         Chore::Macos => macos().map_err(Into::into),
+        Chore::House => house::run(target_folder::workspace()).map_err(Into::into),
         Chore::Bindings {
             mlx_c,
             builtin,

@@ -1,0 +1,52 @@
+//! `cargo xtask house`: the structure that docs/architecture.md draws, held against the code.
+//!
+//! Two rules. No two modules of a crate import from each other, directly or through others: a reader can start at the
+//! bottom. And a crate depends only on the crates that the page lets it depend on.
+
+mod arrows;
+mod cycles;
+mod error;
+mod imports;
+mod package;
+mod tree;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use self::arrows::Arrows;
+pub use self::error::HouseError;
+use self::tree::Tree;
+
+/// Prints every violation; fails if there is one.
+///
+/// # Errors
+/// If the structure cannot be read.
+pub fn run(workspace: &Path) -> Result<ExitCode, HouseError> {
+    let packages = package::all(workspace)?;
+    let arrows = Arrows::read(&workspace.join("docs/architecture.md"))?;
+    let mut problems = arrows.violations(&packages);
+    let mut modules = 0;
+    for package in &packages {
+        for target in package.targets.iter().filter(|target| target.is_ours()) {
+            let tree = Tree::read(&target.src_path)?;
+            modules += tree.modules.len();
+            problems.extend(cycles::in_tree(&tree, workspace));
+        }
+    }
+    match problems.len() {
+        0 => {
+            println!(
+                "{modules} modules of {} crates: no cycle, no undrawn arrow",
+                packages.len()
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        number => {
+            for problem in problems {
+                eprintln!("{problem}\n");
+            }
+            eprintln!("{number} problems in the structure; docs/architecture.md has the rules");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}

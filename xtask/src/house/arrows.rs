@@ -1,0 +1,142 @@
+//! Which crate may depend on which, as docs/architecture.md draws it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::error::HouseError;
+use super::package::Package;
+
+/// The first line of the block that draws the arrows.
+const FENCE: &str = "```arrows";
+
+/// The drawn arrows: a crate and the crates that it may depend on.
+#[derive(Debug)]
+pub struct Arrows {
+    page: PathBuf,
+    drawn: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Arrows {
+    /// Reads the block of lines `name → name, name` behind "```arrows".
+    ///
+    /// # Errors
+    /// If the page is missing, has no such block, or a line has another form.
+    pub fn read(page: &Path) -> Result<Self, HouseError> {
+        let text = fs::read_to_string(page).map_err(|source| HouseError::Read {
+            file: page.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, page)
+    }
+
+    fn parse(text: &str, page: &Path) -> Result<Self, HouseError> {
+        let failed = |problem: String| HouseError::Page {
+            page: page.to_owned(),
+            problem,
+        };
+        let mut lines = text.lines().skip_while(|line| line.trim() != FENCE);
+        if lines.next().is_none() {
+            return Err(failed(format!(
+                "no block begins with {FENCE}; draw the arrows there"
+            )));
+        }
+        let mut drawn: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for line in lines.take_while(|line| !line.starts_with("```")) {
+            let (from, to) = line.split_once('→').ok_or_else(|| {
+                failed(format!("`{line}` is not of the form `name → name, name`"))
+            })?;
+            let to = to.split(',').map(|name| name.trim().to_owned());
+            for from in from.split(',') {
+                drawn
+                    .entry(from.trim().to_owned())
+                    .or_default()
+                    .extend(to.clone());
+            }
+        }
+        Ok(Self {
+            page: page.to_owned(),
+            drawn,
+        })
+    }
+
+    /// One text for each dependency that is not drawn. Dev-dependencies are free: tests may use what they like.
+    pub fn violations(&self, packages: &[Package]) -> Vec<String> {
+        let none = BTreeSet::new();
+        let mut found = Vec::new();
+        for package in packages {
+            let from = short(&package.name);
+            let allowed = self.drawn.get(from).unwrap_or(&none);
+            for dependency in &package.dependencies {
+                let to = short(&dependency.name);
+                let is_ours =
+                    dependency.path.is_some() && dependency.kind.as_deref() != Some("dev");
+                if is_ours && !allowed.contains(to) {
+                    found.push(format!(
+                        "{from} depends on {to}, and {} draws no such arrow: move the code, or draw it there",
+                        self.page.display()
+                    ));
+                }
+            }
+        }
+        found
+    }
+}
+
+fn short(name: &str) -> &str {
+    name.strip_prefix("sanctum-").unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = "# Page\n\n```arrows\nserver → engine, config\npki, drift → config\n```\n";
+
+    fn package(name: &str, dependencies: &[(&str, Option<&str>)]) -> Package {
+        let dependencies: Vec<_> = dependencies
+            .iter()
+            .map(|(name, kind)| serde_json::json!({"name": name, "kind": kind, "path": "/x"}))
+            .collect();
+        serde_json::from_value(serde_json::json!({
+            "name": name, "targets": [], "dependencies": dependencies
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn dependency_that_is_not_drawn_is_reported() {
+        let arrows = Arrows::parse(PAGE, Path::new("page.md")).unwrap();
+        let packages = [
+            package(
+                "sanctum-server",
+                &[("sanctum-engine", None), ("sanctum-config", None)],
+            ),
+            package(
+                "sanctum-pki",
+                &[("sanctum-engine", None), ("sanctum-watch", Some("dev"))],
+            ),
+            package("sanctum-drift", &[("sanctum-launchd", Some("build"))]),
+        ];
+        let found = arrows.violations(&packages);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("pki depends on engine"), "{found:?}");
+        assert!(
+            found[1].starts_with("drift depends on launchd"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn page_without_arrows_or_with_another_line_is_refused() {
+        for (text, problem) in [
+            ("# Page\n", "no block"),
+            ("```arrows\nserver -> engine\n```", "`server -> engine`"),
+        ] {
+            let error = Arrows::parse(text, Path::new("page.md"))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+}
