@@ -6,6 +6,7 @@ mod macos;
 mod mlx;
 mod steps;
 mod target_folder;
+mod words;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -60,6 +61,8 @@ Where that source cannot be had, one line says so and the exit code is 3."
     Macos,
     /// Check the structure: no cycle between modules, no dependency that docs/architecture.md does not draw
     House,
+    /// Check the words: none that xtask/words.toml lists
+    Words,
     /// Write the bindings: run by `mlx`, with libclang's place in the environment
     #[command(hide = true)]
     Bindings {
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Chore::Mlx(args) => mlx::run(&args).map_err(Into::into),
         Chore::Macos => macos().map_err(Into::into),
         Chore::House => house::run(target_folder::workspace()).map_err(Into::into),
+        Chore::Words => words::run(target_folder::workspace()).map_err(Into::into),
         Chore::Bindings {
             mlx_c,
             builtin,
