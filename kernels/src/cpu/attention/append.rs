@@ -1,8 +1,8 @@
 //! Writes a batch's keys and values into the caches.
 
+use super::context::{Context, rotate};
 use super::kv_cache::{KvCache, Place, RoomLines, ValuesMut};
 use super::values::Values;
-use super::{Context, rotate};
 use crate::cpu::norm::{rms_scale, scaled};
 use crate::cpu::simd::{Kernel, LANES, Line, Simd, dispatch};
 use crate::cpu::tasks::{run_each, with_scratch};

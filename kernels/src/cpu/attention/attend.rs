@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::context::{Context, rotate};
 use super::kv_cache::{KvCache, Page};
 use super::multiply::{Lines, Rows, multiply};
 use super::values::Values;
-use super::{Context, rotate};
 use crate::cpu::norm::{rms_scale, scaled};
 use crate::cpu::simd::{Kernel, LANES, Line, Simd, exp, exp_scalar, sigmoid};
 use crate::cpu::tasks::Tile;

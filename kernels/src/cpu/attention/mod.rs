@@ -11,6 +11,7 @@
 
 mod append;
 mod attend;
+mod context;
 mod kv_cache;
 mod multiply;
 mod plan;
@@ -19,50 +20,9 @@ mod values;
 use super::tasks::run_each;
 use super::{Cpu, Segment};
 use crate::{AttentionDims, Rope};
+use context::Context;
+pub use context::{AttentionInput, AttentionWeights};
 pub use kv_cache::{KvCache, KvType};
-
-/// A batch's rows as the projections leave them.
-#[derive(Clone, Copy, Debug)]
-pub struct AttentionInput<'a> {
-    /// `[N, H, 2·D]`: `[q, gate]` in each head.
-    pub q_gate: &'a [f32],
-    /// `[N, Hkv, D]`
-    pub k: &'a [f32],
-    /// `[N, Hkv, D]`
-    pub v: &'a [f32],
-}
-
-/// A layer's own parameters.
-#[derive(Clone, Copy, Debug)]
-pub struct AttentionWeights<'a> {
-    /// `[D]`, the RMS norm of each query head.
-    pub q_norm: &'a [f32],
-    /// `[D]`, the RMS norm of each key head.
-    pub k_norm: &'a [f32],
-    /// What both norms add to the mean of squares.
-    pub eps: f32,
-    /// The rotation of queries and keys.
-    pub rope: &'a Rope,
-}
-
-/// Everything that a task reads beside its cache.
-#[derive(Clone, Copy)]
-struct Context<'a> {
-    dims: &'a AttentionDims,
-    weights: AttentionWeights<'a>,
-    input: AttentionInput<'a>,
-    /// `[N, 2, rotary_dim / 2]`: each row's cosines and sines.
-    angles: &'a [f32],
-}
-
-impl<'a> Context<'a> {
-    /// A row's cosines and sines.
-    #[inline(always)]
-    fn angles(&self, row: usize) -> &'a [f32] {
-        let width = self.dims.rotary_dim;
-        &self.angles[row * width..][..width]
-    }
-}
 
 /// Appends every segment's keys and values to its cache and attends causally to what the cache then holds.
 ///
@@ -119,17 +79,6 @@ fn angles(cpu: &Cpu, rope: &Rope, batch: usize, segments: &[Segment<'_, KvCache>
         }
     });
     angles
-}
-
-/// Turns the first `angles.len()` dimensions of a head.
-#[inline(always)]
-fn rotate(head: &mut [f32], angles: &[f32]) {
-    let half = angles.len() / 2;
-    let (cos, sin) = angles.split_at(half);
-    let (x, rest) = head.split_at_mut(half);
-    for (((x, y), cos), sin) in x.iter_mut().zip(&mut rest[..half]).zip(cos).zip(sin) {
-        (*x, *y) = (*x * cos - *y * sin, *y * cos + *x * sin);
-    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::Context;
 use super::attend::{Attend, Merge, Queries, Sink, part_len, scratch_len};
+use super::context::Context;
 use super::kv_cache::{KvCache, Pages};
 use crate::cpu::segment::tiles;
 use crate::cpu::simd::dispatch;

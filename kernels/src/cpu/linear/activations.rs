@@ -10,7 +10,8 @@ use std::mem;
 use std::ops::Range;
 
 use super::disjoint::Disjoint;
-use super::lanes::{BLOCK, Lanes, ODD, PARTS, Routine, dispatch};
+use super::dispatch::dispatch;
+use super::lanes::{BLOCK, Lanes, ODD, PARTS, Routine};
 use super::matrix::Bits;
 use crate::cpu::Cpu;
 

@@ -2,7 +2,7 @@
 //!
 //! One output is summed up in sixteen parts with fused multiply-adds, part `l` taking the columns `k` with
 //! `k mod 16 = l` in their order; then the parts are added pairwise, `l` and `l + 8`, `l + 4` and so on. The loops are plain
-//! Rust in shapes that become vector code under whichever instructions [`dispatch`](super::lanes::dispatch) turns on.
+//! Rust in shapes that become vector code under whichever instructions [`dispatch`](super::dispatch::dispatch) turns on.
 
 use std::ops::Range;
 

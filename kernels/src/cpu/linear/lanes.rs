@@ -1,4 +1,4 @@
-//! What an instruction set has to offer to the quantised products, and how a routine is compiled for each.
+//! What an instruction set has to offer to the quantised products.
 //!
 //! Packed weights are read by the *column*, sixteen bytes of a row, and the *line*, four columns. There are two ways
 //! to lay products out in vectors. Where weights are used once, a line of one row is multiplied as it comes and its
@@ -7,7 +7,6 @@
 //! ever crosses lanes.
 
 use super::matrix::Float;
-use crate::cpu::Isa;
 
 /// The most rows that a panel has on any instruction set; a multiple of every [`Lanes::ROWS`].
 pub(super) const MAX_ROWS: usize = 16;
@@ -131,63 +130,4 @@ pub(super) trait Routine {
     /// # Safety
     /// `L` must be an instruction set that this machine has.
     unsafe fn run<L: Lanes>(self) -> Self::Output;
-}
-
-/// Runs the routine in the version for `isa`.
-pub(super) fn dispatch<R: Routine>(isa: Isa, routine: R) -> R::Output {
-    assert!(isa.available(), "this machine has no {isa}");
-    match isa {
-        // SAFETY: plain Rust runs everywhere.
-        Isa::Portable => unsafe { routine.run::<super::portable::Portable>() },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: just found to be available.
-        Isa::Avx2 => unsafe { x86::avx2(routine) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: just found to be available.
-        Isa::Avx512 => unsafe { x86::avx512(routine) },
-        #[cfg(target_arch = "aarch64")]
-        // SAFETY: just found to be available.
-        Isa::Neon => unsafe { arm::neon(routine) },
-        #[cfg(target_arch = "aarch64")]
-        // SAFETY: just found to be available.
-        Isa::NeonDot => unsafe { arm::neon_dot(routine) },
-        #[allow(unreachable_patterns)] // the arms above differ by target
-        _ => unreachable!("available on this target, yet not compiled for it"),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::super::{avx2::Avx2, avx512::Avx512};
-    use super::Routine;
-
-    #[target_feature(enable = "avx2,fma,f16c")]
-    pub unsafe fn avx2<R: Routine>(routine: R) -> R::Output {
-        // SAFETY: the caller vouches for the features that this function enables.
-        unsafe { routine.run::<Avx2>() }
-    }
-
-    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    pub unsafe fn avx512<R: Routine>(routine: R) -> R::Output {
-        // SAFETY: the caller vouches for the features that this function enables.
-        unsafe { routine.run::<Avx512>() }
-    }
-}
-
-#[cfg(target_arch = "aarch64")]
-mod arm {
-    use super::super::neon::{Neon, NeonDot};
-    use super::Routine;
-
-    #[target_feature(enable = "neon")]
-    pub unsafe fn neon<R: Routine>(routine: R) -> R::Output {
-        // SAFETY: the caller vouches for the features that this function enables.
-        unsafe { routine.run::<Neon>() }
-    }
-
-    #[target_feature(enable = "neon,dotprod")]
-    pub unsafe fn neon_dot<R: Routine>(routine: R) -> R::Output {
-        // SAFETY: the caller vouches for the features that this function enables.
-        unsafe { routine.run::<NeonDot>() }
-    }
 }

@@ -11,7 +11,8 @@
 //! - `matrix`: what weights look like; `activations`: what activations are rounded to.
 //! - `rows` and `panels` multiply with rounded activations, few or many at a time (`weights` is what panels are cut
 //!   from); `dense` multiplies in f32.
-//! - `lanes` says in which vector operations they are written; `portable`, `avx2`, `avx512` and `neon` are these.
+//! - `lanes` says in which vector operations they are written; `portable`, `avx2`, `avx512` and `neon` are these;
+//!   `dispatch` chooses among them.
 
 // Lanes of several vectors are walked in step; an iterator over one of them would hide that.
 #![allow(clippy::needless_range_loop)]
@@ -23,6 +24,7 @@ mod avx2;
 mod avx512;
 mod dense;
 mod disjoint;
+mod dispatch;
 mod lanes;
 mod matrix;
 #[cfg(target_arch = "aarch64")]
@@ -40,7 +42,8 @@ use super::Cpu;
 use activations::{Activations, FEW};
 use dense::{Gather, Products};
 use disjoint::Disjoint;
-use lanes::{MAX_ROWS, dispatch};
+use dispatch::dispatch;
+use lanes::MAX_ROWS;
 pub use matrix::{Affine, AffineParts, Dense, Float, Matrix, MatrixError};
 use panels::{MAX_TILE_ROWS, Panels};
 use rows::Rows;

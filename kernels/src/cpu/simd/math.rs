@@ -1,6 +1,6 @@
 //! Exponentials and what is made of them, to about one unit in the last place.
 
-use super::{LANES, Simd};
+use super::vector::{LANES, Simd};
 
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// ln 2 in two parts: the first has zeros to spare, so that multiples of it up to 2^8 are exact.

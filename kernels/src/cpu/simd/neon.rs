@@ -8,7 +8,7 @@ use std::arch::asm;
 
 use half::f16;
 
-use super::{Kernel, LANES, Simd};
+use super::vector::{Kernel, LANES, Simd};
 
 /// Proof of NEON.
 #[derive(Clone, Copy)]

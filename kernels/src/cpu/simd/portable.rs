@@ -4,7 +4,7 @@ use std::array;
 
 use half::f16;
 
-use super::{LANES, Simd};
+use super::vector::{LANES, Simd};
 
 /// Needs nothing of the machine.
 #[derive(Clone, Copy)]

@@ -1,5 +1,7 @@
 //! The words agree on every instruction set, and the functions made of them are as exact as they say.
 
+use half::f16;
+
 use super::*;
 use crate::naive;
 

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::{Kernel, LANES, Simd};
+use super::vector::{Kernel, LANES, Simd};
 
 /// Proof of AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
