@@ -35,7 +35,8 @@ const THREADS: usize = 4;
 const LARGE_AT_ONCE: usize = THREADS - 1;
 /// A body of more bytes is a large one.
 const LARGE: usize = 64 << 10;
-/// Rendering recurses: macros call themselves up to minijinja's limit. Only what is used of a stack costs memory.
+/// Parsing a body recurses to its nesting limit. (Templates are rendered on a stack of their own.) Only what is used of a
+/// stack costs memory.
 const STACK: usize = 32 << 20;
 /// What a request is charged at least, in bytes.
 const LEAST_CHARGE: u64 = 1024;

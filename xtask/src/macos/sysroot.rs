@@ -39,7 +39,7 @@ pub fn make(
 
 /// The library's source in `work`: the toolchain's own, or Debian's package of the same version.
 fn source(toolchain: &Toolchain, work: &Path, steps: &Steps) -> Result<PathBuf, MacosError> {
-    if let Some(own) = toolchain.library_source() {
+    if let Some(own) = toolchain.std_source() {
         let mut copy = Command::new("cp");
         steps.run(copy.arg("-r").arg(own).arg(work))?;
     } else {

@@ -49,7 +49,7 @@ impl Toolchain {
     }
 
     /// The standard library's source, if it came with it (`rustup component add rust-src`).
-    pub fn library_source(&self) -> Option<PathBuf> {
+    pub fn std_source(&self) -> Option<PathBuf> {
         let library = self.sysroot.join("lib/rustlib/src/rust/library");
         library
             .join("sysroot/Cargo.toml")
