@@ -7,7 +7,6 @@ pub mod cpu;
 mod dims;
 pub mod gpu;
 mod kv_mode;
-mod mapped;
 pub mod naive;
 mod rope;
 #[cfg(test)]
@@ -15,5 +14,4 @@ mod testing;
 
 pub use dims::{AttentionDims, ConvDims, DeltaDims, DimsError};
 pub use kv_mode::{KvMode, UnfitKvMode, UnknownKvMode};
-pub use mapped::{MappedFile, map_file};
 pub use rope::{Rope, RopeScaling};

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use sanctum_config::{BadName, FleetError, NoHome};
-use sanctum_engine::manifest::{KeyError, ManifestError};
+use sanctum_manifest::{KeyError, ManifestError};
 
 /// A command that failed.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sanctum_config::{ListenAddress, ModelId, logging};
 use sanctum_engine::launch::{LaunchError, LaunchOptions, Launched, launch};
 use sanctum_engine::load::LoadError;
-use sanctum_engine::manifest::Verified;
+use sanctum_manifest::Verified;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use sanctum_config::fleet::Fleet;
-use sanctum_engine::manifest::Manifest;
+use sanctum_manifest::Manifest;
 
 pub use crate::api::surface::request;
 pub use crate::gate::surface::bearer;

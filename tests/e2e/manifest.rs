@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use sanctum_engine::manifest::{SigningKey, create, signature_path};
+use sanctum_manifest::{SigningKey, create, signature_path};
 use sanctum_tests::{Ended, Fleet, Process, Server};
 use serde_json::{Value, json};
 use tempfile::TempDir;

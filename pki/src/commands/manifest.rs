@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sanctum_config::files;
-use sanctum_engine::manifest::{
+use sanctum_manifest::{
     Expected, Manifest, ManifestError, PublicKey, SigningKey, Verification, create, signature_path,
 };
 use zeroize::Zeroizing;

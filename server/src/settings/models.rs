@@ -6,7 +6,7 @@ use sanctum_config::fleet::Server;
 use sanctum_config::{ModelId, NoHome, TildePath};
 use sanctum_engine::adapter::AdapterSource;
 use sanctum_engine::load::Source;
-use sanctum_engine::manifest::Expected;
+use sanctum_manifest::Expected;
 
 use super::SettingsError;
 use crate::args::ServeArgs;

@@ -240,7 +240,7 @@ fn two_models_need_two_ids() {
 
 #[test]
 fn a_manifest_and_its_keys_lie_beside_fleet_toml_or_where_the_flags_say() {
-    use sanctum_engine::manifest::Expected;
+    use sanctum_manifest::Expected;
     let verified = |settings: &Settings| match settings.models[0].source.clone() {
         Source::Verified { folder, expected } => (folder, expected),
         other => panic!("{other:?}"),

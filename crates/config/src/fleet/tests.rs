@@ -1,0 +1,249 @@
+use super::*;
+use std::time::Duration;
+
+/// The example of the design, whole.
+const EXAMPLE: &str = include_str!("../../../../docs/fleet.toml");
+
+fn parse(text: &str) -> Result<Fleet, String> {
+    Fleet::parse(text, Path::new("fleet.toml")).map_err(|error| error.to_string())
+}
+
+fn label(text: &str) -> Label {
+    text.parse().unwrap()
+}
+
+#[test]
+fn the_whole_example_is_understood() {
+    let fleet = parse(EXAMPLE).unwrap();
+    let server = &fleet.servers[&label("server")];
+    assert_eq!(server.listen[1].to_string(), "100.64.0.25:1337");
+    assert_eq!(server.tls_listen.len(), 1);
+    assert_eq!(server.models[0].id.as_str(), "council");
+    assert_eq!(server.models[0].adapter, None);
+    assert!(server.models[0].manifest.is_some());
+    assert_eq!(server.memory.limit_mb, Some(40960));
+    assert_eq!(server.auth.loopback, Loopback::Bypass);
+    let shadow = &fleet.servers[&label("shadow")];
+    assert_eq!(shadow.models[0].id, server.models[0].id);
+    let guardian = &fleet.watch[&label("guardian")];
+    assert_eq!(guardian.every, Some(Duration::from_secs(60)));
+    assert_eq!(guardian.stall_after, Some(Duration::from_secs(120)));
+    assert_eq!(
+        fleet.watch[&label("parity")].at.as_deref(),
+        Some("0 3 * * *")
+    );
+    assert_eq!(fleet.hosts[&label("laptop")].agents.len(), 3);
+}
+
+#[test]
+fn an_empty_file_is_a_fleet_with_the_usual_name_and_home() {
+    let fleet = parse("").unwrap();
+    assert_eq!(fleet.fleet.name, label("sanctum"));
+    assert_eq!(fleet.fleet.home.as_str(), "~/.sanctum");
+}
+
+#[test]
+fn a_misspelt_key_is_named_with_its_line_and_the_mend() {
+    let text =
+        "[hosts.mini]\naddress = \"10.0.0.1\"\n\n[servers.server]\nhost = \"mini\"\nlisen = []\n";
+    let error = parse(text).unwrap_err();
+    assert!(
+        error.starts_with("fleet.toml, line 6: unknown key `lisen`; did you mean `listen`?"),
+        "{error}"
+    );
+    let error = parse("[hots.mini]\n").unwrap_err();
+    assert!(error.contains("did you mean `hosts`?"), "{error}");
+}
+
+#[test]
+fn a_value_that_breaks_its_rule_is_named_with_its_line() {
+    let cases = [
+        ("[watch.x]\nevery = \"60\"", "line 2", "\"60s\""),
+        ("[watch.x]\nevery = 60", "line 2", "expected a string"),
+        ("[fleet]\nname = \"a.b\"", "line 2", "not a label"),
+        ("[hosts.\"a b\"]\naddress = \"x\"", "line 1", "not a label"),
+        (
+            "[servers.s]\nhost = \"m\"\nlisten = [\"1337\"]",
+            "line 3",
+            "socket address",
+        ),
+        (
+            "[servers.s]\nhost = \"m\"\nlisten = [\"[fe80::1]:1\"]",
+            "line 3",
+            "fe80::1%en0",
+        ),
+        ("[servers.s]\nlisten = []", "line 1", "`host` is missing"),
+        (
+            "[servers.s]\nhost = \"m\"\nthreads = 0",
+            "line 3",
+            "nonzero",
+        ),
+        (
+            "[servers.s]\nhost = \"m\"\nbackend = \"cuda\"",
+            "line 3",
+            "`mlx`",
+        ),
+        (
+            "[servers.s]\nhost = \"m\"\nkv_cache = \"v2\"",
+            "line 3",
+            "`v8`",
+        ),
+        (
+            "[servers.s]\nhost = \"m\"\naudit = { rotate_mb = 0 }",
+            "line 3",
+            "nonzero",
+        ),
+        ("a = [", "line 1", ""),
+    ];
+    for (text, line, words) in cases {
+        let error = parse(text).unwrap_err();
+        assert!(
+            error.contains(line) && error.contains(words),
+            "{text}: {error}"
+        );
+    }
+}
+
+#[test]
+fn names_of_other_sections_must_exist() {
+    let hosts = "[hosts.mini]\naddress = \"a\"\n";
+    let cases = [
+        (
+            "[servers.s]\nhost = \"mini\"\n[watch.g]\ntarget = \"t\"",
+            "[watch.g]: `target` names `t`",
+        ),
+        ("[servers.s]\nhost = \"minni\"", "did you mean `mini`?"),
+        (
+            "[watch.g]\nalert = [\"pager\"]",
+            "[watch.g]: `alert` names `pager`",
+        ),
+        (
+            "[hosts.b]\naddress = \"b\"\nagents = [\"ghost\"]",
+            "[hosts.b]: `agents` names `ghost`",
+        ),
+        (
+            "[agents.e]\nhost = \"mini\"\nprogram = [\"/bin/e\"]\nstandby_for = \"s\"",
+            "`standby_for` names `s`",
+        ),
+        ("[servers.s]\nhost = \"mini\"\n[watch.s]", "used for two of"),
+        (
+            "[hosts.b]\naddress = \"fe80::1%en0\"",
+            "[hosts.b]: `address` is the link-local address fe80::1%en0",
+        ),
+    ];
+    for (text, words) in cases {
+        let error = parse(&format!("{hosts}{text}")).unwrap_err();
+        assert!(error.contains(words), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_server_cannot_contradict_itself() {
+    let head = "[hosts.m]\naddress = \"a\"\n[servers.s]\nhost = \"m\"\n";
+    let cases = [
+        (
+            "listen = [\"127.0.0.1:1\", \"127.0.0.1:1\"]",
+            "127.0.0.1:1 stands there twice",
+        ),
+        ("listen = []", "one address at least"),
+        (
+            "models = [{ id = \"a\", path = \"x\" }, { id = \"a\", path = \"y\" }]",
+            "two models have the id `a`",
+        ),
+    ];
+    for (text, words) in cases {
+        let error = parse(&format!("{head}{text}")).unwrap_err();
+        assert!(error.contains(words), "{text}: {error}");
+    }
+}
+
+#[test]
+fn agents_and_watchdogs_cannot_contradict_themselves() {
+    let head = "[hosts.m]\naddress = \"a\"\n[servers.s]\nhost = \"m\"\n";
+    let cases = [
+        (
+            "[agents.e]\nhost = \"m\"\nprogram = []",
+            "`program` is empty",
+        ),
+        (
+            "[agents.e]\nhost = \"m\"\nprogram = [\"python3\"]",
+            "write its whole path",
+        ),
+        (
+            "[hosts.n]\naddress = \"b\"\n[agents.e]\nhost = \"n\"\nprogram = [\"/e\"]\nstandby_for = \"s\"",
+            "must be on the same host",
+        ),
+        (
+            "[watch.g]\nevery = \"1m\"\nat = \"0 3 * * *\"",
+            "two schedules",
+        ),
+        (
+            "[hosts.n]\naddress = \"b\"\nagents = [\"s\"]",
+            "its own section says `host = \"m\"`",
+        ),
+        (
+            "[watch.g]\n[hosts.n]\naddress = \"b\"\nagents = [\"g\"]\n[hosts.o]\naddress = \"c\"\nagents = [\"g\"]",
+            "is an agent of `n` too",
+        ),
+        (
+            "[watch.g]\nspec = \"../x.json\"\n[hosts.n]\naddress = \"b\"\nagents = [\"g\"]",
+            "outside of the fleet's home",
+        ),
+    ];
+    for (text, words) in cases {
+        let error = parse(&format!("{head}{text}")).unwrap_err();
+        assert!(error.contains(words), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_host_has_the_agents_that_it_lists_and_the_programs_that_name_it() {
+    let fleet = parse(EXAMPLE).unwrap();
+    let mini = label("mini");
+    let names: Vec<&str> = fleet
+        .agents_of(&mini)
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let expected = [
+        "server",
+        "guardian",
+        "canary",
+        "drift",
+        "parity",
+        "escape-hatch",
+    ];
+    assert_eq!(names, expected);
+    assert!(matches!(
+        fleet.role(&label("shadow")),
+        Some(Role::Server(_))
+    ));
+    assert_eq!(
+        fleet.host_of(&label("drift-offbox")),
+        Some(&label("laptop"))
+    );
+    assert_eq!(fleet.launchd_label(&label("canary")), "com.sanctum.canary");
+    assert_eq!(
+        fleet.companions(&mini),
+        [
+            PathBuf::from("parity-smoke.json"),
+            PathBuf::from("qwen3.5-27b-4bit.sha256")
+        ]
+    );
+    let offbox = &fleet.watch[&label("drift-offbox")];
+    assert_eq!(offbox.check(&label("drift-offbox")), &label("drift"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "(?s).{0,200}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn no_damage_to_a_good_file_makes_it_panic(at in 0..EXAMPLE.len(), with in "[\\[\\]\"={}\n a-z0-9]{0,4}") {
+        if EXAMPLE.is_char_boundary(at) {
+            let _ = parse(&format!("{}{with}{}", &EXAMPLE[..at], &EXAMPLE[at..]));
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! From a source to a running engine: load, choose the backend, start the thread.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use sanctum_kernels::{KvMode, UnfitKvMode};
+
+use crate::adapter::{AdapterInfo, AdapterSource};
+use crate::backend::{CpuBackend, Precision};
+#[cfg(feature = "mlx")]
+use crate::backend::{MlxBackend, MlxDevice};
+use crate::engine::{Engine, Limits};
+use crate::freeze::{self, Point};
+use crate::graph::Model;
+use crate::heartbeat::Heartbeat;
+use crate::load::{HostModel, LoadError, Loaded, Source};
+use crate::memory::MemoryLimits;
+use crate::text::Text;
+use sanctum_manifest::Verified;
+
+/// What computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendChoice {
+    /// MLX where this build has it and a GPU is there, else this program itself.
+    #[default]
+    Auto,
+    /// This program itself, on all cores.
+    Cpu,
+    /// MLX, on a GPU or, for tests, on its CPU device.
+    Mlx,
+}
+
+/// How a model is run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LaunchOptions {
+    /// What computes.
+    pub backend: BackendChoice,
+    /// Caps on memory; each model has an even share of them.
+    pub memory: MemoryLimits,
+    /// Models that share the memory.
+    pub models: NonZeroUsize,
+    /// Bytes of this model's share that an engine takes which is still running, and which this one will replace.
+    pub beside: u64,
+    /// f32 activations, or the fast path's.
+    pub precision: Precision,
+    /// How the KV cache keeps its values.
+    pub kv_cache: KvMode,
+    /// Worker threads; none: all cores.
+    pub threads: Option<NonZeroUsize>,
+    /// Caps the context, in tokens; none: the model's own.
+    pub max_context: Option<NonZeroUsize>,
+    /// Sequences that are generated at once.
+    pub max_slots: NonZeroUsize,
+    /// Requests that may wait for a slot.
+    pub queue: usize,
+    /// Prompt tokens that one pass takes in.
+    pub prefill_chunk: NonZeroUsize,
+}
+
+/// A model that runs.
+#[derive(Debug)]
+pub struct Launched {
+    /// Computes its answers.
+    pub engine: Engine,
+    /// Names the weights and the arithmetic.
+    pub fingerprint: String,
+    /// The adapter in its weights.
+    pub adapter: Option<AdapterInfo>,
+    /// The memory that it shares out.
+    pub memory: Share,
+    /// The proof that its folder matched its manifest, to be looked at again before it is served; none if it has none.
+    pub verified: Option<Verified>,
+}
+
+/// A model's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Bytes of its weights.
+    pub weights: u64,
+    /// Bytes that weights and sequences may take together.
+    pub most: u64,
+}
+
+/// A model that could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// It cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The model's heads cannot be packed.
+    #[error("--kv-cache: {0}")]
+    KvCache(#[from] UnfitKvMode),
+    /// MLX is asked for, and this build does not have it.
+    #[error("this build has no MLX backend; build with --features mlx, or take --backend cpu")]
+    NoMlx,
+    /// The weights alone are more than memory may hold.
+    #[error(
+        "the weights take {weights_mib} MiB and {limit_mib} MiB of memory may be used for this model, {reserved_mib} MiB of it to \
+         compute in; raise --mlx-memory-limit-mb or take a smaller model"
+    )]
+    TooLarge {
+        /// What the weights take, in MiB.
+        weights_mib: u64,
+        /// What may be used, in MiB.
+        limit_mib: u64,
+        /// What of it is not for weights, in MiB.
+        reserved_mib: u64,
+    },
+    /// The weights do not fit beside those of the engine that they would replace.
+    #[error(
+        "the weights take {weights_mib} MiB beside {beside_mib} MiB of the engine that is still running, and {most_mib} MiB of \
+         memory may be used for both"
+    )]
+    NoRoomBeside {
+        /// What the weights take, in MiB.
+        weights_mib: u64,
+        /// What the running engine takes, in MiB.
+        beside_mib: u64,
+        /// What may be used, in MiB.
+        most_mib: u64,
+    },
+    /// The engine's thread does not start, or the model cannot be warmed up.
+    #[error("the engine cannot be started: {0}")]
+    Thread(#[from] io::Error),
+}
+
+impl Default for LaunchOptions {
+    fn default() -> Self {
+        Self {
+            backend: BackendChoice::Auto,
+            memory: MemoryLimits::default(),
+            models: NonZeroUsize::MIN,
+            beside: 0,
+            precision: Precision::Fast,
+            kv_cache: KvMode::default(),
+            threads: None,
+            max_context: None,
+            max_slots: NonZeroUsize::new(16).expect("16 is more than nothing"),
+            queue: 64,
+            prefill_chunk: NonZeroUsize::new(256).expect("256 is more than nothing"),
+        }
+    }
+}
+
+/// Loads a model, merges its adapter if it has one, and starts its engine. `heartbeat` beats from the first bytes
+/// that are loaded; `progress` hears of bytes done and of how many there are.
+///
+/// # Errors
+/// If the source is not a complete model, its folder is not what its manifest says, or the system refuses a thread.
+pub fn launch(
+    source: &Source,
+    adapter: Option<&AdapterSource>,
+    options: &LaunchOptions,
+    heartbeat: Arc<Heartbeat>,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Launched, LaunchError> {
+    let mut progress = |done, total| {
+        freeze::pass(Point::Load);
+        heartbeat.beat();
+        progress(done, total);
+    };
+    let Loaded {
+        host,
+        text,
+        verified,
+    } = source.open(adapter, &mut progress)?;
+    let adapter = host.adapter.clone();
+    options.kv_cache.fit(host.config.attention.head_dim)?;
+    let limits = limits(options, host.config.context);
+    let start = Start {
+        host,
+        text,
+        limits,
+        options,
+        heartbeat: Arc::clone(&heartbeat),
+    };
+    let (engine, fingerprint, memory) = match options.backend {
+        BackendChoice::Cpu => start.on_cpu(verified.is_none(), progress)?,
+        BackendChoice::Auto => start.on_best(verified.is_none(), progress)?,
+        BackendChoice::Mlx => start.on_mlx(progress)?,
+    };
+    Ok(Launched {
+        engine,
+        fingerprint,
+        adapter,
+        memory,
+        verified,
+    })
+}
+
+impl Share {
+    /// What is left for sequences where so many bytes are taken besides.
+    fn left(&self, beside: u64) -> Option<u64> {
+        self.most.checked_sub(self.weights)?.checked_sub(beside)
+    }
+
+    fn no_room_beside(&self, beside: u64) -> LaunchError {
+        LaunchError::NoRoomBeside {
+            weights_mib: self.weights.div_ceil(1 << 20),
+            beside_mib: beside.div_ceil(1 << 20),
+            most_mib: self.most >> 20,
+        }
+    }
+}
+
+fn limits(options: &LaunchOptions, context: usize) -> Limits {
+    Limits {
+        slots: options.max_slots.get(),
+        queue: options.queue,
+        prefill_chunk: options.prefill_chunk.get(),
+        context: options
+            .max_context
+            .map_or(context, |cap| cap.get().min(context)),
+    }
+}
+
+type Started = (Engine, String, Share);
+
+/// A loaded model on its way to a backend. Each way gives the engine, the fingerprint and the memory.
+struct Start<'a> {
+    host: HostModel,
+    text: Text,
+    limits: Limits,
+    options: &'a LaunchOptions,
+    heartbeat: Arc<Heartbeat>,
+}
+
+impl Start<'_> {
+    fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.options.threads.map_or_else(cores, NonZeroUsize::get)
+    }
+
+    fn fingerprint(&self, device: &str) -> String {
+        let exact = match self.options.precision {
+            Precision::Exact => "-exact",
+            Precision::Fast => "",
+        };
+        let kv_cache = match self.options.kv_cache {
+            KvMode::Plain => String::new(),
+            packed => format!("-{packed}"),
+        };
+        format!("{device}{exact}{kv_cache}-{}", self.host.fingerprint)
+    }
+
+    /// Bytes of its weights.
+    fn weights(&self) -> u64 {
+        let matrices = self.host.weights.matrices();
+        matrices.iter().map(|matrix| matrix.bytes() as u64).sum()
+    }
+
+    fn on_cpu(
+        self,
+        bring_in: bool,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Started, LaunchError> {
+        if bring_in {
+            self.host.bring_in(progress);
+        }
+        let fingerprint = self.fingerprint("cpu");
+        let memory = self
+            .options
+            .memory
+            .resolve(None)
+            .shared(self.options.models);
+        // Weights are mapped, and may be larger than memory, if slowly: sequences are left a share in any case.
+        let (weights, beside) = (self.weights(), self.options.beside);
+        let share = Share {
+            weights,
+            most: memory.total,
+        };
+        let budget = match share.left(beside) {
+            Some(left) => left,
+            None if beside == 0 => 0,
+            None => return Err(share.no_room_beside(beside)),
+        };
+        let budget = match beside {
+            0 => budget.max(memory.total / 16),
+            _ => budget,
+        };
+        let backend = CpuBackend::new(&self.host.config, self.threads(), self.options.precision)
+            .with_kv_cache(self.options.kv_cache);
+        let model = Model::new(backend, self.host.config, self.host.weights);
+        let engine = Engine::start_within(budget, model, self.text, self.limits, self.heartbeat)?;
+        Ok((engine, fingerprint, share))
+    }
+
+    #[cfg(feature = "mlx")]
+    fn on_best(
+        self,
+        bring_in: bool,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Started, LaunchError> {
+        match MlxDevice::best() {
+            MlxDevice::Gpu => self.on_mlx(progress),
+            MlxDevice::Cpu => self.on_cpu(bring_in, progress),
+        }
+    }
+
+    #[cfg(not(feature = "mlx"))]
+    fn on_best(
+        self,
+        bring_in: bool,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Started, LaunchError> {
+        self.on_cpu(bring_in, progress)
+    }
+
+    #[cfg(feature = "mlx")]
+    fn on_mlx(self, progress: impl FnMut(u64, u64)) -> Result<Started, LaunchError> {
+        let device = MlxDevice::best();
+        let fingerprint = self.fingerprint(match device {
+            MlxDevice::Gpu => "mlx",
+            MlxDevice::Cpu => {
+                tracing::warn!("MLX finds no GPU here and computes on the processor, slowly");
+                "mlx-cpu"
+            }
+        });
+        let memory = MlxBackend::limit(device, &self.options.memory).shared(self.options.models);
+        let weights = self.weights();
+        memory.for_sequences(weights).ok_or(LaunchError::TooLarge {
+            weights_mib: weights.div_ceil(1 << 20),
+            limit_mib: memory.total >> 20,
+            reserved_mib: memory.reserve() >> 20,
+        })?;
+        let share = Share {
+            weights,
+            most: memory.total - memory.reserve(),
+        };
+        let beside = self.options.beside;
+        let budget = share
+            .left(beside)
+            .ok_or_else(|| share.no_room_beside(beside))?;
+        let (threads, precision) = (self.threads(), self.options.precision);
+        let backend = MlxBackend::new(device, &self.host.weights, threads, precision)
+            .with_kv_cache(self.options.kv_cache);
+        let model = Model::load(backend, self.host.config, self.host.weights, progress);
+        let engine = Engine::start_within(budget, model, self.text, self.limits, self.heartbeat)?;
+        Ok((engine, fingerprint, share))
+    }
+
+    #[cfg(not(feature = "mlx"))]
+    fn on_mlx(self, _progress: impl FnMut(u64, u64)) -> Result<Started, LaunchError> {
+        Err(LaunchError::NoMlx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn launched(kv_cache: KvMode) -> Launched {
+        let options = LaunchOptions {
+            backend: BackendChoice::Cpu,
+            threads: NonZeroUsize::new(1),
+            kv_cache,
+            ..LaunchOptions::default()
+        };
+        let heartbeat = Arc::new(Heartbeat::new());
+        launch(&Source::Embedded, None, &options, heartbeat, |_, _| {}).unwrap()
+    }
+
+    /// Two layers of the built-in model attend, with two heads of 64 for keys and values each.
+    #[test]
+    fn the_kv_cache_shows_in_the_fingerprint_and_in_what_a_token_costs() {
+        let mut fingerprints = Vec::new();
+        for (mode, value) in [(KvMode::Plain, 128), (KvMode::V8, 68), (KvMode::V4, 36)] {
+            let Launched {
+                engine,
+                fingerprint,
+                ..
+            } = launched(mode);
+            let cost = engine.admission().cost;
+            assert_eq!((cost.kv_cache, cost.per_token), (mode, 4 * (128 + value)));
+            fingerprints.push(fingerprint);
+        }
+        let weights = fingerprints[0].strip_prefix("cpu-").unwrap();
+        assert_eq!(fingerprints[1], format!("cpu-v8-{weights}"));
+        assert_eq!(fingerprints[2], format!("cpu-v4-{weights}"));
+    }
+}

@@ -1,0 +1,276 @@
+//! The MLX backend against the same references, and against the cpu backend; on a GPU where there is one.
+//!
+//! MLX multiplies f32 matrices as TF32 on NVIDIA's GPUs: there, set `MLX_ENABLE_TF32=0`.
+#![cfg(feature = "mlx")]
+
+mod asking;
+mod evaluation;
+mod reference;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use asking::{answer, request};
+use evaluation::{Agreement, cases};
+use reference::{distance, folders, golden};
+use sanctum_engine::backend::{Backend, CpuBackend, KvMode, MlxBackend, MlxDevice, Precision};
+use sanctum_engine::engine::{Engine, Limits};
+use sanctum_engine::graph::Model;
+use sanctum_engine::heartbeat::Heartbeat;
+use sanctum_engine::load::{HostModel, Source};
+use sanctum_engine::request::Request;
+use sanctum_engine::text::Text;
+use serde_json::{Map, Value};
+
+fn open(source: &Source, precision: Precision, kv_cache: KvMode) -> Model<MlxBackend> {
+    let host = HostModel::open(source, |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
+    let backend = MlxBackend::new(MlxDevice::best(), &host.weights, 1, precision);
+    let backend = backend.with_kv_cache(kv_cache);
+    Model::new(backend, host.config, host.weights)
+}
+
+fn model(folder: &Path, precision: Precision) -> Model<MlxBackend> {
+    let source = Source::Folder(folder.to_owned());
+    open(&source, precision, KvMode::Plain)
+}
+
+#[test]
+fn exact_logits_agree_with_the_references() {
+    let mut report = String::new();
+    let mut worst = 0f64;
+    for folder in folders("mlx").into_iter().chain(folders("hf")) {
+        println!("{}", folder.display());
+        let golden = golden(&folder);
+        let logits = model(&folder, Precision::Exact).logits(&[&golden.tokens]);
+        let distance = distance(&logits, &golden.logits);
+        report += &format!(
+            "{}: {} tokens, max |Δ| / σ = {distance:.2e}\n",
+            folder.display(),
+            golden.tokens.len()
+        );
+        worst = if distance.is_nan() {
+            f64::INFINITY
+        } else {
+            worst.max(distance)
+        };
+    }
+    println!("{report}");
+    assert!(worst <= 1e-3, "{report}");
+}
+
+/// Cuts `tokens` in many ways and demands the logits of one go from each.
+///
+/// On MLX's CPU device every product adds in one order, so a split changes no bit. A GPU chooses its products by the
+/// number of rows: there the results are `near`, in standard deviations of the logits.
+fn any_split_gives_the_one_shot_result(
+    model: &Model<MlxBackend>,
+    tokens: &[u32],
+    near: f64,
+    what: &str,
+) {
+    let bits = MlxDevice::best() == MlxDevice::Cpu;
+    let expected = model.logits(&[tokens]);
+    let check = |chunks: &[&[u32]]| {
+        let got = model.logits(chunks);
+        let lens: Vec<_> = chunks.iter().map(|c| c.len()).collect();
+        assert_eq!(got.len(), expected.len(), "{what} {lens:?}");
+        let same = got
+            .iter()
+            .zip(&expected)
+            .all(|(a, b)| a.to_bits() == b.to_bits());
+        let distance = distance(&got, &expected);
+        assert!(
+            same || !bits && distance <= near,
+            "{what} {lens:?}: {distance:.1e}"
+        );
+    };
+    for size in [1, 3, 7, 64] {
+        check(&tokens.chunks(size).collect::<Vec<_>>());
+    }
+    for cut in [1, 2, 3, 4, tokens.len() / 2, tokens.len() - 1] {
+        check(&[&tokens[..cut], &tokens[cut..]]);
+    }
+}
+
+#[test]
+fn any_split_gives_the_one_shot_result_of_the_references() {
+    for folder in folders("mlx").into_iter().chain(folders("hf")) {
+        let golden = golden(&folder);
+        let tokens = &golden.tokens[..golden.tokens.len().min(80)];
+        let model = model(&folder, Precision::Exact);
+        any_split_gives_the_one_shot_result(&model, tokens, 1e-3, &folder.display().to_string());
+    }
+}
+
+#[test]
+fn any_split_gives_the_one_shot_result_with_packed_values() {
+    let tokens: Vec<u32> = (0..80).map(|i| (i * 37 + 11) % 1000).collect();
+    // A value that lies between two codes may become either: one of 255 steps of its group's range, or one of 15.
+    for (mode, near) in [(KvMode::V8, 5e-3), (KvMode::V4, 1e-1)] {
+        let model = open(&Source::Embedded, Precision::Exact, mode);
+        any_split_gives_the_one_shot_result(&model, &tokens, near, &mode.to_string());
+    }
+}
+
+/// A model on the cpu backend, f32 and with a plain KV cache unless said otherwise.
+fn reference(kv_cache: KvMode) -> Model<CpuBackend> {
+    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+    let backend = CpuBackend::new(&host.config, 2, Precision::Exact).with_kv_cache(kv_cache);
+    Model::new(backend, host.config, host.weights)
+}
+
+/// How a model's predictions on the built-in one's evaluation set agree with those of each reference, and how many of
+/// the cases the reference and the model get right.
+fn agreements<const R: usize>(
+    references: [&Model<CpuBackend>; R],
+    model: &Model<MlxBackend>,
+) -> [(Agreement, [usize; 2]); R] {
+    let text = Text::open(&Source::Embedded, &model.config).unwrap();
+    let mut all = std::array::from_fn(|_| (Agreement::default(), [0; 2]));
+    for case in cases(&text, 90) {
+        let q = model.logits(&[&case.ids]);
+        for (reference, (agreement, right)) in references.iter().zip(&mut all) {
+            let p = reference.logits(&[&case.ids]);
+            agreement.count(&p, &q, model.config.vocab);
+            right[0] += usize::from(case.is_right(&p));
+            right[1] += usize::from(case.is_right(&q));
+        }
+    }
+    assert!(all.iter().all(|(agreement, _)| agreement.tokens > 1_000));
+    all
+}
+
+/// What the checkpoint's own type costs.
+#[test]
+fn bf16_predicts_what_f32_does() {
+    let rounded = open(&Source::Embedded, Precision::Fast, KvMode::Plain);
+    let [(agreement, _)] = agreements([&reference(KvMode::Plain)], &rounded);
+    let same = agreement.top_1();
+    println!("{} tokens: top-1 agreement {same:.4}", agreement.tokens);
+    assert!(same >= 0.99, "top-1 agreement {same}");
+}
+
+/// Packed values against packed and against plain ones of the cpu backend. The two round a number that lies between two
+/// codes as their own last bits have it, so that the same mode is near, not equal.
+#[test]
+fn packed_values_predict_what_those_of_the_cpu_backend_do() {
+    let plain = reference(KvMode::Plain);
+    // The least agreement and the most divergence, beside the same mode and beside plain values.
+    let bounds = [
+        (KvMode::V8, [(0.999, 1e-6), (0.995, 5e-5)]),
+        (KvMode::V4, [(0.999, 1e-5), (0.95, 1e-2)]),
+    ];
+    for (mode, bounds) in bounds {
+        let model = open(&Source::Embedded, Precision::Exact, mode);
+        let found = agreements([&reference(mode), &plain], &model);
+        let found = [mode, KvMode::Plain].into_iter().zip(found);
+        for ((beside, (agreement, right)), (least, most)) in found.zip(bounds) {
+            let (top_1, divergence) = (agreement.top_1(), agreement.mean_divergence());
+            let what = format!(
+                "{mode} beside {beside}, {} tokens: top-1 agreement {top_1:.4}, mean KL {divergence:.2e}, right {right:?}",
+                agreement.tokens
+            );
+            println!("{what}");
+            assert!(top_1 >= least && divergence <= most, "{what}");
+            assert!(right[1] + 1 >= right[0], "{what}");
+        }
+    }
+}
+
+const LIMITS: Limits = Limits {
+    slots: 4,
+    queue: 64,
+    prefill_chunk: 64,
+    context: 512,
+};
+
+fn engine(
+    model: Model<impl Backend<Matrix: Send, Vector: Send, Slots: Send> + Send + 'static>,
+) -> Engine {
+    let text = Text::open(&Source::Embedded, &model.config).unwrap();
+    Engine::start(model, text, LIMITS, Arc::new(Heartbeat::new())).unwrap()
+}
+
+fn on_cpu(precision: Precision, kv_cache: KvMode) -> Engine {
+    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+    let backend = CpuBackend::new(&host.config, 2, precision).with_kv_cache(kv_cache);
+    engine(Model::new(backend, host.config, host.weights))
+}
+
+fn on_mlx(precision: Precision, kv_cache: KvMode) -> Engine {
+    engine(open(&Source::Embedded, precision, kv_cache))
+}
+
+/// The prompts that a server is compared to mlx_lm with, rendered and encoded.
+fn prompts(engine: &Engine) -> Vec<Request> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/prompts.jsonl");
+    let template = engine.text().template.as_ref().unwrap();
+    let thinking = Map::from_iter([("enable_thinking".to_owned(), Value::Bool(false))]);
+    let one = |line: &str| {
+        let prompt: Value = serde_json::from_str(line).unwrap();
+        let list = |key: &str| prompt[key].as_array().cloned().unwrap_or_default();
+        let rendered = template
+            .render(&list("messages"), &list("tools"), &thinking)
+            .unwrap();
+        Request {
+            prompt: engine.text().tokenizer.encode(&rendered).unwrap(),
+            ..request(engine, "", 48)
+        }
+    };
+    fs::read_to_string(file).unwrap().lines().map(one).collect()
+}
+
+#[test]
+fn both_backends_give_the_same_text() {
+    let ways = [
+        (Precision::Exact, KvMode::Plain),
+        (Precision::Fast, KvMode::Plain),
+        (Precision::Exact, KvMode::V8),
+        (Precision::Exact, KvMode::V4),
+    ];
+    for (precision, kv_cache) in ways {
+        let (cpu, mlx) = (on_cpu(precision, kv_cache), on_mlx(precision, kv_cache));
+        let prompts = prompts(&cpu);
+        assert_eq!(prompts.len(), 20);
+        // All at once: prefill and decode of four sequences share their passes.
+        let asked: Vec<_> = prompts
+            .iter()
+            .map(|p| mlx.submit(p.clone()).unwrap())
+            .collect();
+        for (prompt, generation) in prompts.into_iter().zip(asked) {
+            let expected = answer(cpu.submit(prompt).unwrap());
+            assert_eq!(answer(generation), expected, "{precision:?} {kv_cache}");
+        }
+    }
+}
+
+/// The device is a pass ahead of the host when a client leaves or a slot changes hands: nobody may get another's token.
+#[test]
+fn who_leaves_while_the_device_is_ahead_leaves_no_trace() {
+    let engine = on_mlx(Precision::Exact, KvMode::Plain);
+    let prompts = prompts(&engine);
+    let alone: Vec<_> = prompts[..4]
+        .iter()
+        .map(|p| answer(engine.submit(p.clone()).unwrap()))
+        .collect();
+    for round in 0..12 {
+        let stay = round % 4;
+        let stays = engine.submit(prompts[stay].clone()).unwrap();
+        let leavers: Vec<_> = (0..6)
+            .map(|n| {
+                let leaver = Request {
+                    ignore_eos: true,
+                    ..prompts[4 + (round + n) % 16].clone()
+                };
+                let mut generation = engine.submit(leaver).unwrap();
+                (0..n).for_each(|_| drop(generation.blocking_next()));
+                generation
+            })
+            .collect();
+        let again = engine.submit(prompts[(stay + 1) % 4].clone()).unwrap();
+        drop(leavers);
+        assert_eq!(answer(stays), alone[stay], "round {round}");
+        assert_eq!(answer(again), alone[(stay + 1) % 4], "round {round}");
+    }
+}
