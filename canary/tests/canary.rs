@@ -10,7 +10,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use sanctum_config::{Digest, Receipt};
+use sanctum_config::Digest;
+use sanctum_host::Receipt;
 use serde_json::Value;
 
 /// Far longer than anything here takes.

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sanctum_config::fleet::Fleet;
-use sanctum_config::{Active, Home, Label, files};
+use sanctum_config::{Home, Label, files};
+use sanctum_host::{Active, Launchctl};
 use sanctum_launchd::offbox::{NotSeen, offbox};
 use sanctum_launchd::site::{Site, this_host};
 use sanctum_launchd::{Finding, certificates, verify};
-use sanctum_watch::command::aside;
 use sanctum_watch::probe::Reference;
 use sanctum_watch::{
-    Check, Details, FirstCause, Kind, Launchctl, Miss, Report, Round, Setting, Verdict, offline,
+    Check, Details, FirstCause, Kind, Miss, Report, Round, Setting, Verdict, aside, offline,
 };
 use serde_json::json;
 

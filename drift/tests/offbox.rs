@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use sanctum_config::{Artefact, ArtefactKind, Digest, InstalledAgent, Receipt};
+use sanctum_config::Digest;
+use sanctum_host::{Artefact, ArtefactKind, InstalledAgent, Receipt};
 use serde_json::Value;
 use tempfile::TempDir;
 

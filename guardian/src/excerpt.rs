@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use sanctum_config::UntrustedText;
-use sanctum_watch::{LogStart, last_error_line};
+use sanctum_host::{LogStart, last_error_line};
 use serde::{Deserialize, Serialize};
 
 /// Where an agent's logs ended at some time: what comes after it is about the outage.

@@ -16,13 +16,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sanctum_config::fleet::Fleet;
-use sanctum_config::{Active, Home, Label, Receipt, Role, Rotation};
+use sanctum_config::{Home, Label, Role, Rotation};
+use sanctum_host::{Active, Launchctl, Receipt};
 use sanctum_watch::alert::Severity;
-use sanctum_watch::command::aside;
 use sanctum_watch::probe::{Client, Liveness, ProbeError};
 use sanctum_watch::{
-    BLIND, Background, Check, Kind, Launchctl, Note, Notice, Report, Round, Setting, Verdict,
-    Watched,
+    BLIND, Background, Check, Kind, Note, Notice, Report, Round, Setting, Verdict, Watched, aside,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sanctum_watch::command;
+use sanctum_host::command;
 
 /// Swap that is used up to this share is worth a warning, where swap has a size.
 const SWAP_SHARE: f64 = 0.8;
@@ -31,7 +31,7 @@ pub fn shortage(before: bool) -> Option<String> {
                 "kern.memorystatus_vm_pressure_level",
             ];
             let said = command::run("sysctl", &names, Duration::from_secs(5)).ok()?;
-            of_macos(&said.out, before)
+            of_macos(&said.stdout, before)
         }
     }
 }

@@ -7,9 +7,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use sanctum_config::{
-    Active, Artefact, ArtefactKind, Digest, Fleet, InstalledAgent, Label, Role, files,
-};
+use sanctum_config::{Digest, Fleet, Label, Role, files};
+use sanctum_host::{Active, Artefact, ArtefactKind, InstalledAgent};
 
 use crate::Failure;
 use crate::plist::arguments_in;

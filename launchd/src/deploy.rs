@@ -12,8 +12,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use sanctum_config::{Home, InstalledAgent, Receipt, atomic};
-use sanctum_watch::lease::{self, Held};
+use sanctum_config::{Home, atomic};
+use sanctum_host::lease::{self, LeaseGuard};
+use sanctum_host::{InstalledAgent, Receipt};
 use sanctum_watch::{BUDGET, State};
 
 use crate::Failure;
@@ -56,7 +57,7 @@ pub struct Deployment<'s, 'r, 'o> {
     site: &'s Site,
     report: &'r mut Report<'o>,
     command: &'static str,
-    lease: Option<Held>,
+    lease: Option<LeaseGuard>,
     /// Where the logs of the agents that were started ended before.
     logs: LogEnds,
     _lock: Option<Lock>,
@@ -72,7 +73,7 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
         report: &'r mut Report<'o>,
         command: &'static str,
     ) -> Result<Self, Failure> {
-        site.launchctl.is_here()?;
+        site.launchctl.check_exists()?;
         other_fleet::refuse(site)?;
         if let Some(receipt) = site.receipt()?
             && receipt.host != site.host
@@ -437,7 +438,7 @@ impl<'s, 'r, 'o> Deployment<'s, 'r, 'o> {
 }
 
 /// Holds the lease for something that may take so long.
-fn renew(lease: &mut Option<Held>, limit: Duration) -> Result<(), Failure> {
+fn renew(lease: &mut Option<LeaseGuard>, limit: Duration) -> Result<(), Failure> {
     match lease {
         Some(lease) => Ok(lease.renew(limit + LEASE)?),
         None => Ok(()),
@@ -511,7 +512,7 @@ fn bootstrap(site: &Site, agent: &InstalledAgent) -> Result<(), Failure> {
     let begun = Instant::now();
     loop {
         match site.launchctl.bootstrap(&agent.plist) {
-            Err(error) if error.is_taken() && begun.elapsed() < BOOTSTRAP => {
+            Err(error) if error.is_label_in_use() && begun.elapsed() < BOOTSTRAP => {
                 if site.launchctl.print(&agent.label)?.is_some() {
                     return Ok(());
                 }

@@ -3,9 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sanctum_config::{FleetError, HomeError, NoHome, RecordError};
-use sanctum_watch::launchctl::LaunchctlError;
-use sanctum_watch::lease::LeaseError;
+use sanctum_config::record::RecordError;
+use sanctum_config::{FleetError, HomeError, NoHome};
+use sanctum_host::launchctl::LaunchctlError;
+use sanctum_host::lease::LeaseError;
 
 /// A command that failed.
 #[derive(Debug, thiserror::Error)]

@@ -76,21 +76,21 @@ pub fn ruling(program: &Path) -> Option<Ruling> {
     let state = Line::new(&[&tool, "--getglobalstate"], "whether it is on")
         .run(limit)
         .ok()?;
-    if state.out.contains("State = 0") || state.out.contains("disabled") {
+    if state.stdout.contains("State = 0") || state.stdout.contains("disabled") {
         return Some(Ruling::Off);
     }
     let ask = |words: &[&str]| Line::new(words, "its rules").run(limit).ok();
     let all = ask(&[&tool, "--getblockall"]).unwrap_or_default();
-    if state.out.contains("State = 2") || blocks_all(&all.out) {
+    if state.stdout.contains("State = 2") || blocks_all(&all.stdout) {
         return Some(Ruling::AllBlocked);
     }
     let program = program.to_string_lossy();
     let said = ask(&[&tool, "--getappblocked", &program])?;
-    match understood(&said.out) {
+    match understood(&said.stdout) {
         // Its list has the last word where it does not find, or not understand, its own rule.
         None | Some(Ruling::Unknown) => {
             let list = ask(&[&tool, "--listapps"]).unwrap_or_default();
-            listed(&list.out, &program).or_else(|| understood(&said.out))
+            listed(&list.stdout, &program).or_else(|| understood(&said.stdout))
         }
         ruling => ruling,
     }

@@ -3,8 +3,9 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use sanctum_config::{Fleet, InstalledAgent, Label, Role};
-use sanctum_watch::launchctl::LastExit;
+use sanctum_config::{Fleet, Label, Role};
+use sanctum_host::InstalledAgent;
+use sanctum_host::launchctl::LastExit;
 
 use crate::Failure;
 use crate::ask::{Door, Health};

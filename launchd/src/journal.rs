@@ -8,7 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sanctum_config::{Receipt, RecordError, atomic, files};
+use sanctum_config::record::RecordError;
+use sanctum_config::{atomic, files};
+use sanctum_host::Receipt;
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;

@@ -8,7 +8,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sanctum_config::{Artefact, ArtefactKind, Digest, Fleet, Home, Label, Receipt, UntrustedText};
+use sanctum_config::{Digest, Fleet, Home, Label, UntrustedText};
+use sanctum_host::{Artefact, ArtefactKind, Receipt};
 
 use crate::Failure;
 use crate::finding::{Finding, Kind};
@@ -163,7 +164,7 @@ fn look(
     let said =
         remote::ssh(destination, &line, limit).map_err(|error| unreached(error.to_string()))?;
     if said.code == Some(NOT_REACHED) {
-        let why = said.complaint();
+        let why = said.reason();
         return Err(match REFUSALS.iter().any(|words| why.contains(words)) {
             true => NotSeen::Refused {
                 host: host.clone(),
@@ -173,10 +174,10 @@ fn look(
             false => unreached(why),
         });
     }
-    understood(&said.out, paths.len()).ok_or_else(|| NotSeen::Strange {
+    understood(&said.stdout, paths.len()).ok_or_else(|| NotSeen::Strange {
         host: host.clone(),
         destination: destination.to_owned(),
-        why: UntrustedText::bounded(&said.complaint(), 200).into(),
+        why: UntrustedText::bounded(&said.reason(), 200).into(),
     })
 }
 

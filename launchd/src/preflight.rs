@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sanctum_config::fleet::Server;
 use sanctum_config::{Label, Role};
-use sanctum_watch::command;
+use sanctum_host::command;
 
 use crate::Failure;
 use crate::ask::Door;
@@ -130,14 +130,15 @@ fn check_models(
     wait.show("the new program says its version");
     let limit = VERSION.min(wait.left());
     match command::run(&program.to_string_lossy(), &["--version"], limit) {
-        Ok(said) if said.succeeded() => {
-            report.note(&format!("the new program runs here: {}", said.out.trim()))?
-        }
+        Ok(said) if said.succeeded() => report.note(&format!(
+            "the new program runs here: {}",
+            said.stdout.trim()
+        ))?,
         Ok(said) => {
             let why = format!(
                 "`{} --version` failed: {}",
                 program.display(),
-                said.complaint()
+                said.reason()
             );
             return Err(Failure::Refused(why));
         }
@@ -162,12 +163,12 @@ fn check_models(
     drop(wait);
     match said.succeeded() {
         true => {
-            for line in said.out.lines() {
+            for line in said.stdout.lines() {
                 report.note(line)?;
             }
             Ok(())
         }
-        false => Err(Failure::Refused(said.complaint())),
+        false => Err(Failure::Refused(said.reason())),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use sanctum_config::system_program;
-use sanctum_watch::command;
+use sanctum_host::command;
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
@@ -108,12 +108,12 @@ fn in_ps(ps: &Path, pid: u32) -> Result<Option<Found>, Failure> {
     ];
     let said = command::run("/usr/bin/env", &words, LIMIT)
         .map_err(|error| Failure::Refused(error.to_string()))?;
-    if said.code == Some(1) && said.out.trim().is_empty() && said.err.trim().is_empty() {
+    if said.code == Some(1) && said.stdout.trim().is_empty() && said.stderr.trim().is_empty() {
         return Ok(None);
     }
-    let found = found_in_ps(&said.out).filter(|_| said.succeeded());
+    let found = found_in_ps(&said.stdout).filter(|_| said.succeeded());
     let unclear = || {
-        let why = said.complaint();
+        let why = said.reason();
         Failure::Refused(format!(
             "`{ps} -o state= -o lstart= -p {pid}` gave no start time: {why}"
         ))

@@ -5,7 +5,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sanctum_config::{ArtefactKind, Digest, Home, atomic, files};
+use sanctum_config::{Digest, Home, atomic, files};
+use sanctum_host::ArtefactKind;
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;

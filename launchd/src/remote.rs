@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use sanctum_config::Fleet;
-use sanctum_watch::command::{self, CommandError, Said};
+use sanctum_host::command::{self, CommandError, Output};
 use serde_json::Value;
 
 use crate::report::made_safe;
@@ -17,7 +17,7 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// If ssh cannot be started or takes too long. Its exit code is 255 where the host cannot be reached.
-pub fn ssh(destination: &str, line: &str, limit: Duration) -> Result<Said, CommandError> {
+pub fn ssh(destination: &str, line: &str, limit: Duration) -> Result<Output, CommandError> {
     let arguments = [
         "-o",
         "BatchMode=yes",
@@ -59,11 +59,11 @@ pub fn quoted_path(path: &str) -> String {
 pub fn ask(fleet: &Fleet, destination: &str, command: &str) -> Result<Value, String> {
     let line = line(fleet, command);
     let said = ssh(destination, &line, LIMIT).map_err(|error| error.to_string())?;
-    let answer = serde_json::from_str(&said.out).map(made_safe);
+    let answer = serde_json::from_str(&said.stdout).map(made_safe);
     answer.map_err(|_| {
         format!(
             "`ssh {destination}` gave no answer ({}); try it by hand: {}",
-            said.complaint(),
+            said.reason(),
             by_hand(destination, &line)
         )
     })

@@ -62,7 +62,7 @@ pub fn runs(pid: u32, program: &Path) -> Result<Runs, Failure> {
         });
     }
     let said = asking(pid).run(LIMIT)?;
-    Ok(understood(&said.out, file.ino()))
+    Ok(understood(&said.stdout, file.ino()))
 }
 
 /// lsof's output for programs: a field a line, `i` before an inode. The libraries stand there too.

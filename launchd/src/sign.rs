@@ -7,7 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sanctum_config::{ArtefactKind, atomic};
+use sanctum_config::atomic;
+use sanctum_host::ArtefactKind;
 use serde::Deserialize;
 
 use crate::Failure;
@@ -159,7 +160,7 @@ impl Folder<'_> {
         let line = self.submit(signer);
         report.step("notarise", &format!("run {line}"))?;
         let said = line.run(NOTARY)?;
-        let id = submission(&said.out, &said.err).map_err(Failure::Refused)?;
+        let id = submission(&said.stdout, &said.stderr).map_err(Failure::Refused)?;
         let told = must(&log(&id, signer), report)?;
         judge_notary(&told).map_err(|why| Failure::Refused(format!("submission {id}: {why}")))?;
         let kept = self.path.join(format!(".notarisation-{id}.json"));
@@ -207,15 +208,15 @@ fn must(line: &Line, report: &mut Report) -> Result<String, Failure> {
     report.step("sign", &format!("run {line}"))?;
     let said = line.run(LOCAL)?;
     if said.succeeded() {
-        return Ok(format!("{}{}", said.out, said.err));
+        return Ok(format!("{}{}", said.stdout, said.stderr));
     }
-    let mend = match said.err.contains("errSecInternalComponent") {
+    let mend = match said.stderr.contains("errSecInternalComponent") {
         true => format!("; {KEYCHAIN}"),
         false => String::new(),
     };
     Err(Failure::Refused(format!(
         "`{line}` failed: {}{mend}",
-        said.complaint()
+        said.reason()
     )))
 }
 
@@ -229,7 +230,7 @@ const KEYCHAIN: &str = "over ssh the keychain asks nobody, so tell it once that 
 /// codesign, nothing is known of it.
 pub(crate) fn is_ad_hoc(program: &Path) -> bool {
     let said = display(program).run(LOCAL).unwrap_or_default();
-    let words = format!("{}\n{}", said.out, said.err);
+    let words = format!("{}\n{}", said.stdout, said.stderr);
     said.succeeded() && words.lines().any(|line| line.trim() == "Signature=adhoc")
 }
 

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use sanctum_config::{Fleet, FleetError, Home, Label, Receipt, did_you_mean, files};
-use sanctum_watch::launchctl::Launchctl;
+use sanctum_config::{Fleet, FleetError, Home, Label, did_you_mean, files};
+use sanctum_host::Receipt;
+use sanctum_host::launchctl::Launchctl;
 
 use crate::Failure;
 
@@ -113,8 +114,8 @@ fn named(fleet: &Fleet, name: &Label) -> Result<Label, Failure> {
 /// # Errors
 /// If it cannot be told.
 pub fn this_host(fleet: &Fleet, home: &Home) -> Result<Label, Failure> {
-    sanctum_watch::this_host(fleet, home)?.ok_or_else(|| {
-        let machine = sanctum_watch::machine_name();
+    sanctum_host::this_host(fleet, home)?.ok_or_else(|| {
+        let machine = sanctum_host::machine_name();
         let names: Vec<&str> = fleet.hosts.keys().map(Label::as_str).collect();
         Failure::Refused(match names.is_empty() {
             true => "fleet.toml has no [hosts.NAME]; add one for this machine".to_owned(),

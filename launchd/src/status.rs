@@ -7,7 +7,7 @@ use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use sanctum_config::{Label, Role};
-use sanctum_watch::lease::Standing;
+use sanctum_host::lease::LeaseStatus;
 use sanctum_watch::{Kind, State};
 use serde::{Deserialize, Serialize};
 
@@ -171,9 +171,9 @@ impl HostStatus {
     /// # Errors
     /// If the receipt or a record cannot be read, or launchd gives no answer.
     pub fn here(site: &Site, now: DateTime<Utc>) -> Result<Self, Failure> {
-        site.launchctl.is_here()?;
+        site.launchctl.check_exists()?;
         let receipt = site.receipt()?;
-        let active = sanctum_config::Active::read(&site.home.active())?;
+        let active = sanctum_host::Active::read(&site.home.active())?;
         let mut agents = Vec::new();
         let mut servers = Vec::new();
         for (name, role) in site.fleet.agents_of(&site.host) {
@@ -187,8 +187,8 @@ impl HostStatus {
                 (Some(_), Some(service)) if service.is_running() => Stand::Running,
                 (Some(_), Some(_)) => Stand::Waiting,
             };
-            let ended = |service: &sanctum_watch::launchctl::Service| {
-                use sanctum_watch::launchctl::LastExit;
+            let ended = |service: &sanctum_host::launchctl::Service| {
+                use sanctum_host::launchctl::LastExit;
                 let exit = service.last_exit.filter(|exit| *exit != LastExit::Never);
                 exit.map(|exit| exit.to_string())
             };
@@ -434,8 +434,8 @@ fn decisions(page: &str) -> BTreeMap<String, Decisions> {
 }
 
 fn maintenance(site: &Site, now: DateTime<Utc>) -> Result<Option<String>, Failure> {
-    let lease = Standing::read(&site.home.lease(), now)?;
-    if let Standing::Held(lease) = &lease {
+    let lease = LeaseStatus::read(&site.home.lease(), now)?;
+    if let LeaseStatus::Held(lease) = &lease {
         return Ok(Some(format!(
             "`{}` is at work (process {})",
             lease.owner, lease.pid
@@ -445,7 +445,7 @@ fn maintenance(site: &Site, now: DateTime<Utc>) -> Result<Option<String>, Failur
         return Ok(Some(journal.interruption()));
     }
     Ok(match lease {
-        Standing::Expired(lease) => Some(format!(
+        LeaseStatus::Expired(lease) => Some(format!(
             "`{}` never gave its maintenance lease back",
             lease.owner
         )),

@@ -4,7 +4,8 @@
 use std::fs::File;
 use std::path::PathBuf;
 
-use sanctum_config::{Artefact, ArtefactKind, Digest, Home, Receipt, atomic, files};
+use sanctum_config::{Digest, Home, atomic, files};
+use sanctum_host::{Artefact, ArtefactKind, Receipt};
 
 use crate::Failure;
 use crate::release::remove_folder;

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use sanctum_config::{
-    Active, Artefact, ArtefactKind, Digest, Fleet, InstalledAgent, Label, Receipt, Role, files,
-};
+use sanctum_config::{Digest, Fleet, Label, Role, files};
+use sanctum_host::{Active, Artefact, ArtefactKind, InstalledAgent, Receipt};
 
 use crate::Failure;
 use crate::journal::now;

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use sanctum_watch::command::{self, Said};
+use sanctum_host::command::{self, Output};
 
 use crate::Failure;
 
@@ -41,7 +41,7 @@ impl Line {
     ///
     /// # Errors
     /// If it cannot be started or takes longer than `limit`.
-    pub fn run(&self, limit: Duration) -> Result<Said, Failure> {
+    pub fn run(&self, limit: Duration) -> Result<Output, Failure> {
         let (program, arguments) = self
             .words
             .split_first()
@@ -82,6 +82,6 @@ mod tests {
         };
         let typed = Line::new(&["sh", "-c", &shown.to_string().replace("~", "")], "");
         let said = typed.run(Duration::from_secs(10)).unwrap();
-        assert_eq!(said.out, "a b.it's../x.");
+        assert_eq!(said.stdout, "a b.it's../x.");
     }
 }

@@ -9,10 +9,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
-use sanctum_config::{ArtefactKind, Digest, Fleet, Home, Label, Receipt};
+use sanctum_config::{Digest, Fleet, Home, Label};
+use sanctum_host::launchctl::exit_timeout_in;
+use sanctum_host::lease::LeaseStatus;
+use sanctum_host::{ArtefactKind, Receipt};
 use sanctum_watch::certificates::on_host;
-use sanctum_watch::launchctl::exit_timeout_in;
-use sanctum_watch::lease::Standing;
 
 use crate::Failure;
 use crate::change::open_secrets;
@@ -31,7 +32,7 @@ const REINSTALL: &str = "sanctum-launchd install";
 /// # Errors
 /// If the receipt cannot be read or launchd gives no answer: then nothing can be said.
 pub fn verify(site: &Site) -> Result<Vec<Finding>, Failure> {
-    site.launchctl.is_here()?;
+    site.launchctl.check_exists()?;
     let mut findings = Vec::new();
     interrupted(site, &mut findings)?;
     let Some(receipt) = site.receipt()? else {
@@ -192,7 +193,9 @@ fn interrupted(site: &Site, findings: &mut Vec<Finding>) -> Result<(), Failure> 
             mend,
         ));
     }
-    if let Ok(Standing::Expired(lease)) = Standing::read(&site.home.lease(), chrono::Utc::now()) {
+    if let Ok(LeaseStatus::Expired(lease)) =
+        LeaseStatus::read(&site.home.lease(), chrono::Utc::now())
+    {
         let wrong = format!(
             "`{}` (process {}) took the maintenance lease at {} and never gave it back",
             lease.owner, lease.pid, lease.taken

@@ -1,9 +1,8 @@
 //! The CA at work: what it issues and revokes in one command, and the files that follow from it.
 
-use std::fs::File;
 use std::path::Path;
 
-use sanctum_config::{atomic, files};
+use sanctum_config::{FileLock, atomic};
 
 use crate::PkiError;
 use crate::authority::{Authority, CLIENT_DAYS, CRL_DAYS, Issued, SERVER_DAYS};
@@ -29,7 +28,7 @@ pub struct Office {
     ledger: Ledger,
     pairs: Changes,
     lists: Changes,
-    lock: Option<File>,
+    lock: Option<FileLock>,
 }
 
 impl Office {
@@ -218,7 +217,7 @@ impl Office {
     }
 
     /// Everything that is to be written: the ledger first, so that it knows of whatever is out.
-    pub fn into_changes(self) -> (Changes, Option<File>) {
+    pub fn into_changes(self) -> (Changes, Option<FileLock>) {
         let mut changes = Changes::default();
         if self.ledger != *self.trust.ledger() || !self.home.ledger().exists() {
             changes.public(self.home.ledger(), self.ledger.to_file());
@@ -262,13 +261,11 @@ pub fn default_days(kind: Kind) -> u32 {
 }
 
 /// Waits for other commands that write; none where there is nothing yet to lock.
-fn lock(home: &Home) -> Result<Option<File>, PkiError> {
+fn lock(home: &Home) -> Result<Option<FileLock>, PkiError> {
     let path = home.lock();
     if !home.certs().is_dir() {
         return Ok(None);
     }
-    let failed = |error| PkiError::write(&path, error);
-    let file = files::open_lock(&path).map_err(failed)?;
-    file.lock().map_err(failed)?;
-    Ok(Some(file))
+    let lock = FileLock::wait(&path).map_err(|error| PkiError::write(&path, error))?;
+    Ok(Some(lock))
 }

@@ -5,13 +5,11 @@
 //! stands in a [`Fleet`] is already checked: labels are labels, addresses are addresses, durations are durations, and
 //! every name that refers to another section has been found there.
 //!
-//! What a deployment leaves on a host is here too, because installer and watchdogs must agree about it: where
-//! everything lies ([`Home`]), what was installed ([`Receipt`]) and who serves now ([`Active`]). These are JSON files,
-//! written whole or not at all ([`atomic`]).
+//! Where everything lies on a host is here too ([`Home`]), and how small JSON files are read and written ([`record`]):
+//! whole or not at all ([`atomic`]).
 //!
 //! Unknown keys are errors. A watchdog whose `misses` was written `mises` would run with a default that nobody chose.
 
-mod active;
 mod address;
 pub mod atomic;
 mod digest;
@@ -20,26 +18,25 @@ mod error;
 pub mod files;
 pub mod fleet;
 mod home;
+mod lock;
 pub mod logging;
 mod names;
 mod near;
 mod programs;
-mod receipt;
-mod record;
+pub mod record;
 mod rotating_file;
 mod tilde;
 mod untrusted;
 
-pub use active::Active;
 pub use address::{BadAddress, HostAddress, ListenAddress};
 pub use digest::{BadDigest, Digest};
 pub use error::FleetError;
 pub use fleet::{Fleet, Role};
 pub use home::{Home, HomeError};
+pub use lock::FileLock;
 pub use names::{BadName, Label, ModelId};
 pub use near::{did_you_mean, nearest};
 pub use programs::system_program;
-pub use receipt::{Artefact, ArtefactKind, InstalledAgent, Receipt};
 pub use record::RecordError;
 pub use rotating_file::{RotatingFile, Rotation};
 pub use tilde::{NoHome, TildePath};

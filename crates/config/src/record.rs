@@ -1,4 +1,4 @@
-//! Small JSON files that remember something: how they are read and written.
+//! Small JSON files: receipts, journals, leases, states. How all of them are read and written.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,40 +8,43 @@ use serde::de::DeserializeOwned;
 
 use crate::{atomic, files};
 
-/// Larger than any record can become; such a file is something else.
+/// A larger file is not a record.
 const LARGEST: u64 = 16 << 20;
 
 /// A record that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// The system refuses to read it.
+    /// It cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// It is not what it should be.
+    /// It does not parse.
     #[error("{} is damaged ({why}); move it away and run the last command again", path.display())]
     Form {
         /// The file.
         path: PathBuf,
-        /// Where and how.
+        /// The parser's message.
         why: String,
     },
-    /// The system refuses to write it.
+    /// It cannot be written.
     #[error("cannot write {}: {source}; what was there before is still there", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Reads a record; none if the file is not there.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordError> {
+/// Reads a record of this user; none if the file is not there.
+///
+/// # Errors
+/// If the file cannot be read, is no regular file, belongs to another user, or does not parse.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordError> {
     let failed = |source| RecordError::Read {
         path: path.to_owned(),
         source,
@@ -60,8 +63,11 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Record
         .map_err(|error| form(error.to_string()))
 }
 
-/// Writes a record, for its owner to read only, in lines that a person can read too.
-pub(crate) fn write<T: Serialize>(path: &Path, record: &T) -> Result<(), RecordError> {
+/// Writes a record as indented JSON with mode 0600, whole or not at all.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write<T: Serialize>(path: &Path, record: &T) -> Result<(), RecordError> {
     let failed = |source| RecordError::Write {
         path: path.to_owned(),
         source,

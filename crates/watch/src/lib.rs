@@ -3,16 +3,14 @@
 //! A watchdog is a [`Check`] and a policy from `fleet.toml`. The check looks and returns a [`Verdict`]; the
 //! [`Watchdog`] does the rest: it knows when ([`Schedule`]), counts misses in a row, tells a human through [`alert`]
 //! channels once something is wrong and once when it is well again, and remembers all of it in a small file
-//! ([`State`]) so that a restart forgets nothing. Install, upgrade and rollback hold a [`lease`] meanwhile, under
-//! which no watchdog acts or tells. [`launchctl`] and [`probe`] are the two ways in which checks look at the world.
+//! ([`State`]) so that a restart forgets nothing. Install, upgrade and rollback hold a
+//! [lease](sanctum_host::lease) meanwhile, under which no watchdog acts or reports. [`sanctum_host::launchctl`] and [`probe`]
+//! are what checks observe.
 //!
 //! A binary is [`main`](fn@main) with its own check.
 
 pub mod alert;
 pub mod certificates;
-pub mod command;
-pub mod launchctl;
-pub mod lease;
 pub mod memory;
 pub mod probe;
 
@@ -21,9 +19,7 @@ mod args;
 mod background;
 mod expect;
 mod first_cause;
-mod host;
 mod http;
-mod last_error;
 mod policy;
 mod run;
 mod schedule;
@@ -34,12 +30,9 @@ mod watched;
 
 pub use age::age;
 pub use args::{Args, EXIT_CODES};
-pub use background::Background;
+pub use background::{Background, aside};
 pub use expect::answers;
 pub use first_cause::{BLIND, BUDGET, FirstCause, OUTAGE, server_of};
-pub use host::{machine_name, this_host};
-pub use last_error::{LogStart, last_error_line};
-pub use launchctl::Launchctl;
 pub use policy::Policy;
 pub use run::{Setting, by_hand, main};
 pub use schedule::{BadSchedule, Crontab, Schedule};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::command;
+use sanctum_host::command;
 
 /// How long `vm_stat` may take; it answers in milliseconds.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -11,7 +11,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub fn free() -> Option<u64> {
     match std::fs::read_to_string("/proc/meminfo") {
         Ok(text) => available(&text),
-        Err(_) => vm_stat(&command::run("vm_stat", &[] as &[&str], LIMIT).ok()?.out),
+        Err(_) => vm_stat(&command::run("vm_stat", &[] as &[&str], LIMIT).ok()?.stdout),
     }
 }
 

@@ -1,24 +1,24 @@
 //! A watchdog's `main`: fleet.toml is read, the check is made, and the loop runs until a signal ends it.
 
-use std::fs::{File, TryLockError};
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use chrono::Utc;
 use sanctum_config::fleet::Watch;
 use sanctum_config::logging::{self, Destination};
 use sanctum_config::{
-    Fleet, FleetError, Home, HomeError, Label, atomic, did_you_mean, files, terminal_json,
+    FileLock, Fleet, FleetError, Home, HomeError, Label, atomic, did_you_mean, terminal_json,
 };
+use sanctum_host::this_host;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::alert::{BadChannel, Channel, Outbox, undelivered};
 use crate::args::Args;
 use crate::first_cause::FirstCause;
-use crate::host::this_host;
 use crate::policy::Policy;
 use crate::probe::Reference;
 use crate::schedule::{BadSchedule, Schedule};
@@ -330,7 +330,7 @@ async fn once<C: Check>(check: &mut C, setting: &Setting, json: bool) -> ExitCod
 }
 
 /// Holds a lock for as long as this process lives: two loops under one name would count each miss twice.
-fn alone(setting: &Setting) -> Result<File, Failure> {
+fn alone(setting: &Setting) -> Result<FileLock, Failure> {
     let path = setting
         .home
         .watch_state(&setting.name)
@@ -339,15 +339,11 @@ fn alone(setting: &Setting) -> Result<File, Failure> {
         path: path.clone(),
         source,
     };
-    let file = files::open_lock(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Failure::Twice {
-            name: setting.name.clone(),
-            path,
-        }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
+    let lock = FileLock::take(&path, Duration::ZERO).map_err(failed)?;
+    lock.ok_or_else(|| Failure::Twice {
+        name: setting.name.clone(),
+        path: path.clone(),
+    })
 }
 
 /// Removes what a watchdog that was killed had written half.

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sanctum_config::Label;
+use sanctum_host::lease::{self, LeaseStatus};
 use tokio::time::Instant;
 
 use crate::age;
 use crate::alert::{Alert, Outbox, OutboxError, Severity};
 use crate::first_cause::FirstCause;
-use crate::lease::{self, Standing};
 use crate::policy::Policy;
 use crate::schedule::Schedule;
 use crate::state::{Open, PULSE, State, StateError};
@@ -268,7 +268,7 @@ impl<C: Check> Watchdog<C> {
 
     /// Whether somebody works on this host. A lease that its holder never gave back is told of once.
     fn is_held_off(&mut self, now: DateTime<Utc>) -> Result<bool, WatchError> {
-        let standing = match Standing::read(&self.lease_file, now) {
+        let standing = match LeaseStatus::read(&self.lease_file, now) {
             Ok(standing) => standing,
             // Who cannot tell whether somebody works here had better watch than be silent for ever.
             Err(error) => {
@@ -283,12 +283,12 @@ impl<C: Check> Watchdog<C> {
             }
         };
         match standing {
-            Standing::Free => {
+            LeaseStatus::Free => {
                 let fine = Verdict::new(Kind::Ok, "the lease was given back");
                 self.over(LEASE, &fine, now)?;
                 Ok(false)
             }
-            Standing::Held(lease) => {
+            LeaseStatus::Held(lease) => {
                 let until = lease.expires.format("%H:%M:%S UTC");
                 tracing::info!(
                     "holding off: `{}` works on this host until {until} at the latest: {}",
@@ -297,10 +297,10 @@ impl<C: Check> Watchdog<C> {
                 );
                 Ok(true)
             }
-            Standing::Expired(lease) => {
+            LeaseStatus::Expired(lease) => {
                 let known = self.state.open.contains_key(LEASE);
                 // Twice is better than not at all.
-                let tells = || lease::tells_of(&self.lease_file, &lease, &self.state.agent);
+                let tells = || lease::claim_alert(&self.lease_file, &lease, &self.state.agent);
                 if known || tells().unwrap_or(true) {
                     let note = Note {
                         severity: Severity::Warning,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sanctum_config::Active;
+use sanctum_host::Active;
 use serde_json::json;
 
 use super::{installed, open};

@@ -12,7 +12,7 @@ pub mod uninstall;
 pub mod upgrade;
 pub mod verify;
 
-use sanctum_config::Receipt;
+use sanctum_host::Receipt;
 
 use crate::Failure;
 use crate::args::SiteArgs;

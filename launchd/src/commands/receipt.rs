@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
-use sanctum_config::{Active, Artefact, ArtefactKind, Home, Receipt};
-use sanctum_watch::launchctl::Launchctl;
+use sanctum_config::Home;
+use sanctum_host::launchctl::Launchctl;
+use sanctum_host::{Active, Artefact, ArtefactKind, Receipt};
 use serde_json::json;
 
 use super::open;
@@ -76,11 +77,11 @@ fn fetch(site: &Site) -> Result<(Home, Receipt), Failure> {
         return Err(refused(format!(
             "`{}` failed: {}",
             remote::by_hand(destination, &line),
-            said.complaint()
+            said.reason()
         )));
     }
     // A login shell may have said something before.
-    let split = said.out.split_once("\n{").and_then(|(before, rest)| {
+    let split = said.stdout.split_once("\n{").and_then(|(before, rest)| {
         let user = before.lines().last().map(PathBuf::from)?;
         user.is_absolute().then(|| (user, format!("{{{rest}")))
     });

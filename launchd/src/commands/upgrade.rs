@@ -1,6 +1,6 @@
 //! `sanctum-launchd upgrade`: change to another release, and take it back if it does not do.
 
-use sanctum_config::Active;
+use sanctum_host::Active;
 use serde_json::json;
 
 use super::{installed, must_be_installed, open};

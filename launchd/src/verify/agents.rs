@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sanctum_config::{Active, ArtefactKind, InstalledAgent, Receipt, Role, files};
-use sanctum_watch::launchctl::{LastExit, Service};
+use sanctum_config::{Role, files};
+use sanctum_host::launchctl::{LastExit, Service};
+use sanctum_host::{Active, ArtefactKind, InstalledAgent, Receipt};
 use sanctum_watch::{Schedule, State};
 
 use super::REINSTALL;

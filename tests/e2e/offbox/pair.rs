@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use sanctum_config::{Artefact, ArtefactKind, Digest, InstalledAgent, Receipt};
+use sanctum_config::Digest;
+use sanctum_host::{Artefact, ArtefactKind, InstalledAgent, Receipt};
 use sanctum_tests::{program, skipped};
 use serde_json::Value;
 use tempfile::TempDir;

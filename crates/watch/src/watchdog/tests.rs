@@ -347,7 +347,7 @@ async fn under_a_lease_nothing_is_counted_and_an_expired_one_is_told_of_once() {
 }
 
 /// Takes the maintenance lease while it looks.
-struct Overtaken(std::path::PathBuf, Vec<lease::Held>);
+struct Overtaken(std::path::PathBuf, Vec<lease::LeaseGuard>);
 
 impl Check for Overtaken {
     async fn check(&mut self, round: &mut Round) -> Report {

@@ -4,8 +4,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use sanctum_host::command::{self, CommandError};
+
 use crate::alert::Alert;
-use crate::command::{self, CommandError};
+use crate::background::aside;
 
 /// Whether an `osascript` runs. A process that cannot even be killed holds its thread; there is no second one.
 static IN_FLIGHT: AtomicBool = AtomicBool::new(false);
@@ -36,16 +38,16 @@ async fn run(
         return Err("osascript has not ended since the last notification".to_owned());
     };
     let (program, arguments) = (program.to_owned(), arguments(alert, sound));
-    let done = command::aside(move || {
+    let done = aside(move || {
         let _slot = slot;
         command::run_in_locale(LOCALE, &program, &arguments, limit)
     });
     match done.await {
-        Some(Ok(said)) if said.succeeded() => Ok(()),
-        Some(Ok(said)) => Err(format!("osascript: {}", said.complaint())),
+        Some(Ok(output)) if output.succeeded() => Ok(()),
+        Some(Ok(output)) => Err(format!("osascript: {}", output.reason())),
         // The command line has the whole alert in it.
         Some(Err(CommandError::Start { source, .. })) => Err(format!("osascript: {source}")),
-        Some(Err(CommandError::Late { .. })) => {
+        Some(Err(CommandError::Timeout { .. })) => {
             let seconds = limit.as_secs();
             Err(format!("osascript gave no answer for {seconds} seconds"))
         }

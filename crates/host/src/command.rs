@@ -1,33 +1,32 @@
-//! Commands of the system (`launchctl`, `ps`, `sysctl`, `osascript`), each bounded in time and in what it may print.
+//! External programs (`launchctl`, `ps`, `ssh`, `sysctl`, `osascript`), each with a time limit and a limit on its output.
 //!
-//! A watchdog that waits for a command without a limit has stopped watching, so nothing here does. No thread and no
-//! pipe is left behind by a command that hangs or whose children do.
+//! A watchdog that waits for a command without a limit checks nothing. A command that hangs, or whose children do, leaves
+//! no thread and no pipe behind.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use sanctum_config::{UntrustedText, system_program};
 
-/// What is kept of each of a command's streams; the rest is read and dropped.
-const KEPT: usize = 4 << 20;
+/// Bytes that are kept of each output stream; the rest is read and discarded.
+const MAX_OUTPUT: usize = 4 << 20;
 
-/// What a command said.
+/// The exit code and the output of a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct Output {
     /// Its exit code; none if a signal ended it.
     pub code: Option<i32>,
-    /// Standard output, as it is, to be parsed; bytes that are no UTF-8 are replaced.
-    pub out: String,
-    /// Standard error, in the same way.
-    pub err: String,
+    /// Standard output, unescaped, to be parsed; bytes that are not UTF-8 are replaced.
+    pub stdout: String,
+    /// Standard error, in the same form.
+    pub stderr: String,
 }
 
-/// A command that gave no answer.
+/// Why a command has no output.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// It could not be started.
@@ -35,30 +34,30 @@ pub enum CommandError {
     Start {
         /// The command line.
         line: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// It ran too long and was killed.
-    #[error("`{line}` gave no answer for {} seconds and was stopped", limit.as_secs())]
-    Late {
+    /// It did not exit within its time limit and was killed.
+    #[error("`{line}` did not finish within {} seconds and was killed", limit.as_secs())]
+    Timeout {
         /// The command line.
         line: String,
-        /// How long it had.
+        /// The time limit.
         limit: Duration,
     },
 }
 
-impl Said {
+impl Output {
     /// Whether it exited with 0.
     pub fn succeeded(&self) -> bool {
         self.code == Some(0)
     }
 
-    /// What it complained about, on one line that is safe to show.
-    pub fn complaint(&self) -> String {
-        let text = match self.err.trim() {
-            "" => self.out.trim(),
-            err => err,
+    /// Why it failed: standard error, else standard output, else the exit code, on one line that is safe to show.
+    pub fn reason(&self) -> String {
+        let text = match self.stderr.trim() {
+            "" => self.stdout.trim(),
+            text => text,
         };
         match (text, self.code) {
             ("", Some(code)) => format!("exit code {code}"),
@@ -75,22 +74,25 @@ impl Said {
 /// and messages have the form that is parsed here. A bare name is looked up with [`system_program`].
 ///
 /// # Errors
-/// If it cannot be started or takes too long. Its exit code is no error here.
+/// If it cannot be started, or does not finish within `limit`. A nonzero exit code is not an error here.
 pub fn run<A: AsRef<str>>(
     program: &str,
     arguments: &[A],
     limit: Duration,
-) -> Result<Said, CommandError> {
+) -> Result<Output, CommandError> {
     run_in_locale("C", program, arguments, limit)
 }
 
-/// The same in another locale, for a program that decodes its arguments by it.
-pub(crate) fn run_in_locale<A: AsRef<str>>(
+/// Runs a program as [`run`] does, in another locale: some programs decode their arguments by it.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_in_locale<A: AsRef<str>>(
     locale: &str,
     program: &str,
     arguments: &[A],
     limit: Duration,
-) -> Result<Said, CommandError> {
+) -> Result<Output, CommandError> {
     let program = match program.contains('/') {
         true => program.into(),
         false => system_program(program),
@@ -121,58 +123,20 @@ pub(crate) fn run_in_locale<A: AsRef<str>>(
         [Err(error), _] | [_, Err(error)] => stop(&mut child).and(Err(error)),
     };
     match outcome.map_err(start)? {
-        Some((status, out, err)) => Ok(Said {
+        Some((status, stdout, stderr)) => Ok(Output {
             code: status.code(),
-            out,
-            err,
+            stdout,
+            stderr,
         }),
-        None => Err(CommandError::Late {
+        None => Err(CommandError::Timeout {
             line: line(),
             limit,
         }),
     }
 }
 
-/// Threads of [`aside`] that may run at a time. Work on a hung volume never ends; one thread for each round of a watchdog
-/// would fill the process.
-const MOST_ASIDE: usize = 8;
-
-/// Does blocking work on a thread of its own: a watchdog that is told to stop meanwhile stops, and leaves it behind. None if
-/// `work` panicked, and without a start while [`MOST_ASIDE`] earlier ones have not ended.
-pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    static RUNNING: AtomicUsize = AtomicUsize::new(0);
-    aside_within(&RUNNING, work).await
-}
-
-async fn aside_within<T: Send + 'static>(
-    running: &'static AtomicUsize,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    /// A thread that counts until it ends, by a panic as well.
-    struct Counted(&'static AtomicUsize);
-    impl Drop for Counted {
-        fn drop(&mut self) {
-            self.0.fetch_sub(1, Ordering::AcqRel);
-        }
-    }
-    let counted = Counted(running);
-    if running.fetch_add(1, Ordering::AcqRel) >= MOST_ASIDE {
-        tracing::error!(
-            "{MOST_ASIDE} earlier calls have not ended; does a volume hang? Run: mount; df"
-        );
-        return None;
-    }
-    let (done, wait) = tokio::sync::oneshot::channel();
-    thread::spawn(move || {
-        let _counted = counted;
-        // The receiver may be gone.
-        drop(done.send(work()));
-    });
-    wait.await.ok()
-}
-
-/// Waits until the process has ended and its streams are closed; none if the time was over before, and it was killed.
-/// A grandchild may hold the streams open: it writes into pipes that are closed then.
+/// Waits until the process has ended and its streams are closed. None if `limit` passed first; the process is killed then.
+/// A grandchild that holds the streams open writes into closed pipes.
 fn wait(
     child: &mut Child,
     mut out: Stream,
@@ -206,13 +170,13 @@ fn wait(
     }
 }
 
-/// Kills the process. One that the kernel does not end, such as one that waits for a hung volume, is left behind.
+/// Kills the process. A process in an uninterruptible wait, such as one for a hung volume, is not waited for longer.
 fn stop(child: &mut Child) -> io::Result<()> {
     child.kill()?;
     reap(child, Duration::from_secs(2)).map(drop)
 }
 
-/// Waits for the process to end, for `limit` at most; whether it has ended.
+/// Waits at most `limit` for the process to end. Returns whether it has ended.
 fn reap(child: &mut Child, limit: Duration) -> io::Result<bool> {
     let begun = Instant::now();
     loop {
@@ -245,7 +209,7 @@ impl Stream {
         })
     }
 
-    /// Takes some of what is there; whether there was anything, its end included.
+    /// Reads some of the available bytes. Returns whether there were any, or the stream has ended.
     fn read(&mut self) -> bool {
         let Some(pipe) = &mut self.pipe else {
             return false;
@@ -257,13 +221,13 @@ impl Stream {
                 true
             }
             Ok(count) => {
-                let room = KEPT - self.kept.len();
+                let room = MAX_OUTPUT - self.kept.len();
                 self.kept.extend_from_slice(&part[..count.min(room)]);
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
-            // A stream that breaks has said what it said.
+            // A broken stream has no more output.
             Err(_) => {
                 self.pipe = None;
                 true
@@ -287,18 +251,18 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     #[test]
-    fn a_command_says_something_and_exits() {
-        let said = run("sh", &["-c", "echo out; echo err >&2; exit 3"], SOON).unwrap();
-        assert_eq!((said.code, said.out.as_str()), (Some(3), "out\n"));
-        assert_eq!(said.complaint(), "err");
-        assert!(!said.succeeded());
+    fn command_output_and_exit_code_are_returned() {
+        let output = run("sh", &["-c", "echo out; echo err >&2; exit 3"], SOON).unwrap();
+        assert_eq!((output.code, output.stdout.as_str()), (Some(3), "out\n"));
+        assert_eq!(output.reason(), "err");
+        assert!(!output.succeeded());
     }
 
     #[test]
-    fn a_command_that_hangs_is_stopped() {
+    fn command_that_hangs_is_killed_at_its_limit() {
         let begun = Instant::now();
         let error = run("sleep", &["60"], Duration::from_millis(100)).unwrap_err();
-        assert!(matches!(error, CommandError::Late { .. }), "{error}");
+        assert!(matches!(error, CommandError::Timeout { .. }), "{error}");
         assert!(begun.elapsed() < SOON);
     }
 
@@ -311,32 +275,6 @@ mod tests {
         assert!(reap(&mut child, Duration::ZERO).unwrap());
     }
 
-    #[tokio::test]
-    async fn blocking_work_that_never_ends_takes_a_bounded_number_of_threads() {
-        static RUNNING: AtomicUsize = AtomicUsize::new(0);
-        let (release, hang) = std::sync::mpsc::channel::<()>();
-        let hang = std::sync::Arc::new(std::sync::Mutex::new(hang));
-        for _ in 0..MOST_ASIDE {
-            let hang = hang.clone();
-            let hangs = aside_within(&RUNNING, move || hang.lock().unwrap().recv());
-            assert!(
-                tokio::time::timeout(Duration::from_millis(1), hangs)
-                    .await
-                    .is_err()
-            );
-        }
-        assert_eq!(aside_within(&RUNNING, || 4).await, None);
-        drop(release);
-        // The threads end, and there is room again.
-        while RUNNING.load(Ordering::Acquire) > 0 {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(aside_within(&RUNNING, || 4).await, Some(4));
-        let panics = aside_within(&RUNNING, || assert_eq!(1, 2, "on purpose"));
-        assert_eq!(panics.await, None);
-        assert_eq!(RUNNING.load(Ordering::Acquire), 0);
-    }
-
     #[test]
     fn command_whose_child_holds_its_pipes_leaves_no_thread() {
         const NAME: &str = "pipe-holder";
@@ -344,7 +282,7 @@ mod tests {
         // A thread that is spawned inherits the name of its parent on Linux.
         let named = thread::Builder::new().name(NAME.to_owned());
         let error = named.spawn(hangs).unwrap().join().unwrap();
-        assert!(matches!(error, CommandError::Late { .. }), "{error}");
+        assert!(matches!(error, CommandError::Timeout { .. }), "{error}");
         if let Ok(tasks) = std::fs::read_dir("/proc/self/task") {
             let names = tasks.flatten().map(|task| task.path().join("comm"));
             let names = names.filter_map(|comm| std::fs::read_to_string(comm).ok());
@@ -355,34 +293,34 @@ mod tests {
     #[test]
     fn command_that_prints_more_than_is_kept_is_read_to_its_end() {
         let line = "head -c 6000000 /dev/zero; head -c 100 /dev/zero >&2";
-        let said = run("sh", &["-c", line], SOON).unwrap();
-        assert!(said.succeeded());
-        assert_eq!((said.out.len(), said.err.len()), (KEPT, 100));
+        let output = run("sh", &["-c", line], SOON).unwrap();
+        assert!(output.succeeded());
+        assert_eq!(
+            (output.stdout.len(), output.stderr.len()),
+            (MAX_OUTPUT, 100)
+        );
     }
 
     #[test]
-    fn a_command_that_is_not_there_is_named() {
+    fn command_that_is_missing_is_named() {
         let error = run("no-such-program", &["x"], Duration::from_secs(1)).unwrap_err();
         assert!(error.to_string().contains("`no-such-program x`"), "{error}");
     }
 
     #[test]
     fn command_runs_in_the_c_locale() {
-        let said = run("sh", &["-c", "printf %s \"$LC_ALL\""], SOON).unwrap();
-        assert_eq!(said.out, "C");
+        let output = run("sh", &["-c", "printf %s \"$LC_ALL\""], SOON).unwrap();
+        assert_eq!(output.stdout, "C");
     }
 
     #[test]
-    fn complaint_with_control_characters_is_escaped() {
-        let said = Said {
+    fn reason_with_control_characters_is_escaped() {
+        let output = Output {
             code: Some(1),
-            err: "no\x1b]52;c;AAAA\x07 way\n\u{202e}gpj\n".into(),
-            ..Said::default()
+            stderr: "no\x1b]52;c;AAAA\x07 way\n\u{202e}gpj\n".into(),
+            ..Output::default()
         };
-        assert_eq!(
-            said.complaint(),
-            r"no\u{1b}]52;c;AAAA\u{7} way; \u{202e}gpj"
-        );
+        assert_eq!(output.reason(), r"no\u{1b}]52;c;AAAA\u{7} way; \u{202e}gpj");
         let line = "exit\x1b[31m";
         let error = run("no-such-program", &[line], SOON).unwrap_err();
         assert!(!error.to_string().contains('\x1b'), "{error}");

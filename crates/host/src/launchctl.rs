@@ -1,8 +1,8 @@
-//! launchd, through the text that its command `launchctl` prints: the only way by which Sanctum talks to it.
+//! launchd, through the output of its command `launchctl`. Sanctum uses no other interface to launchd.
 //!
-//! Apple says of this text that it is no interface, so it is read tolerantly: what is not understood is left out, and
-//! what cannot be left out is an error that shows the text. `man launchctl` has the subcommands; the shapes of their
-//! output are in [`text`], each with its source.
+//! Apple does not promise the format of this output, so the parser is tolerant: it skips what it does not know, and a
+//! required part that is missing is an error that shows the text. launchctl(1) documents the subcommands; [`text`] has
+//! the formats of their output, each with its source.
 
 pub mod text;
 
@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use sanctum_config::{files, system_program};
 
-use crate::command::{self, CommandError, Said};
+use crate::command::{self, CommandError, Output};
 
 pub use text::{LastExit, Listed, Service};
 
-/// How long a call may take that waits for no process; launchd answers in milliseconds unless it is in trouble.
+/// How long a call may take that waits for no process. launchd normally answers in milliseconds.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// The ExitTimeOut of a service of which neither `print` nor its property list says one: the default that
@@ -35,9 +35,9 @@ const NOT_FOUND: i32 = 113;
 /// `bootout`'s exit code for a service that is not loaded: ESRCH.
 const NO_PROCESS: i32 = 3;
 
-/// launchd's answer to a bootstrap whose label is there already or still on its way out: EIO, and EALREADY or EEXIST in
-/// other releases.
-const TAKEN: [i32; 3] = [5, 17, 37];
+/// The exit codes of a bootstrap whose label is still loaded or is being unloaded: EIO, and EALREADY or EEXIST in other
+/// releases.
+const LABEL_IN_USE: [i32; 3] = [5, 17, 37];
 
 /// `bootout`'s exit code when it has been begun and is not done: EINPROGRESS.
 const IN_PROGRESS: i32 = 36;
@@ -53,58 +53,58 @@ pub struct Launchctl {
     margin: Duration,
 }
 
-/// A call that failed.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchctlError {
-    /// `launchctl` gave no answer.
+    /// `launchctl` could not be run, or did not finish.
     #[error("{0}")]
     Command(#[from] CommandError),
-    /// launchd refused.
-    #[error("`{line}` failed: {said} (code {})", code.map_or("none".to_owned(), |code| code.to_string()))]
-    Refused {
-        /// The command line, to be typed again.
+    /// `launchctl` reported an error.
+    #[error("`{line}` failed: {reason} (code {})", code.map_or("none".to_owned(), |code| code.to_string()))]
+    Failed {
+        /// The command line, as it can be typed.
         line: String,
         /// Its exit code.
         code: Option<i32>,
-        /// What it said.
-        said: String,
+        /// Its message.
+        reason: String,
     },
     /// There is no launchd.
     #[error(
-        "there is no launchd here (no program `{program}`): agents are installed and run on macOS only. On this system \
-         `check`, `render`, `pack` and `receipt` work; where launchctl is elsewhere, name it in SANCTUM_LAUNCHCTL"
+        "this system has no launchd (there is no program `{program}`): agents are installed and run on macOS only. Here, \
+         `check`, `render`, `pack` and `receipt` work. If launchctl is elsewhere, set SANCTUM_LAUNCHCTL to its path"
     )]
     Missing {
-        /// What was looked for.
+        /// The program that is missing.
         program: String,
     },
     /// A service has no new process after `kickstart -k`.
     #[error(
-        "{target} has no new process {} seconds after kickstart -k; see `launchctl print {target}`", waited.as_secs()
+        "{target} has no new process {} seconds after kickstart -k; run `launchctl print {target}`", waited.as_secs()
     )]
     NotRestarted {
         /// The service.
         target: String,
-        /// How long it was waited for.
+        /// How long this call waited for it.
         waited: Duration,
     },
     /// A service stays loaded after bootout.
     #[error(
-        "{target} is still loaded {} seconds after bootout; see `launchctl print {target}`", waited.as_secs()
+        "{target} is still loaded {} seconds after bootout; run `launchctl print {target}`", waited.as_secs()
     )]
-    Stays {
+    StillLoaded {
         /// The service.
         target: String,
-        /// How long it was waited for.
+        /// How long this call waited for it.
         waited: Duration,
     },
 }
 
 impl LaunchctlError {
-    /// Whether a bootstrap failed because the label is loaded already, or its bootout is not done: wait until it is
-    /// gone and try again.
-    pub fn is_taken(&self) -> bool {
-        matches!(self, Self::Refused { code: Some(code), .. } if TAKEN.contains(code))
+    /// Whether a bootstrap failed because the label is loaded already, or its bootout has not finished. A later attempt
+    /// may succeed.
+    pub fn is_label_in_use(&self) -> bool {
+        matches!(self, Self::Failed { code: Some(code), .. } if LABEL_IN_USE.contains(code))
     }
 }
 
@@ -126,11 +126,11 @@ impl Launchctl {
         }
     }
 
-    /// Checks that the program is there, without starting it: to be called before anything is changed.
+    /// Checks that the program exists, without running it. To be called before anything is changed.
     ///
     /// # Errors
-    /// If it is not.
-    pub fn is_here(&self) -> Result<(), LaunchctlError> {
+    /// If it does not exist.
+    pub fn check_exists(&self) -> Result<(), LaunchctlError> {
         let program = Path::new(&self.program);
         let found = match program.components().count() {
             1 => std::env::var_os("PATH").is_some_and(|path| {
@@ -151,47 +151,46 @@ impl Launchctl {
         &self.domain
     }
 
-    /// How launchctl's own subcommands name a service: `gui/<uid>/<label>`.
+    /// The service target of launchctl's subcommands: `gui/<uid>/<label>`.
     pub fn target(&self, label: &str) -> String {
         format!("{}/{label}", self.domain)
     }
 
-    /// What launchd knows about a service; none if it is not loaded.
+    /// The state of a service; none if it is not loaded.
     ///
     /// # Errors
-    /// If launchctl gives no answer or another complaint than "not found".
+    /// If launchctl fails with another error than "not found".
     pub fn print(&self, label: &str) -> Result<Option<Service>, LaunchctlError> {
         let arguments = ["print", &self.target(label)];
-        let said = self.call(&arguments)?;
-        if said.succeeded() {
-            return Ok(Some(text::service(&said.out)));
+        let output = self.call(&arguments)?;
+        if output.succeeded() {
+            return Ok(Some(text::service(&output.stdout)));
         }
-        let complaint = said.complaint();
-        let no_domain = complaint.contains("Could not find domain");
-        if complaint.contains("Could not find service")
-            || said.code == Some(NOT_FOUND) && !no_domain
+        let reason = output.reason();
+        let no_domain = reason.contains("Could not find domain");
+        if reason.contains("Could not find service") || output.code == Some(NOT_FOUND) && !no_domain
         {
             return Ok(None);
         }
-        Err(self.refused(&arguments, said))
+        Err(self.failed(&arguments, &output))
     }
 
     /// All services that are loaded.
     ///
     /// # Errors
-    /// If launchctl gives no answer or complains.
+    /// If launchctl fails.
     pub fn list(&self) -> Result<Vec<Listed>, LaunchctlError> {
-        self.demand(&["list"]).map(|said| text::list(&said.out))
+        self.call_checked(&["list"])
+            .map(|output| text::list(&output.stdout))
     }
 
-    /// The services that were ever enabled or disabled, and whether they are disabled now. One that is missing is
-    /// enabled.
+    /// The services that were ever enabled or disabled, and whether they are disabled now. All others are enabled.
     ///
     /// # Errors
-    /// If launchctl gives no answer or complains.
+    /// If launchctl fails.
     pub fn disabled(&self) -> Result<BTreeMap<String, bool>, LaunchctlError> {
-        self.demand(&["print-disabled", &self.domain])
-            .map(|said| text::disabled(&said.out))
+        self.call_checked(&["print-disabled", &self.domain])
+            .map(|output| text::disabled(&output.stdout))
     }
 
     /// Whether one service is disabled: neither a login nor a bootstrap would start it.
@@ -202,26 +201,27 @@ impl Launchctl {
         Ok(self.disabled()?.get(label).copied().unwrap_or(false))
     }
 
-    /// Loads a property list; its arguments are frozen from now on.
+    /// Loads a property list. Later changes of the file have no effect on the loaded service.
     ///
     /// # Errors
-    /// If launchctl gives no answer or complains; see [`LaunchctlError::is_taken`].
+    /// If launchctl fails; see [`LaunchctlError::is_label_in_use`].
     pub fn bootstrap(&self, plist: &Path) -> Result<(), LaunchctlError> {
         let plist = plist.to_string_lossy();
-        self.demand(&["bootstrap", &self.domain, &plist]).map(drop)
+        self.call_checked(&["bootstrap", &self.domain, &plist])
+            .map(drop)
     }
 
-    /// How long a service may take to be gone after `bootout`, or to have a new process after `kickstart -k`: its
+    /// How long a service may take to be unloaded by `bootout`, or to have a new process after `kickstart -k`: its
     /// ExitTimeOut, after which launchd sends SIGKILL, and a margin.
     ///
     /// # Errors
-    /// If launchctl gives no answer or complains.
+    /// If launchctl fails.
     pub fn exit_limit(&self, label: &str) -> Result<Duration, LaunchctlError> {
         Ok(self.exit_limit_of(self.print(label)?.as_ref()))
     }
 
     fn exit_limit_of(&self, service: Option<&Service>) -> Duration {
-        // What launchd shows counts: it may have capped what the property list says.
+        // launchd may cap the value of the property list, so the value that it prints comes first.
         let in_plist = || exit_timeout_in(service?.plist.as_deref()?);
         let timeout = service.and_then(|service| service.exit_timeout);
         let timeout = timeout.or_else(in_plist).unwrap_or(EXIT_TIMEOUT);
@@ -231,12 +231,11 @@ impl Launchctl {
         }
     }
 
-    /// Unloads a service, whose process gets SIGTERM, and waits until launchd has forgotten it. `launchctl bootout` may
-    /// return at once or when the process has exited; whatever it does, it is done when the service is gone. One that is
-    /// not loaded is no error.
+    /// Unloads a service, whose process gets SIGTERM, and waits until launchd no longer knows it. `launchctl bootout` may
+    /// return at once or when the process has exited. It is not an error if the service is not loaded.
     ///
     /// # Errors
-    /// If launchctl gives no answer or complains, or the service stays loaded beyond [`Launchctl::exit_limit`].
+    /// If launchctl fails, or the service is still loaded after [`Launchctl::exit_limit`].
     pub fn bootout(&self, label: &str) -> Result<(), LaunchctlError> {
         let begun = Instant::now();
         let Some(service) = self.print(label)? else {
@@ -245,17 +244,17 @@ impl Launchctl {
         let limit = self.exit_limit_of(Some(&service));
         let arguments = ["bootout", &self.target(label)];
         match command::run(&self.program, &arguments, limit) {
-            Ok(said) => match said.code {
+            Ok(output) => match output.code {
                 Some(0 | IN_PROGRESS | NO_PROCESS) => {}
-                Some(NOT_FOUND) if said.complaint().contains("Could not find service") => {}
-                _ => return Err(self.refused(&arguments, said)),
+                Some(NOT_FOUND) if output.reason().contains("Could not find service") => {}
+                _ => return Err(self.failed(&arguments, &output)),
             },
-            Err(CommandError::Late { .. }) => {}
+            Err(CommandError::Timeout { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         while self.print(label)?.is_some() {
             if begun.elapsed() >= limit {
-                return Err(LaunchctlError::Stays {
+                return Err(LaunchctlError::StillLoaded {
                     target: self.target(label),
                     waited: begun.elapsed(),
                 });
@@ -265,19 +264,21 @@ impl Launchctl {
         Ok(())
     }
 
-    /// Starts a loaded service now. It keeps the arguments that it was loaded with, whatever its property list says today.
+    /// Starts a loaded service now, with the arguments that it was loaded with: launchd does not read its property list
+    /// again.
     ///
     /// # Errors
-    /// If launchctl gives no answer or complains.
+    /// If launchctl fails.
     pub fn kickstart(&self, label: &str) -> Result<(), LaunchctlError> {
-        self.demand(&["kickstart", &self.target(label)]).map(drop)
+        self.call_checked(&["kickstart", &self.target(label)])
+            .map(drop)
     }
 
     /// Restarts a loaded service: its process gets SIGTERM, and SIGKILL at its ExitTimeOut. `launchctl kickstart -k` may
-    /// block until the process has exited; if it gives no answer, a new process shows that it was restarted.
+    /// block until the process has exited; after a timeout, a new process proves that it was restarted.
     ///
     /// # Errors
-    /// If launchctl complains, or the service has no new process within [`Launchctl::exit_limit`].
+    /// If launchctl fails, or the service has no new process within [`Launchctl::exit_limit`].
     pub fn restart(&self, label: &str) -> Result<(), LaunchctlError> {
         let begun = Instant::now();
         let before = self.print(label)?;
@@ -285,9 +286,9 @@ impl Launchctl {
         let before = before.and_then(|service| service.pid);
         let arguments = ["kickstart", "-k", &self.target(label)];
         match command::run(&self.program, &arguments, limit) {
-            Ok(said) if said.succeeded() => return Ok(()),
-            Ok(said) => return Err(self.refused(&arguments, said)),
-            Err(CommandError::Late { .. }) => {}
+            Ok(output) if output.succeeded() => return Ok(()),
+            Ok(output) => return Err(self.failed(&arguments, &output)),
+            Err(CommandError::Timeout { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         let now = self.print(label)?.and_then(|service| service.pid);
@@ -300,39 +301,41 @@ impl Launchctl {
         }
     }
 
-    /// Lets a service be loaded again, by a login too.
+    /// Allows a service to be loaded again, including at login.
     ///
     /// # Errors
-    /// If launchctl gives no answer or complains.
+    /// If launchctl fails.
     pub fn enable(&self, label: &str) -> Result<(), LaunchctlError> {
-        self.demand(&["enable", &self.target(label)]).map(drop)
+        self.call_checked(&["enable", &self.target(label)])
+            .map(drop)
     }
 
-    /// Keeps a service from being loaded, by a login too. One that is loaded stays loaded.
+    /// Prevents a service from being loaded, including at login. A loaded service stays loaded.
     ///
     /// # Errors
-    /// If launchctl gives no answer or complains.
+    /// If launchctl fails.
     pub fn disable(&self, label: &str) -> Result<(), LaunchctlError> {
-        self.demand(&["disable", &self.target(label)]).map(drop)
+        self.call_checked(&["disable", &self.target(label)])
+            .map(drop)
     }
 
-    fn call(&self, arguments: &[&str]) -> Result<Said, CommandError> {
+    fn call(&self, arguments: &[&str]) -> Result<Output, CommandError> {
         command::run(&self.program, arguments, self.limit)
     }
 
-    fn demand(&self, arguments: &[&str]) -> Result<Said, LaunchctlError> {
-        let said = self.call(arguments)?;
-        match said.succeeded() {
-            true => Ok(said),
-            false => Err(self.refused(arguments, said)),
+    fn call_checked(&self, arguments: &[&str]) -> Result<Output, LaunchctlError> {
+        let output = self.call(arguments)?;
+        match output.succeeded() {
+            true => Ok(output),
+            false => Err(self.failed(arguments, &output)),
         }
     }
 
-    fn refused(&self, arguments: &[&str], said: Said) -> LaunchctlError {
-        LaunchctlError::Refused {
+    fn failed(&self, arguments: &[&str], output: &Output) -> LaunchctlError {
+        LaunchctlError::Failed {
             line: format!("launchctl {}", arguments.join(" ")),
-            code: said.code,
-            said: said.complaint(),
+            code: output.code,
+            reason: output.reason(),
         }
     }
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{self, RecordError};
-use crate::{Digest, Label};
+use sanctum_config::record::{self, RecordError};
+use sanctum_config::{Digest, Label};
 
 /// What was installed on a host, and what should therefore be found there.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

@@ -1,6 +1,9 @@
 //! Which of the fleet's hosts this machine is.
 
-use sanctum_config::{Fleet, Home, Label, Receipt, RecordError};
+use sanctum_config::record::RecordError;
+use sanctum_config::{Fleet, Home, Label};
+
+use crate::Receipt;
 
 /// The host that the receipt says was installed here, else the only one, else the one whose name, address or ssh
 /// destination is this machine's name; none if that does not tell.

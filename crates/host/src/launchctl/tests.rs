@@ -49,7 +49,7 @@ const RUNNING: &str = "gui/501/com.sanctum.server = {
 ";
 
 #[test]
-fn a_running_service_is_read_from_its_first_level_only() {
+fn running_service_is_parsed_from_the_first_level_only() {
     let service = text::service(RUNNING);
     assert_eq!(service.state, "running");
     assert_eq!((service.pid, service.runs), (Some(4711), Some(2)));
@@ -76,7 +76,7 @@ fn a_running_service_is_read_from_its_first_level_only() {
 }
 
 #[test]
-fn a_service_without_a_process_tells_how_it_ended() {
+fn service_without_a_process_has_its_last_exit() {
     let end = |lines: &str| {
         let text = format!("gui/501/x = {{\n\tstate = spawn scheduled\n\truns = 9\n{lines}}}\n");
         text::service(&text).last_exit
@@ -99,7 +99,7 @@ fn a_service_without_a_process_tells_how_it_ended() {
 }
 
 #[test]
-fn the_list_has_processes_exits_and_labels() {
+fn list_has_processes_exit_codes_and_labels() {
     let text = "PID\tStatus\tLabel\n-\t0\tcom.apple.quicklook\n279\t0\tcom.apple.Finder\n-\t-9\tcom.sanctum.server\n";
     let listed = text::list(text);
     assert_eq!(listed.len(), 3);
@@ -109,7 +109,7 @@ fn the_list_has_processes_exits_and_labels() {
 }
 
 #[test]
-fn both_generations_of_print_disabled_are_understood() {
+fn print_disabled_of_old_and_new_systems_is_parsed() {
     let new = "\tdisabled services = {\n\t\t\"com.sanctum.escape-hatch\" => disabled\n\t\t\"com.sanctum.server\" => enabled\n\t}\n\tlogin item associations = {\n\t\t\"a\" => \"64133\"\n\t}\n";
     let old = "disabled services = {\n\t\"com.sanctum.escape-hatch\" => true\n\t\"com.sanctum.server\" => false\n}\n";
     for text in [new, old] {
@@ -131,7 +131,7 @@ fn standing_in(script: &str) -> (tempfile::TempDir, Launchctl) {
 }
 
 #[test]
-fn what_is_not_loaded_is_none_and_other_complaints_are_errors() {
+fn print_of_unloaded_service_is_none_and_other_failures_are_errors() {
     let (_folder, launchctl) = standing_in(
         "echo 'Bad request.' >&2\necho \"Could not find service \\\"$2\\\" in domain for user gui: 501\" >&2\nexit 113",
     );
@@ -147,14 +147,14 @@ fn what_is_not_loaded_is_none_and_other_complaints_are_errors() {
 }
 
 #[test]
-fn a_label_that_is_still_going_away_can_be_told_from_a_broken_plist() {
+fn bootstrap_of_label_in_use_differs_from_a_broken_plist() {
     let (_folder, launchctl) =
         standing_in("echo 'Bootstrap failed: 5: Input/output error' >&2; exit 5");
     let plist = Path::new("/tmp/x.plist");
-    assert!(launchctl.bootstrap(plist).unwrap_err().is_taken());
+    assert!(launchctl.bootstrap(plist).unwrap_err().is_label_in_use());
     let (_folder, launchctl) =
         standing_in("echo 'Bootstrap failed: 109: Invalid property list' >&2; exit 109");
-    assert!(!launchctl.bootstrap(plist).unwrap_err().is_taken());
+    assert!(!launchctl.bootstrap(plist).unwrap_err().is_label_in_use());
 }
 
 /// A `launchctl` whose `print` shows a service until the file `gone` is there, with `exit timeout = 1` and the process
@@ -176,7 +176,7 @@ fn with_service(script: &str) -> (tempfile::TempDir, Launchctl) {
 }
 
 #[test]
-fn bootout_that_is_begun_or_needless_is_no_error() {
+fn bootout_in_progress_or_of_unloaded_service_succeeds() {
     for (code, word) in [(36, "Operation now in progress"), (3, "No such process")] {
         let script =
             format!("echo > gone; echo 'Boot-out failed: {code}: {word}' >&2; exit {code}");
@@ -188,28 +188,31 @@ fn bootout_that_is_begun_or_needless_is_no_error() {
 }
 
 #[test]
-fn bootout_that_blocks_until_the_process_has_exited_may_take_its_exit_timeout() {
+fn bootout_that_blocks_may_take_the_exit_timeout() {
     let (_folder, launchctl) = with_service("sleep 1.3; echo > gone");
     launchctl.bootout("x").unwrap();
 }
 
 #[test]
-fn bootout_without_answer_is_decided_by_the_state() {
+fn bootout_timeout_is_decided_by_the_service_state() {
     let (_folder, launchctl) = with_service("echo > gone; exec sleep 60");
     launchctl.bootout("x").unwrap();
     let (_folder, launchctl) = with_service("exec sleep 60");
     let error = launchctl.bootout("x").unwrap_err();
-    assert!(matches!(error, LaunchctlError::Stays { .. }), "{error}");
+    assert!(
+        matches!(error, LaunchctlError::StillLoaded { .. }),
+        "{error}"
+    );
 }
 
 #[test]
-fn restart_that_blocks_until_the_process_has_exited_may_take_its_exit_timeout() {
+fn restart_that_blocks_may_take_the_exit_timeout() {
     let (_folder, launchctl) = with_service("sleep 1.3; echo 4712 > pid");
     launchctl.restart("x").unwrap();
 }
 
 #[test]
-fn restart_without_answer_is_decided_by_the_new_process() {
+fn restart_timeout_is_decided_by_the_new_process() {
     let (_folder, launchctl) = with_service("echo 4712 > pid; exec sleep 60");
     launchctl.restart("x").unwrap();
     let (_folder, launchctl) = with_service("exec sleep 60");
@@ -221,7 +224,7 @@ fn restart_without_answer_is_decided_by_the_new_process() {
 }
 
 #[test]
-fn exit_limit_is_of_print_else_of_the_property_list_else_the_manual_s() {
+fn exit_limit_is_from_print_else_the_property_list_else_the_default() {
     let launchctl = Launchctl::new("launchctl", 501);
     let limit = |service: &Service| launchctl.exit_limit_of(Some(service)) - MARGIN;
     let seconds = Duration::from_secs;
@@ -246,10 +249,10 @@ fn exit_limit_is_of_print_else_of_the_property_list_else_the_manual_s() {
 }
 
 #[test]
-fn launchctl_that_is_not_there_is_said_before_it_is_used() {
+fn missing_launchctl_is_an_error_before_it_is_used() {
     for program in ["no-such-launchctl", "/no/such/launchctl"] {
         let error = Launchctl::new(program, 501)
-            .is_here()
+            .check_exists()
             .unwrap_err()
             .to_string();
         assert!(
@@ -257,12 +260,12 @@ fn launchctl_that_is_not_there_is_said_before_it_is_used() {
             "{error}"
         );
     }
-    standing_in("").1.is_here().unwrap();
-    Launchctl::new("sh", 501).is_here().unwrap();
+    standing_in("").1.check_exists().unwrap();
+    Launchctl::new("sh", 501).check_exists().unwrap();
 }
 
 #[test]
-fn the_arguments_are_those_of_the_manual() {
+fn arguments_are_those_of_the_manual() {
     let script = "[ $1 = print ] && exit 113; echo \"$*\" >> \"$(dirname \"$0\")/calls\"";
     let (folder, launchctl) = standing_in(script);
     launchctl.restart("a").unwrap();

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Label;
-use crate::record::{self, RecordError};
+use sanctum_config::Label;
+use sanctum_config::record::{self, RecordError};
 
 /// For each server that another agent may stand in for, the agent that serves in its place now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
