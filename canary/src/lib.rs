@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use sanctum_client::{ChatRequest, contains_answer};
 use sanctum_config::UntrustedText;
-use sanctum_watch::probe::Question;
-use sanctum_watch::{Check, Kind, Miss, Report, Round, Setting, Verdict, Watched, answers};
+use sanctum_watch::{Check, Kind, Miss, Report, Round, Setting, Verdict, Watched};
 
 /// What is asked where fleet.toml says nothing.
 pub const QUESTION: &str = "What is 2+2? Respond with only the number.";
@@ -53,13 +53,13 @@ impl Canary {
             Ok(client) => client,
             Err(report) => return *report,
         };
-        let question = Question::user(&self.question, MAX_TOKENS);
-        match client.chat(&question).await {
+        let request = ChatRequest::user(&self.question, MAX_TOKENS);
+        match client.chat(&request).await {
             Ok(answer) => {
                 let text = answer.value.text.trim();
                 let said = UntrustedText::bounded(text, SHOWN);
                 let took = answer.latency;
-                let verdict = match answers(text, &self.expect) {
+                let verdict = match contains_answer(text, &self.expect) {
                     true => Verdict::new(Kind::Ok, format!("answered `{said}`")).after(took),
                     false => Verdict::new(
                         Kind::Miss,
@@ -71,7 +71,7 @@ impl Canary {
                     .after(took)
                     .next(format!(
                         "sanctum-launchd verify --host {}",
-                        self.watched.target.host
+                        self.watched.endpoint.host
                     )),
                 };
                 verdict.into()

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sanctum_client::ReferenceAddress;
 use sanctum_config::fleet::Fleet;
 use sanctum_config::{Home, Label, files};
 use sanctum_host::{Active, Launchctl};
 use sanctum_launchd::offbox::{NotSeen, offbox};
 use sanctum_launchd::site::{Site, this_host};
 use sanctum_launchd::{Finding, certificates, verify};
-use sanctum_watch::probe::Reference;
 use sanctum_watch::{
     Check, Details, FirstCause, Kind, Miss, Report, Round, Setting, Verdict, aside, offline,
 };
@@ -33,7 +33,7 @@ const TOLD: usize = 8;
 pub struct Drift {
     place: Arc<Place>,
     host: Label,
-    reference: Option<Reference>,
+    reference: Option<ReferenceAddress>,
     /// launchd's label for this watchdog, which need not tell itself that it lives.
     own: String,
     /// The servers of this host whose guardian reports that they are down.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sanctum_watch::probe::{Beat, PREPARATION, Phase};
+use sanctum_client::{HeartbeatReading, PREPARATION, ServerPhase};
 use serde::{Deserialize, Serialize};
 
 /// Restarts by launchd within [`LOOP_WINDOW`], beside the guardian's own, that make a crash loop.
@@ -52,7 +52,7 @@ pub struct Seen {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// Its heartbeats, with the model's id where there are several.
-    Health(Vec<(String, Beat)>),
+    Health(Vec<(String, HeartbeatReading)>),
     /// It answers, and has no heartbeat to show.
     Alive,
     /// Nothing; why.
@@ -197,7 +197,9 @@ fn condition(seen: &Seen, memory: &Memory, patience: &Patience) -> Condition {
         Answer::None(_) => true,
         Answer::Alive => false,
         // It answers from its start on, and has never got as far as serving.
-        Answer::Health(beats) => beats.iter().all(|(_, beat)| beat.phase == Phase::Loading),
+        Answer::Health(beats) => beats
+            .iter()
+            .all(|(_, beat)| beat.phase == ServerPhase::Loading),
     };
     if loops >= LOOP_RUNS && comes_to_nothing {
         return Condition::CrashLooping(loops);
@@ -206,13 +208,13 @@ fn condition(seen: &Seen, memory: &Memory, patience: &Patience) -> Condition {
     match &seen.answer {
         Answer::Alive => Condition::Answering,
         Answer::Health(beats) => {
-            let still = |(model, beat): &(String, Beat)| {
+            let still = |(model, beat): &(String, HeartbeatReading)| {
                 let moved = memory.progress.get(model).map(|(_, since)| *since);
                 // Its own word, and what was seen of it: the longer of the two clocks could be wrong after sleep.
                 let since_seen = moved.map_or(TimeDelta::zero(), |since| seen.now - since);
                 let said = TimeDelta::from_std(beat.age()).unwrap_or(TimeDelta::MAX);
                 // The grace is for reading the model, pauses included; an engine that took requests has none.
-                let starts = young && beat.phase == Phase::Loading;
+                let starts = young && beat.phase == ServerPhase::Loading;
                 (beat.has_work() && !starts).then(|| said.min(since_seen))
             };
             let stalls: Vec<TimeDelta> = beats.iter().filter_map(still).collect();
@@ -279,7 +281,7 @@ impl Memory {
             .looked
             .is_some_and(|at| (TimeDelta::zero()..=UNOBSERVED).contains(&(now - at)));
         self.looked = Some(now);
-        let moves = |(model, beat): &(String, Beat)| {
+        let moves = |(model, beat): &(String, HeartbeatReading)| {
             let since = self.progress.get(model).map(|(_, since)| *since);
             !beat.has_work() || since == Some(now)
         };

@@ -15,11 +15,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use sanctum_client::{Client, ClientError, Liveness};
 use sanctum_config::fleet::Fleet;
 use sanctum_config::{Home, Label, Role, Rotation};
 use sanctum_host::{Active, Launchctl, Receipt};
 use sanctum_watch::alert::Severity;
-use sanctum_watch::probe::{Client, Liveness, ProbeError};
 use sanctum_watch::{
     BLIND, Background, Check, Kind, Note, Notice, Report, Round, Setting, Verdict, Watched, aside,
 };
@@ -96,10 +96,10 @@ impl Guardian {
             config,
         } = setting;
         let watched = Watched::of(setting, TIMEOUT)?;
-        if watched.target.host != *host {
+        if watched.endpoint.host != *host {
             return Err(format!(
                 "a guardian runs where its server runs: move `{name}` to [hosts.{}]",
-                watched.target.host
+                watched.endpoint.host
             ));
         }
         let time = |given: Option<Duration>, usual| {
@@ -133,7 +133,7 @@ impl Guardian {
     /// The agent that serves now: the server itself, or its standby after a rollback to that.
     fn agent(&self) -> Result<Label, String> {
         let active = Active::read(&self.home.active()).map_err(|error| error.to_string())?;
-        Ok(active.agent_for(&self.watched.target.server).clone())
+        Ok(active.agent_for(&self.watched.endpoint.server).clone())
     }
 
     /// What is deployed, as another text after each deployment, and when it was. None if nothing is, or it cannot be read.
@@ -150,13 +150,13 @@ impl Guardian {
     async fn ask(&self, client: &Client) -> Answer {
         match client.liveness().await.map(|alive| alive.value) {
             Ok(Liveness::Heartbeat(health)) => {
-                let beats = health.beats().into_iter();
+                let beats = health.heartbeats().into_iter();
                 Answer::Health(beats.map(|(id, beat)| (id.to_owned(), beat)).collect())
             }
             // It has no heartbeat: another program, such as a standby.
             Ok(Liveness::Models(_)) => Answer::Alive,
             // A server that refuses is alive.
-            Err(ProbeError::Denied { .. } | ProbeError::Busy { .. }) => Answer::Alive,
+            Err(ClientError::Denied { .. } | ClientError::Busy { .. }) => Answer::Alive,
             Err(error) => Answer::None(error.to_string()),
         }
     }
@@ -208,7 +208,7 @@ impl Guardian {
         last_error: &str,
         work: impl FnOnce(&Subject<'_>) -> T,
     ) -> T {
-        let target = &self.watched.target;
+        let target = &self.watched.endpoint;
         work(&Subject {
             agent,
             host: &target.host,
@@ -222,7 +222,7 @@ impl Guardian {
     /// The alert about new reports of kernel panics.
     async fn panics(&mut self, known: &mut panics::Known) -> Option<Notice> {
         let folder = self.panic_reports.clone()?;
-        let host = self.watched.target.host.clone();
+        let host = self.watched.endpoint.host.clone();
         let mut before = known.clone();
         let read = {
             let folder = folder.clone();

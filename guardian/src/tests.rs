@@ -115,8 +115,8 @@ async fn standby_without_heartbeat_is_alive_and_left_alone() {
         "",
     ] {
         let mut guardian = guardian(folder.path());
-        guardian.watched.target.base = format!("http://{}", standby(health));
-        guardian.watched.target.access = sanctum_watch::probe::Access::Open;
+        guardian.watched.endpoint.base = format!("http://{}", standby(health));
+        guardian.watched.endpoint.credentials = sanctum_client::Credentials::None;
         let client = guardian.watched.client().unwrap();
         assert_eq!(guardian.ask(&client).await, Answer::Alive, "{health:?}");
     }
@@ -226,8 +226,8 @@ async fn log_that_launchd_appends_to_is_rotated_as_fleet_toml_says() {
 fn guardian_of_silence(folder: &Path) -> (Guardian, std::net::TcpListener) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut guardian = guardian(folder);
-    guardian.watched.target.base = format!("http://{}", listener.local_addr().unwrap());
-    guardian.watched.target.access = sanctum_watch::probe::Access::Open;
+    guardian.watched.endpoint.base = format!("http://{}", listener.local_addr().unwrap());
+    guardian.watched.endpoint.credentials = sanctum_client::Credentials::None;
     (guardian, listener)
 }
 
@@ -262,7 +262,7 @@ async fn check_that_is_dropped_at_its_limit_forgets_nothing_and_restarts_nothing
 async fn restart_that_was_interrupted_is_reported_in_the_next_round_once() {
     let folder = tempfile::tempdir().unwrap();
     let mut guardian = guardian(folder.path());
-    guardian.watched.target.access = sanctum_watch::probe::Access::Open;
+    guardian.watched.endpoint.credentials = sanctum_client::Credentials::None;
     let due = Due {
         action: Action::Kickstart,
         agent: "server".parse().unwrap(),

@@ -1,14 +1,14 @@
 //! Asking a server from this host: whether it is ready, a question, and its counters.
 
 use std::fmt;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use sanctum_config::fleet::Watch;
+use sanctum_client::{
+    ChatRequest, Client, ClientError, Credentials, Liveness, ServerEndpoint, ServerPhase,
+};
 use sanctum_config::{Fleet, Home, Label};
-use sanctum_watch::probe::{Access, Client, Liveness, Phase, ProbeError, Question, Target};
 
 /// `/health` answers in milliseconds, however busy the engine is.
 pub const SOON: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ const TOKENS: u32 = 64;
 /// The way to a server.
 #[derive(Clone, Debug)]
 pub struct Door {
-    target: Target,
+    endpoint: ServerEndpoint,
 }
 
 /// What a server says about itself.
@@ -60,43 +60,15 @@ impl Door {
         host: &Label,
         server: &Label,
     ) -> Result<Self, String> {
-        let clients = home.certs().join("clients");
-        let known = (fleet.hosts.get(host).into_iter())
-            .flat_map(|host| &host.agents)
-            .find(|agent| clients.join(format!("{agent}.crt")).exists());
-        let name = known
-            .cloned()
-            .unwrap_or_else(|| "launchd".parse().expect("it is a label"));
-        // A watchdog of this host that watches that server: the rules of its way there are `sanctum-watch`'s.
-        let mut fleet = fleet.clone();
-        fleet.servers.remove(&name);
-        fleet.agents.remove(&name);
-        let here = fleet
-            .hosts
-            .get_mut(host)
-            .ok_or_else(|| format!("there is no host `{host}`"))?;
-        if !here.agents.contains(&name) {
-            here.agents.push(name.clone());
-        }
-        let watch = Watch {
-            target: Some(server.clone()),
-            ..nobody()
-        };
-        fleet.watch.insert(name.clone(), watch);
-        let target = Target::of(&fleet, file, home, &name).map_err(|error| error.to_string())?;
-        Ok(Self { target })
+        let endpoint = ServerEndpoint::from_host(fleet, file, home, host, server);
+        let endpoint = endpoint.map_err(|error| error.to_string())?;
+        Ok(Self { endpoint })
     }
 
     /// The way to an instance on loopback that asks nobody.
     pub fn at(address: SocketAddr, server: &Label, host: &Label) -> Self {
         Self {
-            target: Target {
-                server: server.clone(),
-                host: host.clone(),
-                on_box: true,
-                base: format!("http://{address}"),
-                access: Access::Open,
-            },
+            endpoint: ServerEndpoint::loopback(address, server, host),
         }
     }
 
@@ -108,9 +80,9 @@ impl Door {
         match alive.map(|alive| alive.value) {
             Ok(Liveness::Models(_)) => Health::Ready,
             Ok(Liveness::Heartbeat(health)) => match health.together.phase {
-                Phase::Ready => Health::Ready,
-                Phase::Loading => Health::Loading,
-                Phase::Draining => Health::Draining,
+                ServerPhase::Ready => Health::Ready,
+                ServerPhase::Loading => Health::Loading,
+                ServerPhase::Draining => Health::Draining,
             },
             Err(error) => Health::Silent(error.to_string()),
         }
@@ -121,8 +93,8 @@ impl Door {
     ///
     /// # Errors
     /// If there is none.
-    pub fn chat(&self, text: &str, limit: Duration) -> Result<String, ProbeError> {
-        let question = Question::user(text, TOKENS);
+    pub fn chat(&self, text: &str, limit: Duration) -> Result<String, ClientError> {
+        let question = ChatRequest::user(text, TOKENS);
         let limit = limit.clamp(Duration::from_secs(1), PATIENT);
         let answer = self.with(limit, async |client| client.chat(&question).await);
         answer.map(|answer| answer.value.text)
@@ -130,21 +102,22 @@ impl Door {
 
     /// Its counters; none if it cannot be asked over plain loopback without credentials.
     pub fn metrics(&self) -> Option<String> {
-        let address = self.target.base.strip_prefix("http://")?;
-        if self.target.access != Access::Open {
+        let endpoint = &self.endpoint;
+        if endpoint.credentials != Credentials::None {
             return None;
         }
-        get(address, "/metrics")
+        let page = self.with(SOON, async |client| client.metrics().await);
+        page.ok().map(|page| page.value)
     }
 
     fn with<T>(
         &self,
         limit: Duration,
-        ask: impl AsyncFnOnce(Client) -> Result<T, ProbeError>,
-    ) -> Result<T, ProbeError> {
-        let client = Client::new(&self.target, limit)?;
-        let failed = |error: std::io::Error| ProbeError::Unreachable {
-            url: self.target.base.clone(),
+        ask: impl AsyncFnOnce(Client) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let client = Client::new(&self.endpoint, limit)?;
+        let failed = |error: std::io::Error| ClientError::Unreachable {
+            url: self.endpoint.base.clone(),
             why: error.to_string(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -153,31 +126,6 @@ impl Door {
             .map_err(failed)?;
         runtime.block_on(ask(client))
     }
-}
-
-/// A watchdog's section with nothing in it.
-fn nobody() -> Watch {
-    let text = "[watch.x]\n";
-    let fleet = Fleet::parse(text, Path::new("")).expect("an empty section is fine");
-    fleet.watch.into_values().next().expect("there is one")
-}
-
-/// A page of a server on this host. HTTP/1.0 in the request keeps the answer in one piece.
-fn get(address: &str, path: &str) -> Option<String> {
-    /// A page of counters is some KiB long.
-    const LARGEST: u64 = 4 << 20;
-    let mut stream = TcpStream::connect_timeout(&address.parse().ok()?, SOON).ok()?;
-    stream.set_read_timeout(Some(SOON)).ok()?;
-    stream.set_write_timeout(Some(SOON)).ok()?;
-    // In one piece: not every server waits for the rest of a request line.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut bytes = Vec::new();
-    stream.take(LARGEST).read_to_end(&mut bytes).ok()?;
-    let text = String::from_utf8(bytes).ok()?;
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    let status = head.split(' ').nth(1)?;
-    (status == "200").then(|| body.to_owned())
 }
 
 #[cfg(test)]
@@ -196,11 +144,11 @@ mod tests {
         let label = |name: &str| name.parse::<Label>().unwrap();
         let door = |host, server| Door::to(&fleet, file, &home, &label(host), &label(server));
         assert_eq!(
-            door("mini", "server").unwrap().target.base,
+            door("mini", "server").unwrap().endpoint.base,
             "http://127.0.0.1:1337"
         );
         assert_eq!(
-            door("mini", "shadow").unwrap().target.base,
+            door("mini", "shadow").unwrap().endpoint.base,
             "http://100.64.0.55:8902"
         );
         assert!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sanctum_config::fleet::Server;
 use sanctum_config::{Fleet, Label, Role, TildePath, nearest};
-use sanctum_watch::{Policy, server_of};
+use sanctum_watch::Policy;
 
 use crate::plist::THROTTLE;
 
@@ -34,7 +34,7 @@ fn is_placed(fleet: &Fleet, name: &Label) -> bool {
 /// Whether a watchdog checks a server. Drift compares files.
 fn is_watched(fleet: &Fleet, server: &Label) -> bool {
     fleet.watch.iter().any(|(name, watch)| {
-        watch.check(name).as_str() != "drift" && server_of(fleet, watch) == Some(server)
+        watch.check(name).as_str() != "drift" && fleet.watched_server(watch) == Some(server)
     })
 }
 
@@ -134,7 +134,9 @@ fn watchdogs(fleet: &Fleet, doubts: &mut Vec<String>) {
                 .get(channel)
                 .and_then(|channel| channel.url.as_deref())
         };
-        let watched = server_of(fleet, watch).and_then(|target| fleet.host_of(target));
+        let watched = fleet
+            .watched_server(watch)
+            .and_then(|target| fleet.host_of(target));
         let away = watched.is_some() && fleet.host_of(name) != watched;
         let address = watched
             .and_then(|host| fleet.hosts.get(host))
@@ -181,7 +183,9 @@ fn watchdogs(fleet: &Fleet, doubts: &mut Vec<String>) {
 fn late_notice(fleet: &Fleet, doubts: &mut Vec<String>) {
     for (host, section) in &fleet.hosts {
         let canaries = fleet.watch.iter().filter(|(name, watch)| {
-            let target = server_of(fleet, watch).and_then(|target| fleet.host_of(target));
+            let target = fleet
+                .watched_server(watch)
+                .and_then(|target| fleet.host_of(target));
             watch.check(name).as_str() == "canary"
                 && target == Some(host)
                 && is_placed(fleet, name)

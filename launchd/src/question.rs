@@ -4,7 +4,6 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use sanctum_config::{Fleet, Label, UntrustedText};
-use sanctum_watch::server_of;
 
 use crate::ask::Door;
 use crate::wait::Wait;
@@ -21,7 +20,7 @@ pub struct Question {
 /// The question of the canary that watches this server, else the usual one.
 pub fn question(fleet: &Fleet, server: &Label) -> Question {
     let canary = fleet.watch.iter().find(|(name, watch)| {
-        watch.check(name).as_str() == "canary" && server_of(fleet, watch) == Some(server)
+        watch.check(name).as_str() == "canary" && fleet.watched_server(watch) == Some(server)
     });
     let of = |pick: fn(&sanctum_config::fleet::Watch) -> &Option<String>| {
         canary.and_then(|(_, watch)| pick(watch).clone())
@@ -45,7 +44,7 @@ impl Question {
         let answer = door
             .chat(&self.text, limit)
             .map_err(|error| NotRight::Silent(error.to_string()))?;
-        if sanctum_watch::answers(&answer, &self.expect) {
+        if sanctum_client::contains_answer(&answer, &self.expect) {
             return Ok(begun.elapsed());
         }
         Err(NotRight::Wrong {

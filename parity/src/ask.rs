@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use sanctum_watch::probe::ProbeError;
+use sanctum_client::ClientError;
 use sanctum_watch::{Kind, Miss, Report, Verdict, Watched};
 
 use crate::spec::Spec;
@@ -48,8 +48,8 @@ pub async fn all(watched: &Watched, spec: &Spec) -> Result<Vec<Reply>, Box<Repor
                     };
                 }
                 // The server lives and will have none of this question.
-                Err(error @ ProbeError::Form { .. }) => break refused(&error),
-                Err(error @ ProbeError::Status { status, .. }) if status != 503 => {
+                Err(error @ ClientError::Format { .. }) => break refused(&error),
+                Err(error @ ClientError::Status { status, .. }) if status != 503 => {
                     break refused(&error);
                 }
                 Err(error) => error,
@@ -57,15 +57,15 @@ pub async fn all(watched: &Watched, spec: &Spec) -> Result<Vec<Reply>, Box<Repor
             let verdict = watched.no_answer(&error).await;
             let is_final = matches!(
                 error,
-                ProbeError::Denied { .. } | ProbeError::Credentials(_)
+                ClientError::Denied { .. } | ClientError::Credentials(_)
             );
             let (spent, pause) = match error {
-                ProbeError::Busy { retry_after, .. } => {
+                ClientError::Busy { retry_after, .. } => {
                     let pause = retry_after.unwrap_or(PAUSE).min(LONGEST_PAUSE);
                     // However soon it wants to be asked again, it will not be asked for ever.
                     (pause.max(watched.timeout / 20), pause)
                 }
-                ProbeError::Timeout { limit, .. } => (limit, Duration::ZERO),
+                ClientError::Timeout { limit, .. } => (limit, Duration::ZERO),
                 _ => {
                     let pause = PAUSE.min(watched.timeout / 12);
                     (begun.elapsed() + pause, pause)
@@ -104,7 +104,7 @@ pub fn longest(watched: &Watched, prompts: u32) -> Duration {
     each + LONGEST_PAUSE + (1 + PATIENCE) * Watched::second_look()
 }
 
-fn refused(error: &ProbeError) -> Reply {
+fn refused(error: &ClientError) -> Reply {
     Reply {
         text: Err(error.to_string()),
         finish_reason: String::new(),

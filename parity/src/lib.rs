@@ -157,7 +157,7 @@ impl Parity {
         let verdict = match failed.len() > tolerated {
             true => Verdict::new(Kind::Miss, said).next(format!(
                 "sanctum-launchd verify --host {}; {} --once",
-                self.watched.target.host,
+                self.watched.endpoint.host,
                 self.command()
             )),
             false => Verdict::new(Kind::Ok, said),
@@ -173,8 +173,8 @@ impl Parity {
         };
         self.run = Some(Run {
             agent: self.setting.name.clone(),
-            server: self.watched.target.server.clone(),
-            host: self.watched.target.host.clone(),
+            server: self.watched.endpoint.server.clone(),
+            host: self.watched.endpoint.host.clone(),
             time: now,
             verdict,
             system_fingerprint: replies.iter().find_map(|reply| reply.fingerprint.clone()),

@@ -107,7 +107,7 @@ impl Recorded {
         });
         Self {
             time,
-            server: watched.target.server.clone(),
+            server: watched.endpoint.server.clone(),
             system_fingerprint: replies.iter().find_map(|reply| reply.fingerprint.clone()),
             answers: answers.collect(),
         }

@@ -18,8 +18,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use regex::Regex;
+use sanctum_client::{ChatMessage, ChatRequest};
 use sanctum_config::files;
-use sanctum_watch::probe::{Message, Question};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -50,7 +50,7 @@ pub struct Prompt {
     /// What alerts and reports call it.
     pub name: String,
     /// What is asked.
-    pub question: Question,
+    pub question: ChatRequest,
     /// What is expected.
     pub expect: Expect,
 }
@@ -117,7 +117,7 @@ struct Defaults {
 struct Entry {
     name: String,
     prompt: Option<String>,
-    messages: Option<Vec<Message>>,
+    messages: Option<Vec<ChatMessage>>,
     substring: Option<String>,
     regex: Option<String>,
     exact: Option<String>,
@@ -181,7 +181,7 @@ impl Spec {
 impl Entry {
     fn read(self, defaults: &Defaults) -> Result<Prompt, String> {
         let messages = match (self.prompt, self.messages) {
-            (Some(text), None) => Question::user(&text, 0).messages,
+            (Some(text), None) => ChatRequest::user(&text, 0).messages,
             (None, Some(messages)) if !messages.is_empty() => messages,
             (None, Some(_)) => return Err("`messages` is empty".to_owned()),
             _ => return Err("write one of `prompt` and `messages`".to_owned()),
@@ -213,7 +213,7 @@ impl Entry {
         }
         Ok(Prompt {
             name: self.name,
-            question: Question {
+            question: ChatRequest {
                 messages,
                 model: self.model.or_else(|| defaults.model.clone()),
                 max_tokens,

@@ -45,7 +45,7 @@ impl FirstCause {
             host,
             ..
         } = setting;
-        match (watch.check(name).as_str(), server_of(fleet, watch)) {
+        match (watch.check(name).as_str(), fleet.watched_server(watch)) {
             ("guardian", _) => Self::default(),
             // It looks at the whole host, and says itself that all of its findings are outages of servers.
             ("drift", _) => {
@@ -72,7 +72,7 @@ impl FirstCause {
         let covers = |(name, watch): &(&Label, &Watch)| {
             watch.check(name).as_str() == "guardian"
                 && fleet.host_of(name) == Some(host)
-                && server_of(fleet, watch) == Some(server)
+                && fleet.watched_server(watch) == Some(server)
                 && channels.iter().all(|channel| watch.alert.contains(channel))
         };
         let guardians = fleet.watch.iter().filter(covers);
@@ -108,15 +108,6 @@ fn reports(guardian: &State, now: DateTime<Utc>) -> bool {
     // It sees that something is wrong, and counts.
     let since = guardian.missing_since.or(guardian.busy_since);
     since.is_some_and(|since| now - since <= UNDECIDED)
-}
-
-/// The server that a watchdog watches: the one it names, or the only one.
-pub fn server_of<'a>(fleet: &'a Fleet, watch: &'a Watch) -> Option<&'a Label> {
-    let only = || {
-        let mut servers = fleet.servers.keys();
-        servers.next().filter(|_| servers.next().is_none())
-    };
-    watch.target.as_ref().or_else(only)
 }
 
 #[cfg(test)]

@@ -4,22 +4,19 @@
 //! [`Watchdog`] does the rest: it knows when ([`Schedule`]), counts misses in a row, tells a human through [`alert`]
 //! channels once something is wrong and once when it is well again, and remembers all of it in a small file
 //! ([`State`]) so that a restart forgets nothing. Install, upgrade and rollback hold a
-//! [lease](sanctum_host::lease) meanwhile, under which no watchdog acts or reports. [`sanctum_host::launchctl`] and [`probe`]
-//! are what checks observe.
+//! [lease](sanctum_host::lease) meanwhile, under which no watchdog acts or reports. Checks ask servers through
+//! `sanctum-client` and launchd through [`sanctum_host::launchctl`].
 //!
 //! A binary is [`main`](fn@main) with its own check.
 
 pub mod alert;
 pub mod certificates;
 pub mod memory;
-pub mod probe;
 
 mod age;
 mod args;
 mod background;
-mod expect;
 mod first_cause;
-mod http;
 mod policy;
 mod run;
 mod schedule;
@@ -31,8 +28,7 @@ mod watched;
 pub use age::age;
 pub use args::{Args, EXIT_CODES};
 pub use background::{Background, aside};
-pub use expect::answers;
-pub use first_cause::{BLIND, BUDGET, FirstCause, OUTAGE, server_of};
+pub use first_cause::{BLIND, BUDGET, FirstCause, OUTAGE};
 pub use policy::Policy;
 pub use run::{Setting, by_hand, main};
 pub use schedule::{BadSchedule, Crontab, Schedule};

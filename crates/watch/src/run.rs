@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chrono::Utc;
+use sanctum_client::ReferenceAddress;
 use sanctum_config::fleet::Watch;
 use sanctum_config::logging::{self, Destination};
 use sanctum_config::{
@@ -20,7 +21,6 @@ use crate::alert::{BadChannel, Channel, Outbox, undelivered};
 use crate::args::Args;
 use crate::first_cause::FirstCause;
 use crate::policy::Policy;
-use crate::probe::Reference;
 use crate::schedule::{BadSchedule, Schedule};
 use crate::state::{State, StateError};
 use crate::verdict::{Check, Kind, Round};
@@ -274,8 +274,8 @@ impl Setting {
     ///
     /// # Errors
     /// If it is no address.
-    pub fn reference(&self) -> Result<Option<Reference>, String> {
-        let reference = self.watch.reference.as_deref().map(Reference::parse);
+    pub fn reference(&self) -> Result<Option<ReferenceAddress>, String> {
+        let reference = self.watch.reference.as_deref().map(ReferenceAddress::parse);
         reference.transpose().map_err(|error| error.to_string())
     }
 

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use crate::probe::{Client, Health, Liveness, Phase, ProbeError, Reference, Target};
+use sanctum_client::{
+    Client, ClientError, Health, Liveness, ReferenceAddress, ServerEndpoint, ServerPhase,
+};
+
 use crate::run::Setting;
 use crate::verdict::{Kind, Miss, Report, Verdict};
 
@@ -16,11 +19,11 @@ const SECOND_LOOK: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Watched {
     /// How it is reached.
-    pub target: Target,
+    pub endpoint: ServerEndpoint,
     /// How long one answer may take.
     pub timeout: Duration,
     /// What answers whenever this host is on the network.
-    pub reference: Option<Reference>,
+    pub reference: Option<ReferenceAddress>,
 }
 
 impl Watched {
@@ -38,7 +41,8 @@ impl Watched {
             ..
         } = setting;
         Ok(Self {
-            target: Target::of(fleet, config, home, name).map_err(|error| error.to_string())?,
+            endpoint: ServerEndpoint::for_watchdog(fleet, config, home, name)
+                .map_err(|error| error.to_string())?,
             timeout: watch.timeout.unwrap_or(timeout),
             reference: setting.reference()?,
         })
@@ -46,7 +50,7 @@ impl Watched {
 
     /// For titles: `server on mini`.
     pub fn subject(&self) -> String {
-        format!("{} on {}", self.target.server, self.target.host)
+        format!("{} on {}", self.endpoint.server, self.endpoint.host)
     }
 
     /// How long to look for the cause of one silence, at most.
@@ -59,7 +63,7 @@ impl Watched {
     /// # Errors
     /// A miss that says so, if they cannot be used.
     pub fn client(&self) -> Result<Client, Box<Report>> {
-        Client::new(&self.target, self.timeout).map_err(|error| {
+        Client::new(&self.endpoint, self.timeout).map_err(|error| {
             Box::new(Report {
                 miss: Miss::CannotCheck,
                 ..Verdict::new(Kind::Miss, error.to_string())
@@ -70,11 +74,11 @@ impl Watched {
     }
 
     /// Why there is no answer: busy, offline or a miss.
-    pub async fn no_answer(&self, error: &ProbeError) -> Verdict {
+    pub async fn no_answer(&self, error: &ClientError) -> Verdict {
         let mut said = error.to_string();
         match error {
-            ProbeError::Busy { .. } => return Verdict::new(Kind::Busy, said),
-            ProbeError::Timeout { .. } | ProbeError::Status { status: 503, .. } => {
+            ClientError::Busy { .. } => return Verdict::new(Kind::Busy, said),
+            ClientError::Timeout { .. } | ClientError::Status { status: 503, .. } => {
                 match self.liveness().await {
                     Some(Liveness::Heartbeat(health)) => {
                         if let Some(progress) = progress(&health) {
@@ -93,33 +97,33 @@ impl Watched {
         }
         let away = matches!(
             error,
-            ProbeError::Unreachable { .. } | ProbeError::Timeout { .. }
+            ClientError::Unreachable { .. } | ClientError::Timeout { .. }
         );
         if away && let Some(offline) = offline(self.reference.as_ref(), &said).await {
             return offline;
         }
-        let next = match self.target.on_box {
+        let next = match self.endpoint.on_box {
             true => format!(
                 "curl -s {}/health; sanctum-launchd status",
-                self.target.base
+                self.endpoint.base
             ),
-            false => format!("sanctum-launchd status --host {}", self.target.host),
+            false => format!("sanctum-launchd status --host {}", self.endpoint.host),
         };
         Verdict::new(Kind::Miss, said).next(next)
     }
 
     async fn liveness(&self) -> Option<Liveness> {
-        let client = Client::new(&self.target, SECOND_LOOK).ok()?;
+        let client = Client::new(&self.endpoint, SECOND_LOOK).ok()?;
         Some(client.liveness().await.ok()?.value)
     }
 }
 
 /// What moves in an engine that gives no answer, if something does.
 fn progress(health: &Health) -> Option<String> {
-    health.beats().into_iter().find_map(|(_, beat)| {
+    health.heartbeats().into_iter().find_map(|(_, beat)| {
         let age = beat.age();
         (beat.has_work() && age < ALIVE).then(|| match beat.phase {
-            Phase::Loading => "its model is being loaded".to_owned(),
+            ServerPhase::Loading => "its model is being loaded".to_owned(),
             _ => format!(
                 "its engine works on {} requests with {} waiting and moved {:.1} s ago",
                 beat.in_flight,
@@ -132,7 +136,7 @@ fn progress(health: &Health) -> Option<String> {
 
 /// The verdict on a host that reaches neither what it watches (`said` says so) nor its reference; none if it reaches the
 /// reference, or has none.
-pub async fn offline(reference: Option<&Reference>, said: &str) -> Option<Verdict> {
+pub async fn offline(reference: Option<&ReferenceAddress>, said: &str) -> Option<Verdict> {
     let reference = reference?;
     if reference.answers(SECOND_LOOK).await {
         return None;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use sanctum_watch::probe::{PREPARATION, Phase};
+use sanctum_client::{PREPARATION, ServerPhase};
 
 use super::*;
 
@@ -31,7 +31,7 @@ fn beat(in_flight: u64, progress: u64, age_seconds: u64) -> Answer {
     let age = Duration::from_secs(age_seconds);
     Answer::Health(vec![(
         String::new(),
-        Beat::new(Phase::Ready, in_flight, 0, progress, age),
+        HeartbeatReading::new(ServerPhase::Ready, in_flight, 0, progress, age),
     )])
 }
 
@@ -130,8 +130,8 @@ fn work_that_does_not_move_is_a_hung_engine() {
 #[test]
 fn a_hung_model_is_seen_beside_a_lively_one() {
     let both = |n: u64| {
-        let lively = Beat::new(Phase::Ready, 1, 0, n, Duration::ZERO);
-        let hung = Beat::new(Phase::Ready, 1, 0, 9, Duration::from_secs(60 * n));
+        let lively = HeartbeatReading::new(ServerPhase::Ready, 1, 0, n, Duration::ZERO);
+        let hung = HeartbeatReading::new(ServerPhase::Ready, 1, 0, 9, Duration::from_secs(60 * n));
         Answer::Health(vec![("a".into(), lively), ("b".into(), hung)])
     };
     let decisions = play((0..3).map(|n| (both(n), loaded(7, 1))));
@@ -203,7 +203,7 @@ fn what_launchd_does_not_start_again_is_started() {
 #[test]
 fn crashing_while_the_model_is_read_is_a_crash_loop_too() {
     let crashing = (0..8u32).map(|n| {
-        let beat = Beat::new(Phase::Loading, 0, 0, 1, Duration::ZERO);
+        let beat = HeartbeatReading::new(ServerPhase::Loading, 0, 0, 1, Duration::ZERO);
         let answer = Answer::Health(vec![(String::new(), beat)]);
         (answer, loaded(100 + n, 1 + 2 * u64::from(n)))
     });
@@ -219,8 +219,8 @@ fn crashing_while_the_model_is_read_is_a_crash_loop_too() {
 /// An idle engine beside one request that is being prepared.
 fn preparing(progress: u64, age_seconds: u64) -> Answer {
     let beat = |in_flight, progress, age| {
-        Beat::new(
-            Phase::Ready,
+        HeartbeatReading::new(
+            ServerPhase::Ready,
             in_flight,
             0,
             progress,
@@ -251,7 +251,8 @@ fn stuck_preparation_is_hung_and_the_server_is_restarted() {
 #[test]
 fn a_load_that_pauses_has_its_grace() {
     let load = |n: u64| {
-        let beat = Beat::new(Phase::Loading, 0, 0, 1, Duration::from_secs(60 * n));
+        let beat =
+            HeartbeatReading::new(ServerPhase::Loading, 0, 0, 1, Duration::from_secs(60 * n));
         (Answer::Health(vec![(String::new(), beat)]), loaded(7, 1))
     };
     let decisions = play((0..4).map(load));
@@ -471,7 +472,8 @@ fn what_is_not_loaded_is_loaded_unless_it_is_disabled() {
 #[test]
 fn a_load_of_many_minutes_moves_too() {
     let loading = |n: u64| {
-        let beat = Beat::new(Phase::Loading, 0, 0, 10 * n, Duration::from_secs(2));
+        let beat =
+            HeartbeatReading::new(ServerPhase::Loading, 0, 0, 10 * n, Duration::from_secs(2));
         (Answer::Health(vec![(String::new(), beat)]), loaded(7, 1))
     };
     let decisions = play((0..30).map(loading));

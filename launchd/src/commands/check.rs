@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use sanctum_config::{Fleet, Home, Label, Role};
-use sanctum_watch::{Schedule, server_of};
+use sanctum_watch::Schedule;
 use serde_json::{Value, json};
 
 use crate::Failure;
@@ -93,7 +93,8 @@ fn what(fleet: &Fleet, name: &Label, role: Role) -> Result<String, Failure> {
         Role::Watch(watch) => {
             let schedule = Schedule::of(watch)
                 .map_err(|error| Failure::Refused(format!("[watch.{name}]: {error}")))?;
-            let watched = server_of(fleet, watch)
+            let watched = fleet
+                .watched_server(watch)
                 .map(|target| format!("{target}, "))
                 .unwrap_or_default();
             let alerts: Vec<&str> = watch.alert.iter().map(Label::as_str).collect();

@@ -49,6 +49,19 @@ impl Fleet {
         all
     }
 
+    /// The server that a watchdog watches: its `target`, else the only server.
+    pub fn watched_server<'a>(&'a self, watch: &Watch) -> Option<&'a Label> {
+        let only = || {
+            let mut servers = self.servers.keys();
+            servers.next().filter(|_| servers.next().is_none())
+        };
+        let target = watch.target.as_ref();
+        match target.and_then(|target| self.servers.get_key_value(target)) {
+            Some((name, _)) => Some(name),
+            None => only(),
+        }
+    }
+
     /// The host on which an agent is installed.
     pub fn host_of(&self, agent: &Label) -> Option<&Label> {
         match self.role(agent)? {

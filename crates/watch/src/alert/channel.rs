@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::header::LOCATION;
+use sanctum_client::{http, root_cause};
 use sanctum_config::fleet::Fleet;
 use sanctum_config::{Label, UntrustedText, did_you_mean};
 
 use super::Alert;
 use super::desktop;
-use crate::http;
-use crate::probe::plain_tls;
 
 /// How long one delivery may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -111,11 +110,11 @@ impl Channel {
 
 async fn post(url: &Url, alert: &Alert) -> Result<(), DeliveryError> {
     let later = |error: reqwest::Error| {
-        let said = crate::probe::said(&error);
+        let said = root_cause(&error);
         DeliveryError::Later(format!("{url} cannot be reached: {said}"))
     };
     // The system's own authorities are wanted only where TLS is.
-    let tls = (url.scheme() != "https").then(plain_tls);
+    let tls = (url.scheme() != "https").then(http::no_tls);
     let client = http::client(tls, LIMIT).map_err(later)?;
     let answer = client
         .post(url.clone())

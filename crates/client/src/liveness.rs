@@ -1,32 +1,33 @@
-//! Whether a server lives, whatever program it is: the one place that installer, status, guardian and canary ask.
+//! Whether a server is alive, whatever program it is: installer, status, guardian and canary all use this check.
 //!
-//! A sanctum-server shows its heartbeat at `/health`. A standby is another program: mlx_lm.server answers
-//! `{"status":"ok"}` there, others answer HTML, 404, an empty page, or close the connection. Whatever is not a heartbeat
+//! A Sanctum server shows its heartbeat at `/health`. A standby is another program: mlx_lm.server answers
+//! `{"status":"ok"}` there, others answer HTML, 404, an empty page, or close the connection. What is not a heartbeat
 //! proves nothing, so `/v1/models` decides: every server of the OpenAI API lists its models. The exception is an
 //! mlx_lm.server on a host without Hugging Face's cache: it sends a 200 for `/v1/models`, fails to read that cache, and
 //! closes the connection without a body, while it answers chats. There `{"status":"ok"}` and that 200 together decide.
 
 use std::time::Instant;
 
-use super::client::{Client, ProbeError, Timed};
-use super::health::Health;
+use crate::client::{Client, Timed};
+use crate::error::ClientError;
+use crate::health::Health;
 
-/// What a server shows of itself.
+/// The proof that a server is alive.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Liveness {
-    /// A sanctum-server's heartbeat.
+    /// A Sanctum server's heartbeat.
     Heartbeat(Health),
-    /// Another program's list of models: it answers, and shows no heartbeat.
+    /// The list of models of a program without a heartbeat.
     Models(Vec<String>),
 }
 
 impl Client {
-    /// Asks `/health`, and `/v1/models` where that gives no heartbeat. It takes the client's limit twice at most.
+    /// Requests `/health`, then `/v1/models` if that has no heartbeat. Takes twice the client's time limit at most.
     ///
     /// # Errors
-    /// If neither gives what it should. The error is the one that says more: an answer rather than silence.
-    pub async fn liveness(&self) -> Result<Timed<Liveness>, ProbeError> {
-        let (says_ok, first) = match self.health_page().await {
+    /// If neither has the expected page. An error response is preferred to a missing one.
+    pub async fn liveness(&self) -> Result<Timed<Liveness>, ClientError> {
+        let (is_status_ok, first) = match self.health_page().await {
             Ok(page) => match self.heartbeat(&page.value) {
                 Ok(health) => {
                     return Ok(page.map(|_| Liveness::Heartbeat(health)));
@@ -38,7 +39,7 @@ impl Client {
         let begun = Instant::now();
         match self.models().await {
             Ok(models) => Ok(models.map(Liveness::Models)),
-            Err(ProbeError::Form { .. }) if says_ok => Ok(Timed {
+            Err(ClientError::Format { .. }) if is_status_ok => Ok(Timed {
                 value: Liveness::Models(Vec::new()),
                 latency: begun.elapsed(),
             }),
@@ -55,7 +56,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::probe::{Access, Target};
+    use crate::endpoint::{Credentials, ServerEndpoint};
 
     const MODELS: &str = r#"{"object":"list","data":[{"id":"mlx-community/Qwen3.5"}]}"#;
 
@@ -85,14 +86,15 @@ mod tests {
                 }
             }
         });
-        let target = Target {
+        let endpoint = ServerEndpoint {
             server: "server".parse().unwrap(),
             host: "mini".parse().unwrap(),
             on_box: true,
             base,
-            access: Access::Open,
+            plain: None,
+            credentials: Credentials::None,
         };
-        Client::new(&target, Duration::from_secs(10)).unwrap()
+        Client::new(&endpoint, Duration::from_secs(10)).unwrap()
     }
 
     #[tokio::test]
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn liveness_accepts_unreadable_list_where_health_says_ok() {
+    async fn liveness_accepts_unreadable_list_where_health_is_status_ok() {
         // mlx_lm.server without Hugging Face's cache.
         let ok = ("200 OK", r#"{"status": "ok"}"#);
         let alive = serving(ok, ("200 OK", "")).liveness().await.unwrap().value;

@@ -1,100 +1,109 @@
-//! The files with which a watchdog shows who it is: read anew for every probe, so that renewed ones count at once.
+//! The caller's token, certificate and key: read for every client, so that renewed files count at once.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use sanctum_config::{UntrustedText, files};
+use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
-use crate::certificates;
+use crate::http;
 
-/// Larger than any of these files.
+/// The largest of these files that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
 
 /// Credentials that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// The system refuses to read the file.
+    /// The file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The watchdog's own certificate has expired. A server would only close the connection.
+    /// The caller's own certificate has expired. A server would only close the connection.
     #[error(
-        "this watchdog's own certificate has expired, on {}: {}; on the CA's machine type: sanctum-pki renew {name}, and \
-         bring its bundle to this host", ended.format("%Y-%m-%d"), path.display()
+        "the client certificate of `{name}` expired on {}: {}; on the CA's host, run `sanctum-pki renew {name}`, and bring its \
+         bundle to this host", ended.format("%Y-%m-%d"), path.display()
     )]
     Expired {
         /// The file.
         path: PathBuf,
-        /// The name in it.
+        /// The certificate's common name.
         name: UntrustedText,
         /// When it expired.
         ended: DateTime<Utc>,
     },
-    /// It holds something else.
+    /// The file is not in the expected format.
     #[error("{}: {why}", path.display())]
-    Form {
+    Format {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The difference.
         why: String,
     },
 }
 
 /// Reads a bearer token.
-pub(super) fn token(path: &Path) -> Result<Zeroizing<String>, CredentialsError> {
-    let form = |why: &str| CredentialsError::Form {
+pub(crate) fn token(path: &Path) -> Result<Zeroizing<String>, CredentialsError> {
+    let form = |why: &str| CredentialsError::Format {
         path: path.to_owned(),
         why: why.to_owned(),
     };
     let bytes = secret(path)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| form("it is no text"))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| form("it is not text"))?;
     let token = text.trim();
     match token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        true => Err(form("it holds no token: one line of printable ASCII")),
+        true => Err(form("it has no token: write one line of printable ASCII")),
         false => Ok(Zeroizing::new(token.to_owned())),
     }
 }
 
-/// Checks that the watchdog's own certificate has not expired at `now`.
-fn unexpired(certificate: &Path, now: DateTime<Utc>) -> Result<(), CredentialsError> {
-    let all = certificates::read(certificate).into_iter().flatten();
-    // The chain's first is its own.
-    match all.into_iter().next().map(|own| (own.name, own.ends)) {
-        Some((name, Some(ended))) if ended <= now => Err(CredentialsError::Expired {
-            path: certificate.to_owned(),
-            name,
+/// Checks that a certificate has not expired at `now`. One that cannot be parsed is left to rustls.
+fn unexpired(
+    path: &Path,
+    certificate: &CertificateDer<'_>,
+    now: DateTime<Utc>,
+) -> Result<(), CredentialsError> {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
+        return Ok(());
+    };
+    let ended = DateTime::from_timestamp(parsed.validity().not_after.timestamp(), 0);
+    let mut names = parsed.subject().iter_common_name();
+    let name = names.next().and_then(|name| name.as_str().ok());
+    match ended {
+        Some(ended) if ended <= now => Err(CredentialsError::Expired {
+            path: path.to_owned(),
+            name: UntrustedText::bounded(name.unwrap_or("NAME"), 64),
             ended,
         }),
         _ => Ok(()),
     }
 }
 
-/// TLS as this watchdog: its own certificate, and servers of the fleet's CA only.
-pub(super) fn mutual_tls(
+/// TLS with the caller's own certificate, which trusts servers of the fleet's CA only.
+pub(crate) fn mutual_tls(
     ca: &Path,
     certificate: &Path,
     key: &Path,
 ) -> Result<ClientConfig, CredentialsError> {
-    let form = |path: &Path, why: String| CredentialsError::Form {
+    let form = |path: &Path, why: String| CredentialsError::Format {
         path: path.to_owned(),
         why,
     };
     let chain = |path: &Path| -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
         let bytes = public(path)?;
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-        let chain = chain.map_err(|error| form(path, format!("no PEM certificate: {error}")))?;
+        let chain =
+            chain.map_err(|error| form(path, format!("it is not a PEM certificate: {error}")))?;
         match chain.is_empty() {
-            true => Err(form(path, "it holds no PEM certificate".to_owned())),
+            true => Err(form(path, "it has no PEM certificate".to_owned())),
             false => Ok(chain),
         }
     };
@@ -105,27 +114,15 @@ pub(super) fn mutual_tls(
             .map_err(|error| form(ca, error.to_string()))?;
     }
     let own = chain(certificate)?;
-    unexpired(certificate, Utc::now())?;
+    if let Some(leaf) = own.first() {
+        unexpired(certificate, leaf, Utc::now())?;
+    }
     let pem = secret(key)?;
     let private = PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|error| form(key, format!("no PEM key: {error}")))?;
-    builder(roots)
+        .map_err(|error| form(key, format!("it is not a PEM key: {error}")))?;
+    http::tls(roots)
         .with_client_auth_cert(own, private)
-        .map_err(|error| form(certificate, format!("it does not fit its key: {error}")))
-}
-
-/// For clients that are asked for no TLS at all: it trusts nobody, and saves loading the system's authorities.
-pub(crate) fn plain_tls() -> ClientConfig {
-    builder(RootCertStore::empty()).with_no_client_auth()
-}
-
-fn builder(
-    roots: RootCertStore,
-) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
-    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("ring has the suites of TLS 1.3")
-        .with_root_certificates(roots)
+        .map_err(|error| form(certificate, format!("it does not match its key: {error}")))
 }
 
 fn public(path: &Path) -> Result<Vec<u8>, CredentialsError> {
@@ -135,7 +132,7 @@ fn public(path: &Path) -> Result<Vec<u8>, CredentialsError> {
     })
 }
 
-/// A file that belongs to this user and that no other one can read.
+/// A file of this user that no other user can read.
 fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialsError> {
     let failed = |source| CredentialsError::Read {
         path: path.to_owned(),
@@ -144,7 +141,7 @@ fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialsError> {
     let file = files::open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;
     files::is_private(&about).map_err(failed)?;
-    // Room for all of it at once: a vector that grows leaves copies behind.
+    // Reserve the whole size: a vector that grows leaves copies in memory.
     let room = usize::try_from(about.len().min(LARGEST)).unwrap_or_default() + 1;
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     file.take(LARGEST).read_to_end(&mut bytes).map_err(failed)?;
@@ -159,7 +156,7 @@ mod tests {
 
     use super::*;
 
-    /// A file with a certificate of `canary` that ends then, in seconds since 1970.
+    /// A certificate of `canary` that expires at `ends`, in seconds since 1970.
     fn certificate(folder: &Path, ends: i64) -> PathBuf {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut parameters = rcgen::CertificateParams::default();
@@ -175,20 +172,20 @@ mod tests {
     }
 
     #[test]
-    fn expired_own_certificate_is_named_before_anything_is_asked() {
+    fn expired_client_certificate_is_an_error_before_any_request() {
         let folder = tempfile::tempdir().unwrap();
         let path = certificate(folder.path(), 1_776_000_000);
         let key = folder.path().join("canary.key");
         let error = mutual_tls(&path, &path, &key).unwrap_err().to_string();
-        let said = "this watchdog's own certificate has expired, on 2026-04-12";
-        assert!(error.starts_with(said), "{error}");
+        let expired = "the client certificate of `canary` expired on 2026-04-12";
+        assert!(error.starts_with(expired), "{error}");
         assert!(error.contains("sanctum-pki renew canary"), "{error}");
         let path = certificate(folder.path(), Utc::now().timestamp() + 60);
         mutual_tls(&path, &path, &key).unwrap();
     }
 
     #[test]
-    fn credentials_that_are_no_private_files_are_refused_at_once_and_named() {
+    fn credentials_that_are_not_private_files_are_refused_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("fifo");
         let made = std::process::Command::new("mkfifo").arg(&fifo).status();

@@ -1,11 +1,11 @@
 //! Why a host cannot be reached at all (EHOSTUNREACH), and what to do about it.
 //!
-//! macOS 15 and later answer so to a LaunchAgent whose program was not allowed on the local network, although `ssh` and
-//! `curl` in a terminal reach the same host (Apple TN3179). A permission belongs to a program's code identity: one that
-//! is signed ad hoc loses it with every build.
+//! macOS 15 and later return this error to a LaunchAgent whose program is not allowed on the local network, although `ssh`
+//! and `curl` in a terminal reach the same host (Apple TN3179). The permission belongs to a program's code identity: a
+//! program that is signed ad hoc loses it with every build.
 
 /// The most likely cause, as the end of a sentence.
-pub(super) fn cause() -> String {
+pub(crate) fn cause() -> String {
     let program = std::env::current_exe().ok();
     let name = program.as_deref().and_then(|program| program.file_name());
     let name = name.map_or("this program".into(), |name| name.to_string_lossy());
@@ -15,12 +15,12 @@ pub(super) fn cause() -> String {
 fn cause_on(macos: bool, program: &str) -> String {
     match macos {
         true => format!(
-            "; if ssh and curl reach it from a terminal, macOS keeps {program} from the local network: turn it on in System \
+            "; if ssh and curl reach the host from a terminal, macOS blocks {program} on the local network: turn it on in System \
              Settings > Privacy & Security > Local Network, and restart the agent with launchctl kickstart -k; otherwise \
-             that host is off, or there is no route to it"
+             the host is off, or there is no route to it"
         ),
         false => {
-            "; that host is off, or there is no route to it: see `ip route get ADDRESS`".to_owned()
+            "; the host is off, or there is no route to it: run `ip route get ADDRESS`".to_owned()
         }
     }
 }

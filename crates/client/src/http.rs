@@ -1,0 +1,80 @@
+//! The one constructor of HTTP clients in the workspace.
+//!
+//! No client follows a redirect: a health check is about the server that it asks, and an alert that was sent to another
+//! address, or fetched with GET after a 302, has not been delivered. No client uses a proxy of the environment. clippy.toml
+//! refuses every other constructor.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Client;
+use reqwest::redirect::Policy;
+use rustls::client::WantsClientCert;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
+
+/// The time limit of a connection; the limit of the whole request overrides it where that is shorter.
+pub(crate) const CONNECT: Duration = Duration::from_secs(5);
+
+/// A client whose requests take `limit` at most. Without `tls` it trusts the system's certificate authorities.
+///
+/// # Errors
+/// If the system's certificate authorities cannot be loaded.
+#[allow(clippy::disallowed_methods, reason = "this is the one constructor")]
+pub fn client(tls: Option<ClientConfig>, limit: Duration) -> Result<Client, reqwest::Error> {
+    let client = Client::builder()
+        .no_proxy()
+        .redirect(Policy::none())
+        .connect_timeout(CONNECT.min(limit))
+        .timeout(limit)
+        .user_agent(concat!("sanctum/", env!("CARGO_PKG_VERSION")));
+    match tls {
+        Some(tls) => client.tls_backend_preconfigured(tls).build(),
+        None => {
+            // An error means that a provider is installed already.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            client.build()
+        }
+    }
+}
+
+/// TLS for clients that connect over plain HTTP only: it trusts no certificate, and does not load the system's authorities.
+pub fn no_tls() -> ClientConfig {
+    tls(RootCertStore::empty()).with_no_client_auth()
+}
+
+/// TLS 1.3 that trusts these authorities.
+pub(crate) fn tls(roots: RootCertStore) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("ring has the suites of TLS 1.3")
+        .with_root_certificates(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn client_never_follows_a_redirect() {
+        let redirect = |status: StatusCode| get(async move || (status, [("location", "/")]));
+        let router = Router::new()
+            .route("/", get(async || StatusCode::OK))
+            .route("/301", redirect(StatusCode::MOVED_PERMANENTLY))
+            .route("/302", redirect(StatusCode::FOUND))
+            .route("/307", redirect(StatusCode::TEMPORARY_REDIRECT))
+            .route("/308", redirect(StatusCode::PERMANENT_REDIRECT));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let client = client(Some(no_tls()), Duration::from_secs(10)).unwrap();
+        for status in [301, 302, 307, 308] {
+            let url = format!("http://{address}/{status}");
+            let response = client.get(url).send().await.unwrap();
+            assert_eq!(response.status(), status);
+        }
+    }
+}
