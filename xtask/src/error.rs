@@ -1,20 +1,20 @@
-//! What can go wrong in any step: a program that does not start or fails, a file that cannot be read or written.
+//! Errors of any step: a program that does not start or fails, a file that cannot be read or written.
 
 use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::steps::line;
+use crate::command_line::command_line;
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
-pub enum StepError {
+pub(crate) enum StepError {
     /// A program does not start.
     #[error("{program} does not start: {source}")]
     Start {
         /// The program.
         program: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A program failed; its own messages are on the terminal.
@@ -25,14 +25,14 @@ pub enum StepError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl StepError {
     /// `command` did not start.
-    pub fn start(command: &Command, source: io::Error) -> Self {
+    pub(crate) fn start(command: &Command, source: io::Error) -> Self {
         Self::Start {
             program: command.get_program().to_string_lossy().into_owned(),
             source,
@@ -40,12 +40,12 @@ impl StepError {
     }
 
     /// `command` ran and failed.
-    pub fn failed(command: &Command) -> Self {
-        Self::Failed(line(command))
+    pub(crate) fn failed(command: &Command) -> Self {
+        Self::Failed(command_line(command))
     }
 
     /// For `map_err` on a file operation.
-    pub fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         |source| Self::File { path, source }
     }

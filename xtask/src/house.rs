@@ -1,7 +1,7 @@
-//! `cargo xtask house`: the structure that docs/architecture.md draws, held against the code.
+//! `cargo xtask house`: compares the code's structure with docs/architecture.md.
 //!
-//! Two rules. No two modules of a crate import from each other, directly or through others: a reader can start at the
-//! bottom. And a crate depends only on the crates that the page lets it depend on.
+//! Two rules. No two modules of a crate import from each other, directly or through others, so that a reader can start
+//! at the bottom. A crate depends only on crates to which the page draws an arrow.
 
 mod arrows;
 mod cycles;
@@ -14,14 +14,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use self::arrows::Arrows;
-pub use self::error::HouseError;
+pub(crate) use self::error::HouseError;
 use self::tree::Tree;
 
 /// Prints every violation; fails if there is one.
 ///
 /// # Errors
 /// If the structure cannot be read.
-pub fn run(workspace: &Path) -> Result<ExitCode, HouseError> {
+pub(crate) fn run(workspace: &Path) -> Result<ExitCode, HouseError> {
     let packages = package::all(workspace)?;
     let arrows = Arrows::read(&workspace.join("docs/architecture.md"))?;
     let mut problems = arrows.violations(&packages);

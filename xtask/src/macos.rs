@@ -1,65 +1,33 @@
-//! The workspace type-checked for macOS, on Linux.
+//! `cargo xtask macos`: type-checks the workspace for macOS, on Linux.
 //!
-//! clippy needs no linker and no SDK, only the metadata of the standard library for the target. That is made from the
-//! source of exactly the installed toolchain (`sysroot`) and kept in `target/macos`.
+//! clippy needs no linker and no SDK, only the metadata of the standard library for the target. That is built from
+//! the source of exactly the installed toolchain (`sysroot`) and kept in `target/macos`.
 
 mod apt;
 mod error;
+mod folders;
 mod sysroot;
 mod toolchain;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
-pub use error::MacosError;
+pub(crate) use error::MacosError;
 
-use self::toolchain::Toolchain;
+use self::folders::MacosFolders;
+use self::toolchain::{TARGET, Toolchain};
 use crate::error::StepError;
 use crate::mlx;
 use crate::steps::Steps;
 use crate::target_folder;
 
-/// What is checked for.
-const TARGET: &str = "aarch64-apple-darwin";
-
-/// Where everything is kept.
-#[derive(Debug)]
-pub struct Folders {
-    /// `target/macos`.
-    root: PathBuf,
-}
-
-impl Folders {
-    /// The standard library's metadata.
-    fn sysroot(&self) -> PathBuf {
-        self.root.join("sysroot")
-    }
-
-    /// What cargo writes during the check.
-    fn build(&self) -> PathBuf {
-        self.root.join("build")
-    }
-
-    /// Stands in for Apple's SDK.
-    fn sdk(&self) -> PathBuf {
-        self.root.join("sdk")
-    }
-
-    /// Stands in for mlx-sys' build script.
-    fn mlx_config(&self) -> PathBuf {
-        self.root.join("mlx.toml")
-    }
-}
-
 /// Runs clippy for macOS: the whole workspace, then engine and server with MLX.
-pub fn run() -> Result<ExitCode, MacosError> {
+pub(crate) fn run() -> Result<ExitCode, MacosError> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         return Err(MacosError::NotLinux);
     }
-    let folders = Folders {
-        root: target_folder::path().join("macos"),
-    };
+    let folders = MacosFolders::at(target_folder::path().join("macos"));
     let toolchain = Toolchain::installed()?;
     let mut steps = Steps::new(false);
     let sysroot = sysroot::make(&toolchain, &folders, &mut steps)?;
@@ -76,7 +44,7 @@ pub fn run() -> Result<ExitCode, MacosError> {
     eprintln!("clippy for {TARGET}: engine and server with MLX");
     let mut with_mlx = clippy(&folders, sysroot.as_deref());
     with_mlx
-        // Behind the subcommand: clippy ignores a configuration in front of it.
+        // After the subcommand: clippy ignores a configuration in front of it.
         .arg("--config")
         .arg(folders.mlx_config())
         .args(["-p", "sanctum-engine", "-p", "sanctum-server"])
@@ -85,13 +53,13 @@ pub fn run() -> Result<ExitCode, MacosError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn clippy(folders: &Folders, sysroot: Option<&Path>) -> Command {
+fn clippy(folders: &MacosFolders, sysroot: Option<&Path>) -> Command {
     let mut cargo = Command::new(toolchain::cargo());
     cargo
         .arg("clippy")
         .current_dir(target_folder::workspace())
         .env("CARGO_TARGET_DIR", folders.build())
-        // Build scripts ask for Apple's compiler and SDK; a check needs nothing that they would make.
+        // Build scripts look for Apple's compiler and SDK; a check does not need their output.
         .env("CC_aarch64_apple_darwin", "true")
         .env("AR_aarch64_apple_darwin", "true")
         .env("SDKROOT", folders.sdk())
@@ -113,7 +81,7 @@ fn deny_warnings(clippy: &mut Command) -> &mut Command {
         .args(["--", "-D", "warnings"])
 }
 
-/// Cargo takes this instead of running the build script of the package that links `mlx`.
+/// Cargo uses this instead of running the build script of the package that links `mlx`.
 fn mlx_config(bindings: &Path) -> String {
     format!(
         "# Written by cargo xtask macos: bindings instead of mlx-sys' build script.\n\
@@ -136,11 +104,9 @@ mod tests {
 
     #[test]
     fn clippy_denies_warnings_of_all_targets_with_the_private_sysroot() {
-        let folders = Folders {
-            root: "/t/macos".into(),
-        };
+        let folders = MacosFolders::at("/t/macos".into());
         let mut command = clippy(&folders, Some(Path::new("/t/macos/sysroot")));
-        let line = crate::steps::line(deny_warnings(&mut command));
+        let line = crate::command_line::command_line(deny_warnings(&mut command));
         for part in [
             "CARGO_TARGET_AARCH64_APPLE_DARWIN_RUSTFLAGS='--sysroot /t/macos/sysroot'",
             "CARGO_TARGET_DIR=/t/macos/build",

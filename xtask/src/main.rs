@@ -1,5 +1,6 @@
 //! `cargo xtask`: chores of this workspace that cargo does not do by itself.
 
+mod command_line;
 mod error;
 mod house;
 mod macos;
@@ -16,7 +17,7 @@ use clap::{Parser, Subcommand};
 
 use self::macos::MacosError;
 
-/// The exit code that says: nothing failed, but nothing was checked either.
+/// The exit code for: nothing failed, but nothing was checked either.
 const NOT_CHECKED: u8 = 3;
 
 /// Chores of this workspace that cargo does not do by itself.
@@ -25,9 +26,9 @@ const NOT_CHECKED: u8 = 3;
     name = "cargo xtask",
     after_help = "Exit codes:
   0  done
-  1  something is missing or failed: the message says what to type
+  1  something is missing or failed: the message names the fix
   2  the command line is wrong
-  3  macos: the standard library cannot be had, nothing was checked
+  3  macos: the standard library's source is not available, nothing was checked
   Where cargo is run at the end, its exit code."
 )]
 struct Args {
@@ -41,8 +42,8 @@ enum Chore {
     #[command(long_about = "Prepares MLX on Linux, then runs cargo with it.
 
 Takes libmlx from PyPI, compiles mlx-c from cargo's registry, makes its bindings, and writes a cargo configuration \
-that stands in for the build script of mlx-sys, all under target/mlx. What is there already is kept.
-On a Mac there is nothing to prepare: cargo build --features mlx.
+that replaces the build script of mlx-sys, all under target/mlx. A second run does nothing.
+On a Mac no preparation is needed: cargo build --features mlx.
 
 Examples:
   cargo xtask mlx --cpu -- test -p sanctum-engine --features mlx
@@ -54,16 +55,16 @@ Examples:
         long_about = "Checks the workspace for macOS (aarch64-apple-darwin) with clippy, on Linux; warnings are errors.
 
 Every target of every package first, then sanctum-engine and sanctum-server with MLX. No SDK is needed. The standard \
-library's metadata is made once for each toolchain: from the toolchain's rust-src, or from Debian's package of the same \
-version, which apt-get fetches. Everything lies in target/macos; the system stays as it is.
-Where that source cannot be had, one line says so and the exit code is 3."
+library's metadata is built once for each toolchain: from the toolchain's rust-src, or from Debian's package of the same \
+version, which apt-get fetches. Everything is kept in target/macos; system packages do not change.
+If the source is not available, one line says so and the exit code is 3."
     )]
     Macos,
-    /// Check the structure: no cycle between modules, no dependency that docs/architecture.md does not draw
-    House,
-    /// Check the words: none that xtask/words.toml lists
-    Words,
-    /// Write the bindings: run by `mlx`, with libclang's place in the environment
+    /// Check the structure: fail on an import cycle between modules, or a dependency that docs/architecture.md lacks
+    House(Workspace),
+    /// Check the words: fail on a word that xtask/words.toml lists
+    Words(Workspace),
+    /// Write the bindings: run by `mlx`, with libclang's path in the environment
     #[command(hide = true)]
     Bindings {
         /// mlx-c's folder.
@@ -75,12 +76,20 @@ Where that source cannot be had, one line says so and the exit code is 3."
     },
 }
 
+/// What `house` and `words` check.
+#[derive(Debug, clap::Args)]
+struct Workspace {
+    /// The workspace to check, instead of the one that this program was built from
+    #[arg(long, value_name = "FOLDER", default_value_os = target_folder::workspace().as_os_str(), hide_default_value = true)]
+    workspace: PathBuf,
+}
+
 fn main() -> ExitCode {
     let done: Result<ExitCode, Box<dyn Error>> = match Args::parse().chore {
         Chore::Mlx(args) => mlx::run(&args).map_err(Into::into),
         Chore::Macos => macos().map_err(Into::into),
-        Chore::House => house::run(target_folder::workspace()).map_err(Into::into),
-        Chore::Words => words::run(target_folder::workspace()).map_err(Into::into),
+        Chore::House(args) => house::run(&args.workspace).map_err(Into::into),
+        Chore::Words(args) => words::run(&args.workspace).map_err(Into::into),
         Chore::Bindings {
             mlx_c,
             builtin,

@@ -1,11 +1,12 @@
-//! MLX on Linux: what mlx-sys' build script does on a Mac, done from the package registries.
+//! MLX on Linux: what mlx-sys' build script does on a Mac, done with files from PyPI and crates.io.
 //!
-//! That script links macOS' frameworks, so it cannot run here; cargo lets a configuration stand in for it. The steps
-//! are data, so that `--dry-run` prints exactly what would be run.
+//! That script links macOS' frameworks, so it cannot run on Linux; cargo accepts a configuration in its place.
+//! `--dry-run` prints exactly the commands that would run.
 
-pub mod bindings;
+pub(crate) mod bindings;
 mod cargo_config;
 mod error;
+mod folders;
 mod mlxc;
 mod source;
 mod wheel;
@@ -13,16 +14,17 @@ mod wheel;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-pub use error::MlxError;
+pub(crate) use error::MlxError;
 
+use self::folders::MlxFolders;
 use self::wheel::Wheel;
+use crate::command_line::command_line;
 use crate::error::StepError;
-use crate::steps::{self, Steps};
-use crate::target_folder;
+use crate::steps::Steps;
 
 /// What to prepare, and what to run with it.
 #[derive(Debug, clap::Args)]
-pub struct MlxArgs {
+pub(crate) struct MlxArgs {
     /// For MLX's CPU device: correctness, not speed
     #[arg(long, required_unless_present = "cuda", conflicts_with = "cuda")]
     cpu: bool,
@@ -37,79 +39,34 @@ pub struct MlxArgs {
     cargo: Vec<String>,
 }
 
-/// Where everything is put.
-#[derive(Debug)]
-pub struct Places {
-    /// `target/mlx/<device>`.
-    root: PathBuf,
-}
-
-impl Places {
-    fn new(device: &str) -> Self {
-        Self {
-            root: target_folder::path().join("mlx").join(device),
-        }
-    }
-
-    /// libmlx.so, its headers and the BLAS libraries beside it.
-    fn wheel(&self) -> PathBuf {
-        self.root.join("wheel")
-    }
-
-    /// libclang.so.
-    fn libclang(&self) -> PathBuf {
-        self.root.join("libclang")
-    }
-
-    /// Object files and libmlxc.a.
-    fn lib(&self) -> PathBuf {
-        self.root.join("lib")
-    }
-
-    /// What stands for mlx-sys' `OUT_DIR`: bindings.rs.
-    fn out(&self) -> PathBuf {
-        self.root.join("out")
-    }
-
-    /// The configuration that stands in for the build script.
-    fn config(&self) -> PathBuf {
-        self.root.join("cargo.toml")
-    }
-
-    /// Flags for binaries that are to run without cargo.
-    fn flags(&self) -> PathBuf {
-        self.root.join("flags.toml")
-    }
-}
-
-/// Prepares what is not there yet, then runs cargo if arguments for it were given.
-pub fn run(args: &MlxArgs) -> Result<ExitCode, MlxError> {
+/// Prepares what is missing, then runs cargo if arguments for it were given.
+pub(crate) fn run(args: &MlxArgs) -> Result<ExitCode, MlxError> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         return Err(MlxError::NotHere);
     }
     let wheel = if args.cuda { Wheel::CUDA } else { Wheel::CPU };
-    let places = Places::new(wheel.device);
+    let folders = MlxFolders::new(wheel.device);
     let mut steps = Steps::new(args.dry_run);
     let source = source::find()?;
-    wheel.unpack(&source, &places, &mut steps)?;
-    mlxc::build(&source, &places, &mut steps)?;
-    bindings::make(&source, &places, &mut steps)?;
-    cargo_config::write(&wheel, &places, &mut steps)?;
+    wheel.unpack(&source, &folders, &mut steps)?;
+    mlxc::build(&source, &folders, &mut steps)?;
+    bindings::make(&source, &folders, &mut steps)?;
+    cargo_config::write(&wheel, &folders, &mut steps)?;
     let mut cargo = Command::new(source::cargo());
-    cargo.args(with_config(&args.cargo, &wheel, &places));
-    // What cargo runs finds libmlx by this.
-    let mut folders = vec![wheel::libmlx(&places)];
+    cargo.args(with_config(&args.cargo, &wheel, &folders));
+    // Programs that cargo runs find libmlx here.
+    let mut folders = vec![wheel::libmlx(&folders)];
     let inherited = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     folders.extend(std::env::split_paths(&inherited));
     if let Ok(folders) = std::env::join_paths(folders) {
         cargo.env("LD_LIBRARY_PATH", folders);
     }
     if args.cuda {
-        // Tests come to more CUDA graphs than MLX lets a process build in its life (the engine's bridge says why).
+        // Tests build more CUDA graphs than MLX allows in one process (the engine's bridge explains why).
         cargo.env("MLX_ENABLE_CACHE_THRASHING_CHECK", "0");
     }
     if args.dry_run || args.cargo.is_empty() {
-        println!("{}", steps::line(&cargo));
+        println!("{}", command_line(&cargo));
         return Ok(ExitCode::SUCCESS);
     }
     let status = cargo.status().map_err(|e| StepError::start(&cargo, e))?;
@@ -117,26 +74,25 @@ pub fn run(args: &MlxArgs) -> Result<ExitCode, MlxError> {
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// The folder of the bindings alone, made if they are not there: all that a check of another target needs.
-pub fn bindings_folder(steps: &mut Steps) -> Result<PathBuf, MlxError> {
-    let places = Places::new(Wheel::CPU.device);
-    bindings::make(&source::find()?, &places, steps)?;
-    Ok(places.out())
+/// The folder of the bindings, generated if missing: all that a check of another target needs.
+pub(crate) fn bindings_folder(steps: &mut Steps) -> Result<PathBuf, MlxError> {
+    let folders = MlxFolders::new(Wheel::CPU.device);
+    bindings::make(&source::find()?, &folders, steps)?;
+    Ok(folders.out())
 }
 
-/// Cargo's arguments with the configuration behind the subcommand: clippy hears only what follows on it.
+/// Cargo's arguments with `--config` after the subcommand: clippy ignores a configuration in front of it.
 ///
-/// Only what is built to run without cargo gets flags: they would part its compiled crates from those of builds
-/// without MLX.
-fn with_config(arguments: &[String], wheel: &Wheel, places: &Places) -> Vec<String> {
+/// Only programs that will run without cargo get the flags, because other flags mean separately compiled crates.
+fn with_config(arguments: &[String], wheel: &Wheel, folders: &MlxFolders) -> Vec<String> {
     let usual = "build --release -p sanctum-server --features mlx";
     let mut words = match arguments {
         [] => usual.split(' ').map(str::to_owned).collect(),
         words => words.to_vec(),
     };
-    let mut files = vec![places.config()];
+    let mut files = vec![folders.config()];
     if wheel.partial || ["build", "b", "rustc"].contains(&words[0].as_str()) {
-        files.push(places.flags());
+        files.push(folders.flags());
     }
     let config = files
         .iter()
@@ -150,26 +106,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_configuration_follows_on_the_subcommand() {
-        let places = Places {
-            root: "/t/mlx/cpu".into(),
-        };
+    fn config_follows_the_subcommand() {
+        let folders = MlxFolders::at("/t/mlx/cpu".into());
         let words = |text: &str| {
             text.split_whitespace()
                 .map(str::to_owned)
                 .collect::<Vec<_>>()
         };
         assert_eq!(
-            with_config(&words("clippy -p a"), &Wheel::CPU, &places),
+            with_config(&words("clippy -p a"), &Wheel::CPU, &folders),
             words("clippy --config /t/mlx/cpu/cargo.toml -p a")
         );
         let both = "--config /t/mlx/cpu/cargo.toml --config /t/mlx/cpu/flags.toml";
         assert_eq!(
-            with_config(&[], &Wheel::CPU, &places)[..5],
+            with_config(&[], &Wheel::CPU, &folders)[..5],
             words(&format!("build {both}"))
         );
         assert_eq!(
-            with_config(&words("test"), &Wheel::CUDA, &places),
+            with_config(&words("test"), &Wheel::CUDA, &folders),
             words(&format!("test {both}"))
         );
     }

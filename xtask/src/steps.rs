@@ -1,31 +1,32 @@
-//! A step: done once, skipped while what it depends on stays the same, shown on a terminal, printed in a dry run.
+//! Steps of a chore: run once, skipped while their inputs are unchanged, printed in a dry run.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::command_line::command_line;
 use crate::error::StepError;
 
 /// The steps of one run.
-pub struct Steps {
+pub(crate) struct Steps {
     dry_run: bool,
 }
 
 impl Steps {
-    /// In a dry run commands are printed instead of run.
-    pub fn new(dry_run: bool) -> Self {
+    /// A dry run prints commands instead of running them.
+    pub(crate) fn new(dry_run: bool) -> Self {
         Self { dry_run }
     }
 
     /// Whether nothing may be changed.
-    pub fn dry_run(&self) -> bool {
+    pub(crate) fn dry_run(&self) -> bool {
         self.dry_run
     }
 
-    /// Does `work`, which fills `folder`, unless that was done for the same `key`. The folder is emptied first and
-    /// marked at the end, so that what was interrupted is done again.
-    pub fn once<E: From<StepError>>(
+    /// Runs `work`, which fills `folder`, unless it completed before with the same `key`. The folder is emptied first and
+    /// marked last, so that an interrupted step runs again.
+    pub(crate) fn once<E: From<StepError>>(
         &mut self,
         title: &str,
         folder: &Path,
@@ -34,7 +35,7 @@ impl Steps {
     ) -> Result<(), E> {
         let mark = folder.join(".made-from");
         if fs::read_to_string(&mark).is_ok_and(|made| made == key) {
-            eprintln!("{title}: there already");
+            eprintln!("{title}: up to date");
             return Ok(());
         }
         eprintln!("{title} → {}", folder.display());
@@ -52,10 +53,10 @@ impl Steps {
         Ok(())
     }
 
-    /// Runs a command to its end, or prints it.
-    pub fn run(&self, command: &mut Command) -> Result<(), StepError> {
+    /// Runs a command and waits for it, or prints it.
+    pub(crate) fn run(&self, command: &mut Command) -> Result<(), StepError> {
         if self.dry_run {
-            println!("{}", line(command));
+            println!("{}", command_line(command));
             return Ok(());
         }
         command.stdin(Stdio::null());
@@ -66,10 +67,10 @@ impl Steps {
         }
     }
 
-    /// Runs two commands, the first one's output being the second one's input.
-    pub fn pipe(&self, from: &mut Command, to: &mut Command) -> Result<(), StepError> {
+    /// Runs `from | to`.
+    pub(crate) fn pipe(&self, from: &mut Command, to: &mut Command) -> Result<(), StepError> {
         if self.dry_run {
-            println!("{} | {}", line(from), line(to));
+            println!("{} | {}", command_line(from), command_line(to));
             return Ok(());
         }
         let mut first = from
@@ -88,8 +89,8 @@ impl Steps {
         }
     }
 
-    /// Writes a file, or says that it would.
-    pub fn write(&self, path: &Path, text: &str) -> Result<(), StepError> {
+    /// Writes a file, or prints that it would.
+    pub(crate) fn write(&self, path: &Path, text: &str) -> Result<(), StepError> {
         if self.dry_run {
             println!("# write {}", path.display());
             return Ok(());
@@ -98,38 +99,12 @@ impl Steps {
     }
 }
 
-/// A command as one would type it.
-pub fn line(command: &Command) -> String {
-    let quoted = |word: &std::ffi::OsStr| {
-        let word = word.to_string_lossy();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=+:,".contains(c);
-        match word.chars().all(plain) && !word.is_empty() {
-            true => word.into_owned(),
-            false => format!("'{}'", word.replace('\'', r"'\''")),
-        }
-    };
-    let environment = command
-        .get_envs()
-        .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, quoted(value?))));
-    let words = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(quoted);
-    environment.chain(words).collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_command_is_shown_as_it_would_be_typed() {
-        let mut command = Command::new("g++");
-        command.args(["-DX=1", "two words", "it's"]).env("A", "b c");
-        assert_eq!(line(&command), r"A='b c' g++ -DX=1 'two words' 'it'\''s'");
-    }
-
-    #[test]
-    fn a_step_is_done_again_only_if_its_key_changes_or_it_failed() {
+    fn step_runs_again_only_after_failure_or_with_another_key() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("step");
         let mut steps = Steps::new(false);
@@ -166,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_changes_nothing() {
+    fn dry_run_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("step");
         let mut steps = Steps::new(true);

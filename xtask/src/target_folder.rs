@@ -1,9 +1,9 @@
-//! Cargo's target folder, where everything that is prepared is kept.
+//! The folders of the workspace: its root, and cargo's target folder, where the chores keep their files.
 
 use std::path::{Path, PathBuf};
 
 /// `$CARGO_TARGET_DIR`, or `target` in the workspace; absolute.
-pub fn path() -> PathBuf {
+pub(crate) fn path() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| workspace().join("target"), PathBuf::from);
     let target = std::path::absolute(&target).unwrap_or(target);
@@ -12,6 +12,6 @@ pub fn path() -> PathBuf {
 }
 
 /// The workspace's root folder.
-pub fn workspace() -> &'static Path {
+pub(crate) fn workspace() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }

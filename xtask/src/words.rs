@@ -1,4 +1,4 @@
-//! `cargo xtask words`: the words that this project does not use, as `xtask/words.toml` lists them.
+//! `cargo xtask words`: finds words that this project does not use; `xtask/words.toml` lists them.
 
 use std::fs;
 use std::io;
@@ -13,16 +13,16 @@ const LIST: &str = "xtask/words.toml";
 
 /// The words cannot be checked.
 #[derive(Debug, thiserror::Error)]
-pub enum WordsError {
-    /// The system refuses to read a file.
+pub(crate) enum WordsError {
+    /// A file cannot be read.
     #[error("cannot read {}: {source}", file.display())]
     Read {
         /// The file.
         file: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The list is wrong.
+    /// The list is invalid.
     #[error("{LIST}: {0}")]
     List(String),
     /// git does not list the files.
@@ -39,7 +39,7 @@ struct List {
     exception: Vec<Exception>,
 }
 
-/// What is not written, and what is written instead.
+/// A pattern that is not used, and its replacement.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Word {
@@ -55,7 +55,7 @@ struct Exception {
     file: PathBuf,
     /// A part of the line.
     text: String,
-    /// Why the word is right there.
+    /// Why the word is right in that place.
     #[allow(dead_code, reason = "for people; a missing one is an error")]
     reason: String,
 }
@@ -64,7 +64,7 @@ struct Exception {
 ///
 /// # Errors
 /// If a file or the list cannot be read.
-pub fn run(workspace: &Path) -> Result<ExitCode, WordsError> {
+pub(crate) fn run(workspace: &Path) -> Result<ExitCode, WordsError> {
     let checker = Checker::new(&read(&workspace.join(LIST))?)?;
     let mut places = 0;
     let mut files = 0;
@@ -138,7 +138,7 @@ impl Checker {
     }
 }
 
-/// A line in lower case, with the words of a name apart.
+/// The line in lower case, with names split into words.
 fn plain(line: &str) -> String {
     let mut plain = String::with_capacity(line.len() + 8);
     let mut was_small = false;
@@ -192,28 +192,28 @@ mod tests {
 
     const SAMPLE: &str = r#"
 [[word]]
-pattern = "mend(s|ed)?"
-instead = "fix"
+pattern = "frob(s|bed)?"
+instead = "turn"
 [[exception]]
 file = "a.rs"
-text = "Mr. Mend"
+text = "Mr. Frob"
 reason = "a name"
 "#;
 
     #[test]
     fn listed_word_in_text_or_name_is_reported_with_its_line() {
         let checker = Checker::new(SAMPLE).unwrap();
-        let text = "fine\n// It mends.\nfn it_is_mended() {}\nstruct MendNow;\nrecommended, amend\n// Mr. Mend\n";
+        let text = "fine\n// It frobs.\nfn it_is_frobbed() {}\nstruct FrobNow;\nfrobnicate, microfrob\n// Mr. Frob\n";
         let places = checker.places(Path::new("a.rs"), text);
         assert_eq!(
             places,
             [
-                "a.rs:2: `mends`: write fix",
-                "a.rs:3: `mended`: write fix",
-                "a.rs:4: `mend`: write fix"
+                "a.rs:2: `frobs`: write turn",
+                "a.rs:3: `frobbed`: write turn",
+                "a.rs:4: `frob`: write turn"
             ]
         );
-        assert_eq!(checker.places(Path::new("b.rs"), "// Mr. Mend").len(), 1);
+        assert_eq!(checker.places(Path::new("b.rs"), "// Mr. Frob").len(), 1);
     }
 
     #[test]

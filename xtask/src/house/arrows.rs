@@ -10,19 +10,19 @@ use super::package::Package;
 /// The first line of the block that draws the arrows.
 const FENCE: &str = "```arrows";
 
-/// The drawn arrows: a crate and the crates that it may depend on.
+/// The arrows: a crate and the crates that it may depend on.
 #[derive(Debug)]
-pub struct Arrows {
+pub(super) struct Arrows {
     page: PathBuf,
     drawn: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Arrows {
-    /// Reads the block of lines `name → name, name` behind "```arrows".
+    /// Reads the block of lines `name → name, name` after "```arrows".
     ///
     /// # Errors
     /// If the page is missing, has no such block, or a line has another form.
-    pub fn read(page: &Path) -> Result<Self, HouseError> {
+    pub(super) fn read(page: &Path) -> Result<Self, HouseError> {
         let text = fs::read_to_string(page).map_err(|source| HouseError::Read {
             file: page.to_owned(),
             source,
@@ -60,8 +60,8 @@ impl Arrows {
         })
     }
 
-    /// One text for each dependency that is not drawn. Dev-dependencies are free: tests may use what they like.
-    pub fn violations(&self, packages: &[Package]) -> Vec<String> {
+    /// One text for each dependency that is not drawn. Dev-dependencies are exempt.
+    pub(super) fn violations(&self, packages: &[Package]) -> Vec<String> {
         let none = BTreeSet::new();
         let mut found = Vec::new();
         for package in packages {

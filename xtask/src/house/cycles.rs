@@ -9,23 +9,27 @@ use petgraph::graphmap::DiGraphMap;
 use super::imports::{self, Edges};
 use super::tree::{ModuleId, Tree};
 
-/// One text for each knot: its members, and one line for each import that ties it.
+/// One text for each cycle: the number of its modules, and a line for each import that is part of it.
 ///
-/// Two sorts of knots are found: modules that import from each other, and folders that do. A folder is a module with all
-/// that is below it; `a::x → b::y` and `b::z → a::w` tie the folders `a` and `b`, although no two files import each other.
-pub fn in_tree(tree: &Tree, workspace: &Path) -> Vec<String> {
+/// Finds cycles between modules and cycles between folders. A folder is a module with everything below it: `a::x → b::y`
+/// and `b::z → a::w` are a cycle between the folders `a` and `b`, although no two files import each other.
+pub(super) fn in_tree(tree: &Tree, workspace: &Path) -> Vec<String> {
     let edges = imports::edges(tree);
-    let mut knots = knots(&edges, Some);
-    let tied: BTreeSet<ModuleId> = knots.iter().flatten().copied().collect();
+    let mut cycles = cycles_of(&edges, Some);
+    let reported: BTreeSet<ModuleId> = cycles.iter().flatten().copied().collect();
     for parent in 0..tree.modules.len() {
-        let folders = self::knots(&edges, |module| child_above(tree, parent, module));
-        // Folders whose files are tied are reported already.
-        knots.extend(folders.into_iter().filter(|knot| knot.is_disjoint(&tied)));
+        let folders = self::cycles_of(&edges, |module| child_above(tree, parent, module));
+        // Cycles between files are reported already.
+        cycles.extend(
+            folders
+                .into_iter()
+                .filter(|cycle| cycle.is_disjoint(&reported)),
+        );
     }
-    let shown = |knot: &BTreeSet<ModuleId>| {
-        let mut text = format!("{} modules import from each other:", knot.len());
+    let shown = |cycle: &BTreeSet<ModuleId>| {
+        let mut text = format!("{} modules import from each other:", cycle.len());
         for ((from, to), line) in &edges {
-            if knot.contains(from) && knot.contains(to) {
+            if cycle.contains(from) && cycle.contains(to) {
                 let (from, to) = (&tree.modules[*from], &tree.modules[*to]);
                 let file = from.file.strip_prefix(workspace).unwrap_or(&from.file);
                 let file = file.display();
@@ -38,11 +42,14 @@ pub fn in_tree(tree: &Tree, workspace: &Path) -> Vec<String> {
         }
         text
     };
-    knots.iter().map(shown).collect()
+    cycles.iter().map(shown).collect()
 }
 
-/// The modules that tie knots, when modules with the same `place` count as one and those without do not count.
-fn knots(edges: &Edges, place: impl Fn(ModuleId) -> Option<ModuleId>) -> Vec<BTreeSet<ModuleId>> {
+/// The modules of each cycle, where modules with the same `place` count as one and those without do not count.
+fn cycles_of(
+    edges: &Edges,
+    place: impl Fn(ModuleId) -> Option<ModuleId>,
+) -> Vec<BTreeSet<ModuleId>> {
     let mut graph = DiGraphMap::<ModuleId, ()>::new();
     let placed = |(from, to): (ModuleId, ModuleId)| Some((place(from)?, place(to)?));
     for (from, to) in edges.keys().copied().filter_map(placed) {
@@ -52,19 +59,19 @@ fn knots(edges: &Edges, place: impl Fn(ModuleId) -> Option<ModuleId>) -> Vec<BTr
     }
     tarjan_scc(&graph)
         .into_iter()
-        .filter(|knot| knot.len() > 1)
-        .map(|knot| {
-            let inside = |id| place(id).is_some_and(|place| knot.contains(&place));
-            let ties = edges
+        .filter(|cycle| cycle.len() > 1)
+        .map(|cycle| {
+            let inside = |id| place(id).is_some_and(|place| cycle.contains(&place));
+            let edges = edges
                 .keys()
                 .copied()
                 .filter(|(from, to)| inside(*from) && inside(*to) && place(*from) != place(*to));
-            ties.flat_map(|(from, to)| [from, to]).collect()
+            edges.flat_map(|(from, to)| [from, to]).collect()
         })
         .collect()
 }
 
-/// The child of `parent` that is `module` or has it below; none for `parent` itself and what is elsewhere.
+/// The child of `parent` that is `module` or contains it; none for `parent` itself and modules outside of it.
 fn child_above(tree: &Tree, parent: ModuleId, mut module: ModuleId) -> Option<ModuleId> {
     loop {
         match tree.modules[module].parent {

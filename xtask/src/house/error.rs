@@ -1,28 +1,28 @@
-//! What keeps the structure from being read.
+//! Errors of reading the structure.
 
 use std::io;
 use std::path::PathBuf;
 
 /// The structure cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum HouseError {
-    /// The system refuses to read a file.
+pub(crate) enum HouseError {
+    /// A file cannot be read.
     #[error("cannot read {}: {source}", file.display())]
     Read {
         /// The file.
         file: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file that is no Rust.
+    /// A file is not valid Rust.
     #[error("cannot parse {}: {source}", file.display())]
     Parse {
         /// The file.
         file: PathBuf,
-        /// Where and why.
+        /// The parser's error.
         source: syn::Error,
     },
-    /// A module without a file.
+    /// A module has no file.
     #[error("neither {} nor {} exists, and a `mod` declares one of them", flat.display(), nested.display())]
     NoModule {
         /// `name.rs`.
@@ -30,7 +30,7 @@ pub enum HouseError {
         /// `name/mod.rs`.
         nested: PathBuf,
     },
-    /// cargo does not describe the workspace.
+    /// `cargo metadata` failed.
     #[error("`cargo metadata` failed: {0}")]
     Metadata(String),
     /// The page does not draw the arrows.
@@ -38,7 +38,7 @@ pub enum HouseError {
     Page {
         /// docs/architecture.md.
         page: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
 }

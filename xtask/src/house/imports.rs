@@ -1,18 +1,18 @@
-//! Which module imports from which.
+//! The imports between modules.
 
 use std::collections::BTreeMap;
 
 use super::tree::{Import, ModuleId, Tree};
 
 /// One module's use of another: the line where the first one was found.
-pub type Edges = BTreeMap<(ModuleId, ModuleId), usize>;
+pub(super) type Edges = BTreeMap<(ModuleId, ModuleId), usize>;
 
 /// Deeper chains of `pub use` are not followed; a chain that leads back to itself ends here.
 const HOPS: usize = 16;
 
-/// Who uses items of whom. A name counts for the module that defines it, through any number of `pub use`: a module that
-/// only hands names on is not used by those who take them through it. Handing a name on is not a use either.
-pub fn edges(tree: &Tree) -> Edges {
+/// Every use of one module's items by another. A name counts for the module that defines it, through any number of
+/// `pub use`: neither importing a name through a re-export nor re-exporting it counts as a use of the module between.
+pub(super) fn edges(tree: &Tree) -> Edges {
     let mut edges = Edges::new();
     for (id, module) in tree.modules.iter().enumerate() {
         let mut add = |target: Option<ModuleId>, line| {

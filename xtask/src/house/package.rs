@@ -9,30 +9,30 @@ use super::error::HouseError;
 
 /// A crate of the workspace, as `cargo metadata` describes it.
 #[derive(Debug, Deserialize)]
-pub struct Package {
+pub(super) struct Package {
     pub name: String,
     pub targets: Vec<Target>,
     pub dependencies: Vec<Dependency>,
 }
 
 #[derive(Debug, Deserialize)]
-pub struct Target {
+pub(super) struct Target {
     pub kind: Vec<String>,
     pub src_path: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
-pub struct Dependency {
+pub(super) struct Dependency {
     pub name: String,
     /// None for a normal one, else `dev` or `build`.
     pub kind: Option<String>,
-    /// Where a crate of the workspace is.
+    /// The folder of a crate of the workspace.
     pub path: Option<PathBuf>,
 }
 
 impl Target {
-    /// Libraries and programs; tests, examples and benchmarks may import what they like.
-    pub fn is_ours(&self) -> bool {
+    /// Libraries and programs; tests, examples and benchmarks are exempt.
+    pub(super) fn is_ours(&self) -> bool {
         self.kind
             .iter()
             .any(|kind| matches!(kind.as_str(), "lib" | "bin"))
@@ -42,8 +42,8 @@ impl Target {
 /// All crates of the workspace.
 ///
 /// # Errors
-/// If cargo does not describe them.
-pub fn all(workspace: &Path) -> Result<Vec<Package>, HouseError> {
+/// If `cargo metadata` fails.
+pub(super) fn all(workspace: &Path) -> Result<Vec<Package>, HouseError> {
     #[derive(Deserialize)]
     struct Metadata {
         packages: Vec<Package>,

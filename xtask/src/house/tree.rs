@@ -9,19 +9,19 @@ use syn::{Attribute, Item, ItemMacro, ItemUse, Meta, UseTree};
 
 use super::error::HouseError;
 
-/// Where a module is in [`Tree::modules`].
-pub type ModuleId = usize;
+/// A module's index in [`Tree::modules`].
+pub(super) type ModuleId = usize;
 
 /// The modules of one crate target; the first one is the root.
 #[derive(Debug, Default)]
-pub struct Tree {
+pub(super) struct Tree {
     /// All of them, a parent before its children.
     pub modules: Vec<Module>,
 }
 
-/// One module. Test modules are not in the tree: they may import whatever they test.
+/// One module. Test modules are left out: they may import anything.
 #[derive(Debug)]
-pub struct Module {
+pub(super) struct Module {
     /// Its path in the crate; empty for the root.
     pub path: Vec<String>,
     /// The file that it is written in.
@@ -42,10 +42,10 @@ pub struct Module {
 
 /// One name that `use` binds.
 #[derive(Clone, Debug)]
-pub struct Import {
+pub(super) struct Import {
     /// The path as it is written.
     pub path: Vec<String>,
-    /// Whether it is handed on with `pub use`.
+    /// Whether it is a `pub use`.
     pub is_reexport: bool,
     /// The line of the file.
     pub line: usize,
@@ -53,7 +53,7 @@ pub struct Import {
 
 impl Module {
     /// `crate::a::b`.
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         std::iter::once("crate")
             .chain(self.path.iter().map(String::as_str))
             .collect::<Vec<_>>()
@@ -66,7 +66,7 @@ impl Tree {
     ///
     /// # Errors
     /// If a file is missing or is not Rust.
-    pub fn read(root: &Path) -> Result<Self, HouseError> {
+    pub(super) fn read(root: &Path) -> Result<Self, HouseError> {
         let mut tree = Self::default();
         let folder = root.parent().unwrap_or(Path::new("")).to_owned();
         let items = parse(root)?;
@@ -131,7 +131,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn bind(&mut self, tree: &UseTree, path: &[String], handed_on: bool) {
+    fn bind(&mut self, tree: &UseTree, path: &[String], is_reexport: bool) {
         let with = |name: &syn::Ident| {
             let mut path = path.to_vec();
             path.push(name.to_string());
@@ -139,11 +139,11 @@ impl Reader<'_> {
         };
         let import = |path: Vec<String>, line| Import {
             path,
-            is_reexport: handed_on,
+            is_reexport,
             line,
         };
         match tree {
-            UseTree::Path(step) => self.bind(&step.tree, &with(&step.ident), handed_on),
+            UseTree::Path(step) => self.bind(&step.tree, &with(&step.ident), is_reexport),
             UseTree::Name(name) => {
                 let line = name.ident.span().start().line;
                 let path = match name.ident == "self" {
@@ -167,7 +167,7 @@ impl Reader<'_> {
             }
             UseTree::Group(group) => {
                 for tree in &group.items {
-                    self.bind(tree, path, handed_on);
+                    self.bind(tree, path, is_reexport);
                 }
             }
         }
@@ -176,10 +176,10 @@ impl Reader<'_> {
 
 impl<'ast> Visit<'ast> for Reader<'_> {
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
-        let handed_on = !matches!(item.vis, syn::Visibility::Inherited);
+        let is_reexport = !matches!(item.vis, syn::Visibility::Inherited);
         // `use ::name` names another crate.
         if item.leading_colon.is_none() {
-            self.bind(&item.tree, &[], handed_on);
+            self.bind(&item.tree, &[], is_reexport);
         }
     }
 
@@ -200,7 +200,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
         self.visit_path(&call.path);
-        // What a macro is given is tokens: every `name::name` in it counts as a path.
+        // A macro's input is tokens: every `name::name` in it counts as a path.
         let mut path: Vec<String> = Vec::new();
         let mut line = 0;
         let mut joins = 0;
@@ -235,7 +235,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
     }
 
     fn visit_item_mod(&mut self, _: &'ast syn::ItemMod) {
-        // A module within a function is a part of it; none is written today.
+        // A module within a function is part of the function.
     }
 }
 

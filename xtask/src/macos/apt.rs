@@ -1,17 +1,17 @@
-//! Debian's package of the standard library's source, in exactly one version.
+//! Downloads Debian's package of the standard library's source in exactly the wanted version.
 //!
 //! The system's own suites carry an older Rust than the toolchain, so newer suites are read from the same mirror, with
-//! lists and cache of our own: the system's packages stay as they are.
+//! separate lists and cache: the system's packages do not change.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// In the order in which they are tried: the first has current toolchains, the others have them earlier.
+/// Tried in this order: the first usually has the current toolchain, the others have a new one earlier.
 const SUITES: [&str; 3] = ["trixie-backports", "forky", "sid"];
 
-/// Fetches rust-src of `release` into `folder`; the error says what is missing.
-pub fn rust_src(release: &str, folder: &Path) -> Result<PathBuf, String> {
+/// Fetches rust-src of `release` into `folder`; the error names what is missing.
+pub(super) fn rust_src(release: &str, folder: &Path) -> Result<PathBuf, String> {
     let targets =
         output(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)"]))?;
     let mirror = debian_mirror(&targets).ok_or("apt's sources name no mirror of Debian")?;
@@ -27,7 +27,7 @@ pub fn rust_src(release: &str, folder: &Path) -> Result<PathBuf, String> {
     Err(tried.join("; "))
 }
 
-/// A suite with its own lists and cache.
+/// A suite of Debian with separate lists and cache.
 struct Suite<'a> {
     name: &'a str,
     folder: &'a Path,
@@ -87,7 +87,7 @@ impl<'a> Suite<'a> {
     }
 }
 
-/// What `command` prints, or why it failed, on one line.
+/// The output of `command`, or why it failed, on one line.
 fn output(command: &mut Command) -> Result<String, String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command
@@ -101,18 +101,18 @@ fn output(command: &mut Command) -> Result<String, String> {
     Err(format!(
         "{program} failed ({}): {}",
         output.status,
-        last.unwrap_or("it says nothing")
+        last.unwrap_or("it printed nothing")
     ))
 }
 
-/// The mirror of Debian's main archive that apt uses, out of the addresses of its index targets.
+/// The mirror of Debian's main archive, from the addresses of apt's index targets.
 fn debian_mirror(targets: &str) -> Option<&str> {
     targets
         .lines()
         .find(|address| address.trim_end_matches('/').ends_with("/debian"))
 }
 
-/// The package version of `release` in what `apt-cache madison` prints.
+/// The package version of `release` in the output of `apt-cache madison`.
 fn version_of<'a>(madison: &'a str, release: &str) -> Option<&'a str> {
     madison
         .lines()

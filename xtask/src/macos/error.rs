@@ -1,36 +1,36 @@
-//! Why the check for macOS found faults or could not be run.
+//! Errors of the check for macOS.
 
 use crate::error::StepError;
 use crate::mlx::MlxError;
 
 /// Why the check for macOS failed.
 #[derive(Debug, thiserror::Error)]
-pub enum MacosError {
-    /// Another system.
+pub(crate) enum MacosError {
+    /// Not x86-64 Linux.
     #[error(
-        "this checks for macOS on x86-64 Linux only; on a Mac type: cargo clippy --workspace --all-targets -- -D warnings"
+        "`cargo xtask macos` runs on x86-64 Linux only; on a Mac run: cargo clippy --workspace --all-targets -- -D warnings"
     )]
     NotLinux,
-    /// The standard library for the target cannot be made: nothing was checked. Has an exit code of its own.
+    /// The standard library's source is not available: nothing was checked. Has its own exit code.
     #[error(
-        "macOS is NOT checked: the source of Rust {release}'s standard library cannot be had: {reason}; \
+        "macOS is NOT checked: the source of Rust {release}'s standard library is not available: {reason}; \
          install it with: rustup target add aarch64-apple-darwin"
     )]
     NoSource {
         /// rustc's version.
         release: String,
-        /// What was tried.
+        /// The attempts and why each failed.
         reason: String,
     },
-    /// rustc does not say what it is.
+    /// The output of rustc has no version.
     #[error("{program} -vV names no release: {output:?}")]
     Rustc {
         /// The compiler.
         program: String,
-        /// What it printed.
+        /// Its output.
         output: String,
     },
-    /// MLX's bindings cannot be made.
+    /// MLX's bindings cannot be generated.
     #[error(transparent)]
     Mlx(#[from] MlxError),
     /// A step failed.

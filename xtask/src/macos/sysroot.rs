@@ -1,18 +1,19 @@
-//! The standard library for macOS as metadata: what a compiler reads of it when it only checks.
+//! The standard library for macOS as metadata: all that a check needs of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::toolchain::{self, Toolchain};
-use super::{Folders, MacosError, TARGET, apt};
+use super::folders::MacosFolders;
+use super::toolchain::{self, TARGET, Toolchain};
+use super::{MacosError, apt};
 use crate::error::StepError;
 use crate::steps::Steps;
 
-/// Makes it once for each toolchain. None if the toolchain brings it along.
-pub fn make(
+/// Builds it once for each toolchain. None if the toolchain has it installed.
+pub(super) fn make(
     toolchain: &Toolchain,
-    folders: &Folders,
+    folders: &MacosFolders,
     steps: &mut Steps,
 ) -> Result<Option<PathBuf>, MacosError> {
     if toolchain.has_target() {
@@ -58,7 +59,7 @@ fn source(toolchain: &Toolchain, work: &Path, steps: &Steps) -> Result<PathBuf, 
     Ok(work.join("library"))
 }
 
-/// A dylib would be linked.
+/// Removes the dylib, which would be linked.
 fn only_rlib(manifest: &Path) -> Result<(), StepError> {
     let text = fs::read_to_string(manifest).map_err(StepError::file(manifest))?;
     let text = text.replace(
@@ -75,7 +76,7 @@ fn check(library: &Path, build: &Path, steps: &Steps) -> Result<(), StepError> {
         .args(["--features", "panic-unwind,backtrace", "--manifest-path"])
         .arg(library.join("sysroot/Cargo.toml"))
         .env("CARGO_TARGET_DIR", build)
-        // The standard library uses what is unstable for everyone else.
+        // The standard library uses unstable features.
         .env("RUSTC_BOOTSTRAP", "1")
         .env(
             "CARGO_TARGET_AARCH64_APPLE_DARWIN_RUSTFLAGS",
@@ -86,7 +87,7 @@ fn check(library: &Path, build: &Path, steps: &Steps) -> Result<(), StepError> {
     steps.run(&mut cargo)
 }
 
-/// Copies what the check left, under the names that rustc looks for.
+/// Copies the metadata that the check produced to where rustc finds it.
 fn keep_metadata(build: &Path, libraries: &Path) -> Result<(), StepError> {
     fs::create_dir_all(libraries).map_err(StepError::file(libraries))?;
     let made = build.join(TARGET).join("release/deps");
@@ -94,7 +95,7 @@ fn keep_metadata(build: &Path, libraries: &Path) -> Result<(), StepError> {
     for entry in entries {
         let path = entry.map_err(StepError::file(&made))?.path();
         let name = path.file_name().unwrap_or_default();
-        // The package `sysroot` only names the others.
+        // The package `sysroot` is empty.
         let itself = name.to_string_lossy().starts_with("libsysroot-");
         if path.extension().is_some_and(|found| found == "rmeta") && !itself {
             fs::copy(&path, libraries.join(name)).map_err(StepError::file(&path))?;
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_is_kept_without_the_package_that_only_names_it() {
+    fn metadata_is_kept_without_the_empty_package() {
         let folder = tempfile::tempdir().unwrap();
         let made = folder
             .path()
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn std_is_no_dylib() {
+    fn std_is_built_as_rlib_only() {
         let folder = tempfile::tempdir().unwrap();
         let manifest = folder.path().join("Cargo.toml");
         fs::write(&manifest, "[lib]\ncrate-type = [\"dylib\", \"rlib\"]\n").unwrap();

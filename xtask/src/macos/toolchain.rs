@@ -1,16 +1,19 @@
-//! The installed Rust toolchain: which version it is, and what it brings along.
+//! The installed Rust toolchain: its version, and the components that are installed.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{MacosError, TARGET};
+use super::MacosError;
 use crate::error::StepError;
+
+/// The target of the check.
+pub(super) const TARGET: &str = "aarch64-apple-darwin";
 
 /// The installed toolchain.
 #[derive(Debug)]
-pub struct Toolchain {
-    /// `rustc -vV`: another toolchain prints something else.
+pub(super) struct Toolchain {
+    /// The output of `rustc -vV`, which identifies it.
     pub description: String,
     /// Such as `1.95.0`.
     pub release: String,
@@ -18,14 +21,14 @@ pub struct Toolchain {
     sysroot: PathBuf,
 }
 
-/// The cargo that runs us.
-pub fn cargo() -> OsString {
+/// The cargo that runs this program.
+pub(super) fn cargo() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 impl Toolchain {
-    /// Asks rustc.
-    pub fn installed() -> Result<Self, MacosError> {
+    /// Queries rustc.
+    pub(super) fn installed() -> Result<Self, MacosError> {
         let description = rustc(&["-vV"])?;
         let release = release(&description).ok_or_else(|| MacosError::Rustc {
             program: program().to_string_lossy().into_owned(),
@@ -38,8 +41,8 @@ impl Toolchain {
         })
     }
 
-    /// Whether the standard library for macOS came with it (`rustup target add`).
-    pub fn has_target(&self) -> bool {
+    /// Whether the standard library for macOS is installed (`rustup target add`).
+    pub(super) fn has_target(&self) -> bool {
         let libraries = self.sysroot.join("lib/rustlib").join(TARGET).join("lib");
         std::fs::read_dir(libraries).is_ok_and(|mut entries| {
             entries.any(|entry| {
@@ -48,8 +51,8 @@ impl Toolchain {
         })
     }
 
-    /// The standard library's source, if it came with it (`rustup component add rust-src`).
-    pub fn std_source(&self) -> Option<PathBuf> {
+    /// The standard library's source, if it is installed (`rustup component add rust-src`).
+    pub(super) fn std_source(&self) -> Option<PathBuf> {
         let library = self.sysroot.join("lib/rustlib/src/rust/library");
         library
             .join("sysroot/Cargo.toml")

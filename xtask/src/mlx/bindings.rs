@@ -1,28 +1,33 @@
-//! bindings.rs: mlx-c's headers as Rust declarations, as mlx-sys' build script makes them on a Mac.
+//! bindings.rs: mlx-c's headers as Rust declarations, as mlx-sys' build script generates them on a Mac.
 
 use std::path::Path;
 use std::process::Command;
 
+use super::MlxError;
+use super::folders::MlxFolders;
 use super::mlxc::Compiler;
 use super::source::{self, Source};
 use super::wheel::{self, Wheel};
-use super::{MlxError, Places};
 use crate::error::StepError;
 use crate::steps::Steps;
 
 const HALF: &str = include_str!("native/half.h");
 
-/// On Apple's compilers `__fp16` becomes a type of its own and `__bf16` a plain u16; mlx-rs counts on it.
+/// On Apple's compilers `__fp16` becomes a separate type and `__bf16` a plain u16; mlx-rs depends on both.
 const FLOAT16: &str = "\
 #[doc = \" Bits of a half-precision number.\"]
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct float16_t(pub u16);";
 
-/// Fetches libclang and has the bindings made by a process that finds it.
-pub fn make(source: &Source, places: &Places, steps: &mut Steps) -> Result<(), MlxError> {
-    Wheel::LIBCLANG.fetch("libclang", &places.libclang(), steps)?;
-    let out = places.out();
+/// Fetches libclang and generates the bindings in a child process whose environment names it.
+pub(crate) fn make(
+    source: &Source,
+    folders: &MlxFolders,
+    steps: &mut Steps,
+) -> Result<(), MlxError> {
+    Wheel::LIBCLANG.fetch("libclang", &folders.libclang(), steps)?;
+    let out = folders.out();
     let key = format!("mlx-sys {}\n{HALF}{FLOAT16}", source.sys);
     steps.once("bindings.rs", &out, &key, |steps| {
         let builtin = Compiler::find()?.builtin_headers()?;
@@ -30,7 +35,7 @@ pub fn make(source: &Source, places: &Places, steps: &mut Steps) -> Result<(), M
         let this = std::env::current_exe().map_err(StepError::file("xtask"))?;
         let mut child = Command::new(this);
         child
-            .env("LIBCLANG_PATH", wheel::libclang(places))
+            .env("LIBCLANG_PATH", wheel::libclang(folders))
             .arg("bindings")
             .args([&source.mlx_c, &builtin, &out.join("bindings.rs")]);
         Ok::<_, MlxError>(steps.run(&mut child)?)
@@ -38,7 +43,7 @@ pub fn make(source: &Source, places: &Places, steps: &mut Steps) -> Result<(), M
 }
 
 /// Writes the bindings; libclang is where `LIBCLANG_PATH` says.
-pub fn write(mlx_c: &Path, builtin: &Path, out: &Path) -> Result<(), MlxError> {
+pub(crate) fn write(mlx_c: &Path, builtin: &Path, out: &Path) -> Result<(), MlxError> {
     let headers = source::files(&mlx_c.join("mlx/c"), "h")?;
     let half = out.with_file_name("half.h");
     let builder = bindgen::Builder::default()
@@ -47,7 +52,7 @@ pub fn write(mlx_c: &Path, builtin: &Path, out: &Path) -> Result<(), MlxError> {
         .clang_args(["-isystem", &builtin.to_string_lossy()])
         .blocklist_type("float16_t")
         .raw_line(FLOAT16)
-        // Their `c_ulong` sizes trip a lint, and nobody calls them.
+        // Their `c_ulong` sizes trip a lint, and no code calls them.
         .blocklist_function("malloc")
         .blocklist_function("realloc");
     let builder = headers

@@ -1,4 +1,4 @@
-//! libmlxc.a: mlx-c compiled against the wheel's headers, and what it leaves out away from ARM.
+//! libmlxc.a: mlx-c compiled against the wheel's headers, and the functions that it omits on other processors than Arm.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,9 @@ use std::thread;
 
 use indicatif::ProgressBar;
 
+use super::folders::MlxFolders;
 use super::source::Source;
-use super::{MlxError, Places, wheel};
+use super::{MlxError, wheel};
 use crate::error::StepError;
 use crate::steps::Steps;
 
@@ -18,9 +19,13 @@ const FORMAT: &str = include_str!("native/format.h");
 const SUPPLEMENT: &str = include_str!("native/supplement.cpp");
 
 /// Compiles it, on all cores.
-pub fn build(source: &Source, places: &Places, steps: &mut Steps) -> Result<(), MlxError> {
+pub(super) fn build(
+    source: &Source,
+    folders: &MlxFolders,
+    steps: &mut Steps,
+) -> Result<(), MlxError> {
     let compiler = Compiler::find()?;
-    let lib = places.lib();
+    let lib = folders.lib();
     let key = format!(
         "mlx-sys {} mlx {} {}\n{FORMAT}{SUPPLEMENT}",
         source.sys, source.mlx, compiler.version
@@ -33,7 +38,7 @@ pub fn build(source: &Source, places: &Places, steps: &mut Steps) -> Result<(), 
         steps.write(&supplement, SUPPLEMENT)?;
         let mut units = source.units()?;
         units.push(supplement);
-        let includes = [&source.mlx_c, &wheel::headers(places)];
+        let includes = [&source.mlx_c, &wheel::headers(folders)];
         let objects = compiler.compile_all(&units, &lib, &includes, &format, steps)?;
         let mut archive = Command::new(env::var_os("AR").unwrap_or_else(|| "ar".into()));
         archive.arg("crs").arg(lib.join("libmlxc.a")).args(&objects);
@@ -41,15 +46,15 @@ pub fn build(source: &Source, places: &Places, steps: &mut Steps) -> Result<(), 
     })
 }
 
-/// A C++ compiler that starts.
-pub struct Compiler {
+/// A C++ compiler that was found to run.
+pub(super) struct Compiler {
     program: String,
     version: String,
 }
 
 impl Compiler {
     /// `$CXX`, or g++.
-    pub fn find() -> Result<Self, MlxError> {
+    pub(super) fn find() -> Result<Self, MlxError> {
         let program = env::var("CXX").unwrap_or_else(|_| "g++".into());
         let output = Command::new(&program)
             .arg("-dumpfullversion")
@@ -64,7 +69,7 @@ impl Compiler {
     }
 
     /// The folder of its own C headers (stddef.h and the like), which libclang's wheel lacks.
-    pub fn builtin_headers(&self) -> Result<PathBuf, MlxError> {
+    pub(super) fn builtin_headers(&self) -> Result<PathBuf, MlxError> {
         let mut command = Command::new(&self.program);
         command.arg("-print-file-name=include");
         let output = command

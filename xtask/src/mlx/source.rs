@@ -1,4 +1,4 @@
-//! Where cargo keeps the mlx-sys package, and which MLX it is made for.
+//! The mlx-sys package in cargo's registry folder, and the version of MLX that it pins.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::error::StepError;
 
 /// The unpacked mlx-sys package.
 #[derive(Debug)]
-pub struct Source {
+pub(crate) struct Source {
     /// Its version.
     pub sys: String,
     /// The version of MLX that it pins.
@@ -21,13 +21,13 @@ pub struct Source {
     pub mlx_c: PathBuf,
 }
 
-/// The cargo that runs us.
-pub fn cargo() -> OsString {
+/// The cargo that runs this program.
+pub(super) fn cargo() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-/// Asks cargo, which fetches the package if it is not there.
-pub fn find() -> Result<Source, MlxError> {
+/// Locates the package with `cargo metadata`, which fetches it if it is missing.
+pub(super) fn find() -> Result<Source, MlxError> {
     let mut command = Command::new(cargo());
     command
         .args(["metadata", "--format-version", "1", "--all-features"])
@@ -48,7 +48,7 @@ pub fn find() -> Result<Source, MlxError> {
         .into_iter()
         .flatten()
         .find(|package| package["name"] == "mlx-sys")
-        .ok_or_else(|| MlxError::NoSource("no member asks for it".into()))?;
+        .ok_or_else(|| MlxError::NoSource("no member depends on it".into()))?;
     let text = |key: &str| package[key].as_str().unwrap_or_default().to_owned();
     let manifest = PathBuf::from(text("manifest_path"));
     let mlx_c = manifest.with_file_name("src").join("mlx-c");
@@ -71,13 +71,13 @@ fn pinned(mlx_c: &Path) -> Result<String, MlxError> {
 
 impl Source {
     /// mlx-c's C++ files.
-    pub fn units(&self) -> Result<Vec<PathBuf>, MlxError> {
+    pub(crate) fn units(&self) -> Result<Vec<PathBuf>, MlxError> {
         files(&self.mlx_c.join("mlx/c"), "cpp")
     }
 }
 
-/// The files in `folder` that end so, in order.
-pub fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, MlxError> {
+/// The files in `folder` with this extension, sorted.
+pub(super) fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, MlxError> {
     let entries = fs::read_dir(folder).map_err(StepError::file(folder))?;
     let mut files: Vec<PathBuf> = entries
         .flatten()

@@ -1,47 +1,48 @@
-//! libmlx from PyPI: the library that MLX's own Python package is built on, in the version that mlx-sys pins.
+//! libmlx from PyPI: the library behind MLX's Python package, in the version that mlx-sys pins.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::MlxError;
+use super::folders::MlxFolders;
 use super::source::Source;
-use super::{MlxError, Places};
 use crate::steps::Steps;
 
-/// The version of MLX whose hashes are below.
+/// The version of MLX whose hashes follow.
 const VERSION: &str = "0.32.2";
 
-/// A wheel by its name and hash.
+/// A wheel, identified by name, version and hash.
 #[derive(Clone, Copy, Debug)]
-pub struct Wheel {
+pub(super) struct Wheel {
     /// The device that it is for, as in `target/mlx/<device>`.
     pub device: &'static str,
-    /// PyPI's name and version of it.
+    /// Its name and version on PyPI.
     requirement: &'static str,
     /// SHA-256 of the file for x86-64 Linux.
     sha256: &'static str,
-    /// Whether libraries that it needs exist only where it runs.
+    /// Whether it needs libraries that exist only on the target machine.
     pub partial: bool,
 }
 
 impl Wheel {
     /// MLX's CPU device.
-    pub const CPU: Self = Self {
+    pub(super) const CPU: Self = Self {
         device: "cpu",
         requirement: "mlx-cpu==0.32.2",
         sha256: "fc5d31b90fc4f457b2f9614ed45651a567d22a6a11a03d114a90a4e10bdd8878",
         partial: false,
     };
     /// CUDA 13.
-    pub const CUDA: Self = Self {
+    pub(super) const CUDA: Self = Self {
         device: "cuda",
         requirement: "mlx-cuda-13==0.32.2",
         sha256: "335094ccd1c0c6dc3e09c8caba207c8180602bacc0c38ba20c1d81e9456ab394",
         partial: true,
     };
-    /// libclang, which bindgen reads C headers with.
-    pub const LIBCLANG: Self = Self {
+    /// libclang, with which bindgen parses C headers.
+    pub(super) const LIBCLANG: Self = Self {
         device: "libclang",
         requirement: "libclang==18.1.1",
         sha256: "c533091d8a3bbf7460a00cb6c1a71da93bffe148f172c7d03b1c31fbf8aa2a0b",
@@ -49,10 +50,10 @@ impl Wheel {
     };
 
     /// Fetches libmlx and its headers.
-    pub fn unpack(
+    pub(super) fn unpack(
         &self,
         source: &Source,
-        places: &Places,
+        folders: &MlxFolders,
         steps: &mut Steps,
     ) -> Result<(), MlxError> {
         if source.mlx != VERSION {
@@ -62,11 +63,16 @@ impl Wheel {
                 known: VERSION,
             });
         }
-        self.fetch("libmlx", &places.wheel(), steps)
+        self.fetch("libmlx", &folders.wheel(), steps)
     }
 
     /// Unpacks the wheel into `folder`; pip checks its hash.
-    pub fn fetch(&self, what: &str, folder: &Path, steps: &mut Steps) -> Result<(), MlxError> {
+    pub(super) fn fetch(
+        &self,
+        what: &str,
+        folder: &Path,
+        steps: &mut Steps,
+    ) -> Result<(), MlxError> {
         let title = format!("{what} ({} from PyPI)", self.requirement);
         let line = format!("{} --hash=sha256:{}\n", self.requirement, self.sha256);
         steps.once(&title, folder, &line, |steps| {
@@ -110,18 +116,18 @@ fn python() -> Result<OsString, MlxError> {
 }
 
 /// The folder of libmlx.so, its headers beside it.
-pub fn libmlx(places: &Places) -> PathBuf {
-    places.wheel().join("mlx/lib")
+pub(super) fn libmlx(folders: &MlxFolders) -> PathBuf {
+    folders.wheel().join("mlx/lib")
 }
 
 /// libclang.so in an unpacked wheel.
-pub fn libclang(places: &Places) -> PathBuf {
-    places.libclang().join("clang/native")
+pub(super) fn libclang(folders: &MlxFolders) -> PathBuf {
+    folders.libclang().join("clang/native")
 }
 
 /// MLX's headers.
-pub fn headers(places: &Places) -> PathBuf {
-    places.wheel().join("mlx/include")
+pub(super) fn headers(folders: &MlxFolders) -> PathBuf {
+    folders.wheel().join("mlx/include")
 }
 
 #[cfg(test)]
