@@ -1,0 +1,297 @@
+//! A constraint on one sequence.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use llguidance::Matcher;
+use llguidance::toktrie::TokEnv;
+
+use crate::{GrammarError, Mask, Vocabulary};
+
+/// What may follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// Every token.
+    All,
+    /// Some of them.
+    Only(Mask),
+}
+
+/// Whether the sequence goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More tokens follow.
+    Continue,
+    /// The answer is complete: nothing may follow.
+    Complete,
+}
+
+/// Where a sequence is.
+enum Phase {
+    /// In the reasoning; the last bytes of it.
+    Reasoning { tail: Vec<u8> },
+    /// Between `</think>` and the answer: so many tokens of line breaks were seen.
+    Gap(usize),
+    /// In text that is not constrained, until a call begins.
+    Free,
+    /// In what the matcher reads.
+    Constrained,
+    /// At the end.
+    Complete,
+}
+
+/// Rules in compiled form. A matcher is cloned for each use.
+pub(crate) struct Compiled {
+    matcher: Mutex<Option<Matcher>>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The matcher reads the whole answer, which has no calls.
+    Answer,
+    /// The matcher reads the whole answer, which may begin with a call.
+    Calls,
+    /// The matcher reads what follows `<tool_call>`, up to `</tool_call>`.
+    OptionalCalls { parallel: bool },
+}
+
+/// The tokens at which a sequence changes from one phase to the next.
+pub(crate) struct Marks {
+    close_reasoning: Option<u32>,
+    pub(crate) open_call: Option<u32>,
+    pub(crate) close_call: Option<u32>,
+    /// The bytes of the tokens.
+    environment: TokEnv,
+    /// Tokens of one or two line breaks.
+    breaks: Vec<u32>,
+    /// Everything but the ends of a sequence.
+    reasoning: Mask,
+    /// For each proper prefix of `</think>`, by length: tokens that complete the tag and go on with something else.
+    overshoot: Vec<Vec<u32>>,
+}
+
+const CLOSE_REASONING: &[u8] = b"</think>";
+/// Tokens of line breaks between the reasoning and the answer, at most.
+const MAX_GAP: usize = 2;
+
+impl Marks {
+    pub(crate) fn new(vocabulary: &Vocabulary, environment: TokEnv) -> Self {
+        let overshoots = |rest: &'static [u8]| {
+            move |bytes: &[u8]| {
+                let after = bytes.strip_prefix(rest);
+                after.is_some_and(|after| after.iter().any(|&byte| byte != b'\n'))
+            }
+        };
+        let words = vec![u32::MAX; vocabulary.tokens.len().div_ceil(32)];
+        let within = vocabulary.texts(|bytes| {
+            let find = bytes
+                .windows(CLOSE_REASONING.len())
+                .position(|w| w == CLOSE_REASONING);
+            find.is_some_and(|at| {
+                bytes[at + CLOSE_REASONING.len()..]
+                    .iter()
+                    .any(|&b| b != b'\n')
+            })
+        });
+        Self {
+            close_reasoning: vocabulary.added("</think>"),
+            open_call: vocabulary.added("<tool_call>"),
+            close_call: vocabulary.added("</tool_call>"),
+            environment,
+            breaks: vocabulary.texts(|bytes| matches!(bytes, b"\n" | b"\n\n")),
+            reasoning: Mask::new(&words).without(&vocabulary.ends).without(&within),
+            overshoot: (0..CLOSE_REASONING.len())
+                .map(|len| match len {
+                    0 => Vec::new(),
+                    len => vocabulary.texts(overshoots(&CLOSE_REASONING[len..])),
+                })
+                .collect(),
+        }
+    }
+
+    /// The tokens that may follow in the reasoning.
+    fn in_reasoning(&self, tail: &[u8]) -> Mask {
+        let mut mask = self.reasoning.clone();
+        for len in 1..CLOSE_REASONING.len().min(tail.len() + 1) {
+            if tail.ends_with(&CLOSE_REASONING[..len]) && !self.overshoot[len].is_empty() {
+                mask = mask.without(&self.overshoot[len]);
+            }
+        }
+        mask
+    }
+}
+
+impl Compiled {
+    pub(crate) fn answer(matcher: Option<Matcher>) -> Self {
+        Self::of(matcher, Kind::Answer)
+    }
+
+    pub(crate) fn calls(matcher: Matcher) -> Self {
+        Self::of(Some(matcher), Kind::Calls)
+    }
+
+    pub(crate) fn optional_calls(matcher: Matcher, parallel: bool) -> Self {
+        Self::of(Some(matcher), Kind::OptionalCalls { parallel })
+    }
+
+    fn of(matcher: Option<Matcher>, kind: Kind) -> Self {
+        Self {
+            matcher: Mutex::new(matcher),
+            kind,
+        }
+    }
+
+    fn matcher(&self) -> Option<Matcher> {
+        let matcher = self.matcher.lock().unwrap_or_else(PoisonError::into_inner);
+        matcher.as_ref().map(Matcher::deep_clone)
+    }
+}
+
+/// A constraint at one place of a sequence.
+pub struct Constraint {
+    compiled: Arc<Compiled>,
+    marks: Arc<Marks>,
+    phase: Phase,
+    matcher: Option<Matcher>,
+}
+
+impl std::fmt::Debug for Constraint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Constraint").finish_non_exhaustive()
+    }
+}
+
+impl Clone for Constraint {
+    /// The same rules at the start of another sequence with the same prompt.
+    fn clone(&self) -> Self {
+        let thinking = matches!(self.phase, Phase::Reasoning { .. });
+        Self::new(
+            Arc::clone(&self.compiled),
+            Arc::clone(&self.marks),
+            thinking,
+        )
+    }
+}
+
+impl Constraint {
+    pub(crate) fn new(compiled: Arc<Compiled>, marks: Arc<Marks>, thinking: bool) -> Self {
+        let mut constraint = Self {
+            compiled,
+            marks,
+            phase: Phase::Reasoning { tail: Vec::new() },
+            matcher: None,
+        };
+        if !thinking {
+            constraint.begin_answer();
+        }
+        constraint
+    }
+
+    /// The tokens that may follow.
+    ///
+    /// # Errors
+    /// If a limit of the parser is exceeded.
+    pub fn allowed(&mut self) -> Result<Allowed, GrammarError> {
+        Ok(match &self.phase {
+            Phase::Free => Allowed::All,
+            Phase::Reasoning { tail } => Allowed::Only(self.marks.in_reasoning(tail)),
+            Phase::Gap(_) => Allowed::Only(self.mask()?.with(&self.marks.breaks)),
+            Phase::Constrained => Allowed::Only(self.mask()?),
+            Phase::Complete => Allowed::Only(Mask::new(&[])),
+        })
+    }
+
+    /// Advances by the token that was chosen and is not the end of the sequence.
+    ///
+    /// # Errors
+    /// If the token was not allowed.
+    pub fn accept(&mut self, token: u32) -> Result<Progress, GrammarError> {
+        let marks = Arc::clone(&self.marks);
+        match &mut self.phase {
+            Phase::Complete => return Err(GrammarError::Failed("it is complete".into())),
+            Phase::Free => {
+                if Some(token) == marks.open_call {
+                    self.begin_call();
+                }
+            }
+            Phase::Reasoning { tail } => {
+                if Some(token) == marks.close_reasoning {
+                    self.end_reasoning();
+                } else if Some(token) == marks.open_call && self.compiled.kind != Kind::Answer {
+                    // Qwen sometimes calls without closing its reasoning.
+                    self.begin_answer();
+                    return self.accept(token);
+                } else {
+                    tail.extend(marks.environment.tok_trie().token(token));
+                    tail.drain(..tail.len().saturating_sub(2 * CLOSE_REASONING.len()));
+                    // Spelt in pieces instead of as one token; line breaks may follow in the same token.
+                    if tail.trim_ascii_end().ends_with(CLOSE_REASONING) {
+                        self.end_reasoning();
+                    }
+                }
+            }
+            Phase::Gap(seen) if marks.breaks.contains(&token) => {
+                *seen += 1;
+                if *seen == MAX_GAP {
+                    self.phase = Phase::Constrained;
+                }
+            }
+            Phase::Gap(_) | Phase::Constrained => {
+                self.phase = Phase::Constrained;
+                return self.consume(token);
+            }
+        }
+        Ok(Progress::Continue)
+    }
+
+    fn mask(&mut self) -> Result<Mask, GrammarError> {
+        let Some(matcher) = self.matcher.as_mut() else {
+            return Err(GrammarError::Failed("it has no matcher".into()));
+        };
+        let mask = matcher.compute_mask_or_eos();
+        let mask = mask.map_err(|e| failed(&e))?;
+        Ok(Mask::new(mask.as_slice()))
+    }
+
+    fn consume(&mut self, token: u32) -> Result<Progress, GrammarError> {
+        let Some(matcher) = self.matcher.as_mut() else {
+            return Err(GrammarError::Failed("it has no matcher".into()));
+        };
+        matcher.consume_token(token).map_err(|e| failed(&e))?;
+        if !matcher.is_stopped() {
+            return Ok(Progress::Continue);
+        }
+        if let Kind::OptionalCalls { parallel: true } = self.compiled.kind {
+            self.phase = Phase::Free;
+            self.matcher = None;
+            return Ok(Progress::Continue);
+        }
+        self.phase = Phase::Complete;
+        Ok(Progress::Complete)
+    }
+
+    fn end_reasoning(&mut self) {
+        self.begin_answer();
+        if matches!(self.phase, Phase::Constrained) {
+            self.phase = Phase::Gap(0);
+        }
+    }
+
+    fn begin_answer(&mut self) {
+        match self.compiled.kind {
+            Kind::OptionalCalls { .. } => self.phase = Phase::Free,
+            Kind::Answer | Kind::Calls => self.begin_call(),
+        }
+    }
+
+    fn begin_call(&mut self) {
+        self.matcher = self.compiled.matcher();
+        self.phase = Phase::Constrained;
+    }
+}
+
+fn failed(error: &anyhow::Error) -> GrammarError {
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    GrammarError::Failed(first[..first.floor_char_boundary(300)].to_owned())
+}
