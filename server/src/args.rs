@@ -11,7 +11,7 @@ use sanctum_config::fleet::Loopback;
 use sanctum_config::logging::{Destination, Format};
 use sanctum_config::{BadAddress, HostAddress, Label, ListenAddress, ModelId, TildePath};
 use sanctum_engine::backend::KvMode;
-use sanctum_engine::random::Shape;
+use sanctum_engine::load::random::Shape;
 
 use crate::bench::BenchArgs;
 

@@ -9,16 +9,16 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use sanctum_config::TildePath;
+#[cfg(feature = "mlx")]
+use sanctum_engine::backend::MemoryLimits;
 use sanctum_engine::backend::{Backend, CpuBackend, KvMode, Precision};
+use sanctum_engine::backend::{Batch, SlotId};
 #[cfg(feature = "mlx")]
 use sanctum_engine::backend::{MlxBackend, MlxDevice};
-use sanctum_engine::batch::{Batch, SlotId};
 use sanctum_engine::graph::Model;
 use sanctum_engine::launch::LaunchError;
+use sanctum_engine::load::random::Shape;
 use sanctum_engine::load::{HostModel, Source};
-#[cfg(feature = "mlx")]
-use sanctum_engine::memory::MemoryLimits;
-use sanctum_engine::random::Shape;
 use sanctum_kernels::cpu::read_bandwidth;
 use serde::Serialize;
 
@@ -257,7 +257,7 @@ impl<B: Backend> Bench<B> {
     /// Bytes of recurrent state that a token of one sequence reads.
     fn state_bytes(&self) -> usize {
         let config = &self.model.config;
-        let delta = |m: &&_| **m == sanctum_engine::model_config::Mixer::Delta;
+        let delta = |m: &&_| **m == sanctum_engine::load::Mixer::Delta;
         config.layers.iter().filter(delta).count() * config.delta.state_len() * 4
     }
 

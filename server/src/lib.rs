@@ -38,7 +38,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sanctum_engine::embedded;
+use sanctum_engine::load::embedded;
 
 pub use failure::Failure;
 

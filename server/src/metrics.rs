@@ -238,7 +238,7 @@ fn read_engine(served: &Served) {
 
 /// Copies what MLX says about its allocator, which all models share.
 fn read_memory() {
-    if let Some(usage) = sanctum_engine::memory::usage() {
+    if let Some(usage) = sanctum_engine::backend::memory_usage() {
         gauge!("sanctum_mlx_active_memory_bytes").set(usage.active as f64);
         gauge!("sanctum_mlx_cache_memory_bytes").set(usage.cache as f64);
         gauge!("sanctum_mlx_peak_memory_bytes").set(usage.peak as f64);

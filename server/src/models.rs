@@ -5,11 +5,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sanctum_config::{ModelId, did_you_mean};
-use sanctum_engine::adapter::AdapterInfo;
-use sanctum_engine::admission::Admission;
-use sanctum_engine::engine::{Engine, Stats};
-use sanctum_engine::heartbeat::{Heartbeat, Phase, Pulse};
 use sanctum_engine::launch::Share;
+use sanctum_engine::load::AdapterInfo;
+use sanctum_engine::schedule::{Admission, Engine, Heartbeat, Phase, Pulse, Stats};
 use tokio::sync::{Notify, watch};
 
 use crate::api::ApiError;

@@ -13,10 +13,9 @@ use sanctum_config::fleet::{Backend, KvCache, Memory, Server};
 use sanctum_config::{
     Fleet, FleetError, HostAddress, Label, ListenAddress, ModelId, NoHome, TildePath, did_you_mean,
 };
-use sanctum_engine::adapter::NotAName;
-use sanctum_engine::backend::{KvMode, Precision};
+use sanctum_engine::backend::{KvMode, MemoryLimits, Precision};
 use sanctum_engine::launch::{BackendChoice, LaunchOptions};
-use sanctum_engine::memory::MemoryLimits;
+use sanctum_engine::load::NotAName;
 
 use crate::args::{BackendArg, MemoryArgs, ServeArgs};
 use crate::audit::AuditFile;

@@ -13,12 +13,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sanctum_config::{ModelId, did_you_mean};
-use sanctum_engine::adapter::{AdapterName, AdapterSource};
-use sanctum_engine::admission::{Admission, Held};
-use sanctum_engine::engine::{ASKED, Engine};
-use sanctum_engine::heartbeat::Heartbeat;
 use sanctum_engine::launch::{LaunchError, LaunchOptions, Launched, Share, launch};
-use sanctum_engine::load::LoadError;
+use sanctum_engine::load::{AdapterName, AdapterSource, LoadError};
+use sanctum_engine::schedule::{ASKED, Admission, Engine, Heartbeat, Held};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
 use crate::api::{self, ApiError, App};

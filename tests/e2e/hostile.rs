@@ -154,7 +154,7 @@ async fn user_signal_is_ignored_and_hangup_reads_files_again() {
 #[tokio::test]
 async fn template_of_200_000_terms_is_an_error_by_name() {
     let folder = tempfile::TempDir::new().unwrap();
-    sanctum_engine::embedded::export(folder.path()).unwrap();
+    sanctum_engine::load::embedded::export(folder.path()).unwrap();
     let terms = format!("{{{{ 1{} }}}}", "+1".repeat(200_000));
     std::fs::write(folder.path().join("chat_template.jinja"), terms).unwrap();
     let model = folder.path().display().to_string();

@@ -15,13 +15,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use safetensors::{Dtype, View};
-use sanctum_engine::embedded;
-use sanctum_engine::heartbeat::Heartbeat;
 use sanctum_engine::launch::{LaunchOptions, launch};
-use sanctum_engine::load::{HostModel, Source};
-use sanctum_engine::model_config::{Mixer, ModelConfig};
-use sanctum_engine::random::{self, Shape};
-use sanctum_engine::weights::{HostMatrix, HostWeights, MixerWeights, Storage};
+use sanctum_engine::load::random::{self, Shape};
+use sanctum_engine::load::weights::{HostMatrix, HostWeights, MixerWeights, Storage};
+use sanctum_engine::load::{HostModel, Mixer, ModelConfig, Source, embedded};
+use sanctum_engine::schedule::Heartbeat;
 use sanctum_manifest::{Expected, SigningKey, Verification, create, signature_path};
 use serde_json::json;
 

@@ -3,10 +3,10 @@
 //! Read it beside the formulas in the operations' docs; everything that differs between checkpoints was settled
 //! when they were loaded.
 
+use crate::backend::batch::{Batch, SlotId};
 use crate::backend::{Backend, Tokens};
-use crate::batch::{Batch, SlotId};
-use crate::model_config::ModelConfig;
-use crate::weights::{HostMatrix, HostWeights, Layer, MixerWeights, Weights};
+use crate::load::model_config::ModelConfig;
+use crate::load::weights::{HostMatrix, HostWeights, Layer, MixerWeights, Weights};
 
 /// A model on a backend.
 pub struct Model<B: Backend> {

@@ -6,16 +6,14 @@ use std::sync::Arc;
 
 use sanctum_kernels::{KvMode, UnfitKvMode};
 
-use crate::adapter::{AdapterInfo, AdapterSource};
-use crate::backend::{CpuBackend, Precision};
+use crate::backend::{CpuBackend, MemoryLimits, Precision};
 #[cfg(feature = "mlx")]
 use crate::backend::{MlxBackend, MlxDevice};
-use crate::engine::{Engine, Limits};
 use crate::freeze::{self, Point};
 use crate::graph::Model;
-use crate::heartbeat::Heartbeat;
-use crate::load::{HostModel, LoadError, Loaded, Source};
-use crate::memory::MemoryLimits;
+
+use crate::load::{AdapterInfo, AdapterSource, HostModel, LoadError, Loaded, Source};
+use crate::schedule::{Engine, Heartbeat, Limits};
 use crate::text::Text;
 use sanctum_manifest::Verified;
 

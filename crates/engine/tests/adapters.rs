@@ -11,10 +11,9 @@ use std::path::{Path, PathBuf};
 
 use reference::{distance, folders};
 use safetensors::SafeTensors;
-use sanctum_engine::adapter::AdapterSource;
 use sanctum_engine::backend::{CpuBackend, Precision};
 use sanctum_engine::graph::Model;
-use sanctum_engine::load::{HostModel, LoadError, Source};
+use sanctum_engine::load::{AdapterSource, HostModel, LoadError, Source};
 
 /// A case of `tests/golden/make_adapters.py`.
 struct Case {

@@ -9,10 +9,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use reference::{distance, folder, golden};
-use sanctum_engine::adapter::AdapterSource;
 use sanctum_engine::backend::{CpuBackend, Precision};
 use sanctum_engine::graph::Model;
-use sanctum_engine::load::{HostModel, Source};
+use sanctum_engine::load::{AdapterSource, HostModel, Source};
 use sanctum_manifest::{Expected, PublicKey, SigningKey};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -236,7 +235,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
             "chat_template.jinja",
             "chat_template.json",
         ] {
-            sanctum_engine::embedded::export(&model).unwrap();
+            sanctum_engine::load::embedded::export(&model).unwrap();
             let path = model.join(file);
             let _ = fs::remove_file(&path);
             make(&path);
@@ -246,7 +245,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
             fs::remove_dir_all(&model).unwrap();
         }
 
-        sanctum_engine::embedded::export(&model).unwrap();
+        sanctum_engine::load::embedded::export(&model).unwrap();
         let path = |name: &str| home.path().join(name);
         for adapter_file in ["adapter_config.json", "adapters.safetensors"] {
             let adapter = path("adapter");

@@ -2,9 +2,7 @@
 
 use std::fs;
 
-use sanctum_engine::checkpoint::Files;
-use sanctum_engine::embedded;
-use sanctum_engine::load::Source;
+use sanctum_engine::load::{Files, Source, embedded};
 use sanctum_manifest::{Expected, FileDigest, SigningKey, Verification, create, signature_path};
 use tempfile::TempDir;
 

@@ -15,11 +15,9 @@ use asking::{answer, request};
 use evaluation::{Agreement, cases};
 use reference::{distance, folders, golden};
 use sanctum_engine::backend::{Backend, CpuBackend, KvMode, MlxBackend, MlxDevice, Precision};
-use sanctum_engine::engine::{Engine, Limits};
 use sanctum_engine::graph::Model;
-use sanctum_engine::heartbeat::Heartbeat;
 use sanctum_engine::load::{HostModel, Source};
-use sanctum_engine::request::Request;
+use sanctum_engine::schedule::{Engine, Heartbeat, Limits, Request};
 use sanctum_engine::text::Text;
 use serde_json::{Map, Value};
 

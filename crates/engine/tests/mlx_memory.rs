@@ -7,13 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use asking::{answer, request};
-use sanctum_engine::backend::{KvMode, MlxBackend, MlxDevice, Precision};
-use sanctum_engine::engine::{Engine, Limits};
+use sanctum_engine::backend::{self, KvMode, MlxBackend, MlxDevice, Precision};
 use sanctum_engine::graph::Model;
-use sanctum_engine::heartbeat::Heartbeat;
 use sanctum_engine::load::{HostModel, Source};
-use sanctum_engine::memory;
-use sanctum_engine::request::Request;
+use sanctum_engine::schedule::{Engine, Heartbeat, Limits, Request};
 use sanctum_engine::text::Text;
 
 const LIMITS: Limits = Limits {
@@ -43,7 +40,7 @@ fn many_requests_leave_no_memory_behind() {
 
 fn freed_buffers_are_returned_once_no_engine_is_busy() {
     let [first, second] = [(); 2].map(|()| engine(KvMode::Plain));
-    let drains = || memory::usage().unwrap().drains;
+    let drains = || backend::memory_usage().unwrap().drains;
     let begun = drains();
     let endless = Request {
         ignore_eos: true,
@@ -84,7 +81,7 @@ fn leaves_no_memory_behind(kv_cache: KvMode) {
         MlxDevice::Cpu => 125,
         MlxDevice::Gpu => 500,
     };
-    let active = || memory::usage().unwrap().active;
+    let active = || backend::memory_usage().unwrap().active;
     let mut most_early = 0;
     for round in 0..rounds {
         // Prompts of 1 to 9 tokens: sequences that end apart, in pages that are taken and given back.

@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use asking::{answer, request};
 use sanctum_engine::backend::{Backend, CpuBackend, Precision};
-use sanctum_engine::engine::{Engine, Limits};
 use sanctum_engine::graph::Model;
-use sanctum_engine::heartbeat::{Heartbeat, Phase};
 use sanctum_engine::load::{HostModel, Source};
-use sanctum_engine::request::{Event, FinishReason, Request, SubmitError};
+use sanctum_engine::schedule::{
+    Engine, Event, FinishReason, Heartbeat, Limits, Phase, Request, SubmitError,
+};
 use sanctum_engine::text::Text;
 
 const LIMITS: Limits = Limits {

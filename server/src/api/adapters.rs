@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use sanctum_engine::adapter::AdapterName;
+use sanctum_engine::load::AdapterName;
 use serde_json::{Value, json};
 
 use super::App;
@@ -33,23 +33,22 @@ impl SwapRequest {
             .take("model")
             .map(|field| field.string())
             .transpose()?;
-        let adapter =
-            match fields.take("adapter") {
-                Some(field) => {
-                    let name = field.string()?.parse();
-                    let wrong = |error| ApiError::invalid("adapter", format!("`adapter`: {error}"));
-                    Some(name.map_err(|error: sanctum_engine::adapter::NotAName| {
-                        wrong(error.to_string())
-                    })?)
-                }
-                None if said => None,
-                None => {
-                    return Err(ApiError::invalid(
-                        "adapter",
-                        "`adapter` is missing; name one, or send null for none",
-                    ));
-                }
-            };
+        let adapter = match fields.take("adapter") {
+            Some(field) => {
+                let name = field.string()?.parse();
+                let wrong = |error| ApiError::invalid("adapter", format!("`adapter`: {error}"));
+                Some(
+                    name.map_err(|error: sanctum_engine::load::NotAName| wrong(error.to_string()))?,
+                )
+            }
+            None if said => None,
+            None => {
+                return Err(ApiError::invalid(
+                    "adapter",
+                    "`adapter` is missing; name one, or send null for none",
+                ));
+            }
+        };
         fields.finish()?;
         Ok(Self { model, adapter })
     }

@@ -1,8 +1,7 @@
 //! Generated text, told apart as it comes: what was thought, what is said, and which tools are called.
 
-use sanctum_engine::reasoning::{ReasoningSplitter, Split};
-use sanctum_engine::request::FinishReason;
-use sanctum_engine::tool_calls::{Piece, ToolCall, ToolCallParser};
+use sanctum_engine::schedule::FinishReason;
+use sanctum_engine::text::{Piece, ReasoningSplitter, Split, ToolCall, ToolCallParser};
 use serde_json::Value;
 
 use super::wire::{Call, Delta, Function, finish_reason};

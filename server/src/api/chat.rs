@@ -7,9 +7,8 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use sanctum_config::did_you_mean;
-use sanctum_engine::request::{FinishReason, TokenLogprob, Usage};
-use sanctum_engine::template::TemplateError;
-use sanctum_engine::text::Text;
+use sanctum_engine::schedule::{FinishReason, TokenLogprob, Usage};
+use sanctum_engine::text::{TemplateError, Text};
 use serde_json::Value;
 
 use super::answer::Answer;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use sanctum_engine::request::{FinishReason, TokenLogprob, Usage};
+use sanctum_engine::schedule::{FinishReason, TokenLogprob, Usage};
 use serde_json::Value;
 
 use super::body::JsonBody;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use sanctum_engine::request::SubmitError;
+use sanctum_engine::schedule::SubmitError;
 use serde_json::{Value, json};
 
 use crate::prepare::bodies::NoRoom;

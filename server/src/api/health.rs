@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use sanctum_engine::heartbeat::Phase;
+use sanctum_engine::schedule::Phase;
 use serde::Serialize;
 
 use super::App;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sanctum_engine::request::TokenLogprob;
+use sanctum_engine::schedule::TokenLogprob;
 use sanctum_engine::text::Text;
 use serde_json::{Map, Value, json};
 

@@ -34,7 +34,7 @@ use axum::http::{Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use sanctum_engine::tokenizer::TokenizerError;
+use sanctum_engine::text::TokenizerError;
 
 use body::JsonBody;
 pub use error::{ApiError, error_body};

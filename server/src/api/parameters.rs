@@ -1,7 +1,7 @@
 //! The parameters that chat and text completions share: how much to generate, how tokens are chosen, where to stop.
 
-use sanctum_engine::request::Request;
 use sanctum_engine::sampling::Sampling;
+use sanctum_engine::schedule::Request;
 use serde_json::Value;
 
 use super::error::ApiError;

@@ -2,8 +2,7 @@
 
 use std::time::Instant;
 
-use sanctum_engine::engine::Generation;
-use sanctum_engine::request::{Event, FinishReason, Request, TokenLogprob, Usage};
+use sanctum_engine::schedule::{Event, FinishReason, Generation, Request, TokenLogprob, Usage};
 
 use super::error::ApiError;
 use super::{App, wire};

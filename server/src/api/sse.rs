@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use sanctum_engine::request::{FinishReason, TokenLogprob, Usage};
+use sanctum_engine::schedule::{FinishReason, TokenLogprob, Usage};
 
 use super::running::{Running, Step};
 

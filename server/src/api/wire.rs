@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use sanctum_engine::request::{FinishReason, Usage};
+use sanctum_engine::schedule::{FinishReason, Usage};
 use serde::Serialize;
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sanctum_engine::request::Usage;
+use sanctum_engine::schedule::Usage;
 
 /// One request's account: in its extensions, for the handlers to write into.
 #[derive(Clone, Debug, Default)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use sanctum_engine::request::Usage;
+use sanctum_engine::schedule::Usage;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

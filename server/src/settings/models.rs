@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sanctum_config::fleet::Server;
 use sanctum_config::{ModelId, NoHome, TildePath};
-use sanctum_engine::adapter::AdapterSource;
-use sanctum_engine::load::Source;
+use sanctum_engine::load::{AdapterSource, Source};
 use sanctum_manifest::Expected;
 
 use super::SettingsError;

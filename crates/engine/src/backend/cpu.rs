@@ -9,10 +9,10 @@ use sanctum_kernels::cpu::{
 use sanctum_kernels::{KvMode, Rope};
 
 use super::{Backend, Tokens};
-use crate::admission::SequenceCost;
-use crate::batch::{Segment, SlotId};
-use crate::model_config::{Mixer, ModelConfig};
-use crate::weights::{AttentionWeights, DeltaWeights, HostMatrix, Role};
+use crate::backend::batch::{Segment, SlotId};
+use crate::backend::cost::SequenceCost;
+use crate::load::model_config::{Mixer, ModelConfig};
+use crate::load::weights::{AttentionWeights, DeltaWeights, HostMatrix, Role};
 
 /// All cores of this machine.
 #[derive(Debug)]

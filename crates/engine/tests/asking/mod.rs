@@ -1,8 +1,7 @@
 //! Asking a running engine, as the tests of all backends do.
 
-use sanctum_engine::engine::{Engine, Generation};
-use sanctum_engine::request::{Event, FinishReason, Request, Usage};
 use sanctum_engine::sampling::Sampling;
+use sanctum_engine::schedule::{Engine, Event, FinishReason, Generation, Request, Usage};
 
 /// A greedy request for the answer to a question.
 pub fn request(engine: &Engine, question: &str, max_tokens: usize) -> Request {

@@ -1,5 +1,5 @@
 use http_body_util::BodyExt;
-use sanctum_engine::request::{Event, FinishReason};
+use sanctum_engine::schedule::{Event, FinishReason};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 

@@ -1,4 +1,4 @@
-use sanctum_engine::request::FinishReason;
+use sanctum_engine::schedule::FinishReason;
 use serde_json::{Value, json};
 
 use super::rig::{Rig, finished, likely, token};

@@ -1,5 +1,4 @@
-use sanctum_engine::heartbeat::Phase;
-use sanctum_engine::request::FinishReason;
+use sanctum_engine::schedule::{FinishReason, Phase};
 use serde_json::{Value, json};
 
 use super::rig::{Answer, Rig, finished, loading, local, token};

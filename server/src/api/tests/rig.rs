@@ -12,12 +12,11 @@ use axum::middleware::map_request;
 use axum::response::Response;
 use http_body_util::BodyExt;
 use sanctum_config::fleet::Loopback;
-use sanctum_engine::engine::{Engine, Inbox, Job, Limits};
 use sanctum_engine::launch::Share;
-use sanctum_engine::request::{Event, FinishReason, TokenLogprob, Usage};
-use sanctum_engine::template::ChatTemplate;
-use sanctum_engine::text::Text;
-use sanctum_engine::tokenizer::Tokenizer;
+use sanctum_engine::schedule::{
+    Engine, Event, FinishReason, Inbox, Job, Limits, TokenLogprob, Usage,
+};
+use sanctum_engine::text::{ChatTemplate, Text, Tokenizer};
 use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 

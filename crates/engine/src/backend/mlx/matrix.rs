@@ -9,7 +9,7 @@ use sanctum_kernels::gpu::tiles;
 
 use super::ops::{dim, must};
 use super::{MlxDevice, bridge};
-use crate::weights::{HostMatrix, Storage};
+use crate::load::weights::{HostMatrix, Storage};
 use sanctum_manifest::Bytes;
 
 /// From so many rows on a quantised matrix is unpacked for a dense product: then the product, not the reading of the

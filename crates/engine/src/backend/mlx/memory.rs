@@ -8,7 +8,7 @@ use mlx_rs::memory::{
 };
 
 use super::{MlxDevice, bridge};
-use crate::memory::{MemoryLimits, Resolved, Usage};
+use crate::backend::memory::{MemoryLimits, Resolved, Usage};
 
 /// Sets the limits; gives them as they hold.
 pub fn limit(device: MlxDevice, limits: &MemoryLimits) -> Resolved {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::batch::{Segment, SlotId};
+use crate::backend::batch::{Segment, SlotId};
 
 /// Tokens in a page.
 pub const PAGE: usize = 64;

@@ -4,7 +4,7 @@ use mlx_rs::Array;
 
 use super::ops::{dim, indices};
 use super::pages::{PAGE, PageTable};
-use crate::batch::{Segment, SlotId};
+use crate::backend::batch::{Segment, SlotId};
 
 /// The places of a pass.
 pub struct Plan {

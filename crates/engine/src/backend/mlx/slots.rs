@@ -8,8 +8,8 @@ use super::memory::Busy;
 use super::ops::{dim, stacked, with_rows, zeros};
 use super::pages::PageTable;
 use super::plan::Plan;
-use crate::batch::{Segment, SlotId};
-use crate::model_config::{Mixer, ModelConfig};
+use crate::backend::batch::{Segment, SlotId};
+use crate::load::model_config::{Mixer, ModelConfig};
 
 /// The memory of all sequences.
 pub struct MlxSlots {

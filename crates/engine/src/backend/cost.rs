@@ -1,0 +1,57 @@
+//! How much memory a sequence takes.
+
+use sanctum_kernels::KvMode;
+
+/// What a sequence takes, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SequenceCost {
+    /// Whatever its length.
+    pub fixed: u64,
+    /// For every token.
+    pub per_token: u64,
+    /// How the values among that are kept.
+    pub kv_cache: KvMode,
+    /// Tokens are paid for in pages of so many; at least one.
+    pub page: usize,
+}
+
+impl SequenceCost {
+    /// Bytes of a sequence of so many tokens.
+    pub fn of(&self, tokens: usize) -> u64 {
+        let tokens = tokens.div_ceil(self.page).saturating_mul(self.page);
+        self.fixed
+            .saturating_add(self.per_token.saturating_mul(tokens as u64))
+    }
+
+    /// Bytes of a prompt and its answer, each of whose tokens takes `kept` bytes more.
+    pub(crate) fn of_answer(&self, prompt: usize, answer: usize, kept: u64) -> u64 {
+        self.of(prompt.saturating_add(answer))
+            .saturating_add(kept.saturating_mul(answer as u64))
+    }
+
+    /// The longest answer to a prompt that so many bytes hold.
+    pub(crate) fn answer_in(&self, bytes: u64, prompt: usize, kept: u64) -> usize {
+        let (mut fits, mut most) = (0, self.tokens_in(bytes).saturating_sub(prompt));
+        if kept == 0 {
+            return most;
+        }
+        while fits < most {
+            let middle = most - (most - fits) / 2;
+            match self.of_answer(prompt, middle, kept) <= bytes {
+                true => fits = middle,
+                false => most = middle - 1,
+            }
+        }
+        fits
+    }
+
+    /// Tokens that so many bytes hold.
+    pub(crate) fn tokens_in(&self, bytes: u64) -> usize {
+        let pages = bytes
+            .saturating_sub(self.fixed)
+            .checked_div(self.per_token.saturating_mul(self.page as u64));
+        pages.map_or(usize::MAX, |pages| {
+            usize::try_from(pages).map_or(usize::MAX, |n| n.saturating_mul(self.page))
+        })
+    }
+}

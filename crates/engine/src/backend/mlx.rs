@@ -1,0 +1,448 @@
+//! The MLX backend: Metal on Apple silicon, CUDA or MLX's CPU device elsewhere.
+//!
+//! Operations only build MLX's graph; a pass is evaluated once, at its end, together with everything that it leaves
+//! in the caches. All of it happens on the engine's thread, to which MLX's streams belong.
+
+mod attention;
+mod bridge;
+mod device;
+mod fused;
+mod matrix;
+mod memory;
+mod ops;
+mod packed;
+mod pages;
+mod plan;
+mod recurrent;
+mod slots;
+
+use std::fmt;
+
+use mlx_rs::fast::rms_norm;
+use mlx_rs::ops::indexing::argmax_axis;
+use mlx_rs::transforms::{async_eval, eval};
+use mlx_rs::{Array, Device, Dtype};
+use sanctum_kernels::cpu::{Pool, Precision};
+use sanctum_kernels::{KvMode, RopeScaling};
+
+pub use self::device::MlxDevice;
+pub use self::matrix::MlxMatrix;
+pub use self::memory::usage;
+pub use self::slots::MlxSlots;
+
+use self::bridge::Gpu;
+use self::fused::Fused;
+use self::ops::{cast, dim, f32, must, reshape, rows, silu};
+use self::slots::Memory;
+use super::{Backend, Tokens};
+use crate::backend::batch::{Segment, SlotId};
+use crate::backend::cost::SequenceCost;
+use crate::backend::memory::{MemoryLimits, Resolved};
+use crate::load::model_config::{Mixer, ModelConfig};
+use crate::load::weights::{
+    AttentionWeights, DeltaWeights, HostMatrix, HostWeights, Role, Storage,
+};
+
+/// On a GPU so many layers are handed over at a time.
+const LAYERS_AHEAD: usize = 8;
+
+/// MLX on one device.
+///
+/// The residual stream and all that accumulates is f32; what is multiplied with weights, and keys and values, have the
+/// checkpoint's own type, or f32 to be exact.
+pub struct MlxBackend {
+    dtype: Dtype,
+    kv_cache: KvMode,
+    /// Our own kernels, where there is a GPU.
+    fused: Option<Fused>,
+    pool: Pool,
+}
+
+/// A small parameter, in f32 and in the type of activations: some operations want the one, some the other.
+#[derive(Debug)]
+pub struct MlxVector {
+    exact: Array,
+    rounded: Array,
+}
+
+/// Tokens that were chosen on the device.
+#[derive(Debug)]
+pub struct Chosen {
+    /// The likeliest of each row, `[outputs]`.
+    tokens: Array,
+    /// The logits of each row added up, `[outputs]`.
+    sums: Array,
+}
+
+impl fmt::Debug for MlxBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MLX, {:?}", self.dtype)
+    }
+}
+
+impl MlxBackend {
+    /// Runs `weights` on `device`, which becomes MLX's default for the whole process. Activations have the type that
+    /// the checkpoint's embedding has, or f32 to be exact; `threads` work on the host, for sampling. The KV
+    /// cache is plain.
+    pub fn new(
+        device: MlxDevice,
+        weights: &HostWeights,
+        threads: usize,
+        precision: Precision,
+    ) -> Self {
+        if device == MlxDevice::Gpu && bridge::has_fuse() {
+            tracing::warn!(
+                "MLX ends this process once it has built some 800 different CUDA graphs; start it with \
+                 MLX_ENABLE_CACHE_THRASHING_CHECK=0 if it is to run for long"
+            );
+        }
+        Device::set_default(&match device {
+            MlxDevice::Cpu => Device::cpu(),
+            MlxDevice::Gpu => Device::gpu(),
+        });
+        Self {
+            dtype: match precision {
+                Precision::Exact => Dtype::Float32,
+                Precision::Fast => matrix::dtype_of(matrix::float_of(&weights.embed)),
+            },
+            kv_cache: KvMode::Plain,
+            fused: match device {
+                MlxDevice::Cpu => None,
+                MlxDevice::Gpu => Gpu::here().map(Fused::new),
+            },
+            pool: Pool::new(threads),
+        }
+    }
+
+    /// Settles what MLX reads from the environment: to be called first of all in a program that will run for long, before it
+    /// has a second thread.
+    pub fn prepare() {
+        bridge::without_fuse();
+    }
+
+    /// Keeps values in another way, which must fit the model's heads ([`KvMode::fit`]).
+    pub fn with_kv_cache(self, kv_cache: KvMode) -> Self {
+        Self { kv_cache, ..self }
+    }
+
+    /// Sets the limits of MLX's memory for the whole process; gives them as they hold.
+    pub fn limit(device: MlxDevice, limits: &MemoryLimits) -> Resolved {
+        memory::limit(device, limits)
+    }
+
+    fn attention_parameters<'a>(
+        &self,
+        config: &'a ModelConfig,
+        weights: &'a AttentionWeights<MlxMatrix, MlxVector>,
+    ) -> attention::Parameters<'a> {
+        attention::Parameters {
+            dims: &config.attention,
+            q_norm: &weights.q_norm.rounded,
+            k_norm: &weights.k_norm.rounded,
+            eps: config.rms_eps,
+            theta: config.rope_theta as f32,
+            rope: config.rope(),
+        }
+    }
+}
+
+impl Backend for MlxBackend {
+    type Tensor = Array;
+    type Matrix = MlxMatrix;
+    type Vector = MlxVector;
+    type Slots = MlxSlots;
+    type Chosen = Chosen;
+
+    fn matrix(&self, matrix: HostMatrix, role: Role) -> MlxMatrix {
+        // Logits of 16 bits would often be equal where they should not be. Scales in f32 cost little, a whole matrix
+        // would cost much.
+        let dtype = match (role, &matrix.storage) {
+            (Role::Vocabulary, Storage::Affine { .. }) => Dtype::Float32,
+            _ => self.dtype,
+        };
+        match &self.fused {
+            Some(fused) if fused.multiplies() && self.dtype == Dtype::Bfloat16 => {
+                let whole = role == Role::Vocabulary;
+                MlxMatrix::tiled(matrix, dtype, whole, self.pool.threads())
+            }
+            _ => MlxMatrix::new(matrix, dtype),
+        }
+    }
+
+    fn vector(&self, vector: Vec<f32>) -> MlxVector {
+        let shape = [dim(vector.len())];
+        MlxVector {
+            exact: matrix::vector(&vector, &shape, Dtype::Float32),
+            rounded: matrix::vector(&vector, &shape, self.dtype),
+        }
+    }
+
+    fn slots(&self, config: &ModelConfig, count: usize) -> MlxSlots {
+        MlxSlots::new(config, count)
+    }
+
+    fn clear(&self, slots: &mut MlxSlots, slot: SlotId) {
+        slots.clear(slot);
+    }
+
+    fn idle(&self, slots: &mut MlxSlots) {
+        slots.idle();
+    }
+
+    fn cost(&self, config: &ModelConfig) -> SequenceCost {
+        let size = matrix::size_of(self.dtype);
+        let of = |kind| config.layers.iter().filter(|&&mixer| mixer == kind).count() as u64;
+        let (attention, delta) = (&config.attention, &config.delta);
+        let state = 4 * delta.state_len() as u64 + (size * config.conv.tail_len()) as u64;
+        let head = self.kv_cache.head_bytes(attention.head_dim, size);
+        let token = (attention.kv_heads * head) as u64;
+        SequenceCost {
+            fixed: of(Mixer::Delta) * state,
+            // The pools grow by a quarter at a time.
+            per_token: of(Mixer::Attention) * token / 4 * 5,
+            kv_cache: self.kv_cache,
+            page: pages::PAGE,
+        }
+    }
+
+    fn warm_up(&self) -> &[usize] {
+        &[1, 9, 17, 33, matrix::CROSSOVER]
+    }
+
+    fn begin(&self, slots: &mut MlxSlots, segments: &[Segment]) {
+        slots.begin(segments);
+    }
+
+    fn finish(&self, slots: &mut MlxSlots, logits: Option<Array>) -> Option<Array> {
+        let logits = logits.map(|logits| f32(&logits));
+        let kept = slots.finish();
+        match &logits {
+            // Whoever reads them waits; until then the device works beside us.
+            Some(logits) => must(async_eval(kept.into_iter().chain([logits]))),
+            None => must(eval(kept)),
+        }
+        logits
+    }
+
+    fn layer_done(&self, layer: usize, x: &Array) {
+        // The device begins while the rest of the pass is still being written down.
+        if self.fused.is_some() && layer % LAYERS_AHEAD == LAYERS_AHEAD - 1 {
+            must(async_eval([x]));
+        }
+    }
+
+    fn embed(&self, matrix: &MlxMatrix, tokens: Tokens<'_, Chosen>) -> Array {
+        match tokens {
+            Tokens::Known(tokens) => {
+                let tokens = Array::from_slice(tokens, &[dim(tokens.len())]);
+                f32(&matrix.gather(&tokens))
+            }
+            Tokens::Chosen(chosen) => f32(&matrix.gather(&chosen.tokens)),
+        }
+    }
+
+    fn project<const W: usize>(&self, x: &Array, matrices: [&MlxMatrix; W]) -> [Array; W] {
+        let fused = self.fused.as_ref();
+        if let Some(products) = fused.and_then(|f| f.products(x, matrices)) {
+            return products;
+        }
+        let n = x.shape()[0] as usize;
+        matrices.map(|matrix| {
+            let alone = fused.and_then(|f| f.products(x, [matrix]));
+            alone.map_or_else(
+                || matrix.product(&cast(x, matrix.dtype()), n),
+                |[product]| product,
+            )
+        })
+    }
+
+    fn add(&self, x: Array, y: &Array) -> Array {
+        x + y
+    }
+
+    fn add_bias(&self, x: Array, bias: &MlxVector) -> Array {
+        x + &bias.rounded
+    }
+
+    fn rms_norm(&self, x: &Array, weight: &MlxVector, eps: f32) -> Array {
+        must(rms_norm(x, Some(&weight.exact), eps))
+    }
+
+    fn add_norm(&self, x: Array, y: &Array, weight: &MlxVector, eps: f32) -> [Array; 2] {
+        match &self.fused {
+            Some(fused) => fused.add_norm(&x, y, &weight.exact, eps, self.dtype),
+            None => {
+                let sum = x + y;
+                let normed = self.rms_norm(&sum, weight, eps);
+                [sum, normed]
+            }
+        }
+    }
+
+    fn swiglu(&self, gate: Array, up: &Array) -> Array {
+        if let Some(out) = self.fused.as_ref().and_then(|f| f.swiglu(&gate, up)) {
+            return out;
+        }
+        silu(&f32(&gate)) * up
+    }
+
+    fn select_rows(&self, x: &Array, some: &[usize]) -> Array {
+        rows(x, &ops::indices(some.iter().copied()))
+    }
+
+    fn attention(
+        &self,
+        config: &ModelConfig,
+        weights: &AttentionWeights<MlxMatrix, MlxVector>,
+        layer: usize,
+        _segments: &[Segment],
+        slots: &mut MlxSlots,
+        q: Array,
+        k: Array,
+        v: Array,
+    ) -> Array {
+        let (Memory::Attention(memory), plan, table) = slots.layer(layer) else {
+            unreachable!("layer {layer} is one of attention");
+        };
+        let p = self.attention_parameters(config, weights);
+        let (dims, width) = (&config.attention, config.attention.head_dim);
+        let fused = self.fused.as_ref().filter(|f| f.attends(dims));
+        let values = attention::heads(&p, &v);
+        let mut rows = match (self.kv_cache.bits(), fused) {
+            (None, _) => vec![values],
+            (Some(bits), Some(fused)) => fused.packed(&values, bits),
+            (Some(bits), None) => packed::packed(&values, bits),
+        };
+        if let Some(fused) = fused {
+            // The kernel computes plain frequencies itself.
+            let [query, key] = match config.rope_scaling {
+                RopeScaling::None => [
+                    fused.placed(&p, &q, p.q_norm, [dims.heads, 2 * width], plan),
+                    fused.placed(&p, &k, p.k_norm, [dims.kv_heads, width], plan),
+                ],
+                _ => {
+                    let [query, _] = attention::queries(&p, &q, plan);
+                    [query, attention::keys(&p, &k, plan)]
+                }
+            };
+            rows.insert(0, key);
+            let pools = memory.write(&rows, plan, table);
+            return fused.attend(dims, self.kv_cache, &query, &q, &pools, plan);
+        }
+        let [q, gate] = attention::queries(&p, &q, plan);
+        rows.insert(0, attention::keys(&p, &k, plan));
+        let pools = memory.write(&rows, plan, table);
+        attention::attend(&p, self.kv_cache, &q, &gate, &pools, plan)
+    }
+
+    fn short_conv(
+        &self,
+        config: &ModelConfig,
+        weights: &DeltaWeights<MlxMatrix, MlxVector>,
+        layer: usize,
+        _segments: &[Segment],
+        slots: &mut MlxSlots,
+        qkv: Array,
+    ) -> Array {
+        let (Memory::Delta(memory), plan, _) = slots.layer(layer) else {
+            unreachable!("layer {layer} is one of the delta rule");
+        };
+        let dims = &config.conv;
+        let weight = reshape(&weights.conv.exact, &[dim(dims.channels), dim(dims.kernel)]);
+        let tails = memory.tails.take();
+        let (tails, plan) = (tails.as_ref(), &plan.recurrent);
+        let fused = self.fused.as_ref();
+        let (out, tails) = fused
+            .and_then(|f| f.short_conv(dims, &qkv, &weight, tails, plan))
+            .unwrap_or_else(|| recurrent::short_conv(dims, &qkv, &weight, tails, plan));
+        memory.tails = tails;
+        out
+    }
+
+    fn gated_delta(
+        &self,
+        config: &ModelConfig,
+        weights: &DeltaWeights<MlxMatrix, MlxVector>,
+        layer: usize,
+        _segments: &[Segment],
+        slots: &mut MlxSlots,
+        qkv: Array,
+        z: &Array,
+        a: &Array,
+        b: &Array,
+    ) -> Array {
+        let (Memory::Delta(memory), plan, _) = slots.layer(layer) else {
+            unreachable!("layer {layer} is one of the delta rule");
+        };
+        let dims = &config.delta;
+        let p = recurrent::Parameters {
+            dims,
+            a_log: &weights.a_log.exact,
+            dt_bias: &weights.dt_bias.exact,
+        };
+        let states = memory.states.take();
+        let (states, plan) = (states.as_ref(), &plan.recurrent);
+        let inputs = [&qkv, a, b];
+        let fused = self.fused.as_ref();
+        let (y, states) = fused
+            .and_then(|f| f.gated_delta(dims, inputs, [p.a_log, p.dt_bias], states, plan))
+            .unwrap_or_else(|| recurrent::gated_delta(&p, inputs, states, plan));
+        memory.states = Some(states);
+        let (norm, eps) = (&weights.norm.exact, config.rms_eps);
+        if let Some(out) = fused.and_then(|f| f.gated_norm(&y, z, norm, eps)) {
+            return out;
+        }
+        let normed = must(rms_norm(y, Some(norm), eps));
+        let width = dim(dims.value_heads * dims.value_dim);
+        silu(&f32(z)) * reshape(&normed, &[-1, width])
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn read(&self, x: Array) -> Vec<f32> {
+        must(eval([&x]));
+        x.as_slice::<f32>().to_vec()
+    }
+
+    fn likeliest(&self, logits: &Array) -> Option<Chosen> {
+        let tokens = must(argmax_axis(logits, -1, false));
+        // Finite only if every one of them is.
+        let sums = must(logits.sum_axis(-1, false));
+        // An evaluation of its own: to wait for it is not to wait for the pass that follows.
+        must(async_eval([&tokens, &sums]));
+        Some(Chosen { tokens, sums })
+    }
+
+    fn tokens(&self, chosen: &Chosen) -> Vec<Option<u32>> {
+        must(eval([&chosen.tokens, &chosen.sums]));
+        let tokens = chosen.tokens.as_slice::<u32>();
+        let sums = chosen.sums.as_slice::<f32>();
+        let one = |(&token, sum): (&u32, &f32)| sum.is_finite().then_some(token);
+        tokens.iter().zip(sums).map(one).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::{HostModel, Source};
+
+    #[test]
+    fn of_equals_the_first_is_chosen_and_what_is_not_finite_is_told() {
+        let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+        let backend = MlxBackend::new(MlxDevice::best(), &host.weights, 1, Precision::Exact);
+        let rows = [
+            [0.0, 2.0, -1.0, 2.0],
+            [-3.0, -4.0, -3.0, -9.0],
+            [0.0, f32::NAN, 1.0, 2.0],
+            [1.0, f32::INFINITY, f32::INFINITY, 0.0],
+            [0.0, 1.0, 2.0, 3.0],
+        ];
+        let logits = Array::from_slice(rows.as_flattened(), &[5, 4]);
+        let chosen = backend.likeliest(&logits).unwrap();
+        let tokens = backend.tokens(&chosen);
+        assert_eq!(tokens, [Some(1), Some(0), None, None, Some(3)]);
+    }
+}

@@ -1,0 +1,25 @@
+//! From a checkpoint folder, the built-in model or random weights to a model that is ready to run.
+//!
+//! A [`Source`] says where the model comes from. [`Source::open`] reads its files ([`Files`]), checks the shape that
+//! `config.json` describes ([`ModelConfig`]), puts the tensors in their places ([`weights`]), merges a LoRA adapter
+//! ([`AdapterSource`]) if one is named, and loads the text side ([`Text`](crate::text::Text)).
+
+pub(crate) mod adapter;
+pub(crate) mod checkpoint;
+pub mod embedded;
+mod error;
+mod host_model;
+pub(crate) mod model_config;
+pub mod random;
+mod source;
+mod text_files;
+pub mod weights;
+mod weights_reader;
+
+pub use adapter::{AdapterError, AdapterInfo, AdapterName, AdapterSource, NotAName};
+pub use checkpoint::{CheckpointError, Files};
+pub use error::LoadError;
+pub use host_model::{HostModel, Loaded};
+pub use model_config::{Affine, ConfigError, Mixer, ModelConfig, Packing, Quantization};
+pub use source::Source;
+pub use weights_reader::WeightsError;

@@ -1,0 +1,177 @@
+//! LoRA adapters: small matrices that change what a model does, merged into its weights while they are loaded.
+//!
+//! An adapter holds a pair of matrices for some of the model's modules, and `W + scale · B · A` takes the place of `W`.
+//! Two layouts are read ([`config`]): mlx-lm's and PEFT's. Whatever an adapter asks for beyond that (DoRA, biases,
+//! embeddings, whole modules) is an error that names it: half of an adapter is another model than the one that was
+//! trained. [`merge`] has the arithmetic; once merged, a model runs as fast as without.
+
+mod config;
+mod error;
+mod merge;
+mod name;
+mod pairs;
+mod source;
+#[cfg(test)]
+mod tests;
+mod whole;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+pub use config::Layout;
+pub use error::AdapterError;
+pub use name::{AdapterName, NotAName};
+pub use source::AdapterSource;
+
+use config::Config;
+use pairs::Pair;
+
+use crate::load::checkpoint::Files;
+use crate::load::source::Source;
+use crate::load::weights::HostMatrix;
+use sanctum_manifest::{Expected, Verification, Verified};
+
+/// What is told about a merged adapter. Displayed, it is the end of a fingerprint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdapterInfo {
+    /// What it is called.
+    pub name: AdapterName,
+    /// The rank that its settings name; single pairs may have another.
+    pub rank: usize,
+    /// What the products are scaled with, times the rank (with rsLoRA: times its root).
+    pub alpha: f64,
+    /// Pairs that were merged.
+    pub pairs: usize,
+}
+
+/// An adapter on its way into weights: each pair is taken once.
+pub(crate) struct Adapter {
+    info: AdapterInfo,
+    file: &'static str,
+    pairs: BTreeMap<String, Pair>,
+    digest: [u8; 32],
+}
+
+impl fmt::Display for AdapterInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            rank,
+            alpha,
+            pairs,
+        } = self;
+        write!(f, "{name}-r{rank}-a{alpha}-{pairs}")
+    }
+}
+
+impl AdapterSource {
+    /// Reads the adapter of a model. Where that model must match a manifest, so must the adapter, and the same keys
+    /// are trusted: else whoever writes adapters would decide what a signed model answers.
+    ///
+    /// # Errors
+    /// If it is no adapter, asks for something that is not done here, or is not what its manifest says.
+    pub(crate) fn open(&self, model: &Source) -> Result<Adapter, AdapterError> {
+        let Source::Verified { expected, .. } = model else {
+            return self.read(&whole::read(&self.folder)?);
+        };
+        let expected = Expected {
+            manifest: self.manifest(),
+            keys: expected.keys.clone(),
+        };
+        let begun = Verification::start(&self.folder, &expected).map_err(Box::new)?;
+        let read =
+            whole::copied(&Files::Verified(begun.files())).and_then(|files| self.read(&files));
+        let verified: Verified = begun.wait(|_, _| ()).map_err(Box::new)?;
+        let adapter = read?;
+        // Its numbers were copied: what happens to the files from now on does not matter.
+        verified.unchanged().map_err(Box::new)?;
+        tracing::info!(
+            adapter = %self.name,
+            manifest = %verified.manifest_path().display(),
+            signed_by = verified.signed_by().map(ToString::to_string),
+            "verified"
+        );
+        Ok(adapter)
+    }
+
+    fn read(&self, files: &Files) -> Result<Adapter, AdapterError> {
+        let (layout, weights) = Layout::find(files, &self.name)?;
+        let json = files
+            .open(config::FILE)?
+            .ok_or_else(|| AdapterError::NoConfig(self.name.clone()))?;
+        let config = Config::parse(layout, &json)?;
+        let mut hash = Sha256::new();
+        hash.update(&*json);
+        hash.update(&*weights);
+        let pairs = pairs::read(&config, layout.weights(), weights)?;
+        Ok(Adapter {
+            info: AdapterInfo {
+                name: self.name.clone(),
+                rank: config.rank,
+                alpha: config.alpha,
+                pairs: pairs.len(),
+            },
+            file: layout.weights(),
+            pairs,
+            digest: hash.finalize().into(),
+        })
+    }
+}
+
+impl Adapter {
+    /// SHA-256 over its settings and weights, all of them.
+    pub(crate) fn digest(&self) -> &[u8] {
+        &self.digest
+    }
+
+    /// Pairs that are not merged yet.
+    pub(crate) fn left(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// The matrix of a module with its pair added to it, if the adapter has one.
+    pub(crate) fn merged(
+        &mut self,
+        module: &str,
+        matrix: HostMatrix,
+    ) -> Result<HostMatrix, AdapterError> {
+        let Some(pair) = self.pairs.remove(module) else {
+            return Ok(matrix);
+        };
+        pair.fit(self.file, matrix.rows, matrix.cols)?;
+        merge::merge(&matrix, &pair.decoded(self.file)?).ok_or_else(|| AdapterError::Overflow {
+            tensor: pair.tensors()[0].clone(),
+            file: self.file,
+        })
+    }
+
+    /// Whether the model, which has these modules, has one for each pair: known before anything is merged.
+    ///
+    /// # Errors
+    /// If not.
+    pub(crate) fn fits(&self, has: impl Fn(&str) -> bool) -> Result<(), AdapterError> {
+        let mut lost = self.pairs.iter().filter(|(module, _)| !has(module));
+        match lost.next() {
+            None => Ok(()),
+            Some((_, pair)) => Err(self.no_place(pair, lost.count())),
+        }
+    }
+
+    fn no_place(&self, pair: &Pair, others: usize) -> AdapterError {
+        AdapterError::NoPlace {
+            tensor: pair.tensors()[0].clone(),
+            file: self.file,
+            others,
+        }
+    }
+
+    /// What was merged. All of it must have been.
+    pub(crate) fn finish(self) -> Result<AdapterInfo, AdapterError> {
+        match self.pairs.values().next() {
+            None => Ok(self.info),
+            Some(pair) => Err(self.no_place(pair, self.pairs.len() - 1)),
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The pairs of an adapter, by the module that each is for.
+
+use std::collections::BTreeMap;
+
+use half::{bf16, f16};
+use safetensors::Dtype;
+
+use super::AdapterError;
+use super::config::{Config, Layout};
+use crate::load::checkpoint::{Tensor, canonical_name, shard_tensors};
+use sanctum_manifest::Bytes;
+
+/// What is added to one matrix, as the file has it. It is decoded when its matrix comes, one pair at a time.
+#[derive(Debug)]
+pub(super) struct Pair {
+    /// Both halves.
+    halves: [Tensor; 2],
+    /// Whether the file has them the other way round: `[in, r]` and `[r, out]`.
+    transposed: bool,
+    rank: usize,
+    inputs: usize,
+    outputs: usize,
+    scale: f32,
+}
+
+/// `scale · b · a`, ready to be added.
+pub(super) struct Decoded {
+    pub rank: usize,
+    pub inputs: usize,
+    pub scale: f32,
+    /// `[rank, inputs]`.
+    pub a: Vec<f32>,
+    /// `[outputs, rank]`.
+    pub b: Vec<f32>,
+}
+
+/// A half of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Half {
+    A,
+    B,
+}
+
+/// The pairs of a file, by canonical module name.
+pub(super) fn read(
+    config: &Config,
+    file: &'static str,
+    bytes: Bytes,
+) -> Result<BTreeMap<String, Pair>, AdapterError> {
+    // By the module's name in the file: patterns name it so.
+    let mut halves = BTreeMap::<String, BTreeMap<Half, Tensor>>::new();
+    for tensor in shard_tensors(file, bytes)? {
+        let (module, half) = parse(config.layout, file, &tensor.name)?;
+        halves.entry(module).or_default().insert(half, tensor);
+    }
+    let mut pairs = BTreeMap::<String, Pair>::new();
+    for (module, mut halves) in halves {
+        let (a, b) = match (halves.remove(&Half::A), halves.remove(&Half::B)) {
+            (Some(a), Some(b)) => (a, b),
+            (a, b) => return Err(half(config.layout, file, a.or(b))),
+        };
+        let pair = Pair::new(config, file, &module, a, b)?;
+        let name = canonical_name(&module);
+        if let Some(first) = pairs.get(&name) {
+            return Err(AdapterError::Twice {
+                first: first.tensors()[0].clone(),
+                second: pair.tensors()[0].clone(),
+                file,
+            });
+        }
+        pairs.insert(name, pair);
+    }
+    match pairs.is_empty() {
+        true => Err(AdapterError::Empty(file)),
+        false => Ok(pairs),
+    }
+}
+
+/// The module that a tensor is for, and which half it is.
+fn parse(layout: Layout, file: &'static str, name: &str) -> Result<(String, Half), AdapterError> {
+    let other = |what, mend| {
+        Err(AdapterError::Tensor {
+            tensor: name.to_owned(),
+            file,
+            what,
+            mend,
+        })
+    };
+    let retrain = "train without it";
+    let (module, half) = match layout {
+        Layout::Mlx => match name.rsplit_once('.') {
+            Some((module, "lora_a")) => (module, Half::A),
+            Some((module, "lora_b")) => (module, Half::B),
+            Some((_, "m")) => return other("a DoRA magnitude", "train it as plain LoRA"),
+            _ => return other("no half of a LoRA pair", retrain),
+        },
+        Layout::Peft => {
+            let inner = name.strip_prefix("base_model.model.");
+            let Some(inner) = inner else {
+                let mend = "save the adapter with PEFT's save_pretrained";
+                return other("not under base_model.model", mend);
+            };
+            if let Some(module) = inner.strip_suffix(".lora_A.weight") {
+                (module, Half::A)
+            } else if let Some(module) = inner.strip_suffix(".lora_B.weight") {
+                (module, Half::B)
+            } else if inner.contains(".lora_magnitude_vector") {
+                return other("a DoRA magnitude", "train it as plain LoRA");
+            } else if inner.contains(".lora_embedding_") {
+                return other("half of an embedding's pair", retrain);
+            } else if inner.ends_with(".lora_B.bias") {
+                return other("a pair's bias", retrain);
+            } else {
+                return other(
+                    "a whole tensor of the model or no half of a LoRA pair",
+                    retrain,
+                );
+            }
+        }
+    };
+    if module.ends_with("embed_tokens") {
+        return other("half of an embedding's pair", retrain);
+    }
+    Ok((module.to_owned(), half))
+}
+
+/// The complaint that one half is alone.
+fn half(layout: Layout, file: &'static str, alone: Option<Tensor>) -> AdapterError {
+    let tensor = alone.map(|tensor| tensor.name).unwrap_or_default();
+    let (a, b) = match layout {
+        Layout::Mlx => (".lora_a", ".lora_b"),
+        Layout::Peft => (".lora_A.weight", ".lora_B.weight"),
+    };
+    let missing = match tensor.strip_suffix(a) {
+        Some(module) => format!("{module}{b}"),
+        None => format!("{}{a}", tensor.strip_suffix(b).unwrap_or(&tensor)),
+    };
+    AdapterError::Half {
+        tensor,
+        file,
+        missing,
+    }
+}
+
+impl Pair {
+    fn new(
+        config: &Config,
+        file: &'static str,
+        module: &str,
+        a: Tensor,
+        b: Tensor,
+    ) -> Result<Self, AdapterError> {
+        let (rank, scale) = config.of(module)?;
+        let transposed = config.layout == Layout::Mlx;
+        let inputs = width(file, &a, rank, usize::from(!transposed))?;
+        let outputs = width(file, &b, rank, usize::from(transposed))?;
+        for half in [&a, &b] {
+            if !matches!(half.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+                return Err(AdapterError::Type {
+                    tensor: half.name.clone(),
+                    file,
+                    found: half.dtype,
+                });
+            }
+        }
+        Ok(Self {
+            halves: [a, b],
+            transposed,
+            rank,
+            inputs,
+            outputs,
+            scale,
+        })
+    }
+
+    /// The names of both halves in the file, for messages.
+    pub fn tensors(&self) -> [&String; 2] {
+        self.halves.each_ref().map(|half| &half.name)
+    }
+
+    /// Its numbers, both halves turned as PEFT has them.
+    pub fn decoded(&self, file: &'static str) -> Result<Decoded, AdapterError> {
+        let [a, b] = &self.halves;
+        let (mut down, mut up) = (values(file, a)?, values(file, b)?);
+        if self.transposed {
+            down = transpose(&down, self.inputs, self.rank);
+            up = transpose(&up, self.rank, self.outputs);
+        }
+        Ok(Decoded {
+            rank: self.rank,
+            inputs: self.inputs,
+            scale: self.scale,
+            a: down,
+            b: up,
+        })
+    }
+
+    /// Checks that it is for a matrix of this shape.
+    pub fn fit(&self, file: &'static str, rows: usize, cols: usize) -> Result<(), AdapterError> {
+        let halves = [(self.inputs, cols, 0), (self.outputs, rows, 1)];
+        for (has, wanted, which) in halves {
+            if has != wanted {
+                // A is [r, in] and B is [out, r], or both are turned.
+                let rank_first = (which == 0) != self.transposed;
+                let shape = |width| match rank_first {
+                    true => vec![self.rank, width],
+                    false => vec![width, self.rank],
+                };
+                return Err(AdapterError::Shape {
+                    tensor: self.tensors()[which].clone(),
+                    file,
+                    found: shape(has),
+                    expected: shape(wanted),
+                    why: "the model",
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The side of a half that is not its rank.
+fn width(
+    file: &'static str,
+    tensor: &Tensor,
+    rank: usize,
+    at: usize,
+) -> Result<usize, AdapterError> {
+    match tensor.shape.as_slice() {
+        &[first, second] if [first, second][1 - at] == rank && [first, second][at] > 0 => {
+            Ok([first, second][at])
+        }
+        shape => {
+            let side = shape.get(at).copied().unwrap_or_default().max(1);
+            let mut expected = vec![rank, rank];
+            expected[at] = side;
+            Err(AdapterError::Shape {
+                tensor: tensor.name.clone(),
+                file,
+                found: shape.to_vec(),
+                expected,
+                why: "its rank in adapter_config.json",
+            })
+        }
+    }
+}
+
+fn values(file: &'static str, tensor: &Tensor) -> Result<Vec<f32>, AdapterError> {
+    let bytes = &tensor.bytes;
+    let values: Vec<f32> = match tensor.dtype {
+        Dtype::F32 => numbers(bytes, f32::from_le_bytes),
+        Dtype::F16 => numbers(bytes, |b| f16::from_le_bytes(b).to_f32()),
+        Dtype::BF16 => numbers(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+        found => {
+            return Err(AdapterError::Type {
+                tensor: tensor.name.clone(),
+                file,
+                found,
+            });
+        }
+    };
+    match values.iter().all(|value| value.is_finite()) {
+        true => Ok(values),
+        false => Err(AdapterError::NotFinite {
+            tensor: tensor.name.clone(),
+            file,
+        }),
+    }
+}
+
+fn numbers<const SIZE: usize>(bytes: &[u8], number: impl Fn([u8; SIZE]) -> f32) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|&b| number(b)).collect()
+}
+
+/// `[rows, cols]` as `[cols, rows]`.
+fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    (0..rows * cols)
+        .map(|i| values[(i % rows) * cols + i / rows])
+        .collect()
+}

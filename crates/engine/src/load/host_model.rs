@@ -1,0 +1,269 @@
+//! A model on the host, as its source gives it.
+
+use std::hint::black_box;
+
+use sanctum_manifest::{Verification, Verified};
+use sha2::{Digest, Sha256};
+
+use super::adapter::{AdapterError, AdapterInfo, AdapterSource};
+use super::checkpoint::{self, Files};
+use super::embedded;
+use super::error::LoadError;
+use super::model_config::ModelConfig;
+use super::random::{self, Shape};
+use super::source::Source;
+use super::text_files;
+use super::weights::HostWeights;
+use super::weights_reader::{self, WeightsError};
+use crate::text::Text;
+
+/// Bytes of each tensor that the fingerprint looks at, at its beginning, in its middle and at its end: the whole of a
+/// large model would take longer to hash than to load. A manifest is what holds every byte.
+const SAMPLE: usize = 4096;
+
+/// A model on the host: its shape and its weights, mapped rather than copied.
+#[derive(Debug)]
+pub struct HostModel {
+    /// Its shape.
+    pub config: ModelConfig,
+    /// Its weights.
+    pub weights: HostWeights,
+    /// Ten hex digits that change with the model's settings, tokenizer and template, its tensors (of each the name, the
+    /// form and three samples of 4 KiB), the whole of its adapter and this program's version. Where an adapter is merged,
+    /// what it is called follows, and what it is: `…+name-r8-a32-72` for 72 pairs of rank 8 and alpha 32.
+    pub fingerprint: String,
+    /// The adapter that is merged into its weights.
+    pub adapter: Option<AdapterInfo>,
+}
+
+/// Everything that a model is made of, on the host.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Shape and weights.
+    pub host: HostModel,
+    /// Tokenizer, template and end-of-sequence ids.
+    pub text: Text,
+    /// The proof that the folder matched its manifest; none if the source has none.
+    pub verified: Option<Verified>,
+}
+
+impl HostModel {
+    /// Loads a model. `progress` is told how many bytes of weights have been brought in, and of how many.
+    ///
+    /// # Errors
+    /// If it is not a complete Qwen3.5 checkpoint, or not what its manifest says; the error names the file, tensor or
+    /// field.
+    pub fn open(source: &Source, progress: impl FnMut(u64, u64)) -> Result<Self, LoadError> {
+        Self::open_adapted(source, None, progress)
+    }
+
+    /// The same with an adapter merged into the weights.
+    ///
+    /// # Errors
+    /// As there, and if the adapter does not fit the model.
+    pub fn open_adapted(
+        source: &Source,
+        adapter: Option<&AdapterSource>,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Self, LoadError> {
+        if let Source::Shape(shape) = source {
+            refuse_on_noise(adapter)?;
+            return Ok(Self::random(*shape, &mut progress));
+        }
+        let (files, verification) = source.files()?;
+        let read = Self::read(&files, source, adapter, &mut progress);
+        let (model, verified) = verdict(read, verification, &mut progress)?;
+        if verified.is_none() {
+            model.bring_in(progress);
+        }
+        Ok(model)
+    }
+
+    fn read(
+        files: &Files,
+        source: &Source,
+        adapter: Option<&AdapterSource>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self, LoadError> {
+        let at = |error| LoadError::checkpoint(source, error);
+        let config_json = files.require("config.json").map_err(at)?;
+        let config = ModelConfig::parse(&config_json).map_err(|error| LoadError::Config {
+            place: source.to_string(),
+            source: error,
+        })?;
+        let tensors = checkpoint::tensors(files).map_err(at)?;
+        let mut hash = Sha256::new();
+        hash.update(env!("CARGO_PKG_VERSION"));
+        hash.update(&*config_json);
+        for (name, tensor) in &tensors {
+            hash.update(format!("{name} {:?} {:?}\n", tensor.dtype, tensor.shape));
+            samples(&tensor.bytes).for_each(|sample| hash.update(sample));
+        }
+        for name in text_files::FILES {
+            let Some(bytes) = files.open(name).map_err(at)? else {
+                continue;
+            };
+            // Where a file ends counts as well.
+            hash.update(format!("{name} {}\n", bytes.len()));
+            hash.update(&*bytes);
+        }
+        let failed = |error| match (error, adapter) {
+            (WeightsError::Adapter(error), Some(adapter)) => adapter.failed(*error),
+            (error, _) => LoadError::Weights {
+                place: source.to_string(),
+                source: error,
+            },
+        };
+        let mut opened = adapter
+            .map(|adapter| adapter.open(source))
+            .transpose()
+            .map_err(|error| failed(error.into()))?;
+        if let Some(adapter) = &opened {
+            hash.update(adapter.digest());
+        }
+        let weights =
+            weights_reader::read(&config, tensors, opened.as_mut(), progress).map_err(failed)?;
+        let merged = opened
+            .map(|adapter| adapter.finish())
+            .transpose()
+            .map_err(|error| failed(error.into()))?;
+        let mut fingerprint = hex(&hash.finalize()[..5]);
+        if let Some(merged) = &merged {
+            fingerprint += &format!("+{merged}");
+        }
+        Ok(Self {
+            config,
+            weights,
+            fingerprint,
+            adapter: merged,
+        })
+    }
+
+    fn random(shape: Shape, progress: &mut dyn FnMut(u64, u64)) -> Self {
+        let config = shape.config();
+        Self {
+            weights: random::weights(&config, progress),
+            fingerprint: {
+                let made_by = format!("{} {shape}", env!("CARGO_PKG_VERSION"));
+                hex(&Sha256::digest(made_by)[..5])
+            },
+            adapter: None,
+            config,
+        }
+    }
+
+    /// Reads every page of the weights once, so that the first request does not wait for the disk. Verified weights
+    /// were read when they were hashed.
+    pub(crate) fn bring_in(&self, mut progress: impl FnMut(u64, u64)) {
+        const PAGE: usize = 4096;
+        const REPORT_EVERY: usize = 64 << 20;
+        let matrices = self.weights.matrices();
+        let total = matrices.iter().map(|m| m.bytes() as u64).sum();
+        let mut done = 0;
+        progress(0, total);
+        for part in matrices.iter().flat_map(|matrix| matrix.parts()) {
+            for piece in part.chunks(REPORT_EVERY) {
+                black_box(piece.iter().step_by(PAGE).fold(0, |sum, byte| sum ^ byte));
+                done += piece.len() as u64;
+                progress(done, total);
+            }
+        }
+    }
+}
+
+impl Text {
+    /// Loads the text side of a model: tokenizer, template and end-of-sequence ids.
+    ///
+    /// # Errors
+    /// If `tokenizer.json` is missing, or it or another of the files cannot be used.
+    pub fn open(source: &Source, config: &ModelConfig) -> Result<Self, LoadError> {
+        if let Source::Shape(_) = source {
+            // Noise has no vocabulary of its own: it is shown in the built-in model's.
+            let mut text = text_files::read(&embedded::files(), config, source)?;
+            text.eos.clear();
+            text.wrap = Some(text.tokenizer.vocab_size() as u32);
+            return Ok(text);
+        }
+        // The files of the text side are verified before they are handed out, so the weights' verdict is not waited
+        // for.
+        let (files, _) = source.files()?;
+        text_files::read(&files, config, source)
+    }
+}
+
+impl Source {
+    /// Loads both sides of a model, with an adapter merged into its weights if one is named; weights that no manifest
+    /// vouches for are mapped, but not yet read from the disk.
+    /// `progress` is told how many bytes have been verified or made, and of how many.
+    ///
+    /// # Errors
+    /// As [`HostModel::open`] and [`Text::open`]. Where the folder is not what its manifest says, that is the error,
+    /// whatever else follows from it.
+    pub fn open(
+        &self,
+        adapter: Option<&AdapterSource>,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Loaded, LoadError> {
+        if let Source::Shape(shape) = self {
+            refuse_on_noise(adapter)?;
+            let host = HostModel::random(*shape, &mut progress);
+            let text = Text::open(self, &host.config)?;
+            return Ok(Loaded {
+                host,
+                text,
+                verified: None,
+            });
+        }
+        let (files, verification) = self.files()?;
+        let read = HostModel::read(&files, self, adapter, &mut progress).and_then(|host| {
+            let text = text_files::read(&files, &host.config, self)?;
+            Ok((host, text))
+        });
+        let ((host, text), verified) = verdict(read, verification, &mut progress)?;
+        Ok(Loaded {
+            host,
+            text,
+            verified,
+        })
+    }
+}
+
+/// Random weights have nothing to learn.
+fn refuse_on_noise(adapter: Option<&AdapterSource>) -> Result<(), LoadError> {
+    match adapter {
+        None => Ok(()),
+        Some(adapter) => Err(adapter.failed(AdapterError::Random)),
+    }
+}
+
+/// Waits for the verdict before anything is made of what was read, or said about it.
+fn verdict<T>(
+    read: Result<T, LoadError>,
+    verification: Option<Verification>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(T, Option<Verified>), LoadError> {
+    let verified = verification.map(|begun| begun.wait(progress)).transpose()?;
+    Ok((read?, verified))
+}
+
+impl AdapterSource {
+    fn failed(&self, source: AdapterError) -> LoadError {
+        LoadError::Adapter {
+            name: self.name.clone(),
+            source: source.into(),
+        }
+    }
+}
+
+/// Up to three pieces of a tensor: from its beginning, its middle and its end.
+fn samples(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let size = SAMPLE.min(bytes.len());
+    let last = bytes.len() - size;
+    [0, last / 2, last]
+        .into_iter()
+        .map(move |start| &bytes[start..start + size])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,103 @@
+//! Why tensors do not make a model.
+
+use safetensors::Dtype;
+
+use crate::load::adapter::AdapterError;
+use crate::load::model_config::Affine;
+
+/// Why tensors do not make the model that `config.json` describes.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// A tensor is not there.
+    #[error(
+        "tensor {0} is missing from the checkpoint; config.json asks for it: do they belong together?"
+    )]
+    Missing(String),
+    /// Tensors are there that the model does not have.
+    #[error("the model has no place for tensor {first}{}; config.json and the checkpoint do not belong together",
+        if *others > 0 { format!(" and {others} more") } else { String::new() })]
+    Unused {
+        /// One of them.
+        first: String,
+        /// How many more there are.
+        others: usize,
+    },
+    /// A tensor has another shape than `config.json` implies.
+    #[error("tensor {name} in {file} has shape {found:?}, but config.json asks for {expected:?}")]
+    Shape {
+        /// The tensor.
+        name: String,
+        /// Its file.
+        file: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The right shape.
+        expected: Vec<usize>,
+    },
+    /// A tensor has a type that is not read here.
+    #[error("tensor {name} in {file} is stored as {found:?}; {wanted} is supported")]
+    Type {
+        /// The tensor.
+        name: String,
+        /// Its file.
+        file: String,
+        /// Its type.
+        found: Dtype,
+        /// What would do.
+        wanted: &'static str,
+    },
+    /// A matrix has scales but `config.json` says that it is not quantised, or nothing of quantisation.
+    #[error(
+        "{module} has scales, but by config.json (`quantization`) it is not quantised: do they belong together?"
+    )]
+    NotDescribed {
+        /// The module.
+        module: String,
+    },
+    /// A quantised matrix has other bits or groups than `config.json` says.
+    #[error(
+        "config.json (`quantization`) says that {module} has {} bits in groups of {}, but the shapes of its tensors in {file} say \
+         {} bits in groups of {}; remove the entry, since the shapes tell", said.bits, said.group, found.bits, found.group
+    )]
+    OtherPacking {
+        /// The module.
+        module: String,
+        /// The file of its tensors.
+        file: String,
+        /// What is said.
+        said: Affine,
+        /// What is there.
+        found: Affine,
+    },
+    /// The shapes of a quantised matrix are those of no quantisation that this engine computes.
+    #[error(
+        "{module} in {file} is quantised with {found} for the {cols} inputs that config.json asks for; 4 or 8 bits in groups of 32, \
+         64 or 128 are supported. Convert with mlx_lm.convert -q --q-bits 4, if config.json belongs to this checkpoint"
+    )]
+    Packing {
+        /// The module.
+        module: String,
+        /// The file of its tensors.
+        file: String,
+        /// Inputs that the model has for it.
+        cols: usize,
+        /// What the shapes say.
+        found: String,
+    },
+    /// There is no output matrix, and the embedding must not be used as one.
+    #[error(
+        "tensor lm_head.weight is missing from the checkpoint, and config.json says wherever it says something that the embedding \
+         is not the output matrix (`tie_word_embeddings` is false); copy the checkpoint again, or set it to true if the model \
+         was trained so"
+    )]
+    NoHead,
+    /// The adapter cannot be merged.
+    #[error(transparent)]
+    Adapter(Box<AdapterError>),
+}
+
+impl From<AdapterError> for WeightsError {
+    fn from(error: AdapterError) -> Self {
+        Self::Adapter(Box::new(error))
+    }
+}

@@ -1,0 +1,373 @@
+//! Whether a sequence fits into memory, decided before it is begun.
+//!
+//! Every sequence reserves what it may come to need: a share that does not grow, for the recurrent layers, and so
+//! much a token, for keys and values. Together the running ones never reserve more than there is, so that a burst of
+//! long prompts waits instead of driving the machine into swapping. What waits counts too: a budget that is lowered for
+//! a while, since another engine needs memory beside this one, stays large enough for each request that was taken.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sanctum_kernels::KvMode;
+
+use crate::backend::cost::SequenceCost;
+use crate::schedule::request::SubmitError;
+
+/// Tokens that an answer of no stated length may have even if a slot's even share of memory holds fewer.
+const SHORT_ANSWER: usize = 1024;
+
+/// The memory that sequences may take, and what is reserved of it.
+#[derive(Debug)]
+pub struct Admission {
+    /// What one of them takes.
+    pub cost: SequenceCost,
+    ledger: Mutex<Ledger>,
+}
+
+#[derive(Debug)]
+struct Ledger {
+    /// Bytes for all of them.
+    budget: u64,
+    /// What `budget` is when no other engine needs a part of it.
+    full: u64,
+    /// Bytes that running ones have reserved.
+    reserved: u64,
+    /// What those will reserve that wait. None of them is above `budget`.
+    waiting: Vec<u64>,
+}
+
+/// What requests hold of the memory at one moment, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// What the running ones have reserved.
+    pub running: u64,
+    /// What the largest of those that wait will reserve.
+    pub largest_waiting: u64,
+}
+
+/// One request's share of the memory: promised while it waits, reserved while it runs, given back when it is dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    admission: Arc<Admission>,
+    bytes: u64,
+    runs: bool,
+}
+
+impl Admission {
+    /// So many bytes for sequences of this cost.
+    pub fn new(cost: SequenceCost, budget: u64) -> Self {
+        let ledger = Ledger {
+            budget,
+            full: budget,
+            reserved: 0,
+            waiting: Vec::new(),
+        };
+        Self {
+            cost,
+            ledger: Mutex::new(ledger),
+        }
+    }
+
+    /// Room without end.
+    pub fn unlimited() -> Self {
+        let cost = SequenceCost {
+            fixed: 0,
+            per_token: 0,
+            kv_cache: KvMode::Plain,
+            page: 1,
+        };
+        Self::new(cost, u64::MAX)
+    }
+
+    /// Bytes for all of them.
+    pub fn budget(&self) -> u64 {
+        self.ledger().budget
+    }
+
+    /// Bytes that running ones have reserved.
+    pub fn reserved(&self) -> u64 {
+        self.ledger().reserved
+    }
+
+    /// Another engine needs memory for a while: `choose` sees what is held and says what is left to this one, in one step
+    /// with the change, and whatever else it found out.
+    ///
+    /// # Errors
+    /// Those of `choose`; then nothing changes.
+    pub fn lower<T, E>(&self, choose: impl FnOnce(Held) -> Result<(u64, T), E>) -> Result<T, E> {
+        let mut ledger = self.ledger();
+        let (budget, found) = choose(Held {
+            running: ledger.reserved,
+            largest_waiting: ledger.waiting.iter().copied().max().unwrap_or(0),
+        })?;
+        ledger.budget = budget;
+        Ok(found)
+    }
+
+    /// So many bytes more will be there once another engine has left.
+    pub fn expect(&self, bytes: u64) {
+        let mut ledger = self.ledger();
+        ledger.full = ledger.budget.saturating_add(bytes);
+    }
+
+    /// No other engine needs a part of it any more.
+    pub fn restore(&self) {
+        let mut ledger = self.ledger();
+        ledger.budget = ledger.full;
+    }
+
+    /// How long an answer to a prompt may get: `wanted` if it was asked for by number, else what the even share of
+    /// one of `slots` holds, up to `room`. `kept` are the bytes that each token of the answer takes beside the caches.
+    ///
+    /// # Errors
+    /// If memory would not hold it even if nobody else were served, or will only when another engine has left.
+    pub fn answer(
+        &self,
+        prompt: usize,
+        wanted: Option<usize>,
+        room: usize,
+        slots: usize,
+        kept: u64,
+    ) -> Result<usize, SubmitError> {
+        let (budget, full) = {
+            let ledger = self.ledger();
+            (ledger.budget, ledger.full)
+        };
+        let answer = wanted.unwrap_or_else(|| {
+            let share = full / slots.max(1) as u64;
+            let share = self.cost.answer_in(share, prompt, kept);
+            let most = self.cost.answer_in(budget, prompt, kept);
+            share.max(SHORT_ANSWER).min(most).clamp(1, room)
+        });
+        let tokens = prompt.saturating_add(answer);
+        let needed = self.cost.of_answer(prompt, answer, kept);
+        let needed_mib = needed.div_ceil(1 << 20);
+        match needed {
+            needed if needed <= budget => Ok(answer),
+            needed if needed <= full => Err(SubmitError::MemoryShared {
+                tokens,
+                needed_mib,
+                available_mib: budget >> 20,
+            }),
+            _ => Err(SubmitError::TooMuchMemory {
+                tokens,
+                needed_mib,
+                available_mib: full >> 20,
+                holds: {
+                    let answer = self.cost.answer_in(full, prompt, kept);
+                    self.cost.tokens_in(full).min(prompt.saturating_add(answer))
+                },
+            }),
+        }
+    }
+
+    /// Promises memory to a request of so many tokens; `kept` as for [`Admission::answer`].
+    ///
+    /// # Errors
+    /// If the budget was lowered since the length was decided.
+    pub fn reserve(
+        self: &Arc<Self>,
+        prompt: usize,
+        answer: usize,
+        kept: u64,
+    ) -> Result<Reservation, SubmitError> {
+        let bytes = self.cost.of_answer(prompt, answer, kept);
+        let mut ledger = self.ledger();
+        if bytes > ledger.budget {
+            return Err(SubmitError::MemoryShared {
+                tokens: prompt.saturating_add(answer),
+                needed_mib: bytes.div_ceil(1 << 20),
+                available_mib: ledger.budget >> 20,
+            });
+        }
+        ledger.waiting.push(bytes);
+        Ok(Reservation {
+            admission: Arc::clone(self),
+            bytes,
+            runs: false,
+        })
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger {
+    fn stop_waiting(&mut self, bytes: u64) {
+        if let Some(at) = self.waiting.iter().position(|&other| other == bytes) {
+            self.waiting.swap_remove(at);
+        }
+    }
+}
+
+impl Reservation {
+    /// Its request may run if memory is there for it now; whether it is.
+    pub fn begin(&mut self) -> bool {
+        let mut ledger = self.admission.ledger();
+        if !self.runs && ledger.reserved.saturating_add(self.bytes) <= ledger.budget {
+            ledger.stop_waiting(self.bytes);
+            ledger.reserved += self.bytes;
+            self.runs = true;
+        }
+        self.runs
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut ledger = self.admission.ledger();
+        match self.runs {
+            true => ledger.reserved -= self.bytes,
+            false => ledger.stop_waiting(self.bytes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::request::TokenLogprob;
+
+    const MIB: u64 = 1 << 20;
+
+    fn admission(budget: u64) -> Admission {
+        let cost = SequenceCost {
+            fixed: 100 * MIB,
+            per_token: MIB / 16,
+            kv_cache: KvMode::Plain,
+            page: 64,
+        };
+        Admission::new(cost, budget)
+    }
+
+    #[test]
+    fn a_page_that_is_begun_is_paid_for() {
+        let cost = admission(0).cost;
+        assert_eq!(cost.of(0), 100 * MIB);
+        assert_eq!(cost.of(1), cost.of(64));
+        assert_eq!(cost.of(65), 108 * MIB);
+    }
+
+    #[test]
+    fn a_stated_length_is_granted_or_refused_with_the_numbers() {
+        let admission = admission(300 * MIB);
+        assert_eq!(admission.answer(1000, Some(2000), 9000, 4, 0), Ok(2000));
+        let refused = admission.answer(1000, Some(3000), 9000, 4, 0).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "4000 tokens would take 352 MiB of memory and there are 300 MiB, enough for 3200 tokens; \
+             shorten the prompt or lower max_tokens"
+        );
+    }
+
+    #[test]
+    fn an_answer_of_no_stated_length_gets_a_slot_s_share() {
+        let share = |budget: u64, prompt| admission(budget * MIB).answer(prompt, None, 9000, 4, 0);
+        // A quarter of 1200 MiB holds 3200 tokens.
+        assert_eq!(share(1200, 200), Ok(3000));
+        // A prompt beyond its share may still be answered, while all of the memory holds it.
+        assert_eq!(share(1200, 5000), Ok(1024));
+        assert_eq!(share(300, 3150), Ok(50));
+        assert!(share(300, 3300).is_err());
+        assert_eq!(share(1 << 30, 10), Ok(9000));
+    }
+
+    #[test]
+    fn log_probabilities_are_counted_for_each_token_of_the_answer() {
+        let kept = TokenLogprob::bytes(20);
+        assert_eq!(kept, 224);
+        assert_eq!(TokenLogprob::bytes(0), 64);
+        // Small caches: 100 MiB and 4 bytes a token, so that the log probabilities are what counts.
+        let cost = SequenceCost {
+            fixed: 100 * MIB,
+            per_token: 4,
+            kv_cache: KvMode::Plain,
+            page: 1,
+        };
+        let admission = Arc::new(Admission::new(cost, 150 * MIB));
+        let answer = |wanted, kept| admission.answer(1000, wanted, 1 << 20, 1, kept);
+        assert_eq!(answer(Some(1_000_000), 0), Ok(1_000_000));
+        let refused = answer(Some(1_000_000), kept).unwrap_err().to_string();
+        // 50 MiB less 4000 bytes, at 228 a token.
+        assert!(
+            refused.starts_with("1001000 tokens would take 318 MiB")
+                && refused.contains("for 230933 tokens"),
+            "{refused}"
+        );
+        assert_eq!(answer(None, kept), Ok(229_933));
+        let mut memory = admission.reserve(1000, 229_933, kept).unwrap();
+        assert!(memory.begin());
+        assert_eq!(
+            admission.reserved(),
+            100 * MIB + 4 * 230_933 + kept * 229_933
+        );
+        assert_eq!(
+            Admission::unlimited().answer(5, None, 9000, 4, kept),
+            Ok(9000)
+        );
+    }
+
+    #[test]
+    fn without_a_limit_everything_fits() {
+        let admission = Admission::unlimited();
+        assert_eq!(admission.answer(5, None, 9000, 4, 0), Ok(9000));
+        assert_eq!(admission.answer(5, Some(7), 9000, 4, 0), Ok(7));
+    }
+
+    #[test]
+    fn what_waits_and_what_runs_bound_how_far_a_budget_can_be_lowered() {
+        let admission = Arc::new(admission(1000 * MIB));
+        let mut running = admission.reserve(0, 1600, 0).unwrap();
+        assert!(running.begin());
+        let mut waiting = admission.reserve(0, 9600, 0).unwrap();
+        let left = waiting.admission.reserve(0, 12_800, 0).unwrap();
+        // A choice that fails changes nothing.
+        let held = admission.lower(Err::<(u64, ()), Held>);
+        let expected = Held {
+            running: 200 * MIB,
+            largest_waiting: 900 * MIB,
+        };
+        assert_eq!(held, Err(expected));
+        assert_eq!(admission.budget(), 1000 * MIB);
+        drop(left);
+        assert_eq!(
+            admission.lower(|held| Ok::<_, ()>((held.largest_waiting, ()))),
+            Ok(())
+        );
+        assert_eq!(admission.budget(), 700 * MIB);
+        // Who comes now is told to come again; who was promised memory gets it, even before it is whole again.
+        let refused = admission.answer(1000, Some(9000), 9000, 4, 0).unwrap_err();
+        assert!(
+            matches!(refused, SubmitError::MemoryShared { .. }),
+            "{refused}"
+        );
+        assert!(matches!(
+            admission.reserve(0, 10_000, 0).unwrap_err(),
+            SubmitError::MemoryShared { .. }
+        ));
+        assert!(!waiting.begin());
+        drop(running);
+        assert!(waiting.begin());
+        assert_eq!(admission.reserved(), 700 * MIB);
+        admission.restore();
+        assert_eq!(admission.answer(1000, Some(9000), 9000, 4, 0), Ok(9000));
+        drop(waiting);
+        assert_eq!(admission.reserved(), 0);
+    }
+
+    #[test]
+    fn memory_that_comes_back_later_counts_for_lengths_and_not_yet_for_requests() {
+        let admission = Arc::new(admission(400 * MIB));
+        admission.expect(800 * MIB);
+        // A quarter of 1200 MiB, which fits already.
+        assert_eq!(admission.answer(200, None, 9000, 4, 0), Ok(3000));
+        // More than 400 MiB hold is asked for again later.
+        let refused = admission.answer(200, Some(8000), 9000, 4, 0).unwrap_err();
+        assert!(
+            refused.to_string().contains("while an adapter is swapped"),
+            "{refused}"
+        );
+        admission.restore();
+        assert_eq!(admission.answer(200, Some(8000), 9000, 4, 0), Ok(8000));
+    }
+}

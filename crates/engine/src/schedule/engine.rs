@@ -1,0 +1,302 @@
+//! The handle that the server holds: submit a request, read its events, see how the engine is doing.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use super::admission::Admission;
+use super::heartbeat::{Heartbeat, Phase};
+use super::request::{Event, Request, SubmitError, TokenLogprob};
+use super::scheduler::Scheduler;
+use super::shared::{Inbox, Job, LAST, Limits, Shared, Stats, UNREAD};
+use crate::backend::Backend;
+use crate::graph::Model;
+use crate::text::Text;
+
+/// A running engine; clones are handles to the same one. The last one dropped ends it, and waits for its thread.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    inbox: std_mpsc::Sender<Job>,
+    stopped: watch::Receiver<Option<String>>,
+    /// After the inbox, whose last sender is what the thread waits for.
+    thread: Arc<Thread>,
+}
+
+/// The engine's thread, waited for when the last handle is dropped: a process that ends while it still lets go of its
+/// model pulls MLX, which has a life of its own, away under its feet.
+#[derive(Debug, Default)]
+struct Thread {
+    handle: Option<thread::JoinHandle<()>>,
+    /// Nobody waits: the process goes on without it.
+    let_go: AtomicBool,
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        // One that hangs must not keep the process from ending.
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let begun = Instant::now();
+        if let Some(thread) = self.handle.take().filter(|_| !*self.let_go.get_mut()) {
+            while !thread.is_finished() && begun.elapsed() < PATIENCE {
+                thread::sleep(Duration::from_millis(1));
+            }
+            if thread.is_finished() {
+                // What it caught it has said already.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// Why an engine ended that was asked to.
+pub const ASKED: &str = "the engine was asked to end";
+
+/// A request's events, in order. Dropping it cancels the request before the engine's next pass.
+#[derive(Debug)]
+pub struct Generation {
+    events: mpsc::Receiver<Event>,
+}
+
+impl Generation {
+    /// The next event; `None` after the last one.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// Like [`Generation::next`], for callers without an async runtime.
+    pub fn blocking_next(&mut self) -> Option<Event> {
+        self.events.blocking_recv()
+    }
+}
+
+impl Engine {
+    /// Starts the engine's thread, which owns the model from now on, with as much memory as sequences want.
+    ///
+    /// # Errors
+    /// As [`Engine::start_within`].
+    pub fn start<B>(
+        model: Model<B>,
+        text: Text,
+        limits: Limits,
+        heartbeat: Arc<Heartbeat>,
+    ) -> std::io::Result<Self>
+    where
+        B: Backend + Send + 'static,
+        B::Matrix: Send,
+        B::Vector: Send,
+        B::Slots: Send,
+    {
+        Self::start_within(u64::MAX, model, text, limits, heartbeat)
+    }
+
+    /// Starts the engine's thread with `memory` bytes for sequences, and waits until the model is warm.
+    ///
+    /// # Errors
+    /// If the system refuses another thread, or the model cannot even be warmed up.
+    pub fn start_within<B>(
+        memory: u64,
+        model: Model<B>,
+        text: Text,
+        limits: Limits,
+        heartbeat: Arc<Heartbeat>,
+    ) -> std::io::Result<Self>
+    where
+        B: Backend + Send + 'static,
+        B::Matrix: Send,
+        B::Vector: Send,
+        B::Slots: Send,
+    {
+        let admission = Admission::new(model.backend().cost(&model.config), memory);
+        let beats = Arc::clone(&heartbeat);
+        let (mut engine, inbox) =
+            Self::connect(text, model.config.vocab, limits, admission, heartbeat);
+        let seen = Arc::clone(&engine.shared);
+        let (warm, warmed) = std_mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || {
+                let run = AssertUnwindSafe(|| {
+                    model.warm_up(|| beats.beat());
+                    let _ = warm.send(());
+                    Scheduler::new(model, seen).run(&inbox.jobs);
+                });
+                let reason = match catch_unwind(run) {
+                    Ok(()) => ASKED.to_owned(),
+                    Err(panic) => format!("the engine panicked: {}", panic_text(&*panic)),
+                };
+                let _ = inbox.stop.send(Some(reason));
+            })?;
+        engine.thread = Arc::new(Thread {
+            handle: Some(thread),
+            let_go: AtomicBool::new(false),
+        });
+        if warmed.recv().is_err() {
+            // The sender went with the panic; the reason comes last.
+            let stopped = || engine.stopped.borrow().clone();
+            while stopped().is_none() && engine.stopped.has_changed().is_ok() {
+                thread::yield_now();
+            }
+            return Err(std::io::Error::other(stopped().unwrap_or_default()));
+        }
+        engine.shared.heartbeat.enter(Phase::Ready);
+        Ok(engine)
+    }
+
+    /// A handle and the end at which its requests arrive. [`Engine::start`] puts the scheduler there; a test puts a
+    /// script there.
+    pub fn wire(
+        text: Text,
+        vocab: usize,
+        limits: Limits,
+        heartbeat: Arc<Heartbeat>,
+    ) -> (Self, Inbox) {
+        let wired = Self::connect(text, vocab, limits, Admission::unlimited(), heartbeat);
+        wired.0.shared.heartbeat.enter(Phase::Ready);
+        wired
+    }
+
+    fn connect(
+        text: Text,
+        vocab: usize,
+        limits: Limits,
+        admission: Admission,
+        heartbeat: Arc<Heartbeat>,
+    ) -> (Self, Inbox) {
+        let (inbox, jobs) = std_mpsc::channel();
+        let (stop, stopped) = watch::channel(None);
+        let shared = Arc::new(Shared {
+            limits,
+            admission: Arc::new(admission),
+            vocab,
+            text,
+            heartbeat,
+            stats: Arc::default(),
+            waiting: AtomicUsize::new(0),
+            slot_ms: AtomicU64::new(1_000),
+        });
+        let engine = Self {
+            shared,
+            inbox,
+            stopped,
+            thread: Arc::default(),
+        };
+        (engine, Inbox { jobs, stop })
+    }
+
+    /// Hands a request to the engine.
+    ///
+    /// # Errors
+    /// If it cannot be served as it is, or not now.
+    pub fn submit(&self, mut request: Request) -> Result<Generation, SubmitError> {
+        let shared = &*self.shared;
+        if shared.heartbeat.read().phase == Phase::Draining {
+            return Err(SubmitError::Draining);
+        }
+        let context = shared.limits.context;
+        let prompt = request.prompt.len();
+        if prompt == 0 {
+            return Err(SubmitError::PromptEmpty);
+        }
+        if prompt >= context {
+            return Err(SubmitError::PromptTooLong { prompt, context });
+        }
+        let vocab = shared.vocab;
+        if let Some(&id) = request.prompt.iter().find(|&&id| id as usize >= vocab) {
+            return Err(SubmitError::UnknownToken { id, vocab });
+        }
+        let room = context - prompt;
+        let wanted = Some(request.max_tokens.max(1)).filter(|&wanted| wanted <= room);
+        let slots = shared.limits.slots;
+        // What the answer keeps of each of its tokens beside the caches.
+        let kept = request.logprobs.map_or(0, TokenLogprob::bytes);
+        request.max_tokens = shared.admission.answer(prompt, wanted, room, slots, kept)?;
+        let memory = shared.admission.reserve(prompt, request.max_tokens, kept)?;
+        // A free slot takes a request at once, so the queue proper begins behind the slots.
+        let in_flight = shared.heartbeat.read().in_flight;
+        let room =
+            (shared.limits.queue).saturating_add(shared.limits.slots.saturating_sub(in_flight));
+        shared
+            .waiting
+            .fetch_update(Relaxed, Relaxed, |n| (n < room).then_some(n + 1))
+            .map_err(|queued| SubmitError::QueueFull {
+                queued,
+                retry_after_s: shared.retry_after_s(queued),
+            })?;
+        // Between two passes nobody else would say so, and a pass can be long.
+        shared.heartbeat.set_queued(shared.waiting.load(Relaxed));
+        let (events, receiver) = mpsc::channel(UNREAD + LAST);
+        let job = Job {
+            request,
+            events,
+            memory,
+        };
+        self.inbox.send(job).map_err(|_| SubmitError::Stopped)?;
+        Ok(Generation { events: receiver })
+    }
+
+    /// Its pulse.
+    pub fn heartbeat(&self) -> &Arc<Heartbeat> {
+        &self.shared.heartbeat
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.shared.stats
+    }
+
+    /// How much it takes on at once.
+    pub fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+
+    /// The memory of its sequences.
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.shared.admission
+    }
+
+    /// Tokens in the model's vocabulary.
+    pub fn vocab(&self) -> usize {
+        self.shared.vocab
+    }
+
+    /// The model's text side: tokenizer, template, end-of-sequence ids.
+    pub fn text(&self) -> &Text {
+        &self.shared.text
+    }
+
+    /// Refuses new requests from now on; those that were taken are finished.
+    pub fn drain(&self) {
+        self.shared.heartbeat.enter(Phase::Draining);
+    }
+
+    /// Waits until the engine's thread has ended and says why it did. To wait is not to hold on to the engine.
+    pub fn stopped(&self) -> impl Future<Output = String> + Send + use<> {
+        let mut stopped = self.stopped.clone();
+        async move {
+            let reason = stopped.wait_for(Option::is_some).await;
+            reason
+                .ok()
+                .and_then(|reason| reason.clone())
+                .unwrap_or_else(|| "the engine's thread is gone".to_owned())
+        }
+    }
+
+    /// Another engine has taken over: when the last handle is dropped, this one finishes what it has on its own, and
+    /// whoever drops that handle does not wait for it.
+    pub fn let_go(&self) {
+        self.thread.let_go.store(true, Relaxed);
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}

@@ -1,0 +1,375 @@
+//! Who takes part in the next pass.
+//!
+//! One thread owns the model. Before every pass it looks at what has arrived and who has left, gives free slots to
+//! waiting requests, and fills a batch: one row for every sequence that is being generated, and a bounded number
+//! of prompt rows, shared evenly among the prompts that are being taken in. So nobody's tokens wait for somebody's
+//! long prompt by more than one chunk, and a short prompt does not wait behind a long one.
+//!
+//! Where tokens are chosen on the device and everybody wants the likeliest, the next pass is written down before the
+//! host has seen the last one's tokens: the device goes from pass to pass, and the host turns tokens into text beside
+//! it. A sequence that turns out to have ended has then been given one row too many, which nobody reads.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::mpsc::Sender;
+
+use crate::backend::Backend;
+use crate::backend::batch::{Batch, SlotId};
+use crate::freeze::{self, Point};
+use crate::graph::Model;
+use crate::schedule::admission::Reservation;
+use crate::schedule::request::Event;
+use crate::schedule::sequence::{Row, Sequence, Step};
+use crate::schedule::shared::{Job, LAST, Shared, UNREAD};
+
+/// A sequence that holds a slot.
+struct Running {
+    /// Told apart from who had the slot before.
+    number: u64,
+    slot: SlotId,
+    since: Instant,
+    /// Kept until the slot is free.
+    _memory: Reservation,
+    events: Sender<Event>,
+    sequence: Sequence,
+}
+
+/// A pass that the device was given.
+struct Flight<B: Backend> {
+    /// Whose its results are, by number, in their order.
+    owners: Vec<u64>,
+    outcome: Outcome<B>,
+}
+
+/// What a pass leaves for its owners.
+enum Outcome<B: Backend> {
+    /// Only what the caches keep.
+    Nothing,
+    /// A row of logits for each.
+    Logits(B::Tensor),
+    /// A token for each.
+    Chosen(B::Chosen),
+}
+
+pub(crate) struct Scheduler<B: Backend> {
+    model: Model<B>,
+    slots: B::Slots,
+    /// The pass after the one that is being read.
+    ahead: Option<Flight<B>>,
+    /// Sequences so far.
+    count: u64,
+    free: Vec<SlotId>,
+    waiting: VecDeque<Job>,
+    running: Vec<Running>,
+    shared: Arc<Shared>,
+}
+
+impl<B: Backend> Scheduler<B> {
+    pub(crate) fn new(model: Model<B>, shared: Arc<Shared>) -> Self {
+        let count = shared.limits.slots;
+        Self {
+            slots: model.slots(count),
+            ahead: None,
+            count: 0,
+            free: (0..count).rev().map(SlotId).collect(),
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            model,
+            shared,
+        }
+    }
+
+    /// Serves until every handle is gone and the last sequence is done.
+    pub(crate) fn run(mut self, inbox: &Receiver<Job>) {
+        while self.receive(inbox) {
+            self.release_departed();
+            self.admit();
+            let flight = match self.ahead.take() {
+                Some(flight) => flight,
+                None => {
+                    let batch = self.plan();
+                    if batch.is_empty() {
+                        continue;
+                    }
+                    self.launch(&batch, None)
+                }
+            };
+            self.ahead = self.look_ahead(&flight);
+            self.land(flight);
+        }
+    }
+
+    /// Takes in what has arrived; with nothing else to do, waits for it. False when there will never be more.
+    fn receive(&mut self, inbox: &Receiver<Job>) -> bool {
+        if self.running.is_empty() && self.waiting.is_empty() {
+            let next = match inbox.try_recv() {
+                // Idle: a request that is here already would find the backend's memory freed.
+                Err(TryRecvError::Empty) => {
+                    self.model.backend().idle(&mut self.slots);
+                    inbox.recv().ok()
+                }
+                next => next.ok(),
+            };
+            match next {
+                Some(job) => self.waiting.push_back(job),
+                None => return false,
+            }
+        }
+        loop {
+            match inbox.try_recv() {
+                Ok(job) => self.waiting.push_back(job),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => {
+                    return !(self.running.is_empty() && self.waiting.is_empty());
+                }
+            }
+        }
+    }
+
+    /// Lets go of requests whose client has left.
+    fn release_departed(&mut self) {
+        let before = self.waiting.len();
+        self.waiting.retain(|job| !job.events.is_closed());
+        let left = before - self.waiting.len();
+        self.shared.waiting.fetch_sub(left, Relaxed);
+        let gone = self.release_where(|running| running.events.is_closed());
+        self.shared
+            .stats
+            .cancelled
+            .fetch_add((left + gone) as u64, Relaxed);
+    }
+
+    fn release_where(&mut self, done: impl Fn(&Running) -> bool) -> usize {
+        let before = self.running.len();
+        for running in self.running.extract_if(.., |running| done(running)) {
+            self.model.backend().clear(&mut self.slots, running.slot);
+            self.free.push(running.slot);
+            let held = running.since.elapsed().as_millis() as u64;
+            let mean = self.shared.slot_ms.load(Relaxed);
+            self.shared.slot_ms.store((mean * 7 + held) / 8, Relaxed);
+        }
+        before - self.running.len()
+    }
+
+    /// Gives slots to those who wait, in the order of their arrival, while there are slots and memory.
+    fn admit(&mut self) {
+        while let (Some(job), Some(&slot)) = (self.waiting.front_mut(), self.free.last()) {
+            if !job.memory.begin() {
+                break;
+            }
+            self.free.pop();
+            let Some(job) = self.waiting.pop_front() else {
+                break;
+            };
+            self.count += 1;
+            self.running.push(Running {
+                number: self.count,
+                slot,
+                since: Instant::now(),
+                _memory: job.memory,
+                events: job.events,
+                sequence: Sequence::new(job.request, &self.shared.text),
+            });
+            self.shared.waiting.fetch_sub(1, Relaxed);
+        }
+        self.report_load();
+    }
+
+    fn report_load(&self) {
+        let queued = self.shared.waiting.load(Relaxed);
+        self.shared.heartbeat.set_load(self.running.len(), queued);
+    }
+
+    /// One row of every sequence that is being generated, and up to a chunk of prompt rows.
+    fn plan(&self) -> Batch {
+        let mut batch = Batch::default();
+        let mut prompts = Vec::new();
+        for running in &self.running {
+            match running.sequence.pending() {
+                pending if running.sequence.in_prompt() => prompts.push((pending.len(), running)),
+                pending => batch.push(running.slot, pending, true),
+            }
+        }
+        // Shortest first, each at most an even share of what is left: the chunk is always filled if it can be.
+        prompts.sort_by_key(|(len, _)| *len);
+        // One row for everybody at least, so that no long prompt waits behind ever new short ones.
+        let mut budget = self.shared.limits.prefill_chunk.max(prompts.len());
+        let mut sharers = prompts.len();
+        for (len, running) in prompts {
+            let share = budget.div_ceil(sharers).min(len).min(budget);
+            sharers -= 1;
+            if share == 0 {
+                break;
+            }
+            budget -= share;
+            let rows = &running.sequence.pending()[..share];
+            batch.push(running.slot, rows, share == len);
+        }
+        batch
+    }
+
+    /// Gives a pass to the backend; its tokens are those of the batch, or those that another pass has `chosen`.
+    fn launch(&mut self, batch: &Batch, chosen: Option<&B::Chosen>) -> Flight<B> {
+        let shared = Arc::clone(&self.shared);
+        let beat = || {
+            freeze::pass(Point::Layer);
+            shared.heartbeat.beat();
+        };
+        let logits = match chosen {
+            None => self.model.forward(batch, &mut self.slots, beat),
+            Some(chosen) => self.model.follow(batch, chosen, &mut self.slots, beat),
+        };
+        shared.stats.passes.fetch_add(1, Relaxed);
+        shared
+            .stats
+            .rows
+            .fetch_add(batch.tokens.len() as u64, Relaxed);
+        let mut owners = Vec::with_capacity(batch.outputs.len());
+        let mut likeliest = true;
+        for segment in &batch.segments {
+            let Some(running) = self.running.iter_mut().find(|r| r.slot == segment.slot) else {
+                continue;
+            };
+            if running.sequence.in_prompt() {
+                running.sequence.advance(segment.len);
+                shared
+                    .stats
+                    .prompt_tokens
+                    .fetch_add(segment.len as u64, Relaxed);
+            }
+            if !running.sequence.in_prompt() {
+                owners.push(running.number);
+                likeliest &= running.sequence.takes_likeliest();
+            }
+        }
+        debug_assert_eq!(owners.len(), batch.outputs.len());
+        let outcome = match logits {
+            None => Outcome::Nothing,
+            Some(logits) => {
+                let backend = self.model.backend();
+                let chosen = likeliest.then(|| backend.likeliest(&logits)).flatten();
+                chosen.map_or(Outcome::Logits(logits), Outcome::Chosen)
+            }
+        };
+        Flight { owners, outcome }
+    }
+
+    /// The pass after `flight`, if it is sure already: the same sequences, one more token each, and nobody else.
+    fn look_ahead(&mut self, flight: &Flight<B>) -> Option<Flight<B>> {
+        let Outcome::Chosen(chosen) = &flight.outcome else {
+            return None;
+        };
+        let mut batch = Batch::default();
+        for &number in &flight.owners {
+            let running = self.running.iter().find(|r| r.number == number)?;
+            if running.sequence.ends_next() {
+                return None;
+            }
+            batch.push(running.slot, &[0], true);
+        }
+        if self.running.len() > batch.segments.len() {
+            return None;
+        }
+        Some(self.launch(&batch, Some(chosen)))
+    }
+
+    /// Waits for what a pass leaves, and hands it to its owners.
+    fn land(&mut self, flight: Flight<B>) {
+        let backend = self.model.backend();
+        match flight.outcome {
+            Outcome::Nothing => {}
+            Outcome::Logits(logits) => {
+                let mut logits = backend.read(logits);
+                let rows = logits.chunks_exact_mut(self.shared.vocab).map(Row::Logits);
+                self.choose(&flight.owners, rows.collect());
+            }
+            Outcome::Chosen(chosen) => {
+                let tokens = backend.tokens(&chosen);
+                self.choose(
+                    &flight.owners,
+                    tokens.into_iter().map(Row::Likeliest).collect(),
+                );
+            }
+        }
+        self.report_load();
+    }
+
+    /// Gives up the pass ahead, of which nobody is left: its memory is free once it has ended.
+    fn recall(&mut self) {
+        if let Some(Flight {
+            outcome: Outcome::Chosen(chosen),
+            ..
+        }) = self.ahead.take()
+        {
+            self.model.backend().tokens(&chosen);
+        }
+    }
+
+    /// Chooses a token for every row, in parallel, and lets go of the sequences that it ends.
+    fn choose(&mut self, owners: &[u64], rows: Vec<Row<'_>>) {
+        let mut work: Vec<_> = Vec::with_capacity(owners.len());
+        let mut rows: Vec<_> = rows.into_iter().map(Some).collect();
+        for running in &mut self.running {
+            let row = owners.iter().position(|&number| number == running.number);
+            if let Some(row) = row.and_then(|row| rows[row].take()) {
+                work.push(Mutex::new((running, Some(row), Vec::new())));
+            }
+        }
+        let text = &self.shared.text;
+        self.model.backend().pool().run(work.len(), &|index| {
+            let mut entry = work[index].lock().unwrap_or_else(PoisonError::into_inner);
+            let (running, row, last) = &mut *entry;
+            let Some(row) = row.take() else { return };
+            match running.sequence.choose(text, row) {
+                // A client that left is noticed before the next pass; sending to it does no harm.
+                Step::Continue(event) => {
+                    let _ = running.events.try_send(event);
+                    if running.events.capacity() <= LAST {
+                        let reason = format!(
+                            "the client left {UNREAD} tokens unread; read faster, or ask without log probabilities"
+                        );
+                        *last = vec![Event::Failed(reason)];
+                    }
+                }
+                Step::End(events) => *last = events,
+            }
+        });
+        let chosen: Vec<_> = work
+            .into_iter()
+            .map(|entry| entry.into_inner().unwrap_or_else(PoisonError::into_inner))
+            .collect();
+        // As `usage` counts them: an end of sequence is chosen too, and is no token of the answer.
+        let is_token = |event: &&Event| matches!(event, Event::Token { .. });
+        let generated: usize = chosen
+            .iter()
+            .map(|(_, _, last)| match last.as_slice() {
+                [] => 1,
+                last => last.iter().filter(is_token).count(),
+            })
+            .sum();
+        let ended: Vec<(u64, Sender<Event>, Vec<Event>)> = chosen
+            .into_iter()
+            .filter(|(_, _, last)| !last.is_empty())
+            .map(|(running, _, last)| (running.number, running.events.clone(), last))
+            .collect();
+        self.shared
+            .stats
+            .generated_tokens
+            .fetch_add(generated as u64, Relaxed);
+        if ended.len() == self.running.len() {
+            self.recall();
+        }
+        // The slot is free before its client hears of the end, so that its next request finds it.
+        self.release_where(|running| ended.iter().any(|(number, ..)| *number == running.number));
+        self.report_load();
+        for (_, events, last) in ended {
+            for event in last {
+                let _ = events.try_send(event);
+            }
+        }
+    }
+}

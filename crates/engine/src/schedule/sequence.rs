@@ -1,0 +1,151 @@
+//! One sequence: what it still has to feed, how its next token is chosen, what its reader may see of it.
+
+use std::sync::Arc;
+
+use crate::sampling::{Choice, SampleError, Sampler};
+use crate::schedule::request::{Event, FinishReason, Request, TokenLogprob, Usage};
+use crate::text::Text;
+use crate::text::stop::StopBuffer;
+use crate::text::stream_decoder::StreamDecoder;
+
+/// A sequence that is being generated.
+pub(crate) struct Sequence {
+    prompt: Vec<u32>,
+    /// How much of the prompt the model has seen.
+    fed: usize,
+    /// The token chosen last, which the model has not seen.
+    last: Option<u32>,
+    generated: usize,
+    max_tokens: usize,
+    logprobs: Option<usize>,
+    ignore_eos: bool,
+    sampler: Sampler,
+    decoder: StreamDecoder,
+    stops: StopBuffer,
+}
+
+/// What a pass leaves for a sequence that it has brought to the end of its tokens.
+pub(crate) enum Row<'a> {
+    /// Logits `[vocab]`, which are used up.
+    Logits(&'a mut [f32]),
+    /// The likeliest token, for a sequence that [takes it](Sequence::takes_likeliest); none if the logits are not finite.
+    Likeliest(Option<u32>),
+}
+
+/// What choosing a token led to.
+pub(crate) enum Step {
+    /// There will be more.
+    Continue(Event),
+    /// That was all.
+    End(Vec<Event>),
+}
+
+impl Sequence {
+    pub(crate) fn new(request: Request, text: &Text) -> Self {
+        Self {
+            fed: 0,
+            last: None,
+            generated: 0,
+            max_tokens: request.max_tokens,
+            logprobs: request.logprobs,
+            ignore_eos: request.ignore_eos,
+            sampler: Sampler::new(request.sampling, &request.prompt),
+            decoder: StreamDecoder::new(Arc::clone(&text.tokenizer), true),
+            stops: StopBuffer::new(request.stop),
+            prompt: request.prompt,
+        }
+    }
+
+    /// Whether part of the prompt is still to be fed.
+    pub(crate) fn in_prompt(&self) -> bool {
+        self.fed < self.prompt.len()
+    }
+
+    /// Tokens that the model has not seen: the rest of the prompt, or the token chosen last.
+    pub(crate) fn pending(&self) -> &[u32] {
+        match &self.last {
+            Some(_) => self.last.as_slice(),
+            None => &self.prompt[self.fed..],
+        }
+    }
+
+    /// Says that the model has seen `count` more tokens of the prompt.
+    pub(crate) fn advance(&mut self, count: usize) {
+        self.fed += count;
+    }
+
+    /// Whether its next token is simply the likeliest, and nothing else about the logits is asked.
+    pub(crate) fn takes_likeliest(&self) -> bool {
+        self.logprobs.is_none() && self.sampler.takes_likeliest()
+    }
+
+    /// Whether its next token is the last that it may have.
+    pub(crate) fn ends_next(&self) -> bool {
+        self.generated + 1 >= self.max_tokens
+    }
+
+    /// Chooses the next token from what the pass has left for it.
+    pub(crate) fn choose(&mut self, text: &Text, row: Row<'_>) -> Step {
+        let choice = match row {
+            Row::Logits(logits) => self.sampler.sample(logits, self.logprobs),
+            Row::Likeliest(id) => id
+                .map(|id| Choice { id, logprob: None })
+                .ok_or(SampleError::NotFinite),
+        };
+        let choice = match choice {
+            Ok(choice) => choice,
+            Err(error) => return Step::End(vec![Event::Failed(error.to_string())]),
+        };
+        let id = choice.id;
+        if text.eos.contains(&id) && !self.ignore_eos {
+            return Step::End(vec![self.finished(FinishReason::Stop)]);
+        }
+        self.last = Some(id);
+        self.generated += 1;
+        let certain = self.decoder.push(text.shown(id));
+        let (emit, stopped) = self.stops.push(&certain);
+        let token = Event::Token {
+            id,
+            text: emit,
+            logprob: choice.logprob.map(|(logprob, top)| TokenLogprob {
+                id,
+                logprob,
+                top: top.into_boxed_slice(),
+            }),
+        };
+        if stopped {
+            let usage = self.usage();
+            let (reason, text) = (FinishReason::Stop, String::new());
+            let finished = Event::Finished {
+                reason,
+                text,
+                usage,
+            };
+            Step::End(vec![token, finished])
+        } else if self.generated >= self.max_tokens {
+            Step::End(vec![token, self.finished(FinishReason::Length)])
+        } else {
+            Step::Continue(token)
+        }
+    }
+
+    /// The closing event, with all text that was held back.
+    fn finished(&mut self, reason: FinishReason) -> Event {
+        let (mut text, stopped) = self.stops.push(&self.decoder.finish());
+        if !stopped {
+            text.push_str(&self.stops.finish());
+        }
+        Event::Finished {
+            reason: if stopped { FinishReason::Stop } else { reason },
+            text,
+            usage: self.usage(),
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        Usage {
+            prompt_tokens: self.prompt.len(),
+            completion_tokens: self.generated,
+        }
+    }
+}
