@@ -8,7 +8,7 @@ mod scheduler;
 mod sequence;
 mod shared;
 
-pub use admission::{Admission, Held, Reservation};
+pub use admission::{Admission, Held, KeptMemory, Reservation};
 pub use engine::{ASKED, Engine, Generation};
 pub use heartbeat::{Heartbeat, Phase, Pulse};
 pub use request::{Event, FinishReason, Request, SubmitError, TokenLogprob, Usage};

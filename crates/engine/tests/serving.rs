@@ -10,7 +10,7 @@ use sanctum_engine::backend::{Backend, CpuBackend, Precision};
 use sanctum_engine::graph::Model;
 use sanctum_engine::load::{HostModel, Source};
 use sanctum_engine::schedule::{
-    Engine, Event, FinishReason, Heartbeat, Limits, Phase, Request, SubmitError,
+    Engine, Event, FinishReason, Heartbeat, Limits, Phase, Request, SubmitError, TokenLogprob,
 };
 use sanctum_engine::text::Text;
 
@@ -176,6 +176,37 @@ fn memory_is_reserved_before_a_sequence_begins() {
     assert_eq!(engine.heartbeat().read().in_flight, 1);
     assert_eq!(engine.admission().reserved(), cost.of(2 * cost.page));
     assert_eq!(answer(first).2, FinishReason::Length);
+    assert_eq!(answer(second).0.len(), 80);
+    assert_eq!(engine.admission().reserved(), 0);
+}
+
+#[test]
+fn request_waits_while_an_unwritten_answer_holds_the_memory_and_the_heartbeat_moves() {
+    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+    let text = Text::open(&Source::Embedded, &host.config).unwrap();
+    let backend = CpuBackend::new(&host.config, 2, Precision::Fast);
+    let cost = backend.cost(&host.config);
+    // Room for one request of two pages, and not for another beside the log probabilities of its answer.
+    let kept_bytes = 80 * TokenLogprob::bytes(0);
+    let budget = cost.of(2 * cost.page) + kept_bytes;
+    let model = Model::new(backend, host.config, host.weights);
+    let heartbeat = Arc::new(Heartbeat::new());
+    let engine = Engine::start_within(budget, model, text, LIMITS, heartbeat).unwrap();
+    let mut long = request(&engine, "Count from 1 to 99.", 80);
+    long.ignore_eos = true;
+    long.logprobs = Some(0);
+    let first = engine.submit(long.clone()).unwrap();
+    let unwritten = first.kept();
+    assert_eq!(answer(first).0.len(), 80);
+    assert_eq!(engine.admission().reserved(), kept_bytes);
+    let second = engine.submit(long).unwrap();
+    let begun = engine.heartbeat().read().progress;
+    while engine.heartbeat().read().progress < begun + 3 {
+        std::thread::yield_now();
+    }
+    let pulse = engine.heartbeat().read();
+    assert_eq!((pulse.in_flight, pulse.queued), (0, 1));
+    drop(unwritten);
     assert_eq!(answer(second).0.len(), 80);
     assert_eq!(engine.admission().reserved(), 0);
 }

@@ -146,7 +146,7 @@ pub async fn create(
                 usage,
             } => {
                 whole.push_str(&text);
-                let parts = columns.parts();
+                let parts = columns.parts(running.kept());
                 let choice = TextChoice {
                     index: 0,
                     text: whole,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sanctum_engine::schedule::KeptMemory;
 use sanctum_engine::schedule::TokenLogprob;
 use sanctum_engine::text::Text;
 use serde_json::{Map, Value, json};
@@ -11,6 +12,23 @@ const IMPOSSIBLE: f32 = -9999.0;
 
 /// Tokens whose text is made at once.
 const PART: usize = 64;
+
+/// The tokens of a whole answer, and the memory that is reserved for them until they are written.
+pub struct Tokens {
+    list: Box<[TokenLogprob]>,
+    _memory: KeptMemory,
+}
+
+impl Tokens {
+    /// Releases the memory that they do not need.
+    pub fn new(list: Vec<TokenLogprob>, memory: KeptMemory) -> Self {
+        memory.shrink(list.len());
+        Self {
+            list: list.into(),
+            _memory: memory,
+        }
+    }
+}
 
 /// What stands in a whole answer where [`chat_parts`] or [`Columns::parts`] follows.
 pub fn later() -> Value {
@@ -28,10 +46,10 @@ pub fn chat(tokens: &[TokenLogprob], words: &Text) -> Value {
 
 /// The same for a whole answer, as text in parts.
 pub fn chat_parts(
-    tokens: Vec<TokenLogprob>,
+    tokens: Tokens,
     words: Text,
 ) -> impl Iterator<Item = String> + Send + 'static {
-    let content = list(tokens.into(), move |token| chat_token(token, &words));
+    let content = list(Arc::new(tokens), move |token| chat_token(token, &words));
     once("{\"content\":[")
         .chain(content)
         .chain(once("],\"refusal\":null}"))
@@ -100,12 +118,16 @@ impl Columns {
         }))
     }
 
-    /// All of a whole answer, as text in parts; none if there are no tokens.
-    pub fn parts(self) -> Option<impl Iterator<Item = String> + Send + 'static> {
+    /// All of a whole answer, as text in parts; none if there are no tokens. Their memory is reserved as long as the parts
+    /// exist.
+    pub fn parts(
+        self,
+        memory: KeptMemory,
+    ) -> Option<impl Iterator<Item = String> + Send + 'static> {
         if self.tokens.is_empty() {
             return None;
         }
-        let tokens: Arc<[TokenLogprob]> = self.tokens.into();
+        let tokens = Arc::new(Tokens::new(self.tokens, memory));
         let (words, mut offsets) = (self.words, self.offsets);
         let (names, tops) = (words.clone(), words.clone());
         let all = once("{\"tokens\":[")
@@ -140,13 +162,13 @@ fn once(text: &'static str) -> impl Iterator<Item = String> + Send + 'static {
 
 /// The elements of an array without its brackets, a part at a time.
 fn list(
-    tokens: Arc<[TokenLogprob]>,
+    tokens: Arc<Tokens>,
     mut of: impl FnMut(&TokenLogprob) -> Value + Send + 'static,
 ) -> impl Iterator<Item = String> + Send + 'static {
-    let starts = (0..tokens.len()).step_by(PART);
+    let starts = (0..tokens.list.len()).step_by(PART);
     starts.map(move |start| {
         let mut part = String::new();
-        for (index, token) in tokens.iter().enumerate().skip(start).take(PART) {
+        for (index, token) in tokens.list.iter().enumerate().skip(start).take(PART) {
             if index > 0 {
                 part.push(',');
             }
@@ -202,6 +224,7 @@ fn finite(logprob: f32) -> f32 {
 mod tests {
     use super::*;
     use crate::api::tests::rig::tokenizer;
+    use sanctum_engine::schedule::Admission;
 
     /// Ids are bytes.
     fn words() -> Text {
@@ -258,7 +281,9 @@ mod tests {
             .collect();
         let parse = |text: String| serde_json::from_str::<Value>(&text).unwrap();
         let whole = chat(&tokens, &words());
-        let parts: Vec<String> = chat_parts(tokens.clone(), words()).collect();
+        let memory = || Arc::new(Admission::unlimited()).reserve(1, 1, 0).unwrap().kept();
+        let kept = Tokens::new(tokens.clone(), memory());
+        let parts: Vec<String> = chat_parts(kept, words()).collect();
         assert!(parts.len() > 4, "{}", parts.len());
         assert_eq!(parse(parts.concat()), whole);
 
@@ -267,7 +292,7 @@ mod tests {
         let whole = columns.take();
         let mut columns = Columns::new(words());
         columns.extend(tokens);
-        assert_eq!(parse(columns.parts().unwrap().collect()), whole.unwrap());
-        assert!(Columns::new(words()).parts().is_none());
+        assert_eq!(parse(columns.parts(memory()).unwrap().collect()), whole.unwrap());
+        assert!(Columns::new(words()).parts(memory()).is_none());
     }
 }

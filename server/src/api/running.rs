@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use sanctum_engine::schedule::{Event, FinishReason, Generation, Request, TokenLogprob, Usage};
+use sanctum_engine::schedule::KeptMemory;
+use sanctum_engine::schedule::Generation;
+use sanctum_engine::schedule::{Event, FinishReason, Request, TokenLogprob, Usage};
 
 use super::error::ApiError;
 use super::{App, wire};
@@ -63,6 +65,11 @@ impl Running {
             shutdown: app.shutdown.clone(),
             account,
         })
+    }
+
+    /// The memory of its log probabilities, to be held as long as they are.
+    pub fn kept(&self) -> KeptMemory {
+        self.generation.kept()
     }
 
     /// What happens next. After [`Step::Finished`] or an error nothing does.

@@ -5,7 +5,8 @@
 //! long prompts waits instead of driving the machine into swapping. What waits counts too: a budget that is lowered for
 //! a while, since another engine needs memory beside this one, stays large enough for each request that was taken.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sanctum_kernels::KvMode;
 
@@ -21,6 +22,8 @@ pub struct Admission {
     /// What one of them takes.
     pub cost: SequenceCost,
     ledger: Mutex<Ledger>,
+    /// Notified when memory of an answer is released that outlived its sequence.
+    released: Condvar,
 }
 
 #[derive(Debug)]
@@ -44,12 +47,31 @@ pub struct Held {
     pub largest_waiting: u64,
 }
 
-/// One request's share of the memory: promised while it waits, reserved while it runs, given back when it is dropped.
+/// One request's share of the memory: promised while it waits, reserved while it runs, released when it is dropped. The
+/// part in [`Reservation::kept`] is released later, with the last handle to it.
 #[derive(Debug)]
 pub struct Reservation {
     admission: Arc<Admission>,
+    /// Bytes of the sequence, without those that the answer keeps.
     bytes: u64,
+    kept: KeptMemory,
     runs: bool,
+}
+
+/// The part of a [`Reservation`] for what an answer keeps of each of its tokens beside the caches. It is reserved until
+/// the last handle is dropped: the answer may be written long after its sequence has ended.
+#[derive(Clone, Debug)]
+pub struct KeptMemory(Arc<Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    admission: Arc<Admission>,
+    /// Bytes of one token.
+    per_token: u64,
+    /// Bytes of it that the ledger's `reserved` includes; none while the request waits.
+    reserved: Mutex<u64>,
+    /// Bytes of all tokens that the answer may have.
+    most: u64,
 }
 
 impl Admission {
@@ -64,6 +86,7 @@ impl Admission {
         Self {
             cost,
             ledger: Mutex::new(ledger),
+            released: Condvar::new(),
         }
     }
 
@@ -170,21 +193,35 @@ impl Admission {
         answer: usize,
         kept: u64,
     ) -> Result<Reservation, SubmitError> {
-        let bytes = self.cost.of_answer(prompt, answer, kept);
+        let all = self.cost.of_answer(prompt, answer, kept);
+        let most = kept.saturating_mul(answer as u64);
         let mut ledger = self.ledger();
-        if bytes > ledger.budget {
+        if all > ledger.budget {
             return Err(SubmitError::MemoryShared {
                 tokens: prompt.saturating_add(answer),
-                needed_mib: bytes.div_ceil(1 << 20),
+                needed_mib: all.div_ceil(1 << 20),
                 available_mib: ledger.budget >> 20,
             });
         }
-        ledger.waiting.push(bytes);
+        ledger.waiting.push(all);
         Ok(Reservation {
             admission: Arc::clone(self),
-            bytes,
+            bytes: all - most,
+            kept: KeptMemory(Arc::new(Kept {
+                admission: Arc::clone(self),
+                per_token: kept,
+                reserved: Mutex::new(0),
+                most,
+            })),
             runs: false,
         })
+    }
+
+    /// Waits until memory is released that outlived its sequence, or until `limit` has passed. It may return early.
+    pub fn wait_for_release(&self, limit: Duration) {
+        let ledger = self.ledger();
+        // Whether it timed out makes no difference: the caller tries again.
+        drop(self.released.wait_timeout(ledger, limit));
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -203,13 +240,24 @@ impl Ledger {
 impl Reservation {
     /// Its request may run if memory is there for it now; whether it is.
     pub fn begin(&mut self) -> bool {
+        let all = self.all();
         let mut ledger = self.admission.ledger();
-        if !self.runs && ledger.reserved.saturating_add(self.bytes) <= ledger.budget {
-            ledger.stop_waiting(self.bytes);
-            ledger.reserved += self.bytes;
+        if !self.runs && ledger.reserved.saturating_add(all) <= ledger.budget {
+            ledger.stop_waiting(all);
+            ledger.reserved += all;
+            *self.kept.reserved() = self.kept.0.most;
             self.runs = true;
         }
         self.runs
+    }
+
+    /// The part that stays reserved after the sequence, for as long as a handle to it exists.
+    pub fn kept(&self) -> KeptMemory {
+        self.kept.clone()
+    }
+
+    fn all(&self) -> u64 {
+        self.bytes + self.kept.0.most
     }
 }
 
@@ -218,8 +266,43 @@ impl Drop for Reservation {
         let mut ledger = self.admission.ledger();
         match self.runs {
             true => ledger.reserved -= self.bytes,
-            false => ledger.stop_waiting(self.bytes),
+            false => ledger.stop_waiting(self.all()),
         }
+    }
+}
+
+impl KeptMemory {
+    /// Releases what is not needed: the answer is complete and has so many tokens.
+    pub fn shrink(&self, tokens: usize) {
+        let needed = self.0.per_token.saturating_mul(tokens as u64);
+        self.0.release_beyond(needed);
+    }
+
+    /// Bytes that are reserved. The ledger is locked before it.
+    fn reserved(&self) -> MutexGuard<'_, u64> {
+        self.0
+            .reserved
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn release_beyond(&self, needed: u64) {
+        let mut ledger = self.admission.ledger();
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let released = reserved.saturating_sub(needed);
+        *reserved -= released;
+        ledger.reserved -= released;
+        if released > 0 {
+            self.admission.released.notify_all();
+        }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.release_beyond(0);
     }
 }
 
@@ -305,6 +388,42 @@ mod tests {
             Admission::unlimited().answer(5, None, 9000, 4, kept),
             Ok(9000)
         );
+    }
+
+    #[test]
+    fn memory_that_an_answer_keeps_is_reserved_until_the_answer_is_written() {
+        let admission = Arc::new(admission(300 * MIB));
+        let mut sequence = admission.reserve(0, 64, MIB).unwrap();
+        let answer = sequence.kept();
+        assert!(sequence.begin());
+        assert_eq!(admission.reserved(), (100 + 4 + 64) * MIB);
+        let mut next = admission.reserve(0, 64, 3 * MIB).unwrap();
+        drop(sequence);
+        assert_eq!(admission.reserved(), 64 * MIB);
+        assert!(!next.begin(), "296 MiB do not fit beside 64 MiB");
+        answer.shrink(10);
+        assert_eq!(admission.reserved(), 10 * MIB);
+        // A slower thread than this one is woken; this one finds it released.
+        let waiting = {
+            let admission = admission.clone();
+            std::thread::spawn(move || {
+                while admission.reserved() > 0 {
+                    admission.wait_for_release(Duration::from_secs(30));
+                }
+            })
+        };
+        drop(answer);
+        waiting.join().unwrap();
+        assert!(next.begin());
+        drop(next);
+        assert_eq!(admission.reserved(), 0);
+        // A request that leaves before it runs has nothing to release.
+        let waiting = admission.reserve(0, 64, MIB).unwrap();
+        let answer = waiting.kept();
+        drop(waiting);
+        drop(answer);
+        assert_eq!(admission.reserved(), 0);
+        assert_eq!(admission.lower(Err::<(u64, ()), Held>).unwrap_err().largest_waiting, 0);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use super::admission::Admission;
+use super::admission::{Admission, KeptMemory};
 use super::heartbeat::{Heartbeat, Phase};
 use super::request::{Event, Request, SubmitError, TokenLogprob};
 use super::scheduler::Scheduler;
@@ -60,9 +60,16 @@ pub const ASKED: &str = "the engine was asked to end";
 #[derive(Debug)]
 pub struct Generation {
     events: mpsc::Receiver<Event>,
+    kept: KeptMemory,
 }
 
 impl Generation {
+    /// The memory of its log probabilities. It is reserved until this generation and every handle are dropped; hold one as
+    /// long as log probabilities are kept.
+    pub fn kept(&self) -> KeptMemory {
+        self.kept.clone()
+    }
+
     /// The next event; `None` after the last one.
     pub async fn next(&mut self) -> Option<Event> {
         self.events.recv().await
@@ -230,13 +237,17 @@ impl Engine {
         // Between two passes nobody else would say so, and a pass can be long.
         shared.heartbeat.set_queued(shared.waiting.load(Relaxed));
         let (events, receiver) = mpsc::channel(UNREAD + LAST);
+        let kept_memory = memory.kept();
         let job = Job {
             request,
             events,
             memory,
         };
         self.inbox.send(job).map_err(|_| SubmitError::Stopped)?;
-        Ok(Generation { events: receiver })
+        Ok(Generation {
+            events: receiver,
+            kept: kept_memory,
+        })
     }
 
     /// Its pulse.

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Sender;
 
@@ -93,6 +93,7 @@ impl<B: Backend> Scheduler<B> {
                 None => {
                     let batch = self.plan();
                     if batch.is_empty() {
+                        self.wait_for_memory();
                         continue;
                     }
                     self.launch(&batch, None)
@@ -177,6 +178,16 @@ impl<B: Backend> Scheduler<B> {
             self.shared.waiting.fetch_sub(1, Relaxed);
         }
         self.report_load();
+    }
+
+    /// Nothing runs and the next request does not fit: answers that are still being written hold the memory. Others may
+    /// arrive or leave meanwhile, so the wait is short, and the heartbeat moves: the engine does not hang.
+    fn wait_for_memory(&self) {
+        const POLL: Duration = Duration::from_millis(20);
+        if !self.waiting.is_empty() {
+            self.shared.admission.wait_for_release(POLL);
+            self.shared.heartbeat.beat();
+        }
     }
 
     fn report_load(&self) {

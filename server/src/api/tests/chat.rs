@@ -1,9 +1,9 @@
 use http_body_util::BodyExt;
-use sanctum_engine::schedule::{Event, FinishReason};
+use sanctum_engine::schedule::{Event, FinishReason, TokenLogprob};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::rig::{Rig, finished, likely, post, token};
+use super::rig::{Answer, Rig, finished, likely, post, token};
 
 const PATH: &str = "/v1/chat/completions";
 
@@ -312,4 +312,34 @@ async fn log_probabilities_come_with_their_tokens() {
         .map(|token| token["logprob"].clone())
         .collect();
     assert_eq!(tokens, [json!(-0.25), json!(-1.0)]);
+}
+
+#[tokio::test]
+async fn memory_of_log_probabilities_is_reserved_until_the_body_is_read() {
+    let rig = Rig::new();
+    let admission = rig.app.models.engines().next().unwrap().admission().clone();
+    for path in ["/v1/chat/completions", "/v1/completions"] {
+        let body = match path {
+            "/v1/completions" => json!({ "prompt": "hi", "logprobs": 1, "max_tokens": 100 }),
+            _ => json!({
+                "messages": [{ "role": "user", "content": "hi" }], "max_tokens": 100,
+                "logprobs": true, "top_logprobs": 1,
+            }),
+        };
+        let script = async {
+            let mut job = rig.job().await;
+            assert!(job.memory.begin());
+            assert_eq!(admission.reserved(), 100 * TokenLogprob::bytes(1));
+            for event in [likely("a", -0.5), likely("b", -0.5), finished(FinishReason::Stop, "")] {
+                job.events.try_send(event).unwrap();
+            }
+        };
+        let response = rig.router.clone().oneshot(post(path, body));
+        let (response, ()) = tokio::join!(response, script);
+        // The sequence is gone, and its answer is not written yet.
+        assert_eq!(admission.reserved(), 2 * TokenLogprob::bytes(1), "{path}");
+        let answer = Answer::read(response.unwrap()).await;
+        assert!(answer.json()["choices"][0]["logprobs"].is_object());
+        assert_eq!(admission.reserved(), 0, "{path}");
+    }
 }
