@@ -9,10 +9,12 @@ use std::process::Stdio;
 use sanctum_config::system_program;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
-use tokio::time::{Duration, Instant, timeout_at};
+use tokio::time::{Duration, Instant, sleep_until};
 
 /// How long the machine is still kept awake after the last request: the next one often follows at once.
 const LINGER: Duration = Duration::from_secs(10);
+/// How long after `caffeinate` has ended by itself it is started again.
+const RESTART_PAUSE: Duration = Duration::from_secs(30);
 
 /// Counts the requests that run.
 #[derive(Clone, Debug, Default)]
@@ -41,41 +43,54 @@ impl Drop for RunningRequest {
 struct State {
     held: bool,
     idle_since: Option<Instant>,
+    /// `caffeinate` is not started before this time: it ended by itself.
+    not_before: Option<Instant>,
 }
 
 /// What to do next.
 #[derive(Debug, PartialEq)]
-enum Step {
+enum Action {
     /// Keep the machine awake.
     Hold,
     /// Let it sleep.
     Release,
-    /// Look again when the number of requests changes, and at this time at the latest.
+    /// Decide again when the number of requests changes or `caffeinate` ends, and at this time at the latest.
     Wait(Option<Instant>),
 }
 
 impl State {
-    /// The next step, which the caller takes at once.
-    fn next(&mut self, running: usize, now: Instant) -> Step {
+    /// The next action, which the caller takes at once.
+    fn next(&mut self, running: usize, now: Instant) -> Action {
         match (running > 0, self.held) {
-            (true, false) => {
-                self.held = true;
-                Step::Hold
-            }
+            (true, false) => match self.not_before.filter(|&at| now < at) {
+                Some(at) => Action::Wait(Some(at)),
+                None => {
+                    self.held = true;
+                    Action::Hold
+                }
+            },
             (true, true) => {
                 self.idle_since = None;
-                Step::Wait(None)
+                Action::Wait(None)
             }
             (false, true) => {
                 let until = *self.idle_since.get_or_insert(now) + LINGER;
                 if now < until {
-                    return Step::Wait(Some(until));
+                    return Action::Wait(Some(until));
                 }
                 *self = Self::default();
-                Step::Release
+                Action::Release
             }
-            (false, false) => Step::Wait(None),
+            (false, false) => Action::Wait(None),
         }
+    }
+
+    /// `caffeinate` has ended although it was not released, or could not be started.
+    fn lost(&mut self, now: Instant) {
+        *self = Self {
+            not_before: Some(now + RESTART_PAUSE),
+            ..Self::default()
+        };
     }
 }
 
@@ -83,11 +98,8 @@ impl State {
 /// with: on macOS, and wherever `SANCTUM_CAFFEINATE` names a program.
 pub async fn keep_awake(requests: RunningRequests) {
     if cfg!(target_os = "macos") || std::env::var_os("SANCTUM_CAFFEINATE").is_some() {
-        follow(
-            requests.0.subscribe(),
-            Assertion::new(system_program("caffeinate")),
-        )
-        .await;
+        let assertion = Assertion::new(system_program("caffeinate"));
+        follow(requests.0.subscribe(), assertion).await;
     }
 }
 
@@ -95,23 +107,31 @@ async fn follow(mut running: watch::Receiver<usize>, mut assertion: Assertion) {
     let mut state = State::default();
     loop {
         let now = *running.borrow_and_update();
-        let changed = match state.next(now, Instant::now()) {
-            Step::Hold => {
-                assertion.hold();
+        let until = match state.next(now, Instant::now()) {
+            Action::Hold => {
+                if !assertion.hold() {
+                    state.lost(Instant::now());
+                }
                 continue;
             }
-            Step::Release => {
+            Action::Release => {
                 assertion.release().await;
                 continue;
             }
-            Step::Wait(None) => running.changed().await,
-            Step::Wait(Some(until)) => match timeout_at(until, running.changed()).await {
-                Ok(changed) => changed,
-                Err(_) => continue,
-            },
+            Action::Wait(until) => until,
         };
-        if changed.is_err() {
-            return;
+        let deadline = async {
+            match until {
+                Some(until) => sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = running.changed() => if changed.is_err() {
+                return;
+            },
+            () = assertion.ended() => state.lost(Instant::now()),
+            () = deadline => {}
         }
     }
 }
@@ -121,7 +141,7 @@ struct Assertion {
     program: PathBuf,
     /// Killed when it is dropped.
     child: Option<Child>,
-    /// It could not be started, which was said.
+    /// It could not be started or has ended, which was reported.
     warned: bool,
 }
 
@@ -134,7 +154,8 @@ impl Assertion {
         }
     }
 
-    fn hold(&mut self) {
+    /// Starts the process; whether it was started.
+    fn hold(&mut self) -> bool {
         let started = Command::new(&self.program)
             .args(["-i", "-w", &std::process::id().to_string()])
             .stdin(Stdio::null())
@@ -144,15 +165,33 @@ impl Assertion {
             .spawn();
         match started {
             Ok(child) => self.child = Some(child),
-            Err(error) if !self.warned => {
-                self.warned = true;
-                tracing::warn!(
-                    "cannot start {}: {error}; the machine may go to sleep while a request runs. To silence this, set \
-                     keep_awake = false",
-                    self.program.display()
-                );
-            }
-            Err(_) => {}
+            Err(error) => self.warn(&format!("cannot start: {error}")),
+        }
+        self.child.is_some()
+    }
+
+    /// Waits until the process ends by itself; for ever where there is none.
+    async fn ended(&mut self) {
+        let Some(child) = &mut self.child else {
+            return std::future::pending().await;
+        };
+        let problem = match child.wait().await {
+            Ok(status) => format!("ended although requests run: {status}"),
+            Err(error) => format!("cannot be waited for: {error}"),
+        };
+        self.child = None;
+        self.warn(&problem);
+    }
+
+    fn warn(&mut self, problem: &str) {
+        if !self.warned {
+            self.warned = true;
+            tracing::warn!(
+                "{} {problem}. It is started again after {} s while requests run; until then the machine may go to sleep. \
+                 To silence this, set keep_awake = false",
+                self.program.display(),
+                RESTART_PAUSE.as_secs()
+            );
         }
     }
 
@@ -171,24 +210,24 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
-    use rustix::process::{Pid, test_kill_process};
+    use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
     #[test]
     fn machine_is_held_from_the_first_request_until_some_seconds_after_the_last() {
         let (mut state, start) = (State::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(state.next(0, at(0)), Step::Wait(None));
-        assert_eq!(state.next(1, at(1)), Step::Hold);
-        assert_eq!(state.next(1, at(1)), Step::Wait(None));
-        assert_eq!(state.next(2, at(2)), Step::Wait(None));
-        assert_eq!(state.next(0, at(5)), Step::Wait(Some(at(15))));
+        assert_eq!(state.next(0, at(0)), Action::Wait(None));
+        assert_eq!(state.next(1, at(1)), Action::Hold);
+        assert_eq!(state.next(1, at(1)), Action::Wait(None));
+        assert_eq!(state.next(2, at(2)), Action::Wait(None));
+        assert_eq!(state.next(0, at(5)), Action::Wait(Some(at(15))));
         // Another request in between.
-        assert_eq!(state.next(1, at(14)), Step::Wait(None));
-        assert_eq!(state.next(0, at(20)), Step::Wait(Some(at(30))));
-        assert_eq!(state.next(0, at(29)), Step::Wait(Some(at(30))));
-        assert_eq!(state.next(0, at(30)), Step::Release);
-        assert_eq!(state.next(0, at(30)), Step::Wait(None));
-        assert_eq!(state.next(3, at(99)), Step::Hold);
+        assert_eq!(state.next(1, at(14)), Action::Wait(None));
+        assert_eq!(state.next(0, at(20)), Action::Wait(Some(at(30))));
+        assert_eq!(state.next(0, at(29)), Action::Wait(Some(at(30))));
+        assert_eq!(state.next(0, at(30)), Action::Release);
+        assert_eq!(state.next(0, at(30)), Action::Wait(None));
+        assert_eq!(state.next(3, at(99)), Action::Hold);
     }
 
     #[test]
@@ -229,7 +268,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let program = fake(folder.path());
         let mut assertion = Assertion::new(program.clone());
-        assertion.hold();
+        assert!(assertion.hold());
         let (pid, arguments) = called(&program).await;
         assert_eq!(arguments, format!("-i -w {}", std::process::id()));
         assert!(test_kill_process(pid).is_ok());
@@ -250,11 +289,39 @@ mod tests {
         following.abort();
     }
 
+    #[test]
+    fn caffeinate_that_ended_is_started_again_after_a_pause() {
+        let (mut state, start) = (State::default(), Instant::now());
+        assert_eq!(state.next(1, start), Action::Hold);
+        state.lost(start);
+        let again = start + RESTART_PAUSE;
+        assert_eq!(state.next(1, start), Action::Wait(Some(again)));
+        assert_eq!(state.next(0, start), Action::Wait(None));
+        assert_eq!(state.next(2, again), Action::Hold);
+    }
+
+    #[tokio::test]
+    async fn killed_caffeinate_is_noticed_and_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = fake(folder.path());
+        let mut assertion = Assertion::new(program.clone());
+        assert!(assertion.hold());
+        let (first, _) = called(&program).await;
+        kill_process(first, Signal::KILL).unwrap();
+        assertion.ended().await;
+        assert!(assertion.child.is_none() && assertion.warned);
+        fs::remove_file(program.with_extension("called")).unwrap();
+        assert!(assertion.hold());
+        let (second, _) = called(&program).await;
+        assert_ne!(first, second);
+        assertion.release().await;
+    }
+
     #[tokio::test]
     async fn program_that_is_missing_is_no_failure() {
         let mut assertion = Assertion::new("/nowhere/caffeinate".into());
-        assertion.hold();
-        assertion.hold();
+        assert!(!assertion.hold());
+        assert!(!assertion.hold());
         assert!(assertion.warned && assertion.child.is_none());
         assertion.release().await;
     }
