@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub use reasoning::{ReasoningSplitter, Split};
 pub use stop::StopBuffer;
 pub use stream_decoder::StreamDecoder;
-pub use template::{ChatTemplate, TemplateError};
+pub use template::{ChatTemplate, RENDER_STACK, TemplateError};
 pub use tokenizer::{Tokenizer, TokenizerError};
 pub use tool_calls::{Piece, ToolCall, ToolCallParser};
 

@@ -31,12 +31,12 @@ pub async fn create(
     let began = Instant::now();
     let shared = app.clone();
     let (running, talk, stream) = prepare(&app, body, move |body, ticket| {
-        let request = ChatRequest::parse(body)?;
+        let mut request = ChatRequest::parse(body)?;
         let served = shared.models.pick(request.model.as_deref())?;
         account.model(served.id().as_str());
         let ready = served.ready()?;
         let ready = &*ready;
-        let prompt = render(&request, ready, ticket)?;
+        let prompt = render(&mut request, ready, ticket)?;
         let talk = |object| Talk {
             head: Head::new("chatcmpl-", object, served, ready),
             answer: Answer::new(&prompt, &request.tools),
@@ -69,7 +69,7 @@ pub async fn create(
 }
 
 /// The prompt that the model's template makes of the conversation.
-fn render(request: &ChatRequest, ready: &Ready, ticket: &Ticket) -> Result<String, ApiError> {
+fn render(request: &mut ChatRequest, ready: &Ready, ticket: &Ticket) -> Result<String, ApiError> {
     let Some(template) = &ready.engine.text().template else {
         return Err(ApiError::invalid(
             "model",
@@ -89,8 +89,8 @@ fn render(request: &ChatRequest, ready: &Ready, ticket: &Ticket) -> Result<Strin
     }
     let goes_on = || ticket.goes_on();
     template
-        .render_while(
-            &request.messages,
+        .render_in_place(
+            std::mem::take(&mut request.messages),
             &request.tools,
             &request.template,
             &goes_on,
@@ -151,7 +151,10 @@ impl Talk {
                         finish_reason: self.answer.finish_reason(reason),
                     };
                     let words = self.words;
-                    let parts = parts.map(|tokens| logprobs::chat_parts(tokens, words));
+                    let parts = parts.map(|tokens| {
+                        let tokens = logprobs::Tokens::new(tokens, running.kept());
+                        logprobs::chat_parts(tokens, words)
+                    });
                     return Ok(Body::whole(&self.head, choice, usage).response(parts));
                 }
             }

@@ -54,7 +54,9 @@ fn message(field: Field, budget: &mut Budget) -> Result<Value, ApiError> {
         // Servers have two names for it; templates know the longer one.
         let names = (fields.take("reasoning_content"), fields.take("reasoning"));
         if let (Some(reasoning), _) | (None, Some(reasoning)) = names {
-            message.insert("reasoning_content".into(), reasoning.string()?.into());
+            let reasoning = reasoning.string()?;
+            message.insert("thinking".into(), reasoning.clone().into());
+            message.insert("reasoning_content".into(), reasoning.into());
         }
         if let Some(calls) = fields.take("tool_calls") {
             let calls = calls.array()?.into_iter();

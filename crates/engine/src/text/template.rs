@@ -23,8 +23,8 @@ use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
+pub use bounds::RENDER_STACK;
 pub use error::TemplateError;
-
 use bounds::{Bounded, Ended};
 use environment::Raised;
 
@@ -121,64 +121,81 @@ impl ChatTemplate {
         tools: &[Json],
         variables: &Map<String, Json>,
     ) -> Result<String, TemplateError> {
-        self.render_while(messages, tools, variables, &|| true)
+        let messages = messages.iter().map(as_templates_expect).collect();
+        let (template, variables) = self.prepare(messages, tools, variables);
+        template.render_apart(&variables, &|| true)
     }
 
-    /// The same, while `goes_on` says so; it is asked whenever something is written.
+    /// The same, on the calling thread, whose stack must have [`RENDER_STACK`] bytes: to start a thread takes longer than
+    /// to render a short conversation. What needs more than the stack allows is rendered on a thread of its own. Rendering
+    /// stops when `goes_on`, which is called whenever something is written, returns false.
+    ///
+    /// `messages` have the form that templates expect: content is a string, arguments of tool calls are objects, and
+    /// reasoning has the names `reasoning_content` and `thinking`.
     ///
     /// # Errors
     /// As [`ChatTemplate::render`], and [`TemplateError::Stopped`].
-    pub fn render_while(
+    pub fn render_in_place(
         &self,
-        messages: &[Json],
+        messages: Vec<Json>,
         tools: &[Json],
         variables: &Map<String, Json>,
         goes_on: &(dyn Fn() -> bool + Sync),
     ) -> Result<String, TemplateError> {
-        if let (Some(template), [_, ..]) = (&self.tool_use, tools) {
-            return template.render_while(messages, tools, variables, goes_on);
+        let (template, variables) = self.prepare(messages, tools, variables);
+        if bounds::size_of(&variables) <= bounds::LARGEST_IN_PLACE {
+            let here = |fuel| template.render_here(&variables, fuel, goes_on);
+            match bounds::render_in_place(here)? {
+                Err(TemplateError::TooMuchWork { .. }) => {}
+                done => return done,
+            }
         }
-        let mut context = Map::from_iter([
+        template.render_apart(&variables, goes_on)
+    }
+
+    /// The template for a conversation and all variables that it is rendered with.
+    fn prepare(
+        &self,
+        messages: Vec<Json>,
+        tools: &[Json],
+        variables: &Map<String, Json>,
+    ) -> (&Self, Map<String, Json>) {
+        if let (Some(template), [_, ..]) = (&self.tool_use, tools) {
+            return template.prepare(messages, tools, variables);
+        }
+        let mut all = self.special_tokens.clone();
+        all.extend([
             ("enable_thinking".to_owned(), false.into()),
             ("add_generation_prompt".to_owned(), true.into()),
             ("documents".to_owned(), Json::Null),
         ]);
-        context.extend(variables.clone());
-        let messages = messages.iter().map(as_templates_expect).collect();
-        context.insert("messages".into(), Json::Array(messages));
+        all.extend(variables.clone());
+        all.insert("messages".into(), Json::Array(messages));
         let tools = match tools {
             [] => Json::Null,
             tools => Json::Array(tools.to_vec()),
         };
-        context.insert("tools".into(), tools);
-        self.render_context(context, goes_on)
+        all.insert("tools".into(), tools);
+        (self, all)
     }
 
-    /// Renders with these variables and the special tokens, no others.
-    fn render_context(
+    /// Renders on a thread of its own.
+    fn render_apart(
         &self,
-        context: Map<String, Json>,
+        variables: &Map<String, Json>,
         goes_on: &(dyn Fn() -> bool + Sync),
     ) -> Result<String, TemplateError> {
-        let bytes = context.values().map(bounds::size).sum();
-        let mut context = Some(context);
-        bounds::render(bounds::fuel(bytes), |fuel| {
-            // It runs once.
-            let context = context.take().unwrap_or_default();
-            self.render_here(context, bytes, fuel, goes_on)
-        })?
+        let fuel = bounds::fuel(bounds::size_of(variables));
+        bounds::render(fuel, |fuel| self.render_here(variables, fuel, goes_on))?
     }
 
-    /// The same on this thread, whose stack must be large enough for values as deep as the fuel allows.
+    /// Renders on this thread, whose stack must be large enough for values as deep as the fuel allows.
     fn render_here(
         &self,
-        context: Map<String, Json>,
-        bytes: usize,
+        variables: &Map<String, Json>,
         fuel: u64,
         goes_on: &(dyn Fn() -> bool + Sync),
     ) -> Result<String, TemplateError> {
-        let mut variables = self.special_tokens.clone();
-        variables.extend(context);
         // The parts that the environment is made of are shared: to give a rendering its own fuel costs no copy of them.
         let mut environment = Environment::clone(&self.environment);
         environment.set_fuel(Some(fuel));
@@ -195,6 +212,7 @@ impl ChatTemplate {
                 limit: bounds::LARGEST_PROMPT,
             }),
             (Err(error), None) if error.kind() == ErrorKind::OutOfFuel => {
+                let bytes = bounds::size_of(variables);
                 Err(TemplateError::TooMuchWork { bytes })
             }
             (Err(error), None) => Err(failure(&error)),

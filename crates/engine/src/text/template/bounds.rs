@@ -4,10 +4,11 @@
 //! the compiler recurses over expressions, and a rendering can loop.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use super::TemplateError;
 
@@ -28,10 +29,19 @@ const STACK_PER_STEP: usize = if cfg!(debug_assertions) { 4096 } else { 2048 };
 /// The largest prompt that a rendering makes, in bytes: beyond any context.
 pub(super) const LARGEST_PROMPT: usize = 64 << 20;
 
+/// Stack that a thread needs on which [`ChatTemplate::render_in_place`](super::ChatTemplate::render_in_place) is called.
+pub const RENDER_STACK: usize = RENDERER_STACK + STEPS_IN_PLACE as usize * STACK_PER_STEP;
+
+/// Steps that a rendering on the caller's thread may take; one that needs more is begun anew on a thread of its own. This
+/// also limits what a long-lived thread's stack keeps in memory.
+pub(super) const STEPS_IN_PLACE: u64 = 50_000;
+/// A larger conversation is not tried on the caller's thread, in bytes: it takes more steps.
+pub(super) const LARGEST_IN_PLACE: usize = 512 << 10;
+
 /// Steps that any rendering may take. A step is an instruction or 64 bytes written: this bounds memory as well.
 const STEPS: u64 = 2_000_000;
-/// A stack for fewer is not tried: no conversation could be rendered in so few.
-const FEWEST_STEPS: u64 = 50_000;
+/// A stack for fewer is not tried: a thread that renders in place has as many.
+const FEWEST_STEPS: u64 = STEPS_IN_PLACE;
 /// Bytes of the conversation that buy one more step; Qwen3.5's template takes a step for each 30 at most.
 const BYTES_PER_STEP: usize = 4;
 
@@ -117,6 +127,12 @@ impl StackFailure {
     }
 }
 
+/// Runs a rendering on this thread, whose stack is [`RENDER_STACK`] bytes.
+pub(super) fn render_in_place<T>(work: impl FnOnce(u64) -> T) -> Result<T, TemplateError> {
+    catch_unwind(AssertUnwindSafe(|| work(STEPS_IN_PLACE)))
+        .map_err(|_| TemplateError::Render(StackFailure::Panicked.message(RENDER_STACK)))
+}
+
 fn on_stack<T: Send>(stack: usize, work: impl FnOnce() -> T + Send) -> Result<T, StackFailure> {
     std::thread::scope(|scope| {
         std::thread::Builder::new()
@@ -134,8 +150,12 @@ pub(super) fn fuel(bytes: usize) -> u64 {
     STEPS + (bytes / BYTES_PER_STEP) as u64
 }
 
-/// Bytes of the texts in a value, and a few for each value.
-pub(super) fn size(value: &Json) -> usize {
+/// Bytes of the texts in all of these values, and a few for each value.
+pub(super) fn size_of(variables: &Map<String, Json>) -> usize {
+    variables.values().map(size).sum()
+}
+
+fn size(value: &Json) -> usize {
     const EACH: usize = 16;
     EACH + match value {
         Json::String(text) => text.len(),
@@ -346,9 +366,18 @@ mod tests {
         let template = ChatTemplate::new("{% for a in range(1000) %}x{% endfor %}").unwrap();
         let left = AtomicUsize::new(10);
         let goes_on = || left.fetch_sub(1, Relaxed) > 1;
-        let stopped = template.render_while(&[], &[], &Map::new(), &goes_on);
+        let stopped = template.render_in_place(Vec::new(), &[], &Map::new(), &goes_on);
         assert_eq!(stopped, Err(TemplateError::Stopped));
         assert_eq!(left.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn rendering_in_place_continues_on_another_thread_where_it_needs_more_steps() {
+        let source = "{% for a in range(99999) %}{{ a }}{% endfor %}";
+        let template = ChatTemplate::new(source).unwrap();
+        let here = template.render_in_place(Vec::new(), &[], &Map::new(), &|| true);
+        assert_eq!(here, template.render(&[], &[], &Map::new()));
+        assert!(here.is_ok_and(|prompt| prompt.ends_with("99998")));
     }
 
     /// A template that nests a value in 64 lists, again and again, until its steps are used up.

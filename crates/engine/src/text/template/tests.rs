@@ -69,7 +69,7 @@ fn qwens_template_renders_as_in_transformers() {
         let mut context = kwargs.clone();
         context.insert("messages".into(), messages.into());
         context.insert("tools".into(), case["tools"].clone());
-        template.render_context(context, &|| true)
+        template.render_apart(&context, &|| true)
     });
 }
 
@@ -83,7 +83,7 @@ fn the_extras_of_transformers_are_there() {
     cases.retain(|case| OWN_WAY.iter().all(|own| case["name"] != *own));
     check(&cases, |case| {
         let template = ChatTemplate::new(case["template"].as_str().unwrap())?;
-        template.render_context(case["context"].as_object().unwrap().clone(), &|| true)
+        template.render_apart(case["context"].as_object().unwrap(), &|| true)
     });
 }
 
