@@ -13,8 +13,10 @@ use crate::peer::Peer;
 pub enum ClientKey {
     /// The common name of a client certificate, from any address.
     Certificate(Arc<str>),
-    /// This machine: 127.0.0.0/8 and ::1.
+    /// This machine, 127.0.0.0/8 and ::1, in requests that show neither a certificate nor the bearer token.
     Loopback,
+    /// This machine, in requests with the bearer token.
+    LoopbackWithToken,
     /// An IPv4 address; IPv4-mapped IPv6 addresses are the IPv4 addresses that they carry.
     Ipv4(Ipv4Addr),
     /// The upper 64 bits of an IPv6 address.
@@ -48,9 +50,17 @@ impl ClientKey {
         }
     }
 
+    /// The same client, known to have the bearer token. Only on this machine does that tell one client from another.
+    pub fn with_token(self) -> Self {
+        match self {
+            Self::Loopback => Self::LoopbackWithToken,
+            other => other,
+        }
+    }
+
     /// Whether this is this machine without a certificate.
     pub fn is_loopback(&self) -> bool {
-        *self == Self::Loopback
+        matches!(self, Self::Loopback | Self::LoopbackWithToken)
     }
 }
 

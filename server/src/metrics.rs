@@ -14,6 +14,7 @@ use metrics_exporter_prometheus::{
 };
 
 use crate::models::{Models, Served};
+use crate::prepare::Reading;
 
 const TIME_TO_FIRST_TOKEN: &str = "sanctum_time_to_first_token_seconds";
 const TIME_PER_OUTPUT_TOKEN: &str = "sanctum_time_per_output_token_seconds";
@@ -138,8 +139,9 @@ impl Metrics {
     }
 
     /// The page.
-    pub fn render(&self, models: &Models) -> String {
+    pub fn render(&self, models: &Models, preparing: &Reading) -> String {
         self.within(|| {
+            read_preparing(preparing);
             gauge!("sanctum_uptime_seconds").set(self.born.elapsed().as_secs_f64());
             counter!("sanctum_audit_lost_total").absolute(self.audit_lost.load(Relaxed));
             models.iter().for_each(read_engine);
@@ -236,6 +238,15 @@ fn read_engine(served: &Served) {
     }
 }
 
+/// Copies what is being prepared, as in `/health`.
+fn read_preparing(reading: &Reading) {
+    gauge!("sanctum_preparing_requests").set(reading.requests as f64);
+    gauge!("sanctum_preparing_waiting_requests").set(reading.waiting as f64);
+    gauge!("sanctum_preparing_body_bytes").set(reading.bytes as f64);
+    gauge!("sanctum_preparing_oldest_seconds").set(reading.oldest_seconds);
+    gauge!("sanctum_preparing_progress_age_seconds").set(reading.progress_age_seconds);
+}
+
 /// Copies what MLX says about its allocator, which all models share.
 fn read_memory() {
     if let Some(usage) = sanctum_engine::backend::memory_usage() {
@@ -289,6 +300,26 @@ fn describe() {
     gauge!(
         "sanctum_engine_progress_age_seconds",
         "Time since the engine last moved"
+    );
+    gauge!(
+        "sanctum_preparing_requests",
+        "Requests that are being parsed, rendered and tokenized, or wait for that"
+    );
+    gauge!(
+        "sanctum_preparing_waiting_requests",
+        "Requests that wait to be parsed, rendered and tokenized"
+    );
+    gauge!(
+        "sanctum_preparing_body_bytes",
+        "Bytes in the bodies of requests in preparation"
+    );
+    gauge!(
+        "sanctum_preparing_oldest_seconds",
+        "Age of the oldest request in preparation; 0 if there is none"
+    );
+    gauge!(
+        "sanctum_preparing_progress_age_seconds",
+        "Time since the preparation of requests last moved"
     );
     gauge!("sanctum_requests_in_flight", "Sequences that hold a slot");
     gauge!("sanctum_requests_queued", "Requests that wait for a slot");

@@ -16,16 +16,16 @@ pub mod bodies;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use sanctum_engine::template::RENDER_STACK;
 use tokio::sync::oneshot;
 
 use crate::client_key::ClientKey;
-use crate::peer::Peer;
 use crate::serve::yield_to_http;
 use bodies::Bodies;
 
@@ -35,35 +35,27 @@ const THREADS: usize = 4;
 const LARGE_AT_ONCE: usize = THREADS - 1;
 /// A body of more bytes is a large one.
 const LARGE: usize = 64 << 10;
-/// Parsing a body recurses to its nesting limit. (Templates are rendered on a stack of their own.) Only what is used of a
-/// stack costs memory.
-const STACK: usize = 32 << 20;
+/// Parsing a body recurses to its nesting limit, and chat templates are rendered in place. Only the pages of a stack that
+/// are used cost memory.
+const STACK: usize = RENDER_STACK;
 /// What a request is charged at least, in bytes.
 const LEAST_CHARGE: u64 = 1024;
 
-/// Whose requests take turns: a client's, or those of one connection of this machine, whose programs look all the same.
+/// Whose requests take turns: a client's, or those of one connection of this machine, whose programs cannot be told apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Owner {
-    /// A client that is told apart from others.
-    Client(ClientKey),
-    /// A connection of this machine, by its other end.
-    Connection(SocketAddr),
+pub struct Owner {
+    /// Whose bodies share a limit.
+    client: ClientKey,
+    /// The other end of the connection, on this machine.
+    connection: Option<SocketAddr>,
 }
 
 impl Owner {
-    /// Whose the requests of a connection are.
-    pub fn of(peer: &Peer) -> Self {
-        match ClientKey::of_peer(peer) {
-            ClientKey::Loopback => Self::Connection(peer.address),
-            client => Self::Client(client),
-        }
-    }
-
-    /// Whom it shares the room for bodies with: all programs of this machine have one share.
-    fn account(&self) -> Self {
-        match self {
-            Self::Client(_) => self.clone(),
-            Self::Connection(_) => Self::Connection((Ipv4Addr::LOCALHOST, 0).into()),
+    /// Whose the requests of a client are that come over a connection from `address`.
+    pub fn of(client: ClientKey, address: SocketAddr) -> Self {
+        Self {
+            connection: client.is_loopback().then_some(address),
+            client,
         }
     }
 }
@@ -128,7 +120,7 @@ pub struct Ticket {
 }
 
 /// What is being prepared, for `/health`.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Reading {
     /// Requests in preparation, and those that wait for it.
     pub requests: usize,
@@ -424,7 +416,7 @@ mod tests {
     use super::*;
 
     fn client(number: u8) -> Owner {
-        Owner::Connection(([127, 0, 0, number], 1).into())
+        Owner::of(ClientKey::Loopback, ([127, 0, 0, number], 1).into())
     }
 
     /// Runs the queue as one thread would, and returns the numbers in their order.
@@ -490,7 +482,7 @@ mod tests {
     fn large_request_is_served_although_new_clients_keep_sending_smaller_ones() {
         let mut queue = FairQueue::default();
         let hostile = |queue: &mut FairQueue, port: u16| {
-            let owner = Owner::Connection(([127, 0, 0, 1], port).into());
+            let owner = Owner::of(ClientKey::Loopback, ([127, 0, 0, 1], port).into());
             queue.enter(owner, 2 << 20, Box::new(|| ()))
         };
         for port in 2..=13 {

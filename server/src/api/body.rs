@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 
 use super::App;
 use super::error::ApiError;
+use crate::client_key::ClientKey;
 use crate::listen::ArrivalError;
 use crate::peer::Peer;
 use crate::prepare::Owner;
@@ -42,13 +43,21 @@ impl FromRequest<Arc<App>> for JsonBody {
         if !essence.eq_ignore_ascii_case("application/json") {
             return Err(ApiError::MediaType);
         }
-        // The gate refuses requests of which it is not known where they come from.
-        let owner = request.extensions().get::<Peer>().map(Owner::of);
-        let owner = owner.ok_or_else(|| ApiError::Engine("the request has no sender".into()))?;
+        let owner = owner(&request).ok_or_else(|| {
+            // The gate refuses requests of unknown origin.
+            ApiError::Engine("the request has no sender".into())
+        })?;
         let mut held = app.preparing.bodies.begin(&owner);
         let bytes = read(request.into_body(), &mut held).await?;
         Ok(Self { bytes, owner, held })
     }
+}
+
+/// Whose request it is, as the listener and the gate found out.
+fn owner(request: &Request) -> Option<Owner> {
+    let client: &ClientKey = request.extensions().get()?;
+    let peer: &Peer = request.extensions().get()?;
+    Some(Owner::of(client.clone(), peer.address))
 }
 
 /// The length that the head of a request announces.
@@ -106,7 +115,7 @@ mod tests {
     async fn answer(error: impl Error + Send + Sync + 'static) -> axum::response::Response {
         let chunks = [Ok(Bytes::from_static(b"{")), Err(error)];
         let body = Body::from_stream(stream::iter(chunks));
-        let owner = Owner::Connection(([127, 0, 0, 1], 1).into());
+        let owner = Owner::of(ClientKey::Loopback, ([127, 0, 0, 1], 1).into());
         let refused = read(body, &mut Bodies::default().begin(&owner)).await;
         refused.unwrap_err().into_response()
     }

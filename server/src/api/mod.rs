@@ -127,7 +127,7 @@ async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let text = "text/plain; version=0.0.4; charset=utf-8";
     (
         [(header::CONTENT_TYPE, text)],
-        app.metrics.render(&app.models),
+        app.metrics.render(&app.models, &app.preparing.read()),
     )
 }
 

@@ -199,6 +199,16 @@ impl Gate {
         Ok(Admitted { method, held })
     }
 
+    /// Whom an admitted request counts for.
+    fn client(&self, request: &Request) -> Option<ClientKey> {
+        let client = ClientKey::of_peer(request.extensions().get()?);
+        // The token is not needed on loopback, and tells local programs apart where it is sent.
+        Some(match client.is_loopback() && self.bearer(request).is_ok() {
+            true => client.with_token(),
+            false => client,
+        })
+    }
+
     fn count(
         &self,
         decision: Result<Method, (Method, Refusal)>,
@@ -276,7 +286,7 @@ pub async fn guard(State(gate): State<Arc<Gate>>, mut request: Request, next: Ne
     let id = HeaderValue::from_str(entry.id());
     let mut response = match admitted {
         Ok(Admitted { held, .. }) => {
-            if let Some(client) = request.extensions().get().map(ClientKey::of_peer) {
+            if let Some(client) = gate.client(&request) {
                 request.extensions_mut().insert(client);
             }
             request.extensions_mut().insert(account);

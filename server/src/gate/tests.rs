@@ -19,6 +19,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::models::Models;
+use crate::prepare::Reading;
 use crate::peer::Identity;
 use crate::route;
 
@@ -97,7 +98,7 @@ impl House {
         let page = self
             .gate
             .metrics
-            .render(&Models::new(["m".parse().unwrap()]));
+            .render(&Models::new(["m".parse().unwrap()]), &Reading::default());
         page.lines().any(|line| line == sample)
     }
 }
@@ -430,4 +431,19 @@ async fn requests_from_one_ipv6_network_share_their_limit() {
     let _two = house.send(stream("2001:db8::2")).await;
     assert_eq!(house.status(stream("2001:db8::3")).await, 429);
     assert_eq!(house.status(stream("2001:db8:0:1::3")).await, 200);
+}
+
+#[tokio::test]
+async fn local_request_with_the_token_is_another_client_than_one_without() {
+    let house = House::new(rules());
+    let client = |address: [u8; 4], headers: &[(&str, &str)]| {
+        house.gate.client(&from(address, headers)).unwrap()
+    };
+    let token = bearer(TOKEN);
+    let local = [127, 0, 0, 1];
+    assert_eq!(client(local, &[]), ClientKey::Loopback);
+    assert_eq!(client(local, &[("authorization", "Bearer x")]), ClientKey::Loopback);
+    let with_token = client(local, &[("authorization", &token)]);
+    assert_eq!(with_token, ClientKey::LoopbackWithToken);
+    assert_eq!(client(LAPTOP, &[("authorization", &token)]), ClientKey::Ipv4(LAPTOP.into()));
 }

@@ -8,22 +8,24 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Owner;
+use crate::client_key::ClientKey;
 
 /// Bytes of all bodies together.
 const MOST: usize = 64 << 20;
-/// Of those one client's; local programs, which are not told apart, count as one.
+/// Of those one client's. Local programs that show neither a certificate nor the bearer token count as one client, since they
+/// cannot be told apart; those with the token are another.
 const MOST_OF_ONE: usize = MOST / 2;
 /// Bytes of each body that are not counted.
 const FREE: usize = 64 << 10;
 
 /// All bodies that are held.
 #[derive(Clone, Default)]
-pub struct Bodies(Arc<Mutex<HashMap<Owner, usize>>>);
+pub struct Bodies(Arc<Mutex<HashMap<ClientKey, usize>>>);
 
 /// What one body holds of the room; given back when it is dropped.
 pub struct Held {
     bodies: Bodies,
-    owner: Owner,
+    client: ClientKey,
     bytes: usize,
     counted: usize,
 }
@@ -32,7 +34,11 @@ pub struct Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
     /// One client has all that it may have.
-    #[error("requests of this client, or of all local programs together, already have {} MiB of bodies in preparation", MOST_OF_ONE >> 20)]
+    #[error(
+        "requests of this client already have {} MiB of bodies in preparation (local programs without a token or a \
+         certificate count as one client)",
+        MOST_OF_ONE >> 20
+    )]
     Client,
     /// All clients together have.
     #[error("requests with {} MiB of bodies are in preparation", MOST >> 20)]
@@ -44,7 +50,7 @@ impl Bodies {
     pub fn begin(&self, owner: &Owner) -> Held {
         Held {
             bodies: self.clone(),
-            owner: owner.account(),
+            client: owner.client.clone(),
             bytes: 0,
             counted: 0,
         }
@@ -64,14 +70,14 @@ impl Held {
         }
         let mut all = self.bodies.0.lock().unwrap_or_else(PoisonError::into_inner);
         let sum: usize = all.values().sum();
-        let own = all.get(&self.owner).copied().unwrap_or(0);
+        let own = all.get(&self.client).copied().unwrap_or(0);
         if own + more > MOST_OF_ONE {
             return Err(NoRoom::Client);
         }
         if sum + more > MOST {
             return Err(NoRoom::Server);
         }
-        all.insert(self.owner.clone(), own + more);
+        all.insert(self.client.clone(), own + more);
         self.counted += more;
         Ok(())
     }
@@ -83,10 +89,10 @@ impl Drop for Held {
             return;
         }
         let mut all = self.bodies.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = all.get_mut(&self.owner) {
+        if let Some(held) = all.get_mut(&self.client) {
             *held -= self.counted;
             if *held == 0 {
-                all.remove(&self.owner);
+                all.remove(&self.client);
             }
         }
     }
@@ -95,10 +101,10 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client_key::ClientKey;
 
     fn client(number: u8) -> Owner {
-        Owner::Client(ClientKey::Ipv4([192, 0, 2, number].into()))
+        let address = [192, 0, 2, number];
+        Owner::of(ClientKey::Ipv4(address.into()), (address, 1).into())
     }
 
     #[test]
@@ -120,11 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn local_programs_count_as_one() {
+    fn local_programs_with_the_token_have_room_beside_those_without() {
         let bodies = Bodies::default();
-        let local = |port| bodies.begin(&Owner::Connection(([127, 0, 0, 1], port).into()));
-        let mut first = local(1);
+        let local = |client, port| bodies.begin(&Owner::of(client, ([127, 0, 0, 1], port).into()));
+        let mut first = local(ClientKey::Loopback, 1);
         assert_eq!(first.grow(FREE + MOST_OF_ONE), Ok(()));
-        assert_eq!(local(2).grow(FREE + 1), Err(NoRoom::Client));
+        let other = local(ClientKey::Loopback, 2).grow(FREE + 1);
+        assert_eq!(other, Err(NoRoom::Client));
+        let mut with_token = local(ClientKey::LoopbackWithToken, 3);
+        assert_eq!(with_token.grow(FREE + MOST_OF_ONE), Ok(()));
     }
 }

@@ -2,6 +2,8 @@ use sanctum_engine::schedule::{FinishReason, Phase};
 use serde_json::{Value, json};
 
 use super::rig::{Answer, Rig, finished, loading, local, token};
+use crate::client_key::ClientKey;
+use crate::prepare::Owner;
 
 #[tokio::test]
 async fn the_models_are_listed_with_their_context() {
@@ -108,4 +110,31 @@ async fn the_metrics_count_what_happened() {
             page.text
         );
     }
+}
+
+#[tokio::test]
+async fn metrics_show_what_is_being_prepared() {
+    let rig = Rig::new();
+    let value = |page: &str, name: &str| -> f64 {
+        let line = page.lines().find(|line| line.starts_with(&format!("{name} ")));
+        line.unwrap().split_once(' ').unwrap().1.parse().unwrap()
+    };
+    let page = rig.get("/metrics").await.text;
+    assert_eq!(value(&page, "sanctum_preparing_requests"), 0.0);
+    assert_eq!(value(&page, "sanctum_preparing_oldest_seconds"), 0.0);
+    let (finish, wait) = std::sync::mpsc::channel::<()>();
+    let app = rig.app.clone();
+    let owner = Owner::of(ClientKey::Loopback, ([127, 0, 0, 1], 9).into());
+    let work = tokio::spawn(async move {
+        app.preparing.run(owner, 5, move |_| wait.recv().is_ok()).await
+    });
+    while rig.app.preparing.read().requests == 0 {
+        tokio::task::yield_now().await;
+    }
+    let page = rig.get("/metrics").await.text;
+    assert_eq!(value(&page, "sanctum_preparing_requests"), 1.0);
+    assert_eq!(value(&page, "sanctum_preparing_body_bytes"), 5.0);
+    assert!(value(&page, "sanctum_preparing_oldest_seconds") > 0.0);
+    finish.send(()).unwrap();
+    assert_eq!(work.await.unwrap(), Ok(true));
 }
