@@ -45,10 +45,7 @@ pub fn chat(tokens: &[TokenLogprob], words: &Text) -> Value {
 }
 
 /// The same for a whole answer, as text in parts.
-pub fn chat_parts(
-    tokens: Tokens,
-    words: Text,
-) -> impl Iterator<Item = String> + Send + 'static {
+pub fn chat_parts(tokens: Tokens, words: Text) -> impl Iterator<Item = String> + Send + 'static {
     let content = list(Arc::new(tokens), move |token| chat_token(token, &words));
     once("{\"content\":[")
         .chain(content)
@@ -281,7 +278,12 @@ mod tests {
             .collect();
         let parse = |text: String| serde_json::from_str::<Value>(&text).unwrap();
         let whole = chat(&tokens, &words());
-        let memory = || Arc::new(Admission::unlimited()).reserve(1, 1, 0).unwrap().kept();
+        let memory = || {
+            Arc::new(Admission::unlimited())
+                .reserve(1, 1, 0)
+                .unwrap()
+                .kept()
+        };
         let kept = Tokens::new(tokens.clone(), memory());
         let parts: Vec<String> = chat_parts(kept, words()).collect();
         assert!(parts.len() > 4, "{}", parts.len());
@@ -292,7 +294,10 @@ mod tests {
         let whole = columns.take();
         let mut columns = Columns::new(words());
         columns.extend(tokens);
-        assert_eq!(parse(columns.parts(memory()).unwrap().collect()), whole.unwrap());
+        assert_eq!(
+            parse(columns.parts(memory()).unwrap().collect()),
+            whole.unwrap()
+        );
         assert!(Columns::new(words()).parts(memory()).is_none());
     }
 }

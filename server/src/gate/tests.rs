@@ -19,8 +19,8 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::models::Models;
-use crate::prepare::Reading;
 use crate::peer::Identity;
+use crate::prepare::Reading;
 use crate::route;
 
 const TOKEN: &str = "7f3c0a91d5e84b26a1f09c3d7e5b8a4412345678";
@@ -442,8 +442,14 @@ async fn local_request_with_the_token_is_another_client_than_one_without() {
     let token = bearer(TOKEN);
     let local = [127, 0, 0, 1];
     assert_eq!(client(local, &[]), ClientKey::Loopback);
-    assert_eq!(client(local, &[("authorization", "Bearer x")]), ClientKey::Loopback);
+    assert_eq!(
+        client(local, &[("authorization", "Bearer x")]),
+        ClientKey::Loopback
+    );
     let with_token = client(local, &[("authorization", &token)]);
     assert_eq!(with_token, ClientKey::LoopbackWithToken);
-    assert_eq!(client(LAPTOP, &[("authorization", &token)]), ClientKey::Ipv4(LAPTOP.into()));
+    assert_eq!(
+        client(LAPTOP, &[("authorization", &token)]),
+        ClientKey::Ipv4(LAPTOP.into())
+    );
 }

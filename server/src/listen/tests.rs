@@ -18,8 +18,8 @@ use super::phase::{Over, Progress};
 use super::{Door, Listeners, Site, connection};
 use crate::metrics::Metrics;
 use crate::models::Models;
-use crate::prepare::Reading;
 use crate::peer::Peer;
+use crate::prepare::Reading;
 use crate::shutdown::Shutdown;
 use crate::tls::Tls;
 use crate::tls::tests::{Pki, connector, localhost};
@@ -88,12 +88,21 @@ impl Served {
     async fn counts(&self, line: &str) {
         let models = Models::new(["council".parse().unwrap()]);
         let told = async {
-            while !self.metrics.render(&models, &Reading::default()).lines().any(|l| l == line) {
+            while !self
+                .metrics
+                .render(&models, &Reading::default())
+                .lines()
+                .any(|l| l == line)
+            {
                 sleep(Duration::from_millis(5)).await;
             }
         };
         let told = timeout(SOON, told).await;
-        assert!(told.is_ok(), "{line} in {}", self.metrics.render(&models, &Reading::default()));
+        assert!(
+            told.is_ok(),
+            "{line} in {}",
+            self.metrics.render(&models, &Reading::default())
+        );
     }
 }
 

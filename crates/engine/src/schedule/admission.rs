@@ -423,7 +423,13 @@ mod tests {
         drop(waiting);
         drop(answer);
         assert_eq!(admission.reserved(), 0);
-        assert_eq!(admission.lower(Err::<(u64, ()), Held>).unwrap_err().largest_waiting, 0);
+        assert_eq!(
+            admission
+                .lower(Err::<(u64, ()), Held>)
+                .unwrap_err()
+                .largest_waiting,
+            0
+        );
     }
 
     #[test]

@@ -330,7 +330,11 @@ async fn memory_of_log_probabilities_is_reserved_until_the_body_is_read() {
             let mut job = rig.job().await;
             assert!(job.memory.begin());
             assert_eq!(admission.reserved(), 100 * TokenLogprob::bytes(1));
-            for event in [likely("a", -0.5), likely("b", -0.5), finished(FinishReason::Stop, "")] {
+            for event in [
+                likely("a", -0.5),
+                likely("b", -0.5),
+                finished(FinishReason::Stop, ""),
+            ] {
                 job.events.try_send(event).unwrap();
             }
         };

@@ -116,7 +116,9 @@ async fn the_metrics_count_what_happened() {
 async fn metrics_show_what_is_being_prepared() {
     let rig = Rig::new();
     let value = |page: &str, name: &str| -> f64 {
-        let line = page.lines().find(|line| line.starts_with(&format!("{name} ")));
+        let line = page
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} ")));
         line.unwrap().split_once(' ').unwrap().1.parse().unwrap()
     };
     let page = rig.get("/metrics").await.text;
@@ -126,7 +128,9 @@ async fn metrics_show_what_is_being_prepared() {
     let app = rig.app.clone();
     let owner = Owner::of(ClientKey::Loopback, ([127, 0, 0, 1], 9).into());
     let work = tokio::spawn(async move {
-        app.preparing.run(owner, 5, move |_| wait.recv().is_ok()).await
+        app.preparing
+            .run(owner, 5, move |_| wait.recv().is_ok())
+            .await
     });
     while rig.app.preparing.read().requests == 0 {
         tokio::task::yield_now().await;
