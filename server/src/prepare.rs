@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sanctum_engine::template::RENDER_STACK;
+use sanctum_engine::text::RENDER_STACK;
 use tokio::sync::oneshot;
 
 use crate::client_key::ClientKey;

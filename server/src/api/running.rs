@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use sanctum_engine::schedule::KeptMemory;
 use sanctum_engine::schedule::Generation;
+use sanctum_engine::schedule::KeptMemory;
 use sanctum_engine::schedule::{Event, FinishReason, Request, TokenLogprob, Usage};
 
 use super::error::ApiError;

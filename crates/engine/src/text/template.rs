@@ -24,9 +24,9 @@ use minijinja::{Environment, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
 pub use bounds::RENDER_STACK;
-pub use error::TemplateError;
 use bounds::{Bounded, Ended};
 use environment::Raised;
+pub use error::TemplateError;
 
 const NAME: &str = "chat_template";
 
