@@ -244,6 +244,18 @@ impl Constraint {
         Ok(Progress::Continue)
     }
 
+    /// Whether the sequence may end here.
+    pub fn may_end(&mut self) -> bool {
+        match &self.phase {
+            Phase::Free | Phase::Complete => true,
+            Phase::Reasoning { .. } => false,
+            Phase::Gap(_) | Phase::Constrained => self
+                .matcher
+                .as_mut()
+                .is_some_and(|matcher| matcher.is_accepting().unwrap_or(false)),
+        }
+    }
+
     fn mask(&mut self) -> Result<Mask, GrammarError> {
         let Some(matcher) = self.matcher.as_mut() else {
             return Err(GrammarError::Failed("it has no matcher".into()));

@@ -1,5 +1,7 @@
 //! Random walks: whatever is allowed at each step must be an answer in the end.
 
+mod suite;
+
 use serde_json::{Value, json};
 
 use super::*;
