@@ -297,7 +297,9 @@ impl<B: Backend> Bench<B> {
         let backend = self.model.backend();
         // The first token takes the slots' memory.
         let first = self.model.forward(&step(0), slots, || {});
-        let mut chosen = first.as_ref().and_then(|logits| backend.likeliest(logits));
+        let mut chosen = first
+            .as_ref()
+            .and_then(|logits| backend.likeliest(logits, &[]));
         if let Some(logits) = first {
             std::hint::black_box(backend.read(logits));
         }
@@ -308,7 +310,7 @@ impl<B: Backend> Bench<B> {
             chosen = match chosen {
                 Some(last) => {
                     let logits = self.model.follow(&batch, &last, slots, || {});
-                    let next = logits.and_then(|logits| backend.likeliest(&logits));
+                    let next = logits.and_then(|logits| backend.likeliest(&logits, &[]));
                     std::hint::black_box(backend.tokens(&last));
                     next
                 }

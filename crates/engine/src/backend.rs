@@ -22,6 +22,7 @@ pub use sanctum_kernels::KvMode;
 pub use sanctum_kernels::cpu::Precision;
 pub use usage::memory_usage;
 
+use sanctum_grammar::Mask;
 use sanctum_kernels::cpu::Pool;
 
 use crate::load::model_config::ModelConfig;
@@ -163,7 +164,9 @@ pub trait Backend {
     /// Brings a tensor to the host: waits for the device where there is one.
     fn read(&self, x: Self::Tensor) -> Vec<f32>;
     /// Starts to choose the likeliest token of each row of logits, of equals the first; none where that is the host's work.
-    fn likeliest(&self, _logits: &Self::Tensor) -> Option<Self::Chosen> {
+    ///
+    /// `masks` has an entry for each row: the tokens that may be chosen, or none if all may.
+    fn likeliest(&self, _logits: &Self::Tensor, _masks: &[Option<Mask>]) -> Option<Self::Chosen> {
         None
     }
     /// Waits for chosen tokens, and only for them: what was begun after them may still run. None for a row whose

@@ -164,6 +164,7 @@ pub fn launch(
         verified,
     } = source.open(adapter, &mut progress)?;
     let adapter = host.adapter.clone();
+    text.prepare_constraints();
     options.kv_cache.fit(host.config.attention.head_dim)?;
     let limits = limits(options, host.config.context);
     let start = Start {

@@ -3,6 +3,7 @@
 pub(crate) mod admission;
 pub(crate) mod engine;
 pub(crate) mod heartbeat;
+mod masks;
 pub(crate) mod request;
 mod scheduler;
 mod sequence;

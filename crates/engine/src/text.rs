@@ -1,5 +1,6 @@
 //! The text side of a model: how it is written to and read from.
 
+mod constraints;
 mod partial_match;
 #[cfg(test)]
 mod production;
@@ -12,6 +13,7 @@ pub(crate) mod tool_calls;
 
 use std::sync::Arc;
 
+use constraints::Grammars;
 pub use reasoning::{ReasoningSplitter, Split};
 pub use stop::StopBuffer;
 pub use stream_decoder::StreamDecoder;
@@ -30,6 +32,8 @@ pub struct Text {
     pub eos: Vec<u32>,
     /// For random weights, whose vocabulary is larger than the tokenizer's: ids are shown modulo this.
     pub wrap: Option<u32>,
+    /// Constraints on answers: [`Text::constrain`].
+    grammars: Arc<Grammars>,
 }
 
 impl Text {
@@ -40,6 +44,7 @@ impl Text {
             template: template.map(Arc::new),
             eos,
             wrap: None,
+            grammars: Arc::default(),
         }
     }
 

@@ -19,6 +19,7 @@ use sanctum_engine::graph::Model;
 use sanctum_engine::load::{HostModel, Source};
 use sanctum_engine::schedule::{Engine, Heartbeat, Limits, Request};
 use sanctum_engine::text::Text;
+use sanctum_grammar::{Format, Rules};
 use serde_json::{Map, Value};
 
 fn open(source: &Source, precision: Precision, kv_cache: KvMode) -> Model<MlxBackend> {
@@ -241,6 +242,39 @@ fn both_backends_give_the_same_text() {
             assert_eq!(answer(generation), expected, "{precision:?} {kv_cache}");
         }
     }
+}
+
+/// Constrained rows take their masks to the device, beside rows that are free.
+#[test]
+fn constrained_answers_equal_those_of_the_cpu_backend() {
+    let rules = |format| Rules {
+        answer: Some(format),
+        calls: None,
+    };
+    let formats = [
+        Format::Json,
+        Format::Regex("[a-z]{3,9}( [0-9]{2})?".into()),
+        Format::Choice(vec!["seven".into(), "nine".into(), "forty".into()]),
+    ];
+    let (cpu, mlx) = (
+        on_cpu(Precision::Exact, KvMode::Plain),
+        on_mlx(Precision::Exact, KvMode::Plain),
+    );
+    let ask = |engine: &Engine| -> Vec<_> {
+        let prompts = prompts(engine).into_iter().take(12).enumerate();
+        let running: Vec<_> = prompts
+            .map(|(index, mut request)| {
+                request.max_tokens = 24;
+                request.constraint = formats.get(index % 4).and_then(|format| {
+                    let text = engine.text();
+                    text.constrain(&rules(format.clone()), false).unwrap()
+                });
+                engine.submit(request).unwrap()
+            })
+            .collect();
+        running.into_iter().map(answer).collect()
+    };
+    assert_eq!(ask(&mlx), ask(&cpu));
 }
 
 /// The device is a pass ahead of the host when a client leaves or a slot changes hands: nobody may get another's token.

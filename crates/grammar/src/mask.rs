@@ -10,7 +10,7 @@ pub struct Mask {
 
 impl Mask {
     /// A mask of words of 32 tokens; token `id` is bit `id % 32` of word `id / 32`.
-    pub(crate) fn new(words: &[u32]) -> Self {
+    pub fn new(words: &[u32]) -> Self {
         Self {
             words: words.into(),
         }

@@ -85,6 +85,7 @@ impl Parameters {
             sampling: self.sampling,
             stop: self.stop,
             logprobs,
+            constraint: None,
             ignore_eos: self.ignore_eos,
         })
     }

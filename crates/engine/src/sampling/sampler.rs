@@ -1,5 +1,7 @@
 //! One sequence's sampler: logits in, a token out.
 
+use sanctum_grammar::Mask;
+
 use super::Sampling;
 use super::candidates::Candidates;
 use super::history::History;
@@ -57,7 +59,7 @@ impl Sampler {
         self.sampling.temperature == 0.0 && self.history.never_adjusts(&self.sampling)
     }
 
-    /// Chooses the next token by the logits of the vocabulary, and remembers it. `logprobs` is how many of the
+    /// Chooses the next token by the logits of the vocabulary among those that `mask` allows, and remembers it. `logprobs` is how many of the
     /// likeliest tokens are reported. The logits are spent: bias and penalties are applied in place.
     ///
     /// # Errors
@@ -65,10 +67,15 @@ impl Sampler {
     pub fn sample(
         &mut self,
         logits: &mut [f32],
+        mask: Option<&Mask>,
         logprobs: Option<usize>,
     ) -> Result<Choice, SampleError> {
         let mut max = softmax::max(logits).ok_or(SampleError::NotFinite)?;
         let model = logprobs.map(|count| Distribution::new(logits, max, count));
+        if let Some(mask) = mask {
+            mask.apply(logits);
+            max = softmax::max(logits).ok_or(SampleError::NotFinite)?;
+        }
         self.adjusted.clear();
         if self.history.adjusts(&self.sampling) {
             let adjusted = &mut self.adjusted;
@@ -155,7 +162,7 @@ mod tests {
         let mut sampler = Sampler::new(sampling, &[]);
         let mut counts = vec![0usize; logits.len()];
         for _ in 0..DRAWS {
-            let choice = sampler.sample(&mut logits.to_vec(), None).unwrap();
+            let choice = sampler.sample(&mut logits.to_vec(), None, None).unwrap();
             counts[choice.id as usize] += 1;
         }
         counts
@@ -184,7 +191,9 @@ mod tests {
     #[test]
     fn temperature_zero_takes_the_likeliest_and_the_first_of_equals() {
         let mut sampler = Sampler::new(greedy(), &[]);
-        let choice = sampler.sample(&mut [0.0, 2.0, 2.0, -1.0], None).unwrap();
+        let choice = sampler
+            .sample(&mut [0.0, 2.0, 2.0, -1.0], None, None)
+            .unwrap();
         assert_eq!(
             choice,
             Choice {
@@ -249,7 +258,7 @@ mod tests {
                 &[],
             );
             (0..50)
-                .map(|_| sampler.sample(&mut [0.0; 1000], None).unwrap().id)
+                .map(|_| sampler.sample(&mut [0.0; 1000], None, None).unwrap().id)
                 .collect()
         };
         assert_eq!(run(7), run(7));
@@ -268,7 +277,7 @@ mod tests {
         let mut sampler = Sampler::new(sampling, &[]);
         let ids: Vec<u32> = (0..3)
             .map(|_| {
-                let choice = sampler.sample(&mut logits(), Some(2)).unwrap();
+                let choice = sampler.sample(&mut logits(), None, Some(2)).unwrap();
                 let (chosen, top) = choice.logprob.unwrap();
                 let expected = logits()[choice.id as usize];
                 assert!((chosen - expected).abs() < 1e-6, "{chosen} {expected}");
@@ -284,13 +293,13 @@ mod tests {
     fn impossible_tokens_have_a_finite_logprob() {
         let mut sampler = Sampler::new(greedy(), &[]);
         let choice = sampler
-            .sample(&mut [0.0, f32::NEG_INFINITY], Some(5))
+            .sample(&mut [0.0, f32::NEG_INFINITY], None, Some(5))
             .unwrap();
         assert_eq!(
             choice.logprob,
             Some((0.0, vec![(0, 0.0), (1, LEAST_LOGPROB)]))
         );
-        let choice = sampler.sample(&mut [0.0], Some(0)).unwrap();
+        let choice = sampler.sample(&mut [0.0], None, Some(0)).unwrap();
         assert_eq!(choice.logprob, Some((0.0, vec![])));
     }
 
@@ -316,7 +325,7 @@ mod tests {
             let mut sampler = Sampler::new(sampling, &[1, 1, 2, 1000]);
             for _ in 0..3 {
                 let before = logits.clone();
-                if let Ok(choice) = sampler.sample(&mut logits, logprobs) {
+                if let Ok(choice) = sampler.sample(&mut logits, None, logprobs) {
                     // An impossible token is never chosen.
                     prop_assert!(before[choice.id as usize] > f32::NEG_INFINITY);
                 }

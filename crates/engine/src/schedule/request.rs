@@ -1,5 +1,7 @@
 //! What goes into the engine and what comes out of it.
 
+use sanctum_grammar::Constraint;
+
 use crate::sampling::Sampling;
 
 /// One sequence to generate.
@@ -15,6 +17,8 @@ pub struct Request {
     pub stop: Vec<String>,
     /// `Some(k)`: report each token's log probability, and those of the `k` likeliest tokens.
     pub logprobs: Option<usize>,
+    /// What the answer's form must be.
+    pub constraint: Option<Constraint>,
     /// Generate past end-of-sequence tokens, as benchmarks do.
     pub ignore_eos: bool,
 }

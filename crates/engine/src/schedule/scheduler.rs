@@ -22,6 +22,7 @@ use crate::backend::batch::{Batch, SlotId};
 use crate::freeze::{self, Point};
 use crate::graph::Model;
 use crate::schedule::admission::Reservation;
+use crate::schedule::masks::MaskWorkers;
 use crate::schedule::request::Event;
 use crate::schedule::sequence::{Row, Sequence, Step};
 use crate::schedule::shared::{Job, LAST, Shared, UNREAD};
@@ -65,6 +66,7 @@ pub(crate) struct Scheduler<B: Backend> {
     free: Vec<SlotId>,
     waiting: VecDeque<Job>,
     running: Vec<Running>,
+    masks: MaskWorkers,
     shared: Arc<Shared>,
 }
 
@@ -78,6 +80,7 @@ impl<B: Backend> Scheduler<B> {
             free: (0..count).rev().map(SlotId).collect(),
             waiting: VecDeque::new(),
             running: Vec::new(),
+            masks: MaskWorkers::default(),
             model,
             shared,
         }
@@ -225,6 +228,14 @@ impl<B: Backend> Scheduler<B> {
 
     /// Gives a pass to the backend; its tokens are those of the batch, or those that another pass has `chosen`.
     fn launch(&mut self, batch: &Batch, chosen: Option<&B::Chosen>) -> Flight<B> {
+        for segment in &batch.segments {
+            let running = self.running.iter_mut().find(|r| r.slot == segment.slot);
+            if let Some(Running { sequence, .. }) = running
+                && (!sequence.in_prompt() || sequence.pending().len() == segment.len)
+            {
+                sequence.prepare_mask(&mut self.masks);
+            }
+        }
         let shared = Arc::clone(&self.shared);
         let beat = || {
             freeze::pass(Point::Layer);
@@ -240,6 +251,7 @@ impl<B: Backend> Scheduler<B> {
             .rows
             .fetch_add(batch.tokens.len() as u64, Relaxed);
         let mut owners = Vec::with_capacity(batch.outputs.len());
+        let mut masks = Vec::new();
         let mut likeliest = true;
         for segment in &batch.segments {
             let Some(running) = self.running.iter_mut().find(|r| r.slot == segment.slot) else {
@@ -254,6 +266,7 @@ impl<B: Backend> Scheduler<B> {
             }
             if !running.sequence.in_prompt() {
                 owners.push(running.number);
+                masks.push(running.sequence.mask());
                 likeliest &= running.sequence.takes_likeliest();
             }
         }
@@ -262,7 +275,9 @@ impl<B: Backend> Scheduler<B> {
             None => Outcome::Nothing,
             Some(logits) => {
                 let backend = self.model.backend();
-                let chosen = likeliest.then(|| backend.likeliest(&logits)).flatten();
+                let chosen = likeliest
+                    .then(|| backend.likeliest(&logits, &masks))
+                    .flatten();
                 chosen.map_or(Outcome::Logits(logits), Outcome::Chosen)
             }
         };
@@ -277,7 +292,7 @@ impl<B: Backend> Scheduler<B> {
         let mut batch = Batch::default();
         for &number in &flight.owners {
             let running = self.running.iter().find(|r| r.number == number)?;
-            if running.sequence.ends_next() {
+            if running.sequence.ends_next() || running.sequence.is_constrained() {
                 return None;
             }
             batch.push(running.slot, &[0], true);

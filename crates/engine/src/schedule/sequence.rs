@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use sanctum_grammar::{Mask, Progress};
+
 use crate::sampling::{Choice, SampleError, Sampler};
+use crate::schedule::masks::{Constrained, MaskWorkers};
 use crate::schedule::request::{Event, FinishReason, Request, TokenLogprob, Usage};
 use crate::text::Text;
 use crate::text::stop::StopBuffer;
@@ -20,6 +23,7 @@ pub(crate) struct Sequence {
     logprobs: Option<usize>,
     ignore_eos: bool,
     sampler: Sampler,
+    constraint: Constrained,
     decoder: StreamDecoder,
     stops: StopBuffer,
 }
@@ -50,6 +54,7 @@ impl Sequence {
             logprobs: request.logprobs,
             ignore_eos: request.ignore_eos,
             sampler: Sampler::new(request.sampling, &request.prompt),
+            constraint: Constrained::new(request.constraint),
             decoder: StreamDecoder::new(Arc::clone(&text.tokenizer), true),
             stops: StopBuffer::new(request.stop),
             prompt: request.prompt,
@@ -84,10 +89,29 @@ impl Sequence {
         self.generated + 1 >= self.max_tokens
     }
 
+    /// Whether its next token depends on those before it in a way that the device does not know.
+    pub(crate) fn is_constrained(&self) -> bool {
+        self.constraint.is_constrained()
+    }
+
+    /// Starts to compute which tokens may follow what a pass is given.
+    pub(crate) fn prepare_mask(&mut self, workers: &mut MaskWorkers) {
+        self.constraint.prepare(workers);
+    }
+
+    /// Which tokens may follow; none if all may, or if [`Sequence::choose`] will end with an error.
+    pub(crate) fn mask(&mut self) -> Option<Mask> {
+        self.constraint.mask().ok().flatten()
+    }
+
     /// Chooses the next token from what the pass has left for it.
     pub(crate) fn choose(&mut self, text: &Text, row: Row<'_>) -> Step {
+        let mask = match self.constraint.mask() {
+            Ok(mask) => mask,
+            Err(error) => return Step::End(vec![Event::Failed(error.to_string())]),
+        };
         let choice = match row {
-            Row::Logits(logits) => self.sampler.sample(logits, self.logprobs),
+            Row::Logits(logits) => self.sampler.sample(logits, mask.as_ref(), self.logprobs),
             Row::Likeliest(id) => id
                 .map(|id| Choice { id, logprob: None })
                 .ok_or(SampleError::NotFinite),
@@ -97,9 +121,14 @@ impl Sequence {
             Err(error) => return Step::End(vec![Event::Failed(error.to_string())]),
         };
         let id = choice.id;
-        if text.eos.contains(&id) && !self.ignore_eos {
+        // A constraint that allows the end where it stands decides over `ignore_eos`.
+        if text.eos.contains(&id) && (!self.ignore_eos || mask.is_some()) {
             return Step::End(vec![self.finished(FinishReason::Stop)]);
         }
+        let complete = match self.constraint.accept(id) {
+            Ok(progress) => progress == Progress::Complete,
+            Err(error) => return Step::End(vec![Event::Failed(error.to_string())]),
+        };
         self.last = Some(id);
         self.generated += 1;
         let certain = self.decoder.push(text.shown(id));
@@ -122,6 +151,8 @@ impl Sequence {
                 usage,
             };
             Step::End(vec![token, finished])
+        } else if complete {
+            Step::End(vec![token, self.finished(FinishReason::Stop)])
         } else if self.generated >= self.max_tokens {
             Step::End(vec![token, self.finished(FinishReason::Length)])
         } else {

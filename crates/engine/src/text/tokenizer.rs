@@ -35,6 +35,8 @@ pub struct Tokenizer {
     starts: Vec<usize>,
     /// Control tokens such as `<|im_end|>`, which are not part of the text.
     special: HashSet<u32>,
+    /// Tokens that were added to the vocabulary as a unit, control tokens among them.
+    added: HashSet<u32>,
     /// Where a text can be cut.
     cuts: Cuts,
     /// Taken while a piece of unusual length is tokenized: the library takes hundreds of bytes for each of its bytes.
@@ -147,6 +149,7 @@ impl Tokenizer {
 
         let mut tokens: Vec<(u32, Vec<u8>)> = Vec::with_capacity(vocabulary.len());
         let mut special = HashSet::new();
+        let mut added = HashSet::new();
         for (token, id) in vocabulary {
             check_id(&token, id)?;
             tokens.push((id, alphabet.bytes_of(&token)));
@@ -154,6 +157,7 @@ impl Tokenizer {
         // After the vocabulary, so that a stable sort lets an added token override one with the same id.
         for (id, token) in inner.get_added_tokens_decoder() {
             check_id(&token.content, id)?;
+            added.insert(id);
             if token.special {
                 special.insert(id);
             }
@@ -176,6 +180,7 @@ impl Tokenizer {
             bytes,
             starts,
             special,
+            added,
             cuts,
             long: Turn::default(),
         })
@@ -301,6 +306,11 @@ impl Tokenizer {
     /// Whether a token is a control token, not text.
     pub fn is_special(&self, id: u32) -> bool {
         self.special.contains(&id)
+    }
+
+    /// Whether a token was added to the vocabulary as a unit, as `<tool_call>` and `<|im_end|>` are.
+    pub fn is_added(&self, id: u32) -> bool {
+        self.added.contains(&id)
     }
 
     /// The id of a token, spelled as the file spells it.

@@ -17,6 +17,7 @@ pub fn request(engine: &Engine, question: &str, max_tokens: usize) -> Request {
         },
         stop: Vec::new(),
         logprobs: None,
+        constraint: None,
         ignore_eos: false,
     }
 }

@@ -66,7 +66,11 @@ fn test_suite_has_no_invalid_instance_accepted() {
         "{schemas} schemas, {compiled} compiled; instances: {right} right, {refused_valid} valid ones refused, {} invalid ones accepted",
         accepted_invalid.len()
     );
-    assert!(accepted_invalid.is_empty(), "{}", accepted_invalid.join("\n"));
+    assert!(
+        accepted_invalid.is_empty(),
+        "{}",
+        accepted_invalid.join("\n")
+    );
     // A compiler that refuses everything accepts nothing invalid either.
     assert!(compiled > 140 && right > 500, "{compiled} {right}");
 }

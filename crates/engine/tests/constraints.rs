@@ -1,0 +1,148 @@
+//! Constrained answers of the built-in model: forms, calls, and their ends.
+
+mod asking;
+
+use std::sync::Arc;
+
+use asking::{answer, request};
+use sanctum_engine::backend::{CpuBackend, Precision};
+use sanctum_engine::graph::Model;
+use sanctum_engine::load::{HostModel, Source};
+use sanctum_engine::schedule::{Engine, FinishReason, Heartbeat, Limits};
+use sanctum_engine::text::Text;
+use sanctum_grammar::{CallRules, Format, Rules, Tool};
+use serde_json::json;
+
+const LIMITS: Limits = Limits {
+    slots: 4,
+    queue: 2,
+    prefill_chunk: 16,
+    context: 256,
+};
+
+fn engine(limits: Limits) -> Engine {
+    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+    let text = Text::open(&Source::Embedded, &host.config).unwrap();
+    let backend = CpuBackend::new(&host.config, 2, Precision::Fast);
+    let model = Model::new(backend, host.config, host.weights);
+    Engine::start(model, text, limits, Arc::new(Heartbeat::new())).unwrap()
+}
+
+/// Rules for the form of an answer.
+fn rules(answer: Format) -> Rules {
+    Rules {
+        answer: Some(answer),
+        calls: None,
+    }
+}
+
+/// A function that adds two numbers.
+fn add(required: bool) -> Rules {
+    let parameters = json!({
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "note": {"type": "string"}, "b": {"type": "integer"}},
+        "required": ["a", "b"],
+    });
+    Rules {
+        answer: None,
+        calls: Some(CallRules {
+            tools: vec![Tool {
+                name: "add".into(),
+                parameters: Some(parameters),
+                strict: true,
+                path: "tools[0].function.parameters".into(),
+            }],
+            required,
+            parallel: false,
+        }),
+    }
+}
+
+#[test]
+fn constrained_answer_has_its_form_at_any_temperature() {
+    let engine = engine(LIMITS);
+    let mut finished = 0;
+    for seed in 0..12 {
+        let mut generations = Vec::new();
+        for (index, format) in [
+            Format::Regex("[a-f]{4}-[0-9]{2}".into()),
+            Format::Choice(vec!["forty-two".into(), "seven".into()]),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut request = request(&engine, "What is 2+2?", 60);
+            request.sampling.temperature = [0.0, 2.0][(seed as usize + index) % 2];
+            request.sampling.seed = seed;
+            request.sampling.presence_penalty = 1.5;
+            request.logprobs = (seed % 3 == 0).then_some(2);
+            request.constraint = engine.text().constrain(&rules(format), false).unwrap();
+            // A constrained answer ends where its form does.
+            request.ignore_eos = seed % 2 == 0;
+            generations.push(engine.submit(request).unwrap());
+        }
+        // Unconstrained sequences in the same passes are as they were.
+        let free = engine.submit(request(
+            &engine,
+            "What is 2+2? Respond with only the number.",
+            20,
+        ));
+        let texts: Vec<_> = generations.into_iter().map(answer).collect();
+        assert_eq!(answer(free.unwrap()).1, "4");
+        assert!(regex_like(&texts[0].1), "{}", texts[0].1);
+        assert!(
+            ["forty-two", "seven"].contains(&texts[1].1.as_str()),
+            "{}",
+            texts[1].1
+        );
+        assert!(texts.iter().all(|text| text.2 == FinishReason::Stop));
+        finished += texts.len();
+    }
+    assert_eq!(finished, 24);
+}
+
+fn regex_like(text: &str) -> bool {
+    let (letters, digits) = text.split_once('-').unwrap_or_default();
+    letters.len() == 4
+        && letters.bytes().all(|byte| (b'a'..=b'f').contains(&byte))
+        && digits.len() == 2
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[test]
+fn required_call_is_made_whatever_the_question() {
+    let engine = engine(LIMITS);
+    for question in [
+        "What is 17 + 26?",
+        "Say hello.",
+        "What is the capital of France?",
+    ] {
+        let mut request = request(&engine, question, 120);
+        request.constraint = engine.text().constrain(&add(true), false).unwrap();
+        let (_, text, reason, _) = answer(engine.submit(request).unwrap());
+        assert!(
+            text.starts_with("<tool_call>\n<function=add>\n<parameter="),
+            "{text}"
+        );
+        if reason == FinishReason::Stop {
+            assert!(text.ends_with("</function>\n</tool_call>"), "{text}");
+            assert!(
+                text.contains("<parameter=a>\n") && text.contains("<parameter=b>\n"),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn constrained_answer_cut_by_its_length_reports_length() {
+    let engine = engine(LIMITS);
+    let mut request = request(&engine, "Say hello.", 3);
+    let format = Format::Regex("[a-f]{40}".into());
+    request.constraint = engine.text().constrain(&rules(format), false).unwrap();
+    let (ids, _, reason, usage) = answer(engine.submit(request).unwrap());
+    assert_eq!(
+        (ids.len(), reason, usage.completion_tokens),
+        (3, FinishReason::Length, 3)
+    );
+}
