@@ -1,4 +1,4 @@
-//! What else than a file may stand in a file's place: at start, and while the server serves.
+//! FIFOs and other non-files in place of files: at start, and while the server runs.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sanctum_tests::{Fleet, Process, Server, Signal, within};
 
-/// What a server of the fleet reads, under the fleet's home.
+/// The files that a server of the fleet reads, below the fleet's home.
 const READ: [&str; 5] = [
     "certs/server.crt",
     "certs/server.key",
@@ -30,7 +30,7 @@ fn block(path: &Path) -> Vec<u8> {
     whole
 }
 
-/// As `sanctum-pki` would.
+/// As `sanctum-pki` does.
 fn restore(path: &Path, whole: &[u8]) {
     let beside = path.with_extension("beside");
     fs::write(&beside, whole).unwrap();
@@ -49,7 +49,7 @@ async fn server_names_a_fifo_at_start_at_once() {
         let whole = block(&path);
         let begun = Instant::now();
         let ended = Process::launch(fleet.args()).ended().await;
-        let words = ended.last_words();
+        let words = ended.last_message();
         assert_eq!(ended.code, Some(1), "{file}: {words}");
         assert!(words.contains(file) && words.contains("a FIFO"), "{words}");
         assert!(begun.elapsed() < Duration::from_secs(5), "{file}");
@@ -127,7 +127,7 @@ async fn caffeinate_runs_with_a_request_and_never_outlives_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("caffeinate");
     let called = folder.path().join("called");
-    // Held open by the fake for as long as it lives.
+    // Held open by the fake while it runs.
     let held = folder.path().join("held");
     fs::write(&held, "").unwrap();
     block(&held);

@@ -1,4 +1,4 @@
-//! Checkpoint folders: whole ones are served, damaged ones are named.
+//! Checkpoint folders: complete ones are served, damaged ones are refused with the reason.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ async fn serve(folder: &Path) -> Ended {
 }
 
 #[tokio::test]
-async fn what_was_written_out_answers_like_what_is_built_in() {
+async fn exported_model_answers_like_built_in_model() {
     let (_home, folder) = exported().await;
     let built_in = Server::start([""; 0]).await;
     let args = ["--model".into(), folder.clone().into_os_string()];
@@ -59,7 +59,7 @@ async fn what_was_written_out_answers_like_what_is_built_in() {
 }
 
 #[tokio::test]
-async fn other_weights_have_another_fingerprint() {
+async fn changed_weights_have_another_fingerprint() {
     let (_home, folder) = exported().await;
     let fingerprint = async || {
         let server = Server::start(["--model".as_ref(), folder.as_os_str()]).await;
@@ -70,7 +70,7 @@ async fn other_weights_have_another_fingerprint() {
     let before = fingerprint().await;
     assert_eq!(fingerprint().await, before);
 
-    // The lowest bit of the first weight; the file begins with the length of what describes it.
+    // The lowest bit of the first weight; the file begins with the length of its header.
     let weights = folder.join("model.safetensors");
     let mut bytes = fs::read(&weights).unwrap();
     let described = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
@@ -139,7 +139,7 @@ async fn missing_chat_template_is_logged_at_start_and_named_with_the_fix() {
 }
 
 #[tokio::test]
-async fn a_damaged_folder_is_refused_and_the_damage_named() {
+async fn damaged_folder_is_refused_with_the_damage() {
     let (_home, folder) = exported().await;
     let weights = folder.join("model.safetensors");
     let config = folder.join("config.json");
@@ -148,7 +148,7 @@ async fn a_damaged_folder_is_refused_and_the_damage_named() {
     let refused = async |names: &[&str]| {
         let ended = serve(&folder).await;
         assert_eq!(ended.code, Some(1), "{:#?}", ended.log);
-        let words = ended.last_words();
+        let words = ended.last_message();
         let all = names.iter().all(|name| words.contains(name));
         assert!(all, "{names:?} in: {words}");
         assert!(!ended.log.join("").contains("panicked"), "{:#?}", ended.log);
@@ -189,8 +189,8 @@ async fn a_damaged_folder_is_refused_and_the_damage_named() {
     refused(&["config.json"]).await;
 }
 
-/// The first tensor whose name has `from` in it has `to` there instead; both are of one length, so the file stays
-/// whole.
+/// Replaces `from` in the first tensor's name that has it with `to`; both have the same length, so the file stays
+/// well-formed.
 fn renamed(file: &[u8], from: &str, to: &str) -> Vec<u8> {
     let at = file
         .windows(from.len())

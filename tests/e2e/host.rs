@@ -1,5 +1,5 @@
-//! A host of a fleet under the simulated launchd, as the tests of deployments and watchdogs hold it: the real programs,
-//! installed by the real `sanctum-launchd`.
+//! A host of a fleet under the simulated launchd, the fixture of the tests of deployments and watchdogs: the real
+//! programs, installed by the real `sanctum-launchd`.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -39,13 +39,13 @@ pub struct Host {
 }
 
 impl Host {
-    /// Its launchd runs, its releases and its fleet.toml are still to be written, and nothing is installed.
+    /// A host whose launchd runs, without fleet.toml, releases or anything installed.
     pub fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let sim = folder.path().join("launchd");
         let program = program("launchctl");
         let launchd = Launchd::start(&sim, &program, folder.path(), TIME_SCALE).unwrap();
-        // Agents find the stand-in for launchctl as they would find the real one without a word.
+        // Agents find the simulated launchctl in the session's environment.
         for (name, value) in launchd.environment() {
             let value = value.display().to_string();
             launchd.run(&["setenv", name, &value]).unwrap();
@@ -61,17 +61,17 @@ impl Host {
         }
     }
 
-    /// Where its server listens.
+    /// The address of its server.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// A path in its folder, which is the user's home.
+    /// A path in its folder, the user's home.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Writes fleet.toml: the host `here` with these agents and a server that this says more about, then further sections.
+    /// Writes fleet.toml: the host `here` with these agents, additional lines of the server's section, and more sections.
     pub fn fleet(&self, agents: &[&str], server: &str, more: &str) {
         let text = format!(
             "[hosts.here]\naddress = \"127.0.0.1\"\nagents = {agents:?}\n\
@@ -87,7 +87,7 @@ impl Host {
         fs::create_dir(&folder).unwrap();
         for name in PROGRAMS {
             let (real, place) = (program(name), folder.join(name));
-            // The programs of a debug build are large, and a link is as good.
+            // The programs of a debug build are large: link them.
             fs::hard_link(&real, &place)
                 .or_else(|_| fs::copy(&real, &place).map(drop))
                 .unwrap();
@@ -95,8 +95,8 @@ impl Host {
         self.must(&["pack", version, "--release", version]);
     }
 
-    /// A release of scripts that become the real programs: a deployment copies and hashes it in no time. The script of
-    /// the server is this one, in which `$SERVER` is the real one.
+    /// A release of scripts that execute the real programs, which are fast to copy and to hash. This is the server's
+    /// script, in which `$SERVER` is the real program.
     pub fn release_of_scripts(&self, version: &str, server: &str) {
         let folder = self.path(version);
         fs::create_dir(&folder).unwrap();
@@ -114,7 +114,7 @@ impl Host {
         self.must(&["pack", version, "--release", version]);
     }
 
-    /// Installs a release with fleet.toml as it lies there.
+    /// Installs a release with the current fleet.toml.
     pub fn install(&self, version: &str) {
         self.must(&Self::installation(version));
     }
@@ -138,7 +138,7 @@ impl Host {
         command
     }
 
-    /// Runs a command; its exit code, and all that it said.
+    /// Runs a command; its exit code and its output.
     pub fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
         said(self.command(arguments).output().unwrap())
     }
@@ -151,13 +151,13 @@ impl Host {
         said
     }
 
-    /// What a watchdog remembers.
+    /// A watchdog's state file.
     pub fn memory(&self, agent: &str) -> Value {
         let state = fs::read(self.path(&format!(".sanctum/state/watch/{agent}.json")));
         serde_json::from_slice(&state.unwrap_or_default()).unwrap_or_default()
     }
 
-    /// What a watchdog found last: its kind and its sentence, as one text.
+    /// A watchdog's last finding: its kind and its sentence, as one text.
     pub fn verdict(&self, agent: &str) -> String {
         let last = &self.memory(agent)["last"];
         let part = |key: &str| last[key].as_str().unwrap_or_default().to_owned();
@@ -169,14 +169,14 @@ impl Host {
         fs::read_to_string(self.path(&format!(".sanctum/logs/{agent}.log"))).unwrap_or_default()
     }
 
-    /// How often a watchdog has looked.
+    /// The number of a watchdog's checks.
     pub fn rounds(&self, agent: &str) -> usize {
         let log = self.log(agent);
         let looks = log.lines().filter(|line| line.contains("\"kind\":"));
         looks.count()
     }
 
-    /// How often the guardian has asked launchd for a restart.
+    /// The number of restarts that the guardian has requested.
     pub fn restarts(&self) -> usize {
         let log = self.log("guardian");
         let asked = log
@@ -185,7 +185,7 @@ impl Host {
         asked.count()
     }
 
-    /// Waits until something that only files and pages tell of is so.
+    /// Waits until a condition on files and pages is true.
     #[track_caller]
     pub fn wait(&self, what: &str, wanted: impl Fn(&Self) -> bool) {
         let begun = Instant::now();
@@ -200,7 +200,7 @@ impl Host {
         }
     }
 
-    /// Waits until these watchdogs are content.
+    /// Waits until these watchdogs report no problem.
     #[track_caller]
     pub fn all_well(&self, watchdogs: &[&str]) {
         self.wait("answers", |host| {
@@ -209,7 +209,7 @@ impl Host {
         });
     }
 
-    /// Waits until a watchdog has looked so often from now on.
+    /// Waits until a watchdog has completed this many more checks.
     #[track_caller]
     pub fn look_on(&self, agent: &str, rounds: usize) {
         let seen = self.rounds(agent);
@@ -218,7 +218,7 @@ impl Host {
         });
     }
 
-    /// How launchd names an agent to others: `gui/<uid>/com.sanctum.<agent>`.
+    /// The service target of an agent: `gui/<uid>/com.sanctum.<agent>`.
     pub fn target(&self, agent: &str) -> String {
         format!("{}/{}", self.launchd.domain(), label(agent))
     }
@@ -266,7 +266,7 @@ pub fn label(agent: &str) -> String {
     format!("com.sanctum.{agent}")
 }
 
-/// Whether an agent is among what is loaded, and has a process.
+/// Whether an agent is loaded and has a process.
 pub fn runs(loaded: &[Status], agent: &str) -> bool {
     let is_it = |status: &&Status| status.label == label(agent);
     loaded
@@ -275,7 +275,7 @@ pub fn runs(loaded: &[Status], agent: &str) -> bool {
         .is_some_and(|status| status.pid.is_some())
 }
 
-/// A command's exit code, and all that it said.
+/// A command's exit code and its output.
 pub fn said(output: Output) -> (Option<i32>, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (
@@ -284,7 +284,7 @@ pub fn said(output: Output) -> (Option<i32>, String) {
     )
 }
 
-/// A request over a connection of its own, and its answer's status and body; none if there is none in time.
+/// Sends a request over a new connection; the response's status and body, or none after the time limit.
 pub fn request(port: u16, request: &str, body: &str, limit: Duration) -> Option<(u16, String)> {
     let mut stream = ask(port, request, body).ok()?;
     stream.set_read_timeout(Some(limit)).ok()?;
@@ -296,7 +296,7 @@ pub fn request(port: u16, request: &str, body: &str, limit: Duration) -> Option<
     Some((status, body.join("\n")))
 }
 
-/// Sends a request; the answer is the caller's to read, and to drop.
+/// Sends a request; the caller reads the response or drops it.
 pub fn ask(port: u16, request: &str, body: &str) -> std::io::Result<TcpStream> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     let text = format!(
@@ -328,7 +328,7 @@ pub fn modified(folder: &Path) -> Vec<(PathBuf, std::time::SystemTime)> {
     all
 }
 
-/// Whether anything has come on a connection.
+/// Whether a connection has received anything.
 pub fn has_answered(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     let came = stream.peek(&mut [0; 1]).is_ok();
@@ -336,7 +336,7 @@ pub fn has_answered(stream: &TcpStream) -> bool {
     came
 }
 
-/// Reads the status of an answer and leaves the rest to come.
+/// Reads the status of a response, and nothing after it.
 pub fn status(mut stream: &TcpStream) -> String {
     stream.set_read_timeout(Some(SOON)).unwrap();
     let mut first = [0; 12];

@@ -160,7 +160,7 @@ async fn template_of_200_000_terms_is_an_error_by_name() {
     let model = folder.path().display().to_string();
     let server = Process::launch(["--port", "0", "--model", &model]);
     let ended = server.ended().await;
-    let words = ended.last_words();
+    let words = ended.last_message();
     assert_eq!(ended.code, Some(1), "{words}");
     assert!(
         words.contains("the chat template has an expression of more than 4096 tokens in line 1"),

@@ -1,6 +1,6 @@
-//! The server as its users meet it: real processes, real sockets, a real client library, the model that is built in.
+//! End-to-end tests: real processes, real sockets, a real client library, the built-in model.
 //!
-//! Each file tells one side of it. Every test has a server of its own, so that each can be read, and run, alone.
+//! Each file has the tests of one subject. Every test starts its own server, so that each can be read and run alone.
 
 mod adapters;
 mod audit;

@@ -124,7 +124,7 @@ async fn a_folder_that_does_not_match_is_refused_and_nothing_is_listened_on() {
     let refused = async |says: &[&str]| {
         let args = [home.flags(), vec!["--port".to_owned(), port.clone()]].concat();
         for ended in [Process::launch(args).ended().await, home.check().await] {
-            let words = ended.last_words();
+            let words = ended.last_message();
             assert_eq!(ended.code, Some(1), "{words}");
             assert!(
                 says.iter().all(|word| words.contains(word)),
@@ -160,7 +160,7 @@ async fn a_folder_that_does_not_match_is_refused_and_nothing_is_listened_on() {
     // All is well again, so now the port is what is wrong.
     home.sign(&home.key);
     let args = [home.flags(), vec!["--port".to_owned(), port.clone()]].concat();
-    let words = Process::launch(args).ended().await.last_words();
+    let words = Process::launch(args).ended().await.last_message();
     assert!(words.contains("cannot listen"), "{words}");
     assert_eq!(home.check().await.code, Some(0));
 }
@@ -189,9 +189,9 @@ async fn a_signature_that_nobody_checks_is_a_warning_and_a_folder_alone_is_parse
     let ended = Process::launch(["check-model", &model]).ended().await;
     assert_eq!(ended.code, Some(1));
     assert!(
-        ended.last_words().contains("config.json"),
+        ended.last_message().contains("config.json"),
         "{}",
-        ended.last_words()
+        ended.last_message()
     );
 }
 
@@ -241,7 +241,7 @@ async fn what_sanctum_pki_lists_and_signs_the_server_believes_and_nothing_else()
     drop(server);
 
     let refused = async |says: &str| {
-        let words = Process::launch(fleet.args()).ended().await.last_words();
+        let words = Process::launch(fleet.args()).ended().await.last_message();
         assert!(words.contains(says), "{says} in: {words}");
         let words = fleet.pki_refuses("manifest verify model");
         assert!(words.contains(says), "{says} in: {words}");
@@ -353,8 +353,8 @@ async fn a_signed_model_takes_only_adapters_that_are_signed_too() {
     let ended = start().ended().await;
     assert_eq!(ended.code, Some(1), "{:#?}", ended.log);
     assert!(
-        ended.last_words().contains("adapters.safetensors"),
+        ended.last_message().contains("adapters.safetensors"),
         "{}",
-        ended.last_words()
+        ended.last_message()
     );
 }

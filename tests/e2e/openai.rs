@@ -1,4 +1,4 @@
-//! `async-openai`, pointed at the server under test, and the requests that most tests begin with.
+//! `async-openai` as a client of the server under test, and the requests that most tests use.
 
 use async_openai::Client;
 use async_openai::config::OpenAIConfig;
@@ -10,7 +10,7 @@ use async_openai::types::chat::{
 use futures_util::StreamExt;
 use sanctum_tests::{Server, within};
 
-/// A question that the built-in model answers with one token or two.
+/// A question that the built-in model answers with one or two tokens.
 pub const SUM: &str = "What is 2+2? Respond with only the number.";
 /// A question with an answer of some length.
 pub const COUNT: &str = "Count from 5 to 15.";
@@ -28,7 +28,7 @@ pub fn user(text: &str) -> ChatCompletionRequestMessage {
     ChatCompletionRequestUserMessage::from(text).into()
 }
 
-/// A question for the built-in model's likeliest answer.
+/// A question at temperature 0.
 pub fn ask(question: &str) -> CreateChatCompletionRequest {
     CreateChatCompletionRequest {
         model: Server::BUILT_IN.into(),
@@ -38,7 +38,7 @@ pub fn ask(question: &str) -> CreateChatCompletionRequest {
     }
 }
 
-/// Asks, and takes the answer whole.
+/// Sends a request and returns the complete response.
 pub async fn chat(
     server: &Server,
     request: CreateChatCompletionRequest,
@@ -49,7 +49,7 @@ pub async fn chat(
         .expect("the server answers")
 }
 
-/// Asks, and takes the answer as it comes.
+/// Sends a streaming request and returns its chunks.
 pub async fn stream(
     server: &Server,
     request: CreateChatCompletionRequest,
@@ -66,7 +66,7 @@ pub async fn stream(
     chunks
 }
 
-/// Asks, and is refused.
+/// Sends a request that is refused, and returns the error.
 pub async fn refusal(server: &Server, request: CreateChatCompletionRequest) -> ApiErrorResponse {
     let client = client(server);
     match within("an answer", client.chat().create(request)).await {
@@ -75,12 +75,12 @@ pub async fn refusal(server: &Server, request: CreateChatCompletionRequest) -> A
     }
 }
 
-/// What was said.
+/// The text of a response.
 pub fn said(answer: &CreateChatCompletionResponse) -> &str {
     answer.choices[0].message.content.as_deref().expect("words")
 }
 
-/// What was said, put together.
+/// The text of all chunks.
 pub fn joined(chunks: &[CreateChatCompletionStreamResponse]) -> String {
     let choices = chunks.iter().flat_map(|chunk| &chunk.choices);
     choices

@@ -1,4 +1,4 @@
-//! The property lists that agents are loaded with, as programs of others read them.
+//! The property lists of agents, as other programs read them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ fn tool(program: &str, arguments: &[&str]) -> Option<String> {
     }
 }
 
-/// What Python's plistlib makes of a file, in whichever form that is.
+/// A file as Python's plistlib parses it, in either format.
 fn by_python(path: &Path) -> Option<Value> {
     let script =
         "import json, plistlib, sys; print(json.dumps(plistlib.load(open(sys.argv[1], 'rb'))))";
@@ -34,7 +34,7 @@ fn by_python(path: &Path) -> Option<Value> {
 }
 
 #[test]
-fn others_read_the_property_lists_and_launchd_knows_every_key() {
+fn property_lists_are_valid_elsewhere_and_have_known_keys_only() {
     let host = Host::new();
     let sections = "[agents.hatch]\nhost = \"here\"\nstandby_for = \"server\"\nprogram = [\"/bin/echo\", \"<&>\", \"ü\"]\n\
          environment = { LANG = \"C\" }\n\
@@ -62,8 +62,7 @@ fn others_read_the_property_lists_and_launchd_knows_every_key() {
                 assert_eq!(by_python(binary.as_ref()), Some(read), "{agent}");
             }
         }
-        // launchd takes keys that it does not know without a word. The simulated one keeps those that launchd.plist(5)
-        // does not have.
+        // launchd silently ignores unknown keys. The simulated one lists those that launchd.plist(5) does not have.
         let load = ["bootstrap", &host.launchd.domain(), path];
         assert_eq!(host.launchd.run(&load).unwrap().code, 0, "{agent}");
         let label = format!("com.sanctum.{agent}");

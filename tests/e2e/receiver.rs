@@ -1,4 +1,4 @@
-//! A phone, as it were: takes alerts as Force Flow does, and can be out of order.
+//! A receiver of alerts with the interface of Force Flow, which can be switched to fail.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::host::SOON;
 
-/// Takes alerts over HTTP for as long as the test runs.
+/// Accepts alerts over HTTP while the test runs.
 pub struct Receiver {
     port: u16,
     seen: Arc<Mutex<Seen>>,
@@ -44,17 +44,17 @@ impl Receiver {
         )
     }
 
-    /// From now on it answers 503 to everything, or takes it again.
+    /// Sets whether it answers 503 to everything.
     pub fn set_down(&self, is_down: bool) {
         self.seen.lock().unwrap().is_down = is_down;
     }
 
-    /// The alerts that it has taken, in order.
+    /// The accepted alerts, in order.
     pub fn taken(&self) -> Vec<Value> {
         self.seen.lock().unwrap().taken.clone()
     }
 
-    /// The alerts that it was offered while it was down.
+    /// The alerts that it refused.
     pub fn refused(&self) -> Vec<Value> {
         self.seen.lock().unwrap().refused.clone()
     }
@@ -66,7 +66,7 @@ impl Receiver {
             .collect()
     }
 
-    /// Waits until so many alerts have this in their title.
+    /// Waits until this many alerts have `part` in their title.
     #[track_caller]
     pub fn wait(&self, part: &str, count: usize) -> Vec<Value> {
         let begun = Instant::now();

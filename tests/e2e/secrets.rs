@@ -1,5 +1,4 @@
-//! What must not be found where others look: keys, tokens and prompts, in logs at their most talkative and in what a
-//! crash leaves behind.
+//! Keys, tokens and prompts must not appear in logs at the most verbose level, nor in a core file after a crash.
 
 use std::fs;
 use std::net::TcpStream;
@@ -10,7 +9,7 @@ use serde_json::json;
 
 use crate::auth::{OTHER, bearer, write};
 
-/// Lines of a file that are long enough to be told from anything else.
+/// Lines of a file that are long enough to be unmistakable.
 fn lines(file: &Path) -> Vec<String> {
     let text = fs::read_to_string(file).unwrap();
     let whole = text.lines().filter(|line| !line.starts_with("-----"));
@@ -21,7 +20,7 @@ fn lines(file: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn no_log_has_a_key_a_token_or_a_prompt_in_it() {
+async fn logs_contain_no_key_token_or_prompt() {
     let fleet = Fleet::set_up("tls_listen = [\"127.0.0.1:0\"]");
     fleet.pki("manifest keygen");
     let mut secrets: Vec<String> = [
@@ -53,7 +52,7 @@ async fn no_log_has_a_key_a_token_or_a_prompt_in_it() {
         let answer = Raw::ask(stream, "GET /v1/models", &headers, "");
         assert_eq!(answer.status, status);
     }
-    // What is replaced by something that cannot be used is talked about most.
+    // Replacing files with unusable ones logs the most.
     let token = fleet.path("home/secrets/server.token");
     write(&token, &format!("{OTHER} {OTHER}"));
     let bad = |fields: &serde_json::Value| {
@@ -90,7 +89,7 @@ async fn no_log_has_a_key_a_token_or_a_prompt_in_it() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_crash_leaves_no_core() {
+async fn crash_leaves_no_core_file() {
     let server = Server::start([""; 0]).await;
     let limits = fs::read_to_string(format!("/proc/{}/limits", server.id())).unwrap();
     let core = limits

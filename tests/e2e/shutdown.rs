@@ -15,7 +15,7 @@ async fn an_idle_server_ends_at_once() {
         server.signal(signal);
         let ended = server.ended().await;
         assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
-        assert_eq!(ended.last_words(), "stopped");
+        assert_eq!(ended.last_message(), "stopped");
     }
 }
 

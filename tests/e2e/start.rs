@@ -21,7 +21,7 @@ async fn a_port_that_is_taken_is_named_with_the_mend() {
     let (_, port) = address.rsplit_once(':').unwrap();
     let ended = run(&["--port", port]).await;
     assert_eq!(ended.code, Some(1));
-    let words = ended.last_words();
+    let words = ended.last_message();
     assert!(
         words.contains(address) && words.contains("--port"),
         "{words}"
@@ -33,7 +33,7 @@ async fn an_address_that_others_can_reach_needs_a_token() {
     for host in ["0.0.0.0", "::", "192.0.2.1"] {
         let ended = run(&["--host", host, "--port", "0"]).await;
         assert_eq!(ended.code, Some(1));
-        let words = ended.last_words();
+        let words = ended.last_message();
         assert!(
             words.contains(host) && words.contains("--auth-token-file"),
             "{words}"
@@ -94,7 +94,7 @@ async fn fleet_toml_says_what_is_served() {
         .ended()
         .await;
     assert_eq!(ended.code, Some(1));
-    let words = ended.last_words();
+    let words = ended.last_message();
     assert!(
         words.contains("fleet.toml, line 7") && words.contains("`limits`"),
         "{words}"

@@ -1,8 +1,8 @@
-//! The executables under test.
+//! Builds and locates the programs under test.
 //!
-//! Cargo builds a package's binaries for that package's own tests only. So the first test that needs one builds it,
-//! with the command that the README shows: `cargo test` is all that a fresh clone needs, and no test runs against
-//! yesterday's server. Cargo holds no lock while tests run, and takes care itself that two builds at once do not meet.
+//! Cargo builds a package's binaries for that package's own tests only. So the first test that needs one builds them
+//! all: `cargo test` is enough in a fresh clone, and no test runs against an outdated server. Cargo holds no lock while
+//! tests run, and serialises concurrent builds.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,19 +11,19 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// Where `sanctum-server` is; built by the first call. `SANCTUM_SERVER` names another to test instead.
+/// The path of `sanctum-server`; the first call builds it. `SANCTUM_SERVER` names another program to test instead.
 pub fn server() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| given_or_built("SANCTUM_SERVER", "sanctum-server"))
 }
 
-/// Where `sanctum-pki` is; built by the first call. `SANCTUM_PKI` names another to test instead.
+/// The path of `sanctum-pki`; the first call builds it. `SANCTUM_PKI` names another program to test instead.
 pub fn pki() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| given_or_built("SANCTUM_PKI", "sanctum-pki"))
 }
 
-/// Where another of the workspace's programs is; built first.
+/// The path of another program of the workspace, built first.
 ///
 /// # Panics
 /// When there is no such program.
@@ -38,8 +38,8 @@ fn given_or_built(variable: &str, name: &str) -> PathBuf {
     }
 }
 
-/// Where a program is, if the workspace has it. Builds all of them in the profile that this code was built in, once:
-/// together they share what the tests were built with, one by one each would want its own.
+/// The path of a program, if the workspace has it. Builds all programs once, in the profile of this code: built together
+/// they share the tests' dependencies, one by one each would be built with other features.
 pub fn find(name: &str) -> Option<PathBuf> {
     static BUILT: OnceLock<Vec<PathBuf>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
@@ -50,8 +50,8 @@ pub fn find(name: &str) -> Option<PathBuf> {
             "release"
         };
         let mut command = Command::new(cargo);
-        // What cargo tells a test about its package: build scripts that look at it (ring's does) would run again, and
-        // half of the workspace would be built anew, each time that a build within a test follows one without.
+        // Cargo's variables about the test's package: build scripts that read them (ring's does) would run again, and half
+        // of the workspace would be rebuilt, each time that a build within a test follows one outside.
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
             if ["CARGO_PKG_", "CARGO_MANIFEST_"]

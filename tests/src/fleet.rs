@@ -1,4 +1,4 @@
-//! A fleet of one server as its operator sets it up: fleet.toml, and all that the real `sanctum-pki` makes of it.
+//! A fleet of one server as an operator sets it up: fleet.toml, and the files that the real `sanctum-pki` makes from it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use tempfile::TempDir;
 
 use crate::{Process, Server, binary};
 
-/// A folder with fleet.toml in it, and the fleet's home; it goes when this is dropped.
+/// A folder with fleet.toml and the fleet's home; dropping this removes it.
 pub struct Fleet {
     folder: TempDir,
 }
 
 impl Fleet {
-    /// Writes fleet.toml with these further lines about the server, and makes its CA, certificates and token. There is
-    /// a client `canary`. The server listens on a free port of loopback.
+    /// Writes fleet.toml with these additional lines about the server, and makes its CA, certificates, token and a client
+    /// `canary`. The server listens on a free port of loopback.
     ///
     /// # Panics
-    /// When `sanctum-pki` does not do what it is told.
+    /// If `sanctum-pki` fails.
     pub fn set_up(server: &str) -> Self {
         let fleet = Self {
             folder: TempDir::new().expect("a temporary folder"),
@@ -42,7 +42,7 @@ impl Fleet {
         self.folder.path().join(name)
     }
 
-    /// A certificate and its key, by their path under `home/certs` without the ending.
+    /// A certificate and its key, by their path under `home/certs` without the extension.
     pub fn pair(&self, name: &str) -> (PathBuf, PathBuf) {
         let file = |ending| self.path(&format!("home/certs/{name}.{ending}"));
         (file("crt"), file("key"))
@@ -54,21 +54,21 @@ impl Fleet {
         text.expect("`token` was run").trim().to_owned()
     }
 
-    /// Runs `sanctum-pki` with these words and returns what it says.
+    /// Runs `sanctum-pki` with these arguments and returns its standard output.
     ///
     /// # Panics
-    /// When it fails.
+    /// If it fails.
     pub fn pki(&self, words: &str) -> String {
         let output = self.run(words);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "sanctum-pki {words}: {said}");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "sanctum-pki {words}: {errors}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Runs `sanctum-pki` with words that it must refuse, and returns what it says.
+    /// Runs `sanctum-pki` with arguments that it must refuse, and returns its error.
     ///
     /// # Panics
-    /// When it does not refuse them.
+    /// If it does not exit with 1.
     pub fn pki_refuses(&self, words: &str) -> String {
         let output = self.run(words);
         assert_eq!(output.status.code(), Some(1), "sanctum-pki {words}");
@@ -94,7 +94,7 @@ impl Fleet {
     /// Starts the server.
     ///
     /// # Panics
-    /// When it does not come to serve.
+    /// If it does not become ready.
     pub async fn serve(&self) -> Server {
         Server::ready(Process::launch(self.args())).await
     }

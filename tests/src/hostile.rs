@@ -1,4 +1,4 @@
-//! A client that asks for as much work as a server will do.
+//! A client that requests as much work as a server accepts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -16,18 +16,18 @@ use crate::Server;
 pub const BODIES: usize = 12;
 /// Bytes of each.
 pub const BODY: usize = 2 << 20;
-/// Bodies that are announced as large and come slowly.
+/// Bodies that are announced as large and sent slowly.
 pub const SLOW: usize = 4;
 
-/// The hostile client: [`BODIES`] requests of [`BODY`] bytes at once, each sent again when it is answered, and [`SLOW`]
-/// bodies that never end. It leaves when this is dropped.
+/// The hostile client: [`BODIES`] requests of [`BODY`] bytes at once, each sent again after its response, and [`SLOW`]
+/// bodies that never end. Dropping this closes its connections.
 pub struct Hostile {
     tasks: JoinSet<()>,
     answered: Arc<AtomicUsize>,
 }
 
 impl Hostile {
-    /// Begins.
+    /// Starts it.
     pub fn beside(server: &Server) -> Self {
         let answered = Arc::new(AtomicUsize::new(0));
         let address = server.http().base().trim_start_matches("http://");
@@ -50,7 +50,7 @@ impl Hostile {
         self.answered.load(Relaxed)
     }
 
-    /// Leaves, all at once.
+    /// Closes all connections at once.
     pub async fn leave(mut self) {
         self.tasks.shutdown().await;
     }
@@ -63,7 +63,7 @@ fn head(address: &str, length: usize) -> String {
     )
 }
 
-/// Asks again and again, over a new connection each time.
+/// Sends the request repeatedly, over a new connection each time.
 async fn send(address: String, body: Arc<str>, answered: Arc<AtomicUsize>) {
     loop {
         if let Ok(mut socket) = TcpStream::connect(&address).await {
@@ -78,7 +78,7 @@ async fn send(address: String, body: Arc<str>, answered: Arc<AtomicUsize>) {
                 answered.fetch_add(1, Relaxed);
             }
         }
-        // A server that refuses at once is not asked in a busy loop.
+        // No busy loop against a server that refuses at once.
         sleep(Duration::from_millis(1)).await;
     }
 }

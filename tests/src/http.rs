@@ -1,4 +1,4 @@
-//! HTTP as it is: whatever is to be sent is sent, whatever comes back is shown.
+//! HTTP without judgement: sends any request and shows any response.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ pub struct Http {
     base: String,
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
     /// The status.
@@ -27,22 +27,22 @@ pub struct Answer {
     pub text: String,
 }
 
-/// A streamed answer; dropping it closes the connection.
+/// A streamed response; dropping it closes the connection.
 #[derive(Debug)]
 pub struct Chunks {
     response: Response,
-    /// What has come of events that are not whole yet.
+    /// The start of an event that is not complete yet.
     rest: Vec<u8>,
-    /// When it came.
+    /// When it arrived.
     at: Instant,
 }
 
-/// One event of a streamed answer.
+/// One event of a streamed response.
 #[derive(Clone, Debug)]
 pub struct Chunk {
-    /// When it came.
+    /// When it arrived.
     pub at: Instant,
-    /// Its data; null for the `[DONE]` that ends an answer.
+    /// Its data; null for the `[DONE]` that ends a response.
     pub data: Value,
 }
 
@@ -51,7 +51,7 @@ impl Http {
     pub fn new(base: &str) -> Self {
         #[allow(
             clippy::disallowed_methods,
-            reason = "a test sends whatever it wants and sees whatever comes back"
+            reason = "a test sends any request and sees any response"
         )]
         let client = Client::builder().redirect(Policy::none()).build();
         Self {
@@ -60,12 +60,12 @@ impl Http {
         }
     }
 
-    /// The same server over connections of its own.
+    /// A client of the same server with separate connections.
     pub fn afresh(&self) -> Self {
         Self::new(&self.base)
     }
 
-    /// Where the server is.
+    /// The server's base URL.
     pub fn base(&self) -> &str {
         &self.base
     }
@@ -88,10 +88,10 @@ impl Http {
             .await
     }
 
-    /// POSTs JSON and reads the answer event by event.
+    /// POSTs JSON and reads the response event by event.
     ///
     /// # Panics
-    /// When the answer is an error.
+    /// If the response is an error.
     pub async fn stream(&self, path: &str, body: &Value) -> Chunks {
         let response = send(self.client.post(self.url(path)).json(body)).await;
         assert_eq!(
@@ -127,7 +127,7 @@ impl Answer {
     /// The body as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// If it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {}", self.text))
     }
@@ -147,10 +147,10 @@ impl Chunks {
         }
     }
 
-    /// The next event; none at the end of the answer. Comments, which only keep the connection alive, are left out.
+    /// The next event; none at the end of the response. Comments, which only keep the connection alive, are left out.
     ///
     /// # Panics
-    /// When the connection breaks, or an event is not one line of `data:`.
+    /// If the connection breaks, or an event is not one line of `data:`.
     pub async fn next(&mut self) -> Option<Chunk> {
         loop {
             while let Some(end) = self.rest.windows(2).position(|two| two == b"\n\n") {
@@ -183,17 +183,17 @@ fn data(event: &str) -> Value {
     match event.strip_prefix("data: ") {
         Some("[DONE]") => Value::Null,
         Some(data) => serde_json::from_str(data).unwrap_or_else(|_| panic!("no JSON: {data}")),
-        None => panic!("an event that is not data: {event}"),
+        None => panic!("an event without data: {event}"),
     }
 }
 
 impl Chunk {
-    /// Whether this is the `[DONE]` behind a whole answer.
+    /// Whether this is the `[DONE]` after a complete response.
     pub fn is_done(&self) -> bool {
         self.data.is_null()
     }
 
-    /// The text that it brings, of a chat or a text completion.
+    /// Its text, of a chat or a text completion.
     pub fn text(&self) -> &str {
         let choice = &self.data["choices"][0];
         let text = choice["delta"]["content"].as_str();

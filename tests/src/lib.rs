@@ -1,11 +1,11 @@
-//! The real `sanctum-server` under test: built, started as a process of its own, watched, asked, ended.
+//! Runs the real `sanctum-server` under test: builds it, starts it as a process, sends it requests, reads its log, stops it.
 //!
-//! [`Server`] is a server that is ready; [`Process`] is one that may never be, because a test wants to see how it
-//! fails. [`Http`] speaks to it without any idea of what is right, where a client library would refuse to send the
-//! wrong thing or to show what came back. What both say is read with [`Metrics`] and [`Chunks`].
+//! [`Server`] is a server that is ready; [`Process`] is one that may fail to start, which some tests expect. [`Http`]
+//! sends any request and shows any response, where a client library would refuse to send an invalid request. Their
+//! output is parsed with [`Metrics`] and [`Chunks`].
 //!
-//! Nothing here sleeps: whoever waits, waits for a log line, a page or an exit, and a limit turns what never comes into
-//! a failure that shows the server's log.
+//! Nothing here sleeps: a test waits for a log line, a page or an exit, and a time limit turns an event that never comes
+//! into a failure that shows the server's log.
 
 mod binary;
 mod fleet;
@@ -35,7 +35,7 @@ pub use skipped::skipped;
 use std::future::Future;
 use std::time::Duration;
 
-/// How long anything may take before a test gives it up: far longer than it ever does.
+/// The time limit of every wait: far longer than any of them takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for `future`.

@@ -1,4 +1,4 @@
-//! A page of metrics in Prometheus' text format, read strictly.
+//! A page of metrics in Prometheus' text format, parsed strictly.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ struct Sample {
 }
 
 impl Metrics {
-    /// Reads a page.
+    /// Parses a page.
     ///
     /// # Errors
     /// The first line that is neither a comment nor a sample.
@@ -64,7 +64,7 @@ fn sample(line: &str) -> Option<Sample> {
     })
 }
 
-/// `a="1",b="2"`; none of our values has a quote or a comma in it.
+/// `a="1",b="2"`; no value has a quote or a comma in it.
 fn pairs(labels: &str) -> Option<BTreeMap<String, String>> {
     let pair = |pair: &str| {
         let (label, value) = pair.split_once('=')?;
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_summed_over_the_labels_that_are_not_named() {
+    fn sum_adds_samples_over_labels_that_are_not_named() {
         let page = "# TYPE asked counter\nasked{route=\"/a\",status=\"200\"} 3\nasked{route=\"/b\",status=\"200\"} 4\n\
                     asked{route=\"/a\",status=\"404\"} 1\n\nup 0.5\n";
         let metrics = Metrics::parse(page).unwrap();
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_sample_is_shown() {
+    fn invalid_line_is_returned_as_error() {
         for line in ["asked", "asked{route=/a} 1", "as-ked 1", "asked many"] {
             assert_eq!(Metrics::parse(line), Err(line.to_owned()));
         }

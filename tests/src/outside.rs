@@ -1,7 +1,7 @@
-//! Another machine, as far as the network goes: a network namespace with one cable to this one.
+//! A network namespace that acts as another machine, with one virtual cable to this one.
 //!
-//! What asks from in there has an address of its own, which 127.0.0.2 or this machine's other addresses do not give:
-//! they are all local. Making one takes root and `ip`; without them the tests that need one are [`skipped`](crate::skipped).
+//! Its address is not local; 127.0.0.2 and this machine's other addresses are. Creating it needs root and `ip`; without
+//! them the tests that need one are [`skipped`](crate::skipped).
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// The network namespace; it goes when this is dropped.
+/// The network namespace; dropping this removes it.
 pub struct Outside {
     name: String,
     here: Ipv4Addr,
@@ -21,12 +21,12 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// Makes one, or says why there is none.
+    /// Creates one, or skips the test with the reason.
     pub fn new() -> Option<Self> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let process = std::process::id();
         let number = MADE.fetch_add(1, Ordering::Relaxed);
-        // A network of four addresses out of 198.18.0.0/15, which RFC 2544 keeps for tests: another for each process
+        // A network of four addresses out of 198.18.0.0/15, which RFC 2544 keeps for tests: a different one for each process
         // and each call.
         let network = u32::from(Ipv4Addr::new(198, 18, 0, 0)) + (process * 8 + number) % 0x8000 * 4;
         let outside = Self {
@@ -37,7 +37,7 @@ impl Outside {
         match outside.build() {
             Ok(()) => Some(outside),
             Err(error) => crate::skipped(&format!(
-                "a network namespace, which takes root and Debian's iproute2: {error}"
+                "a network namespace, which needs root and Debian's iproute2: {error}"
             )),
         }
     }
@@ -65,27 +65,27 @@ impl Outside {
         format!("{}b", self.name)
     }
 
-    /// The address under which the outside reaches this machine.
+    /// The address at which the namespace reaches this machine.
     pub fn here(&self) -> Ipv4Addr {
         self.here
     }
 
-    /// The address that this machine sees of the outside.
+    /// The address of the namespace, as this machine sees it.
     pub fn there(&self) -> Ipv4Addr {
         self.there
     }
 
-    /// A program that runs there.
+    /// A program that runs in the namespace.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, program]);
         command
     }
 
-    /// Connects from outside.
+    /// Connects from the namespace.
     ///
     /// # Panics
-    /// When nobody listens there.
+    /// If nothing listens at the address.
     pub fn connect(&self, to: SocketAddr) -> TcpStream {
         let name = self.name.clone();
         let connect = move || -> io::Result<TcpStream> {
@@ -102,16 +102,16 @@ impl Outside {
 
 impl Drop for Outside {
     fn drop(&mut self) {
-        // The cable goes with its other end.
+        // Removing the namespace removes its end of the cable.
         let _ = ip(&format!("netns del {}", self.name));
         let _ = ip(&format!("link del {}", self.cable()));
     }
 }
 
-/// Runs `ip` with these words.
+/// Runs `ip` with these arguments.
 ///
 /// # Errors
-/// What it said.
+/// Its error message.
 pub fn ip(line: &str) -> Result<(), String> {
     let output = Command::new("ip")
         .args(line.split(' '))

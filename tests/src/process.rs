@@ -1,4 +1,4 @@
-//! A server's process: started in a home of its own, its log read as it is written, killed when it is dropped.
+//! A server's process: started with an empty home, its log read as it is written, killed on drop.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::{binary, within};
 
-/// A `sanctum-server` that was started and may run.
+/// A started `sanctum-server`, which may have ended.
 pub struct Process {
     child: Child,
     log: watch::Receiver<Log>,
@@ -22,21 +22,21 @@ pub struct Process {
     home: TempDir,
 }
 
-/// What a process left behind.
+/// The exit code and output of a process that has ended.
 #[derive(Debug)]
 pub struct Ended {
     /// Its exit code; none if a signal ended it.
     pub code: Option<i32>,
-    /// All that it wrote to standard output.
+    /// Its standard output.
     pub stdout: String,
-    /// All that it wrote to standard error, by lines.
+    /// Its standard error, by lines.
     pub log: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Log {
     lines: Vec<String>,
-    /// There will be no more.
+    /// Whether it is complete.
     closed: bool,
 }
 
@@ -46,13 +46,13 @@ impl Process {
         Self::launch_with(args, &[])
     }
 
-    /// The same with further environment variables.
+    /// The same with additional environment variables.
     pub fn launch_with<A: AsRef<OsStr>>(
         args: impl IntoIterator<Item = A>,
         env: &[(&str, &str)],
     ) -> Self {
-        // In a build of the whole workspace HTTP clients want to be told who encrypts, plain ones too; all tests pass here
-        // before they make one.
+        // In a build of the whole workspace every HTTP client needs a default crypto provider, even for plain HTTP; all
+        // tests pass here before they make a client.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let home = TempDir::new().expect("a temporary home");
         let mut child = Command::new(binary::server())
@@ -78,30 +78,30 @@ impl Process {
         }
     }
 
-    /// Its home, which goes with it.
+    /// Its home folder, removed on drop.
     pub fn home(&self) -> &Path {
         self.home.path()
     }
 
-    /// What it has written to standard error so far.
+    /// Its standard error so far.
     pub fn log(&self) -> Vec<String> {
         self.log.borrow().lines.clone()
     }
 
-    /// Waits for a log line with this message and returns its fields; the line may have come long ago.
+    /// Waits for a log line with this message and returns its fields; an earlier line counts.
     ///
     /// # Panics
-    /// When it has not come in time, or the process ends before.
+    /// If it does not appear in time, or the process ends first.
     pub async fn logged(&self, message: &str) -> Value {
         let wanted = |fields: &Value| (fields["message"] == message).then(|| fields.clone());
         self.logs(&format!("the log line `{message}`"), wanted)
             .await
     }
 
-    /// Waits for a log line of whose fields `wanted` makes something; the line may have come long ago.
+    /// Waits for a log line for whose fields `wanted` returns a value; an earlier line counts.
     ///
     /// # Panics
-    /// When it has not come in time, or the process ends before.
+    /// If it does not appear in time, or the process ends first.
     pub async fn logs<T>(&self, what: &str, wanted: impl Fn(&Value) -> Option<T>) -> T {
         let mut log = self.log.clone();
         let wanted = |line: &String| wanted(&serde_json::from_str(line).ok()?);
@@ -112,10 +112,10 @@ impl Process {
         found(&log).unwrap_or_else(|| panic!("{what} is not in {:#?}", log.lines))
     }
 
-    /// Its number.
+    /// Its process id.
     ///
     /// # Panics
-    /// When it has ended.
+    /// If it has ended.
     pub fn id(&self) -> u32 {
         self.child.id().expect("it has not been waited for")
     }
@@ -127,10 +127,10 @@ impl Process {
         kill_process(pid, signal).expect("it is our own child");
     }
 
-    /// Waits for its end.
+    /// Waits until it has ended.
     ///
     /// # Panics
-    /// When it does not end in time.
+    /// If it does not end in time.
     pub async fn ended(mut self) -> Ended {
         let status = match tokio::time::timeout(crate::PATIENCE, self.child.wait()).await {
             Ok(status) => status.expect("it is our own child"),
@@ -147,8 +147,8 @@ impl Process {
 }
 
 impl Ended {
-    /// Its last words: the message of the last log line, or the line itself where it is no JSON.
-    pub fn last_words(&self) -> String {
+    /// The message of the last log line, or the line itself if it is not JSON.
+    pub fn last_message(&self) -> String {
         let last = self.log.last().cloned().unwrap_or_default();
         match serde_json::from_str::<Value>(&last) {
             Ok(fields) => fields["message"].as_str().unwrap_or_default().to_owned(),
@@ -157,7 +157,7 @@ impl Ended {
     }
 }
 
-/// Gathers lines as they come.
+/// Collects lines as they are written.
 fn follow(pipe: impl AsyncRead + Send + Unpin + 'static) -> watch::Receiver<Log> {
     let (sender, receiver) = watch::channel(Log::default());
     tokio::spawn(async move {

@@ -1,16 +1,16 @@
-//! A request written by hand, over a connection made by hand: what no client library would send.
+//! A request as text over a plain connection: what no client library would send.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-/// An answer as it came, read to the end of the connection.
+/// A response as received, read until the connection closes.
 #[derive(Debug)]
 pub struct Raw {
     /// The status.
     pub status: u16,
     /// Status line and headers.
     pub head: String,
-    /// The rest, as it was framed.
+    /// The body, with its framing.
     pub body: String,
 }
 
@@ -18,7 +18,7 @@ impl Raw {
     /// Sends a request of these header lines; `connection: close` and the body's length are added.
     ///
     /// # Panics
-    /// When no HTTP answer comes within [`PATIENCE`](crate::PATIENCE).
+    /// If no HTTP response arrives within [`PATIENCE`](crate::PATIENCE).
     pub fn ask(mut stream: TcpStream, request: &str, headers: &[&str], body: &str) -> Self {
         send(&mut stream, request, headers, body);
         let mut text = Vec::new();
@@ -36,10 +36,10 @@ impl Raw {
         }
     }
 
-    /// Sends a request and waits for the first bytes of its answer; the rest comes while the stream lives.
+    /// Sends a request and waits for the first bytes of the response; the rest arrives while the stream is open.
     ///
     /// # Panics
-    /// When nothing comes.
+    /// If the response does not begin with status 200.
     pub fn begin(mut stream: TcpStream, request: &str, headers: &[&str], body: &str) -> TcpStream {
         send(&mut stream, request, headers, body);
         let mut first = [0; 16];

@@ -1,4 +1,4 @@
-//! A server that is ready, and what a test waits for while it works.
+//! A server that is ready, and the conditions that tests wait for.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::{Chunks, Ended, Http, Metrics, Process, within};
 
-/// What requests call the built-in model.
+/// The id of the built-in model.
 pub const BUILT_IN: &str = "sanctum-tiny";
 
-/// A server that has said that it is ready. Everything that a [`Process`] can do, it can.
+/// A server that has logged that it is ready. Dereferences to its [`Process`].
 pub struct Server {
     process: Process,
     http: Http,
@@ -26,36 +26,36 @@ impl Deref for Server {
 }
 
 impl Server {
-    /// The id of the model that is served unless another is named.
+    /// The id of the model that is served by default.
     pub const BUILT_IN: &str = BUILT_IN;
 
-    /// Starts one on a free port, with further arguments, and waits until it serves.
+    /// Starts one on a free port, with additional arguments, and waits until it is ready.
     ///
     /// # Panics
-    /// When it does not come to that.
+    /// If it does not become ready.
     pub async fn start<A: Into<OsString>>(args: impl IntoIterator<Item = A>) -> Self {
         let port = ["--port".into(), "0".into()];
         let args = port.into_iter().chain(args.into_iter().map(Into::into));
         Self::ready(Process::launch(args)).await
     }
 
-    /// Waits until a process that was started serves.
+    /// Waits until a started process is ready.
     ///
     /// # Panics
-    /// When it does not come to that.
+    /// If it does not become ready.
     pub async fn ready(process: Process) -> Self {
         let ready = process.logged("ready").await;
-        let address = ready["address"].as_str().expect("it says where it is");
+        let address = ready["address"].as_str().expect("it has an address");
         Self {
             http: Http::new(address),
             process,
         }
     }
 
-    /// Where it listens for TLS.
+    /// The address of its TLS listener.
     ///
     /// # Panics
-    /// When it does not come to that.
+    /// If it does not log one.
     pub async fn tls_address(&self) -> SocketAddr {
         let address = |fields: &Value| {
             let (_, address) = fields["address"].as_str()?.split_once("https://")?;
@@ -64,7 +64,7 @@ impl Server {
         self.logs("the TLS listener", address).await
     }
 
-    /// A client that sends and shows everything.
+    /// A client that sends any request.
     pub fn http(&self) -> &Http {
         &self.http
     }
@@ -75,7 +75,7 @@ impl Server {
         Metrics::parse(&page.text).unwrap_or_else(|line| panic!("/metrics has the line `{line}`"))
     }
 
-    /// Asks for `/health` until it says what is waited for.
+    /// Requests `/health` until it satisfies `wanted`.
     pub async fn health_shows(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         within(what, async {
             loop {
@@ -88,7 +88,7 @@ impl Server {
         .await
     }
 
-    /// Asks for `/metrics` until it says what is waited for.
+    /// Requests `/metrics` until it satisfies `wanted`.
     pub async fn metrics_show(&self, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
         within(what, async {
             loop {
@@ -101,7 +101,7 @@ impl Server {
         .await
     }
 
-    /// Begins to stream `tokens` tokens, whatever the model thinks of it: work that keeps a slot busy.
+    /// Starts a stream of exactly `tokens` tokens, which keeps a slot busy.
     pub async fn stream_of(&self, tokens: usize) -> Chunks {
         let body = json!({
             "prompt": "Count from 1 to 99.",
@@ -113,7 +113,7 @@ impl Server {
         self.http.stream("/v1/completions", &body).await
     }
 
-    /// Waits for the process's end.
+    /// Waits until the process has ended.
     pub async fn ended(self) -> Ended {
         self.process.ended().await
     }

@@ -1,6 +1,7 @@
-//! A test that cannot run on this machine.
+//! Skips tests that cannot run on this machine.
 
-/// None, which skips the test, and a line on standard error. With `SANCTUM_TESTS_WHOLE=1`, which `.ci/run` sets, a failure.
+/// Returns none, with which the test returns early, and prints what is missing. With `SANCTUM_TESTS_WHOLE=1`, which
+/// `.ci/run` sets, the test fails instead.
 ///
 /// # Panics
 /// With `SANCTUM_TESTS_WHOLE=1`.

@@ -1,4 +1,4 @@
-//! The daemon: one loop over requests, ends of processes and times.
+//! The daemon: one loop over requests, process exits and timers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -15,7 +15,7 @@ use crate::service::Service;
 use crate::text;
 use crate::wire::{self, Reply, Request, Status};
 
-/// How long the daemon does without a look at whether its folder is still there.
+/// The interval at which the daemon checks that its folder still exists.
 const LOOK: Duration = Duration::from_secs(1);
 
 enum Event {
@@ -23,7 +23,7 @@ enum Event {
     Ended(String, Pid, ExitStatus),
 }
 
-/// Serves until it is told to stop or its folder is gone. Returns at once if another daemon serves the folder.
+/// Serves until a shutdown request or the removal of its folder. Returns at once if another daemon serves the folder.
 ///
 /// # Errors
 /// If the socket cannot be made.
@@ -95,15 +95,15 @@ struct World {
     /// Overrides that outlive the daemon, as launchd's do: by label, whether it is disabled.
     disabled: BTreeMap<String, bool>,
     session: BTreeMap<String, String>,
-    /// Who waits for a service's next process.
+    /// Requests that wait for a service's next process.
     starting: Vec<(String, UnixStream, bool)>,
-    /// Who waits until a service is gone.
+    /// Requests that wait until a service is gone.
     stopping: Vec<(String, UnixStream)>,
     /// Whether bootout and kickstart -k return only when the process has exited.
     blocking: bool,
     watchers: Vec<UnixStream>,
     told: Option<Vec<Status>>,
-    /// A login has begun: what is loaded must go first.
+    /// A login has begun: loaded services must end first.
     login: bool,
 }
 
@@ -130,7 +130,7 @@ impl World {
         }
     }
 
-    /// When there is something to do next.
+    /// The time of the next timer.
     fn next(&self) -> Option<Instant> {
         let services = self.services.values();
         services
@@ -190,7 +190,7 @@ impl World {
         }
     }
 
-    /// A job that ended, or could not start, waits for its throttle if it is to come back.
+    /// A job that ended, or could not start, waits for its throttle if it is restarted.
     fn again(&mut self, label: &str) {
         let scale = self.scale;
         let Some(service) = self.services.get_mut(label) else {
@@ -211,7 +211,7 @@ impl World {
         if service.pid != Some(pid) {
             return;
         }
-        // What it left behind in its group does not outlive it.
+        // Processes left in its group do not outlive it.
         service.kill();
         service.pid = None;
         service.last = Some(status);
@@ -360,7 +360,7 @@ impl World {
         }
     }
 
-    /// None if the answer follows when the process has exited.
+    /// None if the response follows when the process has exited.
     fn bootout(&mut self, target: &str, stream: &UnixStream) -> Option<Reply> {
         let label = match self.label(target) {
             Ok(label) => label,
@@ -382,7 +382,7 @@ impl World {
         None
     }
 
-    /// Sends a service on its way out; whether it is gone already.
+    /// Starts removing a service; whether it is gone already.
     fn leave(&mut self, label: &str) -> bool {
         let scale = self.scale;
         let Some(service) = self.services.get_mut(label) else {
@@ -405,7 +405,7 @@ impl World {
         }
     }
 
-    /// What the session of a user who logs in loads.
+    /// Loads the services of a user who logs in.
     fn load_agents(&mut self) {
         let home = std::env::var_os("HOME")
             .map(PathBuf::from)
@@ -532,7 +532,7 @@ impl World {
         }
     }
 
-    /// Tells those who watch, if there is news.
+    /// Sends changes to the watchers.
     fn tell(&mut self) {
         let now: Vec<Status> = self.services.values().map(Service::status).collect();
         if self.told.as_ref() != Some(&now) {
@@ -542,7 +542,7 @@ impl World {
         }
     }
 
-    /// Kills all that runs.
+    /// Kills all processes.
     fn end(&mut self) {
         self.services.values_mut().for_each(Service::kill);
     }

@@ -1,4 +1,4 @@
-//! The daemon as tests hold it.
+//! The daemon as a test fixture.
 
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::wire::{self, Reply, Request, Status};
 
-/// A session of the simulated launchd; all that runs in it ends with it.
+/// A session of the simulated launchd; dropping it ends everything that runs in it.
 pub struct Launchd {
     folder: PathBuf,
     program: PathBuf,
@@ -39,7 +39,7 @@ impl Launchd {
         })
     }
 
-    /// What programs need in their environment to talk to it instead of the real one.
+    /// The environment variables with which programs use it instead of the real launchd.
     pub fn environment(&self) -> [(&'static str, PathBuf); 2] {
         [
             (wire::FOLDER, self.folder.clone()),
@@ -64,10 +64,10 @@ impl Launchd {
         wire::ask(&self.folder, &self.program, &request)
     }
 
-    /// Waits until what is loaded satisfies `wanted`; all of it is shown, in the order of the labels.
+    /// Waits until the loaded services satisfy `wanted`, which gets all of them in the order of their labels.
     ///
     /// # Errors
-    /// If that takes longer than `limit`; the error shows what was seen last.
+    /// If that takes longer than `limit`; the error has the last state.
     pub fn wait(
         &self,
         limit: Duration,
@@ -117,7 +117,7 @@ impl Launchd {
         Ok(find(&all).expect("it was there a moment ago"))
     }
 
-    /// Whether `bootout` and `kickstart -k` return only when the process has exited; they do unless a test says otherwise.
+    /// Whether `bootout` and `kickstart -k` return only when the process has exited; they do by default.
     ///
     /// # Errors
     /// If the daemon does not answer.

@@ -1,4 +1,4 @@
-//! A job as its plist described it when it was bootstrapped.
+//! A job as its plist described it at bootstrap.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use plist::{Dictionary, Value};
 
-/// Keys that `launchd.plist(5)` has, whether or not the daemon does anything about them.
+/// Keys that `launchd.plist(5)` has, including those that the daemon ignores.
 const KNOWN: &[&str] = &[
     "AbandonProcessGroup",
     "AssociatedBundleIdentifiers",
@@ -70,9 +70,9 @@ const KNOWN: &[&str] = &[
 pub enum KeepAlive {
     /// Never.
     No,
-    /// Whatever happened.
+    /// Always.
     Always,
-    /// After some ends only.
+    /// After some exits only.
     If {
         /// After exit code 0 (true) or any other end (false).
         successful_exit: Option<bool>,
@@ -81,7 +81,7 @@ pub enum KeepAlive {
     },
 }
 
-/// A job, frozen.
+/// A job, as of its bootstrap.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     /// Its name in the domain.
@@ -96,7 +96,7 @@ pub struct Job {
     pub run_at_load: bool,
     /// Start it again.
     pub keep_alive: KeepAlive,
-    /// From one start to the next at least.
+    /// The minimum time from one start to the next.
     pub throttle: Duration,
     /// From SIGTERM to SIGKILL.
     pub exit_timeout: Duration,
@@ -104,13 +104,13 @@ pub struct Job {
     pub out: Option<PathBuf>,
     /// Where its standard error goes.
     pub err: Option<PathBuf>,
-    /// Where it starts.
+    /// Its working directory.
     pub folder: Option<PathBuf>,
-    /// Further environment variables.
+    /// Additional environment variables.
     pub environment: BTreeMap<String, String>,
     /// Soft and hard limit of open files.
     pub files: (Option<u64>, Option<u64>),
-    /// Keys that no manual page knows.
+    /// Keys that launchd.plist(5) does not have.
     pub unknown: Vec<String>,
 }
 
@@ -118,7 +118,7 @@ impl Job {
     /// Reads a plist.
     ///
     /// # Errors
-    /// A sentence, where launchd would refuse it.
+    /// A message, where launchd would refuse it.
     pub fn read(path: &Path) -> Result<Self, String> {
         let value =
             Value::from_file(path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -187,8 +187,7 @@ impl Job {
         self.run_at_load || self.keep_alive == KeepAlive::Always
     }
 
-    /// Whether it starts again after such an end. A crash is an end by one of the signals that a fault of the program
-    /// raises.
+    /// Whether it starts again after such an exit. A crash is an exit by one of the signals that a program's fault raises.
     pub fn comes_back(&self, code: Option<i32>, signal: Option<i32>) -> bool {
         // SIGILL, SIGTRAP, SIGABRT, SIGFPE, SIGBUS (Linux and macOS), SIGSEGV, SIGSYS.
         let crash = signal.is_some_and(|signal| [4, 5, 6, 7, 8, 10, 11, 12, 31].contains(&signal));

@@ -1,4 +1,4 @@
-//! A job that is loaded: its process, and what it remembers of those before.
+//! A loaded job: its process, and the state kept of earlier ones.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use crate::job::Job;
 use crate::wire::Status;
 
-/// A job that is loaded.
+/// A loaded job.
 pub struct Service {
     pub job: Job,
     pub pid: Option<Pid>,
@@ -23,11 +23,11 @@ pub struct Service {
     pub started: Option<Instant>,
     /// When it will be started, if it waits.
     pub due: Option<Instant>,
-    /// When it is killed, if it was asked to end.
+    /// When it is killed, if SIGTERM was sent.
     pub kill_at: Option<Instant>,
-    /// Whether it is forgotten once its process has gone.
+    /// Whether it is removed when its process has exited.
     pub leaving: bool,
-    /// Whether it is started again at once when its process has gone.
+    /// Whether it is started again at once when its process has exited.
     pub restarting: bool,
 }
 
@@ -46,7 +46,7 @@ impl Service {
         }
     }
 
-    /// Starts its process. `session` are the variables that `setenv` gave the domain.
+    /// Starts its process. `session` has the variables that `setenv` set in the domain.
     pub fn start(&mut self, session: &BTreeMap<String, String>) -> io::Result<Child> {
         self.due = None;
         self.restarting = false;
@@ -71,7 +71,7 @@ impl Service {
             command.current_dir(folder);
         }
         let child = command.spawn().inspect_err(|_| {
-            // What launchd reports for a program that cannot be executed: EX_CONFIG.
+            // launchd reports EX_CONFIG for a program that cannot be executed.
             self.last = Some(ExitStatus::from_raw(78 << 8));
         })?;
         self.pid = Pid::from_raw(child.id() as i32);
@@ -96,7 +96,7 @@ impl Service {
         let _ = prlimit(self.pid, Resource::Nofile, limit);
     }
 
-    /// Asks the process to end, and sets the time after which it is killed.
+    /// Sends SIGTERM, and sets the time at which the process is killed.
     pub fn terminate(&mut self, patience: std::time::Duration) {
         if let Some(pid) = self.pid
             && self.kill_at.is_none()
@@ -106,7 +106,7 @@ impl Service {
         }
     }
 
-    /// Kills the process and those that it left behind in its group.
+    /// Kills the process and the others of its group.
     pub fn kill(&mut self) {
         self.kill_at = None;
         if let Some(pid) = self.pid {

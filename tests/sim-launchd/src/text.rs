@@ -1,4 +1,4 @@
-//! What `launchctl` prints, in the form in which public transcripts show it.
+//! The output of `launchctl`, in the form of public transcripts.
 
 use std::collections::BTreeMap;
 
@@ -103,7 +103,7 @@ fn block(name: &str, lines: impl IntoIterator<Item = String>) -> String {
     format!("\t{name} = {{\n{lines}\t}}\n\n")
 }
 
-/// `print gui/<uid>`, of which only the services are told.
+/// `print gui/<uid>`, with its services only.
 pub fn domain(domain: &str, services: impl Iterator<Item = Status>) -> String {
     let lines: String = services
         .map(|service| {

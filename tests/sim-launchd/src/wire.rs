@@ -1,4 +1,4 @@
-//! What `launchctl` and its daemon say to each other: one line of JSON there, one back; `sim-watch` gets many.
+//! The protocol of `launchctl` and its daemon: a request is one line of JSON, the response another; `sim-watch` gets many.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -17,11 +17,11 @@ pub const TIME_SCALE: &str = "SIM_LAUNCHD_TIME_SCALE";
 pub struct Request {
     /// Without the program's own name.
     pub arguments: Vec<String>,
-    /// Where the caller stands: paths are relative to it.
+    /// The caller's working directory, to which paths are relative.
     pub folder: PathBuf,
 }
 
-/// What the command printed and how it ended.
+/// The command's output and exit code.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
     /// Standard output.
@@ -32,12 +32,12 @@ pub struct Reply {
     pub code: u8,
 }
 
-/// One service, as `sim-watch` tells of it.
+/// One service, as `sim-watch` reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Its label.
     pub label: String,
-    /// Of the process that runs.
+    /// The process id, if it runs.
     pub pid: Option<i32>,
     /// How often it was started since bootstrap.
     pub runs: u32,
@@ -47,7 +47,7 @@ pub struct Status {
     pub last_signal: Option<i32>,
     /// Whether it waits for its throttle.
     pub scheduled: bool,
-    /// Whether it is on its way out.
+    /// Whether it is being removed.
     pub leaving: bool,
 }
 
@@ -56,7 +56,7 @@ pub fn socket(folder: &Path) -> PathBuf {
     folder.join("socket")
 }
 
-/// Asks the daemon, which is started if need be with `program sim-daemon`.
+/// Sends a request to the daemon, which is started with `program sim-daemon` if it does not run.
 ///
 /// # Errors
 /// If it cannot be started or does not answer.
@@ -84,7 +84,7 @@ pub fn connect(folder: &Path, program: &Path) -> io::Result<UnixStream> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
-    // It says a word when it listens, or ends because another one does.
+    // It prints a line when it listens, or ends because another daemon does.
     let mut word = String::new();
     if let Some(out) = daemon.stdout.take() {
         BufReader::new(out).read_line(&mut word)?;
@@ -95,7 +95,7 @@ pub fn connect(folder: &Path, program: &Path) -> io::Result<UnixStream> {
 /// Writes one line.
 ///
 /// # Errors
-/// If the other side has gone.
+/// If the connection is closed.
 pub fn send(mut stream: &UnixStream, message: &impl Serialize) -> io::Result<()> {
     let mut line = serde_json::to_string(message)?;
     line.push('\n');

@@ -54,7 +54,7 @@ impl Session {
 const KEEP: &str = "<key>KeepAlive</key><true/><key>RunAtLoad</key><true/>";
 
 #[test]
-fn a_job_that_is_kept_alive_comes_back_after_its_throttle() {
+fn keep_alive_job_restarts_after_its_throttle() {
     let session = Session::new();
     let plist = session.plist("com.example.a", "exec sleep 1000", KEEP);
     assert_eq!(session.bootstrap(&plist).0, 0);
@@ -95,8 +95,8 @@ fn a_job_that_is_kept_alive_comes_back_after_its_throttle() {
 #[test]
 fn bootout_is_asynchronous_and_bootstrap_fails_until_it_is_over() {
     let session = Session::new();
-    // It takes its time to end: until it is killed, 20 s scaled. A process that has only just begun does not ignore
-    // SIGTERM yet, so it tells when it does.
+    // It ignores SIGTERM until it is killed, after 20 s scaled. A process that has just started does not ignore SIGTERM
+    // yet, so it reports when it does.
     let trapped = session.folder.path().join("trapped");
     let script = "trap : TERM; echo > trapped; while :; do sleep 0.01; done";
     let made = std::process::Command::new("mkfifo").arg(&trapped).status();
@@ -163,7 +163,7 @@ fn bootout_and_kickstart_block_until_the_process_has_exited() {
 }
 
 #[test]
-fn a_kickstart_keeps_the_arguments_of_the_bootstrap() {
+fn kickstart_keeps_the_arguments_of_the_bootstrap() {
     let session = Session::new();
     let label = "com.example.c";
     let plist = session.plist(label, "exec sleep 1001", KEEP);
@@ -194,7 +194,7 @@ fn a_kickstart_keeps_the_arguments_of_the_bootstrap() {
 }
 
 #[test]
-fn a_stopped_process_is_killed_when_its_time_to_exit_is_over() {
+fn stopped_process_is_killed_after_its_exit_timeout() {
     let session = Session::new();
     let label = "com.example.s";
     session.bootstrap(&session.plist(label, "exec sleep 1000", KEEP));
@@ -203,7 +203,7 @@ fn a_stopped_process_is_killed_when_its_time_to_exit_is_over() {
         .wait_for(label, SOON, |s| s.pid.is_some())
         .unwrap();
     assert_eq!(session.run(&["kill", "STOP", &session.target(label)]).0, 0);
-    // The kernel stops it in its own time, and a SIGTERM that comes first would still be heard.
+    // The kernel stops it asynchronously, and a SIGTERM that arrives first would still be handled.
     let pid = running.pid.unwrap().to_string();
     let deadline = std::time::Instant::now() + SOON;
     loop {
@@ -228,7 +228,7 @@ fn a_stopped_process_is_killed_when_its_time_to_exit_is_over() {
 }
 
 #[test]
-fn what_is_disabled_stays_away_at_login() {
+fn disabled_service_is_not_loaded_at_login() {
     let session = Session::new();
     let (on, off) = ("com.example.on", "com.example.off");
     session.bootstrap(&session.plist(on, "exec sleep 1000", KEEP));
@@ -266,7 +266,7 @@ fn what_is_disabled_stays_away_at_login() {
 }
 
 #[test]
-fn keep_alive_may_depend_on_the_end() {
+fn keep_alive_may_depend_on_the_exit() {
     let session = Session::new();
     let unless_well = "<key>RunAtLoad</key><true/><key>KeepAlive</key><dict><key>SuccessfulExit</key><false/></dict>";
     session.bootstrap(&session.plist("com.example.well", "exit 0", unless_well));
@@ -309,7 +309,7 @@ fn keep_alive_may_depend_on_the_end() {
 }
 
 #[test]
-fn output_environment_and_limits_are_the_plist_s() {
+fn output_environment_and_limits_follow_the_plist() {
     let session = Session::new();
     let out = session.folder.path().join("logs/out");
     let keys = format!(

@@ -1,8 +1,8 @@
-//! `idle`: what the watchdogs cost while nothing happens.
+//! `idle`: memory and processor time of watchdogs while nothing happens.
 //!
-//! It installs a server and every watchdog that there is on a host of its own, with the schedules that docs/fleet.toml shows, under
-//! the simulated launchd; waits until each has looked once and found nothing wrong with itself; and reads from /proc what each
-//! of them used in the minute that follows, the commands that it ran included. Exit code 1 says that one was too dear.
+//! It installs a server and every watchdog on one host, with the schedules of docs/fleet.toml, under the simulated launchd;
+//! waits until each has completed one check; and reads from /proc what each of them used in the minute that follows,
+//! its child processes included. Exit code 1: a watchdog exceeded a limit.
 
 use std::fs;
 use std::io;
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 /// What Linux counts processor time in for programs: hundredths of a second, whatever its own clock does (time(7), USER_HZ).
 const TICKS: f64 = 100.0;
-/// How long the first look may take.
+/// The time limit of the first check.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The watchdogs and their schedules.
@@ -38,24 +38,24 @@ const WATCHDOGS: [(&str, &str); 4] = [
 #[derive(Debug, Parser)]
 #[command(name = "idle")]
 struct Args {
-    /// How long to look on
+    /// How long to measure
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Resident memory that a watchdog may have, in MB
+    /// Limit of a watchdog's resident memory, in MB
     #[arg(long, default_value_t = 15.0, value_name = "MB")]
     memory: f64,
-    /// Share of a core that a watchdog may use, in percent
+    /// Limit of a watchdog's processor time, in percent of a core
     #[arg(long, default_value_t = 0.1, value_name = "PERCENT")]
     cpu: f64,
 }
 
-/// What a process has used so far.
+/// What a process has used since its start.
 struct Used {
-    /// Resident, in MB.
+    /// Resident memory, in MB.
     resident: f64,
-    /// The most that ever was resident, in MB.
+    /// Peak resident memory, in MB.
     peak: f64,
-    /// Processor time of its own and of the children that it waited for.
+    /// Its processor time, with that of the children that it waited for.
     cpu: Duration,
 }
 
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all of them were within what they may use.
+/// Whether all watchdogs kept within the limits.
 fn measure(args: &Args) -> io::Result<bool> {
     let watchdogs: Vec<_> = WATCHDOGS
         .into_iter()
@@ -80,16 +80,16 @@ fn measure(args: &Args) -> io::Result<bool> {
     let folder = TempDir::new()?;
     let launchd = installed(folder.path(), &watchdogs)?;
     let begun = Instant::now();
-    let looked = |name: &str| {
+    let has_checked = |name: &str| {
         let state = format!(".sanctum/state/watch/{name}.json");
         let state = fs::read(folder.path().join(state)).unwrap_or_default();
         let state: Value = serde_json::from_slice(&state).unwrap_or_default();
-        // The one that waits for the night says when it is due.
+        // Parity waits for the night and records when it is due.
         state["last"].is_object() || name == "parity" && state["due"].is_string()
     };
-    while let Some((name, _)) = watchdogs.iter().find(|(name, _)| !looked(name)) {
+    while let Some((name, _)) = watchdogs.iter().find(|(name, _)| !has_checked(name)) {
         if begun.elapsed() > PATIENCE {
-            return Err(io::Error::other(format!("{name} does not look")));
+            return Err(io::Error::other(format!("{name} has completed no check")));
         }
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -111,7 +111,7 @@ fn measure(args: &Args) -> io::Result<bool> {
     Ok(within)
 }
 
-/// A host with a server and these watchdogs, all of them the programs of this profile.
+/// A host with a server and these watchdogs, all built in this profile.
 fn installed(home: &Path, watchdogs: &[(&str, &str)]) -> io::Result<Launchd> {
     let launchd = Launchd::start(&home.join("launchd"), &program("launchctl"), home, 1.0)?;
     for (name, value) in launchd.environment() {
@@ -151,8 +151,8 @@ fn installed(home: &Path, watchdogs: &[(&str, &str)]) -> io::Result<Launchd> {
             .envs(launchd.environment())
             .output()?;
         if !done.status.success() {
-            let said = String::from_utf8_lossy(&done.stderr).into_owned();
-            return Err(io::Error::other(format!("{arguments:?}: {said}")));
+            let errors = String::from_utf8_lossy(&done.stderr).into_owned();
+            return Err(io::Error::other(format!("{arguments:?}: {errors}")));
         }
     }
     Ok(launchd)
@@ -184,9 +184,9 @@ fn used(pid: i32) -> io::Result<Used> {
         kib.map_or(f64::NAN, |kib| kib * 1024.0 / 1e6)
     };
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name in brackets may hold anything; utime, stime, cutime and cstime are the 12th to 15th field behind it.
-    let behind = stat.rsplit_once(')').map_or("", |(_, behind)| behind);
-    let times = behind.split_whitespace().skip(11).take(4);
+    // The name in brackets may hold anything; utime, stime, cutime and cstime are the 12th to 15th field after it.
+    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    let times = after.split_whitespace().skip(11).take(4);
     let ticks: u64 = times.filter_map(|time| time.parse::<u64>().ok()).sum();
     Ok(Used {
         resident: mb("VmRSS:"),

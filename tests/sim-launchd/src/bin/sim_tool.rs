@@ -1,5 +1,5 @@
-//! Plays back what a tool of macOS printed: called as `codesign`, `socketfilterfw` or `xcrun` (a link to this binary), it
-//! looks in the folder `SIM_TOOLS_DIR` for `<name>.transcript`, finds the first entry whose words begin its own arguments,
+//! Plays back the output of a macOS tool: called as `codesign`, `socketfilterfw` or `xcrun` (a link to this binary), it
+//! looks in the folder `SIM_TOOLS_DIR` for `<name>.transcript`, finds the first entry whose words are a prefix of its own arguments,
 //! prints that entry's text and exits with its code. All calls are written to `<name>.calls`, one a line.
 //!
 //! An entry is a line `$ words… [exit N]`, followed by the text.

@@ -9,17 +9,17 @@ use tokio::task::JoinSet;
 
 /// Tokens of each prompt.
 pub const PROMPT: usize = 16;
-/// An answer that does not end while anything is measured.
+/// Tokens of a response that does not end during a measurement.
 pub const ENDLESS: usize = 8_000;
 
-/// Streams that are read as fast as they come, each begun again when it ends. They leave when this is dropped.
+/// Streams that are read as fast as they arrive, each started again when it ends. Dropping this closes them.
 pub struct Crowd {
     streams: JoinSet<()>,
     ended: Arc<AtomicUsize>,
 }
 
 impl Crowd {
-    /// Starts so many, with answers of so many tokens.
+    /// Starts `count` streams with responses of this many tokens.
     pub fn of(server: &Server, streams: usize, tokens: usize) -> Self {
         let ended = Arc::new(AtomicUsize::new(0));
         let one = |number| keep_asking(server.http().clone(), number, tokens, ended.clone());
@@ -29,7 +29,7 @@ impl Crowd {
         }
     }
 
-    /// Starts so many with endless answers, and waits until all of them hold a slot and are past their prompt.
+    /// Starts endless streams, and waits until all of them hold a slot and have processed their prompt.
     pub async fn decoding(server: &Server, streams: usize) -> Self {
         let read =
             |metrics: &sanctum_tests::Metrics| metrics.sum("sanctum_prompt_tokens_total", &[]);
@@ -44,12 +44,12 @@ impl Crowd {
         crowd
     }
 
-    /// Answers that have come to their end.
+    /// The number of completed responses.
     pub fn answered(&self) -> usize {
         self.ended.load(Relaxed)
     }
 
-    /// All of them leave; waits until the server has noticed.
+    /// Closes all of them and waits until the server has freed their slots.
     pub async fn leave(mut self, server: &Server) {
         self.streams.shutdown().await;
         idle(server).await;
@@ -73,7 +73,7 @@ async fn keep_asking(http: Http, number: usize, tokens: usize, ended: Arc<Atomic
     }
 }
 
-/// A request for exactly so many tokens.
+/// A request for exactly this many tokens.
 pub fn completion(prompt: Vec<usize>, tokens: usize) -> Value {
     json!({
         "prompt": prompt,
@@ -84,7 +84,7 @@ pub fn completion(prompt: Vec<usize>, tokens: usize) -> Value {
     })
 }
 
-/// Token ids that every vocabulary has, in an order of no meaning.
+/// Token ids that every vocabulary has, in a meaningless order.
 pub fn prompt(tokens: usize, seed: usize) -> Vec<usize> {
     let id = |at: usize| (seed * 7919 + at * 104_729) % 997;
     (0..tokens).map(id).collect()

@@ -1,8 +1,7 @@
-//! How soon a slot is free once its client has gone.
+//! How soon a slot is free after its client has disconnected.
 //!
-//! All slots are taken and others wait, so the moment in which a slot is given on is the moment in which the queue gets
-//! shorter. Passes are counted by the server. A client that goes during a pass cannot stop that pass: one pass is the
-//! least that is always possible, and the limit.
+//! All slots are taken and others wait, so a freed slot is visible as a shorter queue. The server counts its passes. A client
+//! that disconnects during a pass cannot stop that pass: one pass is the minimum, and the limit.
 
 use std::time::{Duration, Instant};
 
@@ -13,14 +12,14 @@ use tokio::net::TcpStream;
 use crate::crowd::{Crowd, ENDLESS, completion, prompt};
 use crate::report::{Limit, Report};
 
-/// Slots of the server but one, which the leaving client has.
+/// All slots but one, which the disconnecting client has.
 const OTHERS: usize = 15;
-/// How often a client leaves.
+/// The number of disconnections.
 const TIMES: usize = 10;
 
-/// Has one client after the other leave.
+/// Disconnects one client after the other.
 pub async fn measure(server: &Server, report: &mut Report) {
-    eprintln!("departures: {TIMES} clients leave");
+    eprintln!("departures: {TIMES} clients disconnect");
     let crowd = Crowd::decoding(server, OTHERS).await;
     let mut passes: f64 = 0.0;
     let mut time = Duration::ZERO;
@@ -44,7 +43,7 @@ pub async fn measure(server: &Server, report: &mut Report) {
     );
 }
 
-/// One client leaves while another waits: how long it took until the other's turn came, in time and in passes.
+/// Disconnects one client while another waits: the time and the passes until the other gets the slot.
 async fn departure(server: &Server) -> (Duration, f64) {
     loop {
         let leaving = streaming(server).await;
@@ -66,14 +65,14 @@ async fn departure(server: &Server) -> (Duration, f64) {
         let full =
             |health: &serde_json::Value| health["in_flight"] == OTHERS && health["queued"] == 0;
         server.health_shows("the others alone", full).await;
-        // A pass that ended while the client left would be counted though it was over: try again.
+        // A pass that ended during the disconnection would be counted although it was over: try again.
         if before == just_after {
             return (took, passes(&freed) - before);
         }
     }
 }
 
-/// A stream over a bare socket that has got its first token. Dropping it closes the connection there and then.
+/// A stream over a plain socket that has received its first token. Dropping it closes the connection at once.
 async fn streaming(server: &Server) -> TcpStream {
     let address = server
         .http()

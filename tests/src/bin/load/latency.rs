@@ -1,4 +1,4 @@
-//! What a guardian and a client see while every core computes.
+//! Latencies for a guardian and a client while every core computes.
 
 use std::time::{Duration, Instant};
 
@@ -8,15 +8,15 @@ use serde_json::json;
 use crate::crowd::Crowd;
 use crate::report::{Limit, Report};
 
-/// Streams at once: as many as the server has slots, and as many again that wait for one.
+/// Streams at once: as many as the server has slots, and as many again that wait for a slot.
 const STREAMS: usize = 32;
-/// Tokens of each answer: short enough that streams come and go.
+/// Tokens of each answer: short enough that streams start and end.
 const TOKENS: usize = 32;
-/// A question every so often; more often, and the questions themselves would be the load.
+/// The interval of requests: shorter, and the requests themselves would be the load.
 const EVERY: Duration = Duration::from_millis(4);
 
-/// Asks for both pages, each over a connection of its own, and for one token again and again. `beside` ends the names of
-/// what is measured.
+/// Requests both pages, each over a separate connection, and single tokens. `beside` is appended to the names of the
+/// measurements.
 pub async fn measure(server: &Server, window: Duration, beside: &str, report: &mut Report) {
     eprintln!("latency: {STREAMS} streams for {} s", window.as_secs());
     let crowd = Crowd::of(server, STREAMS, TOKENS);
@@ -30,7 +30,7 @@ pub async fn measure(server: &Server, window: Duration, beside: &str, report: &m
     let answered = crowd.answered();
     crowd.leave(server).await;
     let name = |what: &str| format!("{what}{beside}");
-    report.add(&name("answers given meanwhile"), answered as f64, "", None);
+    report.add(&name("responses meanwhile"), answered as f64, "", None);
     report.add(&name("one token p50"), at(&tokens, 0.50), "ms", None);
     report.add(&name("one token max"), at(&tokens, 1.0), "ms", None);
     for (path, times) in [("/v1/models", models), ("/health", health)] {
@@ -45,7 +45,7 @@ pub async fn measure(server: &Server, window: Duration, beside: &str, report: &m
     }
 }
 
-/// How long a chat answer of one token took, each asked for when the one before was there.
+/// The times of chat requests for one token, sent one after the other.
 async fn one_token(http: Http, window: Duration) -> Vec<f64> {
     let body = json!({ "messages": [{ "role": "user", "content": "hi" }], "max_tokens": 1 });
     let end = Instant::now() + window;
@@ -60,7 +60,7 @@ async fn one_token(http: Http, window: Duration) -> Vec<f64> {
     times
 }
 
-/// How long each answer took, in milliseconds, shortest first.
+/// The time of each response in milliseconds, sorted.
 async fn probe(http: Http, path: &str, window: Duration) -> Vec<f64> {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -77,7 +77,7 @@ async fn probe(http: Http, path: &str, window: Duration) -> Vec<f64> {
     times
 }
 
-/// The time that so great a share of them kept.
+/// The percentile at `share`.
 fn at(sorted: &[f64], share: f64) -> f64 {
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted[rank.clamp(1, sorted.len()) - 1]

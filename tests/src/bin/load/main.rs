@@ -1,8 +1,8 @@
-//! `load`: a saturated server, measured from outside against the limits that it was built for.
+//! `load`: measures a saturated server against its limits.
 //!
-//! It starts `sanctum-server` itself, with random weights of a production shape or with a model, and plays its
-//! clients. Everything is measured in one run of one server, so that the ratios compare like with like. Exit code 1
-//! says that a limit was missed.
+//! It starts `sanctum-server` itself, with random weights of a production shape or with a model, and many
+//! clients. Everything is measured in one run of one server, so that ratios are meaningful. Exit code 1: a limit was
+//! missed.
 
 mod crowd;
 mod departures;
@@ -20,7 +20,7 @@ use sanctum_tests::{Hostile, Server, Signal};
 
 use report::Report;
 
-/// Measures sanctum-server under load, beside the limits that it must keep.
+/// Measures sanctum-server under load against its limits.
 #[derive(Debug, Parser)]
 #[command(name = "load")]
 struct Args {
@@ -30,20 +30,20 @@ struct Args {
     /// Serve this checkpoint folder instead
     #[arg(long, value_name = "DIR", conflicts_with = "shape")]
     model: Option<PathBuf>,
-    /// How long latency and decoding are measured, each
+    /// Seconds for which latency and decoding are measured, each
     #[arg(long, default_value_t = 15)]
     seconds: u64,
-    /// Prompt tokens that one pass takes in, as the server has it
+    /// Prompt tokens of one pass, as configured in the server
     #[arg(long, default_value_t = 256, value_name = "TOKENS")]
     prefill_chunk: usize,
-    /// Measure latencies once more with a hostile client beside the streams: 12 bodies of 2 MB at once, and 4 that come
+    /// Measure latencies once more with a hostile client beside the streams: 12 bodies of 2 MB at once, and 4 that are sent
     /// slowly
     #[arg(long)]
     hostile: bool,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
-    /// Further arguments for the server
+    /// Additional arguments for the server
     #[arg(last = true)]
     server: Vec<OsString>,
 }
@@ -89,7 +89,7 @@ async fn start(args: &Args) -> Server {
     };
     let chunk = args.prefill_chunk.to_string();
     all.extend(["--prefill-chunk".into(), chunk.into()]);
-    // Nothing that still runs at the end is worth waiting for.
+    // Requests that still run at the end are not waited for.
     all.extend(["--drain-seconds".into(), "0".into()]);
     all.extend(args.server.iter().cloned());
     eprintln!("starting sanctum-server");

@@ -1,10 +1,10 @@
-//! What was measured, beside what it must be.
+//! Measurements beside their limits.
 
 use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-/// All that was measured, in the order in which it is shown.
+/// The measurements, in the order of the table.
 #[derive(Debug, Default)]
 pub struct Report(Vec<Finding>);
 
@@ -16,14 +16,14 @@ struct Finding {
     limit: Option<Limit>,
 }
 
-/// What a value must be.
+/// The limit of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Limit {
     /// Less than this.
     Below(f64),
-    /// This or less.
+    /// At most this.
     AtMost(f64),
-    /// This or more.
+    /// At least this.
     AtLeast(f64),
 }
 
@@ -43,7 +43,7 @@ impl Report {
         self.0.iter().filter(|finding| !finding.holds()).count()
     }
 
-    /// For people.
+    /// The report as a table.
     pub fn table(&self) -> String {
         let width = self.0.iter().map(|finding| finding.name.len()).max();
         let width = width.unwrap_or_default();
@@ -64,7 +64,7 @@ impl Report {
         table
     }
 
-    /// For programs.
+    /// The report as JSON.
     pub fn json(&self) -> Value {
         let finding = |finding: &Finding| {
             json!({

@@ -1,4 +1,4 @@
-//! Prefill and decode of one server in one run, and what a long prompt does to those who are being answered.
+//! Prefill and decode of one server in one run, and the effect of a long prompt on running streams.
 
 use std::time::{Duration, Instant};
 
@@ -10,18 +10,18 @@ use crate::report::{Limit, Report};
 
 /// Tokens of the long prompt.
 const LONG: usize = 2000;
-/// Streams that are decoded at once: as many as the server has slots.
+/// Concurrent streams: as many as the server has slots.
 const STREAMS: usize = 16;
-/// How often the long prompt is sent.
+/// How many times the long prompt is sent.
 const TIMES: usize = 3;
 
-/// What others are measured by.
+/// The reference for other measurements.
 pub struct Speeds {
-    /// One pass over a whole chunk of a prompt, alone.
+    /// The time of one pass over a full chunk of a prompt, without other streams.
     chunk: Duration,
 }
 
-/// Prefill alone, then decoding in company.
+/// Measures prefill alone, then decoding of all streams together.
 pub async fn measure(
     server: &Server,
     chunk: usize,
@@ -61,7 +61,7 @@ pub async fn measure(
     Speeds { chunk }
 }
 
-/// The longest pause of a stream while a long prompt is taken in, and the other slots are busy too.
+/// The longest pause of a stream while a long prompt is processed and the other slots are busy.
 pub async fn pauses(server: &Server, speeds: &Speeds, report: &mut Report) {
     eprintln!(
         "pauses: {TIMES} prompts of {LONG} tokens beside {} streams",
@@ -115,7 +115,7 @@ async fn decode(server: &Server, window: Duration) -> f64 {
     (after - before) / (ended - began).as_secs_f64()
 }
 
-/// The longest time between two tokens of a stream until `meanwhile` is over.
+/// The longest time between two tokens of a stream until `meanwhile` completes.
 async fn longest_pause(watched: &mut Chunks, meanwhile: impl Future) -> Duration {
     let mut meanwhile = std::pin::pin!(meanwhile);
     let mut last = watched.next().await.expect("a token").at;
@@ -136,7 +136,7 @@ async fn longest_pause(watched: &mut Chunks, meanwhile: impl Future) -> Duration
     longest
 }
 
-/// A completion in which every token makes an event, even one that is no text of its own.
+/// A completion in which every token produces an event, even one without text.
 fn shown(prompt: Vec<usize>, tokens: usize) -> Value {
     let mut body = completion(prompt, tokens);
     body["logprobs"] = 0.into();
