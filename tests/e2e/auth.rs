@@ -201,7 +201,11 @@ async fn a_token_that_protects_nothing_does_not_start() {
         fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
         let ended = run(&with).await;
         assert_eq!(ended.code, Some(1));
-        assert!(ended.last_message().contains(words), "{}", ended.last_message());
+        assert!(
+            ended.last_message().contains(words),
+            "{}",
+            ended.last_message()
+        );
         assert!(!ended.last_message().contains("hunter2"));
     }
     let ended = run(&["--loopback", "required", "--port", "0"]).await;

@@ -14,7 +14,7 @@ use crate::job::Job;
 use crate::wire::Status;
 
 /// A loaded job.
-pub struct Service {
+pub(crate) struct Service {
     pub job: Job,
     pub pid: Option<Pid>,
     pub runs: u32,
@@ -32,7 +32,7 @@ pub struct Service {
 }
 
 impl Service {
-    pub fn new(job: Job) -> Self {
+    pub(crate) fn new(job: Job) -> Self {
         Self {
             job,
             pid: None,
@@ -47,7 +47,7 @@ impl Service {
     }
 
     /// Starts its process. `session` has the variables that `setenv` set in the domain.
-    pub fn start(&mut self, session: &BTreeMap<String, String>) -> io::Result<Child> {
+    pub(crate) fn start(&mut self, session: &BTreeMap<String, String>) -> io::Result<Child> {
         self.due = None;
         self.restarting = false;
         self.started = Some(Instant::now());
@@ -97,7 +97,7 @@ impl Service {
     }
 
     /// Sends SIGTERM, and sets the time at which the process is killed.
-    pub fn terminate(&mut self, patience: std::time::Duration) {
+    pub(crate) fn terminate(&mut self, patience: std::time::Duration) {
         if let Some(pid) = self.pid
             && self.kill_at.is_none()
         {
@@ -107,14 +107,14 @@ impl Service {
     }
 
     /// Kills the process and the others of its group.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.kill_at = None;
         if let Some(pid) = self.pid {
             let _ = kill_process_group(pid, Signal::KILL);
         }
     }
 
-    pub fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         Status {
             label: self.job.label.clone(),
             pid: self.pid.map(|pid| pid.as_raw_nonzero().get()),
