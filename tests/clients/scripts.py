@@ -44,6 +44,9 @@ SCRIPTS = {
     # Output tools: what each client calls the tool that returns a structured answer.
     "city-tool": [call("City", name="Napoli", country="Italia", population=914000)],
     "final-result": [call("final_result", name="Torino", country="Italy (IT)", population=841000)],
+    "add-then-city": [call("add", a=3, b=4), call("final_result", name="Bari", country="Apulia", population=316000)],
+    "add-up": ["Nothing to add up here."],
+    "handoff": [call("transfer_to_helper"), "The helper speaking, how can I help?"],
     "final-answer": [call("add", a=40, b=2), call("final_answer", answer="The agent's answer is 42.")],
     "langchain-city": [call("City", name="Genova", country="Italy / Liguria", population=558000)],
 }
