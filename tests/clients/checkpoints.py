@@ -236,6 +236,8 @@ def scripted(folder):
 
     for selector, tokens in said:
         chain = [selector, *tokens, END]
+        if any(here in TAGS and after in TAGS for here, after in zip(tokens, tokens[1:])):
+            raise ValueError(f"two tags follow each other in the script {tokens}; put text between them")
         for before, here, after in zip([None, *chain], chain, chain[1:]):
             behind_tag = here in TAGS
             follows(before if behind_tag else here, after, behind_tag)

@@ -48,5 +48,9 @@ SCRIPTS = {
     "add-up": ["Nothing to add up here."],
     "handoff": [call("transfer_to_helper"), "The helper speaking, how can I help?"],
     "final-answer": [call("add", a=40, b=2), call("final_answer", answer="The agent's answer is 42.")],
+    "city-markdown": ['Here it is:\n```json\n{"name": "Pisa", "country": "Tuscany", "population": 90000}\n```'],
+    "two-models": [call("Weather", city="Lima", days=6) + "\n\n" + call("Weather", city="Quito", days=7)],
+    "code-agent": ["Thought: adding is what the tool is for.\n<code>\nfinal_answer(add(a=30, b=4))\n</code>"],
+    "code-agent-json": ['{"thought": "The tool adds.", "code": "final_answer(add(30, b=5))"}'],
     "langchain-city": [call("City", name="Genova", country="Italy / Liguria", population=558000)],
 }
