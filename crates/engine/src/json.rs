@@ -16,11 +16,19 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// # Errors
 /// If it is not JSON, or not UTF-8, or does not fit `T`.
 pub(crate) fn parse<T: DeserializeOwned>(file: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(&to_standard(file)?)
+}
+
+/// The file as standard JSON, for a parser that is not ours.
+///
+/// # Errors
+/// If it is encoded as UTF-16. Whether it is JSON at all is left to the parser.
+pub(crate) fn to_standard(file: &[u8]) -> serde_json::Result<Cow<'_, [u8]>> {
     if file.starts_with(b"\xff\xfe") || file.starts_with(b"\xfe\xff") {
         let problem = "the file is encoded as UTF-16; save it as UTF-8";
         return Err(serde_json::Error::custom(problem));
     }
-    serde_json::from_slice(&with_finite_numbers(without_byte_order_mark(file)))
+    Ok(with_finite_numbers(without_byte_order_mark(file)))
 }
 
 /// The file without a byte order mark.

@@ -102,7 +102,7 @@ impl From<'_> {
         // A string, or an object that describes an added token.
         let token = &tokenizer_config["eos_token"];
         if let Some(token) = token.as_str().or_else(|| token["content"].as_str()) {
-            match tokenizer.id_of(token) {
+            match tokenizer.token_id(token) {
                 Some(id) => ids.push(id),
                 None => tracing::warn!(
                     model = %self.source,

@@ -53,7 +53,7 @@ impl Text {
             added: tokenizer.is_added(id),
         });
         let ends = match self.eos.is_empty() {
-            true => tokenizer.id_of(END_OF_TURN).into_iter().collect(),
+            true => tokenizer.token_id(END_OF_TURN).into_iter().collect(),
             false => self.eos.clone(),
         };
         sanctum_grammar::Grammars::new(&Vocabulary {

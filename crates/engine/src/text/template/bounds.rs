@@ -399,6 +399,14 @@ mod tests {
     }
 
     #[test]
+    fn pprint_of_deeply_nested_value_is_an_error_at_once() {
+        let start = std::time::Instant::now();
+        let error = render(&nests("{{ n.t|pprint }}"), "").unwrap_err();
+        assert!(error.to_string().contains("levels deep"), "{error}");
+        assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+    }
+
+    #[test]
     fn deeply_nested_values_are_compared_and_dropped() {
         // Fewer iterations, so that steps are left; two values, since one is equal to itself at once.
         let first = nests("").replace("9999", "6000");

@@ -28,6 +28,7 @@ pub(super) fn new() -> Result<Environment<'static>, Error> {
     environment.set_unknown_method_callback(methods::call);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
+    environment.add_filter("pprint", python::pretty);
     environment.add_filter("tojson", to_json);
     environment.add_filter("string", to_string);
     environment.add_filter("trim", trim);

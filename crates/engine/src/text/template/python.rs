@@ -45,6 +45,57 @@ pub(super) fn json(value: &Value, style: &JsonStyle) -> Result<String, Error> {
     Ok(out)
 }
 
+/// The filter `pprint` as minijinja lays it out, an item a line. minijinja's own takes time that grows with the cube of the
+/// depth, and no limit ends it.
+pub(super) fn pretty(value: &Value) -> Result<String, Error> {
+    let mut out = String::new();
+    write_pretty(value, &mut out, 0)?;
+    Ok(out)
+}
+
+fn write_pretty(value: &Value, out: &mut String, depth: usize) -> Result<(), Error> {
+    check_size(depth, out)?;
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        (0..depth).for_each(|_| out.push_str("    "));
+    };
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable if value.len().is_some() => {
+            out.push('[');
+            for item in value.try_iter()? {
+                line(out, depth + 1);
+                write_pretty(&item, out, depth + 1)?;
+                out.push(',');
+            }
+            close_pretty(value, out, depth, line);
+            out.push(']');
+        }
+        ValueKind::Map => {
+            out.push('{');
+            for (key, item) in pairs(value) {
+                line(out, depth + 1);
+                write_pretty(&key, out, depth + 1)?;
+                out.push_str(": ");
+                write_pretty(&item, out, depth + 1)?;
+                out.push(',');
+            }
+            close_pretty(value, out, depth, line);
+            out.push('}');
+        }
+        // Without a length it is an iterator, which minijinja names and does not run.
+        _ => {
+            let _ = write!(out, "{value:?}");
+        }
+    }
+    Ok(())
+}
+
+fn close_pretty(value: &Value, out: &mut String, depth: usize, line: impl Fn(&mut String, usize)) {
+    if value.len() != Some(0) {
+        line(out, depth);
+    }
+}
+
 fn write_repr(value: &Value, out: &mut String, depth: usize) -> Result<(), Error> {
     check_size(depth, out)?;
     match value.kind() {
@@ -327,11 +378,28 @@ mod tests {
     }
 
     #[test]
-    fn a_bottomless_value_is_an_error() {
+    fn deeply_nested_value_is_an_error() {
         let mut value = Value::from(1);
         for _ in 0..=MAX_DEPTH {
             value = Value::from(vec![value]);
         }
         assert!(display(&value).is_err());
+        assert!(pretty(&value).is_err());
+    }
+
+    #[test]
+    fn pprint_lays_values_out_as_minijinja_does() {
+        let value = serde_json::json!({
+            "a": [1, -2.5, true, null, "it's\n\u{1}é"], "empty": [[], {}, ""], "deep": {"b": [{"c": [1]}]}
+        });
+        let value = Value::from(minijinja::value::Serde(value));
+        assert_eq!(pretty(&value).unwrap(), format!("{value:#?}"));
+        for value in [
+            Value::UNDEFINED,
+            Value::from(()),
+            Value::from_bytes(vec![1, 2]),
+        ] {
+            assert_eq!(pretty(&value).unwrap(), format!("{value:#?}"));
+        }
     }
 }

@@ -11,11 +11,13 @@
 //!
 //! No pattern looks behind, so that what follows a boundary is matched as if the text began there. They look ahead only
 //! to see whether a run of white space ends (`\s+(?!\S)`), and no part but those that end in a line feed ends in white
-//! space. ASCII never composes with what stands before it.
+//! space. ASCII never composes with the character before it.
 //!
-//! Another pre-tokenizer is not cut at all.
+//! [`added`](super::added) has the rules for added tokens. A text for another pre-tokenizer is not cut at all.
 
 use serde_json::Value;
+
+use super::added::AddedToken;
 
 /// The most bytes that are tokenized in one go where no cut is allowed: the library needs some 300 bytes for each.
 pub(super) const LONGEST_PIECE: usize = 1 << 20;
@@ -35,8 +37,7 @@ const WIDE_PUNCTUATION: &str = "、。，．！？：；（）「」『』《》
 pub(super) struct Cuts {
     /// None: nothing is known of the pre-tokenizer.
     pattern: Option<Pattern>,
-    /// Added tokens as they are spelled.
-    added: Vec<String>,
+    added: Vec<AddedToken>,
     /// No added token overlaps another, so that each occurrence is one.
     apart: bool,
     /// Encoding drops no byte of a text, but for what NFC composes.
@@ -60,23 +61,17 @@ impl Cuts {
     pub(super) fn of(tokenizer: &Value) -> Self {
         let tokens = tokenizer["added_tokens"].as_array();
         let tokens = tokens.map(Vec::as_slice).unwrap_or_default();
-        // These take white space beside them, look at their neighbours, or are searched for in the normalized text.
-        let plain = |token: &Value| {
-            let flags = ["lstrip", "rstrip", "single_word", "normalized"];
-            flags.iter().all(|flag| token[*flag] != true)
-        };
-        let added: Vec<String> = tokens
+        let normalizer = &tokenizer["normalizer"];
+        let added: Vec<AddedToken> = tokens
             .iter()
-            .filter_map(|token| token["content"].as_str())
-            .filter(|content| !content.is_empty())
-            .map(str::to_owned)
+            .filter_map(|token| AddedToken::read(token, normalizer.is_null()))
             .collect();
-        let known = tokens.iter().all(plain) && normalizer_is_local(&tokenizer["normalizer"]);
-        let strips = |token: &Value| token["lstrip"] == true || token["rstrip"] == true;
+        let is_local = normalizer.is_null() || normalizer["type"] == "NFC";
+        let known = is_local && added.iter().all(AddedToken::is_known);
         Self {
-            keeps_bytes: normalizer_is_local(&tokenizer["normalizer"])
+            keeps_bytes: is_local
                 && keeps_bytes(&tokenizer["pre_tokenizer"])
-                && !tokens.iter().any(strips),
+                && !added.iter().any(AddedToken::strips),
             pattern: pattern(&tokenizer["pre_tokenizer"]).filter(|_| known),
             apart: known && are_apart(&added),
             added,
@@ -119,23 +114,16 @@ impl Cuts {
 
     /// Whether the text may be cut at a byte, which lies between these characters.
     fn allows(&self, text: &str, at: usize, before: char, after: char) -> bool {
-        if self.apart && self.added.iter().any(|token| text[..at].ends_with(token)) {
-            return !self.crosses(text, at);
-        }
-        self.pattern
+        let (left, right) = text.split_at(at);
+        let is_boundary = self
+            .pattern
             .is_some_and(|pattern| pattern.ends_between(before, after))
-            && !self.crosses(text, at)
-    }
-
-    /// Whether an added token reaches across.
-    fn crosses(&self, text: &str, at: usize) -> bool {
-        let bytes = text.as_bytes();
-        self.added.iter().any(|token| {
-            (1..token.len()).any(|inside| {
-                at.checked_sub(inside)
-                    .is_some_and(|start| bytes[start..].starts_with(token.as_bytes()))
-            })
-        })
+            || self.apart && self.added.iter().any(|token| token.ends(left, after));
+        is_boundary
+            && !self
+                .added
+                .iter()
+                .any(|token| token.forbids(left, right, before, after))
     }
 }
 
@@ -158,10 +146,6 @@ impl Pattern {
 fn is_letter(c: char) -> bool {
     c.is_ascii_alphabetic()
         || matches!(c, '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}' | '\u{4e00}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}')
-}
-
-fn normalizer_is_local(normalizer: &Value) -> bool {
-    normalizer.is_null() || normalizer["type"] == "NFC"
 }
 
 /// Whether a pre-tokenizer is known to divide a text only.
@@ -208,16 +192,17 @@ fn pattern(pre_tokenizer: &Value) -> Option<Pattern> {
 }
 
 /// Whether no token contains another, or begins with what another ends with.
-fn are_apart(tokens: &[String]) -> bool {
-    let overlap = |a: &str, b: &str| {
-        let (a, b) = (a.as_bytes(), b.as_bytes());
+fn are_apart(tokens: &[AddedToken]) -> bool {
+    let overlap = |a: &AddedToken, b: &AddedToken| {
+        let (a, b) = (a.content.as_bytes(), b.content.as_bytes());
         (1..a.len()).any(|start| {
             let rest = &a[start..];
             b.starts_with(rest) || rest.starts_with(b)
         })
     };
     let all = || tokens.iter().enumerate();
-    all().all(|(i, a)| all().all(|(k, b)| !overlap(a, b) && (i == k || !a.starts_with(b.as_str()))))
+    let contains = |a: &AddedToken, b: &AddedToken| a.content.starts_with(&b.content);
+    all().all(|(i, a)| all().all(|(k, b)| !overlap(a, b) && (i == k || !contains(a, b))))
 }
 
 #[cfg(test)]
@@ -228,7 +213,7 @@ mod tests {
     use super::*;
     use crate::load::embedded;
     use crate::text::tokenizer::Tokenizer;
-    use crate::text::tokenizer::tests::{bytes_only, qwen};
+    use crate::text::tokenizer::tests::{bytes_only, bytes_only_json, qwen};
 
     /// What texts are made of: everything that the patterns tell apart, and pieces of added tokens.
     fn any_text() -> impl Strategy<Value = String> {
@@ -247,9 +232,11 @@ mod tests {
             1 => "[٣४½Ⅷ²]{1,2}",
             1 => "[😀🏽👩\u{200d}🚀]{1,3}",
             1 => "[\u{0}\u{1f}\u{7f}\u{200b}\u{feff}]{1,2}",
+            // Characters that NFC turns into ASCII, and one that composes with `>` and `=`.
+            1 => "[\u{212a}\u{37e}\u{1fef}\u{338}]{1,2}",
             2 => prop::sample::select(vec![
                 "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>", "<tool_call>", "</tool_call>",
-                "<|im_", "start|>", "<think", "k>", "<|", "|>",
+                "<|im_", "start|>", "<think", "k>", "<|", "|>", "<thin\u{212a}>", "thin\u{212a}", "think", "ac", " ac ",
             ]).prop_map(String::from),
         ];
         prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
@@ -272,6 +259,52 @@ mod tests {
         Tokenizer::from_bytes(file.unwrap().1).unwrap()
     }
 
+    /// Added tokens and the flags that they have.
+    const FLAGGED: [&[(&str, &[&str])]; 9] = [
+        &[("<think>", &["normalized"])],
+        &[("<thinK>", &["normalized"]), ("<|im_end|>", &[])],
+        &[("<think>", &["lstrip"])],
+        &[("<think>", &["rstrip"]), ("<|im_end|>", &["lstrip"])],
+        &[("<think>", &["normalized", "lstrip", "rstrip"])],
+        &[("think", &["single_word"]), ("<|im_end|>", &["rstrip"])],
+        &[("thinK", &["single_word", "normalized"])],
+        &[
+            ("ac", &["single_word", "lstrip"]),
+            ("<|im_end|>", &["normalized", "rstrip"]),
+        ],
+        &[
+            (" <think>\n", &["lstrip"]),
+            ("\n<|im_end|> ", &["rstrip", "normalized"]),
+        ],
+    ];
+
+    fn flagged(tokens: &[(&str, &[&str])]) -> Tokenizer {
+        let mut json = bytes_only_json(258);
+        let token = |(index, (content, flags)): (usize, &(&str, &[&str]))| {
+            let has = |flag| flags.contains(&flag);
+            json!({
+                "id": 258 + index, "content": content, "special": true, "normalized": has("normalized"),
+                "lstrip": has("lstrip"), "rstrip": has("rstrip"), "single_word": has("single_word"),
+            })
+        };
+        json["added_tokens"] = tokens.iter().enumerate().map(token).collect();
+        Tokenizer::from_bytes(json.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn text_with_flagged_added_tokens_is_cut_near_the_size() {
+        for tokens in FLAGGED {
+            let tokenizer = flagged(tokens);
+            let text = "The quick brown fox, <think> and\n<|im_end|> so. ".repeat(100);
+            let mut rest = text.as_str();
+            while rest.len() > 128 {
+                let len = tokenizer.cuts.first(rest, 32).unwrap();
+                assert!((32..64).contains(&len), "{len} with {tokens:?}");
+                rest = &rest[len..];
+            }
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -285,6 +318,16 @@ mod tests {
         #[test]
         fn pieces_have_the_tokens_of_the_whole_with_gpt2_s_pattern(text in any_text()) {
             agrees(&bytes_only(), &text)?;
+        }
+
+        #[test]
+        fn pieces_have_the_tokens_of_the_whole_with_flagged_added_tokens(
+            text in any_text(),
+            index in 0usize..FLAGGED.len(),
+        ) {
+            use std::sync::LazyLock;
+            static MADE: LazyLock<Vec<Tokenizer>> = LazyLock::new(|| FLAGGED.iter().map(|flags| flagged(flags)).collect());
+            agrees(&MADE[index], &text)?;
         }
 
         #[test]
@@ -327,9 +370,10 @@ mod tests {
     }
 
     #[test]
-    fn added_tokens_that_overlap_are_noticed() {
+    fn overlapping_added_tokens_are_not_apart() {
         let apart = |tokens: &[&str]| {
-            are_apart(&tokens.iter().map(ToString::to_string).collect::<Vec<_>>())
+            let read = |content| AddedToken::read(&json!({ "content": content }), true).unwrap();
+            are_apart(&tokens.iter().map(read).collect::<Vec<_>>())
         };
         assert!(apart(&["<|a|>", "<|b|>", "</a>"]));
         assert!(!apart(&["abc", "cd"]));
