@@ -18,7 +18,7 @@ use sanctum_engine::backend::{MlxBackend, MlxDevice};
 use sanctum_engine::graph::Model;
 use sanctum_engine::launch::LaunchError;
 use sanctum_engine::load::random::Shape;
-use sanctum_engine::load::{HostModel, Source};
+use sanctum_engine::load::{HostModel, ModelSource};
 use sanctum_kernels::cpu::read_bandwidth;
 use serde::Serialize;
 
@@ -114,9 +114,9 @@ struct Spread {
 /// Measures and prints.
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let source = match (&args.model, args.shape) {
-        (Some(folder), _) => Source::Folder(folder.here().map_err(SettingsError::from)?),
-        (None, Some(shape)) => Source::Shape(shape),
-        (None, None) => Source::Embedded,
+        (Some(folder), _) => ModelSource::Folder(folder.here().map_err(SettingsError::from)?),
+        (None, Some(shape)) => ModelSource::Shape(shape),
+        (None, None) => ModelSource::Embedded,
     };
     let bar = loading_bar(&source.to_string());
     let host = HostModel::open(&source, |done, total| {
@@ -299,7 +299,7 @@ impl<B: Backend> Bench<B> {
         let first = self.model.forward(&step(0), slots, || {});
         let mut chosen = first
             .as_ref()
-            .and_then(|logits| backend.likeliest(logits, &[]));
+            .and_then(|logits| backend.argmax(logits, &[]));
         if let Some(logits) = first {
             std::hint::black_box(backend.read(logits));
         }
@@ -310,7 +310,7 @@ impl<B: Backend> Bench<B> {
             chosen = match chosen {
                 Some(last) => {
                     let logits = self.model.follow(&batch, &last, slots, || {});
-                    let next = logits.and_then(|logits| backend.likeliest(&logits, &[]));
+                    let next = logits.and_then(|logits| backend.argmax(&logits, &[]));
                     std::hint::black_box(backend.tokens(&last));
                     next
                 }

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sanctum_config::{ModelId, did_you_mean};
-use sanctum_engine::launch::Share;
+use sanctum_engine::launch::MemoryShare;
 use sanctum_engine::load::AdapterInfo;
-use sanctum_engine::schedule::{Admission, Engine, Heartbeat, Phase, Pulse, Stats};
+use sanctum_engine::schedule::{Admission, Engine, EnginePhase, EngineStats, Heartbeat, Pulse};
 use tokio::sync::{Notify, watch};
 
 use crate::api::ApiError;
@@ -38,7 +38,7 @@ pub struct Ready {
     /// What is merged into its weights.
     pub adapter: Option<AdapterInfo>,
     /// Its memory.
-    pub memory: Share,
+    pub memory: MemoryShare,
 }
 
 /// Engines that another one has taken the place of.
@@ -54,7 +54,7 @@ struct Replaced {
 #[derive(Clone)]
 struct Pulsing {
     heartbeat: Arc<Heartbeat>,
-    stats: Arc<Stats>,
+    stats: Arc<EngineStats>,
     memory: Arc<Admission>,
     slots: usize,
 }
@@ -258,7 +258,7 @@ impl Served {
     pub fn replace(&self, ready: Arc<Ready>) -> Option<Departing> {
         let mut replaced = self.replaced();
         let before = self.current.send_replace(Some(ready))?;
-        before.engine.let_go();
+        before.engine.release();
         let pulsing = Pulsing::of(&before.engine);
         replaced.running.push(pulsing.clone());
         Some(Departing {
@@ -313,9 +313,9 @@ impl Served {
     }
 
     /// Where it is in its life; loading until it is handed over, whatever its heartbeat says.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> EnginePhase {
         match self.ready() {
-            Err(_) => Phase::Loading,
+            Err(_) => EnginePhase::Loading,
             Ok(_) => self.pulse().phase,
         }
     }
@@ -353,7 +353,7 @@ mod tests {
     fn until_it_is_loaded_it_says_so() {
         let models = models();
         let served = models.pick(None).unwrap();
-        assert_eq!(served.phase(), Phase::Loading);
+        assert_eq!(served.phase(), EnginePhase::Loading);
         assert_eq!(served.ready().err().unwrap().status(), 503);
     }
 }

@@ -15,7 +15,7 @@ use sanctum_config::{
 };
 use sanctum_engine::backend::{KvMode, MemoryLimits, Precision};
 use sanctum_engine::launch::{BackendChoice, LaunchOptions};
-use sanctum_engine::load::NotAName;
+use sanctum_engine::load::InvalidAdapterName;
 
 use crate::args::{BackendArg, MemoryArgs, ServeArgs};
 use crate::audit::AuditFile;
@@ -123,7 +123,7 @@ pub enum SettingsError {
         /// The folder.
         folder: PathBuf,
         /// Why not.
-        source: NotAName,
+        source: InvalidAdapterName,
     },
     /// `--manifest` and not exactly one `--model`.
     #[error(

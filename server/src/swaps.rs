@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sanctum_config::{ModelId, did_you_mean};
-use sanctum_engine::launch::{LaunchError, LaunchOptions, Launched, Share, launch};
+use sanctum_engine::launch::{LaunchError, LaunchOptions, Launched, MemoryShare, launch};
 use sanctum_engine::load::{AdapterName, AdapterSource, LoadError};
-use sanctum_engine::schedule::{ASKED, Admission, Engine, Heartbeat, Held};
+use sanctum_engine::schedule::{Admission, Engine, Heartbeat, HeldMemory, STOP_REQUESTED};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
 use crate::api::{self, ApiError, App};
@@ -280,7 +280,7 @@ async fn see_off(served: &Served, mut departing: Departing, heir: &Admission) {
     heir.restore();
     served.departed(&departing);
     let model = served.id();
-    match reason == ASKED {
+    match reason == STOP_REQUESTED {
         true => tracing::info!(%model, "the engine before the swap has finished"),
         false => {
             tracing::error!(%model, reason, "the engine before the swap has ended, and its requests with it")
@@ -320,7 +320,7 @@ fn refusal(name: Option<&AdapterName>, error: &LaunchError) -> ApiError {
         (LaunchError::Load(LoadError::Adapter { source, .. }), Some(name)) => {
             ApiError::AdapterUnusable {
                 name: name.to_string(),
-                why: source.told(),
+                why: source.message_for_clients(),
             }
         }
         (LaunchError::NoRoomBeside { .. } | LaunchError::TooLarge { .. }, _) => {
@@ -344,7 +344,7 @@ struct Room {
 
 impl Room {
     /// Divides it, and lowers what the running engine may take.
-    fn make(memory: Share, engine: &Engine, adapter: u64) -> Result<Self, String> {
+    fn make(memory: MemoryShare, engine: &Engine, adapter: u64) -> Result<Self, String> {
         let admission = engine.admission();
         let least = admission.cost.of(engine.limits().context.min(1024));
         admission.lower(|held| {
@@ -355,7 +355,12 @@ impl Room {
 
     /// What was promised to requests stays theirs; what is left is shared evenly, and the new engine can take at least one
     /// sequence of a usual length.
-    fn share(memory: Share, held: Held, least: u64, adapter: u64) -> Result<Self, String> {
+    fn share(
+        memory: MemoryShare,
+        held: HeldMemory,
+        least: u64,
+        adapter: u64,
+    ) -> Result<Self, String> {
         let both = memory.weights.saturating_mul(2).saturating_add(adapter);
         let held = held.running.max(held.largest_waiting);
         let needed = both.saturating_add(held).saturating_add(least);
@@ -388,8 +393,8 @@ mod tests {
 
     #[test]
     fn two_engines_never_have_more_than_there_is() {
-        let share = |weights, most, held| Room::share(Share { weights, most }, held, 10, 0);
-        let running = |running| Held {
+        let share = |weights, most, held| Room::share(MemoryShare { weights, most }, held, 10, 0);
+        let running = |running| HeldMemory {
             running,
             largest_waiting: 0,
         };
@@ -402,13 +407,13 @@ mod tests {
         assert_eq!(share(100, 300, running(0)), room(50));
         assert_eq!(share(100, 300, running(80)), room(80));
         assert_eq!(share(100, 300, running(90)), room(90));
-        let waiting = Held {
+        let waiting = HeldMemory {
             running: 20,
             largest_waiting: 85,
         };
         assert_eq!(share(100, 300, waiting), room(85));
         let adapter = Room::share(
-            Share {
+            MemoryShare {
                 weights: 100,
                 most: 300,
             },

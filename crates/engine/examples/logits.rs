@@ -9,10 +9,10 @@ use std::process::ExitCode;
 
 use sanctum_engine::backend::{CpuBackend, KvMode, Precision};
 use sanctum_engine::graph::Model;
-use sanctum_engine::load::{HostModel, Source};
+use sanctum_engine::load::{HostModel, ModelSource};
 
 struct Args {
-    source: Source,
+    source: ModelSource,
     tokens: Vec<u32>,
     chunks: Vec<usize>,
     precision: Precision,
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 
 fn parse() -> Result<Args, Box<dyn Error>> {
     let mut args = Args {
-        source: Source::Embedded,
+        source: ModelSource::Embedded,
         tokens: Vec::new(),
         chunks: Vec::new(),
         precision: Precision::Fast,
@@ -45,7 +45,7 @@ fn parse() -> Result<Args, Box<dyn Error>> {
     while let Some(flag) = given.next() {
         let mut value = || given.next().ok_or(format!("{flag} needs a value"));
         match flag.as_str() {
-            "--model" => args.source = Source::Folder(value()?.into()),
+            "--model" => args.source = ModelSource::Folder(value()?.into()),
             "--tokens" => args.tokens = numbers(&value()?)?,
             "--chunks" => args.chunks = numbers(&value()?)?,
             "--threads" => args.threads = value()?.parse()?,

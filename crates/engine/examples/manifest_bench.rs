@@ -18,7 +18,7 @@ use safetensors::{Dtype, View};
 use sanctum_engine::launch::{LaunchOptions, launch};
 use sanctum_engine::load::random::{self, Shape};
 use sanctum_engine::load::weights::{HostMatrix, HostWeights, MixerWeights, Storage};
-use sanctum_engine::load::{HostModel, Mixer, ModelConfig, Source, embedded};
+use sanctum_engine::load::{HostModel, Mixer, ModelConfig, ModelSource, embedded};
 use sanctum_engine::schedule::Heartbeat;
 use sanctum_manifest::{Expected, SigningKey, Verification, create, signature_path};
 use serde_json::json;
@@ -101,7 +101,7 @@ fn starts(home: &Path, shards: usize) -> Outcome {
     let folder = home.join("model");
     write_model(&folder, Shape::B0_8, shards)?;
     let expected = signed(&folder, &home.join("model.sha256"))?;
-    let start = |source: &Source| {
+    let start = |source: &ModelSource| {
         median(|| {
             let heartbeat = Arc::new(Heartbeat::new());
             let launched = launch(
@@ -117,8 +117,8 @@ fn starts(home: &Path, shards: usize) -> Outcome {
             Ok(())
         })
     };
-    let unverified = Source::Folder(folder.clone());
-    let listed = Source::Verified {
+    let unverified = ModelSource::Folder(folder.clone());
+    let listed = ModelSource::Verified {
         folder: folder.clone(),
         expected,
     };
@@ -128,7 +128,7 @@ fn starts(home: &Path, shards: usize) -> Outcome {
         Shape::B0_8
     );
     // The files out of the page cache, where GNU's dd is there to do it.
-    let cold = |source: &Source| {
+    let cold = |source: &ModelSource| {
         let mut seconds = Vec::with_capacity(REPEAT);
         for _ in 0..REPEAT {
             if !forget(&folder)? {

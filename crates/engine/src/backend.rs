@@ -1,7 +1,7 @@
-//! What a device must be able to do for the graph to run on it.
+//! What a device computes for the graph.
 //!
-//! A dozen coarse operations, so that each backend fuses as it likes and the graph is written once. `N` is the
-//! number of rows in the batch.
+//! [`Backend`] has a dozen coarse operations, so that each device fuses as it likes and the graph is written once. There are
+//! two: the CPU's own kernels ([`CpuBackend`]) and MLX. `N` is the number of rows in the batch.
 
 pub(crate) mod batch;
 pub(crate) mod cost;
@@ -15,7 +15,7 @@ mod usage;
 pub use batch::{Batch, Segment, SlotId};
 pub use cost::SequenceCost;
 pub use cpu::CpuBackend;
-pub use memory::{MemoryLimits, Resolved, Usage};
+pub use memory::{MemoryLimits, MemoryUsage, ResolvedLimits};
 #[cfg(feature = "mlx")]
 pub use mlx::{MlxBackend, MlxDevice};
 pub use sanctum_kernels::KvMode;
@@ -26,14 +26,14 @@ use sanctum_grammar::Mask;
 use sanctum_kernels::cpu::Pool;
 
 use crate::load::model_config::ModelConfig;
-use crate::load::weights::{AttentionWeights, DeltaWeights, HostMatrix, Role};
+use crate::load::weights::{AttentionWeights, DeltaWeights, HostMatrix, MatrixRole};
 
-/// What a pass is fed.
+/// The input tokens of a pass.
 #[derive(Debug)]
 pub enum Tokens<'a, C> {
-    /// What the host knows.
+    /// Token ids on the host.
     Known(&'a [u32]),
-    /// What another pass has chosen, and the host may not have seen.
+    /// Tokens that another pass has chosen on the device; the host may not have read them yet.
     Chosen(&'a C),
 }
 
@@ -47,34 +47,34 @@ pub trait Backend {
     type Vector;
     /// The memory of all sequences.
     type Slots;
-    /// Tokens that were chosen where the logits are, `[outputs]`.
+    /// Tokens that were chosen on the device, `[outputs]`.
     type Chosen;
 
-    /// Takes a matrix over.
-    fn matrix(&self, matrix: HostMatrix, role: Role) -> Self::Matrix;
-    /// Takes a vector over.
+    /// Moves a matrix to the device.
+    fn matrix(&self, matrix: HostMatrix, role: MatrixRole) -> Self::Matrix;
+    /// Moves a vector to the device.
     fn vector(&self, vector: Vec<f32>) -> Self::Vector;
 
     /// Memory for `count` sequences; each takes what it needs as it grows.
     fn slots(&self, config: &ModelConfig, count: usize) -> Self::Slots;
     /// Forgets a sequence and frees what it took.
     fn clear(&self, slots: &mut Self::Slots, slot: SlotId);
-    /// No sequence is left, and no request waits: what is only kept for the next pass may be freed.
+    /// No sequence is running and no request waits: memory that is kept only for the next pass may be freed.
     fn idle(&self, _slots: &mut Self::Slots) {}
 
-    /// What a sequence takes of it.
+    /// The memory that a sequence takes.
     fn cost(&self, config: &ModelConfig) -> SequenceCost;
-    /// Passes of so many rows make everything that is compiled on first use; none where nothing is.
+    /// Numbers of rows: a pass of each compiles everything that is compiled on first use. Empty where nothing is.
     fn warm_up(&self) -> &[usize] {
         &[]
     }
 
     /// Prepares a pass over `segments`: a backend that computes lazily places their rows here, once for all layers.
     fn begin(&self, _slots: &mut Self::Slots, _segments: &[Segment]) {}
-    /// A layer of a pass is written down; `x` is what leaves it.
+    /// Notifies the backend that a layer of a pass is enqueued; `x` is its output.
     fn layer_done(&self, _layer: usize, _x: &Self::Tensor) {}
-    /// Ends a pass. A backend that computes lazily starts on everything that the pass leaves behind here, in one
-    /// evaluation; `read` waits for it.
+    /// Ends a pass. A backend that computes lazily starts to evaluate all results of the pass here, in one evaluation;
+    /// `read` waits for it.
     fn finish(
         &self,
         _slots: &mut Self::Slots,
@@ -97,7 +97,7 @@ pub trait Backend {
     fn add_bias(&self, x: Self::Tensor, bias: &Self::Vector) -> Self::Tensor;
     /// `x / rms(x) * weight`, row by row.
     fn rms_norm(&self, x: &Self::Tensor, weight: &Self::Vector, eps: f32) -> Self::Tensor;
-    /// `x + y`, and that sum normed; the normed one as exact as what it is multiplied with.
+    /// `x + y`, and that sum normed; the normed one as exact as the matrix that it is multiplied with.
     fn add_norm(
         &self,
         x: Self::Tensor,
@@ -114,8 +114,8 @@ pub trait Backend {
     /// Some of the rows.
     fn select_rows(&self, x: &Self::Tensor, rows: &[usize]) -> Self::Tensor;
 
-    /// Gated softmax attention over each segment's own sequence, which it extends: norms and rotates queries and
-    /// keys, remembers keys and values, and multiplies the result with the sigmoid of the gate.
+    /// Gated softmax attention over each segment's own sequence, which it extends: normalizes and rotates queries
+    /// and keys, appends keys and values to the cache, and multiplies the result with the sigmoid of the gate.
     ///
     /// `q`: `[N, heads * 2 * head_dim]`, `k` and `v`: `[N, kv_heads * head_dim]`; gives `[N, heads * head_dim]`.
     #[allow(clippy::too_many_arguments)] // the operation's own inputs; a struct would only rename them
@@ -130,7 +130,7 @@ pub trait Backend {
         k: Self::Tensor,
         v: Self::Tensor,
     ) -> Self::Tensor;
-    /// Causal depthwise convolution, then SiLU; remembers each segment's last raw rows. `[N, channels]`.
+    /// Causal depthwise convolution, then SiLU; keeps each segment's last raw rows for its next pass. `[N, channels]`.
     fn short_conv(
         &self,
         config: &ModelConfig,
@@ -161,15 +161,15 @@ pub trait Backend {
     /// Threads for work on the host, such as sampling.
     fn pool(&self) -> &Pool;
 
-    /// Brings a tensor to the host: waits for the device where there is one.
+    /// Copies a tensor to the host; waits for the device where there is one.
     fn read(&self, x: Self::Tensor) -> Vec<f32>;
-    /// Starts to choose the likeliest token of each row of logits, of equals the first; none where that is the host's work.
+    /// Starts to compute the greedy token of each row of logits: the argmax, of equal logits the first. None if the host does
+    /// that.
     ///
     /// `masks` has an entry for each row: the tokens that may be chosen, or none if all may.
-    fn likeliest(&self, _logits: &Self::Tensor, _masks: &[Option<Mask>]) -> Option<Self::Chosen> {
+    fn argmax(&self, _logits: &Self::Tensor, _masks: &[Option<Mask>]) -> Option<Self::Chosen> {
         None
     }
-    /// Waits for chosen tokens, and only for them: what was begun after them may still run. None for a row whose
-    /// logits are not all finite.
+    /// Waits for chosen tokens, and only for them: later work may still run. None for a row whose logits are not all finite.
     fn tokens(&self, chosen: &Self::Chosen) -> Vec<Option<u32>>;
 }

@@ -1,5 +1,5 @@
-//! Stopping an engine on purpose, so that tests can see what watchdogs make of it. Debug builds only: a release build
-//! passes every point without a look.
+//! Freezes an engine on purpose, so that tests can check how watchdogs react. Debug builds only: in a release build these
+//! points do nothing.
 
 #[cfg(debug_assertions)]
 use std::{
@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-/// A place at which a thread can be stopped.
+/// A point at which a thread can be frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Point {
     /// The engine's thread, after a layer: `SANCTUM_FREEZE_ENGINE`.
@@ -17,7 +17,7 @@ pub(crate) enum Point {
     Load,
 }
 
-/// Stops here for as long as the file exists that the point's variable names.
+/// Waits for as long as the file exists that the point's environment variable names.
 pub(crate) fn pass(point: Point) {
     #[cfg(debug_assertions)]
     {
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_stands_still_while_the_file_is_there() {
+    fn thread_is_frozen_while_the_file_exists() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("frozen");
         wait_while(&path);

@@ -1,7 +1,7 @@
 //! The Qwen3.5 graph: 3 layers of gated delta rule, one of full attention, and so on.
 //!
-//! Read it beside the formulas in the operations' docs; everything that differs between checkpoints was settled
-//! when they were loaded.
+//! Read it beside the formulas in the docs of the operations. Differences between checkpoints were resolved when they were
+//! loaded.
 
 use crate::backend::batch::{Batch, SlotId};
 use crate::backend::{Backend, Tokens};
@@ -22,8 +22,8 @@ impl<B: Backend> Model<B> {
         Self::load(backend, config, weights, |_, _| {})
     }
 
-    /// Moves weights to a backend, one after the other: each leaves the host before the next is taken. `progress`
-    /// is told how many bytes are done, and of how many.
+    /// Moves weights to a backend, one after the other: each is freed on the host before the next is moved. Calls
+    /// `progress(done, total)` with bytes.
     pub fn load(
         backend: B,
         config: ModelConfig,
@@ -46,7 +46,7 @@ impl<B: Backend> Model<B> {
         }
     }
 
-    /// What it runs on.
+    /// The backend.
     pub fn backend(&self) -> &B {
         &self.backend
     }
@@ -57,7 +57,7 @@ impl<B: Backend> Model<B> {
     }
 
     /// Continues every sequence of the batch by its rows and returns the logits of the wanted rows,
-    /// `[outputs, vocab]`; nothing where none is wanted. Calls `beat` after each layer.
+    /// `[outputs, vocab]`; none where no logits are wanted. Calls `beat` after each layer.
     pub fn forward(
         &self,
         batch: &Batch,
@@ -67,8 +67,7 @@ impl<B: Backend> Model<B> {
         self.pass(batch, Tokens::Known(&batch.tokens), slots, beat)
     }
 
-    /// The same for rows whose tokens another pass has chosen, and the host may not have seen; those of the batch do
-    /// not count.
+    /// The same for rows whose tokens another pass has chosen on the device; the token ids of the batch are ignored.
     pub fn follow(
         &self,
         batch: &Batch,
@@ -107,7 +106,7 @@ impl<B: Backend> Model<B> {
         for (index, layer) in weights.layers.iter().enumerate() {
             let mixed = self.mix(index, layer, &normed, batch, slots);
             let next = weights.layers.get(index + 1);
-            // Past the last mixer rows are on their own: only those whose logits are wanted go on.
+            // Past the last mixer rows do not depend on each other: only those whose logits are wanted are computed.
             let (residual, mixed) = if next.is_some() {
                 (x, mixed)
             } else if batch.outputs.is_empty() {
@@ -135,7 +134,7 @@ impl<B: Backend> Model<B> {
         Some(logits)
     }
 
-    /// Runs what the backend compiles on first use, on nobody's behalf. Calls `beat` as it goes.
+    /// Runs everything that the backend compiles on first use, without a request. Calls `beat` after each layer.
     pub fn warm_up(&self, mut beat: impl FnMut()) {
         let mut slots = self.slots(1);
         for &rows in self.backend.warm_up() {

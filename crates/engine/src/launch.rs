@@ -1,4 +1,4 @@
-//! From a source to a running engine: load, choose the backend, start the thread.
+//! From a model source to a running engine: load, choose the backend, start the thread.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -12,18 +12,18 @@ use crate::backend::{MlxBackend, MlxDevice};
 use crate::freeze::{self, Point};
 use crate::graph::Model;
 
-use crate::load::{AdapterInfo, AdapterSource, HostModel, LoadError, Loaded, Source};
-use crate::schedule::{Engine, Heartbeat, Limits};
+use crate::load::{AdapterInfo, AdapterSource, HostModel, LoadError, Loaded, ModelSource};
+use crate::schedule::{Engine, EngineLimits, Heartbeat};
 use crate::text::Text;
 use sanctum_manifest::Verified;
 
-/// What computes.
+/// The backend that the operator asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BackendChoice {
-    /// MLX where this build has it and a GPU is there, else this program itself.
+    /// MLX if this build has it and there is a GPU, else the CPU's own kernels.
     #[default]
     Auto,
-    /// This program itself, on all cores.
+    /// This program's own kernels, on all cores.
     Cpu,
     /// MLX, on a GPU or, for tests, on its CPU device.
     Mlx,
@@ -32,13 +32,13 @@ pub enum BackendChoice {
 /// How a model is run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LaunchOptions {
-    /// What computes.
+    /// The backend.
     pub backend: BackendChoice,
-    /// Caps on memory; each model has an even share of them.
+    /// EngineLimits on memory; each model has an even share of them.
     pub memory: MemoryLimits,
     /// Models that share the memory.
     pub models: NonZeroUsize,
-    /// Bytes of this model's share that an engine takes which is still running, and which this one will replace.
+    /// Bytes of this model's share that the engine uses that is still running and that this one will replace.
     pub beside: u64,
     /// f32 activations, or the fast path's.
     pub precision: Precision,
@@ -46,34 +46,34 @@ pub struct LaunchOptions {
     pub kv_cache: KvMode,
     /// Worker threads; none: all cores.
     pub threads: Option<NonZeroUsize>,
-    /// Caps the context, in tokens; none: the model's own.
+    /// Limit on the context, in tokens; none: the model's own.
     pub max_context: Option<NonZeroUsize>,
     /// Sequences that are generated at once.
     pub max_slots: NonZeroUsize,
     /// Requests that may wait for a slot.
     pub queue: usize,
-    /// Prompt tokens that one pass takes in.
+    /// Prompt tokens that one pass processes.
     pub prefill_chunk: NonZeroUsize,
 }
 
 /// A model that runs.
 #[derive(Debug)]
 pub struct Launched {
-    /// Computes its answers.
+    /// Generates its answers.
     pub engine: Engine,
-    /// Names the weights and the arithmetic.
+    /// Identifies the weights and the arithmetic.
     pub fingerprint: String,
     /// The adapter in its weights.
     pub adapter: Option<AdapterInfo>,
-    /// The memory that it shares out.
-    pub memory: Share,
-    /// The proof that its folder matched its manifest, to be looked at again before it is served; none if it has none.
+    /// Its share of memory.
+    pub memory: MemoryShare,
+    /// The proof that its folder matched its manifest, to be checked again before the model is served; none without a manifest.
     pub verified: Option<Verified>,
 }
 
 /// A model's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
+pub struct MemoryShare {
     /// Bytes of its weights.
     pub weights: u64,
     /// Bytes that weights and sequences may take together.
@@ -89,13 +89,13 @@ pub enum LaunchError {
     /// The model's heads cannot be packed.
     #[error("--kv-cache: {0}")]
     KvCache(#[from] UnfitKvMode),
-    /// MLX is asked for, and this build does not have it.
-    #[error("this build has no MLX backend; build with --features mlx, or take --backend cpu")]
+    /// MLX was requested, and this build does not have it.
+    #[error("this build has no MLX backend; build with --features mlx, or use --backend cpu")]
     NoMlx,
     /// The weights alone are more than memory may hold.
     #[error(
         "the weights take {weights_mib} MiB and {limit_mib} MiB of memory may be used for this model, {reserved_mib} MiB of it to \
-         compute in; raise --mlx-memory-limit-mb or take a smaller model"
+         compute in; raise --mlx-memory-limit-mb or use a smaller model"
     )]
     TooLarge {
         /// What the weights take, in MiB.
@@ -134,20 +134,20 @@ impl Default for LaunchOptions {
             kv_cache: KvMode::default(),
             threads: None,
             max_context: None,
-            max_slots: NonZeroUsize::new(16).expect("16 is more than nothing"),
+            max_slots: NonZeroUsize::new(16).expect("16 is not zero"),
             queue: 64,
-            prefill_chunk: NonZeroUsize::new(256).expect("256 is more than nothing"),
+            prefill_chunk: NonZeroUsize::new(256).expect("256 is not zero"),
         }
     }
 }
 
 /// Loads a model, merges its adapter if it has one, and starts its engine. `heartbeat` beats from the first bytes
-/// that are loaded; `progress` hears of bytes done and of how many there are.
+/// that are loaded. Calls `progress(done, total)` with bytes.
 ///
 /// # Errors
 /// If the source is not a complete model, its folder is not what its manifest says, or the system refuses a thread.
 pub fn launch(
-    source: &Source,
+    source: &ModelSource,
     adapter: Option<&AdapterSource>,
     options: &LaunchOptions,
     heartbeat: Arc<Heartbeat>,
@@ -188,8 +188,8 @@ pub fn launch(
     })
 }
 
-impl Share {
-    /// What is left for sequences where so many bytes are taken besides.
+impl MemoryShare {
+    /// Bytes for sequences, with so many bytes in use by another engine.
     fn left(&self, beside: u64) -> Option<u64> {
         self.most.checked_sub(self.weights)?.checked_sub(beside)
     }
@@ -203,8 +203,8 @@ impl Share {
     }
 }
 
-fn limits(options: &LaunchOptions, context: usize) -> Limits {
-    Limits {
+fn limits(options: &LaunchOptions, context: usize) -> EngineLimits {
+    EngineLimits {
         slots: options.max_slots.get(),
         queue: options.queue,
         prefill_chunk: options.prefill_chunk.get(),
@@ -214,13 +214,13 @@ fn limits(options: &LaunchOptions, context: usize) -> Limits {
     }
 }
 
-type Started = (Engine, String, Share);
+type Started = (Engine, String, MemoryShare);
 
-/// A loaded model on its way to a backend. Each way gives the engine, the fingerprint and the memory.
+/// A loaded model that will be moved to a backend: `on_cpu` and `on_mlx` return the engine, its fingerprint and its memory.
 struct Start<'a> {
     host: HostModel,
     text: Text,
-    limits: Limits,
+    limits: EngineLimits,
     options: &'a LaunchOptions,
     heartbeat: Arc<Heartbeat>,
 }
@@ -263,9 +263,9 @@ impl Start<'_> {
             .memory
             .resolve(None)
             .shared(self.options.models);
-        // Weights are mapped, and may be larger than memory, if slowly: sequences are left a share in any case.
+        // Weights are mapped, and may be larger than memory, which is slow: sequences get a share in any case.
         let (weights, beside) = (self.weights(), self.options.beside);
-        let share = Share {
+        let share = MemoryShare {
             weights,
             most: memory.total,
         };
@@ -312,7 +312,9 @@ impl Start<'_> {
         let fingerprint = self.fingerprint(match device {
             MlxDevice::Gpu => "mlx",
             MlxDevice::Cpu => {
-                tracing::warn!("MLX finds no GPU here and computes on the processor, slowly");
+                tracing::warn!(
+                    "MLX finds no GPU on this machine and computes on the processor, which is slow"
+                );
                 "mlx-cpu"
             }
         });
@@ -323,7 +325,7 @@ impl Start<'_> {
             limit_mib: memory.total >> 20,
             reserved_mib: memory.reserve() >> 20,
         })?;
-        let share = Share {
+        let share = MemoryShare {
             weights,
             most: memory.total - memory.reserve(),
         };
@@ -357,12 +359,12 @@ mod tests {
             ..LaunchOptions::default()
         };
         let heartbeat = Arc::new(Heartbeat::new());
-        launch(&Source::Embedded, None, &options, heartbeat, |_, _| {}).unwrap()
+        launch(&ModelSource::Embedded, None, &options, heartbeat, |_, _| {}).unwrap()
     }
 
     /// Two layers of the built-in model attend, with two heads of 64 for keys and values each.
     #[test]
-    fn the_kv_cache_shows_in_the_fingerprint_and_in_what_a_token_costs() {
+    fn kv_cache_is_part_of_fingerprint_and_token_cost() {
         let mut fingerprints = Vec::new();
         for (mode, value) in [(KvMode::Plain, 128), (KvMode::V8, 68), (KvMode::V4, 36)] {
             let Launched {

@@ -1,6 +1,6 @@
 //! From a checkpoint folder, the built-in model or random weights to a model that is ready to run.
 //!
-//! A [`Source`] says where the model comes from. [`Source::open`] reads its files ([`Files`]), checks the shape that
+//! A [`ModelSource`] says where the model comes from. [`ModelSource::open`] reads its files ([`Files`]), checks the shape that
 //! `config.json` describes ([`ModelConfig`]), puts the tensors in their places ([`weights`]), merges a LoRA adapter
 //! ([`AdapterSource`]) if one is named, and loads the text side ([`Text`](crate::text::Text)).
 
@@ -16,10 +16,10 @@ mod text_files;
 pub mod weights;
 mod weights_reader;
 
-pub use adapter::{AdapterError, AdapterInfo, AdapterName, AdapterSource, NotAName};
+pub use adapter::{AdapterError, AdapterInfo, AdapterName, AdapterSource, InvalidAdapterName};
 pub use checkpoint::{CheckpointError, Files};
 pub use error::LoadError;
 pub use host_model::{HostModel, Loaded};
 pub use model_config::{Affine, ConfigError, Mixer, ModelConfig, Packing, Quantization};
-pub use source::Source;
+pub use source::ModelSource;
 pub use weights_reader::WeightsError;

@@ -3,7 +3,7 @@
 //! In this order, which is mlx-lm's (`sample_utils.py`):
 //!
 //! 1. The logit bias is added, then the repetition penalty taken, then the presence and frequency penalties.
-//! 2. At temperature 0 the likeliest token is chosen; of equals, the one with the lowest id.
+//! 2. At temperature 0 the most likely token is chosen (argmax); of equal logits, the one with the lowest id.
 //! 3. Otherwise top-p, then top-k and min-p drop unlikely tokens, all by their probabilities at temperature 1.
 //!    (top-p counts on the whole distribution; the other two commute.)
 //! 4. One of the rest is drawn, by the probabilities at the temperature asked for.
@@ -22,14 +22,14 @@ pub use sampler::{Choice, SampleError, Sampler};
 /// The parameters of a request; [`Sampling::validate`] checks them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
-    /// 0 chooses the likeliest token; otherwise logits are divided by it.
+    /// 0 chooses the most likely token; otherwise logits are divided by it.
     pub temperature: f32,
-    /// Nucleus: keep the likeliest tokens up to this share of the (untempered) probability; 1 keeps all. Tokens as
+    /// Nucleus: keep the most likely tokens up to this share of the (untempered) probability; 1 keeps all. Tokens as
     /// likely as the last one kept are kept too.
     pub top_p: f32,
     /// Keep at most this many tokens; 0 keeps all.
     pub top_k: usize,
-    /// Drop tokens less likely than this share of the likeliest one's probability; 0 keeps all.
+    /// Drop tokens less likely than this share of the most likely one's probability; 0 keeps all.
     pub min_p: f32,
     /// Divide positive and multiply negative logits of recent tokens by it; 1 changes nothing. A token is penalised
     /// once, however often it occurs.

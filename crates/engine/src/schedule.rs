@@ -9,8 +9,8 @@ mod scheduler;
 mod sequence;
 mod shared;
 
-pub use admission::{Admission, Held, KeptMemory, Reservation};
-pub use engine::{ASKED, Engine, Generation};
-pub use heartbeat::{Heartbeat, Phase, Pulse};
+pub use admission::{Admission, HeldMemory, KeptMemory, Reservation};
+pub use engine::{Engine, Generation, STOP_REQUESTED};
+pub use heartbeat::{EnginePhase, Heartbeat, Pulse};
 pub use request::{Event, FinishReason, Request, SubmitError, TokenLogprob, Usage};
-pub use shared::{Inbox, Job, Limits, Stats};
+pub use shared::{EngineLimits, EngineStats, Inbox, QueuedRequest};

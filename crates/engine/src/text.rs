@@ -19,7 +19,7 @@ pub use stop::StopBuffer;
 pub use stream_decoder::StreamDecoder;
 pub use template::{ChatTemplate, RENDER_STACK, TemplateError};
 pub use tokenizer::{Tokenizer, TokenizerError};
-pub use tool_calls::{Piece, ToolCall, ToolCallParser};
+pub use tool_calls::{OutputPiece, ToolCall, ToolCallParser};
 
 /// A model's tokenizer, chat template and end-of-sequence ids.
 #[derive(Clone, Debug)]

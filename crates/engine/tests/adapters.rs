@@ -1,7 +1,7 @@
 //! Merged adapters against what mlx_lm makes of the same checkpoints and pairs, on every backend of this build.
 //!
 //! The reference is fused in f32, as the engine does it, so that only the order of additions differs. `mlx_lm.fuse` adds in the
-//! checkpoint's own type: the engine must be as near as that to the sum that nobody has rounded.
+//! checkpoint's own type: the engine must be as near to the unrounded sum.
 
 #[allow(dead_code)] // these cases hold more than one reference, and read them themselves
 mod reference;
@@ -13,7 +13,7 @@ use reference::{distance, folders};
 use safetensors::SafeTensors;
 use sanctum_engine::backend::{CpuBackend, Precision};
 use sanctum_engine::graph::Model;
-use sanctum_engine::load::{AdapterSource, HostModel, LoadError, Source};
+use sanctum_engine::load::{AdapterSource, HostModel, LoadError, ModelSource};
 
 /// A case of `tests/golden/make_adapters.py`.
 struct Case {
@@ -50,10 +50,10 @@ impl Case {
         }
     }
 
-    fn checkpoint(&self) -> Source {
+    fn checkpoint(&self) -> ModelSource {
         let name = self.folder.file_name().unwrap();
         let golden = self.folder.parent().unwrap().parent().unwrap();
-        Source::Folder(golden.join("mlx").join(name))
+        ModelSource::Folder(golden.join("mlx").join(name))
     }
 
     fn open(&self, layout: Option<&str>) -> HostModel {

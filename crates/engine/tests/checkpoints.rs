@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use reference::{distance, folder, golden};
 use sanctum_engine::backend::{CpuBackend, Precision};
 use sanctum_engine::graph::Model;
-use sanctum_engine::load::{AdapterSource, HostModel, Source};
+use sanctum_engine::load::{AdapterSource, HostModel, ModelSource};
 use sanctum_manifest::{Expected, PublicKey, SigningKey};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -31,7 +31,7 @@ fn with_config(name: &str, change: impl FnOnce(&mut Value)) -> TempDir {
 }
 
 fn open(folder: &Path) -> Result<HostModel, String> {
-    let opened = HostModel::open(&Source::Folder(folder.to_owned()), |_, _| {});
+    let opened = HostModel::open(&ModelSource::Folder(folder.to_owned()), |_, _| {});
     opened.map_err(|error| error.to_string())
 }
 
@@ -240,7 +240,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
             let _ = fs::remove_file(&path);
             make(&path);
             let begun = Instant::now();
-            let error = Source::Folder(model.clone()).open(None, |_, _| {});
+            let error = ModelSource::Folder(model.clone()).open(None, |_, _| {});
             names(error.map(|_| ()).unwrap_err().to_string(), begun, &path);
             fs::remove_dir_all(&model).unwrap();
         }
@@ -253,7 +253,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
             make(&adapter.join(adapter_file));
             let begun = Instant::now();
             let source = AdapterSource::new(&adapter).unwrap();
-            let error = Source::Folder(model.clone()).open(Some(&source), |_, _| {});
+            let error = ModelSource::Folder(model.clone()).open(Some(&source), |_, _| {});
             names(
                 error.unwrap_err().to_string(),
                 begun,
@@ -271,7 +271,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
             fs::write(&public, key.public().to_file()).unwrap();
             fs::remove_file(path(file)).unwrap();
             make(&path(file));
-            let source = Source::Verified {
+            let source = ModelSource::Verified {
                 folder: model.clone(),
                 expected: Expected {
                     manifest: list,

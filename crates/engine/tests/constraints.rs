@@ -7,22 +7,22 @@ use std::sync::Arc;
 use asking::{answer, request};
 use sanctum_engine::backend::{CpuBackend, Precision};
 use sanctum_engine::graph::Model;
-use sanctum_engine::load::{HostModel, Source};
-use sanctum_engine::schedule::{Engine, FinishReason, Heartbeat, Limits};
+use sanctum_engine::load::{HostModel, ModelSource};
+use sanctum_engine::schedule::{Engine, EngineLimits, FinishReason, Heartbeat};
 use sanctum_engine::text::Text;
 use sanctum_grammar::{CallRules, Format, Rules, Tool};
 use serde_json::json;
 
-const LIMITS: Limits = Limits {
+const LIMITS: EngineLimits = EngineLimits {
     slots: 4,
     queue: 2,
     prefill_chunk: 16,
     context: 256,
 };
 
-fn engine(limits: Limits) -> Engine {
-    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
-    let text = Text::open(&Source::Embedded, &host.config).unwrap();
+fn engine(limits: EngineLimits) -> Engine {
+    let host = HostModel::open(&ModelSource::Embedded, |_, _| {}).unwrap();
+    let text = Text::open(&ModelSource::Embedded, &host.config).unwrap();
     let backend = CpuBackend::new(&host.config, 2, Precision::Fast);
     let model = Model::new(backend, host.config, host.weights);
     Engine::start(model, text, limits, Arc::new(Heartbeat::new())).unwrap()

@@ -9,10 +9,10 @@ use std::path::Path;
 use reference::{distance, folders, golden};
 use sanctum_engine::backend::{CpuBackend, KvMode, Precision};
 use sanctum_engine::graph::Model;
-use sanctum_engine::load::{HostModel, Source};
+use sanctum_engine::load::{HostModel, ModelSource};
 
 fn model(folder: &Path, threads: usize, precision: Precision) -> Model<CpuBackend> {
-    let source = Source::Folder(folder.to_owned());
+    let source = ModelSource::Folder(folder.to_owned());
     let host = HostModel::open(&source, |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
     let backend = CpuBackend::new(&host.config, threads, precision);
     Model::new(backend, host.config, host.weights)
@@ -90,7 +90,7 @@ fn any_split_gives_the_bits_of_the_one_shot_result() {
 #[test]
 fn any_split_gives_the_bits_of_the_one_shot_result_with_packed_values() {
     let model = |threads, precision, mode| {
-        let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+        let host = HostModel::open(&ModelSource::Embedded, |_, _| {}).unwrap();
         let backend = CpuBackend::new(&host.config, threads, precision).with_kv_cache(mode);
         Model::new(backend, host.config, host.weights)
     };

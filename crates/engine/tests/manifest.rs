@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use sanctum_engine::load::{Files, Source, embedded};
+use sanctum_engine::load::{Files, ModelSource, embedded};
 use sanctum_manifest::{Expected, FileDigest, SigningKey, Verification, create, signature_path};
 use tempfile::TempDir;
 
@@ -26,12 +26,12 @@ fn verified_model_equals_plain_one_and_damage_is_a_difference_first() {
         manifest: list.clone(),
         keys: vec![public],
     };
-    let source = Source::Verified {
+    let source = ModelSource::Verified {
         folder: folder.clone(),
         expected: expected.clone(),
     };
     let loaded = source.open(None, |_, _| ()).unwrap();
-    let plain = Source::Folder(folder.clone())
+    let plain = ModelSource::Folder(folder.clone())
         .open(None, |_, _| ())
         .unwrap();
     assert_eq!(loaded.host.fingerprint, plain.host.fingerprint);

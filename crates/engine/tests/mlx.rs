@@ -16,13 +16,13 @@ use evaluation::{Agreement, cases};
 use reference::{distance, folders, golden};
 use sanctum_engine::backend::{Backend, CpuBackend, KvMode, MlxBackend, MlxDevice, Precision};
 use sanctum_engine::graph::Model;
-use sanctum_engine::load::{HostModel, Source};
-use sanctum_engine::schedule::{Engine, Heartbeat, Limits, Request};
+use sanctum_engine::load::{HostModel, ModelSource};
+use sanctum_engine::schedule::{Engine, EngineLimits, Heartbeat, Request};
 use sanctum_engine::text::Text;
 use sanctum_grammar::{Format, Rules};
 use serde_json::{Map, Value};
 
-fn open(source: &Source, precision: Precision, kv_cache: KvMode) -> Model<MlxBackend> {
+fn open(source: &ModelSource, precision: Precision, kv_cache: KvMode) -> Model<MlxBackend> {
     let host = HostModel::open(source, |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
     let backend = MlxBackend::new(MlxDevice::best(), &host.weights, 1, precision);
     let backend = backend.with_kv_cache(kv_cache);
@@ -30,7 +30,7 @@ fn open(source: &Source, precision: Precision, kv_cache: KvMode) -> Model<MlxBac
 }
 
 fn model(folder: &Path, precision: Precision) -> Model<MlxBackend> {
-    let source = Source::Folder(folder.to_owned());
+    let source = ModelSource::Folder(folder.to_owned());
     open(&source, precision, KvMode::Plain)
 }
 
@@ -107,14 +107,14 @@ fn any_split_gives_the_one_shot_result_with_packed_values() {
     let tokens: Vec<u32> = (0..80).map(|i| (i * 37 + 11) % 1000).collect();
     // A value that lies between two codes may become either: one of 255 steps of its group's range, or one of 15.
     for (mode, near) in [(KvMode::V8, 5e-3), (KvMode::V4, 1e-1)] {
-        let model = open(&Source::Embedded, Precision::Exact, mode);
+        let model = open(&ModelSource::Embedded, Precision::Exact, mode);
         any_split_gives_the_one_shot_result(&model, &tokens, near, &mode.to_string());
     }
 }
 
 /// A model on the cpu backend, f32 and with a plain KV cache unless said otherwise.
 fn reference(kv_cache: KvMode) -> Model<CpuBackend> {
-    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+    let host = HostModel::open(&ModelSource::Embedded, |_, _| {}).unwrap();
     let backend = CpuBackend::new(&host.config, 2, Precision::Exact).with_kv_cache(kv_cache);
     Model::new(backend, host.config, host.weights)
 }
@@ -125,7 +125,7 @@ fn agreements<const R: usize>(
     references: [&Model<CpuBackend>; R],
     model: &Model<MlxBackend>,
 ) -> [(Agreement, [usize; 2]); R] {
-    let text = Text::open(&Source::Embedded, &model.config).unwrap();
+    let text = Text::open(&ModelSource::Embedded, &model.config).unwrap();
     let mut all = std::array::from_fn(|_| (Agreement::default(), [0; 2]));
     for case in cases(&text, 90) {
         let q = model.logits(&[&case.ids]);
@@ -143,7 +143,7 @@ fn agreements<const R: usize>(
 /// What the checkpoint's own type costs.
 #[test]
 fn bf16_predicts_what_f32_does() {
-    let rounded = open(&Source::Embedded, Precision::Fast, KvMode::Plain);
+    let rounded = open(&ModelSource::Embedded, Precision::Fast, KvMode::Plain);
     let [(agreement, _)] = agreements([&reference(KvMode::Plain)], &rounded);
     let same = agreement.top_1();
     println!("{} tokens: top-1 agreement {same:.4}", agreement.tokens);
@@ -161,7 +161,7 @@ fn packed_values_predict_what_those_of_the_cpu_backend_do() {
         (KvMode::V4, [(0.999, 1e-5), (0.95, 1e-2)]),
     ];
     for (mode, bounds) in bounds {
-        let model = open(&Source::Embedded, Precision::Exact, mode);
+        let model = open(&ModelSource::Embedded, Precision::Exact, mode);
         let found = agreements([&reference(mode), &plain], &model);
         let found = [mode, KvMode::Plain].into_iter().zip(found);
         for ((beside, (agreement, right)), (least, most)) in found.zip(bounds) {
@@ -177,7 +177,7 @@ fn packed_values_predict_what_those_of_the_cpu_backend_do() {
     }
 }
 
-const LIMITS: Limits = Limits {
+const LIMITS: EngineLimits = EngineLimits {
     slots: 4,
     queue: 64,
     prefill_chunk: 64,
@@ -187,18 +187,18 @@ const LIMITS: Limits = Limits {
 fn engine(
     model: Model<impl Backend<Matrix: Send, Vector: Send, Slots: Send> + Send + 'static>,
 ) -> Engine {
-    let text = Text::open(&Source::Embedded, &model.config).unwrap();
+    let text = Text::open(&ModelSource::Embedded, &model.config).unwrap();
     Engine::start(model, text, LIMITS, Arc::new(Heartbeat::new())).unwrap()
 }
 
 fn on_cpu(precision: Precision, kv_cache: KvMode) -> Engine {
-    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+    let host = HostModel::open(&ModelSource::Embedded, |_, _| {}).unwrap();
     let backend = CpuBackend::new(&host.config, 2, precision).with_kv_cache(kv_cache);
     engine(Model::new(backend, host.config, host.weights))
 }
 
 fn on_mlx(precision: Precision, kv_cache: KvMode) -> Engine {
-    engine(open(&Source::Embedded, precision, kv_cache))
+    engine(open(&ModelSource::Embedded, precision, kv_cache))
 }
 
 /// The prompts that a server is compared to mlx_lm with, rendered and encoded.
@@ -277,7 +277,7 @@ fn constrained_answers_equal_those_of_the_cpu_backend() {
     assert_eq!(ask(&mlx), ask(&cpu));
 }
 
-/// The device is a pass ahead of the host when a client leaves or a slot changes hands: nobody may get another's token.
+/// The device is a pass ahead of the host when a client disconnects or a slot is reused: no sequence may get another's token.
 #[test]
 fn who_leaves_while_the_device_is_ahead_leaves_no_trace() {
     let engine = on_mlx(Precision::Exact, KvMode::Plain);

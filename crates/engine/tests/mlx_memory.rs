@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use asking::{answer, request};
 use sanctum_engine::backend::{self, KvMode, MlxBackend, MlxDevice, Precision};
 use sanctum_engine::graph::Model;
-use sanctum_engine::load::{HostModel, Source};
-use sanctum_engine::schedule::{Engine, Heartbeat, Limits, Request};
+use sanctum_engine::load::{HostModel, ModelSource};
+use sanctum_engine::schedule::{Engine, EngineLimits, Heartbeat, Request};
 use sanctum_engine::text::Text;
 
-const LIMITS: Limits = Limits {
+const LIMITS: EngineLimits = EngineLimits {
     slots: 4,
     queue: 64,
     prefill_chunk: 64,
@@ -21,11 +21,11 @@ const LIMITS: Limits = Limits {
 };
 
 fn engine(kv_cache: KvMode) -> Engine {
-    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+    let host = HostModel::open(&ModelSource::Embedded, |_, _| {}).unwrap();
     let backend = MlxBackend::new(MlxDevice::best(), &host.weights, 1, Precision::Exact);
     let backend = backend.with_kv_cache(kv_cache);
     let model = Model::new(backend, host.config, host.weights);
-    let text = Text::open(&Source::Embedded, &model.config).unwrap();
+    let text = Text::open(&ModelSource::Embedded, &model.config).unwrap();
     Engine::start(model, text, LIMITS, Arc::new(Heartbeat::new())).unwrap()
 }
 
@@ -103,7 +103,7 @@ fn leaves_no_memory_behind(kv_cache: KvMode) {
         }
         match round * 4 {
             ..100 => most_early = active().max(most_early),
-            // The device lets go of a pass's last arrays a moment after it has told of its end.
+            // The device frees the last arrays of a pass a moment after it has reported its end.
             asked => {
                 let begun = Instant::now();
                 while active() > most_early {

@@ -6,11 +6,11 @@ mod evaluation;
 use evaluation::{Agreement, cases};
 use sanctum_engine::backend::{CpuBackend, KvMode, Precision};
 use sanctum_engine::graph::Model;
-use sanctum_engine::load::{HostModel, Source};
+use sanctum_engine::load::{HostModel, ModelSource};
 use sanctum_engine::text::Text;
 
 fn model(precision: Precision, kv_cache: KvMode) -> Model<CpuBackend> {
-    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+    let host = HostModel::open(&ModelSource::Embedded, |_, _| {}).unwrap();
     let backend = CpuBackend::new(&host.config, 2, precision).with_kv_cache(kv_cache);
     Model::new(backend, host.config, host.weights)
 }
@@ -19,7 +19,7 @@ fn model(precision: Precision, kv_cache: KvMode) -> Model<CpuBackend> {
 /// their agreement and the share of cases that each gets right.
 fn compare(models: [&Model<CpuBackend>; 2], step: usize) -> (Agreement, [f64; 2]) {
     let [reference, model] = models;
-    let text = Text::open(&Source::Embedded, &reference.config).unwrap();
+    let text = Text::open(&ModelSource::Embedded, &reference.config).unwrap();
     let cases = cases(&text, step);
     let mut agreement = Agreement::default();
     let mut right = [0_usize; 2];

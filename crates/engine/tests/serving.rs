@@ -8,22 +8,23 @@ use std::sync::atomic::Ordering::Relaxed;
 use asking::{answer, request};
 use sanctum_engine::backend::{Backend, CpuBackend, Precision};
 use sanctum_engine::graph::Model;
-use sanctum_engine::load::{HostModel, Source};
+use sanctum_engine::load::{HostModel, ModelSource};
 use sanctum_engine::schedule::{
-    Engine, Event, FinishReason, Heartbeat, Limits, Phase, Request, SubmitError, TokenLogprob,
+    Engine, EngineLimits, EnginePhase, Event, FinishReason, Heartbeat, Request, SubmitError,
+    TokenLogprob,
 };
 use sanctum_engine::text::Text;
 
-const LIMITS: Limits = Limits {
+const LIMITS: EngineLimits = EngineLimits {
     slots: 4,
     queue: 2,
     prefill_chunk: 16,
     context: 256,
 };
 
-fn engine(limits: Limits) -> Engine {
-    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
-    let text = Text::open(&Source::Embedded, &host.config).unwrap();
+fn engine(limits: EngineLimits) -> Engine {
+    let host = HostModel::open(&ModelSource::Embedded, |_, _| {}).unwrap();
+    let text = Text::open(&ModelSource::Embedded, &host.config).unwrap();
     let backend = CpuBackend::new(&host.config, 2, Precision::Fast);
     let model = Model::new(backend, host.config, host.weights);
     Engine::start(model, text, limits, Arc::new(Heartbeat::new())).unwrap()
@@ -75,7 +76,7 @@ fn a_stop_string_ends_the_answer_before_itself() {
 
 #[test]
 fn a_client_that_leaves_makes_room() {
-    let engine = engine(Limits {
+    let engine = engine(EngineLimits {
         slots: 1,
         queue: 0,
         ..LIMITS
@@ -102,8 +103,8 @@ fn a_client_that_leaves_makes_room() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_let_go() {
-    let engine = engine(Limits {
+fn request_of_client_that_does_not_read_is_ended() {
+    let engine = engine(EngineLimits {
         context: 2048,
         ..LIMITS
     });
@@ -148,13 +149,13 @@ fn what_cannot_be_served_is_refused_with_the_numbers() {
     engine.drain();
     request.prompt = vec![1];
     assert_eq!(refuse(&request), SubmitError::Draining);
-    assert_eq!(engine.heartbeat().read().phase, Phase::Draining);
+    assert_eq!(engine.heartbeat().read().phase, EnginePhase::Draining);
 }
 
 #[test]
 fn memory_is_reserved_before_a_sequence_begins() {
-    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
-    let text = Text::open(&Source::Embedded, &host.config).unwrap();
+    let host = HostModel::open(&ModelSource::Embedded, |_, _| {}).unwrap();
+    let text = Text::open(&ModelSource::Embedded, &host.config).unwrap();
     let backend = CpuBackend::new(&host.config, 2, Precision::Fast);
     let cost = backend.cost(&host.config);
     // Room for one sequence of two pages and a bit.
@@ -182,8 +183,8 @@ fn memory_is_reserved_before_a_sequence_begins() {
 
 #[test]
 fn request_waits_while_an_unwritten_answer_holds_the_memory_and_the_heartbeat_moves() {
-    let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
-    let text = Text::open(&Source::Embedded, &host.config).unwrap();
+    let host = HostModel::open(&ModelSource::Embedded, |_, _| {}).unwrap();
+    let text = Text::open(&ModelSource::Embedded, &host.config).unwrap();
     let backend = CpuBackend::new(&host.config, 2, Precision::Fast);
     let cost = backend.cost(&host.config);
     // Room for one request of two pages, and not for another beside the log probabilities of its answer.

@@ -38,7 +38,9 @@ impl SwapRequest {
                 let name = field.string()?.parse();
                 let wrong = |error| ApiError::invalid("adapter", format!("`adapter`: {error}"));
                 Some(
-                    name.map_err(|error: sanctum_engine::load::NotAName| wrong(error.to_string()))?,
+                    name.map_err(|error: sanctum_engine::load::InvalidAdapterName| {
+                        wrong(error.to_string())
+                    })?,
                 )
             }
             None if said => None,

@@ -1,7 +1,7 @@
 //! Generated text, told apart as it comes: what was thought, what is said, and which tools are called.
 
 use sanctum_engine::schedule::FinishReason;
-use sanctum_engine::text::{Piece, ReasoningSplitter, Split, ToolCall, ToolCallParser};
+use sanctum_engine::text::{OutputPiece, ReasoningSplitter, Split, ToolCall, ToolCallParser};
 use serde_json::Value;
 
 use super::wire::{Call, Delta, Function, finish_reason};
@@ -58,7 +58,7 @@ impl Answer {
             });
         }
         let pieces = match &mut self.calls {
-            None => vec![Piece::Text(split.content)],
+            None => vec![OutputPiece::Text(split.content)],
             Some(calls) => {
                 let mut pieces = calls.push(&split.content);
                 if at_end {
@@ -69,12 +69,12 @@ impl Answer {
         };
         for piece in pieces {
             match piece {
-                Piece::Text(text) if text.is_empty() => {}
-                Piece::Text(text) => deltas.push(Delta {
+                OutputPiece::Text(text) if text.is_empty() => {}
+                OutputPiece::Text(text) => deltas.push(Delta {
                     content: Some(text),
                     ..Delta::default()
                 }),
-                Piece::Call(call) => deltas.push(self.call(call)),
+                OutputPiece::Call(call) => deltas.push(self.call(call)),
             }
         }
         deltas

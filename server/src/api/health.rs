@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use sanctum_engine::schedule::Phase;
+use sanctum_engine::schedule::EnginePhase;
 use serde::Serialize;
 
 use super::App;
@@ -43,7 +43,7 @@ struct ModelHealth {
 /// What an engine's heartbeat says.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Beat {
-    phase: Phase,
+    phase: EnginePhase,
     /// Sequences that hold a slot.
     in_flight: usize,
     /// Requests that wait for a slot.
@@ -63,12 +63,12 @@ pub async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Health>) {
         .collect();
     let mut pulse = together(beats.iter().map(|(_, beat)| beat));
     if app.shutdown.is_draining() {
-        pulse.phase = Phase::Draining;
+        pulse.phase = EnginePhase::Draining;
     }
     let (code, status) = match pulse.phase {
-        Phase::Ready => (StatusCode::OK, "ok"),
-        Phase::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading"),
-        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        EnginePhase::Ready => (StatusCode::OK, "ok"),
+        EnginePhase::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading"),
+        EnginePhase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
     };
     let models = match beats.len() {
         1 => Vec::new(),
@@ -98,11 +98,12 @@ fn beat(served: &Served) -> Beat {
 }
 
 fn together<'a>(beats: impl Iterator<Item = &'a Beat>) -> Beat {
-    let works = |beat: &Beat| beat.in_flight + beat.queued > 0 || beat.phase == Phase::Loading;
-    let phase = |a: Phase, b: Phase| match (a, b) {
-        (Phase::Draining, _) | (_, Phase::Draining) => Phase::Draining,
-        (Phase::Loading, _) | (_, Phase::Loading) => Phase::Loading,
-        _ => Phase::Ready,
+    let works =
+        |beat: &Beat| beat.in_flight + beat.queued > 0 || beat.phase == EnginePhase::Loading;
+    let phase = |a: EnginePhase, b: EnginePhase| match (a, b) {
+        (EnginePhase::Draining, _) | (_, EnginePhase::Draining) => EnginePhase::Draining,
+        (EnginePhase::Loading, _) | (_, EnginePhase::Loading) => EnginePhase::Loading,
+        _ => EnginePhase::Ready,
     };
     let age = |a: &Beat, b: &Beat| match (works(a), works(b)) {
         (true, false) => a.progress_age_seconds,
@@ -128,7 +129,7 @@ mod tests {
 
     fn beat(in_flight: usize, age: f64) -> Beat {
         Beat {
-            phase: Phase::Ready,
+            phase: EnginePhase::Ready,
             in_flight,
             queued: 0,
             progress: 10,
@@ -153,12 +154,12 @@ mod tests {
     #[test]
     fn one_loading_model_makes_the_server_loading() {
         let loading = Beat {
-            phase: Phase::Loading,
+            phase: EnginePhase::Loading,
             ..beat(0, 1.0)
         };
         assert_eq!(
             together([&beat(0, 0.0), &loading].into_iter()).phase,
-            Phase::Loading
+            EnginePhase::Loading
         );
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sanctum_config::fleet::Server;
 use sanctum_config::{ModelId, NoHome, TildePath};
-use sanctum_engine::load::{AdapterSource, Source};
+use sanctum_engine::load::{AdapterSource, ModelSource};
 use sanctum_manifest::Expected;
 
 use super::SettingsError;
@@ -19,7 +19,7 @@ pub struct ModelSettings {
     /// What requests call it.
     pub id: ModelId,
     /// Where it lies, and what it must match.
-    pub source: Source,
+    pub source: ModelSource,
     /// The adapter that it starts with.
     pub adapter: Option<AdapterSource>,
 }
@@ -47,7 +47,7 @@ fn bases(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<ModelSettings>
     }
     if let Some(shape) = args.shape {
         let id = shape.to_string().parse().expect(known);
-        return told_of_idle_keys(args, vec![plain(id, Source::Shape(shape))]);
+        return told_of_idle_keys(args, vec![plain(id, ModelSource::Shape(shape))]);
     }
     let file = args.config.as_deref();
     let keys = match server {
@@ -59,8 +59,8 @@ fn bases(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<ModelSettings>
         _ => args.manifest_key.clone(),
     };
     let source = |folder: PathBuf, manifest: Option<PathBuf>| match manifest {
-        None => Source::Folder(folder),
-        Some(manifest) => Source::Verified {
+        None => ModelSource::Folder(folder),
+        Some(manifest) => ModelSource::Verified {
             folder,
             expected: Expected {
                 manifest,
@@ -90,7 +90,7 @@ fn bases(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<ModelSettings>
         models.push(plain(model.id.clone(), source));
     }
     if models.is_empty() {
-        models.push(plain(BUILT_IN.parse().expect(known), Source::Embedded));
+        models.push(plain(BUILT_IN.parse().expect(known), ModelSource::Embedded));
     }
     for model in models.iter().filter(|_| !keys.is_empty()) {
         if !model.source.is_verified() {
@@ -118,7 +118,7 @@ pub(super) fn adapters(
     Ok(folder)
 }
 
-fn plain(id: ModelId, source: Source) -> ModelSettings {
+fn plain(id: ModelId, source: ModelSource) -> ModelSettings {
     ModelSettings {
         id,
         source,

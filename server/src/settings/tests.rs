@@ -7,10 +7,10 @@ use crate::args::Args;
 use crate::tls::Crl;
 use clap::Parser;
 use sanctum_config::fleet::Loopback;
-use sanctum_engine::load::Source;
+use sanctum_engine::load::ModelSource;
 
 /// What is served, and where it lies.
-fn ids(settings: &Settings) -> Vec<(String, Source)> {
+fn ids(settings: &Settings) -> Vec<(String, ModelSource)> {
     let models = settings.models.iter();
     models
         .map(|model| (model.id.to_string(), model.source.clone()))
@@ -39,7 +39,10 @@ fn listens(settings: &Settings) -> Vec<String> {
 fn with_nothing_said_the_built_in_model_is_served_on_1337() {
     let settings = resolve("", &[]).unwrap();
     assert_eq!(listens(&settings), ["127.0.0.1:1337"]);
-    assert_eq!(ids(&settings), [(BUILT_IN.to_owned(), Source::Embedded)]);
+    assert_eq!(
+        ids(&settings),
+        [(BUILT_IN.to_owned(), ModelSource::Embedded)]
+    );
     assert_eq!(settings.drain, DRAIN);
 }
 
@@ -51,7 +54,7 @@ fn flags_go_before_the_file() {
     assert_eq!(listens(&from_file), ["127.0.0.1:9"]);
     assert_eq!(
         from_file.models[0].source,
-        Source::Folder("/models/a".into())
+        ModelSource::Folder("/models/a".into())
     );
     assert_eq!(from_file.options.threads, NonZeroUsize::new(3));
     assert_eq!(
@@ -76,7 +79,7 @@ fn flags_go_before_the_file() {
     assert_eq!(listens(&from_flags), ["[::1]:0", "127.0.0.1:0"]);
     assert_eq!(
         ids(&from_flags),
-        [("b".to_owned(), Source::Folder("/models/b".into()))]
+        [("b".to_owned(), ModelSource::Folder("/models/b".into()))]
     );
     assert_eq!(from_flags.options.threads, NonZeroUsize::new(1));
     assert_eq!(from_flags.options.max_slots.get(), 2);
@@ -242,7 +245,7 @@ fn two_models_need_two_ids() {
 fn a_manifest_and_its_keys_lie_beside_fleet_toml_or_where_the_flags_say() {
     use sanctum_manifest::Expected;
     let verified = |settings: &Settings| match settings.models[0].source.clone() {
-        Source::Verified { folder, expected } => (folder, expected),
+        ModelSource::Verified { folder, expected } => (folder, expected),
         other => panic!("{other:?}"),
     };
     let fleet = "[servers.s]\nhost = \"m\"\nlisten = [\"127.0.0.1:9\"]\nmanifest_keys = [\"/k/old.pub\", \"new.pub\"]\n\

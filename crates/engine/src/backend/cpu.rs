@@ -1,4 +1,4 @@
-//! The pure Rust backend: `sanctum-kernels` on all cores, weights multiplied where they lie.
+//! The CPU backend: `sanctum-kernels` on all cores. Weights are multiplied in place, where their file is mapped.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -12,9 +12,9 @@ use super::{Backend, Tokens};
 use crate::backend::batch::{Segment, SlotId};
 use crate::backend::cost::SequenceCost;
 use crate::load::model_config::{Mixer, ModelConfig};
-use crate::load::weights::{AttentionWeights, DeltaWeights, HostMatrix, Role};
+use crate::load::weights::{AttentionWeights, DeltaWeights, HostMatrix, MatrixRole};
 
-/// All cores of this machine.
+/// The cores of this machine.
 #[derive(Debug)]
 pub struct CpuBackend {
     cpu: Cpu,
@@ -49,9 +49,9 @@ impl fmt::Debug for CpuTensor {
     }
 }
 
-/// What one layer remembers of one sequence.
+/// The state of one sequence in one layer.
 #[derive(Clone, Debug)]
-enum Memory {
+enum LayerState {
     Attention(KvCache),
     Delta {
         /// The last raw rows, `[kernel - 1, channels]`.
@@ -61,20 +61,20 @@ enum Memory {
     },
 }
 
-/// The memory of all sequences; a slot that nobody holds is empty.
+/// The states of all sequences; a free slot is empty.
 #[derive(Debug)]
 pub struct CpuSlots {
-    slots: Vec<Vec<Memory>>,
-    fresh: Vec<Memory>,
+    slots: Vec<Vec<LayerState>>,
+    fresh: Vec<LayerState>,
 }
 
 impl CpuSlots {
-    /// The part of one layer's memory that `part` picks, for each segment, in order.
+    /// The part of a layer's state that `part` picks, for each segment, in order.
     fn segments<'a, S: ?Sized>(
         &'a mut self,
         layer: usize,
         segments: &[Segment],
-        part: impl Fn(&'a mut Memory) -> Option<&'a mut S>,
+        part: impl Fn(&'a mut LayerState) -> Option<&'a mut S>,
     ) -> Vec<cpu::Segment<'a, S>> {
         for segment in segments {
             let slot = &mut self.slots[segment.slot.0];
@@ -131,7 +131,7 @@ impl Backend for CpuBackend {
     /// Logits are on the host already.
     type Chosen = Infallible;
 
-    fn matrix(&self, matrix: HostMatrix, _role: Role) -> HostMatrix {
+    fn matrix(&self, matrix: HostMatrix, _role: MatrixRole) -> HostMatrix {
         matrix
     }
 
@@ -142,8 +142,8 @@ impl Backend for CpuBackend {
     fn slots(&self, config: &ModelConfig, count: usize) -> CpuSlots {
         let empty = KvCache::new(&config.attention, self.kv_type(), self.kv_cache);
         let fresh = |mixer: &Mixer| match mixer {
-            Mixer::Attention => Memory::Attention(empty.clone()),
-            Mixer::Delta => Memory::Delta {
+            Mixer::Attention => LayerState::Attention(empty.clone()),
+            Mixer::Delta => LayerState::Delta {
                 tail: vec![0.0; config.conv.tail_len()],
                 state: vec![0.0; config.delta.state_len()],
             },
@@ -241,8 +241,8 @@ impl Backend for CpuBackend {
         let dims = &config.attention;
         let mut out = CpuTensor::zeros(q.rows(), dims.heads * dims.head_dim);
         let mut segments = slots.segments(layer, segments, |memory| match memory {
-            Memory::Attention(cache) => Some(cache),
-            Memory::Delta { .. } => None,
+            LayerState::Attention(cache) => Some(cache),
+            LayerState::Delta { .. } => None,
         });
         let weights = cpu::AttentionWeights {
             q_norm: &weights.q_norm,
@@ -277,8 +277,8 @@ impl Backend for CpuBackend {
     ) -> CpuTensor {
         let mut out = CpuTensor::zeros(qkv.rows(), qkv.width);
         let mut segments = slots.segments(layer, segments, |memory| match memory {
-            Memory::Delta { tail, .. } => Some(&mut tail[..]),
-            Memory::Attention(_) => None,
+            LayerState::Delta { tail, .. } => Some(&mut tail[..]),
+            LayerState::Attention(_) => None,
         });
         let (cpu, dims) = (&self.cpu, &config.conv);
         cpu::short_conv(
@@ -306,8 +306,8 @@ impl Backend for CpuBackend {
     ) -> CpuTensor {
         let mut y = CpuTensor::zeros(qkv.rows(), z.width);
         let mut segments = slots.segments(layer, segments, |memory| match memory {
-            Memory::Delta { state, .. } => Some(&mut state[..]),
-            Memory::Attention(_) => None,
+            LayerState::Delta { state, .. } => Some(&mut state[..]),
+            LayerState::Attention(_) => None,
         });
         let parameters = cpu::DeltaWeights {
             a_log: &weights.a_log,

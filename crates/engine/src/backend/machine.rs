@@ -22,7 +22,7 @@ fn total(meminfo: &str) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// What macOS says.
+/// `hw.memsize` of macOS.
 fn physical() -> Option<u64> {
     let output = Command::new(sanctum_config::system_program("sysctl"))
         .args(["-n", "hw.memsize"])

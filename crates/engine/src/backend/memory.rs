@@ -1,5 +1,4 @@
-//! The memory that models and their sequences share: its limits, what they are where nothing is said, and what is
-//! in use.
+//! Limits on the memory that models and their sequences share, their defaults, and what is in use.
 
 use std::num::NonZeroUsize;
 
@@ -8,7 +7,7 @@ use crate::backend::machine;
 /// One MiB.
 const MIB: u64 = 1 << 20;
 
-/// Caps on memory, in bytes; what is left out follows from the machine.
+/// Limits on memory, in bytes; those that are not set are derived from the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryLimits {
     /// Freed buffers that MLX keeps for reuse.
@@ -19,9 +18,9 @@ pub struct MemoryLimits {
     pub wired: Option<u64>,
 }
 
-/// The caps that hold.
+/// The limits in effect, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resolved {
+pub struct ResolvedLimits {
     /// Freed buffers that MLX keeps for reuse.
     pub cache: u64,
     /// All of it.
@@ -33,8 +32,8 @@ pub struct Resolved {
 
 /// What MLX has allocated, in bytes, for all models of this process together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// In arrays that somebody holds.
+pub struct MemoryUsage {
+    /// In arrays that are in use.
     pub active: u64,
     /// Freed, and kept for reuse.
     pub cache: u64,
@@ -45,17 +44,16 @@ pub struct Usage {
 }
 
 impl MemoryLimits {
-    /// Fills in what is left out. `device`: bytes that the device can use well, if it says so.
+    /// The limits in effect. `device` is what the device recommends, in bytes, if it has a recommendation.
     ///
-    /// Without a word three quarters of the memory may be taken, so that the rest of the system lives; on a device
-    /// with memory of its own nobody else wants it, and `device` is taken as it is. Freed buffers are kept up to an
-    /// eighth, at most 1 GiB.
-    pub fn resolve(&self, device: Option<u64>) -> Resolved {
+    /// The default for the total is three quarters of the machine's memory, which leaves room for the rest of the system, or
+    /// `device` on a device with memory of its own. The default for freed buffers is an eighth of the total, at most 1 GiB.
+    pub fn resolve(&self, device: Option<u64>) -> ResolvedLimits {
         let most = device
             .or_else(|| machine::memory().map(|bytes| bytes / 4 * 3))
             .unwrap_or(4096 * MIB);
         let total = self.total.unwrap_or(most).max(MIB);
-        Resolved {
+        ResolvedLimits {
             total,
             cache: self.cache.unwrap_or((total / 8).min(1024 * MIB)),
             wired: self.wired,
@@ -63,7 +61,7 @@ impl MemoryLimits {
     }
 }
 
-impl Resolved {
+impl ResolvedLimits {
     /// One of `models` even shares.
     pub fn shared(self, models: NonZeroUsize) -> Self {
         let models = models.get() as u64;
@@ -74,7 +72,7 @@ impl Resolved {
         }
     }
 
-    /// What is kept free of weights and sequences: the cache, and room to compute in.
+    /// Memory for neither weights nor sequences: the cache, and room to compute in.
     pub fn reserve(&self) -> u64 {
         self.cache + (self.total / 8).min(1024 * MIB)
     }
@@ -90,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_said_is_never_without_limit() {
+    fn default_limits_are_finite() {
         let all = MemoryLimits::default().resolve(None);
         assert!(all.total > 0 && all.cache > 0 && all.cache <= all.total);
         let device = MemoryLimits::default().resolve(Some(16 << 30));
@@ -106,13 +104,13 @@ mod tests {
             wired: Some(24 << 30),
             ..MemoryLimits::default()
         };
-        // It limits the whole process, so models do not share it out.
+        // It limits the whole process, so models do not divide it.
         let shared = set.resolve(Some(16 << 30)).shared(NonZeroUsize::MAX);
         assert_eq!(shared.wired, Some(24 << 30));
     }
 
     #[test]
-    fn sequences_get_what_weights_leave() {
+    fn sequences_get_memory_that_weights_leave() {
         let limits = MemoryLimits {
             total: Some(10 << 30),
             ..MemoryLimits::default()

@@ -35,17 +35,17 @@ pub use self::slots::MlxSlots;
 use self::bridge::Gpu;
 use self::fused::Fused;
 use self::ops::{cast, dim, f32, must, reshape, rows, silu};
-use self::slots::Memory;
+use self::slots::LayerState;
 use super::{Backend, Tokens};
 use crate::backend::batch::{Segment, SlotId};
 use crate::backend::cost::SequenceCost;
-use crate::backend::memory::{MemoryLimits, Resolved};
+use crate::backend::memory::{MemoryLimits, ResolvedLimits};
 use crate::load::model_config::{Mixer, ModelConfig};
 use crate::load::weights::{
-    AttentionWeights, DeltaWeights, HostMatrix, HostWeights, Role, Storage,
+    AttentionWeights, DeltaWeights, HostMatrix, HostWeights, MatrixRole, Storage,
 };
 
-/// On a GPU so many layers are handed over at a time.
+/// Layers that are enqueued on a GPU at a time.
 const LAYERS_AHEAD: usize = 8;
 
 /// MLX on one device.
@@ -55,7 +55,7 @@ const LAYERS_AHEAD: usize = 8;
 pub struct MlxBackend {
     dtype: Dtype,
     kv_cache: KvMode,
-    /// Our own kernels, where there is a GPU.
+    /// This crate's kernels, where there is a GPU.
     fused: Option<Fused>,
     pool: Pool,
 }
@@ -70,9 +70,9 @@ pub struct MlxVector {
 /// Tokens that were chosen on the device.
 #[derive(Debug)]
 pub struct Chosen {
-    /// The likeliest of each row, `[outputs]`.
+    /// The argmax of each row, `[outputs]`.
     tokens: Array,
-    /// The logits of each row added up, `[outputs]`.
+    /// The sum of the logits of each row, `[outputs]`.
     sums: Array,
 }
 
@@ -92,10 +92,10 @@ impl MlxBackend {
         threads: usize,
         precision: Precision,
     ) -> Self {
-        if device == MlxDevice::Gpu && bridge::has_fuse() {
+        if device == MlxDevice::Gpu && bridge::has_graph_limit() {
             tracing::warn!(
                 "MLX ends this process once it has built some 800 different CUDA graphs; start it with \
-                 MLX_ENABLE_CACHE_THRASHING_CHECK=0 if it is to run for long"
+                 MLX_ENABLE_CACHE_THRASHING_CHECK=0 if it runs for long"
             );
         }
         Device::set_default(&match device {
@@ -116,10 +116,9 @@ impl MlxBackend {
         }
     }
 
-    /// Settles what MLX reads from the environment: to be called first of all in a program that will run for long, before it
-    /// has a second thread.
+    /// Sets the environment that MLX reads. Call it first in a program that runs for long, before it has a second thread.
     pub fn prepare() {
-        bridge::without_fuse();
+        bridge::disable_graph_limit();
     }
 
     /// Keeps values in another way, which must fit the model's heads ([`KvMode::fit`]).
@@ -127,8 +126,8 @@ impl MlxBackend {
         Self { kv_cache, ..self }
     }
 
-    /// Sets the limits of MLX's memory for the whole process; gives them as they hold.
-    pub fn limit(device: MlxDevice, limits: &MemoryLimits) -> Resolved {
+    /// Sets the limits of MLX's memory for the whole process; returns the limits in effect.
+    pub fn limit(device: MlxDevice, limits: &MemoryLimits) -> ResolvedLimits {
         memory::limit(device, limits)
     }
 
@@ -155,16 +154,16 @@ impl Backend for MlxBackend {
     type Slots = MlxSlots;
     type Chosen = Chosen;
 
-    fn matrix(&self, matrix: HostMatrix, role: Role) -> MlxMatrix {
+    fn matrix(&self, matrix: HostMatrix, role: MatrixRole) -> MlxMatrix {
         // Logits of 16 bits would often be equal where they should not be. Scales in f32 cost little, a whole matrix
         // would cost much.
         let dtype = match (role, &matrix.storage) {
-            (Role::Vocabulary, Storage::Affine { .. }) => Dtype::Float32,
+            (MatrixRole::Vocabulary, Storage::Affine { .. }) => Dtype::Float32,
             _ => self.dtype,
         };
         match &self.fused {
             Some(fused) if fused.multiplies() && self.dtype == Dtype::Bfloat16 => {
-                let whole = role == Role::Vocabulary;
+                let whole = role == MatrixRole::Vocabulary;
                 MlxMatrix::tiled(matrix, dtype, whole, self.pool.threads())
             }
             _ => MlxMatrix::new(matrix, dtype),
@@ -219,7 +218,7 @@ impl Backend for MlxBackend {
         let logits = logits.map(|logits| f32(&logits));
         let kept = slots.finish();
         match &logits {
-            // Whoever reads them waits; until then the device works beside us.
+            // `read` waits for them; until then the device works concurrently.
             Some(logits) => must(async_eval(kept.into_iter().chain([logits]))),
             None => must(eval(kept)),
         }
@@ -227,7 +226,7 @@ impl Backend for MlxBackend {
     }
 
     fn layer_done(&self, layer: usize, x: &Array) {
-        // The device begins while the rest of the pass is still being written down.
+        // The device starts while the rest of the pass is still being enqueued.
         if self.fused.is_some() && layer % LAYERS_AHEAD == LAYERS_AHEAD - 1 {
             must(async_eval([x]));
         }
@@ -303,7 +302,7 @@ impl Backend for MlxBackend {
         k: Array,
         v: Array,
     ) -> Array {
-        let (Memory::Attention(memory), plan, table) = slots.layer(layer) else {
+        let (LayerState::Attention(memory), plan, table) = slots.layer(layer) else {
             unreachable!("layer {layer} is one of attention");
         };
         let p = self.attention_parameters(config, weights);
@@ -346,7 +345,7 @@ impl Backend for MlxBackend {
         slots: &mut MlxSlots,
         qkv: Array,
     ) -> Array {
-        let (Memory::Delta(memory), plan, _) = slots.layer(layer) else {
+        let (LayerState::Delta(memory), plan, _) = slots.layer(layer) else {
             unreachable!("layer {layer} is one of the delta rule");
         };
         let dims = &config.conv;
@@ -373,7 +372,7 @@ impl Backend for MlxBackend {
         a: &Array,
         b: &Array,
     ) -> Array {
-        let (Memory::Delta(memory), plan, _) = slots.layer(layer) else {
+        let (LayerState::Delta(memory), plan, _) = slots.layer(layer) else {
             unreachable!("layer {layer} is one of the delta rule");
         };
         let dims = &config.delta;
@@ -408,7 +407,7 @@ impl Backend for MlxBackend {
         x.as_slice::<f32>().to_vec()
     }
 
-    fn likeliest(&self, logits: &Array, masks: &[Option<Mask>]) -> Option<Chosen> {
+    fn argmax(&self, logits: &Array, masks: &[Option<Mask>]) -> Option<Chosen> {
         let allowed = match masks.iter().any(Option::is_some) {
             true => masked(logits, masks),
             false => logits.clone(),
@@ -416,7 +415,7 @@ impl Backend for MlxBackend {
         let tokens = must(argmax_axis(&allowed, -1, false));
         // Finite only if every one of them is.
         let sums = must(logits.sum_axis(-1, false));
-        // An evaluation of its own: to wait for it is not to wait for the pass that follows.
+        // A separate evaluation: waiting for it does not wait for the pass that follows.
         must(async_eval([&tokens, &sums]));
         Some(Chosen { tokens, sums })
     }
@@ -460,11 +459,11 @@ fn masked(logits: &Array, masks: &[Option<Mask>]) -> Array {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::{HostModel, Source};
+    use crate::load::{HostModel, ModelSource};
 
     #[test]
-    fn of_equals_the_first_is_chosen_and_what_is_not_finite_is_told() {
-        let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+    fn argmax_takes_the_first_of_equal_logits_and_none_if_not_finite() {
+        let host = HostModel::open(&ModelSource::Embedded, |_, _| {}).unwrap();
         let backend = MlxBackend::new(MlxDevice::best(), &host.weights, 1, Precision::Exact);
         let rows = [
             [0.0, 2.0, -1.0, 2.0],
@@ -474,14 +473,14 @@ mod tests {
             [0.0, 1.0, 2.0, 3.0],
         ];
         let logits = Array::from_slice(rows.as_flattened(), &[5, 4]);
-        let chosen = backend.likeliest(&logits, &[]).unwrap();
+        let chosen = backend.argmax(&logits, &[]).unwrap();
         let tokens = backend.tokens(&chosen);
         assert_eq!(tokens, [Some(1), Some(0), None, None, Some(3)]);
     }
 
     #[test]
     fn forbidden_token_is_not_chosen() {
-        let host = HostModel::open(&Source::Embedded, |_, _| {}).unwrap();
+        let host = HostModel::open(&ModelSource::Embedded, |_, _| {}).unwrap();
         let backend = MlxBackend::new(MlxDevice::best(), &host.weights, 1, Precision::Exact);
         // Wider than the mask, and not a multiple of its words.
         const VOCAB: usize = 70;
@@ -497,7 +496,7 @@ mod tests {
             None,
             Some(Mask::new(&[2])),
         ];
-        let chosen = backend.likeliest(&logits, &masks).unwrap();
+        let chosen = backend.argmax(&logits, &masks).unwrap();
         assert_eq!(backend.tokens(&chosen), [Some(32), Some(31), Some(1)]);
     }
 }

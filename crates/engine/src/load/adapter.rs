@@ -1,9 +1,9 @@
 //! LoRA adapters: small matrices that change what a model does, merged into its weights while they are loaded.
 //!
 //! An adapter holds a pair of matrices for some of the model's modules, and `W + scale · B · A` takes the place of `W`.
-//! Two layouts are read ([`config`]): mlx-lm's and PEFT's. Whatever an adapter asks for beyond that (DoRA, biases,
-//! embeddings, whole modules) is an error that names it: half of an adapter is another model than the one that was
-//! trained. [`merge`] has the arithmetic; once merged, a model runs as fast as without.
+//! Two layouts are read (`config`): mlx-lm's and PEFT's. An adapter that needs more than that (DoRA, biases, embeddings,
+//! whole modules) is refused by the name of the feature: half of an adapter is another model than the one that was trained.
+//! `merge` has the arithmetic; a merged model runs as fast as one without an adapter.
 
 mod config;
 mod error;
@@ -22,18 +22,18 @@ use sha2::{Digest, Sha256};
 
 pub use config::Layout;
 pub use error::AdapterError;
-pub use name::{AdapterName, NotAName};
+pub use name::{AdapterName, InvalidAdapterName};
 pub use source::AdapterSource;
 
 use config::Config;
 use pairs::Pair;
 
 use crate::load::checkpoint::Files;
-use crate::load::source::Source;
+use crate::load::source::ModelSource;
 use crate::load::weights::HostMatrix;
 use sanctum_manifest::{Expected, Verification, Verified};
 
-/// What is told about a merged adapter. Displayed, it is the end of a fingerprint.
+/// A merged adapter, as it is reported. Displayed, it is the end of a fingerprint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterInfo {
     /// What it is called.
@@ -46,7 +46,7 @@ pub struct AdapterInfo {
     pub pairs: usize,
 }
 
-/// An adapter on its way into weights: each pair is taken once.
+/// An adapter that is being merged: each pair is used once.
 pub(crate) struct Adapter {
     info: AdapterInfo,
     file: &'static str,
@@ -67,13 +67,13 @@ impl fmt::Display for AdapterInfo {
 }
 
 impl AdapterSource {
-    /// Reads the adapter of a model. Where that model must match a manifest, so must the adapter, and the same keys
-    /// are trusted: else whoever writes adapters would decide what a signed model answers.
+    /// Reads the adapter of a model. If the model must match a manifest, so must the adapter, and the same keys are trusted:
+    /// otherwise write access to adapters would be enough to change the answers of a signed model.
     ///
     /// # Errors
-    /// If it is no adapter, asks for something that is not done here, or is not what its manifest says.
-    pub(crate) fn open(&self, model: &Source) -> Result<Adapter, AdapterError> {
-        let Source::Verified { expected, .. } = model else {
+    /// If it is no adapter, needs something that is not supported, or does not match its manifest.
+    pub(crate) fn open(&self, model: &ModelSource) -> Result<Adapter, AdapterError> {
+        let ModelSource::Verified { expected, .. } = model else {
             return self.read(&whole::read(&self.folder)?);
         };
         let expected = Expected {
@@ -85,7 +85,7 @@ impl AdapterSource {
             whole::copied(&Files::Verified(begun.files())).and_then(|files| self.read(&files));
         let verified: Verified = begun.wait(|_, _| ()).map_err(Box::new)?;
         let adapter = read?;
-        // Its numbers were copied: what happens to the files from now on does not matter.
+        // Its numbers were copied: later changes of the files do not matter.
         verified.unchanged().map_err(Box::new)?;
         tracing::info!(
             adapter = %self.name,
@@ -147,7 +147,7 @@ impl Adapter {
         })
     }
 
-    /// Whether the model, which has these modules, has one for each pair: known before anything is merged.
+    /// Checks, before anything is merged, that the model has a module for each pair.
     ///
     /// # Errors
     /// If not.
@@ -167,7 +167,7 @@ impl Adapter {
         }
     }
 
-    /// What was merged. All of it must have been.
+    /// The merged adapter. Every pair must have been merged.
     pub(crate) fn finish(self) -> Result<AdapterInfo, AdapterError> {
         match self.pairs.values().next() {
             None => Ok(self.info),

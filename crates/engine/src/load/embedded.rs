@@ -38,7 +38,7 @@ pub(crate) fn files() -> Files {
     Files::memory(FILES)
 }
 
-/// Writes it out as a checkpoint folder, each file beside its name first and renamed when it is whole.
+/// Writes it as a checkpoint folder. Each file is written under a temporary name and renamed when it is complete.
 ///
 /// # Errors
 /// What the system says if the folder or a file cannot be written.

@@ -7,7 +7,7 @@ use sanctum_manifest::ManifestError;
 use super::adapter::{AdapterError, AdapterName};
 use super::checkpoint::CheckpointError;
 use super::model_config::ConfigError;
-use super::source::Source;
+use super::source::ModelSource;
 use super::weights_reader::WeightsError;
 use crate::text::{TemplateError, TokenizerError};
 
@@ -76,7 +76,7 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    pub(super) fn checkpoint(place: &Source, source: CheckpointError) -> Self {
+    pub(super) fn checkpoint(place: &ModelSource, source: CheckpointError) -> Self {
         Self::Checkpoint {
             place: place.to_string(),
             source,

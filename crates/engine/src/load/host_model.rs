@@ -1,4 +1,4 @@
-//! A model on the host, as its source gives it.
+//! A model on the host, read from its source.
 
 use std::hint::black_box;
 
@@ -11,14 +11,14 @@ use super::embedded;
 use super::error::LoadError;
 use super::model_config::ModelConfig;
 use super::random::{self, Shape};
-use super::source::Source;
+use super::source::ModelSource;
 use super::text_files;
 use super::weights::HostWeights;
 use super::weights_reader::{self, WeightsError};
 use crate::text::Text;
 
-/// Bytes of each tensor that the fingerprint looks at, at its beginning, in its middle and at its end: the whole of a
-/// large model would take longer to hash than to load. A manifest is what holds every byte.
+/// Bytes of each tensor that the fingerprint covers, at its beginning, in its middle and at its end: hashing a whole large model
+/// would take longer than loading it. A manifest covers every byte.
 const SAMPLE: usize = 4096;
 
 /// A model on the host: its shape and its weights, mapped rather than copied.
@@ -48,12 +48,12 @@ pub struct Loaded {
 }
 
 impl HostModel {
-    /// Loads a model. `progress` is told how many bytes of weights have been brought in, and of how many.
+    /// Loads a model. Calls `progress(done, total)` with the bytes of weights that are in memory.
     ///
     /// # Errors
-    /// If it is not a complete Qwen3.5 checkpoint, or not what its manifest says; the error names the file, tensor or
+    /// If it is not a complete Qwen3.5 checkpoint, or does not match its manifest; the error names the file, tensor or
     /// field.
-    pub fn open(source: &Source, progress: impl FnMut(u64, u64)) -> Result<Self, LoadError> {
+    pub fn open(source: &ModelSource, progress: impl FnMut(u64, u64)) -> Result<Self, LoadError> {
         Self::open_adapted(source, None, progress)
     }
 
@@ -62,11 +62,11 @@ impl HostModel {
     /// # Errors
     /// As there, and if the adapter does not fit the model.
     pub fn open_adapted(
-        source: &Source,
+        source: &ModelSource,
         adapter: Option<&AdapterSource>,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Self, LoadError> {
-        if let Source::Shape(shape) = source {
+        if let ModelSource::Shape(shape) = source {
             refuse_on_noise(adapter)?;
             return Ok(Self::random(*shape, &mut progress));
         }
@@ -81,7 +81,7 @@ impl HostModel {
 
     fn read(
         files: &Files,
-        source: &Source,
+        source: &ModelSource,
         adapter: Option<&AdapterSource>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, LoadError> {
@@ -176,25 +176,24 @@ impl Text {
     ///
     /// # Errors
     /// If `tokenizer.json` is missing, or it or another of the files cannot be used.
-    pub fn open(source: &Source, config: &ModelConfig) -> Result<Self, LoadError> {
-        if let Source::Shape(_) = source {
-            // Noise has no vocabulary of its own: it is shown in the built-in model's.
+    pub fn open(source: &ModelSource, config: &ModelConfig) -> Result<Self, LoadError> {
+        if let ModelSource::Shape(_) = source {
+            // Random weights have no vocabulary of their own and use the built-in model's.
             let mut text = text_files::read(&embedded::files(), config, source)?;
             text.eos.clear();
             text.wrap = Some(text.tokenizer.vocab_size() as u32);
             return Ok(text);
         }
-        // The files of the text side are verified before they are handed out, so the weights' verdict is not waited
-        // for.
+        // The files of the text side are verified before they are opened, so the result for the weights is not needed here.
         let (files, _) = source.files()?;
         text_files::read(&files, config, source)
     }
 }
 
-impl Source {
-    /// Loads both sides of a model, with an adapter merged into its weights if one is named; weights that no manifest
-    /// vouches for are mapped, but not yet read from the disk.
-    /// `progress` is told how many bytes have been verified or made, and of how many.
+impl ModelSource {
+    /// Loads the weights and the text side of a model, with an adapter merged into its weights if one is named. Weights without
+    /// a manifest are mapped, but not yet read from the disk.
+    /// Calls `progress(done, total)` with the bytes that have been verified or generated.
     ///
     /// # Errors
     /// As [`HostModel::open`] and [`Text::open`]. Where the folder is not what its manifest says, that is the error,
@@ -204,7 +203,7 @@ impl Source {
         adapter: Option<&AdapterSource>,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Loaded, LoadError> {
-        if let Source::Shape(shape) = self {
+        if let ModelSource::Shape(shape) = self {
             refuse_on_noise(adapter)?;
             let host = HostModel::random(*shape, &mut progress);
             let text = Text::open(self, &host.config)?;
@@ -228,7 +227,7 @@ impl Source {
     }
 }
 
-/// Random weights have nothing to learn.
+/// Random weights take no adapter.
 fn refuse_on_noise(adapter: Option<&AdapterSource>) -> Result<(), LoadError> {
     match adapter {
         None => Ok(()),
@@ -236,7 +235,7 @@ fn refuse_on_noise(adapter: Option<&AdapterSource>) -> Result<(), LoadError> {
     }
 }
 
-/// Waits for the verdict before anything is made of what was read, or said about it.
+/// Waits for the verification before what was read is used or reported.
 fn verdict<T>(
     read: Result<T, LoadError>,
     verification: Option<Verification>,

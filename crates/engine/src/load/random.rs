@@ -1,6 +1,6 @@
 //! Random weights in production shapes: a model of the right size and speed whose answers are noise.
 //!
-//! Measurements and load tests need a slow model more often than a good one.
+//! Measurements and load tests need a model of production size more often than good answers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -93,12 +93,12 @@ impl FromStr for Shape {
     }
 }
 
-/// Why the shapes below cannot be refused.
+/// Why the shapes below are valid.
 const PUBLISHED: &str = "published shapes fit";
 
 const AFFINE: Affine = Affine { bits: 4, group: 64 };
 
-/// Weights for `config`, all matrices 4-bit, the same at every call. `progress` hears of bytes made and to make.
+/// Weights for `config`, all matrices 4-bit, the same at every call. Calls `progress(made, total)` with bytes.
 pub fn weights(config: &ModelConfig, progress: &mut dyn FnMut(u64, u64)) -> HostWeights {
     let mut maker = Maker {
         noise: Noise(0x9E37_79B9_7F4A_7C15),
@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shapes_have_the_parameters_that_their_names_promise() {
+    fn shapes_have_the_parameters_of_their_names() {
         for (shape, billions) in [
             (Shape::B0_8, 0.75),
             (Shape::B2, 1.9),

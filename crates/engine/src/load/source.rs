@@ -11,7 +11,7 @@ use super::random::Shape;
 
 /// Where a model comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum ModelSource {
     /// A checkpoint folder, as it is.
     Folder(PathBuf),
     /// A checkpoint folder that must match its manifest.
@@ -27,33 +27,33 @@ pub enum Source {
     Shape(Shape),
 }
 
-impl Source {
-    /// Whether its files must match a manifest before anything may be served.
+impl ModelSource {
+    /// Whether its files must match a manifest before the model is served.
     pub fn is_verified(&self) -> bool {
-        matches!(self, Source::Verified { .. })
+        matches!(self, ModelSource::Verified { .. })
     }
 
-    /// The files of a source that has some. Where a manifest lists them, its verification has begun.
+    /// The files of a source. If a manifest lists them, their verification has started.
     pub(super) fn files(&self) -> Result<(Files, Option<Verification>), ManifestError> {
         Ok(match self {
-            Source::Folder(folder) => (Files::Folder(folder.clone()), None),
-            Source::Verified { folder, expected } => {
+            ModelSource::Folder(folder) => (Files::Folder(folder.clone()), None),
+            ModelSource::Verified { folder, expected } => {
                 let verification = Verification::start(folder, expected)?;
                 (Files::Verified(verification.files()), Some(verification))
             }
-            Source::Embedded | Source::Shape(_) => (embedded::files(), None),
+            ModelSource::Embedded | ModelSource::Shape(_) => (embedded::files(), None),
         })
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for ModelSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Folder(folder) | Source::Verified { folder, .. } => {
+            ModelSource::Folder(folder) | ModelSource::Verified { folder, .. } => {
                 write!(f, "{}", folder.display())
             }
-            Source::Embedded => f.write_str("the built-in model"),
-            Source::Shape(shape) => write!(f, "random weights of shape {shape}"),
+            ModelSource::Embedded => f.write_str("the built-in model"),
+            ModelSource::Shape(shape) => write!(f, "random weights of shape {shape}"),
         }
     }
 }

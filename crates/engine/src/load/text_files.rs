@@ -4,7 +4,7 @@ use serde::de::Error as _;
 use serde_json::{Map, Value};
 
 use super::error::LoadError;
-use super::source::Source;
+use super::source::ModelSource;
 use crate::json;
 use crate::load::checkpoint::{CheckpointError, Files};
 use crate::load::model_config::{ModelConfig, token_ids};
@@ -33,7 +33,7 @@ pub(super) const FILES: [&str; 6] = [
 pub(super) fn read(
     files: &Files,
     config: &ModelConfig,
-    source: &Source,
+    source: &ModelSource,
 ) -> Result<Text, LoadError> {
     let from = From { files, source };
     let failed = |error| LoadError::Tokenizer {
@@ -58,7 +58,7 @@ pub(super) fn read(
 /// A checkpoint's files, and where they are from.
 struct From<'a> {
     files: &'a Files,
-    source: &'a Source,
+    source: &'a ModelSource,
 }
 
 impl From<'_> {

@@ -1,4 +1,4 @@
-//! The weights of a model: which matrices and vectors there are, whoever holds them.
+//! The weights of a model: its matrices and vectors, on the host or on a backend.
 
 mod matrix;
 
@@ -19,7 +19,7 @@ pub struct Weights<M, V> {
 
 /// What a matrix is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum MatrixRole {
     /// The embedding or the output matrix: where precision shows at once.
     Vocabulary,
     /// A layer's projection.
@@ -101,18 +101,18 @@ impl<M, V> Weights<M, V> {
     /// Moves every matrix and vector to where a backend wants it, in the order of the forward pass.
     pub fn map<N, U>(
         self,
-        mut matrix: impl FnMut(M, Role) -> N,
+        mut matrix: impl FnMut(M, MatrixRole) -> N,
         mut vector: impl FnMut(V) -> U,
     ) -> Weights<N, U> {
         Weights {
-            embed: matrix(self.embed, Role::Vocabulary),
+            embed: matrix(self.embed, MatrixRole::Vocabulary),
             layers: self
                 .layers
                 .into_iter()
-                .map(|layer| layer.map(&mut |m| matrix(m, Role::Layer), &mut vector))
+                .map(|layer| layer.map(&mut |m| matrix(m, MatrixRole::Layer), &mut vector))
                 .collect(),
             norm: vector(self.norm),
-            head: self.head.map(|head| matrix(head, Role::Vocabulary)),
+            head: self.head.map(|head| matrix(head, MatrixRole::Vocabulary)),
         }
     }
 

@@ -23,7 +23,7 @@ use super::weights::{
 };
 
 /// Takes from `tensors` what `config` asks for, and merges the pairs of `adapter` into it, matrix by matrix.
-/// `progress` is told how many pairs are merged, and of how many.
+/// Calls `progress(merged, total)` with pairs.
 ///
 /// # Errors
 /// If anything is missing, left over, misshapen or of a type that is not supported.
@@ -40,7 +40,7 @@ pub(super) fn read(
     if let Some(adapter) = &adapter {
         adapter.fits(|module| tensors.contains_key(&format!("{module}.weight")))?;
     }
-    let mut reader = Reader {
+    let mut reader = TensorReader {
         tensors,
         quantization: &config.quantization,
         pairs: adapter.as_ref().map_or(0, |adapter| adapter.left()),
@@ -53,18 +53,18 @@ pub(super) fn read(
     Ok(weights)
 }
 
-struct Reader<'a> {
+struct TensorReader<'a> {
     tensors: BTreeMap<String, Tensor>,
     quantization: &'a Quantization,
     adapter: Option<&'a mut Adapter>,
     /// Its pairs, merged or not.
     pairs: usize,
     progress: &'a mut dyn FnMut(u64, u64),
-    /// What this layout left out of the norm weights.
+    /// Added to the norm weights of this layout.
     norm_shift: f32,
 }
 
-impl Reader<'_> {
+impl TensorReader<'_> {
     fn model(&mut self, config: &ModelConfig) -> Result<HostWeights, WeightsError> {
         let embed = self.matrix("model.embed_tokens", config.vocab, config.hidden)?;
         Ok(Weights {
@@ -313,7 +313,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Complains about tensors that nobody asked for.
+    /// Refuses tensors that the model does not have.
     fn finish(mut self) -> Result<(), WeightsError> {
         match self.tensors.pop_first() {
             None => Ok(()),

@@ -1,7 +1,7 @@
 //! Which tokens may be drawn, and the draw.
 //!
 //! A vocabulary has a quarter of a million tokens, of which a few dozen are plausible. So the filters gather tokens
-//! within a margin of the likeliest first, and look further only if that cannot have been enough. Nothing is sorted:
+//! within a margin of the most likely one first, and extend the margin only if that cannot have been enough. Nothing is sorted:
 //! the weight at which a filter cuts is found by bisection, each step of which is one quick pass.
 
 use super::Sampling;
@@ -15,7 +15,7 @@ const MARGINS: [f32; 4] = [4.0, 8.0, 16.0, f32::INFINITY];
 pub(super) struct Candidates {
     /// The tokens that may be drawn, in order.
     ids: Vec<u32>,
-    /// For each, its probability as a share of the likeliest token's.
+    /// For each, its probability as a share of the most likely token's.
     weights: Vec<f32>,
 }
 
@@ -74,7 +74,7 @@ impl Candidates {
         }
     }
 
-    /// Gathers the likeliest tokens, enough of them for one of the filters to do its work.
+    /// Gathers the most likely tokens, enough of them for one of the filters.
     fn gather(&mut self, sampling: &Sampling, logits: &[f32], max: f32, nucleus: Option<f64>) {
         let mut ids = [0; BLOCK];
         let mut weights = [0.0; BLOCK];

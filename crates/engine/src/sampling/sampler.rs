@@ -27,7 +27,7 @@ pub struct Sampler {
 pub struct Choice {
     /// Its id.
     pub id: u32,
-    /// If asked for: its log probability, then the likeliest tokens with theirs, likeliest first. They are the model's
+    /// If asked for: its log probability, then the most likely tokens with theirs, most likely first. They are the model's
     /// own, before bias, penalties, temperature and filters.
     pub logprob: Option<(f32, Vec<(u32, f32)>)>,
 }
@@ -35,7 +35,7 @@ pub struct Choice {
 /// Why no token could be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SampleError {
-    /// There is no likeliest token.
+    /// There is no most likely token.
     #[error(
         "the model's logits are not finite numbers; its weights may be damaged, or a penalty too extreme"
     )]
@@ -54,13 +54,13 @@ impl Sampler {
         }
     }
 
-    /// Whether it chooses the likeliest token whatever was said before: then whoever has the logits can choose it.
-    pub fn takes_likeliest(&self) -> bool {
+    /// Whether it always chooses the argmax of the model's own logits: then a backend can choose it.
+    pub fn is_greedy(&self) -> bool {
         self.sampling.temperature == 0.0 && self.history.never_adjusts(&self.sampling)
     }
 
-    /// Chooses the next token by the logits of the vocabulary among those that `mask` allows, and remembers it. `logprobs` is how many of the
-    /// likeliest tokens are reported. The logits are spent: bias and penalties are applied in place.
+    /// Chooses the next token by the logits of the vocabulary among those that `mask` allows, and remembers it. `logprobs` is
+    /// how many of the most likely tokens are reported. The logits are spent: bias and penalties are applied in place.
     ///
     /// # Errors
     /// When a logit is NaN or positive infinity, or all are negative infinity.
@@ -107,27 +107,27 @@ impl Sampler {
 struct Distribution {
     /// `ln Σ exp(logit)`.
     normalizer: f32,
-    /// The likeliest tokens and their logits, likeliest first; of equals, the lowest id first.
-    likeliest: Vec<(u32, f32)>,
+    /// The most likely tokens and their logits, most likely first; of equal logits, the lowest id first.
+    ranked: Vec<(u32, f32)>,
 }
 
 impl Distribution {
     fn new(logits: &[f32], max: f32, count: usize) -> Self {
-        let mut likeliest: Vec<(u32, f32)> = Vec::with_capacity(count.min(logits.len()) + 1);
+        let mut ranked: Vec<(u32, f32)> = Vec::with_capacity(count.min(logits.len()) + 1);
         let mut least = f32::NEG_INFINITY;
         for (id, &logit) in (0..).zip(logits) {
-            if count > 0 && (logit > least || likeliest.len() < count) {
-                let at = likeliest.partition_point(|&(_, other)| other >= logit);
-                likeliest.insert(at, (id, logit));
-                likeliest.truncate(count);
-                if let Some(&(_, last)) = likeliest.get(count - 1) {
+            if count > 0 && (logit > least || ranked.len() < count) {
+                let at = ranked.partition_point(|&(_, other)| other >= logit);
+                ranked.insert(at, (id, logit));
+                ranked.truncate(count);
+                if let Some(&(_, last)) = ranked.get(count - 1) {
                     least = last;
                 }
             }
         }
         Self {
             normalizer: max + softmax::sum_exp(logits, max).ln() as f32,
-            likeliest,
+            ranked,
         }
     }
 
@@ -136,8 +136,8 @@ impl Distribution {
     }
 
     fn top(&self) -> Vec<(u32, f32)> {
-        let likeliest = self.likeliest.iter();
-        likeliest
+        let ranked = self.ranked.iter();
+        ranked
             .map(|&(id, logit)| (id, self.logprob(logit)))
             .collect()
     }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn temperature_zero_takes_the_likeliest_and_the_first_of_equals() {
+    fn temperature_zero_takes_the_first_of_the_most_likely_tokens() {
         let mut sampler = Sampler::new(greedy(), &[]);
         let choice = sampler
             .sample(&mut [0.0, 2.0, 2.0, -1.0], None, None)

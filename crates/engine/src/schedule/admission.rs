@@ -21,29 +21,29 @@ const SHORT_ANSWER: usize = 1024;
 pub struct Admission {
     /// What one of them takes.
     pub cost: SequenceCost,
-    ledger: Mutex<Ledger>,
+    ledger: Mutex<MemoryLedger>,
     /// Notified when memory of an answer is released that outlived its sequence.
     released: Condvar,
 }
 
 #[derive(Debug)]
-struct Ledger {
-    /// Bytes for all of them.
+struct MemoryLedger {
+    /// Bytes for all sequences.
     budget: u64,
     /// What `budget` is when no other engine needs a part of it.
     full: u64,
     /// Bytes that running ones have reserved.
     reserved: u64,
-    /// What those will reserve that wait. None of them is above `budget`.
+    /// Bytes that each waiting request will reserve. None exceeds `budget`.
     waiting: Vec<u64>,
 }
 
-/// What requests hold of the memory at one moment, in bytes.
+/// The memory that requests hold at one moment, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// What the running ones have reserved.
+pub struct HeldMemory {
+    /// Reserved by running requests.
     pub running: u64,
-    /// What the largest of those that wait will reserve.
+    /// Will be reserved by the largest waiting request.
     pub largest_waiting: u64,
 }
 
@@ -77,7 +77,7 @@ struct Kept {
 impl Admission {
     /// So many bytes for sequences of this cost.
     pub fn new(cost: SequenceCost, budget: u64) -> Self {
-        let ledger = Ledger {
+        let ledger = MemoryLedger {
             budget,
             full: budget,
             reserved: 0,
@@ -90,7 +90,7 @@ impl Admission {
         }
     }
 
-    /// Room without end.
+    /// Without a limit.
     pub fn unlimited() -> Self {
         let cost = SequenceCost {
             fixed: 0,
@@ -111,14 +111,17 @@ impl Admission {
         self.ledger().reserved
     }
 
-    /// Another engine needs memory for a while: `choose` sees what is held and says what is left to this one, in one step
-    /// with the change, and whatever else it found out.
+    /// Lowers the budget while another engine needs memory: `choose` gets the memory in use and returns the new budget, together
+    /// with a result of its own; both happen atomically.
     ///
     /// # Errors
     /// Those of `choose`; then nothing changes.
-    pub fn lower<T, E>(&self, choose: impl FnOnce(Held) -> Result<(u64, T), E>) -> Result<T, E> {
+    pub fn lower<T, E>(
+        &self,
+        choose: impl FnOnce(HeldMemory) -> Result<(u64, T), E>,
+    ) -> Result<T, E> {
         let mut ledger = self.ledger();
-        let (budget, found) = choose(Held {
+        let (budget, found) = choose(HeldMemory {
             running: ledger.reserved,
             largest_waiting: ledger.waiting.iter().copied().max().unwrap_or(0),
         })?;
@@ -126,13 +129,13 @@ impl Admission {
         Ok(found)
     }
 
-    /// So many bytes more will be there once another engine has left.
+    /// Records that the budget will grow by so many bytes once another engine has ended.
     pub fn expect(&self, bytes: u64) {
         let mut ledger = self.ledger();
         ledger.full = ledger.budget.saturating_add(bytes);
     }
 
-    /// No other engine needs a part of it any more.
+    /// Restores the full budget.
     pub fn restore(&self) {
         let mut ledger = self.ledger();
         ledger.budget = ledger.full;
@@ -142,7 +145,7 @@ impl Admission {
     /// one of `slots` holds, up to `room`. `kept` are the bytes that each token of the answer takes beside the caches.
     ///
     /// # Errors
-    /// If memory would not hold it even if nobody else were served, or will only when another engine has left.
+    /// If memory would not hold it even without other requests, or holds it only when another engine has ended.
     pub fn answer(
         &self,
         prompt: usize,
@@ -224,12 +227,12 @@ impl Admission {
         drop(self.released.wait_timeout(ledger, limit));
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+    fn ledger(&self) -> MutexGuard<'_, MemoryLedger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Ledger {
+impl MemoryLedger {
     fn stop_waiting(&mut self, bytes: u64) {
         if let Some(at) = self.waiting.iter().position(|&other| other == bytes) {
             self.waiting.swap_remove(at);
@@ -238,7 +241,7 @@ impl Ledger {
 }
 
 impl Reservation {
-    /// Its request may run if memory is there for it now; whether it is.
+    /// Reserves the memory if there is enough now; returns whether its request may run.
     pub fn begin(&mut self) -> bool {
         let all = self.all();
         let mut ledger = self.admission.ledger();
@@ -425,7 +428,7 @@ mod tests {
         assert_eq!(admission.reserved(), 0);
         assert_eq!(
             admission
-                .lower(Err::<(u64, ()), Held>)
+                .lower(Err::<(u64, ()), HeldMemory>)
                 .unwrap_err()
                 .largest_waiting,
             0
@@ -433,22 +436,22 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_everything_fits() {
+    fn every_request_fits_without_limit() {
         let admission = Admission::unlimited();
         assert_eq!(admission.answer(5, None, 9000, 4, 0), Ok(9000));
         assert_eq!(admission.answer(5, Some(7), 9000, 4, 0), Ok(7));
     }
 
     #[test]
-    fn what_waits_and_what_runs_bound_how_far_a_budget_can_be_lowered() {
+    fn budget_is_not_lowered_below_running_and_waiting_requests() {
         let admission = Arc::new(admission(1000 * MIB));
         let mut running = admission.reserve(0, 1600, 0).unwrap();
         assert!(running.begin());
         let mut waiting = admission.reserve(0, 9600, 0).unwrap();
         let left = waiting.admission.reserve(0, 12_800, 0).unwrap();
         // A choice that fails changes nothing.
-        let held = admission.lower(Err::<(u64, ()), Held>);
-        let expected = Held {
+        let held = admission.lower(Err::<(u64, ()), HeldMemory>);
+        let expected = HeldMemory {
             running: 200 * MIB,
             largest_waiting: 900 * MIB,
         };
@@ -460,7 +463,7 @@ mod tests {
             Ok(())
         );
         assert_eq!(admission.budget(), 700 * MIB);
-        // Who comes now is told to come again; who was promised memory gets it, even before it is whole again.
+        // A new request is asked to retry; one that was promised memory gets it, before the budget is restored.
         let refused = admission.answer(1000, Some(9000), 9000, 4, 0).unwrap_err();
         assert!(
             matches!(refused, SubmitError::MemoryShared { .. }),
@@ -481,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_comes_back_later_counts_for_lengths_and_not_yet_for_requests() {
+    fn memory_freed_later_counts_for_lengths_but_not_for_reservations() {
         let admission = Arc::new(admission(400 * MIB));
         admission.expect(800 * MIB);
         // A quarter of 1200 MiB, which fits already.

@@ -1,4 +1,4 @@
-//! The handle that the server holds: submit a request, read its events, see how the engine is doing.
+//! The engine's handle: submit a request, read its events, read the engine's state.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -9,31 +9,31 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::admission::{Admission, KeptMemory};
-use super::heartbeat::{Heartbeat, Phase};
+use super::heartbeat::{EnginePhase, Heartbeat};
 use super::request::{Event, Request, SubmitError, TokenLogprob};
 use super::scheduler::Scheduler;
-use super::shared::{Inbox, Job, LAST, Limits, Shared, Stats, UNREAD};
+use super::shared::{EngineLimits, EngineShared, EngineStats, Inbox, LAST, QueuedRequest, UNREAD};
 use crate::backend::Backend;
 use crate::graph::Model;
 use crate::text::Text;
 
-/// A running engine; clones are handles to the same one. The last one dropped ends it, and waits for its thread.
+/// A running engine; clones are handles to the same one. Dropping the last handle ends the engine and waits for its thread.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    shared: Arc<Shared>,
-    inbox: std_mpsc::Sender<Job>,
+    shared: Arc<EngineShared>,
+    inbox: std_mpsc::Sender<QueuedRequest>,
     stopped: watch::Receiver<Option<String>>,
-    /// After the inbox, whose last sender is what the thread waits for.
+    /// Declared after the inbox: the thread ends when the inbox's last sender is dropped.
     thread: Arc<Thread>,
 }
 
-/// The engine's thread, waited for when the last handle is dropped: a process that ends while it still lets go of its
-/// model pulls MLX, which has a life of its own, away under its feet.
+/// The engine's thread, joined when the last handle is dropped: a process that exits while the thread still frees its model
+/// would end MLX's own threads in the middle of it.
 #[derive(Debug, Default)]
 struct Thread {
     handle: Option<thread::JoinHandle<()>>,
-    /// Nobody waits: the process goes on without it.
-    let_go: AtomicBool,
+    /// Do not join: the thread finishes on its own.
+    is_released: AtomicBool,
 }
 
 impl Drop for Thread {
@@ -41,20 +41,20 @@ impl Drop for Thread {
         // One that hangs must not keep the process from ending.
         const PATIENCE: Duration = Duration::from_secs(10);
         let begun = Instant::now();
-        if let Some(thread) = self.handle.take().filter(|_| !*self.let_go.get_mut()) {
+        if let Some(thread) = self.handle.take().filter(|_| !*self.is_released.get_mut()) {
             while !thread.is_finished() && begun.elapsed() < PATIENCE {
                 thread::sleep(Duration::from_millis(1));
             }
             if thread.is_finished() {
-                // What it caught it has said already.
+                // It has reported a panic already.
                 let _ = thread.join();
             }
         }
     }
 }
 
-/// Why an engine ended that was asked to.
-pub const ASKED: &str = "the engine was asked to end";
+/// The reason of an engine that ended because its handles were dropped.
+pub const STOP_REQUESTED: &str = "the engine was stopped";
 
 /// A request's events, in order. Dropping it cancels the request before the engine's next pass.
 #[derive(Debug)]
@@ -82,14 +82,14 @@ impl Generation {
 }
 
 impl Engine {
-    /// Starts the engine's thread, which owns the model from now on, with as much memory as sequences want.
+    /// Starts the engine's thread, which owns the model from now on, without a limit on the memory of sequences.
     ///
     /// # Errors
     /// As [`Engine::start_within`].
     pub fn start<B>(
         model: Model<B>,
         text: Text,
-        limits: Limits,
+        limits: EngineLimits,
         heartbeat: Arc<Heartbeat>,
     ) -> std::io::Result<Self>
     where
@@ -104,12 +104,12 @@ impl Engine {
     /// Starts the engine's thread with `memory` bytes for sequences, and waits until the model is warm.
     ///
     /// # Errors
-    /// If the system refuses another thread, or the model cannot even be warmed up.
+    /// If the system refuses another thread, or the model cannot be warmed up.
     pub fn start_within<B>(
         memory: u64,
         model: Model<B>,
         text: Text,
-        limits: Limits,
+        limits: EngineLimits,
         heartbeat: Arc<Heartbeat>,
     ) -> std::io::Result<Self>
     where
@@ -133,50 +133,49 @@ impl Engine {
                     Scheduler::new(model, seen).run(&inbox.jobs);
                 });
                 let reason = match catch_unwind(run) {
-                    Ok(()) => ASKED.to_owned(),
+                    Ok(()) => STOP_REQUESTED.to_owned(),
                     Err(panic) => format!("the engine panicked: {}", panic_text(&*panic)),
                 };
                 let _ = inbox.stop.send(Some(reason));
             })?;
         engine.thread = Arc::new(Thread {
             handle: Some(thread),
-            let_go: AtomicBool::new(false),
+            is_released: AtomicBool::new(false),
         });
         if warmed.recv().is_err() {
-            // The sender went with the panic; the reason comes last.
+            // The sender was dropped by the panic; the reason is sent last.
             let stopped = || engine.stopped.borrow().clone();
             while stopped().is_none() && engine.stopped.has_changed().is_ok() {
                 thread::yield_now();
             }
             return Err(std::io::Error::other(stopped().unwrap_or_default()));
         }
-        engine.shared.heartbeat.enter(Phase::Ready);
+        engine.shared.heartbeat.enter(EnginePhase::Ready);
         Ok(engine)
     }
 
-    /// A handle and the end at which its requests arrive. [`Engine::start`] puts the scheduler there; a test puts a
-    /// script there.
+    /// A handle and the receiver of its requests, for tests that script the answers instead of running a model.
     pub fn wire(
         text: Text,
         vocab: usize,
-        limits: Limits,
+        limits: EngineLimits,
         heartbeat: Arc<Heartbeat>,
     ) -> (Self, Inbox) {
         let wired = Self::connect(text, vocab, limits, Admission::unlimited(), heartbeat);
-        wired.0.shared.heartbeat.enter(Phase::Ready);
+        wired.0.shared.heartbeat.enter(EnginePhase::Ready);
         wired
     }
 
     fn connect(
         text: Text,
         vocab: usize,
-        limits: Limits,
+        limits: EngineLimits,
         admission: Admission,
         heartbeat: Arc<Heartbeat>,
     ) -> (Self, Inbox) {
         let (inbox, jobs) = std_mpsc::channel();
         let (stop, stopped) = watch::channel(None);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(EngineShared {
             limits,
             admission: Arc::new(admission),
             vocab,
@@ -195,13 +194,13 @@ impl Engine {
         (engine, Inbox { jobs, stop })
     }
 
-    /// Hands a request to the engine.
+    /// Submits a request.
     ///
     /// # Errors
-    /// If it cannot be served as it is, or not now.
+    /// If the request can never be served, or not now.
     pub fn submit(&self, mut request: Request) -> Result<Generation, SubmitError> {
         let shared = &*self.shared;
-        if shared.heartbeat.read().phase == Phase::Draining {
+        if shared.heartbeat.read().phase == EnginePhase::Draining {
             return Err(SubmitError::Draining);
         }
         let context = shared.limits.context;
@@ -219,7 +218,7 @@ impl Engine {
         let room = context - prompt;
         let wanted = Some(request.max_tokens.max(1)).filter(|&wanted| wanted <= room);
         let slots = shared.limits.slots;
-        // What the answer keeps of each of its tokens beside the caches.
+        // Bytes that the answer keeps for each of its tokens, in addition to the caches.
         let kept = request.logprobs.map_or(0, TokenLogprob::bytes);
         request.max_tokens = shared.admission.answer(prompt, wanted, room, slots, kept)?;
         let memory = shared.admission.reserve(prompt, request.max_tokens, kept)?;
@@ -234,11 +233,11 @@ impl Engine {
                 queued,
                 retry_after_s: shared.retry_after_s(queued),
             })?;
-        // Between two passes nobody else would say so, and a pass can be long.
+        // The engine's thread reports it only between two passes, and a pass can be long.
         shared.heartbeat.set_queued(shared.waiting.load(Relaxed));
         let (events, receiver) = mpsc::channel(UNREAD + LAST);
         let kept_memory = memory.kept();
-        let job = Job {
+        let job = QueuedRequest {
             request,
             events,
             memory,
@@ -250,22 +249,22 @@ impl Engine {
         })
     }
 
-    /// Its pulse.
+    /// Its heartbeat.
     pub fn heartbeat(&self) -> &Arc<Heartbeat> {
         &self.shared.heartbeat
     }
 
-    /// What it has done so far.
-    pub fn stats(&self) -> &Arc<Stats> {
+    /// Its counters.
+    pub fn stats(&self) -> &Arc<EngineStats> {
         &self.shared.stats
     }
 
-    /// How much it takes on at once.
-    pub fn limits(&self) -> Limits {
+    /// Its limits.
+    pub fn limits(&self) -> EngineLimits {
         self.shared.limits
     }
 
-    /// The memory of its sequences.
+    /// The memory budget of its sequences.
     pub fn admission(&self) -> &Arc<Admission> {
         &self.shared.admission
     }
@@ -280,12 +279,12 @@ impl Engine {
         &self.shared.text
     }
 
-    /// Refuses new requests from now on; those that were taken are finished.
+    /// Refuses new requests from now on; those that were accepted are finished.
     pub fn drain(&self) {
-        self.shared.heartbeat.enter(Phase::Draining);
+        self.shared.heartbeat.enter(EnginePhase::Draining);
     }
 
-    /// Waits until the engine's thread has ended and says why it did. To wait is not to hold on to the engine.
+    /// Waits until the engine's thread has ended; returns the reason. Waiting does not keep the engine running.
     pub fn stopped(&self) -> impl Future<Output = String> + Send + use<> {
         let mut stopped = self.stopped.clone();
         async move {
@@ -293,14 +292,14 @@ impl Engine {
             reason
                 .ok()
                 .and_then(|reason| reason.clone())
-                .unwrap_or_else(|| "the engine's thread is gone".to_owned())
+                .unwrap_or_else(|| "the engine's thread has ended".to_owned())
         }
     }
 
-    /// Another engine has taken over: when the last handle is dropped, this one finishes what it has on its own, and
-    /// whoever drops that handle does not wait for it.
-    pub fn let_go(&self) {
-        self.thread.let_go.store(true, Relaxed);
+    /// Marks the engine as replaced: when the last handle is dropped, it finishes its requests on its own, and the thread
+    /// that drops the handle does not wait.
+    pub fn release(&self) {
+        self.thread.is_released.store(true, Relaxed);
     }
 }
 

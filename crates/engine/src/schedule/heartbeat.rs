@@ -1,25 +1,25 @@
-//! What the engine is doing, readable by anyone without touching the engine.
+//! The state of an engine, readable without a lock.
 //!
-//! A watchdog must tell a busy engine from a hung one. Both have work in flight; only the hung one has stopped
-//! moving. So every layer of every pass moves a counter, and whoever asks reads how long ago it moved.
+//! A watchdog must distinguish a busy engine from a hung one. Both have requests in flight, but only the hung one makes no
+//! progress. So every layer of every pass increments a counter, and a reader sees how long ago that was.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Where an engine is in its life.
+/// The phase of an engine's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
-pub enum Phase {
+pub enum EnginePhase {
     /// Reading weights or warming up; requests are not served yet.
     Loading,
     /// Serving.
     Ready,
-    /// Finishing what it has; new requests are refused.
+    /// Finishing accepted requests; new ones are refused.
     Draining,
 }
 
-/// The engine's pulse: written by the engine thread, read by everybody, never locked.
+/// The engine's heartbeat: written by the engine's thread, read by any thread, never locked.
 #[derive(Debug)]
 pub struct Heartbeat {
     born: Instant,
@@ -33,8 +33,8 @@ pub struct Heartbeat {
 /// One reading of a [`Heartbeat`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pulse {
-    /// Where the engine is in its life.
-    pub phase: Phase,
+    /// The engine's phase.
+    pub phase: EnginePhase,
     /// Sequences that hold a slot.
     pub in_flight: usize,
     /// Requests that wait for a slot.
@@ -46,12 +46,12 @@ pub struct Pulse {
 }
 
 impl Heartbeat {
-    /// A heartbeat that has just begun, in [`Phase::Loading`].
+    /// A new heartbeat, in [`EnginePhase::Loading`].
     #[allow(clippy::new_without_default)] // it reads the clock: a default should not
     pub fn new() -> Self {
         Self {
             born: Instant::now(),
-            phase: AtomicU8::new(Phase::Loading as u8),
+            phase: AtomicU8::new(EnginePhase::Loading as u8),
             in_flight: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             progress: AtomicU64::new(0),
@@ -59,7 +59,7 @@ impl Heartbeat {
         }
     }
 
-    /// Says that a piece of work is done: a layer of a pass, a tensor of a load.
+    /// Records that a unit of work is done: a layer of a pass, a tensor of a load.
     pub fn beat(&self) {
         self.progress.fetch_add(1, Relaxed);
         self.moved_ms
@@ -71,9 +71,9 @@ impl Heartbeat {
         let moved = Duration::from_millis(self.moved_ms.load(Relaxed));
         Pulse {
             phase: match self.phase.load(Relaxed) {
-                0 => Phase::Loading,
-                1 => Phase::Ready,
-                _ => Phase::Draining,
+                0 => EnginePhase::Loading,
+                1 => EnginePhase::Ready,
+                _ => EnginePhase::Draining,
             },
             in_flight: self.in_flight.load(Relaxed),
             queued: self.queued.load(Relaxed),
@@ -83,18 +83,18 @@ impl Heartbeat {
     }
 
     /// Enters a phase.
-    pub fn enter(&self, phase: Phase) {
+    pub fn enter(&self, phase: EnginePhase) {
         self.phase.store(phase as u8, Relaxed);
         self.beat();
     }
 
-    /// Says how many sequences hold a slot and how many requests wait for one.
+    /// Records how many sequences hold a slot and how many requests wait for one.
     pub fn set_load(&self, in_flight: usize, queued: usize) {
         self.in_flight.store(in_flight, Relaxed);
         self.set_queued(queued);
     }
 
-    /// Says how many requests wait for a slot.
+    /// Records how many requests wait for a slot.
     pub fn set_queued(&self, queued: usize) {
         self.queued.store(queued, Relaxed);
     }
@@ -105,15 +105,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_beat_moves_the_progress_and_resets_the_age() {
+    fn beat_increments_progress_and_resets_age() {
         let heartbeat = Heartbeat::new();
         let before = heartbeat.read();
-        assert_eq!(before.phase, Phase::Loading);
+        assert_eq!(before.phase, EnginePhase::Loading);
         heartbeat.set_load(3, 7);
-        heartbeat.enter(Phase::Ready);
+        heartbeat.enter(EnginePhase::Ready);
         let after = heartbeat.read();
         assert_eq!((after.in_flight, after.queued), (3, 7));
-        assert_eq!(after.phase, Phase::Ready);
+        assert_eq!(after.phase, EnginePhase::Ready);
         assert_eq!(after.progress, before.progress + 1);
     }
 }

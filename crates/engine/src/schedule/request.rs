@@ -1,4 +1,4 @@
-//! What goes into the engine and what comes out of it.
+//! Requests and events: the engine's input and output.
 
 use sanctum_grammar::Constraint;
 
@@ -15,7 +15,7 @@ pub struct Request {
     pub sampling: Sampling,
     /// Text that ends the sequence; it is not part of the output.
     pub stop: Vec<String>,
-    /// `Some(k)`: report each token's log probability, and those of the `k` likeliest tokens.
+    /// `Some(k)`: report each token's log probability, and those of the `k` most likely tokens.
     pub logprobs: Option<usize>,
     /// What the answer's form must be.
     pub constraint: Option<Constraint>,
@@ -30,8 +30,8 @@ pub enum Event {
     Token {
         /// Its id.
         id: u32,
-        /// The text that became certain with it. Empty while the text so far may yet become a stop string or ends
-        /// inside a character; whole characters only.
+        /// The text that is final with it. Empty while the text so far may become a stop string or ends inside a
+        /// character; whole characters only.
         text: String,
         /// Present when the request asked for log probabilities.
         logprob: Option<TokenLogprob>,
@@ -40,12 +40,12 @@ pub enum Event {
     Finished {
         /// Why.
         reason: FinishReason,
-        /// Text that was held back and turned out to be no stop string.
+        /// Text that was held back and is no stop string.
         text: String,
-        /// What it cost.
+        /// Its tokens.
         usage: Usage,
     },
-    /// The engine could not go on with this sequence; the text says why and what to do.
+    /// The engine cannot continue this sequence; the text says why and what to do.
     Failed(String),
 }
 
@@ -88,7 +88,7 @@ impl TokenLogprob {
     }
 }
 
-/// Why a request was not taken.
+/// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
     /// The queue is full.
@@ -96,7 +96,7 @@ pub enum SubmitError {
     QueueFull {
         /// Requests that wait.
         queued: usize,
-        /// When a place is likely to be free, in seconds.
+        /// When the queue is likely to have room, in seconds.
         retry_after_s: u64,
     },
     /// The prompt does not fit.
@@ -109,21 +109,21 @@ pub enum SubmitError {
         /// Tokens that a sequence can hold, prompt and answer together.
         context: usize,
     },
-    /// Memory would not hold it even if nobody else were served.
+    /// Memory would not hold it even without other requests.
     #[error(
         "{tokens} tokens would take {needed_mib} MiB of memory and there are {available_mib} MiB, enough for {holds} tokens; shorten the prompt or lower max_tokens"
     )]
     TooMuchMemory {
         /// Tokens of prompt and answer together.
         tokens: usize,
-        /// What they would take, in MiB.
+        /// Memory that they would take, in MiB.
         needed_mib: u64,
-        /// What there is for sequences, in MiB.
+        /// Memory for sequences, in MiB.
         available_mib: u64,
         /// Tokens that this holds.
         holds: usize,
     },
-    /// Another engine of the model needs a part of the memory until it has left.
+    /// Another engine of the model needs a part of the memory until it has ended.
     #[error(
         "{tokens} tokens would take {needed_mib} MiB of memory and there are {available_mib} MiB while an adapter is swapped; try again \
          when that is done, or lower max_tokens"
@@ -131,9 +131,9 @@ pub enum SubmitError {
     MemoryShared {
         /// Tokens of prompt and answer together.
         tokens: usize,
-        /// What they would take, in MiB.
+        /// Memory that they would take, in MiB.
         needed_mib: u64,
-        /// What there is for sequences until then, in MiB.
+        /// Memory for sequences until then, in MiB.
         available_mib: u64,
     },
     /// The prompt has no token.
@@ -147,10 +147,10 @@ pub enum SubmitError {
         /// The size of the vocabulary.
         vocab: usize,
     },
-    /// The engine is finishing what it has.
+    /// The engine is draining.
     #[error("the server is shutting down")]
     Draining,
-    /// The engine thread is gone.
+    /// The engine's thread has ended.
     #[error("the engine has stopped; see the server's log for the reason")]
     Stopped,
 }

@@ -1,13 +1,13 @@
-//! Who takes part in the next pass.
+//! Which sequences take part in the next pass.
 //!
-//! One thread owns the model. Before every pass it looks at what has arrived and who has left, gives free slots to
-//! waiting requests, and fills a batch: one row for every sequence that is being generated, and a bounded number
-//! of prompt rows, shared evenly among the prompts that are being taken in. So nobody's tokens wait for somebody's
-//! long prompt by more than one chunk, and a short prompt does not wait behind a long one.
+//! One thread owns the model. Before every pass it receives new requests, releases cancelled ones, gives free slots to
+//! waiting requests, and fills a batch: one row for every sequence that is being generated, and a bounded number of prompt
+//! rows, divided evenly among the prompts that are being prefilled. So a sequence waits for another's long prompt for one
+//! chunk at most, and a short prompt does not wait behind a long one.
 //!
-//! Where tokens are chosen on the device and everybody wants the likeliest, the next pass is written down before the
-//! host has seen the last one's tokens: the device goes from pass to pass, and the host turns tokens into text beside
-//! it. A sequence that turns out to have ended has then been given one row too many, which nobody reads.
+//! Where tokens are chosen on the device and every sequence is greedy, the next pass is enqueued before the host has read the
+//! tokens of the last one: the device runs without a gap, and the host decodes text concurrently. A sequence that has ended
+//! meanwhile has one row too many in that pass, whose result is dropped.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,54 +24,54 @@ use crate::graph::Model;
 use crate::schedule::admission::Reservation;
 use crate::schedule::masks::MaskWorkers;
 use crate::schedule::request::Event;
-use crate::schedule::sequence::{Row, Sequence, Step};
-use crate::schedule::shared::{Job, LAST, Shared, UNREAD};
+use crate::schedule::sequence::{PassResult, Sequence, SequenceProgress};
+use crate::schedule::shared::{EngineShared, LAST, QueuedRequest, UNREAD};
 
 /// A sequence that holds a slot.
 struct Running {
-    /// Told apart from who had the slot before.
+    /// Identifies the sequence; slots are reused.
     number: u64,
     slot: SlotId,
     since: Instant,
-    /// Kept until the slot is free.
+    /// Held until the slot is free.
     _memory: Reservation,
     events: Sender<Event>,
     sequence: Sequence,
 }
 
-/// A pass that the device was given.
-struct Flight<B: Backend> {
-    /// Whose its results are, by number, in their order.
+/// A pass that the device is running.
+struct PendingPass<B: Backend> {
+    /// The numbers of the sequences that its results belong to, in order.
     owners: Vec<u64>,
-    outcome: Outcome<B>,
+    outcome: PassOutput<B>,
 }
 
-/// What a pass leaves for its owners.
-enum Outcome<B: Backend> {
-    /// Only what the caches keep.
+/// The results of a pass.
+enum PassOutput<B: Backend> {
+    /// None: the pass only extended the caches.
     Nothing,
-    /// A row of logits for each.
+    /// A row of logits for each owner.
     Logits(B::Tensor),
-    /// A token for each.
+    /// A token for each owner, chosen on the device.
     Chosen(B::Chosen),
 }
 
 pub(crate) struct Scheduler<B: Backend> {
     model: Model<B>,
     slots: B::Slots,
-    /// The pass after the one that is being read.
-    ahead: Option<Flight<B>>,
-    /// Sequences so far.
+    /// The pass after the one whose results are being read.
+    ahead: Option<PendingPass<B>>,
+    /// Sequences started so far.
     count: u64,
     free: Vec<SlotId>,
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<QueuedRequest>,
     running: Vec<Running>,
     masks: MaskWorkers,
-    shared: Arc<Shared>,
+    shared: Arc<EngineShared>,
 }
 
 impl<B: Backend> Scheduler<B> {
-    pub(crate) fn new(model: Model<B>, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(model: Model<B>, shared: Arc<EngineShared>) -> Self {
         let count = shared.limits.slots;
         Self {
             slots: model.slots(count),
@@ -87,12 +87,12 @@ impl<B: Backend> Scheduler<B> {
     }
 
     /// Serves until every handle is gone and the last sequence is done.
-    pub(crate) fn run(mut self, inbox: &Receiver<Job>) {
+    pub(crate) fn run(mut self, inbox: &Receiver<QueuedRequest>) {
         while self.receive(inbox) {
-            self.release_departed();
+            self.release_cancelled();
             self.admit();
-            let flight = match self.ahead.take() {
-                Some(flight) => flight,
+            let pass = match self.ahead.take() {
+                Some(pass) => pass,
                 None => {
                     let batch = self.plan();
                     if batch.is_empty() {
@@ -102,16 +102,16 @@ impl<B: Backend> Scheduler<B> {
                     self.launch(&batch, None)
                 }
             };
-            self.ahead = self.look_ahead(&flight);
-            self.land(flight);
+            self.ahead = self.launch_ahead(&pass);
+            self.complete(pass);
         }
     }
 
-    /// Takes in what has arrived; with nothing else to do, waits for it. False when there will never be more.
-    fn receive(&mut self, inbox: &Receiver<Job>) -> bool {
+    /// Receives new requests; waits for one if there is nothing else to do. False when there will be no more.
+    fn receive(&mut self, inbox: &Receiver<QueuedRequest>) -> bool {
         if self.running.is_empty() && self.waiting.is_empty() {
             let next = match inbox.try_recv() {
-                // Idle: a request that is here already would find the backend's memory freed.
+                // Idle only if no request is here already: it would have to allocate the backend's memory again.
                 Err(TryRecvError::Empty) => {
                     self.model.backend().idle(&mut self.slots);
                     inbox.recv().ok()
@@ -134,8 +134,8 @@ impl<B: Backend> Scheduler<B> {
         }
     }
 
-    /// Lets go of requests whose client has left.
-    fn release_departed(&mut self) {
+    /// Releases requests whose client has disconnected.
+    fn release_cancelled(&mut self) {
         let before = self.waiting.len();
         self.waiting.retain(|job| !job.events.is_closed());
         let left = before - self.waiting.len();
@@ -159,7 +159,7 @@ impl<B: Backend> Scheduler<B> {
         before - self.running.len()
     }
 
-    /// Gives slots to those who wait, in the order of their arrival, while there are slots and memory.
+    /// Gives slots to waiting requests, in the order of their arrival, while there are slots and memory.
     fn admit(&mut self) {
         while let (Some(job), Some(&slot)) = (self.waiting.front_mut(), self.free.last()) {
             if !job.memory.begin() {
@@ -183,8 +183,9 @@ impl<B: Backend> Scheduler<B> {
         self.report_load();
     }
 
-    /// Nothing runs and the next request does not fit: answers that are still being written hold the memory. Others may
-    /// arrive or leave meanwhile, so the wait is short, and the heartbeat moves: the engine does not hang.
+    /// Waits for memory: nothing runs and the next request does not fit, because answers that are still being written hold the
+    /// memory. Requests may arrive or be cancelled meanwhile, so the wait is short, and the heartbeat beats: the engine is not
+    /// hung.
     fn wait_for_memory(&self) {
         const POLL: Duration = Duration::from_millis(20);
         if !self.waiting.is_empty() {
@@ -208,9 +209,9 @@ impl<B: Backend> Scheduler<B> {
                 pending => batch.push(running.slot, pending, true),
             }
         }
-        // Shortest first, each at most an even share of what is left: the chunk is always filled if it can be.
+        // Shortest first, each at most an even share of the rest: the chunk is filled whenever that is possible.
         prompts.sort_by_key(|(len, _)| *len);
-        // One row for everybody at least, so that no long prompt waits behind ever new short ones.
+        // At least one row each, so that a long prompt is not starved by new short ones.
         let mut budget = self.shared.limits.prefill_chunk.max(prompts.len());
         let mut sharers = prompts.len();
         for (len, running) in prompts {
@@ -226,8 +227,8 @@ impl<B: Backend> Scheduler<B> {
         batch
     }
 
-    /// Gives a pass to the backend; its tokens are those of the batch, or those that another pass has `chosen`.
-    fn launch(&mut self, batch: &Batch, chosen: Option<&B::Chosen>) -> Flight<B> {
+    /// Enqueues a pass; its tokens are those of the batch, or those that another pass has `chosen`.
+    fn launch(&mut self, batch: &Batch, chosen: Option<&B::Chosen>) -> PendingPass<B> {
         for segment in &batch.segments {
             let running = self.running.iter_mut().find(|r| r.slot == segment.slot);
             if let Some(Running { sequence, .. }) = running
@@ -252,7 +253,7 @@ impl<B: Backend> Scheduler<B> {
             .fetch_add(batch.tokens.len() as u64, Relaxed);
         let mut owners = Vec::with_capacity(batch.outputs.len());
         let mut masks = Vec::new();
-        let mut likeliest = true;
+        let mut all_greedy = true;
         for segment in &batch.segments {
             let Some(running) = self.running.iter_mut().find(|r| r.slot == segment.slot) else {
                 continue;
@@ -267,30 +268,30 @@ impl<B: Backend> Scheduler<B> {
             if !running.sequence.in_prompt() {
                 owners.push(running.number);
                 masks.push(running.sequence.mask());
-                likeliest &= running.sequence.takes_likeliest();
+                all_greedy &= running.sequence.is_greedy();
             }
         }
         debug_assert_eq!(owners.len(), batch.outputs.len());
         let outcome = match logits {
-            None => Outcome::Nothing,
+            None => PassOutput::Nothing,
             Some(logits) => {
                 let backend = self.model.backend();
-                let chosen = likeliest
-                    .then(|| backend.likeliest(&logits, &masks))
+                let chosen = all_greedy
+                    .then(|| backend.argmax(&logits, &masks))
                     .flatten();
-                chosen.map_or(Outcome::Logits(logits), Outcome::Chosen)
+                chosen.map_or(PassOutput::Logits(logits), PassOutput::Chosen)
             }
         };
-        Flight { owners, outcome }
+        PendingPass { owners, outcome }
     }
 
-    /// The pass after `flight`, if it is sure already: the same sequences, one more token each, and nobody else.
-    fn look_ahead(&mut self, flight: &Flight<B>) -> Option<Flight<B>> {
-        let Outcome::Chosen(chosen) = &flight.outcome else {
+    /// Enqueues the pass after `pass` if its batch is known already: the same sequences, one more token each, and no others.
+    fn launch_ahead(&mut self, pass: &PendingPass<B>) -> Option<PendingPass<B>> {
+        let PassOutput::Chosen(chosen) = &pass.outcome else {
             return None;
         };
         let mut batch = Batch::default();
-        for &number in &flight.owners {
+        for &number in &pass.owners {
             let running = self.running.iter().find(|r| r.number == number)?;
             if running.sequence.ends_next() || running.sequence.is_constrained() {
                 return None;
@@ -303,31 +304,33 @@ impl<B: Backend> Scheduler<B> {
         Some(self.launch(&batch, Some(chosen)))
     }
 
-    /// Waits for what a pass leaves, and hands it to its owners.
-    fn land(&mut self, flight: Flight<B>) {
+    /// Waits for the results of a pass, and applies them to its owners.
+    fn complete(&mut self, pass: PendingPass<B>) {
         let backend = self.model.backend();
-        match flight.outcome {
-            Outcome::Nothing => {}
-            Outcome::Logits(logits) => {
+        match pass.outcome {
+            PassOutput::Nothing => {}
+            PassOutput::Logits(logits) => {
                 let mut logits = backend.read(logits);
-                let rows = logits.chunks_exact_mut(self.shared.vocab).map(Row::Logits);
-                self.choose(&flight.owners, rows.collect());
+                let rows = logits
+                    .chunks_exact_mut(self.shared.vocab)
+                    .map(PassResult::Logits);
+                self.choose(&pass.owners, rows.collect());
             }
-            Outcome::Chosen(chosen) => {
+            PassOutput::Chosen(chosen) => {
                 let tokens = backend.tokens(&chosen);
                 self.choose(
-                    &flight.owners,
-                    tokens.into_iter().map(Row::Likeliest).collect(),
+                    &pass.owners,
+                    tokens.into_iter().map(PassResult::Greedy).collect(),
                 );
             }
         }
         self.report_load();
     }
 
-    /// Gives up the pass ahead, of which nobody is left: its memory is free once it has ended.
-    fn recall(&mut self) {
-        if let Some(Flight {
-            outcome: Outcome::Chosen(chosen),
+    /// Drops the pass ahead, whose sequences have all ended. Waits for it: its memory is free once it has finished.
+    fn cancel_ahead(&mut self) {
+        if let Some(PendingPass {
+            outcome: PassOutput::Chosen(chosen),
             ..
         }) = self.ahead.take()
         {
@@ -335,8 +338,8 @@ impl<B: Backend> Scheduler<B> {
         }
     }
 
-    /// Chooses a token for every row, in parallel, and lets go of the sequences that it ends.
-    fn choose(&mut self, owners: &[u64], rows: Vec<Row<'_>>) {
+    /// Chooses a token for every row, in parallel, and releases the sequences that end with it.
+    fn choose(&mut self, owners: &[u64], rows: Vec<PassResult<'_>>) {
         let mut work: Vec<_> = Vec::with_capacity(owners.len());
         let mut rows: Vec<_> = rows.into_iter().map(Some).collect();
         for running in &mut self.running {
@@ -351,8 +354,8 @@ impl<B: Backend> Scheduler<B> {
             let (running, row, last) = &mut *entry;
             let Some(row) = row.take() else { return };
             match running.sequence.choose(text, row) {
-                // A client that left is noticed before the next pass; sending to it does no harm.
-                Step::Continue(event) => {
+                // A client that disconnected is released before the next pass; sending to it does no harm.
+                SequenceProgress::Continue(event) => {
                     let _ = running.events.try_send(event);
                     if running.events.capacity() <= LAST {
                         let reason = format!(
@@ -361,14 +364,14 @@ impl<B: Backend> Scheduler<B> {
                         *last = vec![Event::Failed(reason)];
                     }
                 }
-                Step::End(events) => *last = events,
+                SequenceProgress::End(events) => *last = events,
             }
         });
         let chosen: Vec<_> = work
             .into_iter()
             .map(|entry| entry.into_inner().unwrap_or_else(PoisonError::into_inner))
             .collect();
-        // As `usage` counts them: an end of sequence is chosen too, and is no token of the answer.
+        // As `usage` counts them: an end-of-sequence token is chosen too, but is not part of the answer.
         let is_token = |event: &&Event| matches!(event, Event::Token { .. });
         let generated: usize = chosen
             .iter()
@@ -387,9 +390,9 @@ impl<B: Backend> Scheduler<B> {
             .generated_tokens
             .fetch_add(generated as u64, Relaxed);
         if ended.len() == self.running.len() {
-            self.recall();
+            self.cancel_ahead();
         }
-        // The slot is free before its client hears of the end, so that its next request finds it.
+        // The slot is free before its client receives the last event, so that the client's next request can use it.
         self.release_where(|running| ended.iter().any(|(number, ..)| *number == running.number));
         self.report_load();
         for (_, events, last) in ended {

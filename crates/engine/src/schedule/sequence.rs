@@ -1,4 +1,4 @@
-//! One sequence: what it still has to feed, how its next token is chosen, what its reader may see of it.
+//! One sequence: which tokens the model has not seen, how the next one is chosen, which text its client receives.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::text::stream_decoder::StreamDecoder;
 /// A sequence that is being generated.
 pub(crate) struct Sequence {
     prompt: Vec<u32>,
-    /// How much of the prompt the model has seen.
+    /// Prompt tokens that the model has seen.
     fed: usize,
     /// The token chosen last, which the model has not seen.
     last: Option<u32>,
@@ -28,19 +28,19 @@ pub(crate) struct Sequence {
     stops: StopBuffer,
 }
 
-/// What a pass leaves for a sequence that it has brought to the end of its tokens.
-pub(crate) enum Row<'a> {
-    /// Logits `[vocab]`, which are used up.
+/// The result of a pass for a sequence that has no pending tokens left.
+pub(crate) enum PassResult<'a> {
+    /// Logits `[vocab]`, which sampling overwrites.
     Logits(&'a mut [f32]),
-    /// The likeliest token, for a sequence that [takes it](Sequence::takes_likeliest); none if the logits are not finite.
-    Likeliest(Option<u32>),
+    /// The argmax, for a [greedy](Sequence::is_greedy) sequence; none if the logits are not finite.
+    Greedy(Option<u32>),
 }
 
-/// What choosing a token led to.
-pub(crate) enum Step {
-    /// There will be more.
+/// What follows from a chosen token.
+pub(crate) enum SequenceProgress {
+    /// The sequence continues.
     Continue(Event),
-    /// That was all.
+    /// The sequence is complete.
     End(Vec<Event>),
 }
 
@@ -61,7 +61,7 @@ impl Sequence {
         }
     }
 
-    /// Whether part of the prompt is still to be fed.
+    /// Whether the model has not seen the whole prompt.
     pub(crate) fn in_prompt(&self) -> bool {
         self.fed < self.prompt.len()
     }
@@ -74,17 +74,17 @@ impl Sequence {
         }
     }
 
-    /// Says that the model has seen `count` more tokens of the prompt.
+    /// Records that the model has seen `count` more tokens of the prompt.
     pub(crate) fn advance(&mut self, count: usize) {
         self.fed += count;
     }
 
-    /// Whether its next token is simply the likeliest, and nothing else about the logits is asked.
-    pub(crate) fn takes_likeliest(&self) -> bool {
-        self.logprobs.is_none() && self.sampler.takes_likeliest()
+    /// Whether its next token is the argmax of the logits, and it reports no log probabilities.
+    pub(crate) fn is_greedy(&self) -> bool {
+        self.logprobs.is_none() && self.sampler.is_greedy()
     }
 
-    /// Whether its next token is the last that it may have.
+    /// Whether its next token is the last one that `max_tokens` allows.
     pub(crate) fn ends_next(&self) -> bool {
         self.generated + 1 >= self.max_tokens
     }
@@ -104,30 +104,30 @@ impl Sequence {
         self.constraint.mask().ok().flatten()
     }
 
-    /// Chooses the next token from what the pass has left for it.
-    pub(crate) fn choose(&mut self, text: &Text, row: Row<'_>) -> Step {
+    /// Chooses the next token from the result of a pass.
+    pub(crate) fn choose(&mut self, text: &Text, row: PassResult<'_>) -> SequenceProgress {
         let mask = match self.constraint.mask() {
             Ok(mask) => mask,
-            Err(error) => return Step::End(vec![Event::Failed(error.to_string())]),
+            Err(error) => return SequenceProgress::End(vec![Event::Failed(error.to_string())]),
         };
         let choice = match row {
-            Row::Logits(logits) => self.sampler.sample(logits, mask.as_ref(), self.logprobs),
-            Row::Likeliest(id) => id
+            PassResult::Logits(logits) => self.sampler.sample(logits, mask.as_ref(), self.logprobs),
+            PassResult::Greedy(id) => id
                 .map(|id| Choice { id, logprob: None })
                 .ok_or(SampleError::NotFinite),
         };
         let choice = match choice {
             Ok(choice) => choice,
-            Err(error) => return Step::End(vec![Event::Failed(error.to_string())]),
+            Err(error) => return SequenceProgress::End(vec![Event::Failed(error.to_string())]),
         };
         let id = choice.id;
         // A constraint that allows the end where it stands decides over `ignore_eos`.
         if text.eos.contains(&id) && (!self.ignore_eos || mask.is_some()) {
-            return Step::End(vec![self.finished(FinishReason::Stop)]);
+            return SequenceProgress::End(vec![self.finished(FinishReason::Stop)]);
         }
         let complete = match self.constraint.accept(id) {
             Ok(progress) => progress == Progress::Complete,
-            Err(error) => return Step::End(vec![Event::Failed(error.to_string())]),
+            Err(error) => return SequenceProgress::End(vec![Event::Failed(error.to_string())]),
         };
         self.last = Some(id);
         self.generated += 1;
@@ -150,13 +150,13 @@ impl Sequence {
                 text,
                 usage,
             };
-            Step::End(vec![token, finished])
+            SequenceProgress::End(vec![token, finished])
         } else if complete {
-            Step::End(vec![token, self.finished(FinishReason::Stop)])
+            SequenceProgress::End(vec![token, self.finished(FinishReason::Stop)])
         } else if self.generated >= self.max_tokens {
-            Step::End(vec![token, self.finished(FinishReason::Length)])
+            SequenceProgress::End(vec![token, self.finished(FinishReason::Length)])
         } else {
-            Step::Continue(token)
+            SequenceProgress::Continue(token)
         }
     }
 

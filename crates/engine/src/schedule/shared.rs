@@ -11,22 +11,22 @@ use super::heartbeat::Heartbeat;
 use super::request::{Event, Request};
 use crate::text::Text;
 
-/// How much the engine takes on at once.
+/// How much work the engine accepts at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Sequences that are generated at once.
+pub struct EngineLimits {
+    /// Sequences that run at once.
     pub slots: usize,
     /// Requests that may wait for a slot; more are refused.
     pub queue: usize,
-    /// Prompt tokens that one pass takes in, beside the running sequences' tokens.
+    /// Prompt tokens that one pass processes, in addition to the running sequences' tokens.
     pub prefill_chunk: usize,
     /// Tokens of a sequence, prompt and answer together.
     pub context: usize,
 }
 
-/// What has happened since the start; only grows.
+/// Counters since the start.
 #[derive(Debug, Default)]
-pub struct Stats {
+pub struct EngineStats {
     /// Prompt tokens computed.
     pub prompt_tokens: AtomicU64,
     /// Tokens generated.
@@ -35,27 +35,27 @@ pub struct Stats {
     pub passes: AtomicU64,
     /// Rows in all passes together; over `passes` this is the mean batch.
     pub rows: AtomicU64,
-    /// Sequences whose client left before the end.
+    /// Sequences whose client disconnected before the end.
     pub cancelled: AtomicU64,
 }
 
-/// What handles and the engine thread both see.
+/// State that the handles and the engine's thread share.
 #[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) limits: Limits,
+pub(crate) struct EngineShared {
+    pub(crate) limits: EngineLimits,
     pub(crate) admission: Arc<Admission>,
     pub(crate) vocab: usize,
     pub(crate) text: Text,
     pub(crate) heartbeat: Arc<Heartbeat>,
-    pub(crate) stats: Arc<Stats>,
+    pub(crate) stats: Arc<EngineStats>,
     /// Requests submitted and not yet admitted.
     pub(crate) waiting: AtomicUsize,
     /// How long a sequence holds its slot, in milliseconds: a moving average.
     pub(crate) slot_ms: AtomicU64,
 }
 
-impl Shared {
-    /// When a place in the queue is likely to be free.
+impl EngineShared {
+    /// Seconds until the queue is likely to have room.
     pub(super) fn retry_after_s(&self, queued: usize) -> u64 {
         let turns = queued.div_ceil(self.limits.slots.max(1)) as u64;
         (turns * self.slot_ms.load(Relaxed))
@@ -64,20 +64,20 @@ impl Shared {
     }
 }
 
-/// Events that a client may leave unread before its request is ended: the engine waits for nobody, and each may hold
-/// kilobytes of log probabilities.
+/// Events that a client may leave unread before its request is ended: the engine never waits for a client, and each event may
+/// hold kilobytes of log probabilities.
 pub(crate) const UNREAD: usize = 1024;
-/// Room that is left for a request's last events.
+/// Room reserved for a request's last events.
 pub(crate) const LAST: usize = 4;
 
-/// A request on its way to the engine's thread, with the way back.
+/// A request on its way to the engine's thread.
 #[derive(Debug)]
-pub struct Job {
+pub struct QueuedRequest {
     /// What to generate.
     pub request: Request,
-    /// Where its events go; closed when the client has left.
+    /// The channel for its events; closed when the client has disconnected.
     pub events: mpsc::Sender<Event>,
-    /// The memory that it may take.
+    /// Its share of the memory.
     pub memory: Reservation,
 }
 
@@ -85,7 +85,7 @@ pub struct Job {
 #[derive(Debug)]
 pub struct Inbox {
     /// Requests in the order of their arrival.
-    pub jobs: std_mpsc::Receiver<Job>,
-    /// Says why the thread ended, once.
+    pub jobs: std_mpsc::Receiver<QueuedRequest>,
+    /// Receives the reason for which the thread ended, once.
     pub stop: watch::Sender<Option<String>>,
 }

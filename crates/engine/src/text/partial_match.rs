@@ -1,4 +1,4 @@
-//! What streaming searches share: a text's end may be the beginning of what is looked for.
+//! Searching a stream: the end of the text so far may be the beginning of a match.
 
 /// How many bytes at the end of `text` are the beginning of `needle`, but not all of it.
 pub(crate) fn begun(text: &str, needle: &str) -> usize {
@@ -15,7 +15,7 @@ mod tests {
     use super::begun;
 
     #[test]
-    fn the_longest_beginning_counts() {
+    fn longest_partial_match_is_returned() {
         assert_eq!(begun("one <to", "<tool>"), 3);
         assert_eq!(begun("aab aa", "aaab"), 2);
         assert_eq!(begun("<tool>", "<tool>"), 0);

@@ -1,4 +1,4 @@
-//! The model's reasoning, apart from its answer.
+//! Separates the model's reasoning from its answer.
 //!
 //! With thinking enabled the chat template ends the prompt with `<think>`, so the generated text begins inside the
 //! block: `reasoning\n</think>\n\nanswer`. The white space around the reasoning and the line breaks before the answer
@@ -12,22 +12,22 @@ const CLOSE: &str = "</think>";
 /// Splits generated text that arrives in pieces.
 #[derive(Clone, Debug)]
 pub struct ReasoningSplitter {
-    place: Place,
-    /// Text that is not certain yet.
+    state: ReasoningState,
+    /// Text that is not final yet.
     held: String,
 }
 
-/// Text that became certain.
+/// Text that is final.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Split {
-    /// What the model thought.
+    /// The reasoning.
     pub reasoning: String,
-    /// What it answers.
+    /// The answer.
     pub content: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum ReasoningState {
     /// Before the first word of the reasoning; a model may repeat the opening tag here.
     Opening { tag_seen: bool },
     /// In the reasoning.
@@ -42,10 +42,10 @@ impl ReasoningSplitter {
     /// A splitter at the start of the generated text; without `thinking` everything is content.
     pub fn new(thinking: bool) -> Self {
         Self {
-            place: if thinking {
-                Place::Opening { tag_seen: false }
+            state: if thinking {
+                ReasoningState::Opening { tag_seen: false }
             } else {
-                Place::Content
+                ReasoningState::Content
             },
             held: String::new(),
         }
@@ -56,24 +56,24 @@ impl ReasoningSplitter {
         self.held.push_str(text);
         let mut split = Split::default();
         loop {
-            match self.place {
-                Place::Opening { tag_seen } => {
+            match self.state {
+                ReasoningState::Opening { tag_seen } => {
                     let start = self.held.trim_start();
                     if !tag_seen && let Some(rest) = start.strip_prefix(OPEN) {
                         self.held = rest.to_owned();
-                        self.place = Place::Opening { tag_seen: true };
+                        self.state = ReasoningState::Opening { tag_seen: true };
                     } else if start.is_empty() || (!tag_seen && OPEN.starts_with(start)) {
                         return split;
                     } else {
                         self.held = start.to_owned();
-                        self.place = Place::Reasoning;
+                        self.state = ReasoningState::Reasoning;
                     }
                 }
-                Place::Reasoning => {
+                ReasoningState::Reasoning => {
                     if let Some(at) = self.held.find(CLOSE) {
                         split.reasoning.push_str(self.held[..at].trim_end());
                         self.held.drain(..at + CLOSE.len());
-                        self.place = Place::Closed;
+                        self.state = ReasoningState::Closed;
                     } else {
                         let certain = self.held.len() - begun(&self.held, CLOSE);
                         let certain = self.held[..certain].trim_end().len();
@@ -81,15 +81,15 @@ impl ReasoningSplitter {
                         return split;
                     }
                 }
-                Place::Closed => {
+                ReasoningState::Closed => {
                     let start = self.held.trim_start_matches('\n');
                     self.held = start.to_owned();
                     if self.held.is_empty() {
                         return split;
                     }
-                    self.place = Place::Content;
+                    self.state = ReasoningState::Content;
                 }
-                Place::Content => {
+                ReasoningState::Content => {
                     split.content.push_str(&self.held);
                     self.held.clear();
                     return split;
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_closing_tag_may_be_cut_anywhere() {
+    fn closing_tag_split_anywhere_is_found() {
         let expected = ("Two and\ntwo.".into(), "4".into());
         assert_eq!(
             split(&["Two and\ntwo.\n</th", "ink>\n", "\n4"], true),
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn certain_text_does_not_wait() {
+    fn final_text_is_emitted_at_once() {
         let mut splitter = ReasoningSplitter::new(true);
         assert_eq!(splitter.push("I think <").reasoning, "I think");
         assert_eq!(splitter.push("/b>").reasoning, " </b>");
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn without_thinking_all_is_content() {
+    fn text_without_thinking_is_content() {
         assert_eq!(
             split(&["\n a</think>"], false),
             (String::new(), "\n a</think>".into())

@@ -1,16 +1,16 @@
-//! Stop strings, wherever the tokens cut them.
+//! Stop strings, wherever token boundaries split them.
 
 use crate::text::partial_match::begun;
 
-/// Watches a text that arrives in pieces for the strings that end it.
+/// Finds stop strings in a text that arrives in pieces.
 ///
-/// The string that is complete first ends the text, as if each character were looked at as it comes; of several that
-/// are complete at the same character, the one that began first. The text ends where that string begins. How the
+/// The string that is complete first ends the text, as if the text arrived character by character; of several that are
+/// complete at the same character, the one that began first. The text ends where that string begins. How the
 /// text was cut into pieces makes no difference.
 #[derive(Clone, Debug)]
 pub struct StopBuffer {
     stops: Vec<String>,
-    /// The end of the text so far, while it may yet become a stop string.
+    /// The end of the text so far, while it may become a stop string.
     held: String,
     hit: bool,
 }
@@ -25,7 +25,7 @@ impl StopBuffer {
         }
     }
 
-    /// Takes the next piece. Returns the text that is certain not to belong to a stop string, and whether a stop string
+    /// Adds a piece. Returns the text that belongs to no stop string, and whether a stop string
     /// is complete; after that there is no more text.
     pub fn push(&mut self, text: &str) -> (String, bool) {
         if self.hit {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_to_be_complete_wins() {
+    fn first_complete_stop_string_ends_the_text() {
         assert_eq!(buffer(&["abcd", "bc"]).push("xabcd"), ("xa".into(), true));
         assert_eq!(buffer(&["c", "abc"]).push("xabc"), ("x".into(), true));
     }

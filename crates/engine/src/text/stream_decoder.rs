@@ -6,8 +6,8 @@ use crate::text::tokenizer::Tokenizer;
 
 /// Turns a sequence's tokens into text as they come.
 ///
-/// What it has given out never changes: bytes that may yet become a character are kept back (three at most), bytes
-/// that can no longer become one are given out as U+FFFD, and all its text together is what
+/// Its output never changes afterwards: bytes that may become a character are held back (three at most), bytes that cannot
+/// become one are emitted as U+FFFD, and all its text together is what
 /// [`Tokenizer::decode`] makes of all the tokens. The work a token costs depends on that token's length only.
 #[derive(Clone, Debug)]
 pub struct StreamDecoder {
@@ -27,7 +27,7 @@ impl StreamDecoder {
         }
     }
 
-    /// Takes the next token and returns the text that became certain with it.
+    /// Adds a token and returns the text that is final with it.
     pub fn push(&mut self, id: u32) -> String {
         if self.skip_special && self.tokenizer.is_special(id) {
             return String::new();
@@ -57,7 +57,7 @@ impl StreamDecoder {
         }
     }
 
-    /// Ends the text: what was kept back comes out, as U+FFFD.
+    /// Ends the text: bytes that were held back become U+FFFD.
     pub fn finish(&mut self) -> String {
         let rest = std::mem::take(&mut self.pending);
         String::from_utf8_lossy(&rest).into_owned()
@@ -72,7 +72,7 @@ mod tests {
     use crate::text::tokenizer::tests::bytes_only;
 
     #[test]
-    fn a_character_comes_out_whole() {
+    fn character_is_emitted_whole() {
         let mut decoder = StreamDecoder::new(bytes_only(), true);
         let mut pieces: Vec<String> = "é🦙"
             .bytes()
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_cannot_become_a_character_do_not_wait() {
+    fn bytes_of_no_character_are_emitted_at_once() {
         let mut decoder = StreamDecoder::new(bytes_only(), true);
         assert_eq!(decoder.push(0xff), "\u{fffd}");
         assert_eq!(decoder.push(0xf0), "");
@@ -105,7 +105,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_pieces_add_up_to_the_whole(
+        fn pieces_concatenate_to_the_whole(
             ids in prop::collection::vec(prop_oneof![0u32..262, 0xc0u32..0x100, 0x80u32..0xc0], 0..60),
             skip in any::<bool>(),
         ) {

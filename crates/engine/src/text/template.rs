@@ -128,7 +128,7 @@ impl ChatTemplate {
 
     /// The same, on the calling thread, whose stack must have [`RENDER_STACK`] bytes: to start a thread takes longer than
     /// to render a short conversation. What needs more than the stack allows is rendered on a thread of its own. Rendering
-    /// stops when `goes_on`, which is called whenever something is written, returns false.
+    /// stops when `should_continue`, which is called whenever something is written, returns false.
     ///
     /// `messages` have the form that templates expect: content is a string, arguments of tool calls are objects, and
     /// reasoning has the names `reasoning_content` and `thinking`.
@@ -140,17 +140,17 @@ impl ChatTemplate {
         messages: Vec<Json>,
         tools: &[Json],
         variables: &Map<String, Json>,
-        goes_on: &(dyn Fn() -> bool + Sync),
+        should_continue: &(dyn Fn() -> bool + Sync),
     ) -> Result<String, TemplateError> {
         let (template, variables) = self.prepare(messages, tools, variables);
         if bounds::size_of(&variables) <= bounds::LARGEST_IN_PLACE {
-            let here = |fuel| template.render_here(&variables, fuel, goes_on);
+            let here = |fuel| template.render_here(&variables, fuel, should_continue);
             match bounds::render_in_place(here)? {
                 Err(TemplateError::TooMuchWork { .. }) => {}
                 done => return done,
             }
         }
-        template.render_apart(&variables, goes_on)
+        template.render_apart(&variables, should_continue)
     }
 
     /// The template for a conversation and all variables that it is rendered with.
@@ -183,10 +183,12 @@ impl ChatTemplate {
     fn render_apart(
         &self,
         variables: &Map<String, Json>,
-        goes_on: &(dyn Fn() -> bool + Sync),
+        should_continue: &(dyn Fn() -> bool + Sync),
     ) -> Result<String, TemplateError> {
         let fuel = bounds::fuel(bounds::size_of(variables));
-        bounds::render(fuel, |fuel| self.render_here(variables, fuel, goes_on))?
+        bounds::render(fuel, |fuel| {
+            self.render_here(variables, fuel, should_continue)
+        })?
     }
 
     /// Renders on this thread, whose stack must be large enough for values as deep as the fuel allows.
@@ -194,12 +196,12 @@ impl ChatTemplate {
         &self,
         variables: &Map<String, Json>,
         fuel: u64,
-        goes_on: &(dyn Fn() -> bool + Sync),
+        should_continue: &(dyn Fn() -> bool + Sync),
     ) -> Result<String, TemplateError> {
         // The parts that the environment is made of are shared: to give a rendering its own fuel costs no copy of them.
         let mut environment = Environment::clone(&self.environment);
         environment.set_fuel(Some(fuel));
-        let mut out = Bounded::new(goes_on);
+        let mut out = Bounded::new(should_continue);
         let rendered = environment.get_template(NAME).and_then(|template| {
             template
                 .render_captured_to(Value::from(Serde(variables)), &mut out)

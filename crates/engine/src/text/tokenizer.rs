@@ -36,7 +36,7 @@ pub struct Tokenizer {
     vocabulary: Vocabulary,
     /// Where a text can be cut.
     cuts: Cuts,
-    /// Held while a piece of more than [`LONG_PIECE`] bytes is tokenized.
+    /// HeldMemory while a piece of more than [`LONG_PIECE`] bytes is tokenized.
     long_piece: CancellableLock,
 }
 

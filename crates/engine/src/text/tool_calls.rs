@@ -1,4 +1,4 @@
-//! Tool calls in the model's output, told apart from its text while it streams.
+//! Separates tool calls from text in the model's output while it streams.
 //!
 //! Qwen3.5 writes a call as XML, the form that its chat template teaches:
 //!
@@ -33,7 +33,7 @@ pub struct ToolCall {
 
 /// A piece of the model's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
+pub enum OutputPiece {
     /// Text for the reader.
     Text(String),
     /// A complete call.
@@ -69,7 +69,7 @@ impl ToolCallParser {
     }
 
     /// Takes the next piece of the output.
-    pub fn push(&mut self, text: &str) -> Vec<Piece> {
+    pub fn push(&mut self, text: &str) -> Vec<OutputPiece> {
         let fresh = self.held.len().saturating_sub(CLOSE.len());
         let fresh = self.held.floor_char_boundary(fresh);
         self.held.push_str(text);
@@ -80,11 +80,11 @@ impl ToolCallParser {
     }
 
     /// Ends the output.
-    pub fn finish(&mut self) -> Vec<Piece> {
+    pub fn finish(&mut self) -> Vec<OutputPiece> {
         self.advance(true)
     }
 
-    fn advance(&mut self, at_end: bool) -> Vec<Piece> {
+    fn advance(&mut self, at_end: bool) -> Vec<OutputPiece> {
         let mut pieces = Vec::new();
         self.in_block = false;
         loop {
@@ -109,7 +109,7 @@ impl ToolCallParser {
                     self.emit_text(text, &mut pieces);
                     self.held.drain(..body + len - text);
                     let arguments = self.schemas.arguments(&name, parameters);
-                    pieces.push(Piece::Call(ToolCall { name, arguments }));
+                    pieces.push(OutputPiece::Call(ToolCall { name, arguments }));
                     self.after_call = true;
                 }
                 Block::Incomplete if !at_end => {
@@ -124,7 +124,7 @@ impl ToolCallParser {
     }
 
     /// Gives out the first `len` bytes of what is held.
-    fn emit_text(&mut self, len: usize, pieces: &mut Vec<Piece>) {
+    fn emit_text(&mut self, len: usize, pieces: &mut Vec<OutputPiece>) {
         let mut text: String = self.held.drain(..len).collect();
         if self.after_call {
             text.drain(..text.len() - text.trim_start().len());
@@ -134,8 +134,8 @@ impl ToolCallParser {
         }
         self.after_call = false;
         match pieces.last_mut() {
-            Some(Piece::Text(last)) => last.push_str(&text),
-            _ => pieces.push(Piece::Text(text)),
+            Some(OutputPiece::Text(last)) => last.push_str(&text),
+            _ => pieces.push(OutputPiece::Text(text)),
         }
     }
 }
@@ -159,13 +159,15 @@ mod tests {
         ]
     }
 
-    fn parse<'a>(pieces: impl IntoIterator<Item = &'a str>) -> Vec<Piece> {
+    fn parse<'a>(pieces: impl IntoIterator<Item = &'a str>) -> Vec<OutputPiece> {
         let mut parser = ToolCallParser::new(&tools());
-        let mut all: Vec<Piece> = Vec::new();
-        let mut add = |new: Vec<Piece>| {
+        let mut all: Vec<OutputPiece> = Vec::new();
+        let mut add = |new: Vec<OutputPiece>| {
             for piece in new {
                 match (all.last_mut(), piece) {
-                    (Some(Piece::Text(last)), Piece::Text(text)) => last.push_str(&text),
+                    (Some(OutputPiece::Text(last)), OutputPiece::Text(text)) => {
+                        last.push_str(&text)
+                    }
                     (_, piece) => all.push(piece),
                 }
             }
@@ -177,12 +179,12 @@ mod tests {
         all
     }
 
-    fn text(text: &str) -> Piece {
-        Piece::Text(text.into())
+    fn text(text: &str) -> OutputPiece {
+        OutputPiece::Text(text.into())
     }
 
-    fn call(name: &str, arguments: &str) -> Piece {
-        Piece::Call(ToolCall {
+    fn call(name: &str, arguments: &str) -> OutputPiece {
+        OutputPiece::Call(ToolCall {
             name: name.into(),
             arguments: arguments.into(),
         })
@@ -278,7 +280,7 @@ mod tests {
             let expected = parse([whole.as_str()]);
             let mut buffer = [0; 4];
             let mut parser = ToolCallParser::new(&tools());
-            let mut by_char: Vec<Piece> = whole.chars().flat_map(|c| parser.push(c.encode_utf8(&mut buffer))).collect();
+            let mut by_char: Vec<OutputPiece> = whole.chars().flat_map(|c| parser.push(c.encode_utf8(&mut buffer))).collect();
             by_char.extend(parser.finish());
             prop_assert_eq!(calls(&by_char), calls(&expected));
             prop_assert_eq!(texts(&by_char), texts(&expected));
@@ -296,22 +298,22 @@ mod tests {
         }
     }
 
-    fn calls(pieces: &[Piece]) -> Vec<&ToolCall> {
+    fn calls(pieces: &[OutputPiece]) -> Vec<&ToolCall> {
         pieces
             .iter()
             .filter_map(|piece| match piece {
-                Piece::Call(call) => Some(call),
-                Piece::Text(_) => None,
+                OutputPiece::Call(call) => Some(call),
+                OutputPiece::Text(_) => None,
             })
             .collect()
     }
 
-    fn texts(pieces: &[Piece]) -> String {
+    fn texts(pieces: &[OutputPiece]) -> String {
         pieces
             .iter()
             .map(|piece| match piece {
-                Piece::Text(text) => text.as_str(),
-                Piece::Call(_) => "",
+                OutputPiece::Text(text) => text.as_str(),
+                OutputPiece::Call(_) => "",
             })
             .collect()
     }

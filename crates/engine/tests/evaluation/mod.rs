@@ -1,7 +1,7 @@
 //! The built-in model's evaluation set, and how near two sets of logits over it are.
 //!
 //! Every prompt is rendered with the model's template and followed by the right answer, and a model sees all of it at
-//! once: it would give the answer exactly where every token of it is the likeliest after those before it.
+//! once: it would give the answer exactly if every token of it is the argmax after those before it.
 
 use std::fs;
 use std::path::Path;
@@ -46,7 +46,7 @@ impl Case {
         let vocab = logits.len() / self.ids.len();
         let rows = logits.chunks(vocab).skip(self.prompt - 1);
         rows.zip(&self.ids[self.prompt..])
-            .all(|(row, id)| likeliest(row) == *id as usize)
+            .all(|(row, id)| argmax(row) == *id as usize)
     }
 }
 
@@ -64,14 +64,14 @@ impl Agreement {
     pub fn count(&mut self, reference: &[f32], logits: &[f32], vocab: usize) {
         for (p, q) in reference.chunks(vocab).zip(logits.chunks(vocab)) {
             self.tokens += 1;
-            self.same += usize::from(likeliest(p) == likeliest(q));
+            self.same += usize::from(argmax(p) == argmax(q));
             let (p, q) = (log_softmax(p), log_softmax(q));
             let terms = p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q));
             self.divergence += terms.sum::<f64>();
         }
     }
 
-    /// The share of tokens that both think the likeliest.
+    /// The share of tokens that are the argmax of both.
     pub fn top_1(&self) -> f64 {
         self.same as f64 / self.tokens as f64
     }
@@ -90,7 +90,7 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
     logits.iter().map(log).collect()
 }
 
-fn likeliest(logits: &[f32]) -> usize {
+fn argmax(logits: &[f32]) -> usize {
     let ids = 0..logits.len();
     ids.max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
         .unwrap()

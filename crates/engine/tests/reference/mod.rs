@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 
-/// A reference: tokens and the logits that somebody else computed for them.
+/// A reference: tokens and the logits that another program computed for them.
 pub struct Golden {
     pub tokens: Vec<u32>,
     pub logits: Vec<f32>,

@@ -1,4 +1,4 @@
-use sanctum_engine::schedule::{FinishReason, Phase};
+use sanctum_engine::schedule::{EnginePhase, FinishReason};
 use serde_json::{Value, json};
 
 use super::rig::{Answer, Rig, finished, loading, local, token};
@@ -42,7 +42,7 @@ async fn health_is_the_heartbeat() {
     assert!(after["progress_age_seconds"].as_f64().unwrap() < 1.0);
     assert_eq!(after.get("models"), None);
 
-    heartbeat.enter(Phase::Draining);
+    heartbeat.enter(EnginePhase::Draining);
     let draining = rig.get("/health").await;
     assert_eq!(
         (draining.status.as_u16(), &draining.json()["status"]),

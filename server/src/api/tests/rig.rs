@@ -12,9 +12,9 @@ use axum::middleware::map_request;
 use axum::response::Response;
 use http_body_util::BodyExt;
 use sanctum_config::fleet::Loopback;
-use sanctum_engine::launch::Share;
+use sanctum_engine::launch::MemoryShare;
 use sanctum_engine::schedule::{
-    Engine, Event, FinishReason, Inbox, Job, Limits, TokenLogprob, Usage,
+    Engine, EngineLimits, Event, FinishReason, Inbox, QueuedRequest, TokenLogprob, Usage,
 };
 use sanctum_engine::text::{ChatTemplate, Text, Tokenizer};
 use serde_json::{Map, Value, json};
@@ -70,7 +70,7 @@ impl Rig {
     pub fn with_queue(queue: usize) -> Self {
         let app = loading();
         let served = app.models.pick(None).unwrap();
-        let limits = Limits {
+        let limits = EngineLimits {
             slots: 1,
             queue,
             prefill_chunk: 8,
@@ -87,7 +87,7 @@ impl Rig {
             fingerprint: "fp_test".into(),
             created: 1_700_000_000,
             adapter: None,
-            memory: Share {
+            memory: MemoryShare {
                 weights: 0,
                 most: u64::MAX,
             },
@@ -100,7 +100,7 @@ impl Rig {
     }
 
     /// The next request that reaches the engine.
-    pub async fn job(&self) -> Job {
+    pub async fn job(&self) -> QueuedRequest {
         for _ in 0..2000 {
             match self.inbox.jobs.try_recv() {
                 Ok(job) => return job,
@@ -112,13 +112,18 @@ impl Rig {
 
     /// Sends a request, has the engine answer it with `events`, and returns both what the engine was asked and what
     /// the client got.
-    pub async fn ask(&self, path: &str, body: Value, events: Vec<Event>) -> (Job, Answer) {
+    pub async fn ask(
+        &self,
+        path: &str,
+        body: Value,
+        events: Vec<Event>,
+    ) -> (QueuedRequest, Answer) {
         let script = async {
             let job = self.job().await;
             for event in events {
                 job.events.try_send(event).unwrap();
             }
-            Job {
+            QueuedRequest {
                 request: job.request,
                 events: tokio::sync::mpsc::channel(1).0,
                 memory: job.memory,

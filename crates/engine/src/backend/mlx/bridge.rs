@@ -7,7 +7,7 @@ use std::ffi::CStr;
 
 use mlx_rs::{Array, Device, Dtype};
 
-pub use self::environment::{has_fuse, without_fuse};
+pub use self::environment::{disable_graph_limit, has_graph_limit};
 pub use self::kernel::{Argument, Call, CustomKernel, Gpu};
 
 /// Copies `bytes` into an array of its own.

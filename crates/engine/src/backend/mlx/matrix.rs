@@ -198,7 +198,7 @@ impl Tiles {
 }
 
 impl MlxMatrix {
-    /// Copies a matrix to the device; the host's part is let go.
+    /// Copies a matrix to the device; the host's part is dropped.
     pub fn new(matrix: HostMatrix, dtype: Dtype) -> Self {
         Self {
             rows: matrix.rows,

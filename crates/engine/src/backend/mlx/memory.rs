@@ -1,4 +1,4 @@
-//! MLX's allocator: its limits and what it holds. Both belong to the whole process.
+//! The limits and the memory of MLX's allocator. Both apply to the whole process.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -8,10 +8,10 @@ use mlx_rs::memory::{
 };
 
 use super::{MlxDevice, bridge};
-use crate::backend::memory::{MemoryLimits, Resolved, Usage};
+use crate::backend::memory::{MemoryLimits, MemoryUsage, ResolvedLimits};
 
-/// Sets the limits; gives them as they hold.
-pub fn limit(device: MlxDevice, limits: &MemoryLimits) -> Resolved {
+/// Sets the limits; returns the limits in effect.
+pub fn limit(device: MlxDevice, limits: &MemoryLimits) -> ResolvedLimits {
     let limits = limits.resolve(memory_of(device));
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let set = [
@@ -20,19 +20,19 @@ pub fn limit(device: MlxDevice, limits: &MemoryLimits) -> Resolved {
     ];
     for (what, outcome) in set {
         if let Err(error) = outcome {
-            tracing::warn!(what, %error, "MLX does not take the limit");
+            tracing::warn!(what, %error, "MLX rejects the limit");
         }
     }
-    // Never without the operator's order: see `Resolved::wired`. Only Metal has wired memory, and only since macOS 15.
+    // Only if the operator sets it: see `ResolvedLimits::wired`. Only Metal has wired memory, and only since macOS 15.
     if let (MlxDevice::Gpu, Some(wired)) = (device, limits.wired)
         && let Err(error) = set_wired_limit(size(wired))
     {
-        tracing::warn!(%error, "MLX does not take the limit on wired memory");
+        tracing::warn!(%error, "MLX rejects the limit on wired memory");
     }
     limits
 }
 
-/// What a GPU can use well: what Metal recommends, or nine tenths of a GPU's own memory.
+/// Bytes that a GPU should use: Metal's recommendation, or nine tenths of a GPU's own memory.
 fn memory_of(device: MlxDevice) -> Option<u64> {
     match device {
         MlxDevice::Cpu => None,
@@ -41,9 +41,9 @@ fn memory_of(device: MlxDevice) -> Option<u64> {
     }
 }
 
-/// What is in use; none if MLX does not say.
-pub fn usage() -> Option<Usage> {
-    Some(Usage {
+/// What MLX has allocated; none if it does not report it.
+pub fn usage() -> Option<MemoryUsage> {
+    Some(MemoryUsage {
         active: active_memory().ok()? as u64,
         cache: cache_memory().ok()? as u64,
         peak: peak_memory().ok()? as u64,
@@ -53,11 +53,11 @@ pub fn usage() -> Option<Usage> {
 
 /// Engines of this process that hold sequences.
 static BUSY: AtomicUsize = AtomicUsize::new(0);
-/// See [`Usage::drains`].
+/// See [`MemoryUsage::drains`].
 static DRAINS: AtomicU64 = AtomicU64::new(0);
 
 /// Whether one engine holds sequences. MLX has one cache of freed buffers for the whole process, which is returned to
-/// the system only once no engine computes: to allocate it anew for each sequence is slow, and public reports tie
+/// the system only once no engine computes: to allocate it again for each sequence is slow, and public reports tie
 /// kernel panics of Macs to such churn beside concurrent streams. Until then the cache limit bounds it.
 #[derive(Debug, Default)]
 pub struct Busy {
@@ -90,6 +90,6 @@ impl Drop for Busy {
 fn drain() {
     DRAINS.fetch_add(1, Ordering::Relaxed);
     if let Err(error) = clear_cache() {
-        tracing::warn!(%error, "MLX keeps its freed buffers");
+        tracing::warn!(%error, "MLX cannot return its freed buffers to the system");
     }
 }

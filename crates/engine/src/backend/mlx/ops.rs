@@ -64,7 +64,7 @@ pub fn stacked(mut parts: Vec<Array>) -> Array {
     }
 }
 
-/// `x` with some rows of the first axis replaced. The memory of `x` is reused where nobody else holds it.
+/// `x` with some rows of the first axis replaced. The memory of `x` is reused if there is no other reference to it.
 pub fn with_rows(x: Array, indices: &Array, rows: &Array) -> Array {
     let mut shape = rows.shape().to_vec();
     shape.insert(1, 1);

@@ -17,7 +17,7 @@ const LEAST: usize = 8;
 /// Who has which pages.
 #[derive(Debug)]
 pub struct PageTable {
-    sequences: Vec<Sequence>,
+    sequences: Vec<PagedSequence>,
     free: BTreeSet<usize>,
     /// Pages that the pools have.
     capacity: usize,
@@ -25,12 +25,12 @@ pub struct PageTable {
 
 /// One sequence's pages.
 #[derive(Clone, Debug, Default)]
-pub struct Sequence {
+pub struct PagedSequence {
     len: usize,
     pages: Vec<usize>,
 }
 
-impl Sequence {
+impl PagedSequence {
     /// Its tokens.
     pub fn len(&self) -> usize {
         self.len
@@ -51,14 +51,14 @@ impl PageTable {
     /// No pages, for so many sequences.
     pub fn new(slots: usize) -> Self {
         Self {
-            sequences: vec![Sequence::default(); slots],
+            sequences: vec![PagedSequence::default(); slots],
             free: BTreeSet::new(),
             capacity: 0,
         }
     }
 
     /// A sequence's pages.
-    pub fn of(&self, slot: SlotId) -> &Sequence {
+    pub fn of(&self, slot: SlotId) -> &PagedSequence {
         &self.sequences[slot.0]
     }
 
@@ -96,7 +96,7 @@ impl PageTable {
         self.free.pop_first().unwrap_or_default()
     }
 
-    /// Forgets a sequence. When nobody is left, the pools need no rows.
+    /// Frees a sequence's pages. After the last one, the pools need no rows.
     pub fn clear(&mut self, slot: SlotId) {
         let gone = std::mem::take(&mut self.sequences[slot.0]);
         self.free.extend(gone.pages);

@@ -1,4 +1,4 @@
-//! What the layers remember of all sequences, as arrays on the device.
+//! The states of all sequences, as arrays on the device.
 
 use std::fmt;
 
@@ -11,36 +11,36 @@ use super::plan::Plan;
 use crate::backend::batch::{Segment, SlotId};
 use crate::load::model_config::{Mixer, ModelConfig};
 
-/// The memory of all sequences.
+/// The states of all sequences.
 pub struct MlxSlots {
     table: PageTable,
-    /// Whose the recurrent layers' rows are.
+    /// The owner of each row of the recurrent layers.
     kept: Vec<Option<SlotId>>,
-    layers: Vec<Memory>,
+    layers: Vec<LayerState>,
     plan: Option<Plan>,
     kernel: usize,
     /// From the first pass on until the engine is idle.
     busy: Busy,
 }
 
-/// What one layer remembers.
-pub enum Memory {
+/// The state of one layer.
+pub enum LayerState {
     /// Full attention.
     Attention(KeyValues),
     /// The gated delta rule.
-    Delta(Recurrence),
+    Delta(RecurrentRows),
 }
 
-/// The pools of one layer; none while no sequence lives.
+/// The pools of one layer; none while there is no sequence.
 #[derive(Default)]
 pub struct KeyValues {
     /// Keys, `[places, kv_heads, head_dim]`, then values: alike, or in three pools as their codes, scales and zeros.
     pools: Vec<Array>,
 }
 
-/// One layer's rows; none while no sequence lives.
+/// One layer's rows; none while there is no sequence.
 #[derive(Default)]
-pub struct Recurrence {
+pub struct RecurrentRows {
     /// The last raw rows of the convolution's input, `[rows * (kernel - 1), channels]`.
     pub tails: Option<Array>,
     /// `[rows, value_heads, value_dim, key_dim]`, in f32.
@@ -54,11 +54,11 @@ impl fmt::Debug for MlxSlots {
 }
 
 impl MlxSlots {
-    /// Nothing yet, for `count` sequences.
+    /// Empty, for `count` sequences.
     pub fn new(config: &ModelConfig, count: usize) -> Self {
         let memory = |mixer: &Mixer| match mixer {
-            Mixer::Attention => Memory::Attention(KeyValues::default()),
-            Mixer::Delta => Memory::Delta(Recurrence::default()),
+            Mixer::Attention => LayerState::Attention(KeyValues::default()),
+            Mixer::Delta => LayerState::Delta(RecurrentRows::default()),
         };
         Self {
             table: PageTable::new(count),
@@ -70,7 +70,7 @@ impl MlxSlots {
         }
     }
 
-    /// No sequence is left, and none waits.
+    /// No sequence is running, and none waits.
     pub fn idle(&mut self) {
         self.busy.end();
     }
@@ -83,11 +83,11 @@ impl MlxSlots {
         self.plan = Some(plan);
     }
 
-    /// A layer's memory, and where the pass finds its rows there.
+    /// A layer's state, and where the pass finds its rows in it.
     ///
     /// # Panics
     /// Outside a pass.
-    pub fn layer(&mut self, layer: usize) -> (&mut Memory, &Plan, &PageTable) {
+    pub fn layer(&mut self, layer: usize) -> (&mut LayerState, &Plan, &PageTable) {
         let plan = self.plan.as_ref().expect("a pass begins with its plan");
         (&mut self.layers[layer], plan, &self.table)
     }
@@ -100,14 +100,14 @@ impl MlxSlots {
         let mut kept = Vec::new();
         for memory in &self.layers {
             match memory {
-                Memory::Attention(memory) => kept.extend(&memory.pools),
-                Memory::Delta(rows) => kept.extend(rows.tails.iter().chain(&rows.states)),
+                LayerState::Attention(memory) => kept.extend(&memory.pools),
+                LayerState::Delta(rows) => kept.extend(rows.tails.iter().chain(&rows.states)),
             }
         }
         kept
     }
 
-    /// Forgets a sequence; the last one leaves nothing behind.
+    /// Frees a sequence's rows, and everything with the last one.
     pub fn clear(&mut self, slot: SlotId) {
         self.table.clear(slot);
         let rows = self.kept.iter_mut();
@@ -119,8 +119,10 @@ impl MlxSlots {
         }
         for memory in &mut self.layers {
             match memory {
-                Memory::Attention(pools) if self.table.rows() == 0 => *pools = KeyValues::default(),
-                Memory::Delta(rows) if no_rows => *rows = Recurrence::default(),
+                LayerState::Attention(pools) if self.table.rows() == 0 => {
+                    *pools = KeyValues::default()
+                }
+                LayerState::Delta(rows) if no_rows => *rows = RecurrentRows::default(),
                 _ => {}
             }
         }

@@ -1,7 +1,7 @@
-//! `adapter_config.json`, of mlx-lm and of PEFT: how strongly a pair counts, and what an adapter asks for besides.
+//! `adapter_config.json`, of mlx-lm and of PEFT: ranks, scales, and features that are not supported.
 //!
-//! PEFT's file describes the adapter only, so a key that is not known here and says something is an error. mlx-lm writes
-//! its training settings into the same file: there only what bears on the weights is looked at.
+//! PEFT's file describes the adapter only, so an unknown key with a value is an error. mlx-lm writes its training settings
+//! into the same file: only those that concern the weights are read.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +46,7 @@ const IDLE: [&str; 24] = [
     "lora_alpha",
 ];
 
-/// Who wrote an adapter.
+/// The tool that wrote an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// mlx-lm: `<module>.lora_a [in, r]`, `<module>.lora_b [r, out]`.
@@ -55,12 +55,12 @@ pub enum Layout {
     Peft,
 }
 
-/// What the merging needs of it.
+/// What merging needs of the file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The layout it was read from.
     pub layout: Layout,
-    /// The rank of pairs for which no pattern says another.
+    /// The rank of pairs that no pattern names.
     pub rank: usize,
     /// Their alpha.
     pub alpha: f64,
@@ -79,7 +79,7 @@ impl Layout {
         }
     }
 
-    /// The layout whose weights are there, and these.
+    /// The layout of the weights file, and its content.
     pub(super) fn find(files: &Files, name: &AdapterName) -> Result<(Self, Bytes), AdapterError> {
         let [mlx, peft] = [Self::Mlx, Self::Peft].map(|layout| files.open(layout.weights()));
         match (mlx?, peft?) {
@@ -95,7 +95,7 @@ impl Config {
     /// Reads the file.
     ///
     /// # Errors
-    /// If a field is missing or wrong, or asks for something that is not done here.
+    /// If a field is missing or wrong, or needs something that is not supported.
     pub fn parse(layout: Layout, file: &[u8]) -> Result<Self, AdapterError> {
         let fields: Map<String, Value> = json::parse(file)
             .map_err(|error| wrong("", format!("it is not an object of JSON: {error}")))?;
@@ -126,7 +126,7 @@ impl Config {
     }
 }
 
-/// mlx-lm scales by a number of its own, which is alpha / rank by another name.
+/// mlx-lm's `scale` is alpha / rank.
 fn mlx(fields: &Map<String, Value>) -> Result<Config, AdapterError> {
     match fields.get("fine_tune_type") {
         None | Some(Value::Null) => {}
@@ -169,13 +169,13 @@ fn peft(fields: &Map<String, Value>) -> Result<Config, AdapterError> {
         Some(Value::String(which)) if which == "none" => {}
         Some(other) => return Err(unsupported("bias", other, RETRAIN)),
     }
-    // These begin with base weights that they have changed themselves.
+    // These initializations change the base weights as well.
     match fields.get("init_lora_weights") {
         None | Some(Value::Null | Value::Bool(_)) => {}
         Some(Value::String(how)) if ["gaussian", "orthogonal", "eva"].contains(&how.as_str()) => {}
         Some(other) => {
-            let mend = "it changed the base as well; convert it to plain LoRA first (PEFT: path_initial_model_for_weight_conversion)";
-            return Err(unsupported("init_lora_weights", other, mend));
+            let fix = "it changed the base as well; convert it to plain LoRA first (PEFT: path_initial_model_for_weight_conversion)";
+            return Err(unsupported("init_lora_weights", other, fix));
         }
     }
     let read = ["r", "use_rslora", "rank_pattern", "alpha_pattern", "bias"];
@@ -214,9 +214,9 @@ fn pattern<T>(
     for (key, value) in entries {
         let at = format!("{field}[{key:?}]");
         if key.is_empty() || !key.chars().all(plain) {
-            let mend =
+            let fix =
                 "is a regular expression; write a module's name, or the end of one such as q_proj";
-            return Err(wrong(&at, mend.into()));
+            return Err(wrong(&at, fix.into()));
         }
         found.insert(key.clone(), read(Some(value), &at)?);
     }
@@ -249,12 +249,12 @@ fn picked<T: Copy + PartialEq>(
     }
 }
 
-/// A field that must say nothing.
+/// Refuses a field that has a value.
 fn idle(
     fields: &Map<String, Value>,
     key: &str,
     at: &str,
-    mend: &'static str,
+    fix: &'static str,
 ) -> Result<(), AdapterError> {
     let field = match at {
         "" => key.to_owned(),
@@ -264,7 +264,7 @@ fn idle(
         None | Some(Value::Null | Value::Bool(false)) => Ok(()),
         Some(Value::Array(list)) if list.is_empty() => Ok(()),
         Some(Value::Object(map)) if map.is_empty() => Ok(()),
-        Some(other) => Err(unsupported(field, other, mend)),
+        Some(other) => Err(unsupported(field, other, fix)),
     }
 }
 
@@ -294,7 +294,7 @@ fn wrong(field: &str, problem: String) -> AdapterError {
     }
 }
 
-fn unsupported(field: impl Into<String>, value: &Value, mend: &'static str) -> AdapterError {
+fn unsupported(field: impl Into<String>, value: &Value, fix: &'static str) -> AdapterError {
     let mut value = value.to_string();
     if let Some((cut, _)) = value.char_indices().nth(100) {
         value.truncate(cut);
@@ -302,6 +302,6 @@ fn unsupported(field: impl Into<String>, value: &Value, mend: &'static str) -> A
     AdapterError::Unsupported {
         field: field.into(),
         value,
-        mend,
+        fix,
     }
 }

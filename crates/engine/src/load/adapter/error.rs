@@ -9,16 +9,16 @@ use sanctum_manifest::ManifestError;
 /// Why an adapter cannot be merged into a model.
 #[derive(Debug, thiserror::Error)]
 pub enum AdapterError {
-    /// There are no weights in a layout that is read here, or in both.
+    /// There are no weights in a supported layout, or in both.
     #[error(
         "it must hold adapters.safetensors (mlx-lm) or adapter_model.safetensors (PEFT), one of them, beside adapter_config.json; \
          the folder of {0} has {1}"
     )]
     Layout(AdapterName, &'static str),
-    /// There are weights, but no word on how strongly they count.
-    #[error("the folder of {0} has no adapter_config.json; save it beside the weights")]
+    /// There are weights, but no settings.
+    #[error("the folder of {0} has no adapter_config.json; save it in the folder of the weights")]
     NoConfig(AdapterName),
-    /// A file was written to while it was read.
+    /// A file changed while it was read.
     #[error(
         "{0} changed while it was read; try again when the training has saved it, or keep the adapters to be served in another folder"
     )]
@@ -26,7 +26,7 @@ pub enum AdapterError {
     /// A file cannot be read, or is damaged.
     #[error(transparent)]
     Files(#[from] CheckpointError),
-    /// It is not what its manifest says.
+    /// It does not match its manifest.
     #[error(transparent)]
     Manifest(#[from] Box<ManifestError>),
     /// `adapter_config.json` is not as it must be.
@@ -37,20 +37,18 @@ pub enum AdapterError {
         /// What is wrong, and what would do.
         problem: String,
     },
-    /// It asks for something that merging pairs does not do.
-    #[error(
-        "adapter_config.json: {field} is {value}, which is not done here and would be missed; {mend}"
-    )]
+    /// It needs something that is not supported.
+    #[error("adapter_config.json: {field} is {value}, which is not supported; {fix}")]
     Unsupported {
         /// The field.
         field: String,
         /// What it says.
         value: String,
         /// What to do.
-        mend: &'static str,
+        fix: &'static str,
     },
-    /// A tensor is no half of a pair.
-    #[error("tensor {tensor} in {file} is {what}, which is not merged here; {mend}")]
+    /// A tensor is not half of a pair.
+    #[error("tensor {tensor} in {file} is {what}, which is not supported; {fix}")]
     Tensor {
         /// The tensor.
         tensor: String,
@@ -59,7 +57,7 @@ pub enum AdapterError {
         /// What it is.
         what: &'static str,
         /// What to do.
-        mend: &'static str,
+        fix: &'static str,
     },
     /// One half of a pair is not there.
     #[error("tensor {tensor} in {file} has no partner {missing}; export the adapter again")]
@@ -83,13 +81,13 @@ pub enum AdapterError {
         /// The file.
         file: &'static str,
     },
-    /// There is not one pair.
+    /// There is no pair.
     #[error(
-        "{0} holds no pair at all, so nothing would change; train the adapter, or do without it"
+        "{0} holds no pairs, so nothing would change; train the adapter, or serve the model without it"
     )]
     Empty(&'static str),
     /// A tensor has the wrong shape.
-    #[error("tensor {tensor} in {file} has shape {found:?}, but {why} asks for {expected:?}")]
+    #[error("tensor {tensor} in {file} has shape {found:?}, but {why} requires {expected:?}")]
     Shape {
         /// The tensor.
         tensor: String,
@@ -99,10 +97,10 @@ pub enum AdapterError {
         found: Vec<usize>,
         /// The right shape.
         expected: Vec<usize>,
-        /// Who says so.
+        /// What requires it.
         why: &'static str,
     },
-    /// A tensor has a type that is not read here.
+    /// A tensor has a type that is not supported.
     #[error("tensor {tensor} in {file} is stored as {found:?}; F32, F16 or BF16 is supported")]
     Type {
         /// The tensor.
@@ -112,7 +110,7 @@ pub enum AdapterError {
         /// Its type.
         found: Dtype,
     },
-    /// A tensor holds infinities or no numbers at all.
+    /// A tensor holds infinities or NaN.
     #[error("tensor {tensor} in {file} has values that are not finite; the training went wrong")]
     NotFinite {
         /// The tensor.
@@ -120,9 +118,9 @@ pub enum AdapterError {
         /// The file.
         file: &'static str,
     },
-    /// Two patterns say different things about one module.
+    /// Two patterns disagree about a module.
     #[error(
-        "adapter_config.json: {field} has {first:?} and {second:?}, which both name {module} and say different things; keep one of them"
+        "adapter_config.json: {field} has {first:?} and {second:?}, which both name {module} and disagree; keep one of them"
     )]
     Patterns {
         /// The field.
@@ -155,23 +153,22 @@ pub enum AdapterError {
         /// How many more there are.
         others: usize,
     },
-    /// The model has no weights that something could be merged into.
+    /// The model has random weights.
     #[error("random weights take no adapter; name a model")]
     Random,
 }
 
 impl AdapterError {
-    /// What a client may be told, who does not know the server's folders and keys.
-    pub fn told(&self) -> String {
+    /// The message for clients, without the server's folders and keys.
+    pub fn message_for_clients(&self) -> String {
         match self {
             Self::Manifest(_) => {
-                "it is not what a signed manifest says it must be; the server's log says why"
-                    .to_owned()
+                "it does not match its signed manifest; see the server's log".to_owned()
             }
             Self::Files(_) => {
-                "its files cannot be read, or are damaged; the server's log says which".to_owned()
+                "its files cannot be read, or are damaged; see the server's log".to_owned()
             }
-            said => said.to_string(),
+            error => error.to_string(),
         }
     }
 }

@@ -106,7 +106,7 @@ impl Decoded {
     }
 }
 
-/// Does every row, on all cores.
+/// Runs `work` for every row, on all cores.
 fn for_rows<T: Send>(rows: Vec<T>, work: impl Fn(usize, T) + Sync) {
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let share = rows.len().div_ceil(cores).max(1);

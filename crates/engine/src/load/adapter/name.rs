@@ -1,4 +1,4 @@
-//! What an adapter is called: the name of its folder, which requests and fingerprints can carry as it is.
+//! The name of an adapter: the name of its folder, safe in requests and fingerprints.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,13 +7,13 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AdapterName(String);
 
-/// Text that is not such a name.
+/// Text that is not a valid adapter name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} cannot be an adapter's name; an adapter is called by the name of its folder, up to 64 letters, digits, `.`, `_` and `-`, \
-     no dot in front"
+    "{0:?} is not a valid adapter name; an adapter has the name of its folder: up to 64 letters, digits, `.`, `_` and `-`, not \
+     beginning with a dot"
 )]
-pub struct NotAName(String);
+pub struct InvalidAdapterName(String);
 
 impl AdapterName {
     /// As text.
@@ -23,13 +23,13 @@ impl AdapterName {
 }
 
 impl FromStr for AdapterName {
-    type Err = NotAName;
+    type Err = InvalidAdapterName;
 
-    fn from_str(text: &str) -> Result<Self, NotAName> {
+    fn from_str(text: &str) -> Result<Self, InvalidAdapterName> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         match (1..=64).contains(&text.len()) && !text.starts_with('.') && text.chars().all(plain) {
             true => Ok(Self(text.to_owned())),
-            false => Err(NotAName(text.chars().take(80).collect())),
+            false => Err(InvalidAdapterName(text.chars().take(80).collect())),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The pairs of an adapter, by the module that each is for.
+//! The pairs of an adapter, by module.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use super::config::{Config, Layout};
 use crate::load::checkpoint::{Tensor, canonical_name, shard_tensors};
 use sanctum_manifest::Bytes;
 
-/// What is added to one matrix, as the file has it. It is decoded when its matrix comes, one pair at a time.
+/// The pair for one matrix, as the file has it. It is decoded when its matrix is merged, one pair at a time.
 #[derive(Debug)]
 pub(super) struct Pair {
     /// Both halves.
     halves: [Tensor; 2],
-    /// Whether the file has them the other way round: `[in, r]` and `[r, out]`.
+    /// Whether the file has them transposed: `[in, r]` and `[r, out]`.
     transposed: bool,
     rank: usize,
     inputs: usize,
@@ -76,14 +76,14 @@ pub(super) fn read(
     }
 }
 
-/// The module that a tensor is for, and which half it is.
+/// The module of a tensor, and which half of the pair it is.
 fn parse(layout: Layout, file: &'static str, name: &str) -> Result<(String, Half), AdapterError> {
-    let other = |what, mend| {
+    let other = |what, fix| {
         Err(AdapterError::Tensor {
             tensor: name.to_owned(),
             file,
             what,
-            mend,
+            fix,
         })
     };
     let retrain = "train without it";
@@ -97,8 +97,8 @@ fn parse(layout: Layout, file: &'static str, name: &str) -> Result<(String, Half
         Layout::Peft => {
             let inner = name.strip_prefix("base_model.model.");
             let Some(inner) = inner else {
-                let mend = "save the adapter with PEFT's save_pretrained";
-                return other("not under base_model.model", mend);
+                let fix = "save the adapter with PEFT's save_pretrained";
+                return other("not under base_model.model", fix);
             };
             if let Some(module) = inner.strip_suffix(".lora_A.weight") {
                 (module, Half::A)
@@ -124,7 +124,7 @@ fn parse(layout: Layout, file: &'static str, name: &str) -> Result<(String, Half
     Ok((module.to_owned(), half))
 }
 
-/// The complaint that one half is alone.
+/// The error that a pair has one half only.
 fn half(layout: Layout, file: &'static str, alone: Option<Tensor>) -> AdapterError {
     let tensor = alone.map(|tensor| tensor.name).unwrap_or_default();
     let (a, b) = match layout {
@@ -178,7 +178,7 @@ impl Pair {
         self.halves.each_ref().map(|half| &half.name)
     }
 
-    /// Its numbers, both halves turned as PEFT has them.
+    /// Its numbers, both halves in PEFT's orientation.
     pub fn decoded(&self, file: &'static str) -> Result<Decoded, AdapterError> {
         let [a, b] = &self.halves;
         let (mut down, mut up) = (values(file, a)?, values(file, b)?);
@@ -200,7 +200,7 @@ impl Pair {
         let halves = [(self.inputs, cols, 0), (self.outputs, rows, 1)];
         for (has, wanted, which) in halves {
             if has != wanted {
-                // A is [r, in] and B is [out, r], or both are turned.
+                // A is [r, in] and B is [out, r], or both are transposed.
                 let rank_first = (which == 0) != self.transposed;
                 let shape = |width| match rank_first {
                     true => vec![self.rank, width],

@@ -1,12 +1,12 @@
-//! Where an adapter is, and what it is called.
+//! The folder and the name of an adapter.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::config::{self, Layout};
-use super::name::{AdapterName, NotAName};
+use super::name::{AdapterName, InvalidAdapterName};
 
-/// Where an adapter lies.
+/// An adapter's name and folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdapterSource {
     /// What it is called.
@@ -19,12 +19,12 @@ impl AdapterSource {
     /// The files of an adapter that are read: its settings, and its weights in one layout or the other.
     pub const FILES: [&str; 3] = [config::FILE, Layout::Mlx.weights(), Layout::Peft.weights()];
 
-    /// The adapter in a folder, named after it. Links are followed here and now, so that the name stays true: the adapter is
-    /// the folder that they lead to.
+    /// The adapter in a folder, named after it. Links are resolved here, so that the name stays valid: the adapter is
+    /// the folder that they point to.
     ///
     /// # Errors
-    /// If the folder's name cannot be an adapter's. Whether it can be read at all is found out when it is opened.
-    pub fn new(folder: &Path) -> Result<Self, NotAName> {
+    /// If the folder's name cannot be an adapter's. It is read only when it is opened.
+    pub fn new(folder: &Path) -> Result<Self, InvalidAdapterName> {
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         let name = folder.file_name().unwrap_or_default();
         Ok(Self {
@@ -33,7 +33,7 @@ impl AdapterSource {
         })
     }
 
-    /// Bytes of its files, as far as there are any: so much memory it takes until it is merged. It looks at the disk.
+    /// Bytes of its files that exist: the memory that it takes until it is merged. Reads the file system.
     pub fn bytes(&self) -> u64 {
         let sizes = Self::FILES.map(|name| fs::metadata(self.folder.join(name)));
         sizes.into_iter().flatten().map(|found| found.len()).sum()

@@ -218,7 +218,7 @@ fn a_file_that_is_no_file_or_is_missing_is_named() {
         name: "new".parse().unwrap(),
         folder: home.path().to_owned(),
     });
-    let opened = || source.open(&Source::Embedded).err().unwrap();
+    let opened = || source.open(&ModelSource::Embedded).err().unwrap();
     assert!(opened().to_string().contains("neither"), "{}", opened());
     fs::write(home.path().join(MLX), weights(&[("m.lora_a", &[3, 2])])).unwrap();
     let error = opened();
@@ -229,11 +229,13 @@ fn a_file_that_is_no_file_or_is_missing_is_named() {
     fs::create_dir(home.path().join("adapter_config.json")).unwrap();
     let error = opened();
     assert!(error.to_string().contains("not a regular file"), "{error}");
-    // Where a client is told, folders are not.
+    // The message for clients names no folder.
     assert!(
-        !error.told().contains(home.path().to_str().unwrap()),
+        !error
+            .message_for_clients()
+            .contains(home.path().to_str().unwrap()),
         "{}",
-        error.told()
+        error.message_for_clients()
     );
 }
 
@@ -249,19 +251,19 @@ fn what_happens_to_the_files_after_they_were_read_does_not_matter() {
     let expected = read(MLX, &mlx_config(), pair.clone())
         .and_then(|mut adapter| adapter.merged("m", zeros(4, 3)))
         .unwrap();
-    let verified = Source::Verified {
+    let verified = ModelSource::Verified {
         folder: home.path().join("model"),
         expected: Expected {
             manifest: home.path().join("model.sha256"),
             keys: Vec::new(),
         },
     };
-    for model in [Source::Embedded, verified] {
+    for model in [ModelSource::Embedded, verified] {
         fs::write(folder.join(MLX), &pair).unwrap();
         let listed = sanctum_manifest::create(&folder, &[], |_, _| ()).unwrap();
         fs::write(source.manifest(), listed.to_string()).unwrap();
         let mut adapter = source.open(&model).unwrap();
-        // In place: cut short, as a file is that is written anew, and then with other numbers.
+        // In place: truncated, as a file is that is being rewritten, and then with other numbers.
         fs::write(folder.join(MLX), "").unwrap();
         fs::write(folder.join(MLX), vec![0; pair.len()]).unwrap();
         let merged = adapter.merged("m", zeros(4, 3)).unwrap();
@@ -352,7 +354,7 @@ fn tensors_that_do_not_pair_are_named() {
     let mlx = |tensors: &[(&str, &[usize])]| refusal(MLX, &mlx_config(), tensors);
     let peft = |name: &str| refusal(PEFT, &peft_config(), &[(name, &[2, 3])]);
     let says = |error: String, what: &str| assert!(error.contains(what), "{error} lacks {what}");
-    says(mlx(&[]), "holds no pair at all");
+    says(mlx(&[]), "holds no pairs");
     says(
         mlx(&[("m.lora_a", &[3, 2])]),
         "m.lora_a in adapters.safetensors has no partner m.lora_b",
@@ -373,7 +375,7 @@ fn tensors_that_do_not_pair_are_named() {
     let error = mlx(&[("m.lora_a", &[3, 5]), ("m.lora_b", &[2, 4])]);
     says(
         error,
-        "m.lora_a in adapters.safetensors has shape [3, 5], but its rank in adapter_config.json asks for [3, 2]",
+        "m.lora_a in adapters.safetensors has shape [3, 5], but its rank in adapter_config.json requires [3, 2]",
     );
     let error = mlx(&[
         ("model.m.lora_a", &[3, 2]),
@@ -412,14 +414,14 @@ fn a_pair_must_fit_its_matrix_and_have_one() {
     let error = read().merged("m", zeros(4, 5)).unwrap_err().to_string();
     assert!(
         error.contains(
-            "m.lora_a in adapters.safetensors has shape [3, 2], but the model asks for [5, 2]"
+            "m.lora_a in adapters.safetensors has shape [3, 2], but the model requires [5, 2]"
         ),
         "{error}"
     );
     let error = read().merged("m", zeros(5, 3)).unwrap_err().to_string();
     assert!(
         error.contains(
-            "m.lora_b in adapters.safetensors has shape [2, 4], but the model asks for [2, 5]"
+            "m.lora_b in adapters.safetensors has shape [2, 4], but the model requires [2, 5]"
         ),
         "{error}"
     );

@@ -1,8 +1,8 @@
 //! An adapter's files, read as a whole.
 //!
-//! A model's weights are mapped, and who replaces them renames. Adapters are what training writes over and over, often into the
-//! same file, and a mapped file that is cut short ends the process. So these are copied, and a file that changed meanwhile is
-//! refused instead of merged half old and half new.
+//! A model's weights are mapped, since they are replaced by renaming. Training writes adapters repeatedly, often into the same
+//! file, and truncating a mapped file ends the process. So adapters are copied, and a file that changed meanwhile is refused
+//! instead of merged half old and half new.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,7 +28,7 @@ pub(super) fn read(folder: &Path) -> Result<Files, AdapterError> {
     Ok(Files::Memory(files))
 }
 
-/// The same of files that are being verified: whether they changed meanwhile is found out there.
+/// The same for files that are being verified, which detects changes.
 pub(super) fn copied(verified: &Files) -> Result<Files, AdapterError> {
     let mut files = BTreeMap::new();
     for name in AdapterSource::FILES {

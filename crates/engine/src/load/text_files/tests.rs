@@ -26,7 +26,7 @@ fn text(changed: &[(&str, Option<Value>)]) -> Result<Text, String> {
     let files = files(changed);
     let config = files.require("config.json").unwrap();
     let config = ModelConfig::parse(&config).unwrap();
-    read(&files, &config, &Source::Embedded).map_err(|error| error.to_string())
+    read(&files, &config, &ModelSource::Embedded).map_err(|error| error.to_string())
 }
 
 /// config.json of the built-in model with other ends of sequence.

@@ -8,13 +8,13 @@ use crate::load::model_config::Affine;
 /// Why tensors do not make the model that `config.json` describes.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    /// A tensor is not there.
+    /// A tensor is missing.
     #[error(
-        "tensor {0} is missing from the checkpoint; config.json asks for it: do they belong together?"
+        "tensor {0}, which config.json requires, is missing from the checkpoint; copy config.json and the checkpoint from the same model"
     )]
     Missing(String),
     /// Tensors are there that the model does not have.
-    #[error("the model has no place for tensor {first}{}; config.json and the checkpoint do not belong together",
+    #[error("the model has no tensor {first}{}; copy config.json and the checkpoint from the same model",
         if *others > 0 { format!(" and {others} more") } else { String::new() })]
     Unused {
         /// One of them.
@@ -23,7 +23,7 @@ pub enum WeightsError {
         others: usize,
     },
     /// A tensor has another shape than `config.json` implies.
-    #[error("tensor {name} in {file} has shape {found:?}, but config.json asks for {expected:?}")]
+    #[error("tensor {name} in {file} has shape {found:?}, but config.json requires {expected:?}")]
     Shape {
         /// The tensor.
         name: String,
@@ -34,7 +34,7 @@ pub enum WeightsError {
         /// The right shape.
         expected: Vec<usize>,
     },
-    /// A tensor has a type that is not read here.
+    /// A tensor has a type that is not supported.
     #[error("tensor {name} in {file} is stored as {found:?}; {wanted} is supported")]
     Type {
         /// The tensor.
@@ -48,7 +48,7 @@ pub enum WeightsError {
     },
     /// A matrix has scales but `config.json` says that it is not quantised, or nothing of quantisation.
     #[error(
-        "{module} has scales, but by config.json (`quantization`) it is not quantised: do they belong together?"
+        "{module} has scales, but config.json (`quantization`) says that it is not quantised; copy config.json and the checkpoint from the same model"
     )]
     NotDescribed {
         /// The module.
@@ -57,21 +57,21 @@ pub enum WeightsError {
     /// A quantised matrix has other bits or groups than `config.json` says.
     #[error(
         "config.json (`quantization`) says that {module} has {} bits in groups of {}, but the shapes of its tensors in {file} say \
-         {} bits in groups of {}; remove the entry, since the shapes tell", said.bits, said.group, found.bits, found.group
+         {} bits in groups of {}; remove the entry: the shapes determine both", said.bits, said.group, found.bits, found.group
     )]
     OtherPacking {
         /// The module.
         module: String,
         /// The file of its tensors.
         file: String,
-        /// What is said.
+        /// What config.json says.
         said: Affine,
-        /// What is there.
+        /// What the shapes say.
         found: Affine,
     },
     /// The shapes of a quantised matrix are those of no quantisation that this engine computes.
     #[error(
-        "{module} in {file} is quantised with {found} for the {cols} inputs that config.json asks for; 4 or 8 bits in groups of 32, \
+        "{module} in {file} is quantised with {found} for the {cols} inputs that config.json requires; 4 or 8 bits in groups of 32, \
          64 or 128 are supported. Convert with mlx_lm.convert -q --q-bits 4, if config.json belongs to this checkpoint"
     )]
     Packing {
@@ -86,8 +86,8 @@ pub enum WeightsError {
     },
     /// There is no output matrix, and the embedding must not be used as one.
     #[error(
-        "tensor lm_head.weight is missing from the checkpoint, and config.json says wherever it says something that the embedding \
-         is not the output matrix (`tie_word_embeddings` is false); copy the checkpoint again, or set it to true if the model \
+        "tensor lm_head.weight is missing from the checkpoint, and config.json says that the embedding is not the output matrix \
+         (`tie_word_embeddings` is false); copy the checkpoint again, or set it to true if the model \
          was trained so"
     )]
     NoHead,

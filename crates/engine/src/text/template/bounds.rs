@@ -1,4 +1,4 @@
-//! What a template may cost: its own size when it is compiled, and steps, memory and output when it is rendered.
+//! Limits on templates: on their size when they are compiled, on steps, memory and output when they are rendered.
 //!
 //! A template comes with a checkpoint and the conversation from a client. Neither may end the process or keep it busy:
 //! the compiler recurses over expressions, and a rendering can loop.
@@ -32,7 +32,7 @@ pub(super) const LARGEST_PROMPT: usize = 64 << 20;
 /// Stack that a thread needs on which [`ChatTemplate::render_in_place`](super::ChatTemplate::render_in_place) is called.
 pub const RENDER_STACK: usize = RENDERER_STACK + STEPS_IN_PLACE as usize * STACK_PER_STEP;
 
-/// Steps that a rendering on the caller's thread may take; one that needs more is begun anew on a thread of its own. This
+/// Steps that a rendering on the caller's thread may take; one that needs more is repeated on a thread of its own. This
 /// also limits what a long-lived thread's stack keeps in memory.
 pub(super) const STEPS_IN_PLACE: u64 = 50_000;
 /// A larger conversation is not tried on the caller's thread, in bytes: it takes more steps.
@@ -90,7 +90,7 @@ pub(super) fn compile<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, Tem
 }
 
 /// Runs a rendering on a thread whose stack holds the deepest value that so many steps can make. Where the system refuses
-/// such a stack, it has half the steps and half the stack, and so on; `work` is told the steps that it has.
+/// such a stack, it has half the steps and half the stack, and so on; `work` gets the number of steps.
 ///
 /// Every such value must be dropped in there. Only the pages of the stack that are used cost memory.
 pub(super) fn render<T: Send>(
@@ -165,27 +165,27 @@ fn size(value: &Json) -> usize {
     }
 }
 
-/// What is rendered so far.
+/// The output so far.
 pub(super) struct Bounded<'a> {
     text: Vec<u8>,
-    goes_on: &'a (dyn Fn() -> bool + Sync),
+    should_continue: &'a (dyn Fn() -> bool + Sync),
     ended: Option<Ended>,
 }
 
-/// Why a rendering was ended from outside.
+/// Why a rendering was ended by a limit or by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// Nobody waits for it any more.
+    /// Its client has disconnected.
     Stopped,
     /// It wrote too much.
     TooLong,
 }
 
 impl<'a> Bounded<'a> {
-    pub(super) fn new(goes_on: &'a (dyn Fn() -> bool + Sync)) -> Self {
+    pub(super) fn new(should_continue: &'a (dyn Fn() -> bool + Sync)) -> Self {
         Self {
             text: Vec::new(),
-            goes_on,
+            should_continue,
             ended: None,
         }
     }
@@ -203,7 +203,7 @@ impl<'a> Bounded<'a> {
 
 impl io::Write for Bounded<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let ended = if !(self.goes_on)() {
+        let ended = if !(self.should_continue)() {
             Some(Ended::Stopped)
         } else if self.text.len() + bytes.len() > LARGEST_PROMPT {
             Some(Ended::TooLong)
@@ -365,8 +365,8 @@ mod tests {
     fn rendering_stops_when_the_caller_says_so() {
         let template = ChatTemplate::new("{% for a in range(1000) %}x{% endfor %}").unwrap();
         let left = AtomicUsize::new(10);
-        let goes_on = || left.fetch_sub(1, Relaxed) > 1;
-        let stopped = template.render_in_place(Vec::new(), &[], &Map::new(), &goes_on);
+        let should_continue = || left.fetch_sub(1, Relaxed) > 1;
+        let stopped = template.render_in_place(Vec::new(), &[], &Map::new(), &should_continue);
         assert_eq!(stopped, Err(TemplateError::Stopped));
         assert_eq!(left.load(Relaxed), 0);
     }

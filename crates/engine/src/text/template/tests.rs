@@ -135,7 +135,7 @@ fn special_tokens_come_from_the_tokenizers_config() {
 }
 
 #[test]
-fn what_a_template_raises_is_told_from_its_faults() {
+fn raised_message_is_distinguished_from_a_template_error() {
     let raise = "{% macro m() %}{{ raise_exception('No ' ~ 'pictures.') }}{% endmacro %}{{ m() }}";
     let render = |source: &str| ChatTemplate::new(source)?.render(&[], &[], &Map::new());
     assert_eq!(

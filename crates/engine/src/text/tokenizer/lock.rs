@@ -6,7 +6,7 @@ use std::time::Duration;
 /// How often a waiting thread asks whether it should continue.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Held by one thread at a time. A waiting thread leaves as soon as its result is no longer wanted.
+/// HeldMemory by one thread at a time. A waiting thread leaves as soon as its result is no longer wanted.
 #[derive(Debug, Default)]
 pub(super) struct CancellableLock {
     is_held: Mutex<bool>,

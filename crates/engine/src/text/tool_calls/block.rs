@@ -1,4 +1,4 @@
-//! What stands between `<tool_call>` and `</tool_call>`: the grammar of the two forms.
+//! The text between `<tool_call>` and `</tool_call>`: the grammar of the two forms.
 
 use serde_json::{Map, Value};
 
@@ -39,7 +39,7 @@ const PARAMETER: &str = "<parameter=";
 const PARAMETER_END: &str = "</parameter>";
 
 /// Why a parse cannot go on.
-enum Stop {
+enum ParseStop {
     Incomplete,
     Malformed,
 }
@@ -47,15 +47,15 @@ enum Stop {
 impl Block {
     /// Reads the text after an opening tag.
     pub(super) fn parse(text: &str) -> Self {
-        let mut reader = Reader { rest: text };
+        let mut reader = BlockReader { rest: text };
         match reader.call() {
             Ok((name, parameters)) => Self::Complete {
                 len: text.len() - reader.rest.len(),
                 name,
                 parameters,
             },
-            Err(Stop::Incomplete) => Self::Incomplete,
-            Err(Stop::Malformed) => Self::Malformed,
+            Err(ParseStop::Incomplete) => Self::Incomplete,
+            Err(ParseStop::Malformed) => Self::Malformed,
         }
     }
 
@@ -65,12 +65,12 @@ impl Block {
     }
 }
 
-struct Reader<'a> {
+struct BlockReader<'a> {
     rest: &'a str,
 }
 
-impl<'a> Reader<'a> {
-    fn call(&mut self) -> Result<(String, Parameters), Stop> {
+impl<'a> BlockReader<'a> {
+    fn call(&mut self) -> Result<(String, Parameters), ParseStop> {
         self.skip_space();
         let call = if self.rest.starts_with('{') {
             self.json_call()?
@@ -82,30 +82,30 @@ impl<'a> Reader<'a> {
         Ok(call)
     }
 
-    fn json_call(&mut self) -> Result<(String, Parameters), Stop> {
+    fn json_call(&mut self) -> Result<(String, Parameters), ParseStop> {
         let mut values =
             serde_json::Deserializer::from_str(self.rest).into_iter::<Map<String, Value>>();
         let mut call = match values.next() {
             Some(Ok(call)) => call,
-            Some(Err(error)) if !error.is_eof() => return Err(Stop::Malformed),
-            _ => return Err(Stop::Incomplete),
+            Some(Err(error)) if !error.is_eof() => return Err(ParseStop::Malformed),
+            _ => return Err(ParseStop::Incomplete),
         };
         self.rest = &self.rest[values.byte_offset()..];
         let Some(Value::String(name)) = call.remove("name").filter(|name| name != "") else {
-            return Err(Stop::Malformed);
+            return Err(ParseStop::Malformed);
         };
         let arguments = match call.remove("arguments") {
             None | Some(Value::Null) => Map::new(),
             Some(Value::Object(arguments)) => arguments,
             Some(Value::String(text)) => {
-                serde_json::from_str(&text).map_err(|_| Stop::Malformed)?
+                serde_json::from_str(&text).map_err(|_| ParseStop::Malformed)?
             }
-            Some(_) => return Err(Stop::Malformed),
+            Some(_) => return Err(ParseStop::Malformed),
         };
         Ok((name, Parameters::Typed(arguments)))
     }
 
-    fn xml_call(&mut self) -> Result<(String, Parameters), Stop> {
+    fn xml_call(&mut self) -> Result<(String, Parameters), ParseStop> {
         self.expect(FUNCTION)?;
         let name = self.tag_name()?;
         let mut parameters = Vec::new();
@@ -116,7 +116,7 @@ impl<'a> Reader<'a> {
                 let name = self.tag_name()?;
                 parameters.push((name, self.value()?));
             } else if PARAMETER.starts_with(self.rest) {
-                return Err(Stop::Incomplete);
+                return Err(ParseStop::Incomplete);
             } else {
                 self.expect(FUNCTION_END)?;
                 return Ok((name, Parameters::Raw(parameters)));
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
 
     /// A parameter's text, without the line breaks that lay it out. It may hold anything, even `</parameter>`: it ends
     /// where what follows can only be the next parameter or the function's end.
-    fn value(&mut self) -> Result<String, Stop> {
+    fn value(&mut self) -> Result<String, ParseStop> {
         for (at, _) in self.rest.match_indices(PARAMETER_END) {
             let after = self.rest[at + PARAMETER_END.len()..].trim_start();
             let follows = |tag: &str| after.starts_with(tag);
@@ -137,18 +137,18 @@ impl<'a> Reader<'a> {
                 return Ok(value.strip_suffix('\n').unwrap_or(value).to_owned());
             }
             if PARAMETER.starts_with(after) || FUNCTION_END.starts_with(after) {
-                return Err(Stop::Incomplete);
+                return Err(ParseStop::Incomplete);
             }
         }
-        Err(Stop::Incomplete)
+        Err(ParseStop::Incomplete)
     }
 
     /// The rest of `<function=NAME>`.
-    fn tag_name(&mut self) -> Result<String, Stop> {
-        let end = self.rest.find(['>', '\n']).ok_or(Stop::Incomplete)?;
+    fn tag_name(&mut self) -> Result<String, ParseStop> {
+        let end = self.rest.find(['>', '\n']).ok_or(ParseStop::Incomplete)?;
         let name = self.rest[..end].trim();
         if name.is_empty() || self.rest[end..].starts_with('\n') {
-            return Err(Stop::Malformed);
+            return Err(ParseStop::Malformed);
         }
         self.rest = &self.rest[end + 1..];
         Ok(name.to_owned())
@@ -158,15 +158,15 @@ impl<'a> Reader<'a> {
         self.rest = self.rest.trim_start();
     }
 
-    fn expect(&mut self, literal: &str) -> Result<(), Stop> {
+    fn expect(&mut self, literal: &str) -> Result<(), ParseStop> {
         if let Some(rest) = self.rest.strip_prefix(literal) {
             self.rest = rest;
             return Ok(());
         }
         Err(if literal.starts_with(self.rest) {
-            Stop::Incomplete
+            ParseStop::Incomplete
         } else {
-            Stop::Malformed
+            ParseStop::Malformed
         })
     }
 }
