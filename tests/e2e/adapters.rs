@@ -1,4 +1,4 @@
-//! Adapters are swapped while others are being answered, and nobody's answer changes under them.
+//! Adapters are swapped while requests run, and the answers of those do not change.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,12 +9,12 @@ use sanctum_tests::{Answer, Http, Metrics, Process, Server};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-/// The adapters that are shipped with the built-in model.
+/// The folder of adapters shipped with the built-in model.
 fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny/adapters")
 }
 
-/// An adapter that was never trained: a pair of rank 1 that pushes the last layer's output aside.
+/// An untrained adapter: a pair of rank 1 that shifts the last layer's output.
 pub fn nonsense(folder: &Path) {
     let module = "language_model.model.layers.7.mlp.down_proj";
     let (a, b) = (768 * 4, 256 * 4);
@@ -42,7 +42,7 @@ async fn swap(http: &Http, adapter: Value) -> Value {
     answer.json()
 }
 
-/// What a swap is answered that is refused so.
+/// The error of a refused swap.
 async fn refused(http: &Http, adapter: Value, status: u16, code: &str) -> Answer {
     let body = json!({ "adapter": adapter });
     let answer = http.post("/v1/adapters", &body).await;
@@ -65,7 +65,7 @@ fn said(answer: &Value) -> &str {
     content.as_str().unwrap_or_else(|| panic!("{answer}"))
 }
 
-/// The share of the shipped adapter's held-out cases that are answered right, and the fingerprint that answered.
+/// The share of correct answers to the shipped adapter's held-out cases, and the fingerprint of the answers.
 async fn skill(http: &Http, cases: usize) -> (f64, String) {
     let file = shipped().join("radio/held_out.jsonl");
     let lines =
@@ -89,7 +89,7 @@ async fn skill(http: &Http, cases: usize) -> (f64, String) {
     (right as f64 / cases.len() as f64, fingerprint)
 }
 
-/// Begins eight streams, and waits until each has its first tokens.
+/// Starts eight streams, and waits until each has its first tokens.
 async fn streams(server: &Server) -> Vec<sanctum_tests::Chunks> {
     let mut streams = Vec::new();
     for _ in 0..8 {
@@ -100,7 +100,7 @@ async fn streams(server: &Server) -> Vec<sanctum_tests::Chunks> {
     streams
 }
 
-/// What each of them says from its second chunk on, and the fingerprints in its chunks.
+/// The text of each stream from its second chunk on, and the fingerprints in its chunks.
 async fn rest(streams: Vec<sanctum_tests::Chunks>) -> Vec<(String, Vec<Value>)> {
     let mut told = Vec::new();
     for stream in streams {
@@ -119,7 +119,7 @@ async fn rest(streams: Vec<sanctum_tests::Chunks>) -> Vec<(String, Vec<Value>)> 
 
 #[cfg(debug_assertions)]
 #[tokio::test]
-async fn eight_streams_do_not_notice_a_swap_in_and_out() {
+async fn eight_streams_are_unchanged_by_swaps() {
     let home = tempfile::tempdir().unwrap();
     nonsense(&home.path().join("nonsense"));
     let ice = home.path().join("ice");
@@ -128,7 +128,7 @@ async fn eight_streams_do_not_notice_a_swap_in_and_out() {
     let before = ask(server.http(), &question).await;
     let alone = rest(streams(&server).await).await;
 
-    // An engine that stands still for the swap has not finished before it.
+    // An engine that is frozen for the swap has not finished before it.
     let running = streams(&server).await;
     fs::write(&ice, "").unwrap();
     let card = swap(server.http(), "nonsense".into()).await;
@@ -144,7 +144,7 @@ async fn eight_streams_do_not_notice_a_swap_in_and_out() {
     let print = card["system_fingerprint"].as_str().unwrap();
     assert!(print.ends_with("+nonsense-r1-a4-1"), "{print}");
     assert_eq!(adapted["system_fingerprint"], print);
-    // Those that ran before the swap have not noticed, to the last letter.
+    // The streams that ran before the swap are unchanged, to the last letter.
     assert_eq!(rest(running).await, alone);
 
     let running = streams(&server).await;
@@ -176,14 +176,14 @@ async fn eight_streams_do_not_notice_a_swap_in_and_out() {
 }
 
 #[tokio::test]
-async fn what_may_not_be_swapped_in_changes_nothing() {
+async fn refused_swap_changes_nothing() {
     let home = tempfile::tempdir().unwrap();
     let (inside, outside) = (home.path().join("in"), home.path().join("out"));
     fs::create_dir_all(&inside).unwrap();
     nonsense(&outside);
     std::os::unix::fs::symlink(&outside, inside.join("link")).unwrap();
     fs::create_dir(inside.join("empty")).unwrap();
-    // Files that lead out, a second name, and weights that end early.
+    // Links that lead out of the folder, a second name, and truncated weights.
     fs::create_dir(inside.join("borrowed")).unwrap();
     for file in ["adapter_config.json", "adapters.safetensors"] {
         let link = inside.join("borrowed").join(file);
@@ -233,14 +233,14 @@ async fn what_may_not_be_swapped_in_changes_nothing() {
         "{}",
         answer.text
     );
-    // What the attempt took away it has given back.
+    // The attempt has released its memory.
     let question = json!([{ "role": "user", "content": "What is the capital of Japan?" }]);
     assert!(!said(&ask(server.http(), &question).await).is_empty());
 }
 
-/// The skill of the shipped adapter comes and goes with it.
+/// The shipped adapter's skill exists only while it is loaded.
 #[tokio::test]
-async fn a_trained_skill_is_swapped_in_and_out() {
+async fn trained_adapter_is_swapped_in_and_out() {
     const CASES: usize = 40;
     let server = Server::start([OsStr::new("--adapter-dir"), shipped().as_os_str()]).await;
     let (before, base) = skill(server.http(), CASES).await;
@@ -255,7 +255,7 @@ async fn a_trained_skill_is_swapped_in_and_out() {
     drop(running);
 }
 
-/// A server with so much memory, of which a part stands still while the file is there.
+/// A server with so much memory, of which a part is frozen while the file exists.
 #[cfg(debug_assertions)]
 async fn icy(folder: &Path, memory_mb: &str, part: &str, ice: &Path) -> Server {
     let limit = ["--metal-memory-limit-mb", memory_mb];
@@ -265,7 +265,7 @@ async fn icy(folder: &Path, memory_mb: &str, part: &str, ice: &Path) -> Server {
     Server::ready(Process::launch_with(args, &env)).await
 }
 
-/// A client that has asked for a swap, of which the load has begun and stands still.
+/// A client that has asked for a swap, whose load has begun and is frozen.
 #[cfg(debug_assertions)]
 async fn half_swapped(server: &Server, ice: &Path) -> tokio::task::JoinHandle<Answer> {
     fs::write(ice, "").unwrap();
@@ -280,7 +280,7 @@ async fn half_swapped(server: &Server, ice: &Path) -> tokio::task::JoinHandle<An
 
 #[cfg(debug_assertions)]
 #[tokio::test]
-async fn one_swap_at_a_time_and_it_does_not_need_its_client() {
+async fn second_swap_is_refused_and_the_first_completes_without_its_client() {
     let home = tempfile::tempdir().unwrap();
     nonsense(&home.path().join("nonsense"));
     let ice = home.path().join("ice");
@@ -291,12 +291,12 @@ async fn one_swap_at_a_time_and_it_does_not_need_its_client() {
         metrics.sum("sanctum_sequence_memory_limit_bytes", &[])
     };
     let whole = limit().await;
-    // Nothing is loaded to get what is there.
+    // A request for the loaded adapter loads nothing.
     swap(server.http(), Value::Null).await;
     let client = half_swapped(&server, &ice).await;
     let answer = refused(server.http(), "nonsense".into(), 409, "swap_running").await;
     assert!(answer.retry_after().is_some());
-    // It answers as before meanwhile, with less memory.
+    // Meanwhile it answers as before, with less memory.
     assert!(limit().await < whole);
     let long = json!({ "prompt": "Count", "max_tokens": 1900 });
     let refused = server.http().post("/v1/completions", &long).await;
@@ -338,7 +338,7 @@ async fn one_swap_at_a_time_and_it_does_not_need_its_client() {
 
 #[cfg(debug_assertions)]
 #[tokio::test]
-async fn a_server_that_stops_does_not_swap_any_more() {
+async fn stopping_server_refuses_swaps() {
     let home = tempfile::tempdir().unwrap();
     nonsense(&home.path().join("nonsense"));
     let ice = home.path().join("ice");
@@ -354,7 +354,7 @@ async fn a_server_that_stops_does_not_swap_any_more() {
 }
 
 #[tokio::test]
-async fn without_a_folder_of_adapters_nothing_is_swapped() {
+async fn server_without_adapter_dir_refuses_swaps() {
     let home = tempfile::tempdir().unwrap();
     nonsense(&home.path().join("nonsense"));
     let own = home.path().join("nonsense");

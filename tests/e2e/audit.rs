@@ -1,4 +1,4 @@
-//! What is written down of who asked what.
+//! The audit log: who requested what, without the content.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,7 +20,7 @@ fn lines(file: &Path) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn every_question_has_its_line_and_none_has_its_words() {
+async fn every_request_has_a_line_without_its_text() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("logs/audit.jsonl");
     let (_secrets, token) = secret();
@@ -104,7 +104,7 @@ async fn every_question_has_its_line_and_none_has_its_words() {
 }
 
 #[tokio::test]
-async fn what_the_drain_limit_cuts_off_still_has_its_line() {
+async fn request_cancelled_by_the_drain_limit_has_a_line() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("audit.jsonl");
     let flag = [
@@ -125,7 +125,7 @@ async fn what_the_drain_limit_cuts_off_still_has_its_line() {
 }
 
 #[tokio::test]
-async fn a_fleet_s_server_keeps_one_without_being_told() {
+async fn server_of_a_fleet_has_an_audit_log_by_default() {
     let folder = TempDir::new().unwrap();
     let (_secrets, token) = secret();
     let fleet = folder.path().join("fleet.toml");

@@ -1,4 +1,4 @@
-//! Who is let in over loopback, and with which token a server starts. Who comes from elsewhere is in `outside`.
+//! Authentication over loopback, and the token files with which a server starts. Clients of other machines are in `outside`.
 
 use std::fs::{self, Permissions};
 use std::net::TcpStream;
@@ -9,12 +9,12 @@ use sanctum_tests::{Ended, Process, Raw, Server, within};
 use serde_json::json;
 use tempfile::TempDir;
 
-/// A token, as `sanctum-pki token` makes them.
+/// A token as `sanctum-pki token` generates it.
 pub const TOKEN: &str = "5f0c3f6c1f0b4c6d9a1e2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f70";
-/// Another one.
+/// Another token.
 pub const OTHER: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
-/// A folder with a token file in it, which ends in a newline as editors leave it.
+/// A folder with a token file, which ends in a newline as editors write it.
 pub fn secret() -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("server.token");
@@ -22,7 +22,7 @@ pub fn secret() -> (TempDir, PathBuf) {
     (folder, file)
 }
 
-/// Puts a token file in place in one step.
+/// Replaces a token file by renaming.
 pub fn write(file: &Path, text: &str) {
     let beside = file.with_extension("new");
     fs::write(&beside, text).unwrap();
@@ -46,7 +46,7 @@ async fn asks(server: &Server, headers: &[&str]) -> Raw {
 }
 
 #[tokio::test]
-async fn a_web_page_cannot_use_the_browser_s_way_in() {
+async fn web_page_cannot_use_the_loopback_bypass() {
     let (_folder, file) = secret();
     let server = Server::start(["--auth-token-file".as_ref(), file.as_os_str()]).await;
     let token = bearer(TOKEN);
@@ -85,7 +85,7 @@ async fn a_web_page_cannot_use_the_browser_s_way_in() {
 }
 
 #[tokio::test]
-async fn where_it_is_required_this_machine_brings_the_token_too() {
+async fn required_loopback_needs_the_token() {
     let (_folder, file) = secret();
     let args = [
         "--loopback",
@@ -115,7 +115,7 @@ async fn where_it_is_required_this_machine_brings_the_token_too() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_rotated_counts_within_two_seconds_and_a_bad_one_does_not() {
+async fn rotated_token_is_valid_within_two_seconds_and_a_bad_one_is_not() {
     let (_folder, file) = secret();
     let args = [
         "--loopback",
@@ -148,10 +148,10 @@ async fn a_token_that_is_rotated_counts_within_two_seconds_and_a_bad_one_does_no
     }
 }
 
-/// A rotation that could not be read for a moment is not lost: the file need not change once more.
+/// A rotated token that was unreadable for a moment is read later, without another change of the file.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_token_that_could_not_be_read_for_a_moment_counts_as_soon_as_it_can() {
+async fn token_file_that_becomes_readable_again_is_read() {
     use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
     let (_folder, file) = secret();
     let args = [
@@ -168,7 +168,7 @@ async fn a_token_that_could_not_be_read_for_a_moment_counts_as_soon_as_it_can() 
     };
     let before = prlimit(pid, Resource::Nofile, none_more).unwrap();
     write(&file, OTHER);
-    // What has changed just now is read twice in any case; this is what has not.
+    // A recently changed file is read twice in any case; this one is older.
     let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
     let opened = std::fs::File::options().write(true).open(&file).unwrap();
     opened.set_modified(long_ago).unwrap();
@@ -187,7 +187,7 @@ async fn a_token_that_could_not_be_read_for_a_moment_counts_as_soon_as_it_can() 
 }
 
 #[tokio::test]
-async fn a_token_that_protects_nothing_does_not_start() {
+async fn unsafe_token_file_is_refused_at_start() {
     let (_folder, file) = secret();
     let run = async |args: &[&str]| -> Ended { Process::launch(args).ended().await };
     let with = ["--port", "0", "--auth-token-file", file.to_str().unwrap()];
@@ -214,7 +214,7 @@ async fn a_token_that_protects_nothing_does_not_start() {
 }
 
 #[tokio::test]
-async fn with_authentication_disabled_it_says_so_everywhere() {
+async fn disabled_authentication_is_reported_everywhere() {
     let args = ["--host", "0.0.0.0", "--port", "0"];
     let process = Process::launch_with(args, &[("SANCTUM_DISABLE_AUTH", "yes")]);
     assert_eq!(process.ended().await.code, Some(1));

@@ -1,6 +1,6 @@
-//! Questions and answers.
+//! `POST /v1/chat/completions`.
 
-// OpenAI has moved on from `seed`, `max_tokens` and `system_fingerprint`; most clients have not.
+// OpenAI has deprecated `seed`, `max_tokens` and `system_fingerprint`; most clients still use them.
 #![allow(deprecated)]
 
 use async_openai::types::chat::{
@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::openai::{COUNT, SUM, ask, chat, said, user};
 
 #[tokio::test]
-async fn two_and_two_is_four() {
+async fn chat_answers_arithmetic_with_usage() {
     let server = Server::start([""; 0]).await;
     let answer = chat(&server, ask(SUM)).await;
     assert_eq!(said(&answer), "4");
@@ -22,7 +22,7 @@ async fn two_and_two_is_four() {
     assert_eq!(answer.object, "chat.completion");
     assert_eq!(answer.model, Server::BUILT_IN);
     assert!(answer.id.starts_with("chatcmpl-"), "{}", answer.id);
-    let usage = answer.usage.expect("it says what it cost");
+    let usage = answer.usage.expect("it has usage");
     assert!(usage.prompt_tokens > 0 && usage.completion_tokens > 0);
     assert_eq!(
         usage.total_tokens,
@@ -31,7 +31,7 @@ async fn two_and_two_is_four() {
 }
 
 #[tokio::test]
-async fn the_conversation_so_far_is_read() {
+async fn earlier_messages_are_read() {
     let server = Server::start([""; 0]).await;
     let earlier = ChatCompletionRequestAssistantMessageContent::from("Nice to meet you, Rosalind.");
     let request = CreateChatCompletionRequest {
@@ -47,7 +47,7 @@ async fn the_conversation_so_far_is_read() {
 }
 
 #[tokio::test]
-async fn a_chat_is_a_completion_of_its_template() {
+async fn chat_equals_a_completion_of_its_template() {
     let server = Server::start([""; 0]).await;
     let chat = chat(&server, ask(COUNT)).await;
     let prompt = format!(
@@ -63,7 +63,7 @@ async fn a_chat_is_a_completion_of_its_template() {
 }
 
 #[tokio::test]
-async fn a_seed_holds_at_the_default_temperature() {
+async fn seed_reproduces_an_answer_at_the_default_temperature() {
     let server = Server::start([""; 0]).await;
     let request = CreateChatCompletionRequest {
         temperature: None,
@@ -78,7 +78,7 @@ async fn a_seed_holds_at_the_default_temperature() {
 }
 
 #[tokio::test]
-async fn an_answer_is_cut_off_at_the_limit() {
+async fn answer_ends_at_max_tokens() {
     let server = Server::start([""; 0]).await;
     let whole = chat(&server, ask(COUNT)).await;
     let limits = [

@@ -1,4 +1,4 @@
-//! `POST /v1/completions`: a prompt as it is.
+//! `POST /v1/completions`: a prompt without a template.
 
 use async_openai::types::chat::{ChatCompletionStreamOptions, CompletionFinishReason, Prompt};
 use async_openai::types::completions::CreateCompletionRequest;
@@ -19,7 +19,7 @@ fn count(prompt: Prompt) -> CreateCompletionRequest {
 }
 
 #[tokio::test]
-async fn a_prompt_is_continued_whole_or_streamed() {
+async fn prompt_is_continued_whole_or_streamed() {
     let server = Server::start([""; 0]).await;
     let client = client(&server);
     let request = count(Prompt::String("5, 6, 7,".into()));
@@ -68,7 +68,7 @@ async fn a_prompt_is_continued_whole_or_streamed() {
 }
 
 #[tokio::test]
-async fn a_prompt_may_be_token_ids() {
+async fn prompt_may_be_token_ids() {
     let server = Server::start([""; 0]).await;
     let client = client(&server);
     let ids: Vec<u32> = (300..310).collect();
@@ -84,11 +84,11 @@ async fn a_prompt_may_be_token_ids() {
 }
 
 #[tokio::test]
-async fn the_same_seed_gives_the_same_text_and_another_gives_another() {
+async fn same_seed_gives_the_same_text_and_another_another() {
     let server = Server::start([""; 0]).await;
     let client = client(&server);
     let text = async |seed| {
-        #[allow(deprecated)] // by OpenAI; most clients still send it
+        #[allow(deprecated)] // deprecated by OpenAI; most clients still send it
         let wild = CreateCompletionRequest {
             temperature: Some(2.0),
             seed: Some(seed),
@@ -104,7 +104,7 @@ async fn the_same_seed_gives_the_same_text_and_another_gives_another() {
 }
 
 #[tokio::test]
-async fn a_token_can_be_forced() {
+async fn logit_bias_can_force_a_token() {
     let server = Server::start([""; 0]).await;
     let client = client(&server);
     let mut words = Vec::new();

@@ -1,4 +1,4 @@
-//! Clients that ask for more than their share, and what others notice of it.
+//! Clients that request more than their share, and the effect on others.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -36,7 +36,7 @@ async fn one_token_request_is_answered_beside_twelve_bodies_of_two_megabytes() {
         preparing["oldest_seconds"].is_number() && preparing["progress"].is_u64(),
         "{health}"
     );
-    // Before there were turns it took as long as all twelve together.
+    // Without fair queueing it took as long as all twelve together.
     let limit = (20 * alone).max(Duration::from_secs(5));
     for _ in 0..3 {
         let beside = ask(&server).await;
@@ -79,11 +79,11 @@ async fn memory_stays_bounded_beside_twelve_bodies_of_two_megabytes() {
         .await;
     let grown = peak() - before;
     hostile.leave().await;
-    // It was 4.6 GB.
+    // It was 4.6 GB before the limits.
     assert!(grown < 400, "{grown} MB more");
 }
 
-/// Sends the head of a request, and returns what is answered to it alone.
+/// Sends the head of a request, and returns the response to it without a body.
 fn answer_to_head(server: &Server, extra: &str) -> String {
     let address = server.http().base().trim_start_matches("http://");
     let mut socket = TcpStream::connect(address).unwrap();

@@ -1,4 +1,4 @@
-//! How sure the model was.
+//! Log probabilities.
 
 use async_openai::types::chat::{ChatCompletionTokenLogprob, CreateChatCompletionRequest};
 use sanctum_tests::Server;
@@ -14,7 +14,7 @@ fn with_neighbours(count: u8) -> CreateChatCompletionRequest {
 }
 
 #[tokio::test]
-async fn each_token_comes_with_its_likeliest_neighbours() {
+async fn each_token_has_its_most_likely_alternatives() {
     let server = Server::start([""; 0]).await;
     let answer = chat(&server, with_neighbours(5)).await;
     let tokens = answer.choices[0].logprobs.clone().unwrap().content.unwrap();
@@ -32,7 +32,7 @@ async fn each_token_comes_with_its_likeliest_neighbours() {
         let top = &token.top_logprobs;
         assert_eq!(top.len(), 5);
         assert!(top.is_sorted_by(|a, b| a.logprob >= b.logprob));
-        // Nothing is left to chance, so the likeliest was taken.
+        // At temperature 0 the most likely token is chosen.
         assert_eq!(
             (&top[0].token, top[0].logprob),
             (&token.token, token.logprob)
@@ -43,7 +43,7 @@ async fn each_token_comes_with_its_likeliest_neighbours() {
 }
 
 #[tokio::test]
-async fn a_stream_brings_the_same_ones() {
+async fn stream_has_the_same_log_probabilities() {
     let server = Server::start([""; 0]).await;
     let whole = chat(&server, with_neighbours(2)).await;
     let streamed: Vec<ChatCompletionTokenLogprob> = stream(&server, with_neighbours(2))
@@ -60,7 +60,7 @@ async fn a_stream_brings_the_same_ones() {
 }
 
 #[tokio::test]
-async fn they_are_left_out_unless_asked_for() {
+async fn log_probabilities_are_absent_unless_requested() {
     let server = Server::start([""; 0]).await;
     assert_eq!(chat(&server, ask(COUNT)).await.choices[0].logprobs, None);
 }

@@ -1,4 +1,4 @@
-//! Models with a manifest: served when the folder matches it, and otherwise nobody can even connect.
+//! Models with a manifest: served when the folder matches it; otherwise no socket is opened.
 
 use std::fs;
 use std::net::TcpListener;
@@ -43,7 +43,7 @@ impl Home {
         fs::write(signature_path(&path), signature.0).unwrap();
     }
 
-    /// The flags that make the folder be checked.
+    /// The flags with which the folder is verified.
     fn flags(&self) -> Vec<String> {
         let show = |name: &str| self.path(name).display().to_string();
         let (model, manifest, key) = (show("model"), show("model.sha256"), show("key.pub"));
@@ -59,7 +59,7 @@ impl Home {
         .into()
     }
 
-    /// A fleet.toml beside the model, with paths as one writes them there.
+    /// A fleet.toml beside the model, with relative paths.
     fn fleet(&self) -> PathBuf {
         let text = "[hosts.here]\naddress = \"127.0.0.1\"\n[servers.server]\nhost = \"here\"\n\
                     listen = [\"127.0.0.1:0\"]\nmanifest_keys = [\"key.pub\"]\n\
@@ -89,7 +89,7 @@ fn position(log: &[String], message: &str) -> Option<usize> {
 }
 
 #[tokio::test]
-async fn a_folder_that_matches_is_served_after_the_verdict() {
+async fn matching_folder_is_served_after_verification() {
     let home = Home::new().await;
     let config = ["--config".into(), home.fleet().into_os_string()];
     let server = Server::ready(Process::launch(config)).await;
@@ -116,7 +116,7 @@ async fn a_folder_that_matches_is_served_after_the_verdict() {
 }
 
 #[tokio::test]
-async fn a_folder_that_does_not_match_is_refused_and_nothing_is_listened_on() {
+async fn mismatching_folder_is_refused_before_a_socket_is_opened() {
     // A port that is taken: a server that binds before its verdict would complain of that instead.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
@@ -157,7 +157,7 @@ async fn a_folder_that_does_not_match_is_refused_and_nothing_is_listened_on() {
     fs::remove_file(home.path("model.sha256.sig")).unwrap();
     refused(&["not signed", "sanctum-pki manifest sign"]).await;
 
-    // All is well again, so now the port is what is wrong.
+    // The folder is intact again, so the occupied port is the error.
     home.sign(&home.key);
     let args = [home.flags(), vec!["--port".to_owned(), port.clone()]].concat();
     let words = Process::launch(args).ended().await.last_message();
@@ -166,7 +166,7 @@ async fn a_folder_that_does_not_match_is_refused_and_nothing_is_listened_on() {
 }
 
 #[tokio::test]
-async fn a_signature_that_nobody_checks_is_a_warning_and_a_folder_alone_is_parsed() {
+async fn unverified_signature_is_a_warning() {
     let home = Home::new().await;
     let model = home.path("model").display().to_string();
     let manifest = home.path("model.sha256").display().to_string();
@@ -196,7 +196,7 @@ async fn a_signature_that_nobody_checks_is_a_warning_and_a_folder_alone_is_parse
 }
 
 #[tokio::test]
-async fn a_model_without_a_manifest_beside_one_that_has_one_is_a_warning() {
+async fn model_without_a_manifest_beside_one_with_one_is_a_warning() {
     let home = Home::new().await;
     let fleet = home.fleet();
     let both = "models = [{ id = \"other\", path = \"model\" }, ";
@@ -220,7 +220,7 @@ async fn a_model_without_a_manifest_beside_one_that_has_one_is_a_warning() {
 }
 
 #[tokio::test]
-async fn what_sanctum_pki_lists_and_signs_the_server_believes_and_nothing_else() {
+async fn only_manifests_signed_by_a_trusted_key_are_accepted() {
     let fleet = Fleet::set_up(
         "models = [{ id = \"council\", path = \"model\", manifest = \"model.sha256\" }]\n\
          manifest_keys = [\"home/certs/manifest.pub\"]",
@@ -246,7 +246,7 @@ async fn what_sanctum_pki_lists_and_signs_the_server_believes_and_nothing_else()
         let words = fleet.pki_refuses("manifest verify model");
         assert!(words.contains(says), "{says} in: {words}");
     };
-    // Other weights, and a manifest that fits them, beside the signature that was there.
+    // Other weights with a matching manifest, beside the old signature.
     let template = fleet.path("model/tokenizer_config.json");
     let text = fs::read_to_string(&template).unwrap();
     fs::write(&template, text + "\n").unwrap();
@@ -256,21 +256,21 @@ async fn what_sanctum_pki_lists_and_signs_the_server_believes_and_nothing_else()
     fleet.pki("manifest create model");
     fs::write(&signature, kept).unwrap();
     refused("is not the signature").await;
-    // The same, signed by somebody else.
+    // The same, signed by an unknown key.
     let stranger = Fleet::set_up("");
     stranger.pki("manifest keygen");
     let manifest = fleet.path("model.sha256");
     stranger.pki(&format!("manifest sign {}", manifest.display()));
     refused("is not the signature").await;
-    // By us: then it is what we say it is.
+    // Signed with the trusted key.
     fleet.pki("manifest sign model.sha256");
     fleet.pki("manifest verify model");
     drop(fleet.serve().await);
 }
 
-/// Whoever writes adapters would else decide what a signed model answers.
+/// Otherwise a user who can write adapters could change the answers of a signed model.
 #[tokio::test]
-async fn a_signed_model_takes_only_adapters_that_are_signed_too() {
+async fn signed_model_accepts_only_signed_adapters() {
     let home = Home::new().await;
     let fleet = home.fleet();
     let text = fs::read_to_string(&fleet).unwrap() + "adapters = \"adapters\"\n";
@@ -301,7 +301,7 @@ async fn a_signed_model_takes_only_adapters_that_are_signed_too() {
         let place = home.path("").display().to_string();
         assert!(!answer.text.contains(&place), "{}", answer.text);
         assert_eq!(server.http().get("/v1/models").await.text, before, "{why}");
-        // What the client is not told stands in the log, for who can mend it.
+        // What the response omits is in the log, for the operator.
         let told = |fields: &Value| {
             let error = fields["error"].as_str()?;
             error.contains(why).then_some(())
@@ -337,7 +337,7 @@ async fn a_signed_model_takes_only_adapters_that_are_signed_too() {
     assert_eq!(card.json()["adapter"]["name"], "nonsense");
     drop(server);
 
-    // At the start it is no different.
+    // The same at start.
     let text = fs::read_to_string(&fleet).unwrap();
     let merged = "manifest = \"model.sha256\", adapter = \"adapters/nonsense/\"";
     fs::write(&fleet, text.replace("manifest = \"model.sha256\"", merged)).unwrap();

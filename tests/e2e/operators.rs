@@ -1,4 +1,4 @@
-//! What those who keep it running see: health, metrics, log.
+//! Health, metrics and logs, for operators.
 
 use sanctum_tests::{Ended, Server, Signal};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::openai::{COUNT, ask, chat, stream};
 
 #[tokio::test]
-async fn health_tells_idle_from_busy_and_shows_progress() {
+async fn health_shows_whether_the_engine_is_busy_and_its_progress() {
     let server = Server::start([""; 0]).await;
     let idle = server.http().get("/health").await;
     assert_eq!(idle.status, 200);
@@ -61,7 +61,7 @@ async fn metrics_count_requests_tokens_and_time() {
         (2.0, 1.0, 0.0)
     );
 
-    // As `usage` counts: what ends an answer is no part of it.
+    // As `usage` counts: the end-of-sequence token is not part of the answer.
     let generated = 2.0 * f64::from(whole.completion_tokens) + 10.0;
     assert_eq!(
         metrics.sum("sanctum_completion_tokens_total", &[model]),
@@ -85,7 +85,7 @@ async fn metrics_count_requests_tokens_and_time() {
 }
 
 #[tokio::test]
-async fn log_lines_are_json_where_nobody_reads_them() {
+async fn log_lines_are_json_unless_on_a_terminal() {
     let server = Server::start([""; 0]).await;
     chat(&server, ask(COUNT)).await;
     server.signal(Signal::TERM);

@@ -1,4 +1,4 @@
-//! Who comes from another machine: all of it from another network namespace, since nothing on this machine is one.
+//! Clients on another machine, which is another network namespace: connections within this machine are all local.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::auth::{OTHER, TOKEN, bearer, secret};
 
-/// Where the server listens on this host.
+/// The server's address on this host.
 fn address(server: &Server, host: &str) -> SocketAddr {
     let ready = |line: String| {
         let fields: serde_json::Value = serde_json::from_str(&line).ok()?;
@@ -21,7 +21,7 @@ fn address(server: &Server, host: &str) -> SocketAddr {
     found.unwrap_or_else(|| panic!("{host} is not in {:#?}", server.log()))
 }
 
-/// A server on loopback and on one address that the outside reaches, with a token.
+/// A server with a token, on loopback and on one address that the namespace reaches.
 async fn open(outside: &Outside, more: &[&str]) -> (tempfile::TempDir, Server, SocketAddr) {
     let (folder, file) = secret();
     let here = outside.here().to_string();
@@ -29,7 +29,7 @@ async fn open(outside: &Outside, more: &[&str]) -> (tempfile::TempDir, Server, S
     args.extend(["--auth-token-file", file.to_str().unwrap()]);
     args.extend(more);
     let server = Server::start(args.clone()).await;
-    // The second address is announced right after the first.
+    // The second address is logged right after the first.
     let announced = |line: &String| line.contains(&format!("http://{here}:"));
     within("the second address", async {
         while !server.log().iter().any(announced) {
@@ -48,7 +48,7 @@ fn ask(outside: &Outside, at: SocketAddr, headers: &[&str]) -> Raw {
 }
 
 #[tokio::test]
-async fn from_another_machine_the_token_is_the_only_way_in() {
+async fn remote_client_needs_the_token() {
     let Some(outside) = Outside::new() else {
         return;
     };
@@ -103,7 +103,7 @@ async fn from_another_machine_the_token_is_the_only_way_in() {
         );
         assert_eq!(answer.status, 401, "{path}: {}", answer.body);
     }
-    // To the local programs of the same server nothing has changed.
+    // Local clients of the same server need no token.
     assert_eq!(server.http().get("/v1/models").await.status, 200);
     let counted = server.metrics().await;
     let bearer = |outcome| {
@@ -141,7 +141,7 @@ async fn from_another_machine_the_token_is_the_only_way_in() {
 }
 
 #[tokio::test]
-async fn an_ipv4_client_of_an_ipv6_socket_is_who_it_is() {
+async fn ipv4_client_of_ipv6_socket_is_identified_as_ipv4() {
     let Some(outside) = Outside::new() else {
         return;
     };
@@ -164,7 +164,7 @@ async fn an_ipv4_client_of_an_ipv6_socket_is_who_it_is() {
         let answer = Raw::ask(local, "GET /v1/models", &["host: localhost"], "");
         assert_eq!(answer.status, 200, "{loopback}: {}", answer.body);
     }
-    // This machine under an address of its own that is not loopback is not let in by it.
+    // This machine's own address is not loopback and needs the token.
     let own = std::net::TcpStream::connect(at(outside.here())).unwrap();
     assert_eq!(
         Raw::ask(own, "GET /v1/models", &["host: localhost"], "").status,
@@ -173,7 +173,7 @@ async fn an_ipv4_client_of_an_ipv6_socket_is_who_it_is() {
 }
 
 #[tokio::test]
-async fn streams_hold_their_places_until_they_end_or_their_client_goes() {
+async fn streams_count_until_they_end_or_their_client_disconnects() {
     let Some(outside) = Outside::new() else {
         return;
     };

@@ -1,4 +1,4 @@
-//! What is not answered, and what is said instead.
+//! Requests that are refused, and the errors.
 
 use async_openai::types::chat::CreateChatCompletionRequest;
 use sanctum_tests::Server;
@@ -9,7 +9,7 @@ use crate::openai::{SUM, ask, client, refusal};
 const CHAT: &str = "/v1/chat/completions";
 
 #[tokio::test]
-async fn a_model_that_is_not_there_is_a_404() {
+async fn unknown_model_is_a_404() {
     let server = Server::start([""; 0]).await;
     let request = CreateChatCompletionRequest {
         model: "sanctum-tinny".into(),
@@ -26,7 +26,7 @@ async fn a_model_that_is_not_there_is_a_404() {
 }
 
 #[tokio::test]
-async fn a_second_answer_is_refused_by_name() {
+async fn second_answer_is_refused_by_name() {
     let server = Server::start([""; 0]).await;
     let request = CreateChatCompletionRequest {
         n: Some(2),
@@ -38,7 +38,7 @@ async fn a_second_answer_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_prompt_that_does_not_fit_is_refused_with_the_numbers() {
+async fn prompt_that_does_not_fit_is_refused_with_the_numbers() {
     let server = Server::start(["--max-context", "64"]).await;
     let error = refusal(&server, ask(&"word ".repeat(200))).await;
     assert_eq!(error.status_code, 400);
@@ -60,7 +60,7 @@ async fn a_prompt_that_does_not_fit_is_refused_with_the_numbers() {
 }
 
 #[tokio::test]
-async fn a_field_that_is_unknown_or_wrong_is_named() {
+async fn unknown_or_wrong_field_is_named() {
     let server = Server::start([""; 0]).await;
     let long = "x".repeat(300);
     for (field, value, param) in [
@@ -106,7 +106,7 @@ async fn a_field_that_is_unknown_or_wrong_is_named() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_refused_in_the_same_shape() {
+async fn malformed_request_is_refused_in_the_same_shape() {
     let server = Server::start([""; 0]).await;
     let http = server.http();
     let body = json!({ "messages": [{ "role": "user", "content": SUM }] }).to_string();
@@ -139,7 +139,7 @@ async fn what_is_no_request_is_refused_in_the_same_shape() {
 }
 
 #[tokio::test]
-async fn the_server_says_what_it_serves() {
+async fn models_are_listed() {
     let server = Server::start([""; 0]).await;
     let client = client(&server);
     let models = client.models().list().await.unwrap();

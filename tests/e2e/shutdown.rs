@@ -1,4 +1,4 @@
-//! How it ends.
+//! Stopping the server.
 
 use sanctum_tests::{Server, Signal, within};
 use serde_json::Value;
@@ -7,10 +7,10 @@ use tokio::net::TcpStream;
 const STOPPING: &str = "stopping: running requests may finish";
 
 #[tokio::test]
-async fn an_idle_server_ends_at_once() {
+async fn idle_server_ends_at_once() {
     for signal in [Signal::TERM, Signal::INT] {
         let server = Server::start([""; 0]).await;
-        // Leaves a connection open, which must not hold it up.
+        // An open connection must not delay the exit.
         server.http().get("/health").await;
         server.signal(signal);
         let ended = server.ended().await;
@@ -20,7 +20,7 @@ async fn an_idle_server_ends_at_once() {
 }
 
 #[tokio::test]
-async fn a_stream_that_runs_is_finished_and_nothing_new_is_taken() {
+async fn draining_server_finishes_streams_and_refuses_new_requests() {
     let server = Server::start([""; 0]).await;
     let mut stream = server.stream_of(60).await;
     let first = stream.next().await.unwrap();
@@ -48,7 +48,7 @@ async fn a_stream_that_runs_is_finished_and_nothing_new_is_taken() {
 }
 
 #[tokio::test]
-async fn past_the_drain_limit_streams_are_told_and_cancelled() {
+async fn drain_limit_cancels_streams_with_an_error() {
     let server = Server::start(["--drain-seconds", "0"]).await;
     let mut stream = server.stream_of(2000).await;
     stream.next().await.unwrap();
@@ -62,7 +62,7 @@ async fn past_the_drain_limit_streams_are_told_and_cancelled() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn second_signal_ends_the_server_at_once() {
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
         let server = Server::start(["--max-slots", "1"]).await;
         let mut stream = server.stream_of(2000).await;
@@ -76,7 +76,7 @@ async fn a_second_signal_ends_it_at_once() {
 }
 
 #[tokio::test]
-async fn requests_that_wait_are_answered_before_it_ends() {
+async fn waiting_requests_are_answered_before_the_end() {
     let server = Server::start(["--max-slots", "1"]).await;
     let mut working = server.stream_of(40).await;
     working.next().await.unwrap();

@@ -1,4 +1,4 @@
-//! How it begins, and how it does not.
+//! Starting the server, and failing to start.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,13 +9,13 @@ use tempfile::TempDir;
 
 use crate::openai::SUM;
 
-/// Starts something that ends by itself.
+/// Starts a process that is expected to exit.
 async fn run(args: &[&str]) -> Ended {
     Process::launch(args).ended().await
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_named_with_the_mend() {
+async fn port_in_use_is_named_with_the_fix() {
     let first = Server::start([""; 0]).await;
     let address = first.http().base().strip_prefix("http://").unwrap();
     let (_, port) = address.rsplit_once(':').unwrap();
@@ -29,7 +29,7 @@ async fn a_port_that_is_taken_is_named_with_the_mend() {
 }
 
 #[tokio::test]
-async fn an_address_that_others_can_reach_needs_a_token() {
+async fn address_that_other_machines_can_reach_needs_a_token() {
     for host in ["0.0.0.0", "::", "192.0.2.1"] {
         let ended = run(&["--host", host, "--port", "0"]).await;
         assert_eq!(ended.code, Some(1));
@@ -42,7 +42,7 @@ async fn an_address_that_others_can_reach_needs_a_token() {
 }
 
 #[tokio::test]
-async fn every_address_is_announced() {
+async fn every_address_is_logged() {
     let server = Server::start(["--host", "127.0.0.1", "--host", "localhost"]).await;
     server.signal(Signal::TERM);
     let log = server.ended().await.log;
@@ -55,7 +55,7 @@ async fn every_address_is_announced() {
 }
 
 #[tokio::test]
-async fn fleet_toml_says_what_is_served() {
+async fn fleet_toml_decides_what_is_served() {
     let folder = TempDir::new().unwrap();
     let model = folder.path().join("model");
     assert_eq!(
@@ -102,7 +102,7 @@ async fn fleet_toml_says_what_is_served() {
 }
 
 #[tokio::test]
-async fn a_wrong_command_line_is_shown_the_right_one() {
+async fn wrong_command_line_is_an_error_with_the_usage() {
     let ended = run(&["--prot", "1"]).await;
     assert_eq!(ended.code, Some(2));
     assert!(ended.log.join("\n").contains("--port"), "{:#?}", ended.log);
@@ -112,7 +112,7 @@ async fn a_wrong_command_line_is_shown_the_right_one() {
 }
 
 #[tokio::test]
-async fn it_can_be_stopped_while_it_loads() {
+async fn loading_server_can_be_stopped() {
     let process = Process::launch(["--port", "0", "--shape", "qwen3.5-0.8b"]);
     process.logged("loading").await;
     process.signal(Signal::TERM);
@@ -120,7 +120,7 @@ async fn it_can_be_stopped_while_it_loads() {
     assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
 }
 
-/// What an upgrade's trial relies on: the command may be killed, and the second copy of the model must not stay.
+/// An upgrade's trial depends on it: if the command is killed, the second copy of the model must end.
 #[test]
 fn server_with_exit_with_stdin_ends_when_its_standard_input_is_closed() {
     use std::io::BufRead;
@@ -133,7 +133,7 @@ fn server_with_exit_with_stdin_ends_when_its_standard_input_is_closed() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It serves as long as the pipe is open.
+    // It serves while the pipe is open.
     let mut log = std::io::BufReader::new(server.stderr.take().unwrap()).lines();
     assert!(log.any(|line| line.unwrap().contains("ready")));
     assert_eq!(server.try_wait().unwrap(), None);

@@ -1,4 +1,4 @@
-//! Strings that end an answer, wherever the tokens cut them.
+//! Stop strings, wherever token boundaries cut them.
 
 use async_openai::types::chat::{CreateChatCompletionRequest, FinishReason, StopConfiguration};
 use sanctum_tests::Server;
@@ -13,10 +13,10 @@ fn until(stop: StopConfiguration) -> CreateChatCompletionRequest {
 }
 
 #[tokio::test]
-async fn an_answer_ends_before_the_stop_string() {
+async fn answer_ends_before_the_stop_string() {
     let server = Server::start([""; 0]).await;
     let whole = chat(&server, ask(COUNT)).await;
-    // Every three letters of the answer: some are one token, most are cut somewhere by one.
+    // Every three letters of the answer: some are one token, most cross a token boundary.
     let letters: Vec<char> = said(&whole).chars().collect();
     for stop in letters.windows(3).step_by(2) {
         let stop: String = stop.iter().collect();
@@ -34,7 +34,7 @@ async fn an_answer_ends_before_the_stop_string() {
 }
 
 #[tokio::test]
-async fn of_several_stop_strings_the_first_to_come_ends_it() {
+async fn first_of_several_stop_strings_ends_the_answer() {
     let server = Server::start([""; 0]).await;
     let whole = chat(&server, ask(COUNT)).await;
     let stops = ["never said", "9", "8"].map(str::to_owned).to_vec();
@@ -43,10 +43,10 @@ async fn of_several_stop_strings_the_first_to_come_ends_it() {
 }
 
 #[tokio::test]
-async fn what_only_begins_like_a_stop_string_is_said() {
+async fn text_that_only_begins_like_a_stop_string_is_sent() {
     let server = Server::start([""; 0]).await;
     let whole = chat(&server, ask(COUNT)).await;
-    // The answer's last letters and one more: held back until the end, and then given out.
+    // The answer's last letters and one more: held back until the end, and then sent.
     let ending: String = said(&whole)
         .chars()
         .rev()

@@ -1,4 +1,4 @@
-//! Answers as they come.
+//! Streaming.
 
 use async_openai::types::chat::{
     ChatCompletionStreamOptions, CreateChatCompletionRequest, FinishReason, Role,
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::openai::{COUNT, SUM, ask, chat, joined, said, stream};
 
 #[tokio::test]
-async fn a_stream_says_what_a_whole_answer_says() {
+async fn stream_has_the_same_text_as_a_whole_answer() {
     let server = Server::start([""; 0]).await;
     for question in [SUM, COUNT, "Repeat: çà 日本 🚀 ok", "Who are you?"] {
         let whole = chat(&server, ask(question)).await;
@@ -36,7 +36,7 @@ async fn a_stream_says_what_a_whole_answer_says() {
 }
 
 #[tokio::test]
-async fn the_usage_comes_last_if_it_is_asked_for() {
+async fn usage_is_last_if_requested() {
     let server = Server::start([""; 0]).await;
     let options = ChatCompletionStreamOptions {
         include_usage: Some(true),
@@ -54,7 +54,7 @@ async fn the_usage_comes_last_if_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn on_the_wire_it_is_events_that_end_with_done() {
+async fn stream_is_events_that_end_with_done() {
     let server = Server::start([""; 0]).await;
     let body = json!({ "messages": [{ "role": "user", "content": SUM }], "temperature": 0, "stream": true });
     let answer = server.http().post("/v1/chat/completions", &body).await;
@@ -69,7 +69,7 @@ async fn on_the_wire_it_is_events_that_end_with_done() {
 }
 
 #[tokio::test]
-async fn half_a_character_is_never_sent() {
+async fn partial_character_is_never_sent() {
     let server = Server::start([""; 0]).await;
     let body = json!({
         "messages": [{ "role": "user", "content": "Repeat: çà 日本 🚀 ok" }],

@@ -1,5 +1,5 @@
-//! TLS as `curl` and `openssl` meet it, from another network namespace where one can be made, with certificates of the
-//! real `sanctum-pki`. They need `curl` and `openssl`.
+//! TLS with `curl` and `openssl` as clients, from another network namespace where possible, with certificates of the real
+//! `sanctum-pki`.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,10 +15,10 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 use crate::auth::bearer;
 use crate::openai::SUM;
 
-/// What takes effect on a running server does so within this time.
+/// The time within which changes take effect on a running server.
 const SOON: Duration = Duration::from_secs(2);
 
-/// A server with a TLS listener, and a place to ask it from.
+/// A server with a TLS listener, and the namespace of its clients.
 struct Site {
     fleet: Fleet,
     server: Server,
@@ -31,7 +31,7 @@ struct Site {
 type Pair = (PathBuf, PathBuf);
 
 impl Site {
-    /// None, and a word about it, where a program is missing.
+    /// None where a program is missing; the test is skipped.
     async fn open() -> Option<Self> {
         for program in ["curl", "openssl"] {
             let mut asked = Command::new(program);
@@ -66,7 +66,7 @@ impl Site {
         self.fleet.pair(&format!("clients/{name}"))
     }
 
-    /// A program that runs where clients are.
+    /// A program in the clients' namespace.
     fn command(&self, program: &str) -> Command {
         #[cfg(target_os = "linux")]
         if let Some(outside) = &self.outside {
@@ -89,7 +89,7 @@ impl Site {
         curl.output().expect("curl runs")
     }
 
-    /// `openssl s_client`, which sends what it is given and shows what comes until the server has had enough.
+    /// `openssl s_client`, which sends its standard input and prints the responses until the server disconnects.
     fn s_client(&self, pair: Option<&Pair>, more: &[&str]) -> Command {
         let mut client = self.command("openssl");
         client
@@ -114,15 +114,15 @@ impl Site {
             .spawn()
             .expect("openssl runs");
         let mut stdin = client.stdin.take().expect("it is piped");
-        // It may have been refused before it reads this.
+        // It may be refused before it reads this.
         let _ = stdin
             .write_all(b"GET /v1/models HTTP/1.1\r\nhost: mini\r\nconnection: close\r\n\r\n")
             .await;
         let output = within("openssl's end", client.wait_with_output()).await;
-        output.expect("it is ours to wait for")
+        output.expect("it can be waited for")
     }
 
-    /// A connection of `openssl s_client` that stays.
+    /// A connection of `openssl s_client` that stays open.
     fn connect(&self, pair: &Pair) -> Wire {
         let client = self.s_client(Some(pair), &[]);
         let mut client = tokio::process::Command::from(client)
@@ -138,7 +138,7 @@ impl Site {
         }
     }
 
-    /// The certificate that the server shows now, in PEM.
+    /// The server's current certificate, in PEM.
     async fn shown(&self, pair: &Pair) -> String {
         let mut client = self.command("openssl");
         client
@@ -180,17 +180,17 @@ fn pem(text: &[u8]) -> String {
     block.unwrap_or_else(|| panic!("no certificate in {text}"))
 }
 
-/// One connection, over which requests are sent by hand.
+/// One connection, over which requests are sent as text.
 struct Wire {
     stdin: ChildStdin,
     stdout: ChildStdout,
-    /// What has come and was not asked for yet.
+    /// Received bytes that were not read yet.
     seen: Vec<u8>,
     _client: Child,
 }
 
 impl Wire {
-    /// Sends a GET and reads its answer: status, and body.
+    /// Sends a GET and reads the response: status and body.
     async fn get(&mut self, path: &str) -> (u16, String) {
         self.send(&format!("GET {path} HTTP/1.1\r\nhost: mini\r\n\r\n"))
             .await;
@@ -199,11 +199,11 @@ impl Wire {
             .lines()
             .find_map(|line| line.strip_prefix("content-length: "))
             .and_then(|length| length.trim().parse().ok());
-        let body = self.take(length.expect("it says how long it is")).await;
+        let body = self.take(length.expect("it has a length")).await;
         (status, body)
     }
 
-    /// Begins a long stream; its events are still to be read.
+    /// Starts a long stream, whose events are read later.
     async fn stream(&mut self) {
         let body = json!({
             "prompt": "Count from 1 to 99.", "temperature": 0, "max_tokens": 2000, "ignore_eos": true, "stream": true,
@@ -218,7 +218,7 @@ impl Wire {
         assert_eq!(self.head().await.0, 200);
     }
 
-    /// What has come of a stream up to now; no waiting.
+    /// The received part of a stream, without waiting.
     async fn so_far(&mut self) -> String {
         while tokio::time::timeout(Duration::from_millis(1), self.more())
             .await
@@ -229,7 +229,7 @@ impl Wire {
 
     async fn send(&mut self, text: &str) {
         let sent = self.stdin.write_all(text.as_bytes()).await;
-        sent.expect("openssl takes it");
+        sent.expect("openssl reads it");
     }
 
     async fn head(&mut self) -> (u16, String) {
@@ -241,7 +241,7 @@ impl Wire {
         (status.unwrap_or_else(|| panic!("no status: {head}")), head)
     }
 
-    /// Reads up to and with this.
+    /// Reads up to and including `end`.
     async fn until(&mut self, end: &str) -> String {
         loop {
             let found = self
@@ -273,14 +273,14 @@ impl Wire {
     }
 }
 
-/// Days from now as `sanctum-pki` reads them.
+/// Days from now, in the format of `sanctum-pki`.
 fn day(from_now: i64) -> String {
     let moment = time::OffsetDateTime::now_utc() + time::Duration::days(from_now);
     moment.date().to_string()
 }
 
 #[tokio::test]
-async fn the_right_certificate_is_served_and_every_other_is_refused_with_its_alert() {
+async fn other_certificates_are_refused_with_their_alert() {
     let Some(site) = Site::open().await else {
         return;
     };
@@ -305,7 +305,7 @@ async fn the_right_certificate_is_served_and_every_other_is_refused_with_its_ale
     .await;
     let before = site.server.metrics().await;
 
-    // What docs/tls.md says of each.
+    // The reasons and alerts of docs/tls.md.
     let old = (&["-tls1_2"][..], &["--tls-max", "1.2"][..]);
     let new = (&[][..], &[][..]);
     for (pair, (openssl, curl), number, words, reason) in [
@@ -343,7 +343,7 @@ async fn the_right_certificate_is_served_and_every_other_is_refused_with_its_ale
 
         let said = site.curl(pair, curl, "/health");
         let heard = String::from_utf8_lossy(&said.stderr);
-        // curl may be built with another library, which has other words.
+        // curl may be built with another library, which has other messages.
         assert!(said.stdout.is_empty() && !said.status.success(), "{reason}");
         assert!(
             heard.contains(words) || !heard.contains("OpenSSL"),
@@ -353,7 +353,7 @@ async fn the_right_certificate_is_served_and_every_other_is_refused_with_its_ale
         let counted = |page: &sanctum_tests::Metrics| {
             page.sum("sanctum_connections_refused_total", &[("reason", reason)])
         };
-        // The alert is out before it is counted.
+        // The alert is sent before it is counted.
         let twice = counted(&before) + 2.0;
         site.server
             .metrics_show(reason, |page| counted(page) == twice)
@@ -368,7 +368,7 @@ async fn the_right_certificate_is_served_and_every_other_is_refused_with_its_ale
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
     }
-    // None of the refused got as far as a request.
+    // None of the refused clients reached a request.
     let after = site.server.metrics().await;
     let asked =
         |page: &sanctum_tests::Metrics| page.sum("sanctum_auth_total", &[("method", "mtls")]);
@@ -376,7 +376,7 @@ async fn the_right_certificate_is_served_and_every_other_is_refused_with_its_ale
 }
 
 #[tokio::test]
-async fn a_client_is_known_by_its_name_and_brings_no_token() {
+async fn client_is_identified_by_its_certificate_without_a_token() {
     let Some(site) = Site::open().await else {
         return;
     };
@@ -391,10 +391,10 @@ async fn a_client_is_known_by_its_name_and_brings_no_token() {
     };
     ask(&ada, &[]);
     ask(&site.fleet.pair("clients/canary"), &[]);
-    // A token that is wrong is nobody's business there.
+    // A wrong token is ignored there.
     ask(&ada, &["-H", "authorization: Bearer wrong"]);
 
-    // The other two ways in, to see them counted apart.
+    // The other two methods, which are counted separately.
     let plain = site.server.http().base().strip_prefix("http://").unwrap();
     let token = bearer(&site.fleet.token());
     for (headers, status) in [
@@ -418,7 +418,7 @@ async fn a_client_is_known_by_its_name_and_brings_no_token() {
         (3.0, 0.0)
     );
     assert_eq!(auth("bearer", "granted"), 1.0);
-    // The plain one above, and this page itself.
+    // The plain request above, and this page itself.
     assert_eq!(auth("loopback", "granted"), 2.0);
     assert_eq!(auth("loopback", "refused"), 1.0);
 
@@ -446,7 +446,7 @@ async fn a_client_is_known_by_its_name_and_brings_no_token() {
 }
 
 #[tokio::test]
-async fn who_is_revoked_reads_a_stream_to_its_end_and_gets_nothing_more() {
+async fn revoked_client_reads_its_stream_to_the_end_and_no_more() {
     let Some(site) = Site::open().await else {
         return;
     };
@@ -460,7 +460,7 @@ async fn who_is_revoked_reads_a_stream_to_its_end_and_gets_nothing_more() {
     for wire in [&mut asker, &mut other] {
         assert_eq!(wire.get("/v1/models").await.0, 200);
     }
-    let _company = company(&site).await;
+    let _others = other_streams(&site).await;
     reader.stream().await;
 
     site.fleet.pki("revoke canary");
@@ -502,7 +502,7 @@ async fn who_is_revoked_reads_a_stream_to_its_end_and_gets_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_renewed_certificate_is_shown_and_nobody_who_is_connected_notices() {
+async fn renewed_certificate_does_not_affect_open_connections() {
     let Some(site) = Site::open().await else {
         return;
     };
@@ -511,7 +511,7 @@ async fn a_renewed_certificate_is_shown_and_nobody_who_is_connected_notices() {
     let former = pem(&fs::read(&file).unwrap());
     assert_eq!(site.shown(&canary).await, former);
     let mut reader = site.connect(&canary);
-    let _company = company(&site).await;
+    let _others = other_streams(&site).await;
     reader.stream().await;
 
     site.fleet.pki("renew server canary");
@@ -532,14 +532,14 @@ async fn a_renewed_certificate_is_shown_and_nobody_who_is_connected_notices() {
     let stream = reader.until("data: [DONE]").await;
     assert!(stream.contains("\"finish_reason\":\"length\""));
     reader.until("0\r\n\r\n").await;
-    // The client's former certificate, which was replaced and not revoked, still counts.
+    // The client's former certificate, replaced but not revoked, is still valid.
     assert_eq!(reader.get("/health").await.0, 200);
     let said = site.ask(Some(&canary), &[]).await;
     assert!(said.stdout.starts_with(b"HTTP/1.1 200"));
 }
 
-/// Others who are served meanwhile, so that a fast build does not end a stream before anything can happen to it.
-async fn company(site: &Site) -> Vec<sanctum_tests::Chunks> {
+/// Other running requests, so that a fast build does not end a stream too soon.
+async fn other_streams(site: &Site) -> Vec<sanctum_tests::Chunks> {
     let others = if cfg!(debug_assertions) { 0 } else { 15 };
     let mut all = Vec::new();
     for _ in 0..others {

@@ -1,4 +1,4 @@
-//! Tools: shown to the model as its template shows them, their answers read back in.
+//! Tools: rendered by the template, their results part of the prompt.
 
 use async_openai::types::chat::{
     ChatCompletionMessageToolCall, ChatCompletionMessageToolCalls,
@@ -33,7 +33,7 @@ fn with_tools() -> CreateChatCompletionRequest {
 }
 
 #[tokio::test]
-async fn the_model_sees_the_tools_unless_they_are_forbidden() {
+async fn tools_are_in_the_prompt_unless_forbidden() {
     let server = Server::start([""; 0]).await;
     let tokens = async |request| chat(&server, request).await.usage.unwrap().prompt_tokens;
     let without = tokens(ask(SUM)).await;
@@ -48,7 +48,7 @@ async fn the_model_sees_the_tools_unless_they_are_forbidden() {
 }
 
 #[tokio::test]
-async fn a_tool_s_answer_is_read_in_its_place() {
+async fn tool_result_is_read_in_its_place() {
     let server = Server::start([""; 0]).await;
     let call = ChatCompletionMessageToolCall {
         id: "call_1".into(),
@@ -73,7 +73,7 @@ async fn a_tool_s_answer_is_read_in_its_place() {
     let chat = chat(&server, request.clone()).await;
     assert_eq!(joined(&stream(&server, request).await), said(&chat));
 
-    // The tool itself is shown word for word, with its keys in the order in which they were sent.
+    // The tool is rendered verbatim, with its keys in the order in which they were sent.
     let tool = json!({ "type": "function", "function": weather() }).to_string();
     let tool = tool.replace("\":", "\": ").replace(",\"", ", \"");
     let prompt = format!(

@@ -1,4 +1,4 @@
-//! Many at once: nobody's answer changes, nobody's slot is lost.
+//! Concurrent requests: no answer changes, no slot is lost.
 
 use async_openai::types::chat::CreateChatCompletionRequest;
 use sanctum_tests::{Http, Server, within};
@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::openai::{SUM, ask, client, said};
 
-/// Questions of every length, some answered by chance, each with what its tokens' log probabilities are.
+/// Questions of every length, some sampled, each with the log probabilities of its tokens.
 fn questions() -> Vec<Value> {
     let texts = [
         "What is 2+2? Respond with only the number.",
@@ -36,7 +36,7 @@ fn questions() -> Vec<Value> {
         .collect()
 }
 
-/// What was said and how sure of it the model was, to the last bit.
+/// The text and its log probabilities, to the last bit.
 async fn answer(http: &Http, body: &Value) -> (String, Vec<Value>) {
     let mut body = body.clone();
     body["stream"] = true.into();
@@ -63,7 +63,7 @@ async fn answer(http: &Http, body: &Value) -> (String, Vec<Value>) {
 }
 
 #[tokio::test]
-async fn thirty_two_streams_say_what_each_says_alone() {
+async fn thirty_two_streams_equal_single_requests() {
     let server = Server::start([""; 0]).await;
     let mut alone = Vec::new();
     for question in questions() {
@@ -81,7 +81,7 @@ async fn thirty_two_streams_say_what_each_says_alone() {
 }
 
 #[tokio::test]
-async fn neither_threads_nor_chunks_change_an_answer() {
+async fn threads_and_chunks_do_not_change_answers() {
     let usual = Server::start([""; 0]).await;
     let other = Server::start(["--threads", "1", "--prefill-chunk", "7"]).await;
     for question in questions().iter().take(8) {
@@ -91,7 +91,7 @@ async fn neither_threads_nor_chunks_change_an_answer() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_frees_its_slot() {
+async fn disconnected_client_frees_its_slot() {
     let server = Server::start(["--max-slots", "1"]).await;
     let mut leaving = server.stream_of(2000).await;
     leaving.next().await.unwrap();
@@ -102,7 +102,7 @@ async fn a_client_that_leaves_frees_its_slot() {
     let before = server.metrics().await;
     drop(leaving);
 
-    // The other's turn comes long before the first answer would have ended.
+    // The other gets the slot long before the first answer would have ended.
     waiting.next().await.unwrap();
     let after = server.metrics_show("the one that left", |metrics| {
         metrics.sum("sanctum_generations_total", &[("outcome", "cancelled")]) == 1.0
@@ -117,7 +117,7 @@ async fn a_client_that_leaves_frees_its_slot() {
 }
 
 #[tokio::test]
-async fn one_that_waits_may_leave_too() {
+async fn queued_client_may_disconnect() {
     let server = Server::start(["--max-slots", "1"]).await;
     let mut working = server.stream_of(2000).await;
     working.next().await.unwrap();
@@ -131,13 +131,13 @@ async fn one_that_waits_may_leave_too() {
         .await;
     waiting.abort();
     server
-        .health_shows("nobody that waits", |health| health["queued"] == 0)
+        .health_shows("an empty queue", |health| health["queued"] == 0)
         .await;
-    working.next().await.expect("the other is not disturbed");
+    working.next().await.expect("the other stream continues");
 }
 
 #[tokio::test]
-async fn a_full_queue_says_when_to_come_back_and_keeps_its_word() {
+async fn full_queue_answers_429_with_a_valid_retry_after() {
     let server = Server::start(["--max-slots", "1", "--queue", "1"]).await;
     let mut working = server.stream_of(2000).await;
     working.next().await.unwrap();
@@ -152,7 +152,7 @@ async fn a_full_queue_says_when_to_come_back_and_keeps_its_word() {
     assert_eq!(refused.json()["error"]["code"], "queue_full");
     assert!(refused.retry_after().is_some_and(|seconds| seconds >= 1));
 
-    // A real client waits as it was told, and comes back.
+    // A client waits for the given time and retries.
     let patient = {
         let client = client(&server);
         tokio::spawn(async move { client.chat().create(ask(SUM)).await })
@@ -169,7 +169,7 @@ async fn a_full_queue_says_when_to_come_back_and_keeps_its_word() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_holds_nobody_up() {
+async fn slow_reader_does_not_delay_others() {
     let server = Server::start(["--max-slots", "2"]).await;
     let unread = server.stream_of(2000).await;
     let request = CreateChatCompletionRequest {
