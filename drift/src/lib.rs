@@ -1,8 +1,7 @@
-//! Drift: is a host still what was installed on it? It only tells; it never puts anything back.
+//! Drift: whether a host is still as it was installed. It reports differences and changes nothing.
 //!
-//! On the host itself it asks what `sanctum-launchd verify` asks, through the same function. From another host it trusts
-//! nothing that the first one says of itself: it hashes raw files over ssh and compares them with its own copy of the
-//! receipt.
+//! On the host itself it calls the same function as `sanctum-launchd verify`. From another host it does not trust the first
+//! host's own programs: it hashes files over ssh and compares them with its own copy of the receipt.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,62 +11,62 @@ use chrono::{DateTime, Utc};
 use sanctum_client::ReferenceAddress;
 use sanctum_config::fleet::Fleet;
 use sanctum_config::{Home, Label, files};
-use sanctum_host::{Active, Launchctl};
-use sanctum_launchd::offbox::{NotSeen, offbox};
-use sanctum_launchd::site::{Site, this_host};
-use sanctum_launchd::{Finding, certificates, verify};
+use sanctum_host::{
+    Active, Finding, FindingKind, Installation, Launchctl, MAX_FLEET_BYTES, OffboxError, offbox,
+    require_this_host,
+};
 use sanctum_watch::{
-    Check, Details, FirstCause, Kind, Miss, Report, Round, Setting, Verdict, aside, offline,
+    Background, Check, Details, FirstCause, Kind, Miss, Report, Round, Setting, Verdict,
+    certificate_findings, offline, verify_host,
 };
 use serde_json::json;
 
-/// How long the other host may take to hash its files where fleet.toml says nothing.
+/// How long the other host may take to hash its files by default.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// A fleet.toml of thousands of agents is smaller.
-const LARGEST: u64 = 4 << 20;
-/// What an alert tells of one by one; `verify` shows the rest.
-const TOLD: usize = 8;
+/// Findings that an alert lists; `verify` shows the rest.
+const LISTED: usize = 8;
 
 /// The drift check of one host.
 #[derive(Debug)]
 pub struct Drift {
-    place: Arc<Place>,
+    subject: Arc<DriftSubject>,
     host: Label,
+    background: Background,
     reference: Option<ReferenceAddress>,
-    /// launchd's label for this watchdog, which need not tell itself that it lives.
+    /// launchd's label of this watchdog, whose own silence is not a finding.
     own: String,
-    /// The servers of this host whose guardian reports that they are down.
+    /// The servers of this host whose guardians report outages.
     outages: Vec<Outage>,
 }
 
-/// Where an outage of a server is reported already.
+/// A server whose outages a guardian reports.
 #[derive(Debug)]
 struct Outage {
     server: Label,
     first_cause: FirstCause,
 }
 
-/// Where the host that is looked at lies.
-enum Place {
-    /// It is this one.
-    Here(Site),
-    /// It is reached over ssh.
+/// The host that is checked.
+enum DriftSubject {
+    /// This host.
+    Here(Installation),
+    /// Another host, over ssh.
     There {
         fleet: Fleet,
         /// The file that it was read from.
         file: PathBuf,
         home: Home,
         host: Label,
-        /// This host, whose own certificates no other check looks at.
+        /// This host, whose certificates are checked too.
         here: Label,
         limit: Duration,
     },
 }
 
-/// Why nothing was seen.
-enum Blind {
+/// Why the check has no findings.
+enum CheckError {
     /// The other host cannot be reached.
-    Unreached(String),
+    Unreachable(String),
     /// Anything else.
     Failed(String),
 }
@@ -76,7 +75,7 @@ impl Drift {
     /// What `[watch.NAME]` asks for.
     ///
     /// # Errors
-    /// A sentence that names the key and its mend.
+    /// A sentence that names the key and the fix.
     pub fn new(setting: &Setting) -> Result<Self, String> {
         let Setting {
             fleet,
@@ -86,14 +85,14 @@ impl Drift {
             config,
             ..
         } = setting;
-        // To try it out it need not be in any host's list.
+        // For a test by hand, the watchdog need not be in any host's list.
         let here = match fleet.hosts.contains_key(&setting.host) {
             true => setting.host.clone(),
-            false => this_host(fleet, home).map_err(|error| error.to_string())?,
+            false => require_this_host(fleet, home).map_err(|error| error.to_string())?,
         };
-        let host = watched(fleet, watch.target.as_ref(), &here)?;
-        let place = if host == here {
-            Place::Here(Site {
+        let host = host_to_check(fleet, watch.target.as_ref(), &here)?;
+        let subject = if host == here {
+            DriftSubject::Here(Installation {
                 text: text_of(config)?,
                 file: config.clone(),
                 fleet: fleet.clone(),
@@ -103,9 +102,9 @@ impl Drift {
             })
         } else {
             if fleet.hosts[&host].ssh.is_none() {
-                return Err(NotSeen::NoDestination(host).to_string());
+                return Err(OffboxError::NoDestination(host).to_string());
             }
-            Place::There {
+            DriftSubject::There {
                 fleet: fleet.clone(),
                 file: config.clone(),
                 home: home.clone(),
@@ -114,24 +113,25 @@ impl Drift {
                 limit: watch.timeout.unwrap_or(TIMEOUT),
             }
         };
-        let outages = match &place {
-            Place::Here(_) => outages(setting, &host),
-            Place::There { .. } => Vec::new(),
+        let outages = match &subject {
+            DriftSubject::Here(_) => outages(setting, &host),
+            DriftSubject::There { .. } => Vec::new(),
         };
         Ok(Self {
-            place: Arc::new(place),
+            subject: Arc::new(subject),
             host,
+            background: Background::new("the comparison with the receipt"),
             reference: setting.reference()?,
             own: fleet.launchd_label(name),
             outages,
         })
     }
 
-    /// Whether a finding says only that a server is down, which its guardian reports. That is about the agent that serves: no
-    /// outage explains what is wrong with its standby.
+    /// Whether a finding is only that a server is down, which its guardian reports. This applies to the agent that serves: an
+    /// outage explains no problem of its standby.
     fn is_reported(&self, finding: &Finding, now: DateTime<Utc>) -> bool {
-        use sanctum_launchd::Kind::{Disabled, NotLoaded, NotRunning};
-        let Place::Here(site) = &*self.place else {
+        use FindingKind::{Disabled, NotLoaded, NotRunning};
+        let DriftSubject::Here(site) = &*self.subject else {
             return false;
         };
         if !matches!(finding.kind, NotRunning | NotLoaded | Disabled) {
@@ -142,19 +142,20 @@ impl Drift {
         };
         self.outages.iter().any(|outage| {
             let agent = active.agent_for(&outage.server);
-            site.fleet.launchd_label(agent) == finding.about && outage.first_cause.is_reported(now)
+            site.fleet.launchd_label(agent) == finding.subject
+                && outage.first_cause.is_reported(now)
         })
     }
 
     fn report(&self, mut findings: Vec<Finding>, now: DateTime<Utc>) -> Report {
-        // Its own silence ends with this check. Where it has just been silent itself, the whole host slept, and the others
-        // are about to wake too: the next check tells.
-        let silent = |finding: &Finding| finding.kind == sanctum_launchd::Kind::Watchdog;
-        let slept = (findings.iter()).any(|finding| silent(finding) && finding.about == self.own);
+        // This watchdog has just checked. If it is reported as stopped, the whole host slept, and the other watchdogs are
+        // about to check too: only the next check counts for them.
+        let silent = |finding: &Finding| finding.kind == FindingKind::Watchdog;
+        let slept = (findings.iter()).any(|finding| silent(finding) && finding.subject == self.own);
         findings.retain(|finding| !(silent(finding) && slept));
         let host = &self.host;
         let all = findings.clone();
-        // One cause is one alert; where there is nothing else, this miss is left to the guardian's alert.
+        // One cause is one alert: if nothing else is left, the guardian's alert covers this miss.
         findings.retain(|finding| !self.is_reported(finding, now));
         let (miss, shown) = match findings.is_empty() {
             true => (Miss::NoAnswer, &all),
@@ -163,26 +164,30 @@ impl Drift {
         let verdict = match &shown[..] {
             [] => Verdict::new(Kind::Ok, format!("{host} is as it was installed")),
             [one] => {
-                Verdict::new(Kind::Miss, format!("{}: {}", one.about, one.wrong)).next(&one.mend)
+                Verdict::new(Kind::Miss, format!("{}: {}", one.subject, one.problem)).next(&one.fix)
             }
             several => {
-                let told = several.iter().take(TOLD).map(|finding| {
+                let listed = several.iter().take(LISTED).map(|finding| {
                     format!(
-                        "{}: {} (do this: {})",
-                        finding.about, finding.wrong, finding.mend
+                        "{}: {} (fix: {})",
+                        finding.subject, finding.problem, finding.fix
                     )
                 });
-                let mut told: Vec<String> = told.collect();
-                if several.len() > TOLD {
-                    told.push(format!("and {} more", several.len() - TOLD));
+                let mut listed: Vec<String> = listed.collect();
+                if several.len() > LISTED {
+                    listed.push(format!("and {} more", several.len() - LISTED));
                 }
-                let said = format!("{} findings on {host}: {}", several.len(), told.join("; "));
+                let said = format!(
+                    "{} findings on {host}: {}",
+                    several.len(),
+                    listed.join("; ")
+                );
                 Verdict::new(Kind::Miss, said).next(self.verify())
             }
         };
-        let words = |finding: &Finding| format!("{} {}", finding.about, finding.wrong);
+        let text = |finding: &Finding| format!("{} {}", finding.subject, finding.problem);
         Report {
-            wrongs: findings.iter().map(words).collect(),
+            wrongs: findings.iter().map(text).collect(),
             miss,
             details: Details {
                 lines: all.iter().map(ToString::to_string).collect(),
@@ -196,18 +201,17 @@ impl Drift {
         format!("sanctum-launchd verify --host {}", self.host)
     }
 
-    async fn blind(&self, blind: Blind) -> Report {
-        match blind {
-            Blind::Unreached(said) => {
+    async fn report_error(&self, error: CheckError) -> Report {
+        match error {
+            CheckError::Unreachable(said) => {
                 if let Some(verdict) = offline(self.reference.as_ref(), &said).await {
                     return verdict.into();
                 }
-                // A host that is gone is the canary's to tell of, at once; that nobody can look at the installation is
-                // told of when it lasts for hours, as where ssh alone is down.
+                // The canary alerts at once if the host is down. Drift alerts only if ssh alone fails for hours.
                 let next = format!("sanctum-launchd status --host {}", self.host);
                 Verdict::new(Kind::Busy, said).next(next).into()
             }
-            Blind::Failed(said) => Report {
+            CheckError::Failed(said) => Report {
                 wrongs: vec!["failed".to_owned()],
                 ..Verdict::new(Kind::Miss, said).next(self.verify()).into()
             },
@@ -215,7 +219,7 @@ impl Drift {
     }
 }
 
-/// The servers of this host with the guardians that report their outages through the same channels.
+/// The servers of this host, with the guardians that report their outages through the same channels.
 fn outages(setting: &Setting, host: &Label) -> Vec<Outage> {
     let Setting {
         fleet, home, watch, ..
@@ -229,8 +233,8 @@ fn outages(setting: &Setting, host: &Label) -> Vec<Outage> {
     here.map(|(server, _)| of(server)).collect()
 }
 
-/// The host that is looked at: the target's, else this one if it has `ssh` or none has, else the only one that has.
-fn watched(fleet: &Fleet, target: Option<&Label>, here: &Label) -> Result<Label, String> {
+/// The host that is checked: the target's, else this one if it has `ssh` or no host has, else the only host that has.
+fn host_to_check(fleet: &Fleet, target: Option<&Label>, here: &Label) -> Result<Label, String> {
     if let Some(server) = target.and_then(|target| fleet.servers.get(target)) {
         return Ok(server.host.clone());
     }
@@ -242,7 +246,7 @@ fn watched(fleet: &Fleet, target: Option<&Label>, here: &Label) -> Result<Label,
         (None, _) => Ok(here.clone()),
         (Some((only, _)), None) => Ok(only.clone()),
         (Some(_), Some(_)) => Err(
-            "several hosts have `ssh`, so it is not known which of them is meant; write `target = \"SERVER\"`, a server of \
+            "several hosts have `ssh`, so it is unclear which of them to check; write `target = \"SERVER\"`, with a server of \
              that host"
                 .to_owned(),
         ),
@@ -250,14 +254,15 @@ fn watched(fleet: &Fleet, target: Option<&Label>, here: &Label) -> Result<Label,
 }
 
 fn text_of(config: &Path) -> Result<Vec<u8>, String> {
-    files::read(config, LARGEST)
+    files::read(config, MAX_FLEET_BYTES)
         .map_err(|error| format!("cannot read {}: {error}", config.display()))
 }
 
-impl Place {
-    fn look(&self) -> Result<Vec<Finding>, Blind> {
+impl DriftSubject {
+    fn compare(&self) -> Result<Vec<Finding>, CheckError> {
         match self {
-            Self::Here(site) => verify(site).map_err(|failure| Blind::Failed(failure.to_string())),
+            Self::Here(installation) => verify_host(installation, Utc::now())
+                .map_err(|error| CheckError::Failed(error.to_string())),
             Self::There {
                 fleet,
                 file,
@@ -268,12 +273,12 @@ impl Place {
             } => {
                 let found = offbox(fleet, home, host, *limit);
                 let mut found = found.map_err(|error| match error {
-                    NotSeen::Unreached { .. } => Blind::Unreached(error.to_string()),
-                    other => Blind::Failed(other.to_string()),
+                    OffboxError::Unreachable { .. } => CheckError::Unreachable(error.to_string()),
+                    other => CheckError::Failed(other.to_string()),
                 })?;
-                for finding in certificates(fleet, file, home, here, Utc::now()) {
-                    let about = format!("{here}:{}", finding.about);
-                    found.push(Finding { about, ..finding });
+                for finding in certificate_findings(fleet, file, home, here, Utc::now()) {
+                    let subject = format!("{here}:{}", finding.subject);
+                    found.push(Finding { subject, ..finding });
                 }
                 Ok(found)
             }
@@ -281,7 +286,7 @@ impl Place {
     }
 }
 
-impl std::fmt::Debug for Place {
+impl std::fmt::Debug for DriftSubject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Here(site) => write!(f, "Here({})", site.host),
@@ -292,34 +297,37 @@ impl std::fmt::Debug for Place {
 
 impl Check for Drift {
     async fn check(&mut self, round: &mut Round) -> Report {
-        let place = Arc::clone(&self.place);
-        match aside(move || place.look()).await {
+        let subject = Arc::clone(&self.subject);
+        // Ends before the watchdog's own limit, so that the reason is known.
+        let limit = self.limit().saturating_sub(Duration::from_secs(5));
+        let compared = self.background.run(limit, move || subject.compare());
+        match compared.await {
             Some(Ok(findings)) => self.report(findings, round.now),
-            Some(Err(blind)) => self.blind(blind).await,
+            Some(Err(error)) => self.report_error(error).await,
             None => {
-                self.blind(Blind::Failed(
-                    "the check could not be run; see the log".to_owned(),
-                ))
-                .await
+                let reason = "the comparison with the receipt did not finish; see the log";
+                self.report_error(CheckError::Failed(reason.to_owned()))
+                    .await
             }
         }
     }
 
     fn busy(&self) -> &'static str {
-        "could not be looked at"
+        "could not be checked"
     }
 
     fn subject(&self) -> String {
-        match &*self.place {
-            Place::Here(_) => format!("the installation on {}", self.host),
-            Place::There { .. } => format!("the installation on {}, seen from outside,", self.host),
+        match &*self.subject {
+            DriftSubject::Here(_) => format!("the installation on {}", self.host),
+            DriftSubject::There { .. } => {
+                format!("the installation on {}, checked from outside,", self.host)
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use sanctum_launchd::Kind as About;
     use sanctum_watch::State;
 
     use super::*;
@@ -335,29 +343,31 @@ mod tests {
     }
 
     #[test]
-    fn the_host_that_is_looked_at_can_be_told_without_a_word() {
+    fn host_to_check_is_found_without_a_target() {
         let mini = "[hosts.mini]\naddress = \"a\"\nssh = \"mini\"\n";
         let laptop = "[hosts.laptop]\naddress = \"b\"\n";
         let fleet_of_two = fleet(&format!("{mini}{laptop}"));
         for here in ["mini", "laptop"] {
-            let host = watched(&fleet_of_two, None, &label(here)).unwrap();
+            let host = host_to_check(&fleet_of_two, None, &label(here)).unwrap();
             assert_eq!(host.as_str(), "mini", "from {here}");
         }
         let none = fleet(&format!("[hosts.mini]\naddress = \"a\"\n{laptop}"));
         assert_eq!(
-            watched(&none, None, &label("laptop")).unwrap().as_str(),
+            host_to_check(&none, None, &label("laptop"))
+                .unwrap()
+                .as_str(),
             "laptop"
         );
         let three = fleet(&format!(
             "{mini}{laptop}[hosts.maxi]\naddress = \"c\"\nssh = \"maxi\"\n"
         ));
         assert!(
-            watched(&three, None, &label("laptop"))
+            host_to_check(&three, None, &label("laptop"))
                 .unwrap_err()
                 .contains("`target")
         );
         let target = label("server");
-        let host = watched(&three, Some(&target), &label("laptop")).unwrap();
+        let host = host_to_check(&three, Some(&target), &label("laptop")).unwrap();
         assert_eq!(host.as_str(), "mini");
     }
 
@@ -392,20 +402,20 @@ mod tests {
             let about = fleet.launchd_label(&label(agent));
             drift.is_reported(&Finding::new(kind, about, "it is wrong", "fix it"), now)
         };
-        assert!(hides(About::NotRunning, "server"));
-        assert!(!hides(About::Changed, "server"));
-        assert!(!hides(About::Disabled, "other"));
+        assert!(hides(FindingKind::NotRunning, "server"));
+        assert!(!hides(FindingKind::Changed, "server"));
+        assert!(!hides(FindingKind::Disabled, "other"));
         let mut active = Active::read(&home.active()).unwrap();
         active.set(label("server"), label("other"));
         active.write(&home.active()).unwrap();
-        assert!(hides(About::NotRunning, "other"));
-        assert!(!hides(About::Disabled, "server"));
+        assert!(hides(FindingKind::NotRunning, "other"));
+        assert!(!hides(FindingKind::Disabled, "server"));
     }
 
     #[test]
-    fn findings_are_told_with_what_to_do_and_its_own_silence_is_no_finding() {
+    fn findings_are_reported_with_their_fix_and_without_its_own_silence() {
         let drift = Drift {
-            place: Arc::new(Place::There {
+            subject: Arc::new(DriftSubject::There {
                 fleet: Fleet::default(),
                 file: "fleet.toml".into(),
                 home: Home::new("/h".into(), "/u".into()),
@@ -414,39 +424,45 @@ mod tests {
                 limit: TIMEOUT,
             }),
             host: label("mini"),
+            background: Background::new("the test"),
             reference: None,
             own: "com.sanctum.drift".to_owned(),
             outages: Vec::new(),
         };
         let now = Utc::now();
-        let finding = |kind, about: &str| Finding::new(kind, about, "it is wrong", "mend it");
+        let finding = |kind, about: &str| Finding::new(kind, about, "it is wrong", "fix it");
         let one = vec![
-            finding(About::Watchdog, "com.sanctum.drift"),
-            finding(About::Changed, "/a"),
+            finding(FindingKind::Watchdog, "com.sanctum.drift"),
+            finding(FindingKind::Changed, "/a"),
         ];
         let report = drift.report(one, now);
         assert_eq!(report.verdict.said, "/a: it is wrong");
-        assert_eq!(report.verdict.next, "mend it");
+        assert_eq!(report.verdict.next, "fix it");
         let many = (0..10)
-            .map(|at| finding(About::Missing, &format!("/{at}")))
+            .map(|at| finding(FindingKind::Missing, &format!("/{at}")))
             .collect();
         let report = drift.report(many, now);
         assert!(
             report
                 .verdict
                 .said
-                .starts_with("10 findings on mini: /0: it is wrong (do this: mend it); /1")
+                .starts_with("10 findings on mini: /0: it is wrong (fix: fix it); /1")
         );
         assert!(report.verdict.said.ends_with("; and 2 more"));
         assert_eq!(report.wrongs.len(), 10);
-        assert_eq!(report.details.fields["findings"][9]["mend"], "mend it");
-        let report = drift.report(vec![finding(About::Watchdog, "com.sanctum.drift")], now);
+        assert_eq!(report.details.fields["findings"][9]["fix"], "fix it");
+        let report = drift.report(
+            vec![finding(FindingKind::Watchdog, "com.sanctum.drift")],
+            now,
+        );
         assert_eq!(report.verdict.kind, Kind::Ok);
-        // The host slept, and nobody has given a sign of life yet since it woke.
+        // The host slept, and no watchdog has checked since it woke.
         let all = ["com.sanctum.drift", "com.sanctum.guardian"];
-        let asleep = all.map(|about| finding(About::Watchdog, about)).to_vec();
+        let asleep = all
+            .map(|about| finding(FindingKind::Watchdog, about))
+            .to_vec();
         assert_eq!(drift.report(asleep, now).verdict.kind, Kind::Ok);
-        let report = drift.report(vec![finding(About::Watchdog, all[1])], now);
+        let report = drift.report(vec![finding(FindingKind::Watchdog, all[1])], now);
         assert_eq!(report.verdict.kind, Kind::Miss);
     }
 }

@@ -93,8 +93,8 @@ impl Laptop {
         self.at("mini").join(name)
     }
 
-    /// `--once --json`: the exit code and what is said.
-    fn look(&self) -> (i32, Value) {
+    /// `--once --json`: the exit code and the output.
+    fn once(&self) -> (i32, Value) {
         let Output {
             status,
             stdout,
@@ -111,15 +111,15 @@ impl Laptop {
         (status.code().unwrap(), said)
     }
 
-    /// The kinds of what is found, and what they are about.
+    /// The kinds and subjects of the findings.
     fn found(&self) -> Vec<(String, String)> {
-        let (_, said) = self.look();
+        let (_, said) = self.once();
         let findings = said["findings"].as_array().cloned().unwrap_or_default();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let mini = format!("mini:{}/", self.at("mini").display());
         findings
             .iter()
-            .map(|one| (text(&one["kind"]), text(&one["about"]).replace(&mini, "")))
+            .map(|one| (text(&one["kind"]), text(&one["subject"]).replace(&mini, "")))
             .collect()
     }
 }
@@ -130,14 +130,14 @@ fn write(path: &Path, text: &str, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-fn pair(kind: &str, about: &str) -> (String, String) {
-    (kind.to_owned(), about.to_owned())
+fn pair(kind: &str, subject: &str) -> (String, String) {
+    (kind.to_owned(), subject.to_owned())
 }
 
 #[test]
-fn a_host_is_compared_with_our_own_copy_of_its_receipt_and_not_asked_about_itself() {
+fn other_host_is_compared_with_the_local_copy_of_its_receipt() {
     let laptop = Laptop::new();
-    let (code, said) = laptop.look();
+    let (code, said) = laptop.once();
     assert_eq!((code, &said["kind"]), (0, &"ok".into()), "{said}");
     let told = fs::read_to_string(laptop.at("told")).unwrap();
     assert_eq!(told.lines().count(), 1, "one connection");
@@ -145,7 +145,7 @@ fn a_host_is_compared_with_our_own_copy_of_its_receipt_and_not_asked_about_itsel
 
     write(&laptop.mini("home/bin/sanctum-server"), "replaced", 0o755);
     assert_eq!(laptop.found(), [pair("changed", "home/bin/sanctum-server")]);
-    let (code, said) = laptop.look();
+    let (code, said) = laptop.once();
     assert_eq!(code, 1);
     let text = said["said"].as_str().unwrap();
     assert!(
@@ -174,33 +174,33 @@ fn a_host_is_compared_with_our_own_copy_of_its_receipt_and_not_asked_about_itsel
 }
 
 #[test]
-fn a_host_out_of_reach_is_told_of_after_hours_unless_it_is_we_who_are_offline() {
+fn unreachable_host_is_busy_and_without_the_reference_offline() {
     let laptop = Laptop::new();
     fs::write(laptop.at("gone"), "").unwrap();
-    let (code, said) = laptop.look();
+    let (code, said) = laptop.once();
     assert_eq!((code, &said["kind"]), (0, &"busy".into()));
     assert!(
         said["said"].as_str().unwrap().contains("No route to host"),
         "{said}"
     );
     laptop.fleet("reference = \"https://reference.invalid\"\n");
-    let (code, said) = laptop.look();
+    let (code, said) = laptop.once();
     assert_eq!((code, &said["kind"]), (0, &"offline".into()), "{said}");
     fs::remove_file(laptop.at("gone")).unwrap();
-    // Another machine has its address, or it lets us in no longer: that is told of at once.
+    // Another machine has its address, or it no longer accepts this host's key: an alert at once.
     for words in [
         "Host key verification failed.",
         "ada@mini: Permission denied (publickey).",
     ] {
         fs::write(laptop.at("refuses"), words).unwrap();
-        let (code, said) = laptop.look();
+        let (code, said) = laptop.once();
         assert_eq!((code, &said["kind"]), (1, &"miss".into()), "{said}");
         assert!(said["said"].as_str().unwrap().contains(words), "{said}");
     }
     fs::remove_file(laptop.at("refuses")).unwrap();
-    // Its answer is no answer.
+    // The output of its tools does not parse.
     fs::write(laptop.at("strange"), "").unwrap();
-    let (code, said) = laptop.look();
+    let (code, said) = laptop.once();
     assert_eq!(code, 1);
     assert!(
         said["said"].as_str().unwrap().contains("not available"),
@@ -209,16 +209,16 @@ fn a_host_out_of_reach_is_told_of_after_hours_unless_it_is_we_who_are_offline() 
 }
 
 #[test]
-fn without_a_copy_of_the_receipt_there_is_nothing_to_compare_with() {
+fn missing_copy_of_the_receipt_is_a_finding() {
     let laptop = Laptop::new();
     fs::remove_file(laptop.copy()).unwrap();
-    let (code, said) = laptop.look();
+    let (code, said) = laptop.once();
     assert_eq!(code, 1);
     assert_eq!(said["findings"][0]["kind"], "no-receipt");
-    assert!(!laptop.at("told").exists(), "nobody was asked");
+    assert!(!laptop.at("told").exists(), "ssh was not called");
 }
 
-/// A client certificate in the laptop's own home that ends in so many days.
+/// Writes a client certificate into the laptop's own home that expires in so many days.
 fn certificate(laptop: &Laptop, days: i64) {
     let mut parameters = rcgen::CertificateParams::default();
     let name = &mut parameters.distinguished_name;
@@ -230,17 +230,17 @@ fn certificate(laptop: &Laptop, days: i64) {
 }
 
 #[test]
-fn own_certificate_that_ends_soon_is_reported_with_its_renewal() {
+fn own_certificate_that_expires_soon_is_reported_with_its_renewal() {
     let laptop = Laptop::new();
     certificate(&laptop, 60);
-    assert_eq!(laptop.look().0, 0);
+    assert_eq!(laptop.once().0, 0);
     for (days, problem) in [
         (29, "in less than 30 days"),
         (6, "in less than 7 days"),
         (-1, "expired on"),
     ] {
         certificate(&laptop, days);
-        let (code, said) = laptop.look();
+        let (code, said) = laptop.once();
         let finding = &said["findings"][0];
         assert_eq!(
             (code, &finding["kind"]),

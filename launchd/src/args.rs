@@ -1,33 +1,34 @@
 //! The command line.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use sanctum_config::Label;
+use sanctum_host::PathPart;
 
-use crate::preflight::Trial;
-use crate::release::PathPart;
+use crate::post_deploy_checks::PATIENCE;
+pub use crate::preflight::TrialMode;
 
-/// From fleet.toml to launchd, and back.
+/// Install a fleet's agents under launchd, upgrade them, roll them back and check them.
 ///
-/// Every command can be interrupted: `verify` says that one was, and the next command finishes it or takes it back.
+/// A command that changes a host can be interrupted anywhere: `verify` reports it, and the next command finishes it or rolls
+/// it back.
 #[derive(Debug, Parser)]
 #[command(
     name = "sanctum-launchd",
     version,
     after_help = "Exit codes:
-  0  done; nothing to do; all is well
-  1  not done: the message says why and what to mend. verify: something was found. status: something is not well
+  0  success, or nothing to do
+  1  failed: the message says why and how to fix it. verify: there are findings. status: there are problems
   2  the command line is wrong
-  3  the new state did not do and was taken back: the message says why
+  3  the change failed its checks and was rolled back: the message says why
 
 Environment:
-  SANCTUM_LAUNCHCTL         the program to use instead of launchctl
-  SANCTUM_SOCKETFILTERFW    the program to use instead of Apple's socketfilterfw
-  SANCTUM_SSH               the program to use instead of ssh
-  SANCTUM_LSOF              the program to use instead of lsof
-  SANCTUM_PS                the program to use instead of ps
+  SANCTUM_LAUNCHCTL         program to use instead of launchctl
+  SANCTUM_SOCKETFILTERFW    program to use instead of Apple's socketfilterfw
+  SANCTUM_SSH               program to use instead of ssh
+  SANCTUM_LSOF              program to use instead of lsof
+  SANCTUM_PS                program to use instead of ps
   NO_COLOR                  no colours
 
 On a new host:
@@ -37,71 +38,78 @@ On a new host:
   sanctum-launchd status"
 )]
 pub struct Args {
-    /// Where, and how.
+    /// Options of every command.
     #[command(flatten)]
-    pub site: SiteArgs,
-    /// What to do.
+    pub global: GlobalArgs,
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Where a command works, and how it speaks.
+/// Options of every command.
 #[derive(Debug, ClapArgs)]
-pub struct SiteArgs {
+pub struct GlobalArgs {
     /// The fleet's file [default: fleet.toml in this folder, else the one deployed in ~/.sanctum]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The host, as in [hosts.NAME] [default: this one]
+    /// The host, as in [hosts.NAME] [default: this machine's]
     #[arg(long, global = true, value_name = "NAME")]
     pub host: Option<Label>,
-    /// Say what would be done, and do nothing
+    /// Print what would be changed, and change nothing
     #[arg(long, global = true)]
     pub dry_run: bool,
-    /// Say it in JSON
+    /// Print JSON
     #[arg(long, global = true)]
     pub json: bool,
 }
 
-/// What to do.
+/// The command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check fleet.toml and show the fleet as a table
+    /// Validate fleet.toml and show the fleet as a table
     Check,
     /// Print the property lists of a host's agents, or write them into a folder
     Render(RenderArgs),
-    /// Describe a folder of programs as a release: write its release.json
+    /// Make a folder of programs a release: write its release.json
     Pack(PackArgs),
     /// Sign and notarise a folder of programs on a Mac, before it is packed
     Sign(SignArgs),
-    /// Make this host what fleet.toml says, with the release that is installed
+    /// Change this host to what fleet.toml describes, with the installed release
     ///
-    /// Writes only what differs and restarts only whom it concerns; a second time it does nothing and says so. The first
-    /// time it needs --release.
+    /// Writes only files that differ and restarts only the agents that use them; run again, it changes nothing. The first
+    /// installation needs --release.
     Install(InstallArgs),
-    /// Change to another release; take it back if it does not do
+    /// Change to another release, and roll back if it fails its checks
     ///
-    /// Before: the shadow is asked, the new program checks the models, and a second instance is tried where free memory
-    /// admits it. After: the servers must become ready and answer correctly, or everything is put back as it was.
+    /// Before: asks the shadow, checks the models with the new program, and starts a second instance if there is enough free
+    /// memory. Then stops all agents that change, replaces their files and starts them. After: the servers must become ready
+    /// and answer correctly, or everything is rolled back.
     Upgrade(UpgradeArgs),
-    /// Go back to the release before, or hand a server's place to its standby agent and back
+    /// Return to the previous release, or switch a server to its standby agent and back
+    ///
+    /// Stops all agents that change, replaces their files with those of the release, fleet.toml included, and starts them.
+    /// If a command was interrupted, rolls that back and nothing else.
     Rollback(RollbackArgs),
-    /// Compare this host with what was installed; every finding says what to do
+    /// Compare this host with what was installed; each finding has its fix. Changes nothing
     ///
-    /// Another host (--host) is looked at over ssh: its files are hashed by its own system's tools and compared with this
-    /// host's copy of its receipt (see `receipt`); then it is asked for its own word.
+    /// For another host (--host): hashes its files over ssh with its own system's tools, compares them with this host's copy
+    /// of its receipt (see `receipt`), and asks its sanctum-launchd to verify itself.
     Verify,
-    /// Copy another host's receipt here, so that it can be compared with that host from outside
+    /// Copy another host's receipt here, so that this host can verify that one from outside
     ///
-    /// What is copied is checked first: fleet.toml and all that follows from it is made here again, and with --release the
-    /// programs are compared with that folder's. Type it after each install, upgrade and rollback there.
+    /// The copy is checked first: this host computes fleet.toml and all that follows from it, and with --release the digests
+    /// of the programs. Run it after each install, upgrade and rollback there.
     Receipt(ReceiptArgs),
-    /// Show all agents of all hosts on one screen
+    /// Show all agents of all hosts on one screen. Changes nothing
     Status(StatusArgs),
-    /// Stop and remove all agents and programs; certificates, secrets, logs and state stay
-    Uninstall,
+    /// Stop and remove all agents and their programs
+    ///
+    /// Removes the property lists, the programs, fleet.toml and the files beside it from the home. Keeps certificates,
+    /// secrets, logs, state and stored releases.
+    Uninstall(UninstallArgs),
 }
 
-/// For `render`.
+/// Options of `render`.
 #[derive(Debug, ClapArgs)]
 pub struct RenderArgs {
     /// The folder to write them into [default: print them]
@@ -112,17 +120,17 @@ pub struct RenderArgs {
     pub agent: Option<Label>,
 }
 
-/// For `pack`.
+/// Options of `pack`.
 #[derive(Debug, ClapArgs)]
 pub struct PackArgs {
     /// The folder: programs, and mlx.metallib if there is one
     pub folder: PathBuf,
-    /// The version to give it
+    /// The version of the release
     #[arg(long, value_name = "VERSION")]
     pub release: PathPart,
 }
 
-/// For `sign`.
+/// Options of `sign`.
 #[derive(Debug, ClapArgs)]
 pub struct SignArgs {
     /// The folder of programs
@@ -130,65 +138,65 @@ pub struct SignArgs {
     /// The certificate's name in the keychain (security find-identity -v -p codesigning)
     #[arg(long, default_value = "Developer ID Application")]
     pub identity: String,
-    /// The keychain profile of the notary's credentials (xcrun notarytool store-credentials)
+    /// The keychain profile with the notary's credentials (xcrun notarytool store-credentials)
     #[arg(long, default_value = "sanctum")]
     pub profile: String,
 }
 
-/// For `install`.
+/// Options of `install`.
 #[derive(Debug, ClapArgs)]
 pub struct InstallArgs {
-    /// The release's folder [default: the release that is installed]
+    /// The release's folder [default: the installed release]
     #[arg(long, value_name = "FOLDER")]
     pub release: Option<PathBuf>,
-    /// How long to wait for a server when an interrupted upgrade is finished first, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = crate::flight::PATIENCE.as_secs())]
+    /// How long to wait for a server if an interrupted upgrade is finished first, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE)]
     pub patience: u64,
 }
 
-/// For `upgrade`.
+/// Options of `upgrade`.
 #[derive(Debug, ClapArgs)]
 pub struct UpgradeArgs {
     /// The new release's folder
     #[arg(long, value_name = "FOLDER")]
     pub release: PathBuf,
-    /// Whether a second instance is started and asked before anything is stopped
+    /// Whether to start and ask a second instance before anything is stopped
     #[arg(long, value_enum, default_value_t)]
-    pub trial: Trial,
-    /// How long to wait for a server to be ready and to answer, in seconds; a trial and the check of the models too
-    #[arg(long, value_name = "SECONDS", default_value_t = crate::flight::PATIENCE.as_secs())]
+    pub trial: TrialMode,
+    /// How long to wait for a server to become ready and answer, in seconds; also for a trial and the check of the models
+    #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE)]
     pub patience: u64,
 }
 
-/// For `rollback`.
+/// Options of `rollback`.
 #[derive(Debug, ClapArgs)]
 pub struct RollbackArgs {
-    /// The agent that is to serve: a standby agent, or the server itself to flip back
+    /// The agent that is to serve: a standby agent, or the server itself to switch back
     #[arg(long, value_name = "NAME", conflicts_with = "to")]
     pub agent: Option<Label>,
-    /// The release to go back to [default: the one before]
+    /// The release to return to [default: the previous one]
     #[arg(long, value_name = "VERSION")]
     pub to: Option<PathPart>,
-    /// Do not wait until the server is ready and asked
+    /// Do not wait until the server is ready and has answered
     #[arg(long)]
     pub no_wait: bool,
-    /// How long to wait for a server to be ready and to answer, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = crate::flight::PATIENCE.as_secs())]
+    /// How long to wait for a server to become ready and answer, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE)]
     pub patience: u64,
 }
 
-/// For `receipt`.
+/// Options of `receipt`.
 #[derive(Debug, ClapArgs)]
 pub struct ReceiptArgs {
-    /// The folder of the release that is installed there [default: the other host's word is taken for its programs]
+    /// The folder of the release that is installed there [default: trust the other host's digests of its programs]
     #[arg(long, value_name = "FOLDER")]
     pub release: Option<PathBuf>,
-    /// Replace an older copy without asking
+    /// Replace an older copy without confirmation
     #[arg(long)]
     pub yes: bool,
 }
 
-/// For `status`.
+/// Options of `status`.
 #[derive(Debug, ClapArgs)]
 pub struct StatusArgs {
     /// Only this host, without asking others
@@ -196,18 +204,12 @@ pub struct StatusArgs {
     pub local: bool,
 }
 
-impl UpgradeArgs {
-    /// How long a server may take to be ready.
-    pub fn patience(&self) -> Duration {
-        Duration::from_secs(self.patience)
-    }
-}
-
-impl RollbackArgs {
-    /// How long a server may take to be ready.
-    pub fn patience(&self) -> Duration {
-        Duration::from_secs(self.patience)
-    }
+/// Options of `uninstall`.
+#[derive(Debug, ClapArgs)]
+pub struct UninstallArgs {
+    /// How long to wait for a server if an interrupted upgrade is finished first, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE)]
+    pub patience: u64,
 }
 
 #[cfg(test)]
@@ -215,13 +217,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_holds_together() {
+    fn command_line_is_consistent_and_wrong_ones_are_refused() {
         use clap::CommandFactory;
         Args::command().debug_assert();
         let args =
             Args::try_parse_from(["sanctum-launchd", "install", "--dry-run", "--host", "mini"]);
         let args = args.unwrap();
-        assert!(args.site.dry_run && args.site.host.is_some());
+        assert!(args.global.dry_run && args.global.host.is_some());
         for bad in [
             &["upgrade"][..],
             &["rollback", "--agent", "a", "--to", "1"],

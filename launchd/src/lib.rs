@@ -1,73 +1,66 @@
-//! From `fleet.toml` to launchd, and back.
+//! `sanctum-launchd`: installs a fleet's agents on a host, upgrades them, rolls them back and checks them.
 //!
-//! A [`target::Target`] is what a host should look like: files and agents, made from fleet.toml and a
-//! [`release::Release`], or recalled from an earlier deployment. [`change::between`] asks the host's files and launchd
-//! what is missing, and [`deploy::Deployment`] carries that out so that it can be interrupted anywhere. What was done is
-//! in a receipt, with which [`verify()`] compares the host; what it is made of is in a [`store::Store`], so that
-//! everything can be taken back.
+//! A deployment is decided, then executed:
 //!
-//! [`run`] is the whole program. Everything is said through a [`report::Report`], for people or as JSON.
+//! 1. `desired` computes what the host should look like (`HostState`) from fleet.toml and a release.
+//! 2. `actual` observes what it looks like: its files, and its agents as launchd has them.
+//! 3. `plan` returns the steps from one to the other. `--dry-run` prints them and stops (`deployment`).
+//! 4. `execute` takes the steps, with a journal, so that the next command can continue after an interruption anywhere.
+//!
+//! A command reports through a `Console`, as text or as JSON. docs/architecture.md describes the steps of an upgrade.
 
 pub mod args;
-pub mod ask;
-pub mod change;
+
+mod actual;
 mod commands;
-pub mod deploy;
-mod doubts;
-mod failure;
-mod finding;
-pub mod firewall;
-pub mod flight;
-pub mod journal;
-pub mod log_excerpt;
-pub mod memory;
-pub mod offbox;
-mod other_fleet;
-pub mod plist;
-pub mod preflight;
-pub mod process;
-pub mod question;
-pub mod release;
-pub mod remote;
-pub mod report;
-pub mod running;
-pub mod sign;
-pub mod site;
-pub mod status;
-pub mod store;
-pub mod target;
-pub mod tools;
-pub mod trial;
-pub mod undelivered;
-mod verify;
-pub mod wait;
+mod console;
+mod deployment;
+mod desired;
+mod error;
+mod execute;
+mod fault;
+mod fleet_notes;
+mod host_state;
+mod log_excerpt;
+mod maintenance;
+mod plan;
+mod plist;
+mod post_deploy_checks;
+mod preflight;
+mod release_folder;
+mod server_probe;
+mod sign;
+mod status;
+mod store;
+mod test_question;
+mod trial;
+mod undelivered;
+mod wait;
 
 use std::io::Write;
 
 use args::{Args, Command};
-pub use failure::Failure;
-pub use finding::{Finding, Kind};
-use report::Report;
-pub use verify::{certificates, verify, warnings};
+use console::Console;
+pub use error::Error;
 
-/// Does what the command line says. What there is to say goes to `out`.
+/// Runs the command of `args` and writes its output to `out`.
 ///
 /// # Errors
-/// If it cannot be done, or what was asked for is not well; [`Failure::exit_code`] tells them apart.
-pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
-    let mut report = Report::new(out, args.site.json, args.site.dry_run);
-    let (site, report) = (&args.site, &mut report);
+/// If the command fails, or has found problems. [`Error::exit_code`] is the exit code for it.
+pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
+    let mut console = Console::new(out, args.global.json, args.global.dry_run);
+    let (global, console) = (&args.global, &mut console);
     match &args.command {
-        Command::Check => commands::check::run(site, report),
-        Command::Render(args) => commands::render::run(site, args, report),
-        Command::Pack(args) => commands::pack::run(args, report),
-        Command::Sign(args) => commands::sign::run(args, report),
-        Command::Install(args) => commands::install::run(site, args, report),
-        Command::Upgrade(args) => commands::upgrade::run(site, args, report),
-        Command::Rollback(args) => commands::rollback::run(site, args, report),
-        Command::Verify => commands::verify::run(site, report),
-        Command::Receipt(args) => commands::receipt::run(site, args, report),
-        Command::Status(args) => commands::status::run(site, args, report),
-        Command::Uninstall => commands::uninstall::run(site, report),
+        Command::Check => commands::check::run(global, console),
+        Command::Render(args) => commands::render::run(global, args, console),
+        Command::Pack(args) => commands::pack::run(args, console),
+        Command::Sign(args) => commands::sign::run(args, console),
+        Command::Install(args) => commands::install::run(global, args, console),
+        Command::Upgrade(args) => commands::upgrade::run(global, args, console),
+        Command::Rollback(args) => commands::rollback::run(global, args, console),
+        Command::Verify => commands::verify::run(global, console),
+        Command::Receipt(args) => commands::receipt::run(global, args, console),
+        Command::Status(args) => commands::status::run(global, args, console),
+        Command::Uninstall(args) => commands::uninstall::run(global, args, console),
     }
 }

@@ -1,99 +1,74 @@
-//! What an agent has logged since it was started: the part of its logs that is this process's, and not that of the release
-//! before.
+//! What an agent has logged since it was started, for the message that it failed. Lines of its previous process, which may
+//! be of another release, do not count.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use sanctum_config::{Home, Label, UntrustedText, files};
-
-/// Bytes at the end of a log that are read.
-const TAIL: u64 = 16 << 10;
-/// What is shown of a line, in characters.
-const SHOWN: usize = 300;
+use chrono::{DateTime, Utc};
+use sanctum_config::{Home, Label, UntrustedText};
+use sanctum_host::{LogStart, last_error_line, last_line};
 
 /// Where each agent's logs ended before the agent was started.
 #[derive(Clone, Debug, Default)]
-pub struct LogEnds(BTreeMap<Label, [u64; 2]>);
+pub(crate) struct LogEnds(BTreeMap<Label, LogEnd>);
 
-/// The log that a program writes, and what launchd saves of its output: panics, and why it could not start.
+#[derive(Clone, Copy, Debug)]
+struct LogEnd {
+    time: DateTime<Utc>,
+    sizes: [u64; 2],
+}
+
+/// The log that a program writes, and the file in which launchd saves its output: panics, and why it could not start.
 fn logs(home: &Home, agent: &Label) -> [PathBuf; 2] {
     [home.log(agent), home.launchd_log(agent)]
 }
 
+fn size(log: &Path) -> u64 {
+    std::fs::metadata(log).map_or(0, |about| about.len())
+}
+
 impl LogEnds {
-    /// Remembers where an agent's logs end now, before it is started.
-    pub fn mark(&mut self, home: &Home, agent: &Label) {
-        let size = |log: PathBuf| std::fs::metadata(log).map_or(0, |about| about.len());
-        self.0.insert(agent.clone(), logs(home, agent).map(size));
+    /// Records where an agent's logs end now, before it is started.
+    pub(crate) fn mark(&mut self, home: &Home, agent: &Label) {
+        let end = LogEnd {
+            time: Utc::now(),
+            sizes: logs(home, agent).map(|log| size(&log)),
+        };
+        self.0.insert(agent.clone(), end);
     }
 
-    /// The last error that an agent has logged since, else its last line, as the end of a sentence. Empty if it was not
-    /// marked: then it is not known which lines are this process's.
-    pub fn excerpt(&self, home: &Home, agent: &Label) -> String {
-        let Some(ends) = self.0.get(agent) else {
+    /// The last error that an agent has logged since the mark, else its last line, as the end of a sentence. Empty without
+    /// a mark.
+    pub(crate) fn excerpt(&self, home: &Home, agent: &Label) -> String {
+        let Some(end) = self.0.get(agent) else {
             return String::new();
         };
         let logs = logs(home, agent);
-        let texts: Vec<String> = logs
-            .iter()
-            .zip(ends)
-            .map(|(log, end)| tail(log, *end))
-            .collect();
-        let errors = texts.iter().find_map(|text| last_error(text));
-        sentence(errors.or_else(|| texts.iter().find_map(|text| last_line(text))))
+        // A log that is shorter than before was rotated: all of it is new.
+        let starts = logs.iter().zip(end.sizes).map(|(log, size_before)| {
+            let offset = if size(log) < size_before {
+                0
+            } else {
+                size_before
+            };
+            (log, offset)
+        });
+        let errors = starts.clone().find_map(|(log, offset)| {
+            let time = Some(end.time);
+            last_error_line(log, LogStart { time, offset })
+        });
+        sentence(errors.or_else(|| { starts }.find_map(|(log, offset)| last_line(log, offset))))
     }
 }
 
 /// The last error in a log that only one process has written, else its last line, as the end of a sentence.
-pub(crate) fn excerpt_of(log: &Path) -> String {
-    let text = tail(log, 0);
-    sentence(last_error(&text).or_else(|| last_line(&text)))
+pub(crate) fn last_lines(log: &Path) -> String {
+    let error = last_error_line(log, LogStart::default());
+    sentence(error.or_else(|| last_line(log, 0)))
 }
 
-fn sentence(line: Option<String>) -> String {
-    line.map_or_else(String::new, |line| {
-        format!("; its log ends: {}", UntrustedText::bounded(&line, SHOWN))
-    })
-}
-
-fn last_line(text: &str) -> Option<String> {
-    let mut lines = text.lines().rev();
-    lines
-        .find(|line| !line.trim().is_empty())
-        .map(str::to_owned)
-}
-
-/// The last line that speaks of an error; of a panic, the message too, which is on the next line.
-fn last_error(text: &str) -> Option<String> {
-    let lines: Vec<&str> = text.lines().collect();
-    let is_error = |line: &&str| {
-        let line = line.to_ascii_lowercase();
-        line.contains("error") || line.contains("panicked at")
-    };
-    let at = lines.iter().rposition(is_error)?;
-    let next = lines
-        .get(at + 1)
-        .filter(|_| lines[at].contains("panicked at"));
-    Some(match next {
-        Some(message) => format!("{} {message}", lines[at]),
-        None => lines[at].to_owned(),
-    })
-}
-
-/// The end of a log without its first `from` bytes; one that is shorter was begun anew.
-fn tail(log: &Path, from: u64) -> String {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut file = files::open(log)?;
-        let size = file.metadata()?.len();
-        let from = if from > size { 0 } else { from };
-        file.seek(SeekFrom::Start(from.max(size.saturating_sub(TAIL))))?;
-        let mut bytes = Vec::new();
-        file.take(TAIL).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    // A log that cannot be read explains nothing.
-    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+fn sentence(line: Option<UntrustedText>) -> String {
+    line.map_or_else(String::new, |line| format!("; its log ends: {line}"))
 }
 
 #[cfg(test)]
@@ -103,16 +78,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn excerpt_shows_only_what_this_process_wrote() {
+    fn excerpt_has_only_lines_of_this_process() {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::new(folder.path().into(), folder.path().into());
         fs::create_dir(home.logs()).unwrap();
         let agent: Label = "server".parse().unwrap();
         let (log, saved) = (home.log(&agent), home.launchd_log(&agent));
-        let old = "ERROR of the release before\n";
+        let old = "ERROR of the previous release\n";
         fs::write(&log, old).unwrap();
         let mut ends = LogEnds::default();
-        assert_eq!(ends.excerpt(&home, &agent), "", "it was not marked");
+        assert_eq!(ends.excerpt(&home, &agent), "", "without a mark");
         ends.mark(&home, &agent);
         assert_eq!(ends.excerpt(&home, &agent), "");
         fs::write(&log, format!("{old}INFO loading\x1b[2J\n\n")).unwrap();
@@ -122,17 +97,17 @@ mod tests {
         );
         fs::write(
             &saved,
-            "thread 'main' panicked at src/x.rs:1:2:\nno room\nnote: run\n",
+            "thread 'main' (7) panicked at src/x.rs:1:2:\nno room\nnote: run\n",
         )
         .unwrap();
         assert_eq!(
             ends.excerpt(&home, &agent),
-            "; its log ends: thread 'main' panicked at src/x.rs:1:2: no room"
+            "; its log ends: thread 'main' (7) panicked at src/x.rs:1:2: no room"
         );
-        // Rotated meanwhile.
+        // Rotated.
         fs::write(&log, "ERROR new\nend\n").unwrap();
         assert_eq!(ends.excerpt(&home, &agent), "; its log ends: ERROR new");
-        assert_eq!(excerpt_of(&log), "; its log ends: ERROR new");
-        assert_eq!(excerpt_of(folder.path()), "");
+        assert_eq!(last_lines(&log), "; its log ends: ERROR new");
+        assert_eq!(last_lines(folder.path()), "");
     }
 }

@@ -14,12 +14,11 @@ fn main() -> ExitCode {
     let done = run(&args, &mut out).and_then(|()| Ok(out.flush()?));
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads has read enough, as `sanctum-launchd status | head` does.
-        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
-        Err(failure) => {
-            let said = UntrustedText::multiline(&failure.to_string());
-            eprintln!("sanctum-launchd: {said}");
-            ExitCode::from(failure.exit_code())
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            let message = UntrustedText::multiline(&error.to_string());
+            eprintln!("sanctum-launchd: {message}");
+            ExitCode::from(error.exit_code())
         }
     }
 }

@@ -7,45 +7,45 @@ use plist::{Dictionary, Value};
 use sanctum_config::fleet::{Agent, Server, Watch};
 use sanctum_config::{Fleet, Home, Label, Role, nearest};
 
-use crate::Failure;
+use crate::Error;
 
-/// The checks that a `[watch.NAME]` can run, and with them the programs that run them.
-pub const CHECKS: [&str; 4] = ["guardian", "canary", "drift", "parity"];
+/// The checks that a `[watch.NAME]` can run. `sanctum-CHECK` is the program for each.
+const CHECKS: [&str; 4] = ["guardian", "canary", "drift", "parity"];
 
-/// How long a server may take to finish after SIGTERM where fleet.toml does not say: `sanctum-server`'s own default.
+/// How long a server may drain after SIGTERM by default: `sanctum-server`'s own default.
 const DRAIN: Duration = Duration::from_secs(30);
-/// launchd sends SIGKILL after ExitTimeOut. A server that drains to the limit must still say goodbye to its clients.
+/// launchd sends SIGKILL after ExitTimeOut. A server that drains to the limit must still close its connections.
 const BEYOND_DRAIN: Duration = Duration::from_secs(15);
-/// For programs that do not drain: what launchd.plist(5) gave as launchd's own default. It is written into every property
-/// list, for newer systems have a shorter one.
+/// For programs that do not drain: the former default of launchd.plist(5). It is written into every property list, because
+/// newer systems have a shorter default.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Seconds between two starts of a program that keeps exiting.
+/// Seconds between two starts of a program that exits again and again.
 pub(crate) const THROTTLE: u64 = 30;
-/// Open files: launchd gives 256, which a server with a thousand clients exhausts.
+/// Open files: launchd's default of 256 is too low for a server with a thousand clients.
 const OPEN_FILES: u64 = 8192;
 
-/// A property list and where it goes.
+/// An agent's property list.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AgentPlist {
+pub(crate) struct AgentPlist {
     /// The agent's name in fleet.toml.
-    pub agent: Label,
+    pub(crate) agent: Label,
     /// launchd's label.
-    pub label: String,
+    pub(crate) label: String,
     /// Its file in `~/Library/LaunchAgents`.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The program and its arguments.
-    pub arguments: Vec<String>,
-    /// The file of the release that the program is; none for programs of others.
-    pub binary: Option<String>,
-    /// XML; the same bytes for the same fleet.toml.
-    pub bytes: Vec<u8>,
+    pub(crate) arguments: Vec<String>,
+    /// The program's file in the release; none for programs of others.
+    pub(crate) binary: Option<String>,
+    /// The file's contents, XML; the same bytes for the same fleet.toml.
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// The property lists of a host's agents, in the order of [`Fleet::agents_of`].
 ///
 /// # Errors
-/// If a path is not UTF-8, or a watchdog runs a check that there is not.
-pub fn render(fleet: &Fleet, home: &Home, host: &Label) -> Result<Vec<AgentPlist>, Failure> {
+/// If a path is not UTF-8, or a watchdog's check is unknown.
+pub(crate) fn render(fleet: &Fleet, home: &Home, host: &Label) -> Result<Vec<AgentPlist>, Error> {
     fleet
         .agents_of(host)
         .into_iter()
@@ -53,7 +53,7 @@ pub fn render(fleet: &Fleet, home: &Home, host: &Label) -> Result<Vec<AgentPlist
         .collect()
 }
 
-fn render_one(fleet: &Fleet, home: &Home, name: &Label, role: Role) -> Result<AgentPlist, Failure> {
+fn render_one(fleet: &Fleet, home: &Home, name: &Label, role: Role) -> Result<AgentPlist, Error> {
     let label = fleet.launchd_label(name);
     let (binary, arguments) = match role {
         Role::Server(_) => ours(home, "sanctum-server", "--server", name)?,
@@ -84,7 +84,7 @@ fn render_one(fleet: &Fleet, home: &Home, name: &Label, role: Role) -> Result<Ag
     keys.insert("ExitTimeOut".into(), exit_timeout(role).as_secs().into());
     // Metal and the desktop's notifications need the graphical session.
     keys.insert("LimitLoadToSessionType".into(), "Aqua".into());
-    // Anything less is throttled: a server would be slow, and a watchdog would measure its own throttling.
+    // launchd throttles any other type: a server would be slow, and a watchdog would measure its own throttling.
     keys.insert("ProcessType".into(), "Interactive".into());
     keys.insert("StandardOutPath".into(), saved.clone().into());
     keys.insert("StandardErrorPath".into(), saved.into());
@@ -101,7 +101,7 @@ fn render_one(fleet: &Fleet, home: &Home, name: &Label, role: Role) -> Result<Ag
     let mut bytes = Vec::new();
     Value::Dictionary(keys)
         .to_writer_xml(&mut bytes)
-        .map_err(|error| Failure::Refused(format!("cannot write a property list: {error}")))?;
+        .map_err(|error| Error::refused(format!("cannot write a property list: {error}")))?;
     bytes.push(b'\n');
     Ok(AgentPlist {
         agent: name.clone(),
@@ -113,7 +113,7 @@ fn render_one(fleet: &Fleet, home: &Home, name: &Label, role: Role) -> Result<Ag
     })
 }
 
-/// Longer than the program may take to end by itself.
+/// Longer than the program may take to exit by itself.
 fn exit_timeout(role: Role) -> Duration {
     match role {
         Role::Server(Server { drain, .. }) => drain.unwrap_or(DRAIN) + BEYOND_DRAIN,
@@ -128,7 +128,7 @@ fn ours(
     binary: &str,
     flag: &str,
     name: &Label,
-) -> Result<(Option<String>, Vec<String>), Failure> {
+) -> Result<(Option<String>, Vec<String>), Error> {
     let arguments = vec![
         text(&home.bin().join(binary))?,
         "--config".to_owned(),
@@ -141,8 +141,8 @@ fn ours(
     Ok((Some(binary.to_owned()), arguments))
 }
 
-/// Somebody else's program: launchd knows no `~`.
-fn theirs(home: &Home, agent: &Agent) -> Result<Vec<String>, Failure> {
+/// A program of others. launchd does not expand `~`.
+fn theirs(home: &Home, agent: &Agent) -> Result<Vec<String>, Error> {
     let user = text(home.user())?;
     Ok(agent
         .program
@@ -154,7 +154,7 @@ fn theirs(home: &Home, agent: &Agent) -> Result<Vec<String>, Failure> {
         .collect())
 }
 
-fn watchdog(name: &Label, watch: &Watch) -> Result<String, Failure> {
+fn watchdog(name: &Label, watch: &Watch) -> Result<String, Error> {
     let check = watch.check(name).as_str();
     if CHECKS.contains(&check) {
         return Ok(format!("sanctum-{check}"));
@@ -162,31 +162,19 @@ fn watchdog(name: &Label, watch: &Watch) -> Result<String, Failure> {
     let meant = nearest(check, CHECKS)
         .map(|near| format!("did you mean `{near}`? "))
         .unwrap_or_default();
-    Err(Failure::Refused(format!(
-        "[watch.{name}] runs the check `{check}`, which there is not; {meant}write `check = ` and one of {}",
+    Err(Error::refused(format!(
+        "[watch.{name}] runs the unknown check `{check}`; {meant}write `check = ` and one of {}",
         CHECKS.join(", ")
     )))
 }
 
-fn text(path: &Path) -> Result<String, Failure> {
+fn text(path: &Path) -> Result<String, Error> {
     path.to_str().map(str::to_owned).ok_or_else(|| {
-        Failure::Refused(format!(
-            "the path {} is not UTF-8, and a property list holds nothing else",
+        Error::refused(format!(
+            "the path {} is not UTF-8, and a property list contains only UTF-8",
             path.display()
         ))
     })
-}
-
-/// The program and its arguments as a property list on disk has them; none if it cannot be read as one.
-pub fn arguments_in(bytes: &[u8]) -> Option<Vec<String>> {
-    let value = Value::from_reader(std::io::Cursor::new(bytes)).ok()?;
-    value
-        .as_dictionary()?
-        .get("ProgramArguments")?
-        .as_array()?
-        .iter()
-        .map(|argument| argument.as_string().map(str::to_owned))
-        .collect()
 }
 
 #[cfg(test)]

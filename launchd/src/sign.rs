@@ -1,23 +1,23 @@
-//! Signing and notarising a release on a Mac: which commands, in which order, and how their words are judged.
+//! Signing and notarising a release on a Mac: the commands, their order, and the checks of their output.
 //!
-//! Hardened runtime, a secure timestamp, and one entitlement: `allow-jit`, which Metal's shader compiler needs. Library
-//! validation stays on. A bare program cannot be stapled (there is nowhere to put the ticket), so the judge of success
-//! is the notary's own log: "Ready for distribution" and no issues.
+//! Programs get the hardened runtime, a secure timestamp, and one entitlement: `allow-jit`, which Metal's shader compiler
+//! needs. Library validation stays on. A ticket cannot be stapled to a bare program, so success is what the notary's log
+//! says: "Ready for distribution" without issues.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sanctum_config::atomic;
-use sanctum_host::ArtefactKind;
+use sanctum_host::code_signature::{display_line, says_ad_hoc};
+use sanctum_host::{ArtefactKind, CommandLine};
 use serde::Deserialize;
 
-use crate::Failure;
-use crate::release::Release;
-use crate::report::Report;
-use crate::tools::Line;
+use crate::Error;
+use crate::console::Console;
+use crate::release_folder::describe;
 
-/// Everything that the hardened runtime forbids stays forbidden, but for this.
-pub const ENTITLEMENTS: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+/// The only exception from the hardened runtime.
+const ENTITLEMENTS: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
 <plist version="1.0">
 <dict>
@@ -27,28 +27,28 @@ pub const ENTITLEMENTS: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 </plist>
 "#;
 
-/// What may take the longest of the local tools: codesign asks Apple's timestamp server.
+/// The limit for local tools: codesign connects to Apple's timestamp server.
 const LOCAL: Duration = Duration::from_secs(120);
-/// Apple answers within minutes, as a rule.
+/// Apple usually answers within minutes.
 const NOTARY: Duration = Duration::from_secs(60 * 60);
 
-/// Who signs, and with whose credentials the notary is asked.
+/// The identity that signs, and the credentials for the notary.
 #[derive(Clone, Debug)]
-pub struct Signer {
-    /// The certificate's name in the keychain; `-` signs ad hoc, which the notary refuses.
-    pub identity: String,
-    /// The profile that `notarytool store-credentials` has put into the keychain.
-    pub profile: String,
+pub(crate) struct Signer {
+    /// The certificate's name in the keychain; `-` signs ad hoc, which the notary rejects.
+    pub(crate) identity: String,
+    /// The keychain profile that `notarytool store-credentials` created.
+    pub(crate) profile: String,
 }
 
-/// The files of one signing.
+/// The folder and its programs.
 struct Folder<'a> {
     path: &'a Path,
     programs: Vec<PathBuf>,
 }
 
 impl Folder<'_> {
-    // Hidden, so that they become no part of the release.
+    // Hidden files do not become part of the release.
     fn entitlements(&self) -> PathBuf {
         self.path.join(".entitlements.plist")
     }
@@ -58,42 +58,44 @@ impl Folder<'_> {
     }
 }
 
-/// Signs and notarises the programs in a folder; with `report.dry_run` only says how.
+/// Signs and notarises the programs in a folder. A dry run only prints the commands.
 ///
 /// # Errors
-/// If a tool is missing or refuses, or the notary finds anything: what it said is in the failure.
-pub fn sign(path: &Path, signer: &Signer, report: &mut Report) -> Result<(), Failure> {
-    // The version is told by `pack`, later.
-    let unnamed = "unsigned".parse().map_err(Failure::Refused)?;
-    let programs = Release::describe(path, unnamed)?.files.into_iter();
+/// If a tool is missing or fails, or the notary consoles an issue, which the error contains.
+pub(crate) fn sign(path: &Path, signer: &Signer, console: &mut Console) -> Result<(), Error> {
+    // `pack` sets the version later.
+    let version = "unsigned"
+        .parse()
+        .map_err(|error: String| Error::refused(error))?;
+    let programs = describe(path, version)?.files.into_iter();
     let programs = programs.filter(|file| file.kind == ArtefactKind::Binary);
     let folder = Folder {
         path,
         programs: programs.map(|file| path.join(file.name.as_str())).collect(),
     };
-    if report.dry_run {
+    if console.dry_run {
         for line in folder.lines(signer) {
-            report.step("sign", &format!("run {line}   # {}", line.why))?;
+            console.step("sign", &format!("run {line}   # {}", line.purpose))?;
         }
         return Ok(());
     }
     atomic::write(&folder.entitlements(), ENTITLEMENTS.as_bytes(), 0o644)
-        .map_err(|error| Failure::write(&folder.entitlements(), error))?;
-    let done = folder.carry_out(signer, report);
+        .map_err(|error| Error::write(&folder.entitlements(), error))?;
+    let done = folder.carry_out(signer, console);
     for left in [folder.entitlements(), folder.archive()] {
-        atomic::remove(&left).map_err(|error| Failure::write(&left, error))?;
+        atomic::remove(&left).map_err(|error| Error::write(&left, error))?;
     }
     done
 }
 
 impl Folder<'_> {
-    /// All command lines, with `SUBMISSION` where the notary's answer goes.
-    fn lines(&self, signer: &Signer) -> Vec<Line> {
+    /// All command lines, with `SUBMISSION` in place of the id from the notary.
+    fn lines(&self, signer: &Signer) -> Vec<CommandLine> {
         let mut lines = Vec::new();
         for program in &self.programs {
             lines.push(self.codesign(program, signer));
             lines.push(strict(program));
-            lines.push(display(program));
+            lines.push(display_line(program));
         }
         lines.push(self.archive_line());
         lines.push(self.submit(signer));
@@ -101,8 +103,8 @@ impl Folder<'_> {
         lines
     }
 
-    fn codesign(&self, program: &Path, signer: &Signer) -> Line {
-        Line::new(
+    fn codesign(&self, program: &Path, signer: &Signer) -> CommandLine {
+        CommandLine::new(
             &[
                 "codesign",
                 "--force",
@@ -119,7 +121,7 @@ impl Folder<'_> {
         )
     }
 
-    fn archive_line(&self) -> Line {
+    fn archive_line(&self) -> CommandLine {
         let mut words = vec!["zip".to_owned(), "-q".into(), "-j".into()];
         words.push(self.archive().to_string_lossy().into_owned());
         words.extend(
@@ -128,11 +130,11 @@ impl Folder<'_> {
                 .map(|program| program.to_string_lossy().into_owned()),
         );
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        Line::new(&words, "the notary takes archives")
+        CommandLine::new(&words, "the notary accepts archives")
     }
 
-    fn submit(&self, signer: &Signer) -> Line {
-        Line::new(
+    fn submit(&self, signer: &Signer) -> CommandLine {
+        CommandLine::new(
             &[
                 "xcrun",
                 "notarytool",
@@ -148,49 +150,40 @@ impl Folder<'_> {
         )
     }
 
-    fn carry_out(&self, signer: &Signer, report: &mut Report) -> Result<(), Failure> {
+    fn carry_out(&self, signer: &Signer, console: &mut Console) -> Result<(), Error> {
         for program in &self.programs {
-            must(&self.codesign(program, signer), report)?;
-            must(&strict(program), report)?;
-            let said = must(&display(program), report)?;
-            judge_signature(&said)
-                .map_err(|why| Failure::Refused(format!("{}: {why}", program.display())))?;
+            must(&self.codesign(program, signer), console)?;
+            must(&strict(program), console)?;
+            let output = must(&display_line(program), console)?;
+            check_signature(&output)
+                .map_err(|why| Error::refused(format!("{}: {why}", program.display())))?;
         }
-        must(&self.archive_line(), report)?;
+        must(&self.archive_line(), console)?;
         let line = self.submit(signer);
-        report.step("notarise", &format!("run {line}"))?;
-        let said = line.run(NOTARY)?;
-        let id = submission(&said.stdout, &said.stderr).map_err(Failure::Refused)?;
-        let told = must(&log(&id, signer), report)?;
-        judge_notary(&told).map_err(|why| Failure::Refused(format!("submission {id}: {why}")))?;
+        console.step("notarise", &format!("run {line}"))?;
+        let output = line.run(NOTARY)?;
+        let id = submission(&output.stdout, &output.stderr).map_err(Error::refused)?;
+        let log = must(&log(&id, signer), console)?;
+        check_notary(&log).map_err(|why| Error::refused(format!("submission {id}: {why}")))?;
         let kept = self.path.join(format!(".notarisation-{id}.json"));
-        atomic::write(&kept, told.as_bytes(), 0o644)
-            .map_err(|error| Failure::write(&kept, error))?;
-        Ok(report.note(&format!(
+        atomic::write(&kept, log.as_bytes(), 0o644).map_err(|error| Error::write(&kept, error))?;
+        Ok(console.note(&format!(
             "notarised: submission {id}, log in {}",
             kept.display()
         ))?)
     }
 }
 
-fn strict(program: &Path) -> Line {
+fn strict(program: &Path) -> CommandLine {
     let program = program.to_string_lossy();
-    Line::new(
+    CommandLine::new(
         &["codesign", "--verify", "--strict", "--verbose=2", &program],
         "check the signature",
     )
 }
 
-fn display(program: &Path) -> Line {
-    let program = program.to_string_lossy();
-    Line::new(
-        &["codesign", "--display", "--verbose=4", &program],
-        "read the signature back",
-    )
-}
-
-fn log(id: &str, signer: &Signer) -> Line {
-    Line::new(
+fn log(id: &str, signer: &Signer) -> CommandLine {
+    CommandLine::new(
         &[
             "xcrun",
             "notarytool",
@@ -203,46 +196,38 @@ fn log(id: &str, signer: &Signer) -> Line {
     )
 }
 
-/// Runs a line that must succeed; both of its streams (codesign speaks on standard error).
-fn must(line: &Line, report: &mut Report) -> Result<String, Failure> {
-    report.step("sign", &format!("run {line}"))?;
-    let said = line.run(LOCAL)?;
-    if said.succeeded() {
-        return Ok(format!("{}{}", said.stdout, said.stderr));
+/// Runs a line that must succeed. Returns both output streams: codesign writes to standard error.
+fn must(line: &CommandLine, console: &mut Console) -> Result<String, Error> {
+    console.step("sign", &format!("run {line}"))?;
+    let output = line.run(LOCAL)?;
+    if output.succeeded() {
+        return Ok(format!("{}{}", output.stdout, output.stderr));
     }
-    let mend = match said.stderr.contains("errSecInternalComponent") {
+    let fix = match output.stderr.contains("errSecInternalComponent") {
         true => format!("; {KEYCHAIN}"),
         false => String::new(),
     };
-    Err(Failure::Refused(format!(
-        "`{line}` failed: {}{mend}",
-        said.reason()
+    Err(Error::refused(format!(
+        "`{line}` failed: {}{fix}",
+        output.reason()
     )))
 }
 
-/// The password is asked for on the terminal, never written into a command line, where every process could read it.
-const KEYCHAIN: &str = "over ssh the keychain asks nobody, so tell it once that codesign may use the key (it asks for the \
+/// The password is read from the terminal. In a command line, every process could read it.
+const KEYCHAIN: &str = "over ssh the keychain cannot show its dialog, so allow codesign to use the key once (this asks for the \
     login password): security set-key-partition-list -S apple-tool:,apple:,codesign: -s \
     ~/Library/Keychains/login.keychain-db; and unlock it in each session: security unlock-keychain \
     ~/Library/Keychains/login.keychain-db";
 
-/// Whether a program is signed without an identity, as `cargo build` leaves it on Apple Silicon. Where there is no
-/// codesign, nothing is known of it.
-pub(crate) fn is_ad_hoc(program: &Path) -> bool {
-    let said = display(program).run(LOCAL).unwrap_or_default();
-    let words = format!("{}\n{}", said.stdout, said.stderr);
-    said.succeeded() && words.lines().any(|line| line.trim() == "Signature=adhoc")
-}
-
 /// `codesign --display --verbose=4`: `flags=0x10000(runtime)`, `Authority=…`, `Timestamp=…`.
-fn judge_signature(said: &str) -> Result<(), String> {
+fn check_signature(said: &str) -> Result<(), String> {
     let flags = said
         .lines()
         .find_map(|line| line.split_once("flags=").map(|(_, flags)| flags))
         .and_then(|flags| flags.split_once('(')?.1.split(')').next())
         .unwrap_or_default();
     let has = |flag: &str| flags.split(',').any(|word| word == flag);
-    if has("adhoc") || said.lines().any(|line| line.trim() == "Signature=adhoc") {
+    if has("adhoc") || says_ad_hoc(said) {
         return Err("it is signed ad hoc; name a Developer ID with --identity (security find-identity -v -p codesigning)".into());
     }
     if !has("runtime") {
@@ -256,7 +241,7 @@ fn judge_signature(said: &str) -> Result<(), String> {
     }
 }
 
-/// `notarytool submit --output-format json`: the submission's id, whatever came of it: its log says why.
+/// The submission's id from `notarytool submit --output-format json`. A rejected submission has an id too: its log says why.
 fn submission(out: &str, err: &str) -> Result<String, String> {
     #[derive(Deserialize)]
     struct Submitted {
@@ -269,21 +254,21 @@ fn submission(out: &str, err: &str) -> Result<String, String> {
     let short = said.split_whitespace().collect::<Vec<_>>().join(" ");
     if said.contains("403") || said.contains("agreement") {
         return Err(format!(
-            "the notary refuses with 403: a required agreement is missing or has expired. The key is fine; the account's \
-             holder accepts it at https://appstoreconnect.apple.com/agreements ({short})"
+            "the notary answers 403: a required agreement is missing or has expired. The key is valid; the account's holder \
+             accepts the agreement at https://appstoreconnect.apple.com/agreements ({short})"
         ));
     }
     if said.contains("No Keychain password item found") {
         return Err(format!(
-            "the keychain has no such profile; make it once: xcrun notarytool store-credentials PROFILE --key KEY.p8 \
+            "the keychain has no such profile; create it once: xcrun notarytool store-credentials PROFILE --key KEY.p8 \
              --key-id ID --issuer UUID ({short})"
         ));
     }
-    Err(format!("the notary took no submission: {short}"))
+    Err(format!("the notary accepted no submission: {short}"))
 }
 
-/// `notarytool log`: accepted is not enough, there must be no issue either.
-fn judge_notary(log: &str) -> Result<(), String> {
+/// Checks the output of `notarytool log`: the submission must be accepted without issues.
+fn check_notary(log: &str) -> Result<(), String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Log {
@@ -297,14 +282,14 @@ fn judge_notary(log: &str) -> Result<(), String> {
     if read.status_summary == "Ready for distribution" && issues.is_empty() {
         return Ok(());
     }
-    let told: Vec<String> = issues
+    let issues: Vec<String> = issues
         .iter()
         .map(|issue| {
             let word = |key: &str| issue[key].as_str().unwrap_or("?").to_owned();
             format!("{}: {}", word("path"), word("message"))
         })
         .collect();
-    Err(format!("{}; {}", read.status_summary, told.join("; ")))
+    Err(format!("{}; {}", read.status_summary, issues.join("; ")))
 }
 
 #[cfg(test)]
@@ -317,42 +302,42 @@ mod tests {
         Authority=Apple Root CA\nTimestamp=18 Apr 2026 at 10:00:00\nTeamIdentifier=TEAM\n";
 
     #[test]
-    fn a_signature_is_judged_by_what_is_in_it() {
-        assert_eq!(judge_signature(SIGNED), Ok(()));
+    fn signature_without_runtime_timestamp_or_identity_is_refused() {
+        assert_eq!(check_signature(SIGNED), Ok(()));
         let adhoc = SIGNED.replace("0x10000(runtime)", "0x20002(adhoc,linker-signed)");
-        assert!(judge_signature(&adhoc).unwrap_err().contains("ad hoc"));
+        assert!(check_signature(&adhoc).unwrap_err().contains("ad hoc"));
         let soft = SIGNED.replace("0x10000(runtime)", "0x0(none)");
         assert!(
-            judge_signature(&soft)
+            check_signature(&soft)
                 .unwrap_err()
                 .contains("hardened runtime")
         );
         let untimed = SIGNED.replace("Timestamp=", "Signed Time=");
-        assert!(judge_signature(&untimed).unwrap_err().contains("timestamp"));
-        assert!(judge_signature("").is_err());
+        assert!(check_signature(&untimed).unwrap_err().contains("timestamp"));
+        assert!(check_signature("").is_err());
     }
 
     #[test]
-    fn the_notary_is_believed_only_without_issues() {
+    fn notary_log_with_issues_is_refused() {
         let log = |summary: &str, issues: &str| {
             format!(
                 r#"{{"jobId":"1","status":"Accepted","statusSummary":"{summary}","statusCode":0,"issues":{issues}}}"#
             )
         };
-        assert_eq!(judge_notary(&log("Ready for distribution", "null")), Ok(()));
+        assert_eq!(check_notary(&log("Ready for distribution", "null")), Ok(()));
         let issue =
             r#"[{"severity":"warning","path":"a.zip/sanctum-server","message":"no timestamp"}]"#;
-        let error = judge_notary(&log("Ready for distribution", issue)).unwrap_err();
+        let error = check_notary(&log("Ready for distribution", issue)).unwrap_err();
         assert!(
             error.contains("a.zip/sanctum-server: no timestamp"),
             "{error}"
         );
-        assert!(judge_notary(&log("Archive contains critical validation errors", "null")).is_err());
-        assert!(judge_notary("not json").is_err());
+        assert!(check_notary(&log("Archive contains critical validation errors", "null")).is_err());
+        assert!(check_notary("not json").is_err());
     }
 
     #[test]
-    fn a_submission_has_an_id_or_a_reason() {
+    fn submission_has_an_id_or_a_reason() {
         let out = r#"{"id":"0000-5","status":"Accepted","message":"Processing complete"}"#;
         assert_eq!(submission(out, ""), Ok("0000-5".to_owned()));
         let refused =
@@ -368,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn no_password_stands_in_a_command_line() {
+    fn command_lines_contain_no_password() {
         let signer = Signer {
             identity: "Developer ID Application: Ada (TEAM)".into(),
             profile: "sanctum".into(),

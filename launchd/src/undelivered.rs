@@ -1,24 +1,23 @@
-//! Alerts of this host's watchdogs that no person has got: they lie in the spool, with the channel's error.
+//! Alerts of this host's watchdogs that no channel has accepted: they are in the spool, with the channel's error.
 
 use std::collections::BTreeMap;
 
 use sanctum_config::{Home, Label};
+use sanctum_host::{Finding, FindingKind};
 use sanctum_watch::alert::{Undelivered, undelivered};
 
-use crate::finding::{Finding, Kind};
-
 /// One finding for each channel that has not accepted alerts of the watchdog `name`, and one if its spool cannot be read.
-pub fn of_watchdog(home: &Home, name: &Label) -> Vec<Finding> {
+pub(crate) fn of_watchdog(home: &Home, name: &Label) -> Vec<Finding> {
     let folder = home.spool(name);
     let all = match undelivered(&folder) {
         Ok(all) => all,
         Err(error) => {
-            let mend = format!("ls -ld {}", folder.display());
+            let fix = format!("ls -ld {}", folder.display());
             return vec![Finding::new(
-                Kind::Undelivered,
+                FindingKind::Undelivered,
                 name,
                 error.to_string(),
-                mend,
+                fix,
             )];
         }
     };
@@ -41,17 +40,17 @@ pub fn of_watchdog(home: &Home, name: &Label) -> Vec<Finding> {
             let oldest = alerts.first().map_or("", |alert| alert.title.as_str());
             let error = alerts.last().and_then(|alert| alert.error.as_ref());
             let error = error.map_or("not tried yet", |error| error.as_str());
-            let mend = match refused {
+            let fix = match refused {
                 false => format!(
                     "fix [alerts.{channel}] or the service behind it; the alerts are then delivered automatically"
                 ),
                 true => format!("read them, then: rm -r {}", folder.join("refused").display()),
             };
             Finding::new(
-                Kind::Undelivered,
+                FindingKind::Undelivered,
                 name,
                 format!("{what} the channel `{channel}` ({error}); the oldest: \"{oldest}\""),
-                mend,
+                fix,
             )
         })
         .collect()

@@ -1,20 +1,27 @@
-//! How long a command waits: the limit that the command line gives, counted from when the waiting begins.
+//! Waiting for a server: until it is ready, until it fails, or until the time that the operator gave is over.
 
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A wait with its limit, shown on a terminal while it lasts and not at all where standard error is piped.
-pub struct Wait {
+use crate::Error;
+use crate::server_probe::{ServerProbe, ServerState};
+
+/// Between two probes.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// A wait with its limit. Progress is shown on a terminal, and not at all if standard error is not a terminal.
+pub(crate) struct Wait {
     begun: Instant,
     limit: Duration,
     bar: ProgressBar,
 }
 
 impl Wait {
-    /// Begins to wait.
-    pub fn new(limit: Duration) -> Self {
-        // Drawn on standard error, and only if that is a terminal.
+    /// Begins to wait for `limit` at most.
+    pub(crate) fn new(limit: Duration) -> Self {
+        // Draws on standard error, and only if that is a terminal.
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
             bar.set_style(style);
@@ -27,30 +34,45 @@ impl Wait {
         }
     }
 
-    /// Says what is waited for.
-    pub fn show(&self, what: &str) {
+    /// Shows what the command waits for.
+    pub(crate) fn show(&self, what: &str) {
         let limit = self.limit.as_secs();
         self.bar.set_message(format!("{what} (at most {limit} s)"));
     }
 
-    /// How long it has lasted.
-    pub fn waited(&self) -> Duration {
-        self.begun.elapsed()
+    /// The time that is left.
+    pub(crate) fn left(&self) -> Duration {
+        self.limit.saturating_sub(self.begun.elapsed())
     }
 
-    /// How long it may last still.
-    pub fn left(&self) -> Duration {
-        self.limit.saturating_sub(self.waited())
-    }
-
-    /// Whether the limit is reached.
-    pub fn is_over(&self) -> bool {
-        self.left().is_zero()
-    }
-
-    /// The limit.
-    pub fn limit(&self) -> Duration {
-        self.limit
+    /// Waits until a server is ready, and returns how long that took. `check` is called before each probe: it returns
+    /// whether an answer counts, or fails if the server cannot become ready any more.
+    ///
+    /// # Errors
+    /// The error of `check`; or that the server was not ready within the limit, with `log` at the end.
+    pub(crate) fn until_ready(
+        &self,
+        what: &str,
+        probe: &ServerProbe,
+        mut check: impl FnMut() -> Result<bool, Error>,
+        log: impl Fn() -> String,
+    ) -> Result<Duration, Error> {
+        loop {
+            let counts = check()?;
+            let state = probe.state(self.left());
+            if counts && state == ServerState::Ready {
+                return Ok(self.begun.elapsed());
+            }
+            if self.left().is_zero() {
+                let limit = self.limit.as_secs();
+                return Err(Error::refused(format!(
+                    "{what} was not ready after {limit} s (--patience): {state}{}",
+                    log()
+                )));
+            }
+            self.show(&format!("{what}: {state}"));
+            sleep(PAUSE.min(self.left()));
+        }
     }
 }
 

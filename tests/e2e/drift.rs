@@ -159,7 +159,7 @@ fn what_is_changed_behind_the_installer_s_back_is_named() {
     host.drift_says(&[
         "com.sanctum.canary.plist: it was changed after it was installed",
         "com.sanctum.canary: it was loaded with other arguments than",
-        "(do this: sanctum-launchd install",
+        "(fix: sanctum-launchd install",
     ]);
     assert_eq!(host.state()["open"]["misses"]["times"], 1);
 

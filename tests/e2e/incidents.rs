@@ -6,7 +6,7 @@ mod busy;
 mod flip;
 mod hung;
 #[cfg(debug_assertions)]
-mod interrupted;
+mod interruption;
 mod one_cause;
 mod start;
 pub mod wrong;

@@ -88,7 +88,7 @@ fn the_mini_s_binary_is_replaced() {
     let alert = pair.told(DRIFT);
     let body = &alert.body;
     assert!(
-        body.contains("bin/sanctum-server: it is not what was installed"),
+        body.contains("bin/sanctum-server: its contents are not the installed ones"),
         "{body}"
     );
     pair.look_on("drift-offbox", "miss", FURTHER);

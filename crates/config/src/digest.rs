@@ -56,6 +56,33 @@ impl Digest {
     }
 }
 
+/// Reads from another reader, and hashes what it reads: a file is copied and hashed in one pass.
+pub struct DigestReader<R> {
+    inner: R,
+    hash: Sha256,
+}
+
+impl<R: Read> DigestReader<R> {
+    /// Reads from `inner`.
+    pub fn new(inner: R) -> Self {
+        let hash = Sha256::new();
+        Self { inner, hash }
+    }
+
+    /// The digest of everything that was read.
+    pub fn digest(self) -> Digest {
+        Digest(self.hash.finalize().into())
+    }
+}
+
+impl<R: Read> Read for DigestReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hash.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -29,7 +29,7 @@ mod tilde;
 mod untrusted;
 
 pub use address::{BadAddress, HostAddress, ListenAddress};
-pub use digest::{BadDigest, Digest};
+pub use digest::{BadDigest, Digest, DigestReader};
 pub use error::FleetError;
 pub use fleet::{Fleet, Role};
 pub use home::{Home, HomeError};
@@ -40,4 +40,4 @@ pub use programs::system_program;
 pub use record::RecordError;
 pub use rotating_file::{RotatingFile, Rotation};
 pub use tilde::{NoHome, TildePath};
-pub use untrusted::{UntrustedText, terminal_json};
+pub use untrusted::{UntrustedText, escape_json, terminal_json};

@@ -118,6 +118,21 @@ pub fn terminal_json(json: &str) -> String {
     safe
 }
 
+/// The same JSON value in which every text, the names of fields included, is an [`UntrustedText`]: for values from another
+/// host or from files.
+pub fn escape_json(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => Value::String(UntrustedText::new(&text).into()),
+        Value::Array(values) => values.into_iter().map(escape_json).collect(),
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (UntrustedText::new(&name).to_string(), escape_json(value)))
+            .collect(),
+        other => other,
+    }
+}
+
 impl From<&str> for UntrustedText {
     fn from(text: &str) -> Self {
         Self::new(text)

@@ -1,4 +1,5 @@
-//! Who serves now: written by rollback when it flips to a standby agent and back, followed by the guardian.
+//! Which agent serves for each server. Rollback writes it when it switches to a standby agent and back; the guardian reads
+//! it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,16 +9,16 @@ use serde::{Deserialize, Serialize};
 use sanctum_config::Label;
 use sanctum_config::record::{self, RecordError};
 
-/// For each server that another agent may stand in for, the agent that serves in its place now.
+/// For each server with a standby agent, the agent that serves now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct Active(BTreeMap<Label, Label>);
 
 impl Active {
-    /// Reads it; where there is no file, every server serves itself.
+    /// Reads it. If there is no file, no standby agent serves.
     ///
     /// # Errors
-    /// If the file cannot be read or is damaged.
+    /// If the file cannot be read or does not parse.
     pub fn read(path: &Path) -> Result<Self, RecordError> {
         record::read(path).map(Option::unwrap_or_default)
     }
@@ -25,17 +26,17 @@ impl Active {
     /// Writes it, whole or not at all.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), RecordError> {
         record::write(path, self)
     }
 
-    /// The agent that serves in this server's place: the server itself unless a flip said otherwise.
+    /// The agent that serves for this server: the server itself, or a standby agent.
     pub fn agent_for<'a>(&'a self, server: &'a Label) -> &'a Label {
         self.0.get(server).unwrap_or(server)
     }
 
-    /// From now on `agent` serves in `server`'s place.
+    /// Records that `agent` serves for `server`.
     pub fn set(&mut self, server: Label, agent: Label) {
         self.0.insert(server, agent);
     }
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_serves_itself_until_a_flip() {
+    fn standby_agent_serves_after_it_is_set() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("active.json");
         let name = |text: &str| text.parse::<Label>().unwrap();

@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sanctum_config::{files, system_program};
+use sanctum_config::system_program;
 
 use crate::command::{self, CommandError, Output};
+use crate::property_list::PropertyList;
 
 pub use text::{LastExit, Listed, Service};
 
@@ -222,7 +223,7 @@ impl Launchctl {
 
     fn exit_limit_of(&self, service: Option<&Service>) -> Duration {
         // launchd may cap the value of the property list, so the value that it prints comes first.
-        let in_plist = || exit_timeout_in(service?.plist.as_deref()?);
+        let in_plist = || PropertyList::read(service?.plist.as_deref()?)?.exit_timeout;
         let timeout = service.and_then(|service| service.exit_timeout);
         let timeout = timeout.or_else(in_plist).unwrap_or(EXIT_TIMEOUT);
         match timeout.is_zero() {
@@ -338,16 +339,6 @@ impl Launchctl {
             reason: output.reason(),
         }
     }
-}
-
-/// The ExitTimeOut of a property list; none if it has none, or cannot be read.
-pub fn exit_timeout_in(plist: &Path) -> Option<Duration> {
-    /// Larger than any property list of an agent.
-    const LARGEST: u64 = 1 << 20;
-    let bytes = files::read(plist, LARGEST).ok()?;
-    let value = plist::Value::from_reader(std::io::Cursor::new(bytes)).ok()?;
-    let timeout = value.as_dictionary()?.get("ExitTimeOut")?;
-    timeout.as_unsigned_integer().map(Duration::from_secs)
 }
 
 #[cfg(test)]

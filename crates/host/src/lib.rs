@@ -5,17 +5,45 @@
 //! [`lease`] tells the watchdogs that a command is at work. All of them are small JSON files
 //! ([`sanctum_config::record`]).
 
+pub mod code_signature;
 pub mod command;
+pub mod firewall;
+pub mod journal;
 pub mod launchctl;
 pub mod lease;
+pub mod other_fleet;
+pub mod permissions;
+pub mod ssh;
 
 mod active;
+mod command_line;
+mod error;
+mod finding;
+mod installation;
 mod log_tail;
 mod machine;
+mod offbox;
+mod process;
+mod property_list;
 mod receipt;
+mod release;
+mod running_program;
+mod trial_record;
+mod verify;
 
 pub use active::Active;
+pub use command_line::CommandLine;
+pub use error::Error;
+pub use finding::{Finding, FindingKind, INSTALL_RELEASE, REINSTALL};
+pub use installation::{Installation, MAX_FLEET_BYTES, read_fleet, require_this_host};
+pub use journal::Journal;
 pub use launchctl::Launchctl;
-pub use log_tail::{LogStart, last_error_line};
-pub use machine::{machine_name, this_host};
+pub use log_tail::{LogStart, last_error_line, last_line};
+pub use machine::this_host;
+pub use offbox::{OffboxError, offbox};
+pub use process::Process;
+pub use property_list::PropertyList;
 pub use receipt::{Artefact, ArtefactKind, InstalledAgent, Receipt};
+pub use release::{DESCRIPTION, PathPart, Release, ReleaseFile};
+pub use trial_record::TrialRecord;
+pub use verify::{verify, warnings};

@@ -1,4 +1,4 @@
-//! The last error in a program's log, for an alert about that program.
+//! The last error in a program's log, for an alert or a message about that program.
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -53,6 +53,20 @@ pub fn last_error_line(log: &Path, start: LogStart) -> Option<UntrustedText> {
             None => of_text(line, lines.peek().copied()),
         };
         last = error.or(last);
+    }
+    last.map(|line| UntrustedText::bounded(line.trim(), SHOWN))
+}
+
+/// The last line of a log that is not empty and begins at `offset` or later. None if there is none, or the log cannot be
+/// read.
+pub fn last_line(log: &Path, offset: u64) -> Option<UntrustedText> {
+    let (mut at, text) = tail(log).ok()?;
+    let mut last = None;
+    for line in text.split_inclusive('\n') {
+        if at >= offset && !line.trim().is_empty() {
+            last = Some(line);
+        }
+        at += line.len() as u64;
     }
     last.map(|line| UntrustedText::bounded(line.trim(), SHOWN))
 }

@@ -5,8 +5,8 @@ use sanctum_config::{Fleet, Home, Label};
 
 use crate::Receipt;
 
-/// The host that the receipt says was installed here, else the only one, else the one whose name, address or ssh
-/// destination is this machine's name; none if that does not tell.
+/// The host in this machine's receipt, else the only host of the fleet, else the host whose name, address or ssh
+/// destination is this machine's name; none if there is no such host.
 ///
 /// # Errors
 /// If the receipt cannot be read.
@@ -31,7 +31,7 @@ pub fn this_host(fleet: &Fleet, home: &Home) -> Result<Option<Label>, RecordErro
     Ok(ours.map(|(name, _)| name.clone()))
 }
 
-/// What this machine calls itself, which may have a domain behind it.
+/// This machine's own name, possibly with a domain.
 pub fn machine_name() -> String {
     let system = rustix::system::uname();
     system.nodename().to_string_lossy().into_owned()

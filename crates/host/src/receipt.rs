@@ -1,4 +1,4 @@
-//! What was installed on a host: written last by every deployment, compared with the host by `verify` and drift.
+//! The receipt: what was installed on a host. Every deployment writes it last; `verify` and drift compare the host with it.
 
 use std::path::{Path, PathBuf};
 
@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use sanctum_config::record::{self, RecordError};
 use sanctum_config::{Digest, Label};
 
-/// What was installed on a host, and what should therefore be found there.
+/// What was installed on a host, and is therefore expected there.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Receipt {
     /// The host, as in `[hosts.NAME]`.
     pub host: Label,
     /// The release's version, which is its folder's name under `releases/`.
     pub release: String,
-    /// The release before this one: where a rollback goes.
+    /// The release before this one: the target of a rollback.
     #[serde(default)]
     pub previous: Option<String>,
     /// When it was installed, in UTC as RFC 3339 has it.
@@ -30,9 +30,9 @@ pub struct Receipt {
 /// A file that was put in place.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Artefact {
-    /// Where it lies on that host.
+    /// Its path on that host.
     pub path: PathBuf,
-    /// What is in it.
+    /// The digest of its contents.
     pub sha256: Digest,
     /// Its permission bits, such as 0o755; a decimal number in JSON.
     pub mode: u32,
@@ -56,6 +56,18 @@ pub enum ArtefactKind {
     Spec,
 }
 
+impl ArtefactKind {
+    /// The permission bits with which a file of this kind is installed, such as 0o755.
+    pub fn mode(self) -> u32 {
+        match self {
+            Self::Binary => 0o755,
+            // It may contain the addresses of alert channels, which can be secrets.
+            Self::Fleet => 0o600,
+            Self::Metallib | Self::Plist | Self::Spec => 0o644,
+        }
+    }
+}
+
 /// An agent as launchd should have it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct InstalledAgent {
@@ -65,7 +77,7 @@ pub struct InstalledAgent {
     pub label: String,
     /// Its property list.
     pub plist: PathBuf,
-    /// Whether it should run: a standby agent waits, disabled and not loaded.
+    /// Whether it should run. A standby agent is disabled and not loaded.
     pub enabled: bool,
 }
 
@@ -73,7 +85,7 @@ impl Receipt {
     /// Reads it; none if nothing has been installed.
     ///
     /// # Errors
-    /// If the file cannot be read or is damaged.
+    /// If it cannot be read or does not parse.
     pub fn read(path: &Path) -> Result<Option<Self>, RecordError> {
         record::read(path)
     }
@@ -81,7 +93,7 @@ impl Receipt {
     /// Writes it, whole or not at all.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// If it cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), RecordError> {
         record::write(path, self)
     }
@@ -102,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_receipt_is_read_as_it_was_written() {
+    fn receipt_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state/receipt.json");
         assert_eq!(Receipt::read(&path).unwrap(), None);

@@ -1,22 +1,22 @@
-//! `sanctum-launchd check`: is fleet.toml right, and what does it describe?
+//! `sanctum-launchd check`: validate fleet.toml and show what it describes.
 
 use std::fmt::Write;
 
 use sanctum_config::{Fleet, Home, Label, Role};
+use sanctum_host::{read_fleet, this_host};
 use sanctum_watch::Schedule;
 use serde_json::{Value, json};
 
-use crate::Failure;
-use crate::args::SiteArgs;
-use crate::doubts::doubts;
+use crate::Error;
+use crate::args::GlobalArgs;
+use crate::console::Console;
+use crate::fleet_notes::fleet_notes;
 use crate::plist::render;
-use crate::report::Report;
-use crate::site::{fleet_of, this_host};
 use crate::status::count;
 
 /// Runs it.
-pub fn run(args: &SiteArgs, report: &mut Report) -> Result<(), Failure> {
-    let (file, fleet) = fleet_of(args.config.as_deref())?;
+pub(crate) fn run(args: &GlobalArgs, console: &mut Console) -> Result<(), Error> {
+    let (file, fleet) = read_fleet(args.config.as_deref())?;
     let home = Home::of(&fleet)?;
     let mut rows = Vec::new();
     for host in fleet.hosts.keys() {
@@ -30,12 +30,12 @@ pub fn run(args: &SiteArgs, report: &mut Report) -> Result<(), Failure> {
             ]);
         }
     }
-    let here = this_host(&fleet, &home).ok();
-    let doubts = doubts(&fleet, &file, here.as_ref());
-    if !report.is_json() {
-        report.raw().write_all(table(&rows).as_bytes())?;
-        for doubt in &doubts {
-            report.note(&format!("note: {doubt}"))?;
+    let here = this_host(&fleet, &home).ok().flatten();
+    let notes = fleet_notes(&fleet, &file, here.as_ref());
+    if !console.is_json() {
+        console.raw().write_all(table(&rows).as_bytes())?;
+        for note in &notes {
+            console.note(&format!("note: {note}"))?;
         }
     }
     let agents: Vec<Value> = rows
@@ -48,7 +48,7 @@ pub fn run(args: &SiteArgs, report: &mut Report) -> Result<(), Failure> {
         count(fleet.hosts.len(), "host"),
         count(agents.len(), "agent")
     );
-    Ok(report.end(&line, json!({ "agents": agents, "notes": doubts }))?)
+    Ok(console.end(&line, json!({ "agents": agents, "notes": notes }))?)
 }
 
 fn kind(name: &Label, role: Role) -> String {
@@ -63,7 +63,7 @@ fn kind(name: &Label, role: Role) -> String {
 }
 
 /// One line about an agent.
-fn what(fleet: &Fleet, name: &Label, role: Role) -> Result<String, Failure> {
+fn what(fleet: &Fleet, name: &Label, role: Role) -> Result<String, Error> {
     Ok(match role {
         Role::Server(server) => {
             let models: Vec<&str> = server
@@ -78,7 +78,7 @@ fn what(fleet: &Fleet, name: &Label, role: Role) -> Result<String, Failure> {
                 .map(|address| format!("{address} (mTLS)"));
             let listens: Vec<String> = plain.chain(tls).collect();
             let models = match models.is_empty() {
-                true => "the model that is built in".to_owned(),
+                true => "the built-in model".to_owned(),
                 false => models.join(", "),
             };
             format!("{models} on {}", listens.join(", "))
@@ -92,15 +92,15 @@ fn what(fleet: &Fleet, name: &Label, role: Role) -> Result<String, Failure> {
         }
         Role::Watch(watch) => {
             let schedule = Schedule::of(watch)
-                .map_err(|error| Failure::Refused(format!("[watch.{name}]: {error}")))?;
+                .map_err(|error| Error::refused(format!("[watch.{name}]: {error}")))?;
             let watched = fleet
                 .watched_server(watch)
                 .map(|target| format!("{target}, "))
                 .unwrap_or_default();
             let alerts: Vec<&str> = watch.alert.iter().map(Label::as_str).collect();
             let alerts = match alerts.is_empty() {
-                true => "tells nobody".to_owned(),
-                false => format!("tells {}", alerts.join(", ")),
+                true => "no alerts".to_owned(),
+                false => format!("alerts {}", alerts.join(", ")),
             };
             format!("{watched}{schedule}, {alerts}")
         }

@@ -1,100 +1,109 @@
-//! `sanctum-launchd install`: make this host what fleet.toml says.
+//! `sanctum-launchd install`: change this host to what fleet.toml describes.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use sanctum_host::Active;
+use sanctum_host::firewall::{self, FirewallRule};
+use sanctum_host::{Active, Installation, Release};
 use serde_json::json;
 
 use super::{installed, open};
-use crate::Failure;
-use crate::args::{InstallArgs, SiteArgs};
-use crate::deploy::{After, Deployment, Resume};
-use crate::firewall::{self, Ruling};
-use crate::release::Release;
-use crate::report::Report;
-use crate::site::Site;
-use crate::target::Target;
+use crate::Error;
+use crate::args::{GlobalArgs, InstallArgs};
+use crate::console::Console;
+use crate::deployment::{self, Change, Outcome, Recovery, Request};
+use crate::desired::desired;
+use crate::execute::AfterStart;
+use crate::host_state::HostState;
 
 /// Runs it.
-pub fn run(args: &SiteArgs, install: &InstallArgs, report: &mut Report) -> Result<(), Failure> {
-    let site = open(args)?;
-    let mut work = Deployment::begin(&site, report, "install")?;
-    work.resume(Resume::AsItWas, Duration::from_secs(install.patience))?;
-    let from = installed(&site)?;
-    let release = release(&site, install, from.as_ref(), work.report().dry_run)?;
-    let previous = from.as_ref().and_then(|from| from.receipt.previous.clone());
-    let to = Target::desired(
-        &site,
-        &release,
-        previous,
-        &Active::read(&site.home.active())?,
-    )?;
-    let changed = work.turn(from.as_ref(), &to, After::Leave)?;
-    drop(work);
-    firewall_notes(&site, report)?;
-    let host = &site.host;
-    let line = match (changed, report.dry_run) {
-        (false, _) => format!(
-            "nothing to do: {host} is as fleet.toml and release {} say",
-            release.version
-        ),
-        (true, true) => format!("{host} would be changed as said; nothing has been done"),
-        (true, false) => format!(
-            "{host} is as fleet.toml and release {} say; a server may still be loading: sanctum-launchd status",
-            release.version
+pub(crate) fn run(
+    args: &GlobalArgs,
+    install: &InstallArgs,
+    console: &mut Console,
+) -> Result<(), Error> {
+    let installation = open(args)?;
+    let request = Request {
+        command: "install",
+        recovery: Recovery::Continue,
+        patience: Duration::from_secs(install.patience),
+    };
+    let mut version = String::new();
+    let outcome = deployment::run(&installation, console, request, |_, _| {
+        let from = installed(&installation)?;
+        let (release, import) = release(&installation, install, from.as_ref())?;
+        version = release.version.to_string();
+        let previous = from.as_ref().and_then(|from| from.receipt.previous.clone());
+        let active = Active::read(&installation.home.active())?;
+        let to = desired(&installation, &release, previous, &active)?;
+        Ok(Some(Change {
+            from,
+            to,
+            import: import.map(|folder| (release, folder)),
+            preflight: None,
+            after: AfterStart::Leave,
+        }))
+    })?;
+    print_firewall_commands(&installation, console)?;
+    let host = &installation.host;
+    let line = match outcome {
+        Outcome::Unchanged | Outcome::Undecided => {
+            format!("nothing to do: {host} matches fleet.toml and release {version}")
+        }
+        Outcome::Planned => format!("{host} would be changed as listed; nothing has been changed"),
+        Outcome::Changed(_) => format!(
+            "{host} matches fleet.toml and release {version}; a server may still be loading, check with: sanctum-launchd \
+             status"
         ),
     };
-    let result = json!({ "host": host, "release": release.version, "changed": changed });
-    Ok(report.end(&line, result)?)
+    let changed = !matches!(outcome, Outcome::Unchanged | Outcome::Undecided);
+    let result = json!({ "host": host, "release": version, "changed": changed });
+    Ok(console.end(&line, result)?)
 }
 
-/// The release to install: the one named, else the one that is installed.
+/// The release to install, and its folder if it has to be imported: the one on the command line, else the installed one.
 fn release(
-    site: &Site,
+    installation: &Installation,
     install: &InstallArgs,
-    from: Option<&Target>,
-    dry_run: bool,
-) -> Result<Release, Failure> {
+    from: Option<&HostState>,
+) -> Result<(Release, Option<PathBuf>), Error> {
     let installed = from.map(|from| from.receipt.release.as_str());
-    match (&install.release, installed) {
-        (None, Some(installed)) => Release::read(&site.home.release(installed)),
-        (None, None) => Err(Failure::Refused(
-            "nothing is installed here yet, so say which release: --release FOLDER".to_owned(),
-        )),
-        (Some(folder), _) => {
-            let release = Release::read(folder)?;
-            if let Some(installed) = installed
-                && installed != release.version.as_str()
-            {
-                return Err(Failure::Refused(format!(
-                    "release {installed} is installed; to change to {} type: sanctum-launchd upgrade --release {}",
-                    release.version,
-                    folder.display()
-                )));
-            }
-            match dry_run {
-                true => release.check(folder)?,
-                false => drop(release.take_in(folder, &site.home)?),
-            }
-            Ok(release)
-        }
+    let Some(folder) = &install.release else {
+        let installed = installed
+            .ok_or_else(|| Error::refused("nothing is installed here yet; add --release FOLDER"))?;
+        let stored = Release::read(&installation.home.release(installed))?;
+        return Ok((stored, None));
+    };
+    let release = Release::read(folder)?;
+    match installed {
+        Some(installed) if installed != release.version.as_str() => Err(Error::refused(format!(
+            "release {installed} is installed; to change to {}, run: sanctum-launchd upgrade --release {}",
+            release.version,
+            folder.display()
+        ))),
+        _ => Ok((release, Some(folder.clone()))),
     }
 }
 
-/// What a person has to do so that others can reach the server; nothing where that is done, or there is no firewall.
-fn firewall_notes(site: &Site, report: &mut Report) -> Result<(), Failure> {
-    let program = site.home.bin().join("sanctum-server");
-    if !firewall::concerns(&site.fleet, &site.host) {
+/// The commands that permit other hosts' connections to the server, if they are still needed.
+fn print_firewall_commands(
+    installation: &Installation,
+    console: &mut Console,
+) -> Result<(), Error> {
+    let program = installation.home.bin().join("sanctum-server");
+    if !firewall::is_needed(&installation.fleet, &installation.host) {
         return Ok(());
     }
-    let lines = match firewall::ruling(&program) {
-        Some(Ruling::Blocked | Ruling::Unknown) => firewall::allow(&program),
-        Some(Ruling::AllBlocked) => vec![firewall::block_some()],
+    let lines = match firewall::rule_for(&program) {
+        Some(FirewallRule::Blocked | FirewallRule::Unknown) => firewall::allow(&program),
+        Some(FirewallRule::AllBlocked) => vec![firewall::unblock_all()],
         _ => return Ok(()),
     };
-    report.note("the firewall does not let others reach the server yet; type this, then: sanctum-launchd verify")?;
+    console.note(
+        "the firewall blocks other hosts; run these commands, then: sanctum-launchd verify",
+    )?;
     for line in lines {
-        report.note(&format!("    {line}"))?;
+        console.note(&format!("    {line}"))?;
     }
     Ok(())
 }

@@ -1,48 +1,57 @@
-//! The commands, one a file: each reads what it needs, decides, and says what came of it.
+//! The commands, one a file: each decides what to change and reports the outcome.
 
-pub mod check;
-pub mod install;
-pub mod pack;
-pub mod receipt;
-pub mod render;
-pub mod rollback;
-pub mod sign;
-pub mod status;
-pub mod uninstall;
-pub mod upgrade;
-pub mod verify;
+pub(crate) mod check;
+pub(crate) mod install;
+pub(crate) mod pack;
+pub(crate) mod receipt;
+pub(crate) mod render;
+pub(crate) mod rollback;
+pub(crate) mod sign;
+pub(crate) mod status;
+pub(crate) mod uninstall;
+pub(crate) mod upgrade;
+pub(crate) mod verify;
 
-use sanctum_host::Receipt;
+use sanctum_host::{INSTALL_RELEASE, Installation, Receipt};
 
-use crate::Failure;
-use crate::args::SiteArgs;
-use crate::site::Site;
+use crate::Error;
+use crate::args::GlobalArgs;
+use crate::host_state::HostState;
 use crate::store::Store;
-use crate::target::Target;
 
-/// The site that the command line names.
-fn open(args: &SiteArgs) -> Result<Site, Failure> {
-    Site::open(args.config.as_deref(), args.host.as_ref())
+/// The installation that the command line names, for a command that works without one.
+fn open(args: &GlobalArgs) -> Result<Installation, Error> {
+    Ok(Installation::open(
+        args.config.as_deref(),
+        args.host.as_ref(),
+    )?)
 }
 
-/// What is installed here. Where its fleet.toml is kept no longer, today's stands in for it: an installation must be
-/// possible however much of the last one is lost.
-fn installed(site: &Site) -> Result<Option<Target>, Failure> {
-    let Some(receipt) = site.receipt()? else {
+/// The installation that the command line names, for a command about what is installed.
+fn open_installed(args: &GlobalArgs) -> Result<Installation, Error> {
+    Ok(Installation::open_installed(
+        args.config.as_deref(),
+        args.host.as_ref(),
+    )?)
+}
+
+/// What is installed here. If its fleet.toml is no longer stored, today's is used instead: an installation must be possible
+/// even if much of the last one is lost.
+fn installed(installation: &Installation) -> Result<Option<HostState>, Error> {
+    let Some(receipt) = installation.receipt()? else {
         return Ok(None);
     };
-    let kept = Target::recall(&Store(&site.home), receipt.clone());
-    Ok(Some(kept.unwrap_or_else(|_| {
-        Target::of(receipt, site.fleet.clone())
+    let recalled = HostState::recall(&Store::new(&installation.home), receipt.clone());
+    Ok(Some(recalled.unwrap_or_else(|_| {
+        HostState::without_contents(receipt, installation.fleet.clone())
     })))
 }
 
-/// The receipt of a host on which something must be installed.
-fn must_be_installed(site: &Site) -> Result<Receipt, Failure> {
-    site.receipt()?.ok_or_else(|| {
-        Failure::Refused(
-            "nothing is installed here; begin with: sanctum-launchd install --release FOLDER"
-                .to_owned(),
-        )
+/// The receipt of a host on which a release must be installed.
+fn must_be_installed(installation: &Installation) -> Result<Receipt, Error> {
+    installation.receipt()?.ok_or_else(|| {
+        Error::refused(format!(
+            "nothing is installed here; to install, run: {INSTALL_RELEASE}"
+        ))
     })
 }

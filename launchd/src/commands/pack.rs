@@ -1,23 +1,24 @@
-//! `sanctum-launchd pack`: a folder of programs becomes a release.
+//! `sanctum-launchd pack`: make a folder of programs a release.
 
+use sanctum_host::DESCRIPTION;
 use serde_json::json;
 
-use crate::Failure;
+use crate::Error;
 use crate::args::PackArgs;
-use crate::release::{DESCRIPTION, Release};
-use crate::report::Report;
+use crate::console::Console;
+use crate::release_folder::{describe, write_description};
 
 /// Runs it.
-pub fn run(args: &PackArgs, report: &mut Report) -> Result<(), Failure> {
-    let release = Release::describe(&args.folder, args.release.clone())?;
+pub(crate) fn run(args: &PackArgs, console: &mut Console) -> Result<(), Error> {
+    let release = describe(&args.folder, args.release.clone())?;
     for file in &release.files {
-        report.step(
+        console.step(
             "describe",
             &format!("describe {} {}", file.sha256, file.name),
         )?;
     }
-    if !report.dry_run {
-        release.write(&args.folder)?;
+    if !console.dry_run {
+        write_description(&release, &args.folder)?;
     }
     let path = args.folder.join(DESCRIPTION);
     let line = format!(
@@ -26,5 +27,5 @@ pub fn run(args: &PackArgs, report: &mut Report) -> Result<(), Failure> {
         release.files.len(),
         path.display()
     );
-    Ok(report.end(&line, json!({ "release": release }))?)
+    Ok(console.end(&line, json!({ "release": release }))?)
 }

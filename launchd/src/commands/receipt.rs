@@ -1,156 +1,153 @@
-//! `sanctum-launchd receipt`: another host's receipt, checked and kept here.
+//! `sanctum-launchd receipt`: check another host's receipt and keep a copy of it here.
 //!
-//! The other host may be the one that lies. So what can be made here is made here: fleet.toml, the property lists and the
-//! files that go with them follow from our own fleet.toml, the programs from a release's folder. Only where that folder is
-//! not named, the other host's word about its programs is taken, once, and that is said.
+//! An attacker may control the other host. So this host computes every digest that it can: those of fleet.toml, the
+//! property lists and the files beside them from its own fleet.toml, those of the programs from a release's folder. Without
+//! that folder, it trusts the other host's digests of its programs once, and reports that.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use sanctum_config::Home;
-use sanctum_host::launchctl::Launchctl;
-use sanctum_host::{Active, Artefact, ArtefactKind, Receipt};
+use sanctum_host::{
+    Active, Artefact, ArtefactKind, Installation, Launchctl, Receipt, Release, ReleaseFile, ssh,
+    this_host,
+};
 use serde_json::json;
 
 use super::open;
-use crate::args::{ReceiptArgs, SiteArgs};
-use crate::release::{Release, ReleaseFile};
-use crate::report::Report;
-use crate::site::{Site, this_host};
-use crate::target::Target;
-use crate::{Failure, remote};
+use crate::Error;
+use crate::args::{GlobalArgs, ReceiptArgs};
+use crate::console::Console;
+use crate::desired::desired;
+use crate::release_folder::check;
 
 /// Runs it.
-pub fn run(args: &SiteArgs, receipt: &ReceiptArgs, report: &mut Report) -> Result<(), Failure> {
-    let site = open(args)?;
-    let host = site.host.clone();
-    if this_host(&site.fleet, &site.home).is_ok_and(|here| here == host) {
-        return Err(Failure::Refused(format!(
-            "{host} is this host, which has its receipt already; name another one with --host"
+pub(crate) fn run(
+    args: &GlobalArgs,
+    receipt: &ReceiptArgs,
+    console: &mut Console,
+) -> Result<(), Error> {
+    let installation = open(args)?;
+    let host = installation.host.clone();
+    let here = this_host(&installation.fleet, &installation.home);
+    if here.is_ok_and(|here| here.as_ref() == Some(&host)) {
+        return Err(Error::refused(format!(
+            "{host} is this host, which has its receipt already; name another host with --host"
         )));
     }
-    let (home, theirs) = fetch(&site)?;
-    let ours = made_here(site, home, &theirs, receipt, report)?;
-    let site = open(args)?;
-    let path = site.home.receipt_of(&host);
+    let path = installation.home.receipt_of(&host);
+    let (home, theirs) = fetch(&installation)?;
+    let computed = compute(installation, home, &theirs, receipt, console)?;
     let before = Receipt::read(&path)?;
-    let result = |changed: bool| json!({ "host": host, "release": ours.release, "path": path, "changed": changed });
-    if before.as_ref() == Some(&ours) {
+    let result = |changed: bool| json!({ "host": host, "release": computed.release, "path": path, "changed": changed });
+    if before.as_ref() == Some(&computed) {
         let line = format!("nothing to do: {} is {host}'s receipt", path.display());
-        return Ok(report.end(&line, result(false))?);
+        return Ok(console.end(&line, result(false))?);
     }
     if let Some(before) = &before {
-        for line in changes(before, &ours) {
-            report.note(&line)?;
+        for line in changes(before, &computed) {
+            console.note(&line)?;
         }
-        if !report.dry_run {
-            agreed(receipt.yes)?;
+        if !console.dry_run {
+            confirm(receipt.yes)?;
         }
     }
-    report.step("receipt", &format!("write {}", path.display()))?;
-    if !report.dry_run {
-        ours.write(&path)?;
+    console.step("receipt", &format!("write {}", path.display()))?;
+    if !console.dry_run {
+        computed.write(&path)?;
     }
     let line = format!(
-        "{host} is compared with release {} of {} from here; look now: sanctum-launchd verify --host {host}",
-        ours.release, ours.installed
+        "this host compares {host} with release {} of {}; to check now, run: sanctum-launchd verify --host {host}",
+        computed.release, computed.installed
     );
-    Ok(report.end(&line, result(true))?)
+    Ok(console.end(&line, result(true))?)
 }
 
-/// The receipt that lies on the other host, and the fleet's home there. A receipt's own paths are not believed: they could
-/// lead to a copy of what was installed, beside what runs.
-fn fetch(site: &Site) -> Result<(Home, Receipt), Failure> {
-    let host = &site.host;
-    let refused = |why: String| Failure::Refused(why);
-    let Some(destination) = site.fleet.hosts[host].ssh.as_deref() else {
-        return Err(refused(format!(
+/// The other host's receipt, and the fleet's home there. The paths in a receipt are not trusted: they could lead to a copy
+/// of what was installed, beside the files that run.
+fn fetch(installation: &Installation) -> Result<(Home, Receipt), Error> {
+    let (host, fleet) = (&installation.host, &installation.fleet);
+    let Some(destination) = fleet.hosts[host].ssh.as_deref() else {
+        return Err(Error::refused(format!(
             "[hosts.{host}] has no `ssh`, so its receipt cannot be fetched; write `ssh = \"DESTINATION\"`"
         )));
     };
-    let place = format!("{}/state/receipt.json", site.fleet.fleet.home.as_str());
-    let line = format!("echo $HOME; cat {}", remote::quoted_path(&place));
-    let said =
-        remote::ssh(destination, &line, remote::LIMIT).map_err(|e| refused(e.to_string()))?;
-    if !said.succeeded() {
-        return Err(refused(format!(
+    let place = format!("{}/state/receipt.json", fleet.fleet.home.as_str());
+    let line = format!("echo $HOME; cat {}", ssh::quoted_path(&place));
+    let output = ssh::run(destination, &line, ssh::LIMIT).map_err(sanctum_host::Error::from)?;
+    if !output.succeeded() {
+        return Err(Error::refused(format!(
             "`{}` failed: {}",
-            remote::by_hand(destination, &line),
-            said.reason()
+            ssh::by_hand(destination, &line),
+            output.reason()
         )));
     }
-    // A login shell may have said something before.
-    let split = said.stdout.split_once("\n{").and_then(|(before, rest)| {
+    // A login shell may have printed something before.
+    let split = output.stdout.split_once("\n{").and_then(|(before, rest)| {
         let user = before.lines().last().map(PathBuf::from)?;
         user.is_absolute().then(|| (user, format!("{{{rest}")))
     });
     let (user, text) = split.ok_or_else(|| {
-        refused(format!(
-            "what {host} has at {place} is no receipt, or it has no HOME there"
+        Error::refused(format!(
+            "{place} on {host} is not a receipt, or HOME is not set there"
         ))
     })?;
     let receipt: Receipt = serde_json::from_str(&text)
-        .map_err(|error| refused(format!("what {host} has at {place} is no receipt: {error}")))?;
-    let home = Home::new(site.fleet.fleet.home.under(&user), user);
+        .map_err(|error| Error::refused(format!("{place} on {host} is not a receipt: {error}")))?;
+    let home = Home::new(fleet.fleet.home.under(&user), user);
     match receipt.host == *host {
         true => Ok((home, receipt)),
-        false => Err(refused(format!(
-            "`ssh {destination}` leads to a host that was installed as `{}`, not as `{host}`",
+        false => Err(Error::refused(format!(
+            "`ssh {destination}` connects to a host that was installed as `{}`, not as `{host}`",
             receipt.host
         ))),
     }
 }
 
-/// The same receipt with every digest that can be made here made here.
+/// The same receipt with every digest that can be computed here computed here.
 ///
 /// # Errors
-/// If the other host's differs, or something to make it from is missing.
-fn made_here(
-    site: Site,
+/// If the other host's receipt differs, or something that is needed for it is missing.
+fn compute(
+    installation: Installation,
     home: Home,
     theirs: &Receipt,
     args: &ReceiptArgs,
-    report: &mut Report,
-) -> Result<Receipt, Failure> {
-    let host = site.host.clone();
-    let refused = |why: String| Failure::Refused(why);
+    console: &mut Console,
+) -> Result<Receipt, Error> {
+    let host = installation.host.clone();
     let release = match &args.release {
         Some(folder) => {
             let release = Release::read(folder)?;
-            release.check(folder)?;
+            check(&release, folder)?;
             release
         }
         None => {
-            report.note(&format!(
-                "{host}'s own word is taken for its programs; name the release's folder with --release to compare them with it"
+            console.note(&format!(
+                "the digests of {host}'s programs are {host}'s own; add --release FOLDER to compute them here"
             ))?;
-            claimed(theirs).map_err(refused)?
+            reported_release(theirs).map_err(Error::refused)?
         }
     };
     if release.version.as_str() != theirs.release {
-        return Err(refused(format!(
-            "{host} says that release {} is installed there, and the folder is release {}",
+        return Err(Error::refused(format!(
+            "{host} reports that release {} is installed there, and the folder is release {}",
             theirs.release, release.version
         )));
     }
-    let there = Site {
+    let there = Installation {
         home,
         launchctl: Launchctl::here(),
-        ..site
+        ..installation
     };
-    let made = Target::desired(
-        &there,
-        &release,
-        theirs.previous.clone(),
-        &Active::default(),
-    )?
-    .receipt;
-    let differences = changes(&made, theirs);
-    if !differences.is_empty() || made.fleet_sha256 != theirs.fleet_sha256 {
-        return Err(refused(format!(
-            "{host} was installed from something else than {} and this release: {}; bring them together (sanctum-launchd \
-             install, there, with this fleet.toml), or find out who changed it",
+    let previous = theirs.previous.clone();
+    let computed = desired(&there, &release, previous, &Active::default())?.receipt;
+    let differences = changes(&computed, theirs);
+    if !differences.is_empty() || computed.fleet_sha256 != theirs.fleet_sha256 {
+        return Err(Error::refused(format!(
+            "{host} was not installed from {} and this release: {}; run there, with this fleet.toml: sanctum-launchd \
+             install; or find out who changed that host",
             there.file.display(),
             differences.join("; ")
         )));
@@ -158,12 +155,12 @@ fn made_here(
     Ok(Receipt {
         installed: theirs.installed.clone(),
         agents: theirs.agents.clone(),
-        ..made
+        ..computed
     })
 }
 
-/// The release that the other host says it has.
-fn claimed(receipt: &Receipt) -> Result<Release, String> {
+/// The release that the other host reports.
+fn reported_release(receipt: &Receipt) -> Result<Release, String> {
     let programs = (receipt.artefacts.iter())
         .filter(|file| matches!(file.kind, ArtefactKind::Binary | ArtefactKind::Metallib));
     let files = programs.map(|file| {
@@ -180,7 +177,7 @@ fn claimed(receipt: &Receipt) -> Result<Release, String> {
     })
 }
 
-/// What differs from one receipt to another, a line for each file.
+/// The differences between two receipts, a line for each file.
 fn changes(from: &Receipt, to: &Receipt) -> Vec<String> {
     let by_path = |receipt: &Receipt| -> BTreeMap<PathBuf, Artefact> {
         let files = receipt.artefacts.iter();
@@ -197,28 +194,29 @@ fn changes(from: &Receipt, to: &Receipt) -> Vec<String> {
             Some(_) => {}
         }
     }
-    let gone = from.keys().filter(|path| !to.contains_key(*path));
-    lines.extend(gone.map(|path| format!("{} is gone", path.display())));
+    let removed = from.keys().filter(|path| !to.contains_key(*path));
+    lines.extend(removed.map(|path| format!("{} is removed", path.display())));
     lines
 }
 
-fn agreed(yes: bool) -> Result<(), Failure> {
+/// Asks the operator on the terminal, unless `--yes` has answered already.
+fn confirm(yes: bool) -> Result<(), Error> {
     if yes {
         return Ok(());
     }
-    let refused = |why: &str| Err(Failure::Refused(why.to_owned()));
     if !std::io::stdin().is_terminal() {
-        return refused(
-            "nothing was written: nobody can be asked here; look at the difference, then add --yes",
-        );
+        return Err(Error::refused(
+            "nothing was written: standard input is not a terminal, so there is no confirmation; check the differences, \
+             then add --yes",
+        ));
     }
     let mut out = std::io::stderr();
-    write!(out, "Was that changed on purpose? [y/N] ")?;
+    write!(out, "Are these changes intended? [y/N] ")?;
     out.flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     match answer.trim() {
         "y" | "Y" | "yes" => Ok(()),
-        _ => refused("nothing was written"),
+        _ => Err(Error::refused("nothing was written")),
     }
 }

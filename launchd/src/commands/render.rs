@@ -1,18 +1,22 @@
-//! `sanctum-launchd render`: the property lists, for reading or for another tool.
+//! `sanctum-launchd render`: print the property lists, or write them for another tool.
 
 use sanctum_config::{atomic, did_you_mean, files};
 use serde_json::json;
 
 use super::open;
-use crate::Failure;
-use crate::args::{RenderArgs, SiteArgs};
+use crate::Error;
+use crate::args::{GlobalArgs, RenderArgs};
+use crate::console::Console;
 use crate::plist::{AgentPlist, render};
-use crate::report::Report;
 
 /// Runs it.
-pub fn run(args: &SiteArgs, wanted: &RenderArgs, report: &mut Report) -> Result<(), Failure> {
-    let site = open(args)?;
-    let mut plists = render(&site.fleet, &site.home, &site.host)?;
+pub(crate) fn run(
+    args: &GlobalArgs,
+    wanted: &RenderArgs,
+    console: &mut Console,
+) -> Result<(), Error> {
+    let installation = open(args)?;
+    let mut plists = render(&installation.fleet, &installation.home, &installation.host)?;
     if let Some(name) = &wanted.agent {
         let near = did_you_mean(
             name.as_str(),
@@ -20,14 +24,14 @@ pub fn run(args: &SiteArgs, wanted: &RenderArgs, report: &mut Report) -> Result<
         );
         plists.retain(|plist| plist.agent == *name);
         if plists.is_empty() {
-            return Err(Failure::Refused(format!(
+            return Err(Error::refused(format!(
                 "{} has no agent `{name}`{near}",
-                site.host
+                installation.host
             )));
         }
     }
     let Some(folder) = &wanted.out else {
-        return print(&plists, report);
+        return print(&plists, console);
     };
     let mut written = 0;
     for plist in &plists {
@@ -35,22 +39,25 @@ pub fn run(args: &SiteArgs, wanted: &RenderArgs, report: &mut Report) -> Result<
         if files::read(&path, 1 << 20).is_ok_and(|bytes| bytes == plist.bytes) {
             continue;
         }
-        report.step("write", &format!("write {}", path.display()))?;
+        console.step("write", &format!("write {}", path.display()))?;
         written += 1;
-        if !report.dry_run {
+        if !console.dry_run {
             atomic::write(&path, &plist.bytes, 0o644)
-                .map_err(|error| Failure::write(&path, error))?;
+                .map_err(|error| Error::write(&path, error))?;
         }
     }
     let line = match written {
-        0 => "nothing to do: all property lists are there and the same".to_owned(),
+        0 => "nothing to do: all property lists are up to date".to_owned(),
         _ => format!("{written} of {} property lists differ", plists.len()),
     };
-    Ok(report.end(&line, json!({ "host": site.host, "written": written }))?)
+    Ok(console.end(
+        &line,
+        json!({ "host": installation.host, "written": written }),
+    )?)
 }
 
-fn print(plists: &[AgentPlist], report: &mut Report) -> Result<(), Failure> {
-    if report.is_json() {
+fn print(plists: &[AgentPlist], console: &mut Console) -> Result<(), Error> {
+    if console.is_json() {
         let all: Vec<_> = (plists.iter())
             .map(|plist| {
                 json!({
@@ -62,10 +69,10 @@ fn print(plists: &[AgentPlist], report: &mut Report) -> Result<(), Failure> {
                 })
             })
             .collect();
-        return Ok(report.end("", json!({ "agents": all }))?);
+        return Ok(console.end("", json!({ "agents": all }))?);
     }
     for plist in plists {
-        report.raw().write_all(&plist.bytes)?;
+        console.raw().write_all(&plist.bytes)?;
     }
     Ok(())
 }

@@ -1,138 +1,171 @@
-//! `sanctum-launchd rollback`: to the release before, or to the standby agent and back.
+//! `sanctum-launchd rollback`: return to an earlier release, or switch to a standby agent and back.
 
 use std::path::Path;
+use std::time::Duration;
 
-use sanctum_config::{Label, files};
+use sanctum_config::Label;
+use sanctum_host::journal::timestamp;
+use sanctum_host::{Installation, PropertyList};
 use serde_json::json;
 
-use super::{installed, must_be_installed, open};
-use crate::Failure;
-use crate::args::{RollbackArgs, SiteArgs};
-use crate::deploy::{After, Deployment, Resume};
-use crate::flight;
-use crate::journal::now;
-use crate::plist::arguments_in;
-use crate::report::Report;
-use crate::site::Site;
+use super::{installed, must_be_installed, open_installed};
+use crate::Error;
+use crate::args::{GlobalArgs, RollbackArgs};
+use crate::console::Console;
+use crate::deployment::{self, Change, Outcome, Recovery, Request};
+use crate::execute::AfterStart;
+use crate::host_state::HostState;
+use crate::log_excerpt::LogEnds;
+use crate::post_deploy_checks;
 use crate::store::Store;
-use crate::target::Target;
 
-/// Runs it. After a command that was interrupted, taking that back is all that it does.
-pub fn run(args: &SiteArgs, rollback: &RollbackArgs, report: &mut Report) -> Result<(), Failure> {
-    let site = open(args)?;
-    let mut work = Deployment::begin(&site, report, "rollback")?;
-    let resumed = work.resume(Resume::Back, rollback.patience())?;
-    let asks_for_more = rollback.agent.is_some() || rollback.to.is_some();
-    if resumed && !asks_for_more {
-        drop(work);
-        let verb = if report.dry_run { "would be" } else { "was" };
-        let line = format!("the interrupted command {verb} taken back");
-        let result = json!({ "host": site.host, "release": site.receipt()?.map(|r| r.release), "changed": true });
-        return Ok(report.end(&line, result)?);
-    }
-    must_be_installed(&site)?;
-    let from = installed(&site)?;
-    let to = match (&from, &rollback.agent) {
-        (Some(from), Some(agent)) => {
-            let to = from.clone().flipped_to(agent)?;
-            can_serve(&to, agent)?;
-            to
-        }
-        _ => earlier(&site, rollback)?,
+/// Runs it. If a command was interrupted, rolling that back is all that it does by default.
+pub(crate) fn run(
+    args: &GlobalArgs,
+    rollback: &RollbackArgs,
+    console: &mut Console,
+) -> Result<(), Error> {
+    let installation = open_installed(args)?;
+    let request = Request {
+        command: "rollback",
+        recovery: Recovery::RollBack,
+        patience: Duration::from_secs(rollback.patience),
     };
-    let changed = work.turn(from.as_ref(), &to, After::Leave)?;
-    let logs = work.log_ends().clone();
-    drop(work);
-    if changed && !report.dry_run && !rollback.no_wait {
-        // Whatever it answers, going forward again is no answer: a person decides.
-        let patience = rollback.patience();
-        // The watchdogs check again by now: there is no lease to renew.
-        let after = flight::after(&site, &to, patience, &logs, report, || Ok(()));
-        after.map_err(|failure| {
-            let mend = match &rollback.agent {
-                Some(agent) => format!(
-                    "; see {}, or hand the place to another: sanctum-launchd rollback --agent NAME",
-                    site.home.log(agent).display()
-                ),
-                None => String::new(),
-            };
-            Failure::Refused(format!("rolled back, but {failure}{mend}"))
-        })?;
-    }
-    let line = match (&rollback.agent, changed, report.dry_run) {
-        (_, false, _) => "nothing to do: that is how it is already".to_owned(),
-        (Some(agent), true, false) => format!("`{agent}` serves now"),
-        (Some(agent), true, true) => {
-            format!("`{agent}` would serve; nothing has been changed")
+    let is_default = rollback.agent.is_none() && rollback.to.is_none();
+    let mut target = None;
+    let outcome = deployment::run(&installation, console, request, |recovered, _| {
+        if recovered && is_default {
+            return Ok(None);
         }
-        (None, true, false) => format!("release {} is in place", to.receipt.release),
-        (None, true, true) => format!(
-            "release {} would be in place; nothing has been changed",
-            to.receipt.release
-        ),
+        let change = change(&installation, rollback)?;
+        target = Some(change.to.clone());
+        Ok(Some(change))
+    })?;
+    let Some(to) = target else {
+        let verb = if console.dry_run { "would be" } else { "was" };
+        let line = format!("the interrupted command {verb} rolled back");
+        let release = installation.receipt()?.map(|receipt| receipt.release);
+        let result = json!({ "host": installation.host, "release": release, "changed": true });
+        return Ok(console.end(&line, result)?);
+    };
+    if let Outcome::Changed(logs) = &outcome
+        && !rollback.no_wait
+    {
+        check(&installation, rollback, &to, logs, console)?;
+    }
+    let what = match &rollback.agent {
+        Some(agent) => format!("`{agent}` serves"),
+        None => format!("release {} is in place", to.receipt.release),
+    };
+    let line = match outcome {
+        Outcome::Unchanged | Outcome::Undecided => format!("nothing to do: {what} already"),
+        Outcome::Planned => format!("afterwards, {what}; nothing has been changed"),
+        Outcome::Changed(_) => format!("{what} now"),
     };
     let result = json!({
-        "host": site.host,
+        "host": installation.host,
         "release": to.receipt.release,
         "active": to.active,
-        "changed": changed,
+        "changed": !matches!(outcome, Outcome::Unchanged | Outcome::Undecided),
     });
-    Ok(report.end(&line, result)?)
+    Ok(console.end(&line, result)?)
 }
 
-/// A server that works must not be stopped for a program that is not there.
-fn can_serve(to: &Target, agent: &Label) -> Result<(), Failure> {
+fn change(installation: &Installation, rollback: &RollbackArgs) -> Result<Change, Error> {
+    must_be_installed(installation)?;
+    let from = installed(installation)?;
+    let to = match (&from, &rollback.agent) {
+        (Some(from), Some(agent)) => {
+            let to = from.clone().with_active(agent)?;
+            check_program_exists(&to, agent)?;
+            to
+        }
+        _ => earlier_release(installation, rollback)?,
+    };
+    Ok(Change {
+        from,
+        to,
+        import: None,
+        preflight: None,
+        after: AfterStart::Leave,
+    })
+}
+
+/// Waits until the servers are ready and asks them. Whatever they answer, the rollback stays: the operator decides. The
+/// watchdogs check again already, so there is no lease to renew.
+fn check(
+    installation: &Installation,
+    rollback: &RollbackArgs,
+    to: &HostState,
+    logs: &LogEnds,
+    console: &mut Console,
+) -> Result<(), Error> {
+    let patience = Duration::from_secs(rollback.patience);
+    let checked = post_deploy_checks::run(installation, to, patience, logs, console, || Ok(()));
+    checked.map_err(|error| {
+        let fix = match &rollback.agent {
+            Some(agent) => format!(
+                "; see {}, or switch to another agent: sanctum-launchd rollback --agent NAME",
+                installation.home.log(agent).display()
+            ),
+            None => String::new(),
+        };
+        Error::refused(format!("rolled back, but {error}{fix}"))
+    })
+}
+
+/// A server that works must not be stopped for a program that does not exist.
+fn check_program_exists(to: &HostState, agent: &Label) -> Result<(), Error> {
     let plist = to.receipt.agent(agent).map(|agent| agent.plist.clone());
-    let arguments = plist
-        .and_then(|plist| files::read(&plist, 1 << 20).ok())
-        .and_then(|bytes| arguments_in(&bytes))
-        .unwrap_or_default();
+    let arguments = plist.and_then(|plist| PropertyList::read(&plist)?.arguments);
+    let arguments = arguments.unwrap_or_default();
     let program = arguments.first().map(Path::new);
     match program.filter(|program| program.is_absolute() && !program.exists()) {
-        Some(program) => Err(Failure::Refused(format!(
-            "`{agent}` runs {}, which is not there; nothing was changed: install that program, or mend `program` in \
-             [agents.{agent}] and type: sanctum-launchd install",
+        Some(program) => Err(Error::refused(format!(
+            "`{agent}` runs {}, which does not exist; nothing was changed. Install that program, or change `program` in \
+             [agents.{agent}] and run: sanctum-launchd install",
             program.display()
         ))),
         None => Ok(()),
     }
 }
 
-/// What an earlier release was deployed as: programs, property lists, fleet.toml and who served, together.
-fn earlier(site: &Site, rollback: &RollbackArgs) -> Result<Target, Failure> {
-    let store = Store(&site.home);
-    let now_here = must_be_installed(site)?;
-    let version = match (&rollback.to, now_here.previous) {
+/// What an earlier release was deployed as: programs, property lists, fleet.toml, and which agents served.
+fn earlier_release(
+    installation: &Installation,
+    rollback: &RollbackArgs,
+) -> Result<HostState, Error> {
+    let store = Store::new(&installation.home);
+    let now_installed = must_be_installed(installation)?;
+    let version = match (&rollback.to, now_installed.previous) {
         (Some(version), _) => version.to_string(),
         (None, Some(previous)) => previous,
         (None, None) => {
-            let others = store.releases()?.into_iter().map(|kept| kept.release);
-            let others: Vec<String> = others.filter(|kept| *kept != now_here.release).collect();
-            let why = match others.first() {
-                None => "so there is none to go back to".to_owned(),
+            let stored = store.releases()?.into_iter().map(|stored| stored.release);
+            let others: Vec<String> = stored
+                .filter(|other| *other != now_installed.release)
+                .collect();
+            let hint = match others.first() {
+                None => "and no other release is stored".to_owned(),
                 Some(latest) => format!(
-                    "so none came before it; kept here: {}; to change to one of them type: sanctum-launchd rollback --to \
-                     {latest}",
+                    "and these releases are stored: {}; to change to one of them, run: sanctum-launchd rollback --to {latest}",
                     others.join(", ")
                 ),
             };
-            return Err(Failure::Refused(format!(
-                "release {} is the first here, {why}",
-                now_here.release
+            return Err(Error::refused(format!(
+                "release {} was installed first, {hint}",
+                now_installed.release
             )));
         }
     };
-    let Some(mut receipt) = store.recall(&version)? else {
-        let kept: Vec<String> = store
-            .releases()?
-            .into_iter()
-            .map(|receipt| receipt.release)
-            .collect();
-        return Err(Failure::Refused(format!(
-            "release {version} is not kept here; there is {}",
-            kept.join(", ")
+    let Some(mut receipt) = store.receipt_of(&version)? else {
+        let stored = store.releases()?.into_iter().map(|stored| stored.release);
+        let stored: Vec<String> = stored.collect();
+        return Err(Error::refused(format!(
+            "release {version} is not stored here; stored are: {}",
+            stored.join(", ")
         )));
     };
-    receipt.installed = now();
-    Target::recall(&store, receipt)
+    receipt.installed = timestamp();
+    HostState::recall(&store, receipt)
 }

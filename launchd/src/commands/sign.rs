@@ -1,24 +1,24 @@
-//! `sanctum-launchd sign`: the programs of a folder, on a Mac.
+//! `sanctum-launchd sign`: sign the programs of a folder, on a Mac.
 
 use serde_json::json;
 
-use crate::Failure;
+use crate::Error;
 use crate::args::SignArgs;
-use crate::report::Report;
+use crate::console::Console;
 use crate::sign::{Signer, sign};
 
 /// Runs it.
-pub fn run(args: &SignArgs, report: &mut Report) -> Result<(), Failure> {
+pub(crate) fn run(args: &SignArgs, console: &mut Console) -> Result<(), Error> {
     let signer = Signer {
         identity: args.identity.clone(),
         profile: args.profile.clone(),
     };
-    sign(&args.folder, &signer, report)?;
-    let line = match report.dry_run {
-        true => "nothing has been done",
-        false => "signed and notarised; now pack it: sanctum-launchd pack FOLDER --release VERSION",
+    sign(&args.folder, &signer, console)?;
+    let line = match console.dry_run {
+        true => "nothing has been changed",
+        false => "signed and notarised; now run: sanctum-launchd pack FOLDER --release VERSION",
     };
-    Ok(report.end(
+    Ok(console.end(
         line,
         json!({ "folder": args.folder, "identity": args.identity }),
     )?)

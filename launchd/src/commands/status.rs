@@ -3,29 +3,35 @@
 use std::io::IsTerminal;
 
 use sanctum_config::Label;
+use sanctum_host::{Installation, ssh, this_host};
 use serde_json::{Value, json};
 
-use super::open;
-use crate::args::{SiteArgs, StatusArgs};
-use crate::report::Report;
-use crate::site::{Site, this_host};
-use crate::status::{HostStatus, Paint, screen, summary};
-use crate::{Failure, remote};
+use super::open_installed;
+use crate::Error;
+use crate::args::{GlobalArgs, StatusArgs};
+use crate::console::Console;
+use crate::status::{self, HostStatus, Paint, screen, summary};
 
-/// Runs it. JSON is what another host's `status` reads.
-pub fn run(args: &SiteArgs, status: &StatusArgs, report: &mut Report) -> Result<(), Failure> {
-    let site = open(args)?;
+/// Runs it. The `status` of another host reads the JSON.
+pub(crate) fn run(
+    args: &GlobalArgs,
+    options: &StatusArgs,
+    console: &mut Console,
+) -> Result<(), Error> {
+    let installation = open_installed(args)?;
     let now = chrono::Utc::now();
-    let here = match status.local {
-        true => Some(site.host.clone()),
-        false => this_host(&site.fleet, &site.home).ok(),
+    let here = match options.local {
+        true => Some(installation.host.clone()),
+        false => this_host(&installation.fleet, &installation.home)
+            .ok()
+            .flatten(),
     };
     let only = args
         .host
         .as_ref()
-        .or(here.as_ref().filter(|_| status.local));
-    // A host that runs nothing and is not to be asked, such as the CA's, has nothing to show.
-    let wanted = (site.fleet.hosts.iter())
+        .or(here.as_ref().filter(|_| options.local));
+    // A host without agents and without `ssh`, such as the CA's, has nothing to show.
+    let wanted = (installation.fleet.hosts.iter())
         .filter(|(host, section)| match only {
             Some(only) => only == *host,
             None => !section.agents.is_empty() || section.ssh.is_some(),
@@ -34,55 +40,51 @@ pub fn run(args: &SiteArgs, status: &StatusArgs, report: &mut Report) -> Result<
     let mut hosts = Vec::new();
     for host in wanted {
         let status = match here.as_ref() == Some(host) {
-            // What cannot be told of this host must not hide the others.
-            true => HostStatus::here(&site, now)
-                .unwrap_or_else(|failure| HostStatus::unknown(host.clone(), failure.to_string())),
-            false => ask(&site, host),
+            // A problem of this host must not hide the others.
+            true => status::this_host(&installation, now)
+                .unwrap_or_else(|error| HostStatus::unknown(host.clone(), error.to_string())),
+            false => ask(&installation, host),
         };
-        hosts.push(status.made_safe());
+        hosts.push(status.escaped());
     }
     let line = summary(&hosts);
-    if report.is_json() {
-        report.end(&line, json!({ "hosts": hosts }))?;
+    if console.is_json() {
+        console.end(&line, json!({ "hosts": hosts }))?;
     } else {
-        let paint = match std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
-        {
+        let use_colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let paint = match use_colours {
             true => Paint::Colours,
             false => Paint::Plain,
         };
-        report
-            .raw()
-            .write_all(screen(&hosts, now, paint).as_bytes())?;
+        let screen = screen(&hosts, now, paint);
+        console.raw().write_all(screen.as_bytes())?;
     }
-    let troubles = hosts.iter().map(|host| host.troubles().len()).sum();
-    match troubles {
+    match hosts.iter().map(|host| host.problems().len()).sum() {
         0 => Ok(()),
-        several => Err(Failure::Found(several)),
+        several => Err(Error::Problems(several)),
     }
 }
 
-/// Another host, over ssh. One that cannot be asked is a line on the screen, not the end of it.
-fn ask(site: &Site, host: &Label) -> HostStatus {
+/// Another host, over ssh. A host that does not answer is a line on the screen.
+fn ask(installation: &Installation, host: &Label) -> HostStatus {
     let unknown = |problem: String| HostStatus::unknown(host.clone(), problem);
-    let Some(destination) = site
-        .fleet
-        .hosts
-        .get(host)
-        .and_then(|host| host.ssh.as_deref())
-    else {
-        let why = format!("[hosts.{host}] has no `ssh`, so it is not asked from here");
+    let section = installation.fleet.hosts.get(host);
+    let Some(destination) = section.and_then(|host| host.ssh.as_deref()) else {
+        let reason = format!("[hosts.{host}] has no `ssh`, so it is not asked from here");
         return HostStatus {
             problem: None,
-            not_asked: Some(why),
+            not_asked: Some(reason),
             ..unknown(String::new())
         };
     };
-    match remote::ask(&site.fleet, destination, "status --local") {
-        Err(why) => unknown(why),
-        Ok(said) => {
-            let first = said["hosts"].get(0).cloned().unwrap_or(Value::Null);
+    match ssh::ask_launchd(&installation.fleet, destination, "status --local") {
+        Err(reason) => unknown(reason),
+        Ok(answer) => {
+            let first = answer["hosts"].get(0).cloned().unwrap_or(Value::Null);
             serde_json::from_value(first).unwrap_or_else(|error| {
-                unknown(format!("it answers in words of another version: {error}"))
+                unknown(format!(
+                    "its sanctum-launchd is of another version: {error}"
+                ))
             })
         }
     }

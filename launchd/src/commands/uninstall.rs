@@ -1,35 +1,50 @@
-//! `sanctum-launchd uninstall`: no agent and no program stays; what cannot be made again does.
+//! `sanctum-launchd uninstall`: remove all agents and programs, and keep what cannot be created again.
+
+use std::time::Duration;
 
 use serde_json::json;
 
-use super::{installed, open};
-use crate::Failure;
-use crate::args::SiteArgs;
-use crate::deploy::{After, Deployment, Resume};
-use crate::flight;
-use crate::report::Report;
-use crate::target::Target;
+use super::{installed, open_installed};
+use crate::Error;
+use crate::args::{GlobalArgs, UninstallArgs};
+use crate::console::Console;
+use crate::deployment::{self, Change, Outcome, Recovery, Request};
+use crate::execute::AfterStart;
+use crate::host_state::HostState;
 
 /// Runs it.
-pub fn run(args: &SiteArgs, report: &mut Report) -> Result<(), Failure> {
-    let site = open(args)?;
-    let mut work = Deployment::begin(&site, report, "uninstall")?;
-    work.resume(Resume::AsItWas, flight::PATIENCE)?;
-    let from = installed(&site)?;
-    let changed = match &from {
-        Some(from) => work.turn(Some(from), &Target::nothing(&site.host), After::Leave)?,
-        None => false,
+pub(crate) fn run(
+    args: &GlobalArgs,
+    uninstall: &UninstallArgs,
+    console: &mut Console,
+) -> Result<(), Error> {
+    let installation = open_installed(args)?;
+    let request = Request {
+        command: "uninstall",
+        recovery: Recovery::Continue,
+        patience: Duration::from_secs(uninstall.patience),
     };
-    drop(work);
-    let home = site.home.path().display();
-    let line = match (changed, report.dry_run) {
-        (false, _) => "nothing to do: nothing is installed here".to_owned(),
-        (true, true) => "nothing has been done".to_owned(),
-        (true, false) => {
-            format!(
-                "uninstalled; certificates, secrets, logs, state and kept releases are still in {home}"
-            )
+    let outcome = deployment::run(&installation, console, request, |_, _| {
+        let from = installed(&installation)?;
+        Ok(from.map(|from| Change {
+            from: Some(from),
+            to: HostState::nothing(&installation.host),
+            import: None,
+            preflight: None,
+            after: AfterStart::Leave,
+        }))
+    })?;
+    let home = installation.home.path().display();
+    let line = match outcome {
+        Outcome::Undecided | Outcome::Unchanged => {
+            "nothing to do: nothing is installed here".to_owned()
         }
+        Outcome::Planned => "nothing has been changed".to_owned(),
+        Outcome::Changed(_) => format!(
+            "uninstalled; certificates, secrets, logs, state and stored releases are still in {home}"
+        ),
     };
-    Ok(report.end(&line, json!({ "host": site.host, "changed": changed }))?)
+    let changed = !matches!(outcome, Outcome::Undecided | Outcome::Unchanged);
+    let result = json!({ "host": installation.host, "changed": changed });
+    Ok(console.end(&line, result)?)
 }

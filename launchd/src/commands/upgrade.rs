@@ -1,61 +1,68 @@
-//! `sanctum-launchd upgrade`: change to another release, and take it back if it does not do.
+//! `sanctum-launchd upgrade`: change to another release, and roll back if it fails its checks.
 
-use sanctum_host::Active;
+use std::time::Duration;
+
+use sanctum_host::{Active, Release};
 use serde_json::json;
 
-use super::{installed, must_be_installed, open};
-use crate::Failure;
-use crate::args::{SiteArgs, UpgradeArgs};
-use crate::deploy::{After, Deployment, Resume};
-use crate::preflight;
-use crate::release::Release;
-use crate::report::Report;
-use crate::target::Target;
+use super::{installed, must_be_installed, open_installed};
+use crate::Error;
+use crate::args::{GlobalArgs, UpgradeArgs};
+use crate::console::Console;
+use crate::deployment::{self, Change, Outcome, Recovery, Request};
+use crate::desired::desired;
+use crate::execute::AfterStart;
+use crate::preflight::Preflight;
 
 /// Runs it.
-pub fn run(args: &SiteArgs, upgrade: &UpgradeArgs, report: &mut Report) -> Result<(), Failure> {
-    let site = open(args)?;
-    let mut work = Deployment::begin(&site, report, "upgrade")?;
-    work.resume(Resume::AsItWas, upgrade.patience())?;
-    let before = must_be_installed(&site)?.release;
-    let release = Release::read(&upgrade.release)?;
-    release.check(&upgrade.release)?;
-    let version = release.version.to_string();
-    if version == before {
-        let line = format!(
-            "release {version} is installed already; to repair it type: sanctum-launchd install"
-        );
-        drop(work);
-        let result = json!({ "host": site.host, "release": version, "changed": false });
-        return Ok(report.end(&line, result)?);
-    }
-    let from = installed(&site)?;
-    let active = Active::read(&site.home.active())?;
-    let to = Target::desired(&site, &release, Some(before.clone()), &active)?;
-    if !work.report().dry_run {
-        let patience = upgrade.patience();
-        preflight::before(
-            &site,
-            &upgrade.release,
-            upgrade.trial,
-            patience,
-            work.report(),
-        )?;
-        release.take_in(&upgrade.release, &site.home)?;
-    }
-    work.turn(from.as_ref(), &to, After::Prove(upgrade.patience()))?;
-    drop(work);
-    let line = match report.dry_run {
-        true => format!(
-            "{} would change from release {before} to {version}; nothing has been done",
-            site.host
+pub(crate) fn run(
+    args: &GlobalArgs,
+    upgrade: &UpgradeArgs,
+    console: &mut Console,
+) -> Result<(), Error> {
+    let installation = open_installed(args)?;
+    let patience = Duration::from_secs(upgrade.patience);
+    let request = Request {
+        command: "upgrade",
+        recovery: Recovery::Continue,
+        patience,
+    };
+    let (mut before, mut version) = (String::new(), String::new());
+    let outcome = deployment::run(&installation, console, request, |_, _| {
+        before = must_be_installed(&installation)?.release;
+        let release = Release::read(&upgrade.release)?;
+        version = release.version.to_string();
+        if version == before {
+            return Ok(None);
+        }
+        let active = Active::read(&installation.home.active())?;
+        let to = desired(&installation, &release, Some(before.clone()), &active)?;
+        Ok(Some(Change {
+            from: installed(&installation)?,
+            to,
+            import: Some((release, upgrade.release.clone())),
+            preflight: Some(Preflight {
+                trial: upgrade.trial,
+                patience,
+            }),
+            after: AfterStart::Check(patience),
+        }))
+    })?;
+    let host = &installation.host;
+    let line = match &outcome {
+        Outcome::Undecided => format!(
+            "release {version} is installed already; to repair it, run: sanctum-launchd install"
         ),
-        false => format!(
-            "{} has changed from release {before} to {version}; back again: sanctum-launchd rollback",
-            site.host
+        Outcome::Planned => format!(
+            "{host} would change from release {before} to {version}; nothing has been changed"
+        ),
+        Outcome::Unchanged | Outcome::Changed(_) => format!(
+            "{host} has changed from release {before} to {version}; to undo it, run: sanctum-launchd rollback"
         ),
     };
-    let result =
-        json!({ "host": site.host, "release": version, "previous": before, "changed": true });
-    Ok(report.end(&line, result)?)
+    let result = match outcome {
+        Outcome::Undecided => json!({ "host": host, "release": version, "changed": false }),
+        _ => json!({ "host": host, "release": version, "previous": before, "changed": true }),
+    };
+    Ok(console.end(&line, result)?)
 }

@@ -1,46 +1,46 @@
-//! `sanctum-launchd verify`: this host, or another one over ssh: first as it looks from outside, then in its own words.
+//! `sanctum-launchd verify`: compare this host with its receipt, or another host over ssh: first from outside, then as its
+//! own sanctum-launchd reports.
 
+use chrono::{DateTime, Utc};
 use sanctum_config::Role;
+use sanctum_host::{Finding, FindingKind, Installation, offbox, ssh, this_host, warnings};
 use sanctum_watch::certificates::on_host;
+use sanctum_watch::verify_host;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::open;
-use crate::args::SiteArgs;
-use crate::offbox::offbox;
-use crate::report::Report;
-use crate::site::{Site, this_host};
+use super::open_installed;
+use crate::args::GlobalArgs;
+use crate::console::Console;
 use crate::status::count;
-use crate::{Failure, Finding, Kind, remote, undelivered, verify, warnings};
+use crate::{Error, undelivered};
 
-/// Runs it; findings are a failure.
-pub fn run(args: &SiteArgs, report: &mut Report) -> Result<(), Failure> {
-    let site = open(args)?;
-    let here = this_host(&site.fleet, &site.home).is_ok_and(|here| here == site.host);
-    let elsewhere = site.fleet.hosts[&site.host]
-        .ssh
-        .as_deref()
-        .filter(|_| !here);
+/// Runs it. Findings are an error.
+pub(crate) fn run(args: &GlobalArgs, console: &mut Console) -> Result<(), Error> {
+    let installation = open_installed(args)?;
+    let host = &installation.host;
+    let here = this_host(&installation.fleet, &installation.home);
+    let is_here = here.is_ok_and(|here| here.as_ref() == Some(host));
+    let destination = installation.fleet.hosts[host].ssh.as_deref();
     let Verified {
         findings,
         warnings,
         certificates,
-    } = match elsewhere {
-        Some(destination) => from_outside(&site, destination)?,
-        None => here_and_now(&site)?,
+    } = match destination.filter(|_| !is_here) {
+        Some(destination) => from_outside(&installation, destination)?,
+        None => this_machine(&installation)?,
     };
-    if !report.is_json() {
+    if !console.is_json() {
         for certificate in &certificates {
-            report.note(certificate)?;
+            console.note(certificate)?;
         }
         for warning in &warnings {
-            report.note(&format!("warning: {warning}"))?;
+            console.note(&format!("warning: {warning}"))?;
         }
         for finding in &findings {
-            report.note(&finding.to_string())?;
+            console.note(&finding.to_string())?;
         }
     }
-    let host = &site.host;
     let mut line = match findings.len() {
         0 => format!("{host} is as it was installed"),
         several => format!("{host}: {}", count(several, "finding")),
@@ -54,18 +54,18 @@ pub fn run(args: &SiteArgs, report: &mut Report) -> Result<(), Failure> {
         "warnings": warnings,
         "certificates": certificates,
     });
-    report.end(&line, result)?;
+    console.end(&line, result)?;
     match findings.len() {
         0 => Ok(()),
-        several => Err(Failure::Found(several)),
+        several => Err(Error::Problems(several)),
     }
 }
 
-/// What there is to say about a host.
+/// The result of a verification, as text and JSON have it.
 #[derive(Default, Deserialize)]
 struct Verified {
     findings: Vec<Finding>,
-    /// What need not be mended at once.
+    /// What is not urgent.
     #[serde(default)]
     warnings: Vec<Finding>,
     /// A line for each certificate and revocation list, with the days that are left.
@@ -73,62 +73,84 @@ struct Verified {
     certificates: Vec<String>,
 }
 
-fn here_and_now(site: &Site) -> Result<Verified, Failure> {
-    let now = chrono::Utc::now();
-    let validities = on_host(&site.fleet, &site.file, &site.home, &site.host);
-    // One that cannot be read is a finding.
-    let certificates = validities.into_iter().flatten().map(|validity| {
+fn this_machine(installation: &Installation) -> Result<Verified, Error> {
+    let now = Utc::now();
+    let mut findings = verify_host(installation, now)?;
+    // Drift does not report these: its own alerts use the same channels.
+    for (name, role) in installation.fleet.agents_of(&installation.host) {
+        if matches!(role, Role::Watch(_)) {
+            findings.extend(undelivered::of_watchdog(&installation.home, name));
+        }
+    }
+    Ok(Verified {
+        findings,
+        warnings: warnings(installation),
+        certificates: certificates(installation, now),
+    })
+}
+
+/// Certificates that cannot be read are findings, not lines here.
+fn certificates(installation: &Installation, now: DateTime<Utc>) -> Vec<String> {
+    let Installation {
+        fleet,
+        file,
+        home,
+        host,
+        ..
+    } = installation;
+    let validities = on_host(fleet, file, home, host).into_iter().flatten();
+    let line = |validity: sanctum_watch::certificates::Validity| {
         let path = validity.path.display();
         match (validity.ends, validity.days_left(now)) {
             (Some(ends), Some(days)) => {
                 let date = ends.format("%Y-%m-%d");
                 format!("{path}: {validity} is valid until {date} ({days} days)")
             }
-            _ => format!("{path}: {validity} does not end"),
+            _ => format!("{path}: {validity} does not expire"),
         }
-    });
-    let mut findings = verify(site)?;
-    // Not drift's to report: its alert would lie in the same spool.
-    for (name, role) in site.fleet.agents_of(&site.host) {
-        if matches!(role, Role::Watch(_)) {
-            findings.extend(undelivered::of_watchdog(&site.home, name));
-        }
-    }
-    Ok(Verified {
-        findings,
-        warnings: warnings(site),
-        certificates: certificates.collect(),
-    })
+    };
+    validities.map(line).collect()
 }
 
-/// What is seen from here comes first: it does not depend on the other host's word.
-fn from_outside(site: &Site, destination: &str) -> Result<Verified, Failure> {
-    let seen = offbox(&site.fleet, &site.home, &site.host, remote::LIMIT);
-    let mut findings = seen.map_err(|error| Failure::Refused(error.to_string()))?;
-    match ask(site, destination) {
-        Ok(own) => {
-            findings.extend(own.findings);
-            return Ok(Verified { findings, ..own });
+/// What this host sees comes first: it does not depend on the other host's own report.
+fn from_outside(installation: &Installation, destination: &str) -> Result<Verified, Error> {
+    let Installation {
+        fleet, home, host, ..
+    } = installation;
+    let seen = offbox(fleet, home, host, ssh::LIMIT);
+    let mut findings = seen.map_err(|error| Error::refused(error.to_string()))?;
+    match ask(installation, destination) {
+        Ok(reported) => {
+            findings.extend(reported.findings);
+            Ok(Verified {
+                findings,
+                ..reported
+            })
         }
-        // What was seen from here is worth telling all the more.
-        Err(failure) => {
-            let about = format!("{}: its own word", site.host);
-            let mend = format!("sanctum-launchd status --host {}", site.host);
-            findings.push(Finding::new(Kind::Silent, about, failure.to_string(), mend));
+        // What this host sees is reported all the same.
+        Err(error) => {
+            let subject = format!("{host}: its own report");
+            let fix = format!("sanctum-launchd status --host {host}");
+            findings.push(Finding::new(
+                FindingKind::NoAnswer,
+                subject,
+                error.to_string(),
+                fix,
+            ));
+            Ok(Verified {
+                findings,
+                ..Verified::default()
+            })
         }
     }
-    Ok(Verified {
-        findings,
-        ..Verified::default()
-    })
 }
 
-fn ask(site: &Site, destination: &str) -> Result<Verified, Failure> {
-    let said = remote::ask(&site.fleet, destination, "verify").map_err(Failure::Refused)?;
-    serde_json::from_value(said).map_err(|error| {
-        Failure::Refused(format!(
-            "`{}` answers in words of another version ({error}); install the same release there",
-            site.host
+fn ask(installation: &Installation, destination: &str) -> Result<Verified, Error> {
+    let answer = ssh::ask_launchd(&installation.fleet, destination, "verify");
+    serde_json::from_value(answer.map_err(Error::refused)?).map_err(|error| {
+        Error::refused(format!(
+            "the sanctum-launchd of `{}` is of another version ({error}); install the same release there",
+            installation.host
         ))
     })
 }

@@ -40,7 +40,7 @@ fn keys(plist: &AgentPlist) -> Dictionary {
 }
 
 #[test]
-fn every_agent_of_a_host_gets_one_and_its_program_is_told_who_it_is() {
+fn property_list_names_the_program_and_its_section() {
     let plists = rendered(EXAMPLE, "mini").unwrap();
     let lines: Vec<String> = plists.iter().map(|p| p.arguments.join(" ")).collect();
     let ours = "/u/ada/.sanctum/bin/sanctum-";
@@ -70,7 +70,7 @@ fn every_agent_of_a_host_gets_one_and_its_program_is_told_who_it_is() {
 }
 
 #[test]
-fn they_hold_what_keeps_a_server_alive_and_only_keys_that_launchd_knows() {
+fn property_list_has_only_known_keys_and_keeps_the_agent_alive() {
     for plist in rendered(EXAMPLE, "mini").unwrap() {
         let keys = keys(&plist);
         for key in keys.keys() {
@@ -84,13 +84,14 @@ fn they_hold_what_keeps_a_server_alive_and_only_keys_that_launchd_knows() {
         let word = |key: &str| keys.get(key).unwrap().as_string().unwrap();
         assert_eq!(word("LimitLoadToSessionType"), "Aqua");
         assert_eq!(word("ProcessType"), "Interactive");
-        assert_eq!(arguments_in(&plist.bytes), Some(plist.arguments));
+        let read = sanctum_host::PropertyList::parse(&plist.bytes).unwrap();
+        assert_eq!(read.arguments, Some(plist.arguments));
     }
 }
 
-/// What launchd appends to never shrinks.
+/// launchd appends to the file and never rotates it.
 #[test]
-fn launchd_does_not_write_the_log_of_our_programs() {
+fn property_list_saves_output_beside_the_programs_own_log() {
     for plist in rendered(EXAMPLE, "mini").unwrap() {
         let keys = keys(&plist);
         let saved = ["StandardOutPath", "StandardErrorPath"].map(|key| keys[key].as_string());
@@ -103,7 +104,7 @@ fn launchd_does_not_write_the_log_of_our_programs() {
 }
 
 #[test]
-fn launchd_waits_longer_than_the_server_drains() {
+fn exit_timeout_is_longer_than_the_drain() {
     let text =
         "[hosts.m]\naddress = \"a\"\nagents = [\"s\"]\n[servers.s]\nhost = \"m\"\ndrain = \"2m\"\n";
     let plist = &rendered(text, "m").unwrap()[0];
@@ -115,7 +116,7 @@ fn launchd_waits_longer_than_the_server_drains() {
 }
 
 #[test]
-fn a_program_of_others_has_its_environment_and_no_tilde() {
+fn program_of_others_has_its_environment_and_no_tilde() {
     let text = "[hosts.m]\naddress = \"a\"\n[agents.e]\nhost = \"m\"\nprogram = [\"~/bin/e\", \"--at\", \"~/x\", \"~\"]\n\
                 environment = { B = \"<2>\", A = \"1\" }\n";
     let plist = &rendered(text, "m").unwrap()[0];
@@ -130,31 +131,19 @@ fn a_program_of_others_has_its_environment_and_no_tilde() {
 }
 
 #[test]
-fn a_check_that_there_is_not_is_named_with_the_nearest() {
+fn unknown_check_is_named_with_the_nearest() {
     let text = "[hosts.m]\naddress = \"a\"\nagents = [\"w\"]\n[watch.w]\ncheck = \"canry\"\n";
     let error = rendered(text, "m").unwrap_err();
     assert!(error.contains("did you mean `canary`?"), "{error}");
 }
 
 #[test]
-fn the_same_fleet_gives_the_same_bytes() {
+fn same_fleet_gives_the_same_bytes() {
     assert_eq!(rendered(EXAMPLE, "mini"), rendered(EXAMPLE, "mini"));
 }
 
 #[test]
-fn a_text_that_is_no_property_list_has_no_arguments() {
-    for text in [
-        "",
-        "<plist>",
-        "<?xml version=\"1.0\"?><plist version=\"1.0\"><array/></plist>",
-    ] {
-        assert_eq!(arguments_in(text.as_bytes()), None, "{text}");
-    }
-}
-
-/// Another implementation reads them: Python's plistlib.
-#[test]
-fn python_s_plistlib_reads_them() {
+fn property_lists_are_read_by_pythons_plistlib() {
     let script =
         "import plistlib, sys, json; print(json.dumps(plistlib.loads(sys.stdin.buffer.read())))";
     for plist in rendered(EXAMPLE, "mini").unwrap() {
@@ -173,9 +162,9 @@ fn python_s_plistlib_reads_them() {
             .unwrap()
             .write_all(&plist.bytes)
             .unwrap();
-        let said = python.wait_with_output().unwrap();
-        assert!(said.status.success());
-        let read: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+        let output = python.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let read: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(read["Label"], plist.label.as_str());
         assert_eq!(read["ProgramArguments"], serde_json::json!(plist.arguments));
         assert_eq!(read["SoftResourceLimits"]["NumberOfFiles"], 8192);

@@ -1,14 +1,15 @@
-//! The screen that a person looks at first.
+//! The screen that `status` prints.
 
 use std::fmt::Write;
 
 use chrono::{DateTime, Utc};
 
-use super::{AgentStatus, CertificateStatus, Decisions, HostStatus, Stand};
+use super::host_status::{AgentState, AgentStatus, CertificateStatus, Decisions, HostStatus};
+use super::summary::summary;
 
-/// Whether words have colours.
+/// Whether the screen has colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Paint {
+pub(crate) enum Paint {
     /// ANSI colours.
     Colours,
     /// None.
@@ -18,7 +19,7 @@ pub enum Paint {
 #[derive(Clone, Copy)]
 enum Tone {
     Good,
-    Doubtful,
+    Warning,
     Bad,
     Quiet,
 }
@@ -27,7 +28,7 @@ impl Paint {
     fn on(self, tone: Tone, text: &str) -> String {
         let code = match tone {
             Tone::Good => "32",
-            Tone::Doubtful => "33",
+            Tone::Warning => "33",
             Tone::Bad => "31;1",
             Tone::Quiet => "2",
         };
@@ -38,8 +39,8 @@ impl Paint {
     }
 }
 
-/// All hosts and their agents; the summary comes last, where the eye is.
-pub fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> String {
+/// All hosts and their agents. The summary is last, above the prompt.
+pub(crate) fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> String {
     let mut text = String::new();
     let width = hosts
         .iter()
@@ -53,14 +54,14 @@ pub fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> String 
             (Some(release), Some(since), _) => format!("release {release} since {since}"),
             (_, _, Some(why)) => why.clone(),
             _ if host.problem.is_some() => String::new(),
-            _ => "nothing installed".to_owned(),
+            _ => "nothing is installed".to_owned(),
         };
         let _ = writeln!(text, "{}  {}", host.host, paint.on(Tone::Quiet, &release));
         if let Some(problem) = &host.problem {
             let _ = writeln!(text, "  {}", paint.on(Tone::Bad, problem));
         }
         if let Some(maintenance) = &host.maintenance {
-            let _ = writeln!(text, "  {}", paint.on(Tone::Doubtful, maintenance));
+            let _ = writeln!(text, "  {}", paint.on(Tone::Warning, maintenance));
         }
         if !host.agents.is_empty() {
             let head = format!(
@@ -73,9 +74,9 @@ pub fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> String 
             text.push_str(&line(agent, width, now, paint));
         }
         for server in &host.servers {
-            let tone = match server.health.as_str() {
+            let tone = match server.state.as_str() {
                 "ready" => Tone::Good,
-                "loading" | "draining" => Tone::Doubtful,
+                "loading" | "draining" => Tone::Warning,
                 _ => Tone::Bad,
             };
             let by = match server.served_by == server.name {
@@ -86,9 +87,9 @@ pub fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> String 
                 text,
                 "  {}{by}: {}",
                 server.name,
-                paint.on(tone, &server.health)
+                paint.on(tone, &server.state)
             );
-            // A server names every method from its start.
+            // A server lists methods without requests too.
             let auth = server.auth.iter().flatten();
             let auth = auth.filter(|(_, decisions)| **decisions != Decisions::default());
             let auth: Vec<String> = auth
@@ -98,7 +99,7 @@ pub fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> String 
                 })
                 .collect();
             if !auth.is_empty() {
-                let _ = write!(text, "; let in by {}", auth.join(", "));
+                let _ = write!(text, "; accepted: {}", auth.join(", "));
             }
             text.push('\n');
         }
@@ -113,13 +114,13 @@ pub fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> String 
         text.push('\n');
     }
     for warning in hosts.iter().flat_map(HostStatus::warnings) {
-        let _ = writeln!(text, "{} {warning}", paint.on(Tone::Doubtful, "warning:"));
+        let _ = writeln!(text, "{} {warning}", paint.on(Tone::Warning, "warning:"));
     }
-    let troubles: Vec<String> = hosts.iter().flat_map(HostStatus::troubles).collect();
-    for trouble in &troubles {
-        let _ = writeln!(text, "{} {trouble}", paint.on(Tone::Bad, "!"));
+    let problems: Vec<String> = hosts.iter().flat_map(HostStatus::problems).collect();
+    for problem in &problems {
+        let _ = writeln!(text, "{} {problem}", paint.on(Tone::Bad, "!"));
     }
-    let tone = if troubles.is_empty() {
+    let tone = if problems.is_empty() {
         Tone::Good
     } else {
         Tone::Bad
@@ -130,13 +131,13 @@ pub fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> String 
 }
 
 fn line(agent: &AgentStatus, width: usize, now: DateTime<Utc>, paint: Paint) -> String {
-    let (state, tone) = match agent.standing {
-        Stand::Running => ("running", Tone::Good),
-        Stand::StandingBy => ("standing by", Tone::Quiet),
-        Stand::Waiting => ("not running", Tone::Bad),
-        Stand::Missing => ("not loaded", Tone::Bad),
-        Stand::Intruding => ("must not run", Tone::Bad),
-        Stand::NotInstalled => ("not installed", Tone::Doubtful),
+    let (state, tone) = match agent.state {
+        AgentState::Running => ("running", Tone::Good),
+        AgentState::Standby => ("standby", Tone::Quiet),
+        AgentState::NotRunning => ("not running", Tone::Bad),
+        AgentState::NotLoaded => ("not loaded", Tone::Bad),
+        AgentState::LoadedStandby => ("loaded standby", Tone::Bad),
+        AgentState::NotInstalled => ("not installed", Tone::Warning),
     };
     let state = paint.on(tone, &format!("{state:14}"));
     let (verdict, tone, ago, day, week) = match &agent.watch {
@@ -152,7 +153,7 @@ fn line(agent: &AgentStatus, width: usize, now: DateTime<Utc>, paint: Paint) -> 
             let tone = match verdict.as_str() {
                 "ok" => Tone::Good,
                 "miss" => Tone::Bad,
-                _ => Tone::Doubtful,
+                _ => Tone::Warning,
             };
             let ago = watch.checked.map_or("never".to_owned(), |at| ago(now, at));
             (
@@ -177,75 +178,22 @@ fn certificate(one: &CertificateStatus, now: DateTime<Utc>, paint: Paint) -> Str
     let left = match one.ends {
         Some(ends) if ends <= now => "expired".to_owned(),
         Some(ends) => format!("{} d", (ends - now).num_days()),
-        None if one.problem.is_none() => "does not end".to_owned(),
+        None if one.problem.is_none() => "does not expire".to_owned(),
         None => "unusable".to_owned(),
     };
     let tone = match (&one.problem, one.urgent) {
         (Some(_), true) => Tone::Bad,
-        (Some(_), false) => Tone::Doubtful,
+        (Some(_), false) => Tone::Warning,
         (None, _) => Tone::Quiet,
     };
     format!("{} {}", one.file, paint.on(tone, &left))
-}
-
-/// One line about everything that was asked: what was not asked, and what has not been checked yet, is not well by that.
-pub fn summary(hosts: &[HostStatus]) -> String {
-    let asked: Vec<&HostStatus> = hosts
-        .iter()
-        .filter(|host| host.not_asked.is_none())
-        .collect();
-    let agents: usize = asked.iter().map(|host| host.agents.len()).sum();
-    let troubles: usize = asked.iter().map(|host| host.troubles().len()).sum();
-    let warnings: usize = asked.iter().map(|host| host.warnings().len()).sum();
-    let watchdogs = asked
-        .iter()
-        .flat_map(|host| &host.agents)
-        .filter(|agent| agent.role == "watchdog" && agent.standing == Stand::Running)
-        .count();
-    let unchecked: Vec<String> = asked
-        .iter()
-        .flat_map(|host| host.unchecked())
-        .map(ToString::to_string)
-        .collect();
-    let not_asked: Vec<&str> = hosts
-        .iter()
-        .filter(|host| host.not_asked.is_some())
-        .map(|host| host.host.as_str())
-        .collect();
-    let fleet = format!("{}, {}", count(asked.len(), "host"), count(agents, "agent"));
-    let mut line = match troubles {
-        0 if asked.is_empty() => "no host was asked".to_owned(),
-        0 if watchdogs > 0 && unchecked.len() == watchdogs => {
-            format!("nothing has been checked yet: {fleet}")
-        }
-        0 => format!("all is well: {fleet}"),
-        _ => format!("{}: {fleet}", count(troubles, "trouble")),
-    };
-    if warnings > 0 {
-        line.push_str(&format!("; {}", count(warnings, "warning")));
-    }
-    if !unchecked.is_empty() {
-        line.push_str(&format!("; not checked yet: {}", unchecked.join(", ")));
-    }
-    if !not_asked.is_empty() {
-        line.push_str(&format!("; not asked: {}", not_asked.join(", ")));
-    }
-    line
-}
-
-/// Some things.
-pub fn count(number: usize, word: &str) -> String {
-    match number {
-        1 => format!("1 {word}"),
-        _ => format!("{number} {word}s"),
-    }
 }
 
 fn percent(rate: Option<f64>) -> String {
     match rate {
         None => "-".to_owned(),
         Some(rate) if rate >= 1.0 => "100%".to_owned(),
-        // Rounding up would call an outage perfection.
+        // Rounded down, so that an outage never shows as 100%.
         Some(rate) => format!("{:.1}%", (rate * 1000.0).floor() / 10.0),
     }
 }

@@ -1,15 +1,23 @@
+//! Screens and summaries.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::host_status::{
+    AgentState, AgentStatus, CertificateStatus, Decisions, ServerStatus, WatchStatus,
+};
 use super::*;
-use chrono::TimeDelta;
 
 fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_776_500_000, 0).unwrap()
 }
 
-fn agent(name: &str, standing: Stand) -> AgentStatus {
+fn agent(name: &str, state: AgentState) -> AgentStatus {
     AgentStatus {
         name: name.parse().unwrap(),
         role: "watchdog".into(),
-        standing,
+        state,
         pid: None,
         runs: None,
         last_exit: None,
@@ -20,7 +28,7 @@ fn agent(name: &str, standing: Stand) -> AgentStatus {
 fn host() -> HostStatus {
     let watch = WatchStatus {
         verdict: Some("ok".into()),
-        said: Some("4".into()),
+        detail: Some("4".into()),
         checked: Some(now() - TimeDelta::minutes(4)),
         misses: 0,
         success_24h: Some(0.9999),
@@ -37,33 +45,34 @@ fn host() -> HostStatus {
         agents: vec![
             AgentStatus {
                 role: "server".into(),
-                ..agent("server", Stand::Running)
+                ..agent("server", AgentState::Running)
             },
             AgentStatus {
                 watch: Some(watch),
-                ..agent("canary", Stand::Running)
+                ..agent("canary", AgentState::Running)
             },
-            agent("escape-hatch", Stand::StandingBy),
+            agent("escape-hatch", AgentState::Standby),
         ],
         servers: vec![ServerStatus {
             name: "server".parse().unwrap(),
             served_by: "server".parse().unwrap(),
-            health: "ready".into(),
-            auth: Some(decisions(PAGE)),
+            state: "ready".into(),
+            auth: Some(BTreeMap::from([
+                ("mtls".to_owned(), decisions(12, 0)),
+                ("bearer".to_owned(), decisions(3, 2)),
+                ("none".to_owned(), decisions(0, 0)),
+            ])),
         }],
         ..HostStatus::unknown("mini".parse().unwrap(), String::new())
     }
 }
 
-const PAGE: &str = "# TYPE sanctum_auth_total counter\n\
-    sanctum_auth_total{method=\"mtls\",outcome=\"granted\"} 12\n\
-    sanctum_auth_total{method=\"bearer\",outcome=\"refused\",reason=\"wrong\"} 2\n\
-    sanctum_auth_total{method=\"bearer\",outcome=\"granted\"} 3\n\
-    sanctum_auth_total{method=\"none\",outcome=\"refused\",reason=\"missing\"} 0\n\
-    sanctum_connections 1\n";
+fn decisions(granted: u64, refused: u64) -> Decisions {
+    Decisions { granted, refused }
+}
 
 #[test]
-fn a_well_fleet_is_one_screen_and_says_so_last() {
+fn screen_without_problems_ends_with_all_is_well() {
     let text = screen(&[host()], now(), Paint::Plain);
     assert_eq!(
         text,
@@ -71,8 +80,8 @@ fn a_well_fleet_is_one_screen_and_says_so_last() {
   AGENT         STATE           VERDICT       AGO    24 H     7 D
   server        running
   canary        running         ok          4 min   99.9%    100%
-  escape-hatch  standing by
-  server: ready; let in by bearer 3 (2 refused), mtls 12
+  escape-hatch  standby
+  server: ready; accepted: bearer 3 (2 refused), mtls 12
 
 all is well: 1 host, 3 agents
 "
@@ -81,32 +90,32 @@ all is well: 1 host, 3 agents
 }
 
 #[test]
-fn troubles_are_named_and_counted() {
+fn problems_are_listed_and_counted() {
     let mut mini = host();
-    mini.agents[0].standing = Stand::Waiting;
+    mini.agents[0].state = AgentState::NotRunning;
     mini.agents[1].watch.as_mut().unwrap().verdict = Some("miss".into());
-    mini.servers[0].health = "silent (refused)".into();
-    let laptop = HostStatus::unknown("laptop".parse().unwrap(), "no way there".into());
+    mini.servers[0].state = "no answer (refused)".into();
+    let laptop = HostStatus::unknown("laptop".parse().unwrap(), "no route to host".into());
     let text = screen(&[mini, laptop], now(), Paint::Plain);
     for line in [
         "! mini: server is loaded and does not run",
-        "! mini: canary says: 4",
-        "! mini: server is silent (refused)",
-        "! laptop: no way there",
-        "4 troubles: 2 hosts, 3 agents",
+        "! mini: canary reports a miss: 4",
+        "! mini: server: no answer (refused)",
+        "! laptop: no route to host",
+        "4 problems: 2 hosts, 3 agents",
     ] {
         assert!(text.lines().any(|other| other == line), "{line}\n{text}");
     }
 }
 
 #[test]
-fn what_another_host_says_is_read_as_it_was_written() {
+fn status_json_is_read_as_it_was_written() {
     let text = serde_json::to_string(&host()).unwrap();
     assert_eq!(serde_json::from_str::<HostStatus>(&text).unwrap(), host());
 }
 
 #[test]
-fn a_host_that_fleet_toml_does_not_let_us_ask_is_no_trouble() {
+fn host_without_ssh_is_not_a_problem() {
     let laptop = HostStatus {
         problem: None,
         not_asked: Some("[hosts.laptop] has no `ssh`, so it is not asked from here".into()),
@@ -124,7 +133,7 @@ fn a_host_that_fleet_toml_does_not_let_us_ask_is_no_trouble() {
 }
 
 #[test]
-fn summary_before_the_first_check_does_not_say_that_all_is_well() {
+fn summary_before_the_first_check_is_not_all_is_well() {
     let mut mini = host();
     mini.agents[1].watch = None;
     let line = summary(&[mini.clone()]);
@@ -151,7 +160,7 @@ fn summary_before_the_first_check_does_not_say_that_all_is_well() {
 fn certificates_are_shown_with_their_days() {
     let certificate = |file: &str, days: i64| {
         let ends = now() + TimeDelta::days(days) + TimeDelta::hours(1);
-        let near = (days < 30).then(|| format!("{file} ends; sanctum-pki renew it"));
+        let near = (days < 30).then(|| format!("{file} expires; sanctum-pki renew it"));
         CertificateStatus {
             file: file.into(),
             ends: Some(ends),
@@ -171,10 +180,10 @@ fn certificates_are_shown_with_their_days() {
     ];
     let text = screen(&[mini], now(), Paint::Plain);
     for line in [
-        "  certificates: ca.crt 1700 d, server.crt 29 d, clients/canary.crt expired, other.crl does not end",
-        "warning: mini: server.crt ends; sanctum-pki renew it",
-        "! mini: clients/canary.crt ends; sanctum-pki renew it",
-        "1 trouble: 1 host, 3 agents; 1 warning",
+        "  certificates: ca.crt 1700 d, server.crt 29 d, clients/canary.crt expired, other.crl does not expire",
+        "warning: mini: server.crt expires; sanctum-pki renew it",
+        "! mini: clients/canary.crt expires; sanctum-pki renew it",
+        "1 problem: 1 host, 3 agents; 1 warning",
     ] {
         assert!(text.lines().any(|other| other == line), "{line}\n{text}");
     }

@@ -1,4 +1,4 @@
-//! What verify sees besides files and agents, and another host's receipt.
+//! What `verify` finds besides files and agents, and another host's receipt.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::host::{Host, executable};
 
-/// The findings of one kind, in words.
+/// The findings of one kind, as text.
 fn found(host: &Host, kind: &str, environment: &[(&str, &str)]) -> Vec<String> {
     let said = host.run_with(&["verify", "--json"], environment).out;
     let said: Value = serde_json::from_str(&said).unwrap();
@@ -16,12 +16,12 @@ fn found(host: &Host, kind: &str, environment: &[(&str, &str)]) -> Vec<String> {
     all.filter(|finding| finding["kind"] == kind)
         .map(|finding| {
             let text = |key: &str| finding[key].as_str().unwrap().to_owned();
-            format!("{}: {} {}", text("about"), text("wrong"), text("mend"))
+            format!("{}: {} {}", text("subject"), text("problem"), text("fix"))
         })
         .collect()
 }
 
-fn remembers(host: &Host, heartbeat: DateTime<Utc>, checked: DateTime<Utc>) {
+fn write_state(host: &Host, heartbeat: DateTime<Utc>, checked: DateTime<Utc>) {
     let state = host.home().join("state/watch/guardian.json");
     fs::create_dir_all(state.parent().unwrap()).unwrap();
     let text = json!({
@@ -32,27 +32,27 @@ fn remembers(host: &Host, heartbeat: DateTime<Utc>, checked: DateTime<Utc>) {
 }
 
 #[test]
-fn a_watchdog_that_has_stopped_watching_is_found() {
+fn watchdog_that_has_stopped_is_found() {
     let host = Host::new();
     host.install("1").ok();
     let now = Utc::now();
     let watchdogs = || found(&host, "watchdog", &[]);
     assert_eq!(watchdogs(), [""; 0], "it was installed a moment ago");
-    remembers(&host, now, now);
+    write_state(&host, now, now);
     assert_eq!(watchdogs(), [""; 0]);
-    remembers(&host, now - TimeDelta::hours(1), now - TimeDelta::hours(1));
+    write_state(&host, now - TimeDelta::hours(1), now - TimeDelta::hours(1));
     let silent = watchdogs();
-    assert!(silent[0].starts_with(
-        "com.sanctum.guardian: it has stopped watching: its last sign of life was at"
-    ));
+    assert!(
+        silent[0].starts_with("com.sanctum.guardian: it has stopped: its last heartbeat was at")
+    );
     assert!(
         silent[0].contains("launchctl kickstart -k gui/"),
         "{silent:?}"
     );
-    assert_eq!(watchdogs(), silent, "in the same words");
-    remembers(&host, now, now - TimeDelta::hours(1));
-    assert!(watchdogs()[0].contains("it lives and does not check"));
-    // Installed long ago, and never seen.
+    assert_eq!(watchdogs(), silent, "with the same text");
+    write_state(&host, now, now - TimeDelta::hours(1));
+    assert!(watchdogs()[0].contains("it runs and does not check"));
+    // Installed long ago, without a state.
     let receipt = host.home().join("state/receipt.json");
     let mut record = host.record("receipt.json");
     record["installed"] = "2026-01-01T00:00:00Z".into();
@@ -60,14 +60,14 @@ fn a_watchdog_that_has_stopped_watching_is_found() {
     fs::remove_file(host.home().join("state/watch/guardian.json")).unwrap();
     let never = watchdogs();
     assert_eq!(never.len(), 2, "guardian and parity: {never:?}");
-    assert!(never[0].contains("it has never given a sign of life"));
+    assert!(never[0].contains("it has never written its state"));
 }
 
 #[test]
-fn a_process_that_runs_another_file_is_found_through_lsof() {
+fn process_of_a_replaced_program_is_found_through_lsof() {
     let host = Host::new();
     host.install("1").ok();
-    // Of a script the interpreter runs, which tells nothing.
+    // The process of a script is its interpreter, so it proves nothing.
     for program in fs::read_dir(host.home().join("bin")).unwrap() {
         fs::write(program.unwrap().path(), "\x7fELF").unwrap();
     }
@@ -86,13 +86,13 @@ fn a_process_that_runs_another_file_is_found_through_lsof() {
     assert_eq!(says(""), [""; 0], "it has ended");
     let old = says("p99999999\\nftxt\\ni1\\nn/old\\n");
     assert_eq!(old.len(), 3, "a program of others may be a script: {old:?}");
-    assert!(old[0].contains("was replaced after the process had been started"));
+    assert!(old[0].contains("was replaced after the process had started"));
     let gone = [("SANCTUM_LSOF", "/no/such/lsof")];
     assert!(found(&host, "old-program", &gone)[0].contains("it cannot be told which program"));
 }
 
 #[test]
-fn the_kept_release_must_be_the_one_of_the_receipt() {
+fn stored_release_that_differs_from_the_receipt_is_found() {
     let host = Host::new();
     host.install("1").ok();
     assert_eq!(found(&host, "release", &[]), [""; 0]);
@@ -111,7 +111,7 @@ fn the_kept_release_must_be_the_one_of_the_receipt() {
 }
 
 #[test]
-fn another_host_s_receipt_is_checked_and_kept_here() {
+fn receipt_of_another_host_is_checked_and_copied() {
     let host = Host::new();
     host.fleet("[hosts.laptop]\naddress = \"b\"\n");
     let file = host.at("fleet.toml");
@@ -156,7 +156,7 @@ fn another_host_s_receipt_is_checked_and_kept_here() {
     assert!(!copy.exists());
     let said = receipt(&["--release", &release("1")]).ok();
     assert!(
-        said.contains("mini is compared with release 1 of"),
+        said.contains("this host compares mini with release 1 of"),
         "{said}"
     );
     let kept: Value = serde_json::from_slice(&fs::read(&copy).unwrap()).unwrap();
@@ -168,7 +168,7 @@ fn another_host_s_receipt_is_checked_and_kept_here() {
     );
     let said = receipt(&[]).ok();
     assert!(
-        said.contains("own word is taken for its programs"),
+        said.contains("the digests of mini's programs are mini's own"),
         "{said}"
     );
 
@@ -192,13 +192,13 @@ fn another_host_s_receipt_is_checked_and_kept_here() {
     };
     let said = verify();
     assert!(
-        said.contains("mini: its own word") && said.contains("mini: 1 finding"),
+        said.contains("mini: its own report") && said.contains("mini: 1 finding"),
         "{said}"
     );
     executable(&host.home().join("bin/sanctum-server"), "replaced");
     let said = verify();
     assert!(
-        said.contains("bin/sanctum-server: it is not what was installed"),
+        said.contains("bin/sanctum-server: its contents are not the installed ones"),
         "{said}"
     );
 
@@ -208,15 +208,18 @@ fn another_host_s_receipt_is_checked_and_kept_here() {
     record["artefacts"][0]["sha256"] = "0".repeat(64).into();
     fs::write(&theirs, record.to_string()).unwrap();
     let said = receipt(&["--release", &release("2"), "--yes"]).fails(1);
-    assert!(said.contains("differs; bring them together"), "{said}");
-    // Nor does a receipt that is about a copy of the files.
+    assert!(
+        said.contains("differs; run there, with this fleet.toml"),
+        "{said}"
+    );
+    // A receipt of a copy of the files is refused too.
     let text = host.record("receipt.json").to_string();
     let decoy = text.replace("/user/.sanctum/", "/user/decoy/");
     assert_ne!(text, decoy);
     fs::write(&theirs, decoy).unwrap();
     let said = receipt(&["--yes"]).fails(1);
     assert!(
-        said.contains("user/.sanctum/bin/sanctum-server is gone"),
+        said.contains("user/.sanctum/bin/sanctum-server is removed"),
         "{said}"
     );
 }

@@ -1,5 +1,5 @@
-//! A host in a temporary folder: a home, a fleet.toml, releases of shell scripts, a `launchctl` that remembers, and a
-//! server that answers as the installed program says.
+//! A host in a temporary folder: a home, a fleet.toml, releases of shell scripts, a `launchctl` that keeps its state in
+//! files, and a server that gives the answer in the installed program.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,8 +11,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// Keeps what it is told in `$LAUNCHD`: `loaded/<label>` is the property list as it was at bootstrap, `disabled/<label>`
-/// and `leaving/<label>` are marks, `calls` is every call. A bootout takes until the next `print`, as launchd's takes its
+/// Its state is in `$LAUNCHD`: `loaded/<label>` is the property list as it was at bootstrap, `disabled/<label>` and
+/// `leaving/<label>` are marks, `calls` lists every call. A bootout finishes with the next `print`, as launchd's takes some
 /// time, and a bootstrap in between fails with 5.
 const LAUNCHCTL: &str = r#"#!/bin/sh
 cd "$LAUNCHD" && mkdir -p loaded disabled leaving || exit 70
@@ -58,7 +58,7 @@ pub struct Host {
     address: SocketAddr,
 }
 
-/// What the program said and how it ended.
+/// The output of the program and its exit code.
 pub struct Said {
     pub code: Option<i32>,
     pub out: String,
@@ -94,7 +94,7 @@ impl Said {
 }
 
 impl Host {
-    /// Nothing is installed yet; releases 1, 2 and `wrong` (whose server answers 5) lie ready.
+    /// Nothing is installed yet. Releases 1, 2, 3 and `wrong`, whose server answers 5, exist.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -252,7 +252,7 @@ impl Host {
             .exists()
     }
 
-    /// What `launchctl` was told since the last time, but for questions.
+    /// The calls of `launchctl` since the last time, without queries.
     pub fn calls(&self) -> Vec<String> {
         let path = self.at("launchd/calls");
         let text = fs::read_to_string(&path).unwrap_or_default();
@@ -279,7 +279,7 @@ impl Host {
         versions
     }
 
-    /// Asserts that one release is whole in place, runs, and that nothing is to be found.
+    /// Asserts that one release is installed and runs, and that there are no findings.
     #[track_caller]
     pub fn is_whole(&self, version: &str) {
         assert!(
@@ -327,7 +327,7 @@ pub fn executable(path: &Path, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// `/health`, `/metrics` and a chat that answers what the program in place says.
+/// `/health`, `/metrics`, and a chat with the answer in the installed program.
 fn answer(listener: &TcpListener, program: &Path) {
     for stream in listener.incoming() {
         let Ok(mut stream) = stream else { continue };
@@ -345,7 +345,7 @@ fn answer(listener: &TcpListener, program: &Path) {
             .nth(1)
             .and_then(|rest| rest.get(..1))
             .unwrap_or("?");
-        // So many times it says that it loads.
+        // The number of probes for which it is still loading.
         let loading = fs::read_to_string(program.with_file_name("loading")).unwrap_or_default();
         let left: u32 = loading.parse().unwrap_or(0);
         if left > 0 {

@@ -1,9 +1,12 @@
 //! The program itself, on a host that is a folder, with a stand-in for `launchctl`.
 
-mod deploy;
 mod drift;
 mod host;
-mod interrupted;
-mod look;
+mod install;
+mod interruption;
+mod read_only;
 mod refusals;
+mod rollback;
 mod sign;
+mod trial;
+mod upgrade;

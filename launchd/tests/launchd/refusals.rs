@@ -1,4 +1,4 @@
-//! What is refused before anything is touched, and records that are not what they should be.
+//! Commands that are refused before anything is changed, and records that are damaged or of another kind.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +18,7 @@ fn with_home(host: &Host, home: &str) -> PathBuf {
 }
 
 #[test]
-fn second_fleet_of_the_same_name_from_another_home_is_refused_before_anything_is_touched() {
+fn second_fleet_of_the_same_name_is_refused_before_any_change() {
     let host = Host::new();
     host.install("1").ok();
     host.calls();
@@ -43,7 +43,7 @@ fn second_fleet_of_the_same_name_from_another_home_is_refused_before_anything_is
     assert_eq!(host.calls(), [""; 0]);
     host.is_whole("1");
 
-    // By a link it is the same home; and one that was removed owns nothing.
+    // A link leads to the same home, and a removed home has no installation.
     std::os::unix::fs::symlink(host.home(), host.at("user/.link")).unwrap();
     let linked = with_home(&host, "~/.link");
     Said::of(host.command_for(&linked, &["install", "--dry-run"])).ok();
@@ -73,7 +73,7 @@ fn second_fleet_of_the_same_name_from_another_home_is_refused_before_anything_is
 }
 
 #[test]
-fn loaded_agent_of_a_home_that_cannot_be_seen_is_refused_until_it_is_booted_out() {
+fn loaded_agent_of_an_unreadable_home_is_refused_until_it_is_booted_out() {
     let host = Host::new();
     host.install("1").ok();
     host.calls();
@@ -85,7 +85,7 @@ fn loaded_agent_of_a_home_that_cannot_be_seen_is_refused_until_it_is_booted_out(
     let said = Said::of(host.command_for(&other, &install)).fails(1);
     let home = host.home();
     assert!(
-        said.contains("com.sanctum.guardian") && said.contains("cannot be seen"),
+        said.contains("com.sanctum.guardian") && said.contains("cannot be read"),
         "{said}"
     );
     assert!(said.contains(home.to_str().unwrap()), "{said}");
@@ -96,7 +96,7 @@ fn loaded_agent_of_a_home_that_cannot_be_seen_is_refused_until_it_is_booted_out(
 }
 
 #[test]
-fn commands_that_need_launchctl_are_refused_where_there_is_none() {
+fn commands_without_launchctl_are_refused() {
     let host = Host::new();
     let release = host.release("1");
     let release = release.to_str().unwrap();
@@ -111,19 +111,19 @@ fn commands_that_need_launchctl_are_refused_where_there_is_none() {
     ] {
         let said = host.run_with(line, &none).fails(1);
         assert!(
-            said.contains("there is no launchd here") && said.contains("macOS only"),
+            said.contains("this system has no launchd") && said.contains("macOS only"),
             "{line:?}: {said}"
         );
     }
     assert!(!host.home().exists(), "nothing was written");
     let said = host.run_with(&["status"], &none).fails(1);
-    assert!(said.contains("there is no launchd here"), "{said}");
+    assert!(said.contains("this system has no launchd"), "{said}");
     for line in [&["check"][..], &["render"]] {
         host.run_with(line, &none).ok();
     }
 }
 
-/// Runs a command that must not wait for what never comes.
+/// Runs a command that must not block.
 fn within(mut command: std::process::Command, limit: Duration) -> Said {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -150,7 +150,7 @@ fn fifo(path: &Path) {
 }
 
 #[test]
-fn fifo_or_folder_in_place_of_a_file_is_an_error_that_names_it_at_once() {
+fn fifo_or_folder_in_place_of_a_file_is_an_error_at_once() {
     let host = Host::new();
     host.install("1").ok();
     let plist = host.plist("server");
@@ -197,7 +197,7 @@ fn fifo_or_folder_in_place_of_a_file_is_an_error_that_names_it_at_once() {
 }
 
 #[test]
-fn record_of_another_user_is_not_believed() {
+fn record_of_another_user_is_refused() {
     let host = Host::new();
     host.install("1").ok();
     let receipt = host.home().join("state/receipt.json");
@@ -210,7 +210,7 @@ fn record_of_another_user_is_not_believed() {
 }
 
 #[test]
-fn what_is_written_is_private_under_any_umask() {
+fn written_files_are_private_under_any_umask() {
     for umask in ["000", "077"] {
         let host = Host::new();
         let install = host.command(&["install", "--release", host.release("1").to_str().unwrap()]);
@@ -235,7 +235,7 @@ fn what_is_written_is_private_under_any_umask() {
 }
 
 #[test]
-fn half_written_files_of_dead_processes_are_swept_by_the_next_command() {
+fn half_written_files_of_dead_processes_are_removed_by_the_next_command() {
     let host = Host::new();
     host.install("1").ok();
     let mut gone = std::process::Command::new("true").spawn().unwrap();
@@ -257,11 +257,11 @@ fn half_written_files_of_dead_processes_are_swept_by_the_next_command() {
     for path in swept {
         assert!(!path.exists(), "{}", path.display());
     }
-    assert!(kept.exists(), "its process still writes it");
+    assert!(kept.exists(), "its process is still writing it");
 }
 
 #[test]
-fn verify_warns_where_launchd_gives_an_agent_less_time_to_end() {
+fn verify_warns_if_launchd_caps_the_exit_timeout() {
     let host = Host::new();
     let text = fs::read_to_string(host.at("fleet.toml")).unwrap();
     let text = text.replace("[servers.server]\n", "[servers.server]\ndrain = \"90s\"\n");
@@ -272,13 +272,15 @@ fn verify_warns_where_launchd_gives_an_agent_less_time_to_end() {
     fs::write(host.at("launchd/exit-timeout"), "60").unwrap();
     let said = host.run(&["verify"]).ok();
     assert!(
-        said.contains("launchd ends it 60 s after SIGTERM, and its property list asks for 105 s"),
+        said.contains(
+            "launchd sends SIGKILL 60 s after SIGTERM, and its property list asks for 105 s"
+        ),
         "{said}"
     );
 }
 
 #[test]
-fn verify_warns_of_a_server_for_others_that_is_signed_ad_hoc() {
+fn verify_warns_if_a_server_for_other_hosts_is_signed_ad_hoc() {
     let host = Host::new();
     let codesign = host.at("codesign");
     let says = |words: &str| executable(&codesign, &format!("#!/bin/sh\necho '{words}' >&2\n"));
@@ -288,7 +290,7 @@ fn verify_warns_of_a_server_for_others_that_is_signed_ad_hoc() {
     let said = host.run_with(&["verify"], &tools).ok();
     assert!(
         !said.contains("ad hoc"),
-        "only this host reaches it: {said}"
+        "only this host connects to it: {said}"
     );
     let fleet = fs::read_to_string(host.at("fleet.toml")).unwrap();
     let wide = fleet.replace("listen = [", "listen = [\"0.0.0.0:9\", ");

@@ -26,7 +26,7 @@ esac
 "#;
 
 #[test]
-fn a_release_is_signed_and_notarised() {
+fn release_is_signed_and_notarised() {
     let host = Host::new();
     let bin = host.at("stand-ins");
     fs::create_dir(&bin).unwrap();

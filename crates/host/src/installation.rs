@@ -1,0 +1,188 @@
+//! An installation: the fleet.toml, the home and the host that a command works on.
+
+use std::path::{Path, PathBuf};
+
+use sanctum_config::{Fleet, FleetError, Home, Label, did_you_mean, files};
+
+use crate::machine::{self, machine_name};
+use crate::{Error, INSTALL_RELEASE, Launchctl, Receipt};
+
+/// A larger file is not a fleet.toml.
+pub const MAX_FLEET_BYTES: u64 = 4 << 20;
+
+/// A fleet's installation on a host: the fleet, the host in it, and launchd.
+#[derive(Clone, Debug)]
+pub struct Installation {
+    /// The fleet.toml that was read, as an absolute path.
+    pub file: PathBuf,
+    /// Its bytes, which are deployed unchanged.
+    pub text: Vec<u8>,
+    /// Its contents, parsed.
+    pub fleet: Fleet,
+    /// The fleet's home on this host.
+    pub home: Home,
+    /// The host that the command works on.
+    pub host: Label,
+    /// launchd on this machine.
+    pub launchctl: Launchctl,
+}
+
+impl Installation {
+    /// Reads `config`, else `fleet.toml` in this folder, else the deployed fleet.toml. The host is `host`, else
+    /// this machine.
+    ///
+    /// # Errors
+    /// If the file cannot be used, or it is unknown which host this machine is.
+    pub fn open(config: Option<&Path>, host: Option<&Label>) -> Result<Self, Error> {
+        let (file, text, fleet) = read(config)?;
+        let home = Home::of(&fleet)?;
+        let host = match host {
+            Some(name) => named(&fleet, name)?,
+            None => require_this_host(&fleet, &home)?,
+        };
+        Ok(Self {
+            file,
+            text,
+            fleet,
+            home,
+            host,
+            launchctl: Launchctl::here(),
+        })
+    }
+
+    /// What was installed here.
+    ///
+    /// # Errors
+    /// If the receipt cannot be read.
+    pub fn receipt(&self) -> Result<Option<Receipt>, Error> {
+        Ok(Receipt::read(&self.home.receipt())?)
+    }
+
+    /// As [`Installation::open`], for a command about what is installed on this machine.
+    ///
+    /// # Errors
+    /// As [`Installation::open`]. Where no host is named, and it is unknown which host this is because nothing is
+    /// installed, the error says that.
+    pub fn open_installed(config: Option<&Path>, host: Option<&Label>) -> Result<Self, Error> {
+        if host.is_none() {
+            let (_, _, fleet) = read(config)?;
+            let home = Home::of(&fleet)?;
+            if let Some(nothing) = not_installed(&fleet, &home)? {
+                return Err(nothing);
+            }
+        }
+        Self::open(config, host)
+    }
+}
+
+/// The fleet and the path of its file, for a command that needs no host.
+///
+/// # Errors
+/// If the file cannot be used.
+pub fn read_fleet(config: Option<&Path>) -> Result<(PathBuf, Fleet), Error> {
+    read(config).map(|(file, _, fleet)| (file, fleet))
+}
+
+fn read(config: Option<&Path>) -> Result<(PathBuf, Vec<u8>, Fleet), Error> {
+    let file = match config {
+        Some(file) => file.to_owned(),
+        None => default_file()?,
+    };
+    let file = std::path::absolute(&file).map_err(|error| Error::read(&file, error))?;
+    let unread = |source| FleetError::Read {
+        path: file.clone(),
+        source,
+    };
+    let text = files::read_text(&file, MAX_FLEET_BYTES).map_err(unread)?;
+    let fleet = Fleet::parse(&text, &file)?;
+    Ok((file, text.into_bytes(), fleet))
+}
+
+/// The error for a machine that could be any of several hosts because nothing is installed on it; none otherwise.
+fn not_installed(fleet: &Fleet, home: &Home) -> Result<Option<Error>, Error> {
+    if fleet.hosts.is_empty() || machine::this_host(fleet, home)?.is_some() {
+        return Ok(None);
+    }
+    let path = home.receipt();
+    Ok(Receipt::read(&path)?.is_none().then(|| {
+        let names: Vec<&str> = fleet.hosts.keys().map(Label::as_str).collect();
+        Error::Refused(format!(
+            "nothing is installed here ({} is missing); to install, run: {INSTALL_RELEASE} --host NAME, with one of {}; to \
+             ask another host, add --host",
+            path.display(),
+            names.join(", ")
+        ))
+    }))
+}
+
+fn default_file() -> Result<PathBuf, Error> {
+    let here = PathBuf::from("fleet.toml");
+    if here.exists() {
+        return Ok(here);
+    }
+    // In the default home. Only fleet.toml names another one.
+    let deployed = Home::of(&Fleet::default())?.fleet_toml();
+    if deployed.exists() {
+        return Ok(deployed);
+    }
+    Err(Error::Refused(format!(
+        "fleet.toml is neither in this folder nor at {}; name it with --config",
+        deployed.display()
+    )))
+}
+
+fn named(fleet: &Fleet, name: &Label) -> Result<Label, Error> {
+    if fleet.hosts.contains_key(name) {
+        return Ok(name.clone());
+    }
+    let near = did_you_mean(name.as_str(), fleet.hosts.keys().map(Label::as_str));
+    Err(Error::Refused(format!(
+        "fleet.toml has no [hosts.{name}]{near}"
+    )))
+}
+
+/// Which of the fleet's hosts this machine is; see [`machine::this_host`].
+///
+/// # Errors
+/// If that is unknown.
+pub fn require_this_host(fleet: &Fleet, home: &Home) -> Result<Label, Error> {
+    machine::this_host(fleet, home)?.ok_or_else(|| {
+        let machine = machine_name();
+        let names: Vec<&str> = fleet.hosts.keys().map(Label::as_str).collect();
+        Error::Refused(match names.is_empty() {
+            true => "fleet.toml has no [hosts.NAME]; add one for this machine".to_owned(),
+            false => format!(
+                "cannot tell which host this machine (`{machine}`) is; add --host with one of {}",
+                names.join(", ")
+            ),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fleet(text: &str) -> Fleet {
+        Fleet::parse(text, Path::new("fleet.toml")).unwrap()
+    }
+
+    #[test]
+    fn host_is_the_only_one_or_must_be_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::new(folder.path().into(), folder.path().into());
+        let one = fleet("[hosts.mini]\naddress = \"a\"\n");
+        assert_eq!(require_this_host(&one, &home).unwrap().as_str(), "mini");
+        let two = fleet("[hosts.zig-1]\naddress = \"a\"\n[hosts.zig-2]\naddress = \"b\"\n");
+        let error = require_this_host(&two, &home).unwrap_err().to_string();
+        assert!(
+            error.ends_with("add --host with one of zig-1, zig-2"),
+            "{error}"
+        );
+        let error = named(&two, &"zig-3".parse().unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("did you mean"), "{error}");
+        assert!(require_this_host(&fleet(""), &home).is_err());
+    }
+}

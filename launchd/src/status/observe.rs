@@ -1,0 +1,274 @@
+//! Observing the status of this host: its agents in launchd, the state of its watchdogs, its servers and certificates.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use sanctum_config::{Label, Role};
+use sanctum_host::journal::is_command_running;
+use sanctum_host::launchctl::{LastExit, Service};
+use sanctum_host::lease::{Lease, LeaseStatus};
+use sanctum_host::{Active, Installation, Journal};
+use sanctum_watch::certificates::on_host;
+use sanctum_watch::{Kind, State};
+
+use super::host_status::{
+    AgentState, AgentStatus, CertificateStatus, Decisions, HostStatus, ServerStatus, WatchStatus,
+};
+use crate::server_probe::{STATE_LIMIT, ServerProbe, ServerState};
+use crate::{Error, undelivered};
+
+/// The status of this host.
+///
+/// # Errors
+/// If the receipt or a record cannot be read, or launchctl fails.
+pub(crate) fn this_host(
+    installation: &Installation,
+    now: DateTime<Utc>,
+) -> Result<HostStatus, Error> {
+    installation.launchctl.check_exists()?;
+    let receipt = installation.receipt()?;
+    let active = Active::read(&installation.home.active())?;
+    let mut agents = Vec::new();
+    let mut servers = Vec::new();
+    for (name, role) in installation.fleet.agents_of(&installation.host) {
+        let installed = receipt.as_ref().and_then(|receipt| receipt.agent(name));
+        let service = installation
+            .launchctl
+            .print(&installation.fleet.launchd_label(name))?;
+        let state = match (installed, &service) {
+            (None, _) => AgentState::NotInstalled,
+            (Some(agent), None) if agent.enabled => AgentState::NotLoaded,
+            (Some(_), None) => AgentState::Standby,
+            (Some(agent), Some(_)) if !agent.enabled => AgentState::LoadedStandby,
+            (Some(_), Some(service)) if service.is_running() => AgentState::Running,
+            (Some(_), Some(_)) => AgentState::NotRunning,
+        };
+        let last_exit = |service: &Service| {
+            let exit = service.last_exit.filter(|exit| *exit != LastExit::Never);
+            exit.map(|exit| exit.to_string())
+        };
+        agents.push(AgentStatus {
+            name: name.clone(),
+            role: match role {
+                Role::Server(_) => "server",
+                Role::Agent(_) => "agent",
+                Role::Watch(_) => "watchdog",
+            }
+            .to_owned(),
+            state,
+            pid: service.as_ref().and_then(|service| service.pid),
+            runs: service.as_ref().and_then(|service| service.runs),
+            last_exit: service.as_ref().and_then(last_exit),
+            watch: match role {
+                Role::Watch(_) => watch_status(installation, name, now),
+                _ => None,
+            },
+        });
+        if matches!(role, Role::Server(_)) && installed.is_some() {
+            servers.push(server(installation, name, active.agent_for(name)));
+        }
+    }
+    Ok(HostStatus {
+        host: installation.host.clone(),
+        problem: None,
+        not_asked: None,
+        release: receipt.as_ref().map(|receipt| receipt.release.clone()),
+        installed: receipt.map(|receipt| receipt.installed),
+        maintenance: maintenance(installation, now)?,
+        agents,
+        servers,
+        certificates: certificates(installation, now),
+    })
+}
+
+fn certificates(installation: &Installation, now: DateTime<Utc>) -> Vec<CertificateStatus> {
+    /// Days before the expiry from which a warning is a problem.
+    const URGENT: i64 = 7;
+    let certs = installation.home.certs();
+    let name = |path: &Path| {
+        let inside = path.strip_prefix(&certs).ok();
+        let inside = inside.filter(|inside| !inside.as_os_str().is_empty());
+        inside.unwrap_or(path).display().to_string()
+    };
+    let all = on_host(
+        &installation.fleet,
+        &installation.file,
+        &installation.home,
+        &installation.host,
+    );
+    all.into_iter()
+        .map(|validity| match validity {
+            Ok(validity) => CertificateStatus {
+                file: name(&validity.path),
+                ends: validity.ends,
+                problem: validity
+                    .problem(now)
+                    .map(|problem| format!("{problem}; {}", validity.renewal(&installation.host))),
+                urgent: validity.days_left(now).is_some_and(|days| days < URGENT),
+            },
+            Err(error) => CertificateStatus {
+                file: name(&error.path),
+                ends: None,
+                problem: Some(error.to_string()),
+                urgent: true,
+            },
+        })
+        .collect()
+}
+
+/// A watchdog's state. A state that does not parse is shown as the reason why it has stopped.
+fn watch_status(
+    installation: &Installation,
+    name: &Label,
+    now: DateTime<Utc>,
+) -> Option<WatchStatus> {
+    let nothing = WatchStatus {
+        verdict: None,
+        detail: None,
+        checked: None,
+        misses: 0,
+        success_24h: None,
+        success_7d: None,
+        open: Vec::new(),
+        unnotified: Vec::new(),
+        undelivered: undelivered::of_watchdog(&installation.home, name)
+            .into_iter()
+            .map(|finding| finding.problem)
+            .collect(),
+        stopped: None,
+    };
+    match State::read(&installation.home.watch_state(name)) {
+        Ok(None) => None,
+        Err(error) => Some(WatchStatus {
+            stopped: Some(error.to_string()),
+            ..nothing
+        }),
+        Ok(Some(state)) => Some(WatchStatus {
+            verdict: state.last.as_ref().map(|last| word(last.kind).to_owned()),
+            detail: state.last.as_ref().map(|last| last.said.clone()),
+            checked: state.checked,
+            misses: state.misses,
+            success_24h: state.rates(24, now).success,
+            success_7d: state.rates(7 * 24, now).success,
+            open: titles(&state, true),
+            unnotified: titles(&state, false),
+            stopped: state.stopped(now),
+            ..nothing
+        }),
+    }
+}
+
+/// The titles of open conditions that a channel has accepted an alert for, or that none has.
+fn titles(state: &State, notified: bool) -> Vec<String> {
+    let open = state.open.values();
+    open.filter(|open| open.notified.is_some() == notified)
+        .map(|open| open.title.clone())
+        .collect()
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Ok => "ok",
+        Kind::Miss => "miss",
+        Kind::Busy => "busy",
+        Kind::Offline => "offline",
+    }
+}
+
+fn server(installation: &Installation, name: &Label, served_by: &Label) -> ServerStatus {
+    let probe = ServerProbe::from_host(
+        &installation.fleet,
+        &installation.file,
+        &installation.home,
+        &installation.host,
+        name,
+    );
+    let state = match &probe {
+        Ok(probe) => probe.state(STATE_LIMIT),
+        Err(reason) => ServerState::NoAnswer(reason.clone()),
+    };
+    let page = match (&probe, &state) {
+        (Ok(probe), ServerState::Ready) => probe.metrics(),
+        _ => None,
+    };
+    ServerStatus {
+        name: name.clone(),
+        served_by: served_by.clone(),
+        state: state.to_string(),
+        auth: page.map(|page| decisions(&page)),
+    }
+}
+
+/// From lines such as `sanctum_auth_total{method="mtls",outcome="granted"} 12`.
+fn decisions(page: &str) -> BTreeMap<String, Decisions> {
+    let mut methods: BTreeMap<String, Decisions> = BTreeMap::new();
+    for line in page.lines() {
+        let Some((labels, value)) = line
+            .strip_prefix("sanctum_auth_total{")
+            .and_then(|rest| rest.split_once("} "))
+        else {
+            continue;
+        };
+        let label = |name: &str| {
+            let begin = format!("{name}=\"");
+            let mut pairs = labels.split(',');
+            pairs.find_map(|pair| pair.strip_prefix(&begin)?.strip_suffix('"'))
+        };
+        let Some(method) = label("method") else {
+            continue;
+        };
+        let count = value.trim().parse().unwrap_or(0);
+        let decisions = methods.entry(method.to_owned()).or_default();
+        match label("outcome") {
+            Some("granted") => decisions.granted += count,
+            _ => decisions.refused += count,
+        }
+    }
+    methods
+}
+
+/// A command that is running, or one that was interrupted. The lock tells them apart: the system releases it when the
+/// process ends, while the lease of a killed command stays until it expires.
+fn maintenance(installation: &Installation, now: DateTime<Utc>) -> Result<Option<String>, Error> {
+    let lease = LeaseStatus::read(&installation.home.lease(), now)?;
+    if is_command_running(&installation.home) {
+        return Ok(match lease {
+            LeaseStatus::Held(Lease { owner, pid, .. }) => {
+                Some(format!("`{owner}` is running (process {pid})"))
+            }
+            // It has changed nothing yet.
+            LeaseStatus::Free | LeaseStatus::Expired(_) => None,
+        });
+    }
+    if let Some(journal) = Journal::read(&installation.home.journal())? {
+        let fix = "sanctum-launchd install (finishes it) or sanctum-launchd rollback";
+        return Ok(Some(format!("{}; run: {fix}", journal.interruption())));
+    }
+    Ok(match lease {
+        LeaseStatus::Held(lease) | LeaseStatus::Expired(lease) => Some(format!(
+            "`{}` (process {}) ended without releasing its maintenance lease; run: sanctum-launchd install",
+            lease.owner, lease.pid
+        )),
+        LeaseStatus::Free => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decisions_are_summed_by_method() {
+        let page = "# TYPE sanctum_auth_total counter\n\
+            sanctum_auth_total{method=\"mtls\",outcome=\"granted\"} 12\n\
+            sanctum_auth_total{method=\"bearer\",outcome=\"refused\",reason=\"wrong\"} 2\n\
+            sanctum_auth_total{method=\"bearer\",outcome=\"granted\"} 3\n\
+            sanctum_auth_total{method=\"none\",outcome=\"refused\",reason=\"missing\"} 0\n\
+            sanctum_connections 1\n";
+        let expected = [("bearer", 3, 2), ("mtls", 12, 0), ("none", 0, 0)];
+        let expected = expected
+            .map(|(method, granted, refused)| (method.to_owned(), Decisions { granted, refused }));
+        assert_eq!(decisions(page), BTreeMap::from(expected));
+    }
+}
