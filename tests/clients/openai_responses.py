@@ -32,8 +32,8 @@ ADD = {
 }
 
 
-def ask(text, model=SCRIPTED, **more):
-    return client.responses.create(model=model, input=text, **more)
+def ask(question, model=SCRIPTED, **more):
+    return client.responses.create(model=model, input=question, **more)
 
 
 def calls(response):

@@ -165,19 +165,19 @@ def run_program(name, server, cases=()):
             command = [python_for(requirements), HERE / name]
         started = time.monotonic()
         try:
-            done = subprocess.run([*command, *cases], env=env, cwd=home, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                  timeout=PROGRAM_SECONDS)
-            output, code = done.stdout, done.returncode
+            done = subprocess.run([*command, *cases], env=env, cwd=home, text=True, capture_output=True, timeout=PROGRAM_SECONDS)
+            output, noise, code = done.stdout, done.stderr, done.returncode
         except subprocess.TimeoutExpired as error:
-            output, code = (error.stdout or b"").decode(errors="replace"), f"killed after {PROGRAM_SECONDS} s"
+            output, noise = ((data or b"").decode(errors="replace") for data in (error.stdout, error.stderr))
+            code = f"killed after {PROGRAM_SECONDS} s"
         seconds = time.monotonic() - started
     lines = output.splitlines()
     passed = sum(line.startswith("ok ") for line in lines)
     failed = [line.removeprefix("failed ") for line in lines if line.startswith("failed ")]
     if (code != 0 and not failed) or (code == 0 and not passed):
-        failed.append(f"the program itself: exit code {code}; the end of its output:\n    " + "\n    ".join(lines[-12:]))
+        failed.append(f"the program itself: exit code {code}; the end of its output:\n    " + "\n    ".join([*lines, *noise.splitlines()][-12:]))
     if os.environ.get("CLIENTS_TRACEBACK"):
-        print(output)
+        print(output + noise)
     return passed, failed, seconds
 
 
