@@ -1,40 +1,47 @@
-//! The canary: asks a question whose answer is known, and tells a wrong answer, no answer, a busy server and a host that
-//! is itself off the network apart. It never restarts anything.
+//! The canary: asks a question with a known answer. It distinguishes a wrong answer, no answer, a busy server, and a host
+//! that is offline itself. It alerts; it never restarts anything.
+//!
+//! [`Canary`] is the check; `sanctum-watch` is the loop around it. It asks through `sanctum-client`, as its host reaches the
+//! server: the standby's answer counts while a standby serves.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use sanctum_client::{ChatRequest, contains_answer};
 use sanctum_config::UntrustedText;
-use sanctum_watch::{Check, Kind, Miss, Report, Round, Setting, Verdict, Watched};
+use sanctum_watch::{
+    Check, CheckReport, Notice, Round, Verdict, VerdictKind, WatchdogConfig, WatchedServer,
+};
 
-/// What is asked where fleet.toml says nothing.
+/// The default of `question`.
 pub const QUESTION: &str = "What is 2+2? Respond with only the number.";
-/// What the answer must contain where fleet.toml says nothing.
+/// The default of `expect`: what the answer must contain.
 pub const EXPECT: &str = "4";
-/// How long an answer may take where fleet.toml says nothing: a busy server has a queue.
+/// The default of `timeout`: a busy server has a queue.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Tokens of the answer.
+/// The largest number of tokens of an answer.
 const MAX_TOKENS: u32 = 64;
-/// What is shown of an answer, in characters.
+/// What a message shows of an answer, in characters.
 const SHOWN: usize = 200;
+
 /// The canary of one server.
 #[derive(Debug)]
 pub struct Canary {
-    watched: Watched,
+    watched: WatchedServer,
     question: String,
     expect: String,
 }
 
 impl Canary {
-    /// What `[watch.NAME]` asks for.
+    /// The canary of `[watch.NAME]`.
     ///
     /// # Errors
-    /// A sentence that names the key and its mend.
-    pub fn new(setting: &Setting) -> Result<Self, String> {
-        let watched = Watched::of(setting, TIMEOUT)?;
-        let (question, expect) = match (&setting.watch.question, &setting.watch.expect) {
+    /// A sentence that names the key and its fix.
+    pub fn new(config: &WatchdogConfig) -> Result<Self, String> {
+        let watched = WatchedServer::of(config, TIMEOUT)?;
+        let (question, expect) = match (&config.watch.question, &config.watch.expect) {
             (Some(_), None) => {
-                return Err("`question` needs `expect`: what must the answer contain?".into());
+                return Err("`question` needs `expect`: write what its answer must contain".into());
             }
             (question, expect) => (
                 question.clone().unwrap_or_else(|| QUESTION.into()),
@@ -48,45 +55,48 @@ impl Canary {
         })
     }
 
-    async fn ask(&self) -> Report {
-        let client = match self.watched.client() {
-            Ok(client) => client,
-            Err(report) => return *report,
+    async fn ask(&self) -> Verdict {
+        let active = match self.watched.client().await {
+            Ok(active) => active,
+            Err(verdict) => return verdict,
         };
         let request = ChatRequest::user(&self.question, MAX_TOKENS);
-        match client.chat(&request).await {
-            Ok(answer) => {
-                let text = answer.value.text.trim();
-                let said = UntrustedText::bounded(text, SHOWN);
-                let took = answer.latency;
-                let verdict = match contains_answer(text, &self.expect) {
-                    true => Verdict::new(Kind::Ok, format!("answered `{said}`")).after(took),
-                    false => Verdict::new(
-                        Kind::Miss,
-                        format!(
-                            "asked `{}`, it answered `{said}`, not `{}`",
-                            self.question, self.expect
-                        ),
-                    )
-                    .after(took)
-                    .next(format!(
-                        "sanctum-launchd verify --host {}",
-                        self.watched.endpoint.host
-                    )),
-                };
-                verdict.into()
-            }
-            Err(error) => Report {
-                miss: Miss::NoAnswer,
-                ..self.watched.no_answer(&error).await.into()
-            },
-        }
+        let answer = match active.client.chat(&request).await {
+            Ok(answer) => answer,
+            Err(error) => return self.watched.no_answer(&active, &error).await,
+        };
+        let text = answer.value.text.trim();
+        let shown = UntrustedText::bounded(text, SHOWN);
+        let standby = active.standby.map_or_else(String::new, |standby| {
+            format!(" (the standby `{standby}` serves)")
+        });
+        let verdict = match contains_answer(text, &self.expect) {
+            true => Verdict::new(VerdictKind::Ok, format!("answered `{shown}`{standby}")),
+            false => Verdict::new(
+                VerdictKind::Miss,
+                format!(
+                    "asked `{}`, it answered `{shown}` instead of `{}`{standby}",
+                    self.question, self.expect
+                ),
+            )
+            .next(format!(
+                "sanctum-launchd verify --host {}",
+                self.watched.endpoint.host
+            )),
+        };
+        verdict.after(answer.latency)
     }
 }
 
 impl Check for Canary {
-    async fn check(&mut self, _round: &mut Round) -> Report {
-        self.ask().await
+    type Action = Infallible;
+
+    async fn check(&mut self, _round: &Round<'_>) -> CheckReport<Infallible> {
+        self.ask().await.into()
+    }
+
+    async fn execute(&mut self, action: Infallible) -> Vec<Notice> {
+        match action {}
     }
 
     fn subject(&self) -> String {
@@ -94,6 +104,6 @@ impl Check for Canary {
     }
 
     fn limit(&self) -> Duration {
-        self.watched.timeout + Watched::second_look()
+        self.watched.timeout + WatchedServer::overhead()
     }
 }

@@ -1,5 +1,5 @@
-//! The real canary: among hostile neighbours (a server whose answer steers terminals, FIFOs and folders in place of its
-//! files), while its channel is down, and on the wrong host.
+//! The real canary: with a hostile server whose answer controls terminals, with FIFOs and folders in place of its files,
+//! while its channel is down, on the wrong host, and while a standby serves.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_secs(30);
 const ANSWER: &str =
     r"5\u001b]0;owned\u0007\u001b]52;c;AAAA\u001b\\\u009b31m\u202efdp.exe\u2066 <b>&</b>\nnext: rm";
 
-/// An HTTP server that answers `body` to everything, and passes on what it was sent.
+/// An HTTP server that answers `body` to everything, and sends each request to the receiver.
 fn serve(body: String) -> (SocketAddr, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -57,7 +57,7 @@ struct Canary {
 }
 
 impl Canary {
-    /// Of a server at this address, with more lines in its own section and behind it.
+    /// The canary of a server at this address, with more lines in its own section and after it.
     fn new(server: SocketAddr, own: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("fleet.toml");
@@ -88,7 +88,7 @@ impl Canary {
         command
     }
 
-    /// The loop, whose log is a file.
+    /// Starts the loop, which logs to a file.
     fn start(&self, format: &str) -> Child {
         let log = fs::File::create(self.log_file()).unwrap();
         let mut command = self.command(&["--log-format", format]);
@@ -106,7 +106,7 @@ impl Canary {
 
 fn terminate(child: &mut Child) {
     let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
-    // It may have ended already.
+    // It may have exited already.
     let _ = kill_process(pid, Signal::TERM);
     let begun = Instant::now();
     while child.try_wait().unwrap().is_none() {
@@ -142,7 +142,7 @@ fn hostile_answer_is_escaped_on_terminal_log_alert_and_in_state() {
     assert_eq!(
         text.matches("\nnext: ").count(),
         1,
-        "the answer's own line is none: {text}"
+        "the answer cannot add one: {text}"
     );
     assert_harmless("log", &String::from_utf8(once.stderr).unwrap());
     let once = canary.command(&["--once", "--json"]).output().unwrap();
@@ -155,15 +155,15 @@ fn hostile_answer_is_escaped_on_terminal_log_alert_and_in_state() {
         let mut running = canary.start(format);
         let request = alerts.recv_timeout(SOON).unwrap();
         terminate(&mut running);
-        let (_, body) = request.split_once("\r\n\r\n").unwrap();
-        let alert: Value = serde_json::from_str(body).unwrap();
-        let told = alert["body"].as_str().unwrap();
-        assert_harmless("alert", told);
-        assert!(told.contains(r"\u{202e}fdp.exe\u{2066} <b>&</b>"), "{told}");
+        let (_, json) = request.split_once("\r\n\r\n").unwrap();
+        let alert: Value = serde_json::from_str(json).unwrap();
+        let body = alert["body"].as_str().unwrap();
+        assert_harmless("alert", body);
+        assert!(body.contains(r"\u{202e}fdp.exe\u{2066} <b>&</b>"), "{body}");
         assert_harmless(format, &canary.log());
         let state = fs::read_to_string(canary.path("state/watch/canary.json")).unwrap();
         assert_harmless("state", &state);
-        // The next loop raises it anew.
+        // The next loop raises it again.
         fs::remove_dir_all(canary.path("state")).unwrap();
     }
 }
@@ -214,7 +214,7 @@ fn fifo_or_folder_in_place_of_a_file_is_named_at_once_and_sigterm_is_obeyed() {
 #[test]
 fn once_lists_alerts_that_no_channel_accepted() {
     let (server, _) = serve(r#"{"choices":[{"message":{"content":"5"}}]}"#.to_owned());
-    // Bound, and nothing accepts from it; then closed.
+    // Nothing listens there after this.
     let closed = TcpListener::bind("127.0.0.1:0").unwrap();
     let phone = closed.local_addr().unwrap();
     drop(closed);
@@ -222,7 +222,7 @@ fn once_lists_alerts_that_no_channel_accepted() {
     let canary = Canary::new(server, "misses = 1\nalert = [\"phone\"]", &channel);
     let mut running = canary.start("text");
     let begun = Instant::now();
-    while !canary.log().contains("accepts no alerts") {
+    while !canary.log().contains("cannot deliver to the channel phone") {
         assert!(begun.elapsed() < SOON, "{}", canary.log());
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -244,7 +244,7 @@ fn once_lists_alerts_that_no_channel_accepted() {
 }
 
 #[test]
-fn once_on_another_host_than_the_watchdog_s_refuses_and_names_both() {
+fn once_on_another_host_is_an_error_that_names_both() {
     let (server, _) = serve(String::new());
     let laptop = "[hosts.laptop]\naddress = \"127.0.0.2\"\nagents = [\"canary-offbox\"]\n\
                   [watch.canary-offbox]\ncheck = \"canary\"\ntarget = \"server\"\nevery = \"1h\"";
@@ -262,11 +262,76 @@ fn once_on_another_host_than_the_watchdog_s_refuses_and_names_both() {
     receipt.write(&canary.path("state/receipt.json")).unwrap();
     let once = canary.command(&["--once"]).output().unwrap();
     assert_eq!(once.status.code(), Some(2));
-    let said = String::from_utf8(once.stderr).unwrap();
+    let error = String::from_utf8(once.stderr).unwrap();
     assert!(
-        said.contains("[watch.canary] watches from the host here, and this is laptop"),
-        "{said}"
+        error.contains("[watch.canary] runs on the host here, and this is laptop"),
+        "{error}"
     );
-    assert!(said.contains("run --name canary-offbox here"), "{said}");
+    assert!(error.contains("run --name canary-offbox here"), "{error}");
     assert!(once.stdout.is_empty());
+}
+
+/// A canary on another host, with a certificate of its own, while the standby serves.
+#[test]
+fn standby_answers_in_place_of_a_server_whose_tls_address_refuses_connections() {
+    let body = r#"{"data":[{"id":"m"}],"choices":[{"message":{"content":"4"}}]}"#;
+    let (standby, requests) = serve(body.to_owned());
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+    let tls = closed.local_addr().unwrap().port();
+    drop(closed);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |relative: &str| folder.path().join(relative);
+    let text = format!(
+        "[fleet]\nhome = \"{0}\"\n[hosts.mini]\naddress = \"127.0.0.1\"\n\
+         [hosts.laptop]\naddress = \"127.0.0.2\"\nagents = [\"canary\"]\n\
+         [servers.server]\nhost = \"mini\"\nlisten = [\"0.0.0.0:{1}\"]\ntls_listen = [\"0.0.0.0:{tls}\"]\n\
+         auth = {{ token_file = \"token\" }}\n\
+         [agents.escape-hatch]\nhost = \"mini\"\nprogram = [\"/bin/x\"]\nstandby_for = \"server\"\n\
+         [watch.canary]\ntarget = \"server\"\nevery = \"1h\"\n",
+        folder.path().display(),
+        standby.port()
+    );
+    fs::write(path("fleet.toml"), &text).unwrap();
+    fs::create_dir_all(path("certs/clients")).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::default()
+        .self_signed(&key)
+        .unwrap();
+    for name in ["certs/ca.crt", "certs/clients/canary.crt"] {
+        fs::write(path(name), certificate.pem()).unwrap();
+    }
+    fs::write(path("certs/clients/canary.key"), key.serialize_pem()).unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(path("certs/clients/canary.key"), private).unwrap();
+    let once = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sanctum-canary"));
+        command.arg("--config").arg(path("fleet.toml"));
+        let once = command.arg("--once").env_remove("RUST_LOG").output();
+        String::from_utf8(once.unwrap().stdout).unwrap()
+    };
+    let text_of_once = once();
+    assert!(
+        text_of_once
+            .starts_with("server on mini: ok: answered `4` (the standby `escape-hatch` serves)"),
+        "{text_of_once}"
+    );
+    while let Ok(request) = requests.try_recv() {
+        let head = request.to_lowercase();
+        assert!(
+            !head.contains("authorization"),
+            "no token for a standby: {head}"
+        );
+    }
+    // Without a standby in fleet.toml, the closed TLS address is a miss.
+    fs::write(
+        path("fleet.toml"),
+        text.replace("standby_for = \"server\"\n", ""),
+    )
+    .unwrap();
+    let text_of_once = once();
+    assert!(
+        text_of_once.contains("server on mini: miss: https://127.0.0.1:"),
+        "{text_of_once}"
+    );
+    assert!(text_of_once.contains("cannot be reached"), "{text_of_once}");
 }

@@ -3,6 +3,7 @@
 //! On the host itself it calls the same function as `sanctum-launchd verify`. From another host it does not trust the first
 //! host's own programs: it hashes files over ssh and compares them with its own copy of the receipt.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +17,8 @@ use sanctum_host::{
     require_this_host,
 };
 use sanctum_watch::{
-    Background, Check, Details, FirstCause, Kind, Miss, Report, Round, Setting, Verdict,
-    certificate_findings, offline, verify_host,
+    BlockingTask, Check, CheckReport, Details, FirstCause, MissCause, Notice, Round, Verdict,
+    VerdictKind, WatchdogConfig, certificate_findings, offline, verify_host,
 };
 use serde_json::json;
 
@@ -31,7 +32,7 @@ const LISTED: usize = 8;
 pub struct Drift {
     subject: Arc<DriftSubject>,
     host: Label,
-    background: Background,
+    comparison: BlockingTask,
     reference: Option<ReferenceAddress>,
     /// launchd's label of this watchdog, whose own silence is not a finding.
     own: String,
@@ -76,8 +77,8 @@ impl Drift {
     ///
     /// # Errors
     /// A sentence that names the key and the fix.
-    pub fn new(setting: &Setting) -> Result<Self, String> {
-        let Setting {
+    pub fn new(setting: &WatchdogConfig) -> Result<Self, String> {
+        let WatchdogConfig {
             fleet,
             home,
             name,
@@ -120,7 +121,7 @@ impl Drift {
         Ok(Self {
             subject: Arc::new(subject),
             host,
-            background: Background::new("the comparison with the receipt"),
+            comparison: BlockingTask::new("the comparison with the receipt"),
             reference: setting.reference()?,
             own: fleet.launchd_label(name),
             outages,
@@ -147,7 +148,7 @@ impl Drift {
         })
     }
 
-    fn report(&self, mut findings: Vec<Finding>, now: DateTime<Utc>) -> Report {
+    fn report(&self, mut findings: Vec<Finding>, now: DateTime<Utc>) -> CheckReport<Infallible> {
         // This watchdog has just checked. If it is reported as stopped, the whole host slept, and the other watchdogs are
         // about to check too: only the next check counts for them.
         let silent = |finding: &Finding| finding.kind == FindingKind::Watchdog;
@@ -158,14 +159,16 @@ impl Drift {
         // One cause is one alert: if nothing else is left, the guardian's alert covers this miss.
         findings.retain(|finding| !self.is_reported(finding, now));
         let (miss, shown) = match findings.is_empty() {
-            true => (Miss::NoAnswer, &all),
-            false => (Miss::Failed, &findings),
+            true => (MissCause::NoAnswer, &all),
+            false => (MissCause::Failed, &findings),
         };
         let verdict = match &shown[..] {
-            [] => Verdict::new(Kind::Ok, format!("{host} is as it was installed")),
-            [one] => {
-                Verdict::new(Kind::Miss, format!("{}: {}", one.subject, one.problem)).next(&one.fix)
-            }
+            [] => Verdict::new(VerdictKind::Ok, format!("{host} is as it was installed")),
+            [one] => Verdict::new(
+                VerdictKind::Miss,
+                format!("{}: {}", one.subject, one.problem),
+            )
+            .next(&one.fix),
             several => {
                 let listed = several.iter().take(LISTED).map(|finding| {
                     format!(
@@ -177,23 +180,22 @@ impl Drift {
                 if several.len() > LISTED {
                     listed.push(format!("and {} more", several.len() - LISTED));
                 }
-                let said = format!(
+                let message = format!(
                     "{} findings on {host}: {}",
                     several.len(),
                     listed.join("; ")
                 );
-                Verdict::new(Kind::Miss, said).next(self.verify())
+                Verdict::new(VerdictKind::Miss, message).next(self.verify())
             }
         };
         let text = |finding: &Finding| format!("{} {}", finding.subject, finding.problem);
-        Report {
-            wrongs: findings.iter().map(text).collect(),
-            miss,
+        CheckReport {
+            problems: findings.iter().map(text).collect(),
             details: Details {
                 lines: all.iter().map(ToString::to_string).collect(),
                 fields: json!({ "findings": all }),
             },
-            ..verdict.into()
+            ..Verdict { miss, ..verdict }.into()
         }
     }
 
@@ -201,27 +203,29 @@ impl Drift {
         format!("sanctum-launchd verify --host {}", self.host)
     }
 
-    async fn report_error(&self, error: CheckError) -> Report {
+    async fn report_error(&self, error: CheckError) -> CheckReport<Infallible> {
         match error {
-            CheckError::Unreachable(said) => {
-                if let Some(verdict) = offline(self.reference.as_ref(), &said).await {
+            CheckError::Unreachable(message) => {
+                if let Some(verdict) = offline(self.reference.as_ref(), &message).await {
                     return verdict.into();
                 }
                 // The canary alerts at once if the host is down. Drift alerts only if ssh alone fails for hours.
                 let next = format!("sanctum-launchd status --host {}", self.host);
-                Verdict::new(Kind::Busy, said).next(next).into()
+                Verdict::new(VerdictKind::Busy, message).next(next).into()
             }
-            CheckError::Failed(said) => Report {
-                wrongs: vec!["failed".to_owned()],
-                ..Verdict::new(Kind::Miss, said).next(self.verify()).into()
+            CheckError::Failed(message) => CheckReport {
+                problems: vec!["failed".to_owned()],
+                ..Verdict::new(VerdictKind::Miss, message)
+                    .next(self.verify())
+                    .into()
             },
         }
     }
 }
 
 /// The servers of this host, with the guardians that report their outages through the same channels.
-fn outages(setting: &Setting, host: &Label) -> Vec<Outage> {
-    let Setting {
+fn outages(setting: &WatchdogConfig, host: &Label) -> Vec<Outage> {
+    let WatchdogConfig {
         fleet, home, watch, ..
     } = setting;
     let of = |server: &Label| Outage {
@@ -296,20 +300,25 @@ impl std::fmt::Debug for DriftSubject {
 }
 
 impl Check for Drift {
-    async fn check(&mut self, round: &mut Round) -> Report {
+    type Action = Infallible;
+
+    async fn check(&mut self, round: &Round<'_>) -> CheckReport<Infallible> {
         let subject = Arc::clone(&self.subject);
         // Ends before the watchdog's own limit, so that the reason is known.
         let limit = self.limit().saturating_sub(Duration::from_secs(5));
-        let compared = self.background.run(limit, move || subject.compare());
+        let compared = self.comparison.run(limit, move || subject.compare());
         match compared.await {
-            Some(Ok(findings)) => self.report(findings, round.now),
-            Some(Err(error)) => self.report_error(error).await,
-            None => {
-                let reason = "the comparison with the receipt did not finish; see the log";
-                self.report_error(CheckError::Failed(reason.to_owned()))
+            Ok(Ok(findings)) => self.report(findings, round.now),
+            Ok(Err(error)) => self.report_error(error).await,
+            Err(error) => {
+                self.report_error(CheckError::Failed(error.to_string()))
                     .await
             }
         }
+    }
+
+    async fn execute(&mut self, action: Infallible) -> Vec<Notice> {
+        match action {}
     }
 
     fn busy(&self) -> &'static str {
@@ -328,7 +337,7 @@ impl Check for Drift {
 
 #[cfg(test)]
 mod tests {
-    use sanctum_watch::State;
+    use sanctum_watch::WatchdogState;
 
     use super::*;
 
@@ -382,7 +391,7 @@ mod tests {
         let config = folder.path().join("fleet.toml");
         std::fs::write(&config, text).unwrap();
         let fleet = Fleet::parse(text, &config).unwrap();
-        let drift = Drift::new(&Setting {
+        let drift = Drift::new(&WatchdogConfig {
             home: home.clone(),
             watch: fleet.watch[&label("drift")].clone(),
             host: label("mini"),
@@ -392,8 +401,8 @@ mod tests {
         })
         .unwrap();
         let now = Utc::now();
-        let mut guardian = State::new(label("guardian"), now);
-        guardian.last = Some(Verdict::new(Kind::Miss, "gave no answer"));
+        let mut guardian = WatchdogState::new(label("guardian"), now);
+        guardian.last = Some(Verdict::new(VerdictKind::Miss, "gave no answer"));
         guardian.missing_since = Some(now);
         guardian
             .write(&home.watch_state(&label("guardian")))
@@ -424,7 +433,7 @@ mod tests {
                 limit: TIMEOUT,
             }),
             host: label("mini"),
-            background: Background::new("the test"),
+            comparison: BlockingTask::new("the test"),
             reference: None,
             own: "com.sanctum.drift".to_owned(),
             outages: Vec::new(),
@@ -436,7 +445,7 @@ mod tests {
             finding(FindingKind::Changed, "/a"),
         ];
         let report = drift.report(one, now);
-        assert_eq!(report.verdict.said, "/a: it is wrong");
+        assert_eq!(report.verdict.message, "/a: it is wrong");
         assert_eq!(report.verdict.next, "fix it");
         let many = (0..10)
             .map(|at| finding(FindingKind::Missing, &format!("/{at}")))
@@ -445,24 +454,24 @@ mod tests {
         assert!(
             report
                 .verdict
-                .said
+                .message
                 .starts_with("10 findings on mini: /0: it is wrong (fix: fix it); /1")
         );
-        assert!(report.verdict.said.ends_with("; and 2 more"));
-        assert_eq!(report.wrongs.len(), 10);
+        assert!(report.verdict.message.ends_with("; and 2 more"));
+        assert_eq!(report.problems.len(), 10);
         assert_eq!(report.details.fields["findings"][9]["fix"], "fix it");
         let report = drift.report(
             vec![finding(FindingKind::Watchdog, "com.sanctum.drift")],
             now,
         );
-        assert_eq!(report.verdict.kind, Kind::Ok);
+        assert_eq!(report.verdict.kind, VerdictKind::Ok);
         // The host slept, and no watchdog has checked since it woke.
         let all = ["com.sanctum.drift", "com.sanctum.guardian"];
         let asleep = all
             .map(|about| finding(FindingKind::Watchdog, about))
             .to_vec();
-        assert_eq!(drift.report(asleep, now).verdict.kind, Kind::Ok);
+        assert_eq!(drift.report(asleep, now).verdict.kind, VerdictKind::Ok);
         let report = drift.report(vec![finding(FindingKind::Watchdog, all[1])], now);
-        assert_eq!(report.verdict.kind, Kind::Miss);
+        assert_eq!(report.verdict.kind, VerdictKind::Miss);
     }
 }

@@ -147,7 +147,7 @@ fn other_host_is_compared_with_the_local_copy_of_its_receipt() {
     assert_eq!(laptop.found(), [pair("changed", "home/bin/sanctum-server")]);
     let (code, said) = laptop.once();
     assert_eq!(code, 1);
-    let text = said["said"].as_str().unwrap();
+    let text = said["message"].as_str().unwrap();
     assert!(
         text.contains(&Digest::of(b"replaced").to_string()),
         "{text}"
@@ -180,7 +180,10 @@ fn unreachable_host_is_busy_and_without_the_reference_offline() {
     let (code, said) = laptop.once();
     assert_eq!((code, &said["kind"]), (0, &"busy".into()));
     assert!(
-        said["said"].as_str().unwrap().contains("No route to host"),
+        said["message"]
+            .as_str()
+            .unwrap()
+            .contains("No route to host"),
         "{said}"
     );
     laptop.fleet("reference = \"https://reference.invalid\"\n");
@@ -195,7 +198,7 @@ fn unreachable_host_is_busy_and_without_the_reference_offline() {
         fs::write(laptop.at("refuses"), words).unwrap();
         let (code, said) = laptop.once();
         assert_eq!((code, &said["kind"]), (1, &"miss".into()), "{said}");
-        assert!(said["said"].as_str().unwrap().contains(words), "{said}");
+        assert!(said["message"].as_str().unwrap().contains(words), "{said}");
     }
     fs::remove_file(laptop.at("refuses")).unwrap();
     // The output of its tools does not parse.
@@ -203,7 +206,7 @@ fn unreachable_host_is_busy_and_without_the_reference_offline() {
     let (code, said) = laptop.once();
     assert_eq!(code, 1);
     assert!(
-        said["said"].as_str().unwrap().contains("not available"),
+        said["message"].as_str().unwrap().contains("not available"),
         "{said}"
     );
 }

@@ -1,5 +1,5 @@
-//! What a server's logs say about its outage: the last error since the server was last well. An older one is about an older
-//! problem, or about the release before this one.
+//! The last error in a server's logs since the server was last healthy. An older error is about an older problem, or about
+//! the release before this one.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use sanctum_config::UntrustedText;
 use sanctum_host::{LogStart, last_error_line};
 use serde::{Deserialize, Serialize};
 
-/// Where an agent's logs ended at some time: what comes after it is about the outage.
+/// The end of an agent's logs at some time: what follows it is about the outage.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub(crate) struct Mark {
+pub(crate) struct LogMark {
     since: DateTime<Utc>,
-    /// Which file each log was, by inode, and how long.
+    /// Each log's inode and length.
     logs: Vec<(PathBuf, u64, u64)>,
 }
 
-impl Mark {
-    /// The end of these logs, as it is now.
+impl LogMark {
+    /// The present end of these logs.
     pub(crate) fn at_end(logs: &[PathBuf], since: DateTime<Utc>) -> Self {
         let end = |log: &PathBuf| {
             let about = std::fs::metadata(log).ok()?;
@@ -42,7 +42,7 @@ impl Mark {
         logs.iter().find_map(find)
     }
 
-    /// Where a log goes on after this mark. Another file of that name, or one that was cut, is younger than the mark.
+    /// The offset of this mark in a log. Another file of that name, or one that was truncated, is younger than the mark: 0.
     fn offset(&self, log: &Path) -> u64 {
         let marked = self.logs.iter().find(|(path, ..)| path == log);
         let about = std::fs::metadata(log).ok();
@@ -70,31 +70,31 @@ mod tests {
     }
 
     #[test]
-    fn excerpt_is_the_last_error_since_the_server_was_well() {
+    fn excerpt_is_the_last_error_since_the_server_was_healthy() {
         let folder = tempfile::tempdir().unwrap();
         let logs = ["server.log", "server.launchd.log"].map(|name| folder.path().join(name));
         let [log, launchd] = &logs;
-        assert_eq!(Mark::default().last_error(&logs), None);
+        assert_eq!(LogMark::default().last_error(&logs), None);
         append(log, "error: of the release before this one");
         append(
             log,
             r#"{"timestamp":"2026-11-30T09:00:00Z","level":"ERROR","message":"before"}"#,
         );
-        let mark = Mark::at_end(&logs, "2026-11-30T10:00:00Z".parse().unwrap());
-        let said = || mark.last_error(&logs).map(String::from);
-        assert_eq!(said(), None, "nothing has happened since");
+        let mark = LogMark::at_end(&logs, "2026-11-30T10:00:00Z".parse().unwrap());
+        let last = || mark.last_error(&logs).map(String::from);
+        assert_eq!(last(), None, "nothing has happened since");
         append(log, "loading 7 of 9");
         append(launchd, "dyld: fatal: no such library");
         append(launchd, "error: cannot read fleet.toml");
-        assert_eq!(said().unwrap(), "error: cannot read fleet.toml");
+        assert_eq!(last().unwrap(), "error: cannot read fleet.toml");
         append(
             log,
             r#"{"timestamp":"2026-11-30T10:00:01Z","level":"ERROR","message":"layer 7 is missing"}"#,
         );
-        assert_eq!(said().unwrap(), "layer 7 is missing");
-        // A rotated log begins anew.
+        assert_eq!(last().unwrap(), "layer 7 is missing");
+        // The log is rotated.
         fs::rename(log, folder.path().join("server.log.1")).unwrap();
         append(log, "error: after rotation");
-        assert_eq!(said().unwrap(), "error: after rotation");
+        assert_eq!(last().unwrap(), "error: after rotation");
     }
 }

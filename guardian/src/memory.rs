@@ -1,25 +1,24 @@
-//! Whether the machine is short of memory, from what the system prints. A server whose machine swaps answers, slowly, and
-//! nobody knows why.
+//! Whether the host is short of memory. A server whose host swaps answers slowly, without any other sign of the cause.
 
 use std::time::Duration;
 
 use sanctum_host::command;
 
-/// Swap that is used up to this share is worth a warning, where swap has a size.
+/// The used share of swap that is a shortage, where swap has a fixed size.
 const SWAP_SHARE: f64 = 0.8;
-/// Swap below this many MiB is not looked at.
+/// A swap of fewer MiB is ignored.
 const SWAP_MIB: f64 = 1024.0;
-/// Swap in use that is worth a warning where it grows as it is needed, as a share of the memory.
+/// The swap in use that is a shortage where swap grows on demand, as a share of the memory.
 const SWAP_TO_MEMORY: f64 = 0.25;
-/// Less free memory than this share is worth a warning.
+/// The share of available memory below which it is a shortage.
 const FREE_SHARE: f64 = 0.03;
-/// What macOS calls critical pressure; 1 is normal, and 2 comes and goes on any machine that is put to use.
+/// The critical level of memory pressure on macOS. 1 is normal, and 2 is common under load.
 const CRITICAL: u32 = 4;
-/// How much better it must be to be well again: a machine on the edge would send alerts and recoveries in turn.
+/// How much better it must be for the end of a shortage, so that a host at the limit does not alternate.
 const SLACK: f64 = 1.25;
 
-/// What is wrong, in a sentence; none if nothing is, or nothing could be found out. `before`: whether something was when
-/// this was asked last.
+/// The shortage, in a sentence; none if there is none, or the system does not report it. `before`: whether there was one in
+/// the last round.
 pub fn shortage(before: bool) -> Option<String> {
     match std::fs::read_to_string("/proc/meminfo") {
         Ok(text) => of_linux(&text, before),
@@ -30,8 +29,8 @@ pub fn shortage(before: bool) -> Option<String> {
                 "hw.memsize",
                 "kern.memorystatus_vm_pressure_level",
             ];
-            let said = command::run("sysctl", &names, Duration::from_secs(5)).ok()?;
-            of_macos(&said.stdout, before)
+            let output = command::run("sysctl", &names, Duration::from_secs(5)).ok()?;
+            of_macos(&output.stdout, before)
         }
     }
 }
@@ -50,7 +49,7 @@ fn of_linux(meminfo: &str, before: bool) -> Option<String> {
     let (total, available) = (mib("MemTotal:")?, mib("MemAvailable:")?);
     if available < total * FREE_SHARE * slack {
         return Some(format!(
-            "{available:.0} of {total:.0} MiB of memory are left"
+            "{available:.0} of {total:.0} MiB of memory are available"
         ));
     }
     let (swap, free) = (mib("SwapTotal:")?, mib("SwapFree:")?);
@@ -60,7 +59,7 @@ fn of_linux(meminfo: &str, before: bool) -> Option<String> {
 }
 
 /// Three lines: `total = 32768.00M  used = 32460.25M  free = 307.75M  (encrypted)`, the bytes of memory, the pressure. macOS
-/// makes swap as it goes, so nearly all of what there is may be in use and nothing be wrong: what counts is how much.
+/// creates swap on demand, so nearly all of it may be in use without a shortage: its absolute size decides.
 fn of_macos(sysctl: &str, before: bool) -> Option<String> {
     let mut lines = sysctl.lines();
     let swapusage = lines.next()?;
@@ -74,7 +73,7 @@ fn of_macos(sysctl: &str, before: bool) -> Option<String> {
         ));
     }
     let level: u32 = lines.next()?.trim().parse().ok()?;
-    (level >= CRITICAL).then(|| "macOS says that the pressure on memory is critical".to_owned())
+    (level >= CRITICAL).then(|| "macOS reports critical memory pressure".to_owned())
 }
 
 #[cfg(test)]
@@ -82,34 +81,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mac_that_swaps_is_noticed() {
-        let said = |used: &str, level: u32| {
+    fn macos_that_swaps_is_short_of_memory() {
+        let sysctl = |used: &str, level: u32| {
             format!(
                 "total = 32768.00M  used = {used}M  free = 307.75M  (encrypted)\n34359738368\n{level}\n"
             )
         };
         assert_eq!(
-            of_macos(&said("32460.25", 1), false).unwrap(),
+            of_macos(&sysctl("32460.25", 1), false).unwrap(),
             "32460 MiB are swapped out, beside 32768 MiB of memory"
         );
-        // Swap files come as they are needed: nearly full is nothing.
+        // Swap files are created on demand: nearly full is not a shortage.
         let little =
             "total = 2048.00M  used = 1900.00M  free = 148.00M  (encrypted)\n34359738368\n2\n";
         assert_eq!(of_macos(little, false), None);
         assert!(
-            of_macos(&said("100.00", 4), false)
+            of_macos(&sysctl("100.00", 4), false)
                 .unwrap()
                 .contains("critical")
         );
-        // On the edge it stays what it was.
-        assert_eq!(of_macos(&said("7000.00", 1), false), None);
-        assert!(of_macos(&said("7000.00", 1), true).is_some());
+        // At the limit it stays what it was.
+        assert_eq!(of_macos(&sysctl("7000.00", 1), false), None);
+        assert!(of_macos(&sysctl("7000.00", 1), true).is_some());
         assert_eq!(of_macos("", false), None);
         assert_eq!(of_macos("sysctl: unknown oid", false), None);
     }
 
     #[test]
-    fn a_linux_machine_that_swaps_is_noticed() {
+    fn linux_that_swaps_is_short_of_memory() {
         let linux = |available, free| {
             format!(
                 "MemTotal: 24000000 kB\nMemAvailable: {available} kB\nSwapTotal: 8000000 kB\nSwapFree: {free} kB\n"

@@ -1,8 +1,6 @@
-//! Kernel panics. macOS restarts after one and leaves a report; nothing else of the fleet would mention that the host
-//! went down, or why.
+//! Kernel panics. macOS restarts after one and writes a report; no other check would report that the host went down, or why.
 //!
-//! Each report is told once, ever. Those that are there at the first round after the installation are older than the
-//! watch, and are not told.
+//! Each panic is reported once, ever. Panics before the first round after the installation are not reported.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -10,17 +8,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sanctum_config::{Label, UntrustedText, files};
-use sanctum_watch::alert::Severity;
-use sanctum_watch::{Note, Notice};
+use sanctum_watch::Notice;
+use sanctum_watch::alert::{AlertText, Severity};
 use serde::{Deserialize, Serialize};
 
-/// Where macOS leaves them.
+/// Where macOS writes them.
 #[cfg(target_os = "macos")]
 const FOLDER: Option<&str> = Some("/Library/Logs/DiagnosticReports");
 #[cfg(not(target_os = "macos"))]
 const FOLDER: Option<&str> = None;
 
-/// What is read of a report: the panic's own words stand near its beginning.
+/// The bytes that are read of a report: the panic string is near its beginning.
 const READ: u64 = 256 << 10;
 /// Reports in one alert; the rest are counted.
 const SHOWN: usize = 5;
@@ -32,7 +30,7 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
 #[serde(transparent)]
 pub(crate) struct Known(Option<BTreeSet<String>>);
 
-/// The folder with the reports of this system, if it has any.
+/// The folder in which this system writes reports, if it does.
 pub(crate) fn default_folder() -> Option<PathBuf> {
     FOLDER.map(PathBuf::from)
 }
@@ -41,7 +39,7 @@ impl Known {
     /// The alert about the reports that are new since the last round.
     ///
     /// # Errors
-    /// If the folder cannot be read. One that is not there has no reports.
+    /// If the folder cannot be read. A folder that does not exist has no reports.
     pub(crate) fn new_ones(
         &mut self,
         folder: &Path,
@@ -70,7 +68,7 @@ impl Known {
         }
         Ok(Some(Notice::Event {
             key: "panic",
-            note: Note {
+            text: AlertText {
                 severity: Severity::Critical,
                 title: match lines.len() {
                     1 => format!("{host} restarted after a kernel panic"),
@@ -143,52 +141,52 @@ mod tests {
     const REPORT: &str = "{\"bug_type\":\"210\",\"os_version\":\"macOS 15.1 (24B83)\"}\n{\n  \"product\" : \"Mac16,10\",\n  \
         \"panicString\" : \"panic(cpu 2 caller 0xfffffe00): completeMemory() prepare count underflow @IOGPUMemory.cpp:550\\nDebugger\"\n}";
 
-    fn look(known: &mut Known, folder: &Path) -> Option<Note> {
+    fn notice(known: &mut Known, folder: &Path) -> Option<AlertText> {
         match known.new_ones(folder, &"mini".parse().unwrap()).unwrap()? {
-            Notice::Event { key: "panic", note } => Some(note),
+            Notice::Event { key: "panic", text } => Some(text),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn panic_report_is_told_once_ever_and_an_old_one_never() {
+    fn panic_is_reported_once_ever_and_an_old_one_never() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("panic-full-2026-01-01.panic"), "an old one").unwrap();
         let mut known = Known::default();
         assert_eq!(
-            look(&mut known, folder.path()),
+            notice(&mut known, folder.path()),
             None,
-            "older than the watch"
+            "older than the guardian"
         );
         fs::write(path("panic-full-2026-11-30.panic"), REPORT).unwrap();
         fs::write(path("sanctum-server.crash"), "of a program").unwrap();
-        let note = look(&mut known, folder.path()).unwrap();
-        assert_eq!(note.title, "mini restarted after a kernel panic");
-        let said = "panic-full-2026-11-30.panic: {\"bug_type\":\"210\"";
-        assert!(note.body.starts_with(said), "{}", note.body);
+        let text = notice(&mut known, folder.path()).unwrap();
+        assert_eq!(text.title, "mini restarted after a kernel panic");
+        let beginning = "panic-full-2026-11-30.panic: {\"bug_type\":\"210\"";
+        assert!(text.body.starts_with(beginning), "{}", text.body);
         assert!(
-            note.body
+            text.body
                 .ends_with("prepare count underflow @IOGPUMemory.cpp:550"),
             "{}",
-            note.body
+            text.body
         );
-        // Neither after a restart of the guardian, nor when the report comes back under its name.
+        // Neither after a restart of the guardian, nor when the report reappears.
         let state = serde_json::to_string(&known).unwrap();
         let mut known: Known = serde_json::from_str(&state).unwrap();
-        assert_eq!(look(&mut known, folder.path()), None);
+        assert_eq!(notice(&mut known, folder.path()), None);
         fs::remove_file(path("panic-full-2026-11-30.panic")).unwrap();
-        assert_eq!(look(&mut known, folder.path()), None);
+        assert_eq!(notice(&mut known, folder.path()), None);
         fs::write(path("panic-full-2026-11-30.panic"), REPORT).unwrap();
-        assert_eq!(look(&mut known, folder.path()), None);
+        assert_eq!(notice(&mut known, folder.path()), None);
     }
 
     #[test]
-    fn panic_reports_of_any_content_are_told_and_none_blocks() {
+    fn panic_reports_of_any_content_are_reported_and_none_blocks() {
         let folder = tempfile::tempdir().unwrap();
         let mut known = Known::default();
-        assert_eq!(look(&mut known, &folder.path().join("absent")), None);
-        assert_eq!(look(&mut Known::default(), folder.path()), None);
+        assert_eq!(notice(&mut known, &folder.path().join("absent")), None);
+        assert_eq!(notice(&mut Known::default(), folder.path()), None);
         let path = |name: &str| folder.path().join(name);
         fs::write(path("a.panic"), "\n\u{1b}]0;owned\u{7} first\nsecond").unwrap();
         fs::write(path("b.panic"), "").unwrap();
@@ -196,29 +194,29 @@ mod tests {
             .arg(path("c.panic"))
             .status();
         assert!(made.unwrap().success());
-        let note = look(&mut known, folder.path()).unwrap();
-        assert_eq!(note.title, "mini restarted after 2 kernel panics");
-        let lines: Vec<&str> = note.body.lines().collect();
+        let text = notice(&mut known, folder.path()).unwrap();
+        assert_eq!(text.title, "mini restarted after 2 kernel panics");
+        let lines: Vec<&str> = text.body.lines().collect();
         assert_eq!(lines[0], r"a.panic: \u{1b}]0;owned\u{7} first");
         assert!(
             lines[1].starts_with("c.panic: cannot be read: it is a FIFO"),
             "{}",
             lines[1]
         );
-        // The empty one is told when it is written.
+        // The empty one is reported when it is written.
         fs::write(path("b.panic"), "panic(cpu 0)").unwrap();
         assert_eq!(
-            look(&mut known, folder.path()).unwrap().body,
+            notice(&mut known, folder.path()).unwrap().body,
             "b.panic: panic(cpu 0)"
         );
         for number in 0..9 {
             fs::write(path(&format!("d{number}.panic")), "p").unwrap();
         }
-        let note = look(&mut known, folder.path()).unwrap();
+        let text = notice(&mut known, folder.path()).unwrap();
         assert!(
-            note.body.ends_with("d8.panic: p\nand 4 more"),
+            text.body.ends_with("d8.panic: p\nand 4 more"),
             "{}",
-            note.body
+            text.body
         );
     }
 }

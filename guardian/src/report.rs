@@ -1,32 +1,33 @@
 //! What is reported about a condition: the verdict, and the alerts that are open and over.
 
 use sanctum_config::Label;
-use sanctum_watch::alert::Severity;
-use sanctum_watch::{BLIND, BUDGET, Kind, Note, Notice, OUTAGE, Report, Verdict};
+use sanctum_watch::alert::{AlertText, Severity};
+use sanctum_watch::{BLIND, BUDGET, CheckReport, Notice, OUTAGE, Verdict, VerdictKind};
 
-use crate::decide::{Action, AgentSeen, Answer, Condition, Memory, Patience, Seen};
+use crate::action::GuardianAction;
+use crate::decide::{Condition, Decision, Remedy};
+use crate::history::ServerHistory;
+use crate::observation::{AgentStatus, Observation, ServerAnswer};
+use crate::policy::RestartPolicy;
 
-/// What the words are about.
+/// The subject of messages: the agent that serves.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject<'a> {
     /// The agent that serves.
     pub agent: &'a Label,
     /// Its host.
     pub host: &'a Label,
-    /// Where it is asked.
+    /// Its base URL.
     pub base: &'a str,
     /// As launchctl names it: `gui/501/com.sanctum.server`.
     pub target: &'a str,
     /// The command that shows its log.
     pub tail: &'a str,
-    /// The last error in its log since it was last well, as the end of a sentence.
+    /// The last error in its log since it was last healthy, as the end of a sentence.
     pub last_error: &'a str,
 }
 
-/// Keys of conditions that older versions opened. They are closed when the server is healthy.
-const OLD_KEYS: [&str; 2] = ["crash-loop", "disabled"];
-
-/// Where an outage has come to; a new stage alerts at once.
+/// How far an outage has progressed; a new stage alerts at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Restarted,
@@ -52,80 +53,86 @@ impl Subject<'_> {
     /// The whole report of a round.
     pub(crate) fn report(
         &self,
-        seen: &Seen,
-        condition: &Condition,
-        action: Action,
-        memory: &Memory,
-        patience: &Patience,
-    ) -> Report {
-        let (kind, said) = self.verdict(seen, condition, memory);
+        seen: &Observation,
+        decision: &Decision,
+        history: &ServerHistory,
+        policy: &RestartPolicy,
+    ) -> CheckReport<GuardianAction> {
+        let condition = &decision.condition;
+        let (kind, message) = self.verdict(seen, condition, history);
         let next = match (kind, condition) {
-            (Kind::Miss, Condition::NotLoaded { disabled: true }) => {
+            (VerdictKind::Miss, Condition::NotLoaded { disabled: true }) => {
                 format!("launchctl enable {}; sanctum-launchd install", self.target)
             }
-            (Kind::Miss, _) => self.tail.to_owned(),
+            (VerdictKind::Miss, _) => self.tail.to_owned(),
             _ => String::new(),
         };
-        let has_recovered = memory.has_recovered(seen.now, patience);
-        let outage = self.outage(condition, has_recovered, &said, &next);
-        let budget = self.budget(action, memory, patience, &said);
+        let has_recovered = history.has_recovered(seen.now, policy);
+        let outage = self.outage(condition, has_recovered, &message, &next);
+        let budget = self.budget(decision, history, policy, &message);
         let mut notices: Vec<Notice> = outage.into_iter().chain(budget).collect();
-        if has_recovered {
-            notices.extend(OLD_KEYS.map(|key| Notice::Over {
-                key,
-                said: said.clone(),
-            }));
-        }
-        notices.push(Notice::Over {
+        notices.push(Notice::Closed {
             key: BLIND,
-            said: "the guardian can look again".to_owned(),
+            message: "the guardian can check the server again".to_owned(),
         });
-        notices.push(self.shortage(memory));
+        notices.push(self.shortage(history));
         notices.push(self.launchd(seen));
-        Report {
+        CheckReport {
             notices,
-            ..Verdict::new(kind, said).next(next).into()
+            misses: Some(decision.misses),
+            ..Verdict::new(kind, message).next(next).into()
         }
     }
 
-    fn verdict(&self, seen: &Seen, condition: &Condition, memory: &Memory) -> (Kind, String) {
+    fn verdict(
+        &self,
+        seen: &Observation,
+        condition: &Condition,
+        history: &ServerHistory,
+    ) -> (VerdictKind, String) {
         let Self { agent, base, .. } = self;
         let why = match &seen.answer {
-            Answer::None(why) => why.as_str(),
+            ServerAnswer::None(why) => why.as_str(),
             _ => "",
         };
-        let (kind, mut said) = match condition {
-            Condition::Answering => (Kind::Ok, format!("{agent} answers at {base}")),
-            Condition::Busy => (Kind::Ok, format!("{agent} at {base} is busy, and moves")),
-            Condition::Hung(still) => (
-                Kind::Miss,
+        let (kind, mut message) = match condition {
+            Condition::Answering => (VerdictKind::Ok, format!("{agent} answers at {base}")),
+            Condition::Busy => (
+                VerdictKind::Ok,
+                format!("{agent} at {base} is busy, and its work moves"),
+            ),
+            Condition::Hung {
+                stalled,
+                preparation,
+            } => (
+                VerdictKind::Miss,
                 format!(
-                    "{agent} at {base} answers, but {} has work and has not moved for {} s",
-                    match memory.stuck_preparation(seen, *still) {
+                    "{agent} at {base} answers, but {} has work and has made no progress for {} s",
+                    match preparation {
                         true => "the preparation of its requests",
                         false => "its engine",
                     },
-                    still.num_seconds()
+                    stalled.num_seconds()
                 ),
             ),
             Condition::Dead(misses) => (
-                Kind::Miss,
+                VerdictKind::Miss,
                 format!("{agent} gave no answer {misses} times in a row: {why}"),
             ),
             Condition::Silent(misses) => (
-                Kind::Miss,
+                VerdictKind::Miss,
                 format!("{agent} gave no answer ({misses}): {why}"),
             ),
             Condition::Starting if why.is_empty() => {
-                (Kind::Busy, format!("{agent} is loading its model"))
+                (VerdictKind::Busy, format!("{agent} is loading its model"))
             }
-            Condition::Starting => (Kind::Busy, format!("{agent} is starting: {why}")),
+            Condition::Starting => (VerdictKind::Busy, format!("{agent} is starting: {why}")),
             Condition::CrashLooping(runs) => (
-                Kind::Miss,
+                VerdictKind::Miss,
                 format!("{agent} exits at every start: launchd has started it {runs} times lately"),
             ),
             Condition::NotLoaded { disabled } => (
-                Kind::Miss,
+                VerdictKind::Miss,
                 match disabled {
                     true => {
                         format!("{agent} is disabled and not loaded, and nothing answers at {base}")
@@ -136,84 +143,85 @@ impl Subject<'_> {
                 },
             ),
         };
-        if let (Kind::Ok, Some(since)) = (kind, memory.spent) {
-            said.push_str(&format!(
-                "; its restart budget is spent since {}: the guardian does not restart it",
+        if let (VerdictKind::Ok, Some(since)) = (kind, history.spent) {
+            message.push_str(&format!(
+                "; its restart budget is spent since {}, so the guardian does not restart it",
                 since.format("%Y-%m-%d %H:%M UTC")
             ));
         }
-        (kind, said)
+        (kind, message)
     }
 
-    /// The outage, if this round has something to say about it. A restart reports itself, when it has been done; an outage
-    /// without restarts is the budget's.
+    /// The condition of the outage, if this round changes it. A restart reports itself, when it has been executed; an outage
+    /// without restarts is reported by the budget's condition.
     fn outage(
         &self,
         condition: &Condition,
         has_recovered: bool,
-        said: &str,
+        message: &str,
         next: &str,
     ) -> Option<Notice> {
         let Self { agent, host, .. } = self;
         match condition {
-            _ if has_recovered => Some(Notice::Over {
+            _ if has_recovered => Some(Notice::Closed {
                 key: OUTAGE,
-                said: said.to_owned(),
+                message: message.to_owned(),
             }),
             Condition::CrashLooping(_) => Some(self.open_outage(
                 Stage::CrashLoop,
                 format!("{agent} on {host} crashes at every start"),
-                format!("{said}; the guardian does not restart it, which would not help"),
+                format!("{message}. A restart would not help, so the guardian does not restart it"),
                 self.tail,
             )),
             Condition::NotLoaded { disabled: true } => Some(self.open_outage(
                 Stage::Disabled,
                 format!("{agent} on {host} is disabled"),
-                said.to_owned(),
+                message.to_owned(),
                 next,
             )),
             _ => None,
         }
     }
 
-    /// The restart budget: open from the moment in which a restart was due and none was left, until it is restored. Every
-    /// outage in between alerts, and is reported when it ends.
+    /// The condition of the restart budget: open from the time when a restart was necessary and none was left, until the
+    /// budget is restored. Every outage in between alerts, and is reported when it ends.
     fn budget(
         &self,
-        action: Action,
-        memory: &Memory,
-        patience: &Patience,
-        said: &str,
+        decision: &Decision,
+        history: &ServerHistory,
+        policy: &RestartPolicy,
+        message: &str,
     ) -> Option<Notice> {
         let Self { agent, host, .. } = self;
-        let Some(since) = memory.spent else {
-            return Some(Notice::Over {
+        let Some(since) = history.spent else {
+            return Some(Notice::Closed {
                 key: BUDGET,
-                said: "the restart budget is restored".to_owned(),
+                message: "the restart budget is restored".to_owned(),
             });
         };
-        if memory.answers_again {
+        if decision.answers_again {
             return Some(Notice::Event {
                 key: "answers-again",
-                note: Note {
+                text: AlertText {
                     severity: Severity::Info,
                     title: format!("{agent} on {host} answers again"),
-                    body: said.to_owned(),
+                    body: message.to_owned(),
                     next: String::new(),
                 },
             });
         }
-        let outage = memory.outage.filter(|_| action == Action::CallHuman)?;
-        Some(Notice::Holds {
+        let is_due = decision.remedy == Remedy::Escalate;
+        let outage = history.outage.filter(|_| is_due)?;
+        Some(Notice::Open {
             key: BUDGET,
             stage: format!("outage since {outage}"),
-            note: Note {
+            text: AlertText {
                 severity: Severity::Critical,
                 title: format!("{agent} on {host} needs attention"),
                 body: format!(
-                    "{said}. {} restarts did not help, so its restart budget is spent since {}: the guardian \
-                     does not restart it until sanctum-launchd install, upgrade or rollback, or a day of health{}",
-                    patience.restarts_per_hour,
+                    "{message}. {} restarts did not help, so its restart budget is spent since {}: the guardian does not \
+                     restart it until sanctum-launchd install, upgrade or rollback, or a day of health{}",
+                    policy.restarts_per_hour,
                     since.format("%Y-%m-%d %H:%M UTC"),
                     self.last_error
                 ),
@@ -222,54 +230,54 @@ impl Subject<'_> {
         })
     }
 
-    fn shortage(&self, memory: &Memory) -> Notice {
+    fn shortage(&self, history: &ServerHistory) -> Notice {
         let key = "memory";
-        match &memory.shortage {
-            Some(shortage) => Notice::Holds {
+        match &history.shortage {
+            Some(shortage) => Notice::Open {
                 key,
                 stage: "short".to_owned(),
-                note: Note {
+                text: AlertText {
                     severity: Severity::Warning,
                     title: format!("{} is short of memory", self.host),
-                    body: format!("{shortage}: every answer waits for the disk"),
+                    body: format!("{shortage}, so answers are slow"),
                     next: "top -o mem".into(),
                 },
             },
-            None => Notice::Over {
+            None => Notice::Closed {
                 key,
-                said: "there is memory again".to_owned(),
+                message: "enough memory is free again".to_owned(),
             },
         }
     }
 
-    fn launchd(&self, seen: &Seen) -> Notice {
+    fn launchd(&self, seen: &Observation) -> Notice {
         let key = "launchd";
         match &seen.agent {
-            AgentSeen::Unknown(why) => Notice::Holds {
+            AgentStatus::Unknown(why) => Notice::Open {
                 key,
                 stage: "silent".to_owned(),
-                note: Note {
+                text: AlertText {
                     severity: Severity::Warning,
-                    title: format!("launchd on {} cannot be asked", self.host),
-                    body: format!("the guardian could restart nothing: {why}"),
+                    title: format!("launchd on {} does not answer", self.host),
+                    body: format!("{why}. The guardian can restart nothing until it does"),
                     next: format!("launchctl print {}", self.target),
                 },
             },
-            _ => Notice::Over {
+            _ => Notice::Closed {
                 key,
-                said: "launchd answers again".to_owned(),
+                message: "launchd answers again".to_owned(),
             },
         }
     }
 
-    /// What a restart came to.
+    /// The outcome of a restart.
     pub(crate) fn restart(&self, why: &str, command: &str, done: Result<(), String>) -> Notice {
         let Self { agent, host, .. } = self;
         match done {
             Ok(()) => self.open_outage(
                 Stage::Restarted,
                 format!("{agent} on {host} was restarted"),
-                format!("{why}. Done: {command}"),
+                format!("{why}. Executed: {command}"),
                 self.tail,
             ),
             Err(error) => self.open_outage(
@@ -281,22 +289,22 @@ impl Subject<'_> {
         }
     }
 
-    /// A restart whose outcome is not known.
+    /// A restart whose outcome is unknown.
     pub(crate) fn interrupted(&self, why: &str, command: &str) -> Notice {
         let Self { agent, host, .. } = self;
         self.open_outage(
             Stage::RestartUnknown,
             format!("{agent} on {host} was probably restarted"),
-            format!("{why}. The guardian was interrupted before `{command}` had ended"),
+            format!("{why}. The guardian ended before `{command}` did"),
             self.tail,
         )
     }
 
     fn open_outage(&self, stage: Stage, title: String, body: String, next: &str) -> Notice {
-        Notice::Holds {
+        Notice::Open {
             key: OUTAGE,
             stage: stage.key().to_owned(),
-            note: Note {
+            text: AlertText {
                 severity: match stage {
                     Stage::Restarted | Stage::RestartUnknown => Severity::Warning,
                     _ => Severity::Critical,

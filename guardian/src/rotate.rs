@@ -1,9 +1,9 @@
-//! Logs that launchd writes never shrink: it appends to the files that it has opened, and goes on writing to one that
-//! was renamed. So the guardian copies such a log aside and cuts it (copytruncate). launchd opens logs with O_APPEND: it
-//! goes on at the new end.
+//! Rotation of the logs that launchd appends to. launchd keeps a log open, and continues to write to a file that was
+//! renamed, so the guardian copies such a log and truncates it (copytruncate). launchd opens logs with O_APPEND: its next
+//! line is at the new end.
 //!
-//! What a program writes in the microseconds between the end of the copy and the cut is lost. A guardian that is killed in
-//! between loses nothing: the next round finds that the copy is the log's beginning, and makes the copy again.
+//! What a program writes in the microseconds between the end of the copy and the truncation is lost. A guardian that is
+//! killed in between loses nothing: the next round finds that the copy is the log's beginning, and makes the copy again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -12,10 +12,18 @@ use std::path::{Path, PathBuf};
 
 use sanctum_config::{atomic, files};
 
+/// Whether a log has reached `max_bytes`, or cannot be measured, which its rotation reports.
+pub(crate) fn is_full(log: &Path, max_bytes: u64) -> bool {
+    match fs::metadata(log) {
+        Ok(about) => !about.is_file() || about.len() >= max_bytes,
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
 /// Rotates a log that has reached `max_bytes`: `LOG.1` is the newest of `keep` older ones. Returns whether it did.
 ///
 /// # Errors
-/// If the system refuses; the log is untouched then. One that is not there needs no rotation.
+/// If it cannot be rotated; it is unchanged then. A log that does not exist needs no rotation.
 pub(crate) fn rotate(log: &Path, max_bytes: u64, keep: usize) -> io::Result<bool> {
     let mut file = match files::open(log) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -28,13 +36,13 @@ pub(crate) fn rotate(log: &Path, max_bytes: u64, keep: usize) -> io::Result<bool
     if keep > 0 {
         let newest = numbered(log, 1);
         let is_again = is_beginning(&newest, &mut file)?;
-        // One that grew while no guardian ran may be far larger than what is kept together.
+        // A log that grew while no guardian ran may be larger than all that is kept.
         let begin = match size >= 2 * max_bytes {
             true => next_line(&mut file, size - max_bytes)?,
             false => 0,
         };
         file.seek(SeekFrom::Start(begin))?;
-        // No older log is touched before the copy lies ready.
+        // The copy is complete before an older log is moved.
         let copy = atomic::stage(&newest, &mut file, 0o600)?;
         if newest.try_exists()? && !is_again {
             shift(log, keep)?;
@@ -45,7 +53,7 @@ pub(crate) fn rotate(log: &Path, max_bytes: u64, keep: usize) -> io::Result<bool
         io::copy(&mut file, &mut copy)?;
         copy.flush()?;
     }
-    cut(log, &file)?;
+    truncate(log, &file)?;
     Ok(true)
 }
 
@@ -58,8 +66,8 @@ fn next_line(log: &mut File, from: u64) -> io::Result<u64> {
     Ok(from + end.map_or(0, |end| end as u64 + 1))
 }
 
-/// Cuts the log, if it is still the file that was copied.
-fn cut(log: &Path, copied: &File) -> io::Result<()> {
+/// Truncates the log, if it is still the file that was copied.
+fn truncate(log: &Path, copied: &File) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(log)?;
     let (now, then) = (file.metadata()?, copied.metadata()?);
     if (now.dev(), now.ino()) != (then.dev(), then.ino()) {
@@ -68,7 +76,7 @@ fn cut(log: &Path, copied: &File) -> io::Result<()> {
     file.set_len(0)
 }
 
-/// Makes room at `LOG.1`, which exists: where it does not, an earlier rotation ended here, and there is room.
+/// Moves `LOG.1`, which exists, to `LOG.2`, and so on. (Without `LOG.1` an earlier rotation ended after this step.)
 fn shift(log: &Path, keep: usize) -> io::Result<()> {
     atomic::remove(&numbered(log, keep))?;
     for number in (1..keep).rev() {
@@ -80,7 +88,7 @@ fn shift(log: &Path, keep: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the newest copy is the beginning of the log: a rotation was interrupted before the cut.
+/// Whether the newest copy is the beginning of the log: a rotation was interrupted before the truncation.
 fn is_beginning(newest: &Path, log: &mut File) -> io::Result<bool> {
     let mut copy = match files::open(newest) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -117,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    /// A program that launchd has started: it holds its log open, to append.
+    /// A program that launchd has started: its log is open for appending.
     struct Program {
         log: PathBuf,
         out: File,
@@ -212,7 +220,7 @@ mod tests {
         });
         let left = numbers(&log, 1000);
         assert!(left.is_sorted());
-        // A rotation copies 100,000 bytes at least and can lose what is written until the cut: the writer waits at 150,000.
+        // A rotation copies 100,000 bytes at least and can lose what is written until the truncation: the writer waits at 150,000.
         assert!(
             left.len() > 20_000,
             "{} of 40000 lines are left",
@@ -221,13 +229,13 @@ mod tests {
     }
 
     #[test]
-    fn rotation_that_was_interrupted_before_the_cut_is_made_again() {
+    fn rotation_that_was_interrupted_before_the_truncation_is_repeated() {
         let folder = tempfile::tempdir().unwrap();
         let mut program = Program::start(folder.path());
         program.write(100);
         assert!(rotate(&program.log, 4000, 3).unwrap());
         program.write(100);
-        // Killed after the copy; the program goes on.
+        // Killed after the copy; the program continues to write.
         shift(&program.log, 3).unwrap();
         fs::copy(&program.log, numbered(&program.log, 1)).unwrap();
         program.write(10);
@@ -238,7 +246,7 @@ mod tests {
     #[test]
     fn older_logs_are_kept_when_the_copy_fails() {
         let folder = tempfile::tempdir().unwrap();
-        // The log's name fits into the 255 bytes of a name; that of the staged copy does not.
+        // The log's name fits into the 255 bytes of a file name; that of the staged copy does not.
         let log = folder.path().join("x".repeat(250));
         fs::write(&log, "new\n".repeat(1000)).unwrap();
         let older = [(1, "newer\n"), (2, "older\n")];
@@ -256,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn rotation_that_was_interrupted_before_the_copy_is_put_keeps_every_older_log() {
+    fn rotation_that_was_interrupted_before_the_copy_is_in_place_keeps_every_older_log() {
         let folder = tempfile::tempdir().unwrap();
         let mut program = Program::start(folder.path());
         for _ in 0..2 {
@@ -270,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn log_far_beyond_its_size_keeps_its_end_and_nothing_else_is_touched() {
+    fn log_far_beyond_its_limit_keeps_its_end() {
         let folder = tempfile::tempdir().unwrap();
         let mut program = Program::start(folder.path());
         program.write(1000);
@@ -283,7 +291,7 @@ mod tests {
         program.write(100);
         assert!(rotate(&program.log, 1000, 0).unwrap());
         assert_eq!(program.size(), 0);
-        // No regular file: an error at once.
+        // A FIFO is an error at once.
         let fifo = folder.path().join("fifo.log");
         let made = std::process::Command::new("mkfifo").arg(&fifo).status();
         assert!(made.unwrap().success());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sanctum_host::journal::{Journal, Progress};
 use sanctum_host::{Installation, Receipt, Release, other_fleet};
-use sanctum_watch::{BUDGET, State};
+use sanctum_watch::{BUDGET, WatchdogState};
 
 use crate::Error;
 use crate::actual::ActualState;
@@ -246,7 +246,9 @@ fn restore_budgets(
     let home = &installation.home;
     let spent = receipt.agents.iter().filter(|agent| {
         // `verify` reports a state that cannot be read.
-        let state = State::read(&home.watch_state(&agent.name)).ok().flatten();
+        let state = WatchdogState::read(&home.watch_state(&agent.name))
+            .ok()
+            .flatten();
         state.is_some_and(|state| state.open.contains_key(BUDGET))
     });
     let spent: Vec<String> = spent.map(|agent| agent.name.to_string()).collect();

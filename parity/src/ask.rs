@@ -1,68 +1,70 @@
-//! Asking every question, with patience: a nightly check that gave up because somebody else was being served would look
-//! again only tomorrow.
+//! Asks every question, and retries: a nightly check that fails because the server is busy runs again only tomorrow.
 
 use std::time::{Duration, Instant};
 
 use sanctum_client::ClientError;
-use sanctum_watch::{Kind, Miss, Report, Verdict, Watched};
+use sanctum_watch::{ActiveClient, Verdict, VerdictKind, WatchedServer};
 
 use crate::spec::Spec;
 
-/// So many answers' worth of time is waited for a server that is busy or away, for all questions together.
-const PATIENCE: u32 = 3;
-/// The pause where a server names none, and the longest that is kept where a busy one does.
+/// The time for retries, for all questions together, in answers' time limits.
+const RETRIES: u32 = 3;
+/// The pause before a retry if the server sends no `Retry-After`, and the longest pause.
 const PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// What a server said to one question.
+/// The reply to one prompt.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reply {
-    /// The message; why there is none, where the server refused this question alone.
+pub(crate) struct PromptReply {
+    /// The answer, or why the server rejected this request.
     pub text: Result<String, String>,
     /// `stop`, `length` or another.
     pub finish_reason: String,
-    /// Which build answered, where the server says.
+    /// The build that answered, if the server sends it.
     pub fingerprint: Option<String>,
     /// How long it took.
     pub latency: Duration,
 }
 
-/// Asks all questions in their order, one at a time.
+/// Asks all questions in their order, one at a time; with the agent that answered.
 ///
 /// # Errors
-/// The report on a server that cannot be asked: busy, offline, or a miss. That says nothing about its answers.
-pub async fn all(watched: &Watched, spec: &Spec) -> Result<Vec<Reply>, Box<Report>> {
-    let client = watched.client()?;
-    let mut patience = PATIENCE * watched.timeout;
+/// The verdict on a server that gave no answer: busy, offline, or a miss. It says nothing about the answers.
+pub(crate) async fn all(
+    watched: &WatchedServer,
+    spec: &Spec,
+) -> Result<(Vec<PromptReply>, ActiveClient), Verdict> {
+    let active = watched.client().await?;
+    let mut patience = RETRIES * watched.timeout;
     let mut replies = Vec::new();
     for prompt in &spec.prompts {
         let reply = loop {
             let begun = Instant::now();
-            let error = match client.chat(&prompt.question).await {
+            let error = match active.client.chat(&prompt.request).await {
                 Ok(answer) => {
-                    break Reply {
+                    break PromptReply {
                         text: Ok(answer.value.text),
                         finish_reason: answer.value.finish_reason,
                         fingerprint: answer.value.system_fingerprint,
                         latency: answer.latency,
                     };
                 }
-                // The server lives and will have none of this question.
-                Err(error @ ClientError::Format { .. }) => break refused(&error),
+                // The server is alive and rejects this request.
+                Err(error @ ClientError::Format { .. }) => break rejected(&error),
                 Err(error @ ClientError::Status { status, .. }) if status != 503 => {
-                    break refused(&error);
+                    break rejected(&error);
                 }
                 Err(error) => error,
             };
-            let verdict = watched.no_answer(&error).await;
+            let verdict = watched.no_answer(&active, &error).await;
             let is_final = matches!(
                 error,
                 ClientError::Denied { .. } | ClientError::Credentials(_)
             );
             let (spent, pause) = match error {
                 ClientError::Busy { retry_after, .. } => {
-                    let pause = retry_after.unwrap_or(PAUSE).min(LONGEST_PAUSE);
-                    // However soon it wants to be asked again, it will not be asked for ever.
+                    let pause = retry_after.unwrap_or(PAUSE).min(MAX_PAUSE);
+                    // A short `Retry-After` does not mean retries without end.
                     (pause.max(watched.timeout / 20), pause)
                 }
                 ClientError::Timeout { limit, .. } => (limit, Duration::ZERO),
@@ -71,41 +73,38 @@ pub async fn all(watched: &Watched, spec: &Spec) -> Result<Vec<Reply>, Box<Repor
                     (begun.elapsed() + pause, pause)
                 }
             };
-            // A server that restarts refuses connections for a while; one that refuses credentials goes on refusing.
+            // A server that restarts refuses connections temporarily; one that rejects credentials does not accept them later.
             let is_final = match verdict.kind {
-                Kind::Busy => false,
-                Kind::Miss => is_final,
-                Kind::Ok | Kind::Offline => true,
+                VerdictKind::Busy => false,
+                VerdictKind::Miss => is_final,
+                VerdictKind::Ok | VerdictKind::Offline => true,
             };
             if is_final || spent > patience {
                 let asked = replies.len();
-                let said = format!(
+                let message = format!(
                     "{} (at `{}`, after {asked} of {} answers)",
-                    verdict.said,
+                    verdict.message,
                     prompt.name,
                     spec.prompts.len()
                 );
-                return Err(Box::new(Report {
-                    miss: Miss::NoAnswer,
-                    ..Verdict { said, ..verdict }.into()
-                }));
+                return Err(Verdict { message, ..verdict });
             }
             patience -= spent;
             tokio::time::sleep(pause).await;
         };
         replies.push(reply);
     }
-    Ok(replies)
+    Ok((replies, active))
 }
 
-/// How long [`all`] may take, and a little more.
-pub fn longest(watched: &Watched, prompts: u32) -> Duration {
-    let each = watched.timeout.saturating_mul(prompts + PATIENCE);
-    each + LONGEST_PAUSE + (1 + PATIENCE) * Watched::second_look()
+/// The time limit of [`all`].
+pub(crate) fn longest(watched: &WatchedServer, prompts: u32) -> Duration {
+    let each = watched.timeout.saturating_mul(prompts + RETRIES);
+    each + MAX_PAUSE + (1 + RETRIES) * WatchedServer::overhead()
 }
 
-fn refused(error: &ClientError) -> Reply {
-    Reply {
+fn rejected(error: &ClientError) -> PromptReply {
+    PromptReply {
         text: Err(error.to_string()),
         finish_reason: String::new(),
         fingerprint: None,

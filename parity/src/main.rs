@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use sanctum_parity::{Compare, Consent, Parity, record};
-use sanctum_watch::{Args, EXIT_CODES, by_hand, main as watch};
+use sanctum_watch::{Args, EXIT_CODES, main as watch, run_once};
 
 /// Asks a server the questions of parity-smoke.json at temperature 0, and alerts when more than max_failures answers are wrong
 ///
-/// Without --once it watches until it is told to stop, and keeps the reports of its last 30 runs in
-/// state/parity/NAME/TIME.json under the fleet's home.
+/// Without --once it runs until SIGTERM, and keeps the reports of its last 30 runs in state/parity/NAME/TIME.json under the
+/// fleet's home.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXIT_CODES)]
 struct Command {
@@ -22,7 +22,7 @@ struct Command {
     /// Record without asking
     #[arg(long, requires = "record")]
     yes: bool,
-    /// Check once, against the recorded answers byte for byte instead of against the spec
+    /// Run one check, against the recorded answers byte for byte instead of the spec
     #[arg(long)]
     exact: bool,
 }
@@ -36,8 +36,8 @@ fn main() -> ExitCode {
             false => Consent::Impossible,
         };
         command.args.once = true;
-        return by_hand(&command.args, "parity", async |setting| {
-            record(setting, consent, &mut stdout(), &mut stderr()).await
+        return run_once(&command.args, "parity", async |config| {
+            record(config, consent, &mut stdout(), &mut stderr()).await
         });
     }
     command.args.once |= command.exact;
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         true => Compare::Recorded,
         false => Compare::Spec,
     };
-    watch(&command.args, "parity", |setting| {
-        Parity::new(setting, compare)
+    watch(&command.args, "parity", |config| {
+        Parity::new(config, compare)
     })
 }

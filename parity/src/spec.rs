@@ -1,5 +1,5 @@
-//! `parity-smoke.json`: what is asked, and what the answers must be. It is meant to be edited, so a mistake in it is a
-//! sentence that names it.
+//! `parity-smoke.json`: the questions, and what is expected of the answers. Operators edit it, so an error names the prompt
+//! and the key.
 //!
 //! ```json
 //! {
@@ -23,10 +23,10 @@ use sanctum_config::files;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// Tokens of an answer where the spec says nothing.
+/// The default of `max_tokens`.
 const MAX_TOKENS: u32 = 64;
 
-/// Fields of the request that the spec has words of its own for, or that would change what parity is.
+/// Fields of the request that the spec has its own keys for, or that would change what parity means.
 const RESERVED: [&str; 7] = [
     "messages",
     "model",
@@ -40,57 +40,57 @@ const RESERVED: [&str; 7] = [
 /// The questions in their order.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// One or more, each with a name of its own.
+    /// One or more, each with its own name.
     pub prompts: Vec<Prompt>,
 }
 
 /// One question.
 #[derive(Clone, Debug)]
 pub struct Prompt {
-    /// What alerts and reports call it.
+    /// Its name in alerts and reports.
     pub name: String,
-    /// What is asked.
-    pub question: ChatRequest,
-    /// What is expected.
-    pub expect: Expect,
+    /// The request.
+    pub request: ChatRequest,
+    /// What is expected of the answer.
+    pub expect: Expected,
 }
 
-/// What an answer must be. White space around the answer does not count.
+/// What is expected of an answer. White space around the answer does not count.
 #[derive(Clone, Debug)]
-pub enum Expect {
-    /// It contains this, letter by letter.
+pub enum Expected {
+    /// It contains this text.
     Substring(String),
-    /// This matches somewhere in it.
+    /// It matches this expression.
     Regex(Regex),
-    /// It is this.
+    /// It equals this text.
     Exact(String),
 }
 
 /// A spec that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
-    /// The system refuses to read it.
-    #[error("cannot read the spec {}: {source}; docs/parity-smoke.json is one to begin with", path.display())]
+    /// It cannot be read.
+    #[error("cannot read the spec {}: {source}; docs/parity-smoke.json is an example", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// It is no JSON of that form.
+    /// It is not JSON in this format.
     #[error("{}: {source}", path.display())]
     Form {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and in which line.
+        /// The error, with its line.
         source: serde_json::Error,
     },
-    /// A part of it cannot be meant.
+    /// A part of it has no meaning.
     #[error("{}: {why}", path.display())]
     Meaning {
         /// The file.
         path: PathBuf,
-        /// Which, and what to write.
+        /// Which, and what to write instead.
         why: String,
     },
 }
@@ -127,7 +127,7 @@ struct Entry {
     request: Map<String, Value>,
 }
 
-/// A spec of thousands of questions is smaller.
+/// The largest spec that is read, in bytes.
 const LARGEST: u64 = 16 << 20;
 
 impl Spec {
@@ -157,7 +157,7 @@ impl Spec {
             why,
         };
         if file.prompts.is_empty() {
-            return Err(meaning("`prompts` is empty; ask something".to_owned()));
+            return Err(meaning("`prompts` is empty; add a prompt".to_owned()));
         }
         let mut names = BTreeSet::new();
         let mut prompts = Vec::new();
@@ -190,11 +190,11 @@ impl Entry {
             (Some(text), None, None) if text.is_empty() => {
                 return Err("`substring` is empty, which every answer contains".to_owned());
             }
-            (Some(text), None, None) => Expect::Substring(text),
+            (Some(text), None, None) => Expected::Substring(text),
             (None, Some(text), None) => {
-                Expect::Regex(Regex::new(&text).map_err(|error| format!("`regex`: {error}"))?)
+                Expected::Regex(Regex::new(&text).map_err(|error| format!("`regex`: {error}"))?)
             }
-            (None, None, Some(text)) => Expect::Exact(text.trim().to_owned()),
+            (None, None, Some(text)) => Expected::Exact(text.trim().to_owned()),
             _ => return Err("write one of `substring`, `regex` and `exact`".to_owned()),
         };
         let max_tokens = self
@@ -202,18 +202,20 @@ impl Entry {
             .or(defaults.max_tokens)
             .unwrap_or(MAX_TOKENS);
         if max_tokens == 0 {
-            return Err("`max_tokens` is 0, and nothing could be answered".to_owned());
+            return Err(
+                "`max_tokens` is 0, so there would be no answer; write at least 1".to_owned(),
+            );
         }
         let mut more = defaults.request.clone();
         more.extend(self.request);
         if let Some(name) = RESERVED.iter().find(|name| more.contains_key(**name)) {
             return Err(format!(
-                "`request` must not set `{name}`: parity asks at temperature 0 and has keys of its own for the rest"
+                "`request` must not set `{name}`: parity asks at temperature 0, and the prompt has its own keys for the rest"
             ));
         }
         Ok(Prompt {
             name: self.name,
-            question: ChatRequest {
+            request: ChatRequest {
                 messages,
                 model: self.model.or_else(|| defaults.model.clone()),
                 max_tokens,
@@ -224,9 +226,9 @@ impl Entry {
     }
 }
 
-impl Expect {
+impl Expected {
     /// Whether an answer is as expected.
-    pub fn fits(&self, answer: &str) -> bool {
+    pub fn matches(&self, answer: &str) -> bool {
         match self {
             Self::Substring(text) => answer.contains(text),
             Self::Regex(regex) => regex.is_match(answer),
@@ -235,11 +237,11 @@ impl Expect {
     }
 }
 
-impl fmt::Display for Expect {
+impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Substring(text) => write!(f, "something with `{text}`"),
-            Self::Regex(regex) => write!(f, "something like /{regex}/"),
+            Self::Substring(text) => write!(f, "a text with `{text}`"),
+            Self::Regex(regex) => write!(f, "a text that matches /{regex}/"),
             Self::Exact(text) => write!(f, "`{text}`"),
         }
     }
@@ -254,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_hold_where_a_prompt_says_nothing() {
+    fn defaults_apply_to_prompts_without_the_key() {
         let spec = parse(
             r#"{ "defaults": { "max_tokens": 8, "model": "m", "request": { "seed": 1, "top_p": 1 } },
                  "prompts": [
@@ -265,19 +267,19 @@ mod tests {
         .unwrap();
         let [a, b] = &spec.prompts[..] else { panic!() };
         assert_eq!(
-            a.question.body().to_string(),
+            a.request.body().to_string(),
             r#"{"model":"m","messages":[{"role":"user","content":"2+2?"}],"temperature":0,"max_tokens":8,"seed":1,"top_p":1}"#
         );
         assert_eq!(
-            (b.question.max_tokens, &b.question.more["seed"]),
+            (b.request.max_tokens, &b.request.more["seed"]),
             (9, &2.into())
         );
-        assert!(a.expect.fits("4\n") && !a.expect.fits("14"));
-        assert!(b.expect.fits("Hello!") && !b.expect.fits("Othello"));
+        assert!(a.expect.matches("4\n") && !a.expect.matches("14"));
+        assert!(b.expect.matches("Hello!") && !b.expect.matches("Othello"));
     }
 
     #[test]
-    fn a_mistake_is_named() {
+    fn error_names_the_prompt_and_the_key() {
         let prompt = |text: &str| format!(r#"{{ "prompts": [{{ "name": "a", {text} }}] }}"#);
         let cases = [
             (r#"{ "prompts": [] }"#.to_owned(), "`prompts` is empty"),
@@ -303,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_spec_that_comes_with_sanctum_is_one() {
+    fn example_spec_in_docs_has_ten_prompts() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/parity-smoke.json");
         assert_eq!(Spec::read(Path::new(path)).unwrap().prompts.len(), 10);
     }

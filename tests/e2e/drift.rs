@@ -116,7 +116,7 @@ impl Host {
     /// Waits until drift says all of these words, and returns what it says to do.
     fn drift_says(&self, words: &[&str]) -> String {
         let state = self.wait(&format!("{words:?}"), |state| {
-            let said = state["last"]["said"].as_str().unwrap_or_default();
+            let said = state["last"]["message"].as_str().unwrap_or_default();
             state["last"]["kind"] == "miss" && words.iter().all(|word| said.contains(word))
         });
         state["last"]["next"]
@@ -161,7 +161,7 @@ fn what_is_changed_behind_the_installer_s_back_is_named() {
         "com.sanctum.canary: it was loaded with other arguments than",
         "(fix: sanctum-launchd install",
     ]);
-    assert_eq!(host.state()["open"]["misses"]["times"], 1);
+    assert_eq!(host.state()["open"]["misses"]["alerts"], 1);
 
     // Meanwhile the deployed fleet.toml is: that is news, and is told though the first alert is young.
     let fleet = host.path(".sanctum/fleet.toml");
@@ -171,10 +171,10 @@ fn what_is_changed_behind_the_installer_s_back_is_named() {
         "--config YOUR-FLEET.TOML",
     ]);
     let told = host.wait("the second alert", |state| {
-        state["open"]["misses"]["times"] == 2
+        state["open"]["misses"]["alerts"] == 2
     });
     assert_eq!(
-        told["open"]["misses"]["wrongs"].as_array().unwrap().len(),
+        told["open"]["misses"]["problems"].as_array().unwrap().len(),
         3
     );
     fs::write(&plist, before).unwrap();

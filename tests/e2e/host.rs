@@ -161,7 +161,7 @@ impl Host {
     pub fn verdict(&self, agent: &str) -> String {
         let last = &self.memory(agent)["last"];
         let part = |key: &str| last[key].as_str().unwrap_or_default().to_owned();
-        format!("{}: {}", part("kind"), part("said"))
+        format!("{}: {}", part("kind"), part("message"))
     }
 
     /// An agent's log.

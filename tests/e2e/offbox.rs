@@ -72,7 +72,7 @@ fn the_mini_answers_wrong() {
     let flip = |pair: &Pair| flip_a_bit(&pair.path("mini/model"), SCALES);
     pair.serve_again_after(flip);
     let alert = pair.told(CANARY);
-    assert!(alert.body.contains("not `4`"), "{}", alert.body);
+    assert!(alert.body.contains("instead of `4`"), "{}", alert.body);
     pair.look_on("canary-offbox", "miss", FURTHER);
     pair.look_on("drift-offbox", "ok", FURTHER);
     assert_eq!(pair.titles(), [CANARY]);

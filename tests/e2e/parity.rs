@@ -73,7 +73,7 @@ async fn the_built_in_model_says_what_it_said() {
     let (code, said) = parity.run(&["--once", "--json"]).await;
     assert_eq!(code, 0, "{said}");
     let said: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(said["said"], "10 of 10 answers are as expected");
+    assert_eq!(said["message"], "10 of 10 answers are as expected");
     assert!(!parity.path(".sanctum").exists(), "--once changes nothing");
 
     // Recorded, and the same again, byte for byte.

@@ -87,6 +87,11 @@ impl Client {
         })
     }
 
+    /// The same client with another time limit.
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
     /// `GET /health`. The 503 of a server that is loading or draining has a health page too.
     ///
     /// # Errors
@@ -174,7 +179,7 @@ impl Client {
     ) -> Result<Timed<Vec<u8>>, ClientError> {
         let url = format!("{}{path}", self.base);
         let begun = Instant::now();
-        let mut request = self.http.request(method, &url);
+        let mut request = self.http.request(method, &url).timeout(self.timeout);
         if let Some(bearer) = &self.bearer {
             request = request.header(AUTHORIZATION, bearer.clone());
         }

@@ -1,6 +1,6 @@
 //! The caller's token, certificate and key: read for every client, so that renewed files count at once.
 
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
@@ -134,18 +134,11 @@ fn public(path: &Path) -> Result<Vec<u8>, CredentialsError> {
 
 /// A file of this user that no other user can read.
 fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialsError> {
-    let failed = |source| CredentialsError::Read {
+    let secret = files::read_secret(path, LARGEST).map(Zeroizing::new);
+    secret.map_err(|source| CredentialsError::Read {
         path: path.to_owned(),
         source,
-    };
-    let file = files::open(path).map_err(failed)?;
-    let about = file.metadata().map_err(failed)?;
-    files::is_private(&about).map_err(failed)?;
-    // Reserve the whole size: a vector that grows leaves copies in memory.
-    let room = usize::try_from(about.len().min(LARGEST)).unwrap_or_default() + 1;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
-    file.take(LARGEST).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
+    })
 }
 
 #[cfg(test)]

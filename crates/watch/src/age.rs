@@ -1,9 +1,9 @@
-//! How long something has lasted, for people.
+//! Lengths of time in messages.
 
 use chrono::TimeDelta;
 
-/// A length of time in its largest sensible unit: `45 seconds`, `12 minutes`, `3 hours`, `392 days`. One that is negative,
-/// after the clock was set back, is no time.
+/// A length of time in its largest sensible unit: `45 seconds`, `12 minutes`, `3 hours`, `392 days`. A negative one, after
+/// the clock was set back, is `0 seconds`.
 pub fn age(time: TimeDelta) -> String {
     let seconds = time.num_seconds().max(0);
     // Two of a unit at least, so that rounding down hides less than half.

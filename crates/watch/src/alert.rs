@@ -1,4 +1,4 @@
-//! What a human is told, and by which ways.
+//! Alerts, and the channels that deliver them.
 
 mod channel;
 mod desktop;
@@ -6,45 +6,71 @@ mod outbox;
 mod spool;
 
 use chrono::{DateTime, Utc};
+use sanctum_config::UntrustedText;
 use serde::{Deserialize, Serialize};
 
 pub use channel::{BadChannel, Channel, DeliveryError};
-pub use outbox::{Outbox, OutboxError};
-pub use spool::{Undelivered, undelivered};
+pub use outbox::Outbox;
+pub use spool::{OutboxError, Undelivered, undelivered};
 
-/// How bad it is.
+/// How urgent an alert is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Good news.
+    /// Nothing to do.
     Info,
-    /// Look at it today.
+    /// Needs attention today.
     Warning,
-    /// Look at it now.
+    /// Needs attention now.
     Critical,
 }
 
-/// One message to a human. This is also what Force Flow is sent, as JSON.
+/// What an alert says.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct AlertText {
+    /// How urgent it is.
+    pub severity: Severity,
+    /// One line: what, where.
+    pub title: String,
+    /// What happened.
+    pub body: String,
+    /// The next command to run; empty if there is nothing to do.
+    pub next: String,
+}
+
+/// An alert. This is also the JSON that an HTTP channel receives.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Alert {
-    /// The same however often it is delivered: delivery is at least once, and the receiver drops what it has.
+    /// The same for every delivery: delivery is at least once, and the receiver drops duplicates.
     pub id: String,
-    /// How bad it is.
+    /// How urgent it is.
     pub severity: Severity,
-    /// The watchdog that tells.
+    /// The watchdog that raised it.
     pub source: String,
-    /// The host that it tells from.
+    /// The host that the watchdog runs on.
     pub host: String,
     /// One line.
     pub title: String,
-    /// What happened and where; the last line is the next command to type.
+    /// What happened and where; the last line is the next command to run.
     pub body: String,
-    /// When it was found out, in UTC.
+    /// When it was raised, in UTC.
     pub time: DateTime<Utc>,
 }
 
+impl AlertText {
+    /// The same with escaped texts: servers, logs and commands may have written parts of them.
+    pub(crate) fn escaped(self) -> Self {
+        Self {
+            title: UntrustedText::new(&self.title).into(),
+            body: UntrustedText::multiline(&self.body).into(),
+            next: UntrustedText::new(&self.next).into(),
+            ..self
+        }
+    }
+}
+
 impl Alert {
-    /// Writes it to the log: the channel that is always there.
+    /// Writes it to the log, which is a channel of every watchdog.
     pub(crate) fn log(&self) {
         let Self {
             id, title, body, ..

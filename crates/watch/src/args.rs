@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use sanctum_config::Label;
 use sanctum_config::logging::Format;
 
-/// How to watch.
+/// The arguments of a watchdog.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The fleet's file
@@ -15,16 +15,16 @@ pub struct Args {
     /// Which [watch.NAME] of the file this is [default: the check's own name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<Label>,
-    /// Check once, print what was found, and exit: nothing is changed, told or remembered
+    /// Run one check, print its result, and exit: nothing is changed, alerted about or remembered
     #[arg(long)]
     pub once: bool,
-    /// Print what --once finds as JSON
+    /// Print the result of --once as JSON
     #[arg(long, requires = "once")]
     pub json: bool,
     /// Which events to log: a level, or a list such as info,sanctum_watch=debug [default: $RUST_LOG, else info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
-    /// What log lines look like [default: text on a terminal, json otherwise]
+    /// The format of log lines [default: text on a terminal, json otherwise]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
     /// Write log lines to this file, which is rotated as [logs] in fleet.toml says [default: standard error]
@@ -32,22 +32,22 @@ pub struct Args {
     pub log_file: Option<PathBuf>,
 }
 
-/// What log lines look like.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
-    /// For reading
+    /// Text for a terminal
     Text,
 }
 
 /// The exit codes, for each binary's `--help`.
 pub const EXIT_CODES: &str = "Exit codes:
-  0    stopped by SIGTERM or SIGINT; with --once: nothing is wrong (ok, busy or offline)
+  0    stopped by SIGTERM or SIGINT; with --once: ok, busy or offline
   1    with --once: a miss
-  2    the command line or fleet.toml is wrong, another process watches under this name, or --once was run on another host than the
-       watchdog's: the message says what to do
-  3    could not go on: the message says why";
+  2    an error in the command line or in fleet.toml, another process runs this watchdog, or --once was run on another host
+       than the watchdog's: the message says what to do
+  3    cannot continue: the message says why";
 
 impl From<LogFormat> for Format {
     fn from(format: LogFormat) -> Self {

@@ -10,7 +10,7 @@ use sanctum_host::{Error, Finding, FindingKind, Installation, InstalledAgent, Re
 
 use crate::certificates::on_host;
 use crate::schedule::Schedule;
-use crate::state::State;
+use crate::state::WatchdogState;
 
 /// After an installation a watchdog writes its state with its first check.
 const FIRST_CHECK: TimeDelta = TimeDelta::minutes(25);
@@ -75,7 +75,7 @@ fn stopped(
     now: DateTime<Utc>,
 ) -> Option<String> {
     let path = installation.home.watch_state(&agent.name);
-    let state = match State::read(&path) {
+    let state = match WatchdogState::read(&path) {
         Ok(state) => state,
         Err(error) => return Some(error.to_string()),
     };

@@ -11,9 +11,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sanctum_config::fleet::{Fleet, Watch};
 use sanctum_config::{Home, Label};
 
-use crate::run::Setting;
-use crate::state::State;
-use crate::verdict::Kind;
+use crate::config::WatchdogConfig;
+use crate::state::WatchdogState;
+use crate::verdict::VerdictKind;
 
 /// The key of the guardian's condition "the server gives no answer".
 pub const OUTAGE: &str = "outage";
@@ -36,8 +36,8 @@ pub struct FirstCause {
 
 impl FirstCause {
     /// The guardians that cover a watchdog: of its server, on its host.
-    pub(crate) fn of(setting: &Setting) -> Self {
-        let Setting {
+    pub(crate) fn of(setting: &WatchdogConfig) -> Self {
+        let WatchdogConfig {
             fleet,
             home,
             name,
@@ -83,7 +83,7 @@ impl FirstCause {
 
     /// Whether a guardian reports at `now` that the server gives no answer, or is about to decide that.
     pub fn is_reported(&self, now: DateTime<Utc>) -> bool {
-        let read = |path: &PathBuf| State::read(path).ok().flatten();
+        let read = |path: &PathBuf| WatchdogState::read(path).ok().flatten();
         self.guardians
             .iter()
             .filter_map(read)
@@ -91,7 +91,7 @@ impl FirstCause {
     }
 }
 
-fn reports(guardian: &State, now: DateTime<Utc>) -> bool {
+fn reports(guardian: &WatchdogState, now: DateTime<Utc>) -> bool {
     let age = now - guardian.heartbeat;
     if age > ALIVE || age < -ALIVE {
         return false;
@@ -99,10 +99,10 @@ fn reports(guardian: &State, now: DateTime<Utc>) -> bool {
     let last = guardian.last.as_ref().map(|last| last.kind);
     let is_open = |key| guardian.open.contains_key(key);
     // It knows nothing, or its last round saw nothing wrong: an alert that is still open says nothing about now.
-    if is_open(BLIND) || !matches!(last, Some(Kind::Miss | Kind::Busy)) {
+    if is_open(BLIND) || !matches!(last, Some(VerdictKind::Miss | VerdictKind::Busy)) {
         return false;
     }
-    if is_open(OUTAGE) || is_open(BUDGET) && last == Some(Kind::Miss) {
+    if is_open(OUTAGE) || is_open(BUDGET) && last == Some(VerdictKind::Miss) {
         return true;
     }
     // It sees that something is wrong, and counts.
@@ -115,7 +115,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::state::Open;
+    use crate::state::OpenCondition;
     use crate::verdict::Verdict;
 
     const FLEET: &str = "[hosts.mini]\naddress = \"a\"\nagents = [\"server\", \"other\", \"guardian\", \"canary\", \"loud\"]\n\
@@ -136,7 +136,7 @@ mod tests {
     fn first_cause(home: &Path, watch: &str, host: &str) -> FirstCause {
         let config = Path::new("/etc/fleet.toml");
         let fleet = Fleet::parse(FLEET, config).unwrap();
-        FirstCause::of(&Setting {
+        FirstCause::of(&WatchdogConfig {
             home: Home::new(home.to_owned(), home.to_owned()),
             watch: fleet.watch[&label(watch)].clone(),
             host: label(host),
@@ -146,9 +146,9 @@ mod tests {
         })
     }
 
-    fn guardian(home: &Path, change: impl FnOnce(&mut State)) -> DateTime<Utc> {
+    fn guardian(home: &Path, change: impl FnOnce(&mut WatchdogState)) -> DateTime<Utc> {
         let now = DateTime::from_timestamp(1_776_000_000, 0).unwrap();
-        let mut state = State::new(label("guardian"), now);
+        let mut state = WatchdogState::new(label("guardian"), now);
         change(&mut state);
         state
             .write(&home.join("state/watch/guardian.json"))
@@ -156,16 +156,19 @@ mod tests {
         now
     }
 
-    fn outage(state: &mut State) {
-        state.last = Some(Verdict::new(Kind::Miss, "gave no answer 3 times in a row"));
+    fn outage(state: &mut WatchdogState) {
+        state.last = Some(Verdict::new(
+            VerdictKind::Miss,
+            "gave no answer 3 times in a row",
+        ));
         open(state, OUTAGE);
     }
 
-    fn open(state: &mut State, key: &str) {
+    fn open(state: &mut WatchdogState, key: &str) {
         let open = serde_json::json!({
-            "id": "g-1", "title": "t", "since": state.heartbeat, "told": state.heartbeat, "times": 1
+            "id": "g-1", "title": "t", "since": state.heartbeat, "alerted": state.heartbeat, "alerts": 1
         });
-        let open: Open = serde_json::from_value(open).unwrap();
+        let open: OpenCondition = serde_json::from_value(open).unwrap();
         state.open.insert(key.to_owned(), open);
     }
 
@@ -206,7 +209,7 @@ mod tests {
         let canary = first_cause(home.path(), "canary", "mini");
         let now = guardian(home.path(), |state| {
             outage(state);
-            state.last = Some(Verdict::new(Kind::Busy, "is starting"));
+            state.last = Some(Verdict::new(VerdictKind::Busy, "is starting"));
         });
         assert!(canary.is_reported(now));
         guardian(home.path(), |state| {
@@ -216,7 +219,7 @@ mod tests {
         assert!(!canary.is_reported(now), "it cannot look");
         guardian(home.path(), |state| {
             outage(state);
-            state.last = Some(Verdict::new(Kind::Ok, "answers"));
+            state.last = Some(Verdict::new(VerdictKind::Ok, "answers"));
         });
         assert!(!canary.is_reported(now), "its last round saw nothing wrong");
         guardian(home.path(), |state| open(state, OUTAGE));
@@ -227,8 +230,8 @@ mod tests {
     fn outage_is_covered_while_the_guardian_counts_and_not_when_it_is_blind() {
         let home = tempfile::tempdir().unwrap();
         let canary = first_cause(home.path(), "canary", "mini");
-        let counting = |state: &mut State| {
-            state.last = Some(Verdict::new(Kind::Miss, "gave no answer (1)"));
+        let counting = |state: &mut WatchdogState| {
+            state.last = Some(Verdict::new(VerdictKind::Miss, "gave no answer (1)"));
             state.missing_since = Some(state.heartbeat);
         };
         let now = guardian(home.path(), counting);
@@ -244,7 +247,7 @@ mod tests {
         });
         assert!(!canary.is_reported(now), "it cannot look");
         guardian(home.path(), |state| {
-            state.last = Some(Verdict::new(Kind::Ok, "answers"));
+            state.last = Some(Verdict::new(VerdictKind::Ok, "answers"));
         });
         assert!(!canary.is_reported(now), "it is content");
     }

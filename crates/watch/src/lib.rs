@@ -1,13 +1,58 @@
-//! What every watchdog shares: *schedule → check → count misses → decide → act → remember*.
+//! The watchdog loop: *schedule → check → count misses → alert → act → remember*.
 //!
-//! A watchdog is a [`Check`] and a policy from `fleet.toml`. The check looks and returns a [`Verdict`]; the
-//! [`Watchdog`] does the rest: it knows when ([`Schedule`]), counts misses in a row, tells a human through [`alert`]
-//! channels once something is wrong and once when it is well again, and remembers all of it in a small file
-//! ([`State`]) so that a restart forgets nothing. Install, upgrade and rollback hold a
-//! [lease](sanctum_host::lease) meanwhile, under which no watchdog acts or reports. Checks ask servers through
-//! `sanctum-client` and launchd through [`sanctum_host::launchctl`].
+//! A watchdog is a [`Check`] and the policy of its section in `fleet.toml`. In each round the [`Watchdog`]
 //!
-//! A binary is [`main`](fn@main) with its own check.
+//! 1. waits until its [`Schedule`] is due, and does nothing while a deployment holds the maintenance lease
+//!    ([`sanctum_host::lease`]);
+//! 2. runs the check, within a time limit. The check changes nothing. It returns a [`CheckReport`]: a [`Verdict`], the
+//!    conditions that open and close ([`Notice`]), the actions to execute, and what to remember;
+//! 3. counts the verdict, and raises an [`alert`] when misses in a row reach the policy's limit, and another one when the
+//!    condition is over;
+//! 4. writes its [`WatchdogState`], so that a restart forgets nothing, and executes exactly the actions of the report.
+//!
+//! Checks ask servers through `sanctum-client` and launchd through [`sanctum_host::launchctl`]. What can block, such as a
+//! file on a hung volume, runs as a [`BlockingTask`], so that neither the time limit nor SIGTERM waits for it.
+//!
+//! A binary is [`main`](fn@main) with its own check:
+//!
+//! ```no_run
+//! use std::convert::Infallible;
+//! use std::process::ExitCode;
+//! use clap::Parser;
+//! use sanctum_watch::{Args, Check, CheckReport, Notice, Round, Verdict, VerdictKind};
+//!
+//! /// Checks that a volume is mounted.
+//! struct Mounted(&'static str);
+//!
+//! impl Check for Mounted {
+//!     type Action = Infallible;
+//!
+//!     async fn check(&mut self, _round: &Round<'_>) -> CheckReport<Infallible> {
+//!         match std::path::Path::new(self.0).exists() {
+//!             true => Verdict::new(VerdictKind::Ok, format!("{} is mounted", self.0)).into(),
+//!             false => Verdict::new(VerdictKind::Miss, format!("{} is not mounted", self.0)).next("mount").into(),
+//!         }
+//!     }
+//!
+//!     async fn execute(&mut self, action: Infallible) -> Vec<Notice> {
+//!         match action {}
+//!     }
+//!
+//!     fn subject(&self) -> String {
+//!         self.0.to_owned()
+//!     }
+//! }
+//!
+//! #[derive(Parser)]
+//! struct Cli {
+//!     #[command(flatten)]
+//!     args: Args,
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     sanctum_watch::main(&Cli::parse().args, "mounted", |_config| Ok(Mounted("/Volumes/models")))
+//! }
+//! ```
 
 pub mod alert;
 pub mod certificates;
@@ -15,7 +60,10 @@ pub mod memory;
 
 mod age;
 mod args;
-mod background;
+mod blocking;
+mod check;
+mod config;
+mod error;
 mod findings;
 mod first_cause;
 mod policy;
@@ -28,13 +76,16 @@ mod watched;
 
 pub use age::age;
 pub use args::{Args, EXIT_CODES};
-pub use background::{Background, aside};
+pub use blocking::{BlockingError, BlockingTask};
+pub use check::{Check, CheckReport, Details, Notice, PlannedAction, Round};
+pub use config::WatchdogConfig;
+pub use error::WatchError;
 pub use findings::{certificate_findings, verify_host};
 pub use first_cause::{BLIND, BUDGET, FirstCause, OUTAGE};
 pub use policy::Policy;
-pub use run::{Setting, by_hand, main};
+pub use run::{main, run_once};
 pub use schedule::{BadSchedule, Crontab, Schedule};
-pub use state::{Hour, Open, Rates, State, StateError};
-pub use verdict::{Check, Details, Kind, Miss, Note, Notice, Report, Round, Verdict};
-pub use watchdog::{WatchError, Watchdog};
-pub use watched::{Watched, offline};
+pub use state::{Hour, OpenCondition, Rates, WatchdogState};
+pub use verdict::{MissCause, Verdict, VerdictKind};
+pub use watchdog::Watchdog;
+pub use watched::{ActiveClient, WatchedServer, offline};

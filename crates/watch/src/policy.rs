@@ -1,18 +1,18 @@
-//! How patient a watchdog is: the keys of `[watch.NAME]` that the loop itself uses.
+//! When a watchdog alerts: the keys of `[watch.NAME]` that the loop itself uses.
 
 use std::time::Duration;
 
 use sanctum_config::fleet::Watch;
 
-/// How patient a watchdog is.
+/// When a watchdog alerts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Misses in a row before it alerts; 1 unless said otherwise.
+    /// Misses in a row before it alerts; 1 by default.
     pub misses: u32,
-    /// How long it keeps quiet about the same outage after an alert; 4 hours unless said otherwise. A new outage
-    /// after a "recovered" is told of at once, however soon: who heard that all is well must not be left believing it.
+    /// How long an open condition does not alert again; 4 hours by default. A condition that opens again after a
+    /// "recovered" alerts at once: the operator believes that all is well.
     pub cooldown: Duration,
-    /// How long a target may be busy without one answer before a human is told; 2 hours.
+    /// How long a target may be busy without one answer before it alerts; 2 hours.
     pub busy_for: Duration,
 }
 

@@ -1,34 +1,31 @@
-//! What a watchdog remembers: a small JSON file, written whole or not at all after every round, so that a restart
-//! forgets nothing. Drift reads its heartbeat, and `sanctum-launchd status` its rates.
+//! What a watchdog remembers: a small JSON file, written whole or not at all after every round, so that nothing is lost in
+//! a restart. Drift reads its heartbeat, and `sanctum-launchd status` its rates.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sanctum_config::{Label, atomic, files};
+use sanctum_config::{Label, RecordError, record};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::age;
+use crate::alert::AlertText;
 use crate::schedule::Schedule;
-use crate::verdict::{Kind, Verdict};
+use crate::verdict::{Verdict, VerdictKind};
 
 /// The hours that are kept: seven days.
 const KEPT: usize = 7 * 24;
 
-/// Larger than any state; such a file is something else.
-const LARGEST: u64 = 16 << 20;
-
-/// The loop wakes at least this often and writes its heartbeat; drift allows some lateness on top.
+/// The loop wakes at least this often and writes its heartbeat.
 pub(crate) const PULSE: TimeDelta = TimeDelta::minutes(5);
 
-/// After this time without a sign of life a watchdog has stopped.
+/// A watchdog without a heartbeat for this long has stopped.
 const SILENCE: TimeDelta = TimeDelta::minutes(25);
 
 /// What a watchdog remembers.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-pub struct State {
+pub struct WatchdogState {
     /// The watchdog, as in `[watch.NAME]`.
     pub agent: Label,
     /// When its loop was last seen alive: written after every check and every five minutes in between.
@@ -39,14 +36,17 @@ pub struct State {
     pub due: Option<DateTime<Utc>>,
     /// What the last check found.
     pub last: Option<Verdict>,
-    /// Misses in a row; busy and offline neither count nor interrupt.
+    /// Misses in a row, counted here only; busy and offline verdicts do not change it.
     pub misses: u32,
-    /// The first of them.
+    /// When the first of them was.
     pub missing_since: Option<DateTime<Utc>>,
     /// The first busy verdict since the last ok.
     pub busy_since: Option<DateTime<Utc>>,
-    /// What an alert was raised for and is not over.
-    pub open: BTreeMap<String, Open>,
+    /// The open conditions, each with its alerts.
+    pub open: BTreeMap<String, OpenCondition>,
+    /// The notices of actions whose outcome is not known, because the process ended before they did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) interrupted: Vec<InterruptedAction>,
     /// One entry for each hour with a check, oldest first, seven days at most.
     pub hours: Vec<Hour>,
     /// What the check itself remembers.
@@ -54,25 +54,34 @@ pub struct State {
     pub memory: Value,
 }
 
-/// Something that an alert was raised for and that is not over.
+/// A condition that an alert was raised for and that is not closed.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Open {
+pub struct OpenCondition {
     /// The alert's id; repetitions and "recovered" add to it.
     pub id: String,
     /// The alert's title.
     pub title: String,
-    /// Since when it holds.
+    /// Since when it is open.
     pub since: DateTime<Utc>,
-    /// When its last alert was raised: written to the log and put into the spool.
-    pub told: DateTime<Utc>,
+    /// When its last alert was raised: written to the log and the spool.
+    pub alerted: DateTime<Utc>,
     /// How many alerts were raised.
-    pub times: u32,
-    /// When a channel last accepted one of them; none while no channel has, and nothing but the log knows of it.
+    pub alerts: u32,
+    /// When a channel last accepted one of them; none if no channel has, so that they are in the log only.
     #[serde(default)]
     pub notified: Option<DateTime<Utc>>,
-    /// What was wrong when the last alert was raised, thing by thing.
+    /// The problems that were alerted about since the last cooldown.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub wrongs: BTreeSet<String>,
+    pub problems: BTreeSet<String>,
+}
+
+/// The condition to open if this process ends before an action's outcome is known.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct InterruptedAction {
+    pub(crate) key: String,
+    pub(crate) stage: String,
+    #[serde(flatten)]
+    pub(crate) text: AlertText,
 }
 
 /// The checks of one hour.
@@ -88,52 +97,23 @@ pub struct Hour {
     pub busy: u32,
     /// Verdicts of this kind.
     pub offline: u32,
-    /// Milliseconds that the ok answers took, together.
+    /// The sum of the ok answers' times, in milliseconds.
     pub latency_ms: u64,
 }
 
-/// How often a target was well.
+/// The success rate of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Rates {
     /// Ok verdicts per ok and missed ones, 0 to 1; none without either.
     pub success: Option<f64>,
-    /// Checks, of whatever verdict.
+    /// Checks with any verdict.
     pub checks: u64,
-    /// How long an ok answer took on average, in milliseconds.
+    /// The average time of an ok answer, in milliseconds.
     pub latency_ms: Option<f64>,
 }
 
-/// A state that cannot be kept.
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    /// The system refuses to read it.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It is not what it should be.
-    #[error("{} is damaged ({why}); remove it, and what it remembered is forgotten", path.display())]
-    Form {
-        /// The file.
-        path: PathBuf,
-        /// How.
-        why: String,
-    },
-    /// The system refuses to write it.
-    #[error("cannot write {}: {source}; a restart would forget what happened since", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl State {
-    /// Of a watchdog that has seen nothing yet.
+impl WatchdogState {
+    /// The state of a watchdog that has not checked yet.
     pub fn new(agent: Label, now: DateTime<Utc>) -> Self {
         Self {
             agent,
@@ -145,65 +125,47 @@ impl State {
             missing_since: None,
             busy_since: None,
             open: BTreeMap::new(),
+            interrupted: Vec::new(),
             hours: Vec::new(),
             memory: Value::Null,
         }
     }
 
-    /// Reads the file; none if there is none.
+    /// Reads the file; none if it does not exist.
     ///
     /// # Errors
     /// If it cannot be read or is damaged.
-    pub fn read(path: &Path) -> Result<Option<Self>, StateError> {
-        let bytes = match files::read(path, LARGEST) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(|source| StateError::Read {
-                path: path.to_owned(),
-                source,
-            })?,
-        };
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| StateError::Form {
-                path: path.to_owned(),
-                why: error.to_string(),
-            })
+    pub fn read(path: &Path) -> Result<Option<Self>, RecordError> {
+        record::read(path)
     }
 
     /// Writes the file, whole or not at all.
     ///
     /// # Errors
-    /// If the system refuses.
-    pub fn write(&self, path: &Path) -> Result<(), StateError> {
-        let failed = |source| StateError::Write {
-            path: path.to_owned(),
-            source,
-        };
-        let mut bytes = serde_json::to_vec(self)
-            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-        bytes.push(b'\n');
-        atomic::write(path, &bytes, 0o600).map_err(failed)
+    /// If it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), RecordError> {
+        record::write(path, self)
     }
 
-    /// Why the watchdog seems to have stopped watching; none if it is alive.
+    /// Why the watchdog seems to have stopped; none if it is running.
     pub fn stopped(&self, now: DateTime<Utc>) -> Option<String> {
         self.silent_since(now).map(|since| {
             format!(
-                "{} gave its last sign of life {} ago",
+                "{} has written no heartbeat for {}",
                 self.agent,
                 age(now - since)
             )
         })
     }
 
-    /// When the watchdog gave its last sign of life, if that is too long ago for one that lives. Its loop writes a
-    /// heartbeat every five minutes; a check of its own may take up to fifteen.
+    /// The watchdog's last heartbeat, if that is too old for one that runs: its loop writes one every five minutes, and a
+    /// check may take up to fifteen.
     pub fn silent_since(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         (now - self.heartbeat > SILENCE).then_some(self.heartbeat)
     }
 
-    /// When the watchdog checked last and when it should have checked next, if that is past by more than a check can
-    /// take: its loop lives, and does not check.
+    /// When the watchdog checked last and when its next check was due, if that is overdue by more than a check can take:
+    /// its loop runs, and does not check.
     pub fn overdue(
         &self,
         schedule: &Schedule,
@@ -255,10 +217,29 @@ impl State {
         }
     }
 
-    /// Counts a verdict.
-    pub(crate) fn count(&mut self, verdict: &Verdict, now: DateTime<Utc>) {
+    /// Counts a verdict. `misses` is the number of misses in a row, if the check counts them itself.
+    pub(crate) fn count(&mut self, verdict: &Verdict, misses: Option<u32>, now: DateTime<Utc>) {
+        self.misses = misses.unwrap_or(match verdict.kind {
+            VerdictKind::Ok => 0,
+            VerdictKind::Miss => self.misses + 1,
+            VerdictKind::Busy | VerdictKind::Offline => self.misses,
+        });
+        match verdict.kind {
+            VerdictKind::Ok => {
+                self.missing_since = None;
+                self.busy_since = None;
+            }
+            VerdictKind::Miss => {
+                self.missing_since.get_or_insert(now);
+            }
+            VerdictKind::Busy => {
+                self.busy_since.get_or_insert(now);
+            }
+            // The target's state is not known meanwhile.
+            VerdictKind::Offline => self.busy_since = None,
+        }
         let this = hour_of(now);
-        // Hours of a clock that ran ahead would never leave.
+        // Hours in the future, of a clock that ran ahead, would never expire.
         self.hours.retain(|hour| hour.hour <= this);
         if self.hours.last().is_none_or(|hour| hour.hour != this) {
             self.hours.push(Hour {
@@ -273,14 +254,14 @@ impl State {
             return;
         };
         match verdict.kind {
-            Kind::Ok => {
+            VerdictKind::Ok => {
                 hour.ok += 1;
                 let latency = verdict.latency.unwrap_or_default().as_millis();
                 hour.latency_ms += u64::try_from(latency).unwrap_or_default();
             }
-            Kind::Miss => hour.miss += 1,
-            Kind::Busy => hour.busy += 1,
-            Kind::Offline => hour.offline += 1,
+            VerdictKind::Miss => hour.miss += 1,
+            VerdictKind::Busy => hour.busy += 1,
+            VerdictKind::Offline => hour.offline += 1,
         }
     }
 }
@@ -295,24 +276,28 @@ mod tests {
 
     use super::*;
 
-    fn state() -> (State, DateTime<Utc>) {
+    fn state() -> (WatchdogState, DateTime<Utc>) {
         let now = DateTime::from_timestamp(1_776_000_000, 0).unwrap();
-        (State::new("canary".parse().unwrap(), now), now)
+        (WatchdogState::new("canary".parse().unwrap(), now), now)
     }
 
-    fn verdict(kind: Kind) -> Verdict {
+    fn verdict(kind: VerdictKind) -> Verdict {
         Verdict::new(kind, "seen").after(Duration::from_millis(500))
     }
 
     #[test]
-    fn rates_are_of_a_day_and_of_a_week_and_the_file_stays_small() {
+    fn rates_cover_a_day_or_a_week_and_the_file_stays_small() {
         let (mut state, begin) = state();
         let mut now = begin;
         for hour in 0..1000 {
             now = begin + TimeDelta::hours(hour);
-            let kind = if hour >= 990 { Kind::Miss } else { Kind::Ok };
-            state.count(&verdict(kind), now);
-            state.count(&verdict(Kind::Busy), now);
+            let kind = if hour >= 990 {
+                VerdictKind::Miss
+            } else {
+                VerdictKind::Ok
+            };
+            state.count(&verdict(kind), None, now);
+            state.count(&verdict(VerdictKind::Busy), None, now);
         }
         assert_eq!(state.hours.len(), KEPT);
         assert!(serde_json::to_vec(&state).unwrap().len() < 20_000);
@@ -322,25 +307,25 @@ mod tests {
         assert_eq!(state.rates(168, now).success, Some(158.0 / 168.0));
         assert_eq!(state.rates(24, now + TimeDelta::days(9)).success, None);
         // After a month without it, and after the clock was set back.
-        state.count(&verdict(Kind::Ok), now + TimeDelta::days(30));
+        state.count(&verdict(VerdictKind::Ok), None, now + TimeDelta::days(30));
         assert_eq!(state.hours.len(), 1);
-        state.count(&verdict(Kind::Ok), now);
+        state.count(&verdict(VerdictKind::Ok), None, now);
         assert_eq!(state.hours.len(), 1);
     }
 
     #[test]
-    fn what_is_written_is_remembered() {
+    fn state_that_is_written_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("watch/canary.json");
-        assert_eq!(State::read(&path).unwrap(), None);
+        assert_eq!(WatchdogState::read(&path).unwrap(), None);
         let (mut state, now) = state();
-        state.last = Some(verdict(Kind::Miss).next("curl http://127.0.0.1:1337/health"));
-        state.count(&verdict(Kind::Miss), now);
+        state.last = Some(verdict(VerdictKind::Miss).next("curl http://127.0.0.1:1337/health"));
+        state.count(&verdict(VerdictKind::Miss), None, now);
         state.write(&path).unwrap();
-        assert_eq!(State::read(&path).unwrap(), Some(state.clone()));
+        assert_eq!(WatchdogState::read(&path).unwrap(), Some(state.clone()));
         assert_eq!(state.stopped(now), None);
-        let said = state.stopped(now + TimeDelta::minutes(564_480)).unwrap();
-        assert_eq!(said, "canary gave its last sign of life 392 days ago");
+        let message = state.stopped(now + TimeDelta::minutes(564_480)).unwrap();
+        assert_eq!(message, "canary has written no heartbeat for 392 days");
         let hourly = Schedule::Every(Duration::from_secs(3600));
         state.checked = Some(now);
         assert_eq!(state.overdue(&hourly, now + TimeDelta::minutes(80)), None);
@@ -350,6 +335,9 @@ mod tests {
         );
         state.checked = None;
         std::fs::write(&path, "{").unwrap();
-        assert!(matches!(State::read(&path), Err(StateError::Form { .. })));
+        assert!(matches!(
+            WatchdogState::read(&path),
+            Err(RecordError::Form { .. })
+        ));
     }
 }

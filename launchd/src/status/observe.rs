@@ -10,7 +10,7 @@ use sanctum_host::launchctl::{LastExit, Service};
 use sanctum_host::lease::{Lease, LeaseStatus};
 use sanctum_host::{Active, Installation, Journal};
 use sanctum_watch::certificates::on_host;
-use sanctum_watch::{Kind, State};
+use sanctum_watch::{VerdictKind, WatchdogState};
 
 use super::host_status::{
     AgentState, AgentStatus, CertificateStatus, Decisions, HostStatus, ServerStatus, WatchStatus,
@@ -138,7 +138,7 @@ fn watch_status(
             .collect(),
         stopped: None,
     };
-    match State::read(&installation.home.watch_state(name)) {
+    match WatchdogState::read(&installation.home.watch_state(name)) {
         Ok(None) => None,
         Err(error) => Some(WatchStatus {
             stopped: Some(error.to_string()),
@@ -146,7 +146,7 @@ fn watch_status(
         }),
         Ok(Some(state)) => Some(WatchStatus {
             verdict: state.last.as_ref().map(|last| word(last.kind).to_owned()),
-            detail: state.last.as_ref().map(|last| last.said.clone()),
+            detail: state.last.as_ref().map(|last| last.message.clone()),
             checked: state.checked,
             misses: state.misses,
             success_24h: state.rates(24, now).success,
@@ -160,19 +160,19 @@ fn watch_status(
 }
 
 /// The titles of open conditions that a channel has accepted an alert for, or that none has.
-fn titles(state: &State, notified: bool) -> Vec<String> {
+fn titles(state: &WatchdogState, notified: bool) -> Vec<String> {
     let open = state.open.values();
     open.filter(|open| open.notified.is_some() == notified)
         .map(|open| open.title.clone())
         .collect()
 }
 
-fn word(kind: Kind) -> &'static str {
+fn word(kind: VerdictKind) -> &'static str {
     match kind {
-        Kind::Ok => "ok",
-        Kind::Miss => "miss",
-        Kind::Busy => "busy",
-        Kind::Offline => "offline",
+        VerdictKind::Ok => "ok",
+        VerdictKind::Miss => "miss",
+        VerdictKind::Busy => "busy",
+        VerdictKind::Offline => "offline",
     }
 }
 

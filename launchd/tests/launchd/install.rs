@@ -51,8 +51,8 @@ fn install_with_nothing_to_do_restores_a_spent_restart_budget() {
     let mut state = serde_json::json!({
         "agent": "guardian", "heartbeat": "2026-11-30T10:00:00Z", "misses": 3, "hours": [], "memory": null,
         "open": { "budget": {
-            "id": "guardian-1", "title": "server on mini needs attention", "times": 1,
-            "since": "2026-11-30T10:00:00Z", "told": "2026-11-30T10:00:00Z",
+            "id": "guardian-1", "title": "server on mini needs attention", "alerts": 1,
+            "since": "2026-11-30T10:00:00Z", "alerted": "2026-11-30T10:00:00Z",
         } },
     });
     let place = host.home().join("state/watch/guardian.json");

@@ -244,7 +244,7 @@ fn status_shows_agents_verdicts_and_accepted_requests() {
     let hour = now.timestamp() / 3600;
     let text = serde_json::json!({
         "agent": "guardian", "heartbeat": now, "checked": now, "due": null,
-        "last": { "kind": "ok", "said": "answering", "latency_ms": 3 },
+        "last": { "kind": "ok", "message": "answering", "latency_ms": 3 },
         "misses": 0, "missing_since": null, "busy_since": null, "open": {},
         "hours": [{ "hour": hour, "ok": 99, "miss": 1, "busy": 0, "offline": 0, "latency_ms": 300 }],
     });
@@ -276,11 +276,11 @@ fn status_with_hostile_texts_prints_no_control_characters() {
     let path = host.home().join("state/watch/guardian.json");
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let now = chrono::Utc::now();
-    let open = serde_json::json!({ "id": "guardian-x", "title": format!("c{OSC}"), "since": now, "told": now,
-                                   "notified": now, "times": 1 });
+    let open = serde_json::json!({ "id": "guardian-x", "title": format!("c{OSC}"), "since": now, "alerted": now,
+                                   "notified": now, "alerts": 1 });
     let state = serde_json::json!({
         "agent": "guardian", "heartbeat": now, "checked": now, "due": null,
-        "last": { "kind": "miss", "said": format!("d{OSC}"), "latency_ms": 3 },
+        "last": { "kind": "miss", "message": format!("d{OSC}"), "latency_ms": 3 },
         "misses": 1, "missing_since": now, "busy_since": null, "open": { "outage": open }, "hours": [],
     });
     fs::write(&path, state.to_string()).unwrap();
@@ -317,8 +317,8 @@ fn undelivered_alerts_are_shown_with_the_channels_error() {
         "failures": { "desk": { "error": "connection refused", "since": now } },
     });
     fs::write(spool.join("0000000001-guardian-x.json"), letter.to_string()).unwrap();
-    let open = serde_json::json!({ "id": "guardian-x", "title": "server on mini is disabled", "since": now, "told": now,
-                                   "times": 1 });
+    let open = serde_json::json!({ "id": "guardian-x", "title": "server on mini is disabled", "since": now, "alerted": now,
+                                   "alerts": 1 });
     let state = serde_json::json!({
         "agent": "guardian", "heartbeat": now, "checked": now, "due": null, "last": null, "misses": 0,
         "missing_since": null, "busy_since": null, "open": { "disabled": open }, "hours": [],

@@ -45,7 +45,8 @@ fn look_on(host: &Host) {
     while begun.elapsed() < 3 * window {
         host.look_on("guardian", MISSES);
         host.wait("a guardian that sees work", |host| {
-            host.verdict("guardian").contains("is busy, and moves")
+            host.verdict("guardian")
+                .contains("is busy, and its work moves")
         });
     }
     assert!(progress() > before);

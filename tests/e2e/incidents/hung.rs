@@ -32,7 +32,7 @@ fn hang_loop_spends_the_restart_budget_and_an_install_restores_it() {
     let restarts = phone.wait("server on here was restarted", 1);
     let why = field(&restarts[0], "body");
     assert!(
-        why.contains("answers, but its engine has work and has not moved"),
+        why.contains("answers, but its engine has work and has made no progress"),
         "{why}"
     );
     assert!(why.contains("launchctl kickstart -k"), "{why}");

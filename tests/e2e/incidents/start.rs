@@ -75,10 +75,10 @@ fn nobody_interferes_with_a_slow_load() {
         .spawn()
         .unwrap();
     host.wait("a load", |host| host.health()["phase"] == "loading");
-    let held_off = |host: &Host| host.log("guardian").matches("holding off").count();
-    let (begun, before) = (std::time::Instant::now(), held_off(&host));
+    let pauses = |host: &Host| host.log("guardian").matches("paused until").count();
+    let (begun, before) = (std::time::Instant::now(), pauses(&host));
     host.wait("three of the guardian's windows", |host| {
-        held_off(host) > before + 3 && begun.elapsed().as_secs() > 6
+        pauses(host) > before + 3 && begun.elapsed().as_secs() > 6
     });
     let health = host.health();
     assert_eq!(health["phase"], "loading", "{health}");

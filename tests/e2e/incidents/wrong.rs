@@ -81,7 +81,7 @@ fn one_flipped_bit_alarms_the_canary_and_not_the_guardian() {
     let alert = &phone.wait("server on here fails its check", 1)[0];
     let body = field(alert, "body");
     assert!(
-        body.contains(QUESTION) && body.contains("not `4`"),
+        body.contains(QUESTION) && body.contains("instead of `4`"),
         "{body}"
     );
     assert!(body.contains("sanctum-launchd verify"), "{body}");

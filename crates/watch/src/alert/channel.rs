@@ -1,4 +1,4 @@
-//! The ways by which an alert reaches a human: Force Flow over HTTP, or the watcher's own screen.
+//! Channels: an HTTP receiver such as Force Flow, or the screen of the watchdog's host.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use sanctum_config::{Label, UntrustedText, did_you_mean};
 use super::Alert;
 use super::desktop;
 
-/// How long one delivery may take.
+/// The time limit of one delivery.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What Force Flow says when an alert itself, and not the way to it, is wrong.
+/// The statuses that reject the alert itself, so that a retry would fail too.
 const MALFORMED: [u16; 4] = [400, 413, 415, 422];
 
-/// A way to a human, as `[alerts.NAME]` has it. The log is always there and needs no section.
+/// A channel, as `[alerts.NAME]` describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Channel {
-    /// `POST` as JSON; anything but 2xx has not been delivered.
+    /// `POST` as JSON; delivered with a 2xx status only.
     Http(Url),
     /// A notification on this host's screen, with this sound.
     Desktop(Option<String>),
@@ -28,7 +28,7 @@ pub enum Channel {
     Log,
 }
 
-/// A section that is no way to a human.
+/// A section that describes no channel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadChannel {
     /// There is no such section.
@@ -36,18 +36,18 @@ pub enum BadChannel {
     Missing {
         /// The name.
         name: Label,
-        /// What was probably meant.
+        /// A suggestion, or empty.
         near: String,
     },
     /// Not an HTTP address.
-    #[error("[alerts.{name}]: `url = \"{url}\"` is no http:// or https:// address")]
+    #[error("[alerts.{name}]: `url = \"{url}\"` is not an http:// or https:// address")]
     Url {
         /// The section.
         name: Label,
-        /// What stands there.
+        /// Its value.
         url: String,
     },
-    /// Neither of the kinds.
+    /// Neither a URL nor a known name.
     #[error(
         "[alerts.{0}] has no `url`; add one, or use the names `desktop` (this host's screen) or `log`"
     )]
@@ -57,10 +57,10 @@ pub enum BadChannel {
 /// An alert that was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeliveryError {
-    /// Try again later.
+    /// It is retried later.
     #[error("{0}")]
     Later(String),
-    /// The receiver will never take this one.
+    /// The receiver rejects this alert permanently.
     #[error("{0}")]
     Never(String),
 }
@@ -69,7 +69,7 @@ impl Channel {
     /// The channel of that name.
     ///
     /// # Errors
-    /// If its section is missing or says nothing useful.
+    /// If its section is missing or describes no channel.
     pub fn of(fleet: &Fleet, name: &Label) -> Result<Self, BadChannel> {
         let section = fleet.alerts.get(name).ok_or_else(|| {
             let known = fleet.alerts.keys().map(Label::as_str);
@@ -96,7 +96,7 @@ impl Channel {
     /// Delivers an alert, within ten seconds.
     ///
     /// # Errors
-    /// If it did not arrive, as far as can be known.
+    /// If the channel did not confirm the delivery.
     pub async fn deliver(&self, alert: &Alert) -> Result<(), DeliveryError> {
         match self {
             Self::Http(url) => post(url, alert).await,
@@ -113,7 +113,7 @@ async fn post(url: &Url, alert: &Alert) -> Result<(), DeliveryError> {
         let said = root_cause(&error);
         DeliveryError::Later(format!("{url} cannot be reached: {said}"))
     };
-    // The system's own authorities are wanted only where TLS is.
+    // The system's certificate authorities are needed for https only.
     let tls = (url.scheme() != "https").then(http::no_tls);
     let client = http::client(tls, LIMIT).map_err(later)?;
     let answer = client
@@ -128,7 +128,7 @@ async fn post(url: &Url, alert: &Alert) -> Result<(), DeliveryError> {
     }
     let answered = format!("{url} answered {status}");
     Err(match answer.headers().get(LOCATION) {
-        // A gateway that asks for a login answers like this too, for a while.
+        // A gateway that asks for a login answers like this too, temporarily.
         Some(location) if status.is_redirection() => DeliveryError::Later(format!(
             "{answered} to {}, and redirects are not followed; write the final address as `url`",
             UntrustedText::from_bytes(location.as_bytes())
@@ -208,8 +208,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_receiver_behind_tls_that_is_down_is_tried_again() {
-        // Bound and never accepted from: the port stays ours, and nobody speaks TLS there.
+    async fn receiver_with_tls_that_is_down_is_retried() {
+        // The listener keeps the port, and closes connections without TLS.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || drop(listener.accept()));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_section_is_one_of_three_kinds_or_an_error() {
+    fn section_of_alerts_is_one_of_three_channels_or_an_error() {
         let text = "[alerts.force-flow]\nurl = \"http://127.0.0.1:4077/notify\"\n[alerts.desktop]\nsound = \"Submarine\"\n[alerts.log]\n[alerts.pager]\n[alerts.odd]\nurl = \"ftp://x\"\n";
         let fleet = Fleet::parse(text, Path::new("fleet.toml")).unwrap();
         let of = |name: &str| Channel::of(&fleet, &name.parse().unwrap());

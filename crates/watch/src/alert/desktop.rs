@@ -1,7 +1,7 @@
-//! Notifications on this host's own screen: over D-Bus, and on macOS through `osascript`.
+//! Notifications on this host's screen: over D-Bus, and on macOS through `osascript`.
 //!
-//! One delivery at a time, within its limit, and nothing is left behind by a service that hangs: over D-Bus no thread is
-//! used, and `osascript` is killed.
+//! One delivery runs at a time, within its limit. A service that hangs leaves nothing behind: D-Bus uses no thread, and
+//! `osascript` is killed.
 
 #[cfg(not(target_os = "macos"))]
 mod bus;

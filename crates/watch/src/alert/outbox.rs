@@ -1,7 +1,6 @@
-//! Alerts on their way: each lies on disk until every channel has taken it, so that neither a channel that is down nor
-//! a restart of the watchdog loses one. A channel gets its alerts in the order in which they were raised, each at
-//! least once, always with the same id. Where the disk takes none, they wait in memory: a full disk must not silence
-//! who would tell of it.
+//! Alerts that are not delivered yet. Each is on disk until every channel has accepted it, so that neither a channel that is
+//! down nor a restart of the watchdog loses it. A channel receives its alerts in the order in which they were raised, each
+//! at least once, always with the same id. If the disk is full they wait in memory: the alert about it must be delivered.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -9,16 +8,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::Utc;
-use sanctum_config::{Label, UntrustedText, atomic};
+use sanctum_config::{Label, RecordError, UntrustedText, atomic, record};
 use tokio::time::Instant;
 
-use super::spool::{self, Failure, Letter};
+use super::spool::{self, ChannelFailure, OutboxError, SpooledAlert};
 use super::{Alert, Channel, DeliveryError};
 
-/// The first pause after a failed delivery; it doubles up to [`MOST`].
-const FIRST: Duration = Duration::from_secs(5);
-/// The longest pause.
-const MOST: Duration = Duration::from_secs(300);
+/// The pause after the first failed delivery; it doubles up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause between two attempts.
+const MAX_PAUSE: Duration = Duration::from_secs(300);
 
 /// Alerts that one watchdog has raised and not yet delivered.
 #[derive(Debug)]
@@ -27,11 +26,11 @@ pub struct Outbox {
     channels: BTreeMap<Label, Channel>,
     /// Channels that are down. A restart tries them at once.
     down: BTreeMap<Label, Down>,
-    /// What the disk has not taken; later than all that it has.
-    unkept: VecDeque<Letter>,
-    /// The ids of alerts that a channel has accepted since this was asked last.
+    /// Alerts that could not be written to disk; newer than all that are there.
+    in_memory: VecDeque<SpooledAlert>,
+    /// The ids of alerts that a channel has accepted since the last [`Outbox::take_accepted`].
     accepted: Vec<String>,
-    /// The operator has named the log and no other channel: what is logged is delivered.
+    /// The log is the only channel: what is logged is delivered.
     is_log_enough: bool,
 }
 
@@ -41,27 +40,18 @@ struct Down {
     pause: Duration,
 }
 
-/// What came of one alert on one channel.
-enum Outcome {
+/// The outcome of one alert on one channel.
+enum DeliveryOutcome {
     Accepted,
-    /// It need not be tried again: the channel refused it for good, or is no longer in fleet.toml.
+    /// It is not tried again: the channel rejected it permanently, or is no longer in fleet.toml.
     Ended,
-    /// It is tried again later. The error, if it was tried now.
+    /// It is retried later. The error, if it was tried now.
     Waits(Option<UntrustedText>),
-}
-
-/// An alert that could not be put on disk.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot keep alerts in {}: {source}; they are lost if this process ends before they are delivered", folder.display())]
-pub struct OutboxError {
-    pub(super) folder: PathBuf,
-    pub(super) source: io::Error,
 }
 
 impl Outbox {
     /// The outbox in `folder`, for these channels.
     pub fn new(folder: PathBuf, channels: impl IntoIterator<Item = (Label, Channel)>) -> Self {
-        // The log has every alert already.
         let (log, channels): (BTreeMap<_, _>, BTreeMap<_, _>) = channels
             .into_iter()
             .partition(|(_, channel)| *channel == Channel::Log);
@@ -70,13 +60,13 @@ impl Outbox {
             is_log_enough: !log.is_empty() && channels.is_empty(),
             channels,
             down: BTreeMap::new(),
-            unkept: VecDeque::new(),
+            in_memory: VecDeque::new(),
             accepted: Vec::new(),
         }
     }
 
-    /// Logs an alert and puts it on disk for all channels. The same id twice is one alert, while it is still here.
-    /// Servers, logs and commands may have had a say in its texts: no control character goes further.
+    /// Logs an alert and writes it to disk for all channels, with its texts escaped. An id that is waiting already is a
+    /// duplicate.
     ///
     /// # Errors
     /// If the spool cannot be read.
@@ -92,13 +82,16 @@ impl Outbox {
         }
         let suffix = format!("-{}.json", alert.id);
         let known = |(_, path): &(u64, PathBuf)| path.to_string_lossy().ends_with(&suffix);
-        let waits = spool::letters(&self.folder)?.iter().any(known)
-            || self.unkept.iter().any(|letter| letter.alert.id == alert.id);
+        let waits = spool::files(&self.folder)?.iter().any(known)
+            || self
+                .in_memory
+                .iter()
+                .any(|spooled| spooled.alert.id == alert.id);
         if self.channels.is_empty() || waits {
             return Ok(());
         }
         let pending = self.channels.keys().cloned().collect();
-        self.unkept.push_back(Letter {
+        self.in_memory.push_back(SpooledAlert {
             alert,
             pending,
             failures: BTreeMap::new(),
@@ -106,18 +99,18 @@ impl Outbox {
         self.keep()
     }
 
-    /// Puts on disk what is not there yet, in its order, as far as the disk takes it.
+    /// Writes the alerts in memory to disk, in their order, until one cannot be written.
     fn keep(&mut self) -> Result<(), OutboxError> {
-        let letters = spool::letters(&self.folder)?;
-        let mut number = letters.last().map_or(0, |(number, _)| *number);
-        while let Some(letter) = self.unkept.front() {
+        let files = spool::files(&self.folder)?;
+        let mut number = files.last().map_or(0, |(number, _)| *number);
+        while let Some(spooled) = self.in_memory.front() {
             number += 1;
-            let path = self.path(number, &letter.alert);
-            if let Err(error) = self.write(&path, letter) {
+            let path = self.path(number, &spooled.alert);
+            if let Err(error) = self.write(&path, spooled) {
                 tracing::error!("{error}");
                 break;
             }
-            self.unkept.pop_front();
+            self.in_memory.pop_front();
         }
         Ok(())
     }
@@ -126,15 +119,15 @@ impl Outbox {
         self.folder.join(format!("{number:010}-{}.json", alert.id))
     }
 
-    /// Delivers what is due and can be delivered. Returns when to try again; none if nothing is left.
+    /// Delivers what is due. Returns when to try again; none if nothing waits.
     ///
     /// # Errors
     /// If the spool cannot be read.
     pub async fn deliver(&mut self) -> Result<Option<Instant>, OutboxError> {
         self.keep()?;
-        for (_, path) in spool::letters(&self.folder)? {
-            let mut letter = match spool::read(&path) {
-                Ok(Some(letter)) => letter,
+        for (_, path) in spool::files(&self.folder)? {
+            let mut spooled = match spool::read(&path) {
+                Ok(Some(spooled)) => spooled,
                 Ok(None) => continue,
                 Err(error) if is_damaged(&error) => {
                     self.set_aside(&path, &error)?;
@@ -142,134 +135,139 @@ impl Outbox {
                 }
                 // It may be readable later.
                 Err(error) => {
-                    tracing::error!("cannot read {}: {error}", path.display());
+                    tracing::error!("{error}");
                     continue;
                 }
             };
-            let changed = self.pass_on(&mut letter, &path).await;
-            if letter.pending.is_empty() {
+            let changed = self.deliver_one(&mut spooled, &path).await;
+            if spooled.pending.is_empty() {
                 atomic::remove(&path).map_err(|source| self.failed(source))?;
-            } else if changed && let Err(error) = self.write(&path, &letter) {
-                // A channel that has it will get it again.
+            } else if changed && let Err(error) = self.write(&path, &spooled) {
+                // A channel that accepted it will receive it again.
                 tracing::error!("{error}");
             }
         }
-        for mut letter in std::mem::take(&mut self.unkept) {
-            let path = self.path(0, &letter.alert);
-            self.pass_on(&mut letter, &path).await;
-            if !letter.pending.is_empty() {
-                self.unkept.push_back(letter);
+        for mut spooled in std::mem::take(&mut self.in_memory) {
+            let path = self.path(0, &spooled.alert);
+            self.deliver_one(&mut spooled, &path).await;
+            if !spooled.pending.is_empty() {
+                self.in_memory.push_back(spooled);
             }
         }
-        let left = !(self.unkept.is_empty() && spool::letters(&self.folder)?.is_empty());
+        let left = !(self.in_memory.is_empty() && spool::files(&self.folder)?.is_empty());
         let now = Instant::now();
-        // A channel that nothing waits for any more is not tried, and its time stays past.
+        // A channel for which nothing waits is not tried, and its time stays in the past.
         let next = self.down.values().map(|down| down.until);
         let next = next.filter(|until| *until > now).min();
-        Ok(left.then(|| next.unwrap_or(now + FIRST)))
+        Ok(left.then(|| next.unwrap_or(now + FIRST_PAUSE)))
     }
 
-    /// How many alerts wait.
+    /// The number of alerts that wait.
     ///
     /// # Errors
     /// If the spool cannot be read.
     pub fn waiting(&self) -> Result<usize, OutboxError> {
-        let kept = spool::letters(&self.folder)?.len();
-        Ok(kept + self.unkept.len())
+        let kept = spool::files(&self.folder)?.len();
+        Ok(kept + self.in_memory.len())
     }
 
-    /// The ids of the alerts that a channel has accepted since this was called last.
+    /// The ids of the alerts that a channel has accepted since the last call.
     pub(crate) fn take_accepted(&mut self) -> Vec<String> {
         std::mem::take(&mut self.accepted)
     }
 
-    /// Tries one alert on every channel that has not accepted it; whether its file is to be written again.
-    async fn pass_on(&mut self, letter: &mut Letter, path: &Path) -> bool {
-        let before = letter.pending.len();
+    /// Tries one alert on every channel that has not accepted it. Returns whether its file must be written again.
+    async fn deliver_one(&mut self, spooled: &mut SpooledAlert, path: &Path) -> bool {
+        let before = spooled.pending.len();
         let mut changed = false;
-        for name in std::mem::take(&mut letter.pending) {
-            match self.pass(&name, letter, path).await {
-                Outcome::Accepted => self.accepted.push(letter.alert.id.clone()),
-                Outcome::Ended => {}
-                Outcome::Waits(error) => {
+        for name in std::mem::take(&mut spooled.pending) {
+            match self.deliver_to(&name, spooled, path).await {
+                DeliveryOutcome::Accepted => self.accepted.push(spooled.alert.id.clone()),
+                DeliveryOutcome::Ended => {}
+                DeliveryOutcome::Waits(error) => {
                     if let Some(error) = error
-                        && letter.failures.get(&name).map(|known| &known.error) != Some(&error)
+                        && spooled.failures.get(&name).map(|known| &known.error) != Some(&error)
                     {
                         let since = Utc::now();
-                        let failure = Failure { error, since };
-                        letter.failures.insert(name.clone(), failure);
+                        let failure = ChannelFailure { error, since };
+                        spooled.failures.insert(name.clone(), failure);
                         changed = true;
                     }
-                    letter.pending.push(name);
+                    spooled.pending.push(name);
                 }
             }
         }
-        let Letter {
+        let SpooledAlert {
             pending, failures, ..
-        } = letter;
+        } = spooled;
         failures.retain(|name, _| pending.contains(name));
         changed || pending.len() < before
     }
 
-    /// Tries one alert on one channel. A channel that is down gets nothing, which keeps the order.
-    async fn pass(&mut self, name: &Label, letter: &Letter, path: &Path) -> Outcome {
-        let alert = &letter.alert;
+    /// Tries one alert on one channel. A channel that is down is not tried, which keeps the order.
+    async fn deliver_to(
+        &mut self,
+        name: &Label,
+        spooled: &SpooledAlert,
+        path: &Path,
+    ) -> DeliveryOutcome {
+        let alert = &spooled.alert;
         let Some(channel) = self.channels.get(name) else {
             tracing::warn!(
                 alert = alert.id,
                 "the channel {name} is no longer in fleet.toml; this alert is not delivered there"
             );
-            return Outcome::Ended;
+            return DeliveryOutcome::Ended;
         };
         let down = self.down.get(name).copied();
         if down.is_some_and(|down| Instant::now() < down.until) {
-            return Outcome::Waits(None);
+            return DeliveryOutcome::Waits(None);
         }
         match channel.deliver(alert).await {
             Ok(()) => {
                 if self.down.remove(name).is_some() {
                     tracing::info!("the channel {name} accepts alerts again");
                 }
-                Outcome::Accepted
+                DeliveryOutcome::Accepted
             }
             Err(DeliveryError::Later(why)) => {
                 let why = UntrustedText::new(&why);
-                let pause = down.map_or(FIRST, |down| (down.pause * 2).min(MOST));
+                let pause = down.map_or(FIRST_PAUSE, |down| (down.pause * 2).min(MAX_PAUSE));
                 let until = Instant::now() + pause;
                 self.down.insert(name.clone(), Down { until, pause });
                 tracing::warn!(
                     alert = alert.id,
-                    "the channel {name} accepts no alerts: {why}; they wait in {} and are tried again in {} s",
+                    "cannot deliver to the channel {name}: {why}; its alerts wait in {} and are retried in {} s",
                     self.folder.display(),
                     pause.as_secs()
                 );
-                Outcome::Waits(Some(why))
+                DeliveryOutcome::Waits(Some(why))
             }
             Err(DeliveryError::Never(why)) => {
                 let error = UntrustedText::new(&why);
                 self.down.remove(name);
-                // Kept for people; it would hold up all that comes after it.
+                // It would block all alerts after it.
                 let aside = self.refused(path, name);
                 tracing::error!(
                     alert = alert.id,
-                    "the channel {name} refuses this alert for good: {error}; see {}",
+                    "the channel {name} rejects this alert permanently: {error}; see {}",
                     aside.display()
                 );
                 let since = Utc::now();
-                let refused = Letter {
+                let refused = SpooledAlert {
                     alert: alert.clone(),
                     pending: vec![name.clone()],
-                    failures: BTreeMap::from([(name.clone(), Failure { error, since })]),
+                    failures: BTreeMap::from([(name.clone(), ChannelFailure { error, since })]),
                 };
                 if let Err(error) = self.write(&aside, &refused) {
                     tracing::error!("{error}");
                 }
-                Outcome::Ended
+                DeliveryOutcome::Ended
             }
         }
     }
 
-    /// Where an alert is kept that this channel refused for good; another channel may refuse it too.
+    /// The file of an alert that this channel rejected permanently; another channel may reject it too.
     fn refused(&self, path: &Path, channel: &Label) -> PathBuf {
         let mut name = path.file_stem().unwrap_or_default().to_owned();
         name.push(format!("-{channel}.json"));
@@ -281,23 +279,20 @@ impl Outbox {
         spool::refused(&self.folder).join(name)
     }
 
-    fn set_aside(&self, path: &Path, why: &io::Error) -> Result<(), OutboxError> {
+    fn set_aside(&self, path: &Path, why: &RecordError) -> Result<(), OutboxError> {
         let aside = self.aside(path);
         let moved = atomic::folder_for_owner(&spool::refused(&self.folder))
             .and_then(|()| std::fs::rename(path, &aside));
         tracing::error!(
-            "{} is no alert ({why}); moved to {}",
+            "{} is not an alert ({why}); moved to {}",
             path.display(),
             aside.display()
         );
         moved.map_err(|source| self.failed(source))
     }
 
-    fn write(&self, path: &Path, letter: &Letter) -> Result<(), OutboxError> {
-        serde_json::to_vec_pretty(letter)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
-            .and_then(|bytes| atomic::write(path, &bytes, 0o600))
-            .map_err(|source| self.failed(source))
+    fn write(&self, path: &Path, spooled: &SpooledAlert) -> Result<(), RecordError> {
+        record::write(path, spooled)
     }
 
     fn failed(&self, source: io::Error) -> OutboxError {
@@ -308,10 +303,14 @@ impl Outbox {
     }
 }
 
-/// Whether what was read is no alert; other errors are the system's.
-fn is_damaged(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidData, UnexpectedEof};
-    matches!(error.kind(), InvalidData | UnexpectedEof)
+/// Whether a file is not an alert. Other errors may be temporary.
+fn is_damaged(error: &RecordError) -> bool {
+    match error {
+        RecordError::Form { .. } => true,
+        // A FIFO, or a folder.
+        RecordError::Read { source, .. } => source.kind() == io::ErrorKind::InvalidData,
+        RecordError::Write { .. } => false,
+    }
 }
 
 #[cfg(test)]
@@ -372,7 +371,7 @@ mod tests {
         assert_eq!(waiting.len(), 2);
         for (one, id) in waiting.iter().zip(["canary-1", "canary-2"]) {
             assert_eq!((one.id.as_str(), &one.channel), (id, &name("down")));
-            // The second one was not even tried.
+            // The second one was not tried.
             let error = one.error.as_deref().unwrap();
             assert!(error.contains("503"), "{error}");
             assert!(!one.refused);
@@ -385,7 +384,7 @@ mod tests {
             ),
             "{line}"
         );
-        // It is up again, and the error is forgotten with the alert.
+        // The channel is up again, and the error is removed with the alert.
         let up = [(name("down"), receiver("200 OK"))];
         let mut outbox = Outbox::new(folder.path().to_owned(), up);
         assert_eq!(outbox.deliver().await.unwrap(), None);
@@ -394,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn alert_is_delivered_by_the_log_only_where_no_other_channel_is_named() {
+    fn alert_is_delivered_by_the_log_if_no_other_channel_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let accepted = |channels: Vec<(Label, Channel)>| {
             let mut outbox = Outbox::new(folder.path().to_owned(), channels);
@@ -411,7 +410,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn alert_that_is_refused_for_good_is_listed_as_refused() {
+    async fn alert_that_is_rejected_permanently_is_listed_as_refused() {
         let folder = tempfile::tempdir().unwrap();
         let channel = (name("flow"), receiver("422 Unprocessable Entity"));
         let mut outbox = Outbox::new(folder.path().to_owned(), [channel]);
@@ -419,13 +418,13 @@ mod tests {
         assert_eq!(outbox.deliver().await.unwrap(), None);
         assert_eq!(outbox.take_accepted(), [] as [&str; 0]);
         let [refused] = &undelivered(folder.path()).unwrap()[..] else {
-            panic!("one alert was refused");
+            panic!("one alert is refused");
         };
         assert!(refused.refused && refused.error.as_deref().unwrap().contains("422"));
     }
 
     #[tokio::test]
-    async fn alert_that_two_channels_refuse_is_listed_for_both() {
+    async fn alert_that_two_channels_reject_is_listed_for_both() {
         let folder = tempfile::tempdir().unwrap();
         let refuses = |channel| (name(channel), receiver("422 Unprocessable Entity"));
         let channels = [refuses("flow"), refuses("phone")];
@@ -439,7 +438,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn spool_file_of_another_kind_is_set_aside_at_once() {
+    async fn spool_file_that_is_not_an_alert_is_moved_away_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let spool = folder.path();
         let made = std::process::Command::new("mkfifo")
@@ -460,20 +459,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_channel_that_nothing_waits_for_keeps_nobody_awake() {
+    async fn channel_for_which_nothing_waits_does_not_wake_the_loop() {
         let folder = tempfile::tempdir().unwrap();
         let url = Channel::Http("http://127.0.0.1:9/notify".parse().unwrap());
         let mut outbox = Outbox::new(folder.path().to_owned(), [(name("two"), url)]);
         outbox.put(alert("canary-1")).unwrap();
-        // `one` was down, and what waited for it is gone; `two` is down for a while.
+        // `one` was down, and nothing waits for it; `two` is down for a while.
         let now = Instant::now();
         let down = |until| Down {
             until,
-            pause: FIRST,
+            pause: FIRST_PAUSE,
         };
         outbox.down.insert(name("one"), down(now));
-        outbox.down.insert(name("two"), down(now + MOST));
+        outbox.down.insert(name("two"), down(now + MAX_PAUSE));
         let next = outbox.deliver().await.unwrap();
-        assert_eq!(next, Some(now + MOST));
+        assert_eq!(next, Some(now + MAX_PAUSE));
     }
 }

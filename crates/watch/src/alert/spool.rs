@@ -1,38 +1,43 @@
-//! The spool: a folder with one JSON file for each alert that not every channel has accepted yet.
+//! The spool: a folder with one JSON file for each alert that a channel has not accepted yet.
 //!
-//! The watchdog writes it ([`Outbox`](super::Outbox)); everybody else only reads it, through [`undelivered`].
+//! The watchdog writes it ([`Outbox`](super::Outbox)); other programs read it, through [`undelivered`].
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sanctum_config::{Label, UntrustedText, files};
+use sanctum_config::{Label, RecordError, UntrustedText, record};
 use serde::{Deserialize, Serialize};
 
-use super::{Alert, OutboxError, Severity};
+use super::{Alert, Severity};
 use crate::age;
-
-/// Larger than any alert; such a file is something else.
-const LARGEST: u64 = 1 << 20;
 
 /// One file of the spool.
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct Letter {
+pub(super) struct SpooledAlert {
     pub(super) alert: Alert,
     /// The channels that have not accepted it.
     pub(super) pending: Vec<Label>,
     /// The last failure of each channel that was tried with it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) failures: BTreeMap<Label, Failure>,
+    pub(super) failures: BTreeMap<Label, ChannelFailure>,
 }
 
 /// A channel's last failure.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub(super) struct Failure {
+pub(super) struct ChannelFailure {
     pub(super) error: UntrustedText,
     /// When it was first tried with this outcome.
     pub(super) since: DateTime<Utc>,
+}
+
+/// A spool that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot keep alerts in {}: {source}; they are lost if this process ends before they are delivered", folder.display())]
+pub struct OutboxError {
+    pub(super) folder: PathBuf,
+    pub(super) source: io::Error,
 }
 
 /// An alert that a channel has not accepted.
@@ -40,7 +45,7 @@ pub(super) struct Failure {
 pub struct Undelivered {
     /// The alert's id.
     pub id: String,
-    /// How bad it is.
+    /// How urgent it is.
     pub severity: Severity,
     /// Its title.
     pub title: UntrustedText,
@@ -48,9 +53,9 @@ pub struct Undelivered {
     pub raised: DateTime<Utc>,
     /// The channel, as in `[alerts.NAME]`.
     pub channel: Label,
-    /// Why the channel did not accept this alert or, where that was not tried yet, the one before it.
+    /// Why the channel did not accept this alert, or the one before it if this one was not tried yet.
     pub error: Option<UntrustedText>,
-    /// Whether the channel refused it for good: it is kept for people, and not tried again.
+    /// Whether the channel rejected it permanently: it is kept and not tried again.
     pub refused: bool,
 }
 
@@ -60,10 +65,10 @@ impl Undelivered {
         now - self.raised
     }
 
-    /// A line for people.
+    /// One line of text.
     pub fn line(&self, now: DateTime<Utc>) -> String {
         let what = match self.refused {
-            true => "was refused by",
+            true => "was rejected by",
             false => "has not reached",
         };
         let error = match &self.error {
@@ -79,23 +84,23 @@ impl Undelivered {
     }
 }
 
-/// What has not been delivered of the alerts of one watchdog, whose spool is `folder`
-/// ([`Home::spool`](sanctum_config::Home::spool)): one entry for each alert and channel, oldest first. Nothing is changed.
+/// The undelivered alerts of one watchdog, whose spool is `folder` ([`Home::spool`](sanctum_config::Home::spool)): one entry
+/// for each alert and channel, oldest first. Nothing is changed.
 ///
 /// # Errors
 /// If the spool cannot be read.
 pub fn undelivered(folder: &Path) -> Result<Vec<Undelivered>, OutboxError> {
     let mut all = Vec::new();
     // The newest failure of each channel explains the alerts that wait behind the one that was tried.
-    let mut newest: BTreeMap<Label, Failure> = BTreeMap::new();
+    let mut newest: BTreeMap<Label, ChannelFailure> = BTreeMap::new();
     for (folder, refused) in [(folder.to_owned(), false), (refused(folder), true)] {
-        for (_, path) in letters(&folder)? {
-            // One that is damaged is the watchdog's to set aside and log.
-            let Ok(Some(mut letter)) = read(&path) else {
+        for (_, path) in files(&folder)? {
+            // The watchdog moves a damaged file away and logs that.
+            let Ok(Some(mut spooled)) = read(&path) else {
                 continue;
             };
-            for channel in letter.pending {
-                let failure = letter.failures.remove(&channel);
+            for channel in spooled.pending {
+                let failure = spooled.failures.remove(&channel);
                 if let Some(failure) = failure.as_ref().filter(|_| !refused)
                     && newest
                         .get(&channel)
@@ -104,10 +109,10 @@ pub fn undelivered(folder: &Path) -> Result<Vec<Undelivered>, OutboxError> {
                     newest.insert(channel.clone(), failure.clone());
                 }
                 all.push(Undelivered {
-                    id: letter.alert.id.clone(),
-                    severity: letter.alert.severity,
-                    title: letter.alert.title.as_str().into(),
-                    raised: letter.alert.time,
+                    id: spooled.alert.id.clone(),
+                    severity: spooled.alert.severity,
+                    title: spooled.alert.title.as_str().into(),
+                    raised: spooled.alert.time,
                     channel,
                     error: failure.map(|failure| failure.error),
                     refused,
@@ -123,13 +128,13 @@ pub fn undelivered(folder: &Path) -> Result<Vec<Undelivered>, OutboxError> {
     Ok(all)
 }
 
-/// Where alerts lie that a channel refused for good, and files that are no alerts.
+/// The folder of alerts that a channel rejected permanently, and of damaged files.
 pub(super) fn refused(folder: &Path) -> PathBuf {
     folder.join("refused")
 }
 
 /// The files of a spool in the order in which they were written, with their numbers.
-pub(super) fn letters(folder: &Path) -> Result<Vec<(u64, PathBuf)>, OutboxError> {
+pub(super) fn files(folder: &Path) -> Result<Vec<(u64, PathBuf)>, OutboxError> {
     let failed = |source| OutboxError {
         folder: folder.to_owned(),
         source,
@@ -138,7 +143,7 @@ pub(super) fn letters(folder: &Path) -> Result<Vec<(u64, PathBuf)>, OutboxError>
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(failed)?,
     };
-    let mut letters = Vec::new();
+    let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(failed)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -146,20 +151,16 @@ pub(super) fn letters(folder: &Path) -> Result<Vec<(u64, PathBuf)>, OutboxError>
             .strip_suffix(".json")
             .and_then(|name| name.split_once('-'))
             .and_then(|(number, _)| number.parse().ok());
-        letters.extend(number.map(|number| (number, path.clone())));
+        files.extend(number.map(|number| (number, path.clone())));
     }
-    letters.sort();
-    Ok(letters)
+    files.sort();
+    Ok(files)
 }
 
 /// Reads a file of the spool; none if it is gone.
 ///
 /// # Errors
-/// If it cannot be read, or is no alert.
-pub(super) fn read(path: &Path) -> io::Result<Option<Letter>> {
-    match files::read(path, LARGEST) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-    }
+/// If it cannot be read, or is damaged.
+pub(super) fn read(path: &Path) -> Result<Option<SpooledAlert>, RecordError> {
+    record::read(path)
 }

@@ -1,6 +1,7 @@
-//! The loop with a check that says what it is told to, and a channel that can be down.
+//! The loop with a scripted check, and a channel that can be down.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -11,24 +12,32 @@ use axum::{Json, Router, routing::post};
 use serde_json::Value;
 
 use super::*;
-use crate::alert::Channel;
+use crate::alert::{Alert, Channel};
+use crate::check::Notice;
 
-/// Says one verdict after the other.
+/// Returns one verdict after the other.
 #[derive(Debug, Default)]
-struct Script(VecDeque<Kind>, VecDeque<&'static str>, Miss);
+struct Script(VecDeque<VerdictKind>, VecDeque<&'static str>, MissCause);
 
 impl Check for Script {
-    async fn check(&mut self, round: &mut Round) -> Report {
-        round.memory = Value::from(round.memory.as_u64().unwrap_or(0) + 1);
-        let kind = self.0.pop_front().unwrap_or(Kind::Ok);
-        let wrongs = self.1.pop_front().unwrap_or_default();
-        Report {
-            wrongs: wrongs.split_whitespace().map(str::to_owned).collect(),
+    type Action = Infallible;
+
+    async fn check(&mut self, round: &Round<'_>) -> CheckReport<Infallible> {
+        let kind = self.0.pop_front().unwrap_or(VerdictKind::Ok);
+        let problems = self.1.pop_front().unwrap_or_default();
+        let verdict = Verdict {
             miss: self.2,
-            ..Verdict::new(kind, format!("it is {kind}"))
-                .next("do this")
-                .into()
+            ..Verdict::new(kind, format!("it is {kind}")).next("do this")
+        };
+        CheckReport {
+            problems: problems.split_whitespace().map(str::to_owned).collect(),
+            memory: Some(Value::from(round.memory.as_u64().unwrap_or(0) + 1)),
+            ..verdict.into()
         }
+    }
+
+    async fn execute(&mut self, action: Infallible) -> Vec<Notice> {
+        match action {}
     }
 
     fn subject(&self) -> String {
@@ -36,7 +45,7 @@ impl Check for Script {
     }
 }
 
-/// Force Flow: keeps what it was sent, and refuses while it is down.
+/// Force Flow: keeps what it receives, and answers 503 while it is down.
 #[derive(Clone, Default)]
 struct Flow {
     got: Arc<Mutex<Vec<Alert>>>,
@@ -62,16 +71,16 @@ async fn flow() -> (Flow, SocketAddr) {
     (flow, address)
 }
 
-fn watchdog(folder: &Path, address: SocketAddr, script: &[Kind]) -> Watchdog<Script> {
+fn watchdog(folder: &Path, address: SocketAddr, script: &[VerdictKind]) -> Watchdog<Script> {
     let url = format!("http://{address}/notify").parse().unwrap();
     let agent: Label = "canary".parse().unwrap();
     let state_file = folder.join("watch/canary.json");
-    let state = State::read(&state_file).unwrap();
+    let state = WatchdogState::read(&state_file).unwrap();
     Watchdog {
         check: Script(
             script.iter().copied().collect(),
             VecDeque::new(),
-            Miss::Failed,
+            MissCause::Failed,
         ),
         host: "mini".parse().unwrap(),
         policy: Policy {
@@ -80,7 +89,7 @@ fn watchdog(folder: &Path, address: SocketAddr, script: &[Kind]) -> Watchdog<Scr
             busy_for: Duration::from_secs(7200),
         },
         schedule: Schedule::Every(Duration::from_secs(600)),
-        state: state.unwrap_or_else(|| State::new(agent, start())),
+        state: state.unwrap_or_else(|| WatchdogState::new(agent, start())),
         state_file,
         lease_file: folder.join("lease.json"),
         first_cause: FirstCause::default(),
@@ -95,7 +104,7 @@ fn start() -> DateTime<Utc> {
     DateTime::from_timestamp(1_776_000_000, 0).unwrap()
 }
 
-/// Rounds ten minutes apart, from the `first` on.
+/// Rounds ten minutes apart, starting with the `first`.
 async fn rounds(dog: &mut Watchdog<Script>, first: i32, count: i32) {
     for number in first..first + count {
         dog.round(start() + TimeDelta::minutes(10) * number)
@@ -112,7 +121,7 @@ fn titles(flow: &Flow) -> Vec<String> {
 
 #[tokio::test]
 async fn misses_in_a_row_alert_once_a_cooldown_and_recover_once() {
-    use Kind::{Busy, Miss, Offline, Ok};
+    use VerdictKind::{Busy, Miss, Offline, Ok};
     let folder = tempfile::tempdir().unwrap();
     let (flow, address) = flow().await;
     let script = [
@@ -144,12 +153,15 @@ async fn misses_in_a_row_alert_once_a_cooldown_and_recover_once() {
     assert_eq!(dog.state.memory, 12);
 }
 
-/// A disk that takes neither the state nor a spool.
 #[tokio::test]
-async fn a_full_disk_silences_nobody() {
+async fn full_disk_does_not_prevent_alerts() {
     let folder = tempfile::tempdir().unwrap();
     let (flow, address) = flow().await;
-    let mut dog = watchdog(folder.path(), address, &[Kind::Miss, Kind::Miss, Kind::Ok]);
+    let mut dog = watchdog(
+        folder.path(),
+        address,
+        &[VerdictKind::Miss, VerdictKind::Miss, VerdictKind::Ok],
+    );
     std::fs::create_dir_all(&dog.state_file).unwrap();
     let spool = folder.path().join("spool");
     std::os::unix::fs::symlink(folder.path().join("no/such/folder"), &spool).unwrap();
@@ -157,48 +169,48 @@ async fn a_full_disk_silences_nobody() {
     assert_eq!(dog.outbox.waiting().unwrap(), 1, "in memory");
     assert_eq!(dog.outbox.deliver().await.unwrap(), None);
     rounds(&mut dog, 1, 1).await;
-    let cannot = "canary on mini cannot remember";
+    let cannot = "canary on mini cannot write its state";
     let fails = "server on mini fails its check";
     assert_eq!(titles(&flow), [cannot, fails]);
     assert_eq!(dog.outbox.waiting().unwrap(), 0);
     std::fs::remove_dir(&dog.state_file).unwrap();
     std::fs::remove_file(&spool).unwrap();
     rounds(&mut dog, 2, 1).await;
-    let mut told = titles(&flow).split_off(2);
-    told.sort();
+    let mut recovered = titles(&flow).split_off(2);
+    recovered.sort();
     assert_eq!(
-        told,
+        recovered,
         [cannot, fails].map(|title| format!("recovered: {title}"))
     );
-    assert!(State::read(&dog.state_file).unwrap().is_some());
+    assert!(WatchdogState::read(&dog.state_file).unwrap().is_some());
 }
 
 #[tokio::test]
-async fn a_clock_that_was_set_back_silences_nobody() {
+async fn clock_that_was_set_back_does_not_prevent_alerts() {
     let folder = tempfile::tempdir().unwrap();
     let (flow, address) = flow().await;
-    let mut dog = watchdog(folder.path(), address, &[Kind::Miss; 8]);
+    let mut dog = watchdog(folder.path(), address, &[VerdictKind::Miss; 8]);
     rounds(&mut dog, 100, 2).await;
     assert_eq!(titles(&flow).len(), 1);
     rounds(&mut dog, 0, 1).await;
     assert_eq!(
         titles(&flow).len(),
         2,
-        "told once more, as after a cooldown"
+        "alerted once more, as after a cooldown"
     );
     rounds(&mut dog, 1, 1).await;
     assert_eq!(titles(&flow).len(), 2);
 }
 
 #[tokio::test]
-async fn a_new_thing_that_is_wrong_does_not_wait_for_the_cooldown_of_the_others() {
+async fn new_problem_alerts_during_the_cooldown_of_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let (flow, address) = flow().await;
-    let mut script = [Kind::Miss; 8];
-    script[7] = Kind::Ok;
+    let mut script = [VerdictKind::Miss; 8];
+    script[7] = VerdictKind::Ok;
     let mut dog = watchdog(folder.path(), address, &script);
     dog.policy.misses = 1;
-    // The third round's is new, and so is nothing that follows until the cooldown of half an hour is over.
+    // Only the third round's `b` is new, until the cooldown of half an hour is over.
     dog.check.1 = ["a", "a", "a b", "b", "a b", "a", "a"].into();
     rounds(&mut dog, 0, 3).await;
     assert_eq!(titles(&flow).len(), 2);
@@ -220,10 +232,10 @@ async fn a_new_thing_that_is_wrong_does_not_wait_for_the_cooldown_of_the_others(
 }
 
 #[tokio::test]
-async fn being_busy_alerts_after_hours_and_being_offline_never() {
+async fn busy_alerts_after_hours_and_offline_never() {
     let folder = tempfile::tempdir().unwrap();
     let (flow, address) = flow().await;
-    let mut dog = watchdog(folder.path(), address, &[Kind::Busy; 14]);
+    let mut dog = watchdog(folder.path(), address, &[VerdictKind::Busy; 14]);
     rounds(&mut dog, 0, 12).await;
     assert!(titles(&flow).is_empty());
     rounds(&mut dog, 12, 3).await;
@@ -232,14 +244,14 @@ async fn being_busy_alerts_after_hours_and_being_offline_never() {
         "recovered: server on mini has been busy for hours",
     ];
     assert_eq!(titles(&flow), expected);
-    let mut dog = watchdog(folder.path(), address, &[Kind::Offline; 100]);
+    let mut dog = watchdog(folder.path(), address, &[VerdictKind::Offline; 100]);
     rounds(&mut dog, 15, 100).await;
     assert_eq!(titles(&flow).len(), 2);
 }
 
 #[tokio::test]
-async fn a_night_asleep_or_offline_is_no_busy_night() {
-    use Kind::{Busy, Offline};
+async fn night_asleep_or_offline_does_not_count_as_busy() {
+    use VerdictKind::{Busy, Offline};
     let folder = tempfile::tempdir().unwrap();
     let (flow, address) = flow().await;
     let mut dog = watchdog(folder.path(), address, &[Busy, Busy, Offline, Busy]);
@@ -251,15 +263,19 @@ async fn a_night_asleep_or_offline_is_no_busy_night() {
 }
 
 #[tokio::test]
-async fn what_a_channel_did_not_take_comes_later_in_order_though_the_watchdog_restarts() {
+async fn alerts_that_a_channel_did_not_accept_are_delivered_in_order_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let (flow, address) = flow().await;
     *flow.down.lock().unwrap() = true;
-    let mut dog = watchdog(folder.path(), address, &[Kind::Miss; 4]);
+    let mut dog = watchdog(folder.path(), address, &[VerdictKind::Miss; 4]);
     rounds(&mut dog, 0, 4).await;
     drop(dog);
-    // It is well again before the channel is.
-    let mut dog = watchdog(folder.path(), address, &[Kind::Miss, Kind::Ok]);
+    // The server recovers before the channel does.
+    let mut dog = watchdog(
+        folder.path(),
+        address,
+        &[VerdictKind::Miss, VerdictKind::Ok],
+    );
     assert_eq!(dog.state.misses, 4, "a restart forgets nothing");
     rounds(&mut dog, 4, 2).await;
     assert!(titles(&flow).is_empty());
@@ -286,10 +302,10 @@ async fn what_a_channel_did_not_take_comes_later_in_order_though_the_watchdog_re
 }
 
 /// Runs the loop itself until `done` is satisfied with its state file.
-async fn run_until(dog: &mut Watchdog<Script>, done: impl Fn(&State) -> bool) {
+async fn run_until(dog: &mut Watchdog<Script>, done: impl Fn(&WatchdogState) -> bool) {
     let file = dog.state_file.clone();
     let stop = async {
-        while !State::read(&file)
+        while !WatchdogState::read(&file)
             .unwrap()
             .is_some_and(|state| done(&state))
         {
@@ -304,9 +320,9 @@ async fn state_says_notified_only_after_a_channel_accepted_the_alert() {
     let folder = tempfile::tempdir().unwrap();
     let (flow, address) = flow().await;
     *flow.down.lock().unwrap() = true;
-    let mut dog = watchdog(folder.path(), address, &[Kind::Miss; 9]);
+    let mut dog = watchdog(folder.path(), address, &[VerdictKind::Miss; 9]);
     dog.policy.misses = 1;
-    let is_open = |state: &State| state.due.is_some() && state.open.contains_key(MISSES);
+    let is_open = |state: &WatchdogState| state.due.is_some() && state.open.contains_key(MISSES);
     run_until(&mut dog, is_open).await;
     assert_eq!(dog.state.open[MISSES].notified, None);
     let spool = folder.path().join("spool");
@@ -327,7 +343,7 @@ async fn state_says_notified_only_after_a_channel_accepted_the_alert() {
 async fn under_a_lease_nothing_is_counted_and_an_expired_one_is_told_of_once() {
     let folder = tempfile::tempdir().unwrap();
     let (flow, address) = flow().await;
-    let mut dog = watchdog(folder.path(), address, &[Kind::Miss; 3]);
+    let mut dog = watchdog(folder.path(), address, &[VerdictKind::Miss; 3]);
     let hour = Duration::from_secs(3600);
     let (held, _) =
         lease::take(&dog.lease_file, "sanctum-launchd upgrade", "to 1.2.0", hour).unwrap();
@@ -342,19 +358,31 @@ async fn under_a_lease_nothing_is_counted_and_an_expired_one_is_told_of_once() {
     }
     let _ = dog.outbox.deliver().await.unwrap();
     let all = titles(&flow);
-    assert_eq!(all[0], "a deployment on mini has not come to its end");
+    assert_eq!(all[0], "a deployment on mini did not finish");
     assert_eq!(all.len(), 2, "and the misses: {all:?}");
 }
 
-/// Takes the maintenance lease while it looks.
+/// Takes the maintenance lease during its check.
 struct Overtaken(std::path::PathBuf, Vec<lease::LeaseGuard>);
 
 impl Check for Overtaken {
-    async fn check(&mut self, round: &mut Round) -> Report {
-        round.memory = Value::from("half a host");
+    type Action = ();
+
+    async fn check(&mut self, _round: &Round<'_>) -> CheckReport<()> {
         let (held, _) = lease::take(&self.0, "test", "now", Duration::from_secs(3600)).unwrap();
         self.1.push(held);
-        Verdict::new(Kind::Miss, "half a host").into()
+        CheckReport {
+            memory: Some(Value::from("half a host")),
+            actions: vec![PlannedAction {
+                action: (),
+                if_interrupted: None,
+            }],
+            ..Verdict::new(VerdictKind::Miss, "half a host").into()
+        }
+    }
+
+    async fn execute(&mut self, (): ()) -> Vec<Notice> {
+        unreachable!("a deployment has begun");
     }
 
     fn subject(&self) -> String {
@@ -376,44 +404,52 @@ fn with_check<C>(dog: Watchdog<Script>, check: C) -> Watchdog<C> {
     }
 }
 
-/// Takes its memory and never comes to its end: in its check, or in its action.
+/// Never finishes: its check, or its action.
 struct Hangs {
     in_check: bool,
 }
 
+fn condition(title: &str, body: String) -> Notice {
+    Notice::Open {
+        key: crate::BLIND,
+        stage: "blind".to_owned(),
+        text: AlertText {
+            severity: Severity::Critical,
+            title: title.to_owned(),
+            body,
+            next: String::new(),
+        },
+    }
+}
+
 impl Check for Hangs {
-    async fn check(&mut self, round: &mut Round) -> Report {
+    type Action = u32;
+
+    async fn check(&mut self, _round: &Round<'_>) -> CheckReport<u32> {
         if self.in_check {
-            round.memory.take();
             std::future::pending::<()>().await;
         }
-        Verdict::new(Kind::Ok, "it looks").into()
+        CheckReport {
+            actions: vec![PlannedAction {
+                action: 7,
+                if_interrupted: Some(condition("probably done", "it was interrupted".to_owned())),
+            }],
+            ..Verdict::new(VerdictKind::Ok, "it is fine").into()
+        }
     }
 
-    async fn act(&mut self, round: &mut Round) -> Vec<Notice> {
-        if !self.in_check {
-            round.memory.take();
-            std::future::pending::<()>().await;
-        }
-        Vec::new()
+    async fn execute(&mut self, _action: u32) -> Vec<Notice> {
+        std::future::pending().await
     }
 
     fn subject(&self) -> String {
         "it".into()
     }
 
-    fn timed_out(&mut self, said: String) -> Report {
-        let note = Note {
-            severity: Severity::Critical,
-            title: "it cannot look".to_owned(),
-            body: said.clone(),
-            next: String::new(),
-        };
-        let stage = "blind".to_owned();
-        let key = crate::BLIND;
-        Report {
-            notices: vec![Notice::Holds { key, stage, note }],
-            ..Verdict::new(Kind::Miss, said).into()
+    fn timed_out(&self, message: String) -> CheckReport<u32> {
+        CheckReport {
+            notices: vec![condition("it cannot check", message.clone())],
+            ..Verdict::new(VerdictKind::Miss, message).into()
         }
     }
 
@@ -426,7 +462,7 @@ impl Check for Hangs {
 }
 
 #[tokio::test]
-async fn check_that_exceeds_its_limit_keeps_its_memory_and_reports_as_the_check_says() {
+async fn check_that_exceeds_its_limit_keeps_its_memory_and_reports_in_its_own_words() {
     let folder = tempfile::tempdir().unwrap();
     let (_, address) = flow().await;
     let dog = watchdog(folder.path(), address, &[]);
@@ -438,7 +474,7 @@ async fn check_that_exceeds_its_limit_keeps_its_memory_and_reports_as_the_check_
 }
 
 #[tokio::test]
-async fn watchdog_that_is_stopped_while_it_checks_or_acts_keeps_its_memory() {
+async fn watchdog_that_is_stopped_during_a_check_or_an_action_keeps_its_memory() {
     for in_check in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let (_, address) = flow().await;
@@ -452,8 +488,70 @@ async fn watchdog_that_is_stopped_while_it_checks_or_acts_keeps_its_memory() {
     }
 }
 
+/// Plans the actions 1 and 2 in its first round, and keeps what it executed.
+#[derive(Default)]
+struct Acts(u32, Vec<u32>);
+
+impl Check for Acts {
+    type Action = u32;
+
+    async fn check(&mut self, round: &Round<'_>) -> CheckReport<u32> {
+        self.0 += 1;
+        let planned = |action| PlannedAction {
+            action,
+            if_interrupted: Some(condition("probably done", "it was interrupted".to_owned())),
+        };
+        CheckReport {
+            actions: match self.0 {
+                1 => vec![planned(1), planned(2)],
+                _ => Vec::new(),
+            },
+            misses: Some(round.misses + 10),
+            ..Verdict::new(VerdictKind::Ok, "it is fine").into()
+        }
+    }
+
+    async fn execute(&mut self, action: u32) -> Vec<Notice> {
+        self.1.push(action);
+        Vec::new()
+    }
+
+    fn subject(&self) -> String {
+        "it".into()
+    }
+}
+
 #[tokio::test]
-async fn what_is_seen_while_a_deployment_begins_does_not_count() {
+async fn actions_of_a_report_are_executed_in_order_once_and_leave_no_interruption() {
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let mut dog = with_check(watchdog(folder.path(), address, &[]), Acts::default());
+    for _ in 0..2 {
+        dog.round(start()).await.unwrap();
+    }
+    assert_eq!(dog.check.1, [1, 2]);
+    assert_eq!(dog.state.misses, 20, "the check counts its misses itself");
+    let _ = dog.outbox.deliver().await.unwrap();
+    assert!(titles(&flow).is_empty());
+}
+
+#[tokio::test]
+async fn action_that_is_interrupted_is_reported_by_the_next_process_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let hangs = Hangs { in_check: false };
+    let mut dog = with_check(watchdog(folder.path(), address, &[]), hangs);
+    let killed = tokio::time::timeout(Duration::from_millis(100), dog.round(start()));
+    assert!(killed.await.is_err());
+    drop(dog);
+    let mut dog = watchdog(folder.path(), address, &[]);
+    rounds(&mut dog, 1, 2).await;
+    assert_eq!(titles(&flow), ["probably done"]);
+    assert!(dog.state.interrupted.is_empty());
+}
+
+#[tokio::test]
+async fn report_of_a_check_during_which_a_deployment_begins_is_discarded() {
     let folder = tempfile::tempdir().unwrap();
     let (_, address) = flow().await;
     let dog = watchdog(folder.path(), address, &[]);
@@ -461,8 +559,8 @@ async fn what_is_seen_while_a_deployment_begins_does_not_count() {
     let mut dog = with_check(dog, check);
     dog.round(Utc::now()).await.unwrap();
     assert_eq!((dog.check.1.len(), dog.state.misses), (1, 0));
-    assert_eq!(dog.state.memory, Value::Null, "nothing of it is remembered");
-    // It stays due: what the deployment leaves behind is not looked at a whole period later.
+    assert_eq!(dog.state.memory, Value::Null, "the report is discarded");
+    // It stays due: the result of the deployment is checked when it ends.
     assert_eq!(dog.state.checked, None);
     dog.check.1.clear();
     dog.round(Utc::now()).await.unwrap();
@@ -470,7 +568,7 @@ async fn what_is_seen_while_a_deployment_begins_does_not_count() {
 }
 
 #[tokio::test]
-async fn a_damaged_lease_is_told_of_and_watching_goes_on() {
+async fn damaged_lease_alerts_and_does_not_pause() {
     let folder = tempfile::tempdir().unwrap();
     let (flow, address) = flow().await;
     let mut dog = watchdog(folder.path(), address, &[]);
@@ -487,7 +585,7 @@ const FLEET: &str = "[hosts.mini]\naddress = \"a\"\nagents = [\"server\", \"guar
     [servers.server]\nhost = \"mini\"\nlisten = [\"127.0.0.1:1\"]\n[watch.guardian]\n[watch.canary]\n";
 
 #[tokio::test]
-async fn outage_that_the_guardian_reports_alerts_here_only_when_it_outlasts_the_report() {
+async fn outage_that_the_guardian_reports_alerts_only_when_it_outlasts_the_report() {
     let folder = tempfile::tempdir().unwrap();
     let (flow, address) = flow().await;
     let label = |name: &str| name.parse::<Label>().unwrap();
@@ -497,33 +595,33 @@ async fn outage_that_the_guardian_reports_alerts_here_only_when_it_outlasts_the_
     let first_cause = FirstCause::of_server(&fleet, &home, &mini, &server, &[]);
     let guardian = |round: i32, reports: bool| {
         let now = start() + TimeDelta::minutes(10) * round;
-        let mut state = State::new(label("guardian"), now);
+        let mut state = WatchdogState::new(label("guardian"), now);
         if reports {
-            state.last = Some(Verdict::new(Kind::Miss, "gave no answer"));
-            let open = serde_json::json!({ "id": "g", "title": "t", "since": now, "told": now, "times": 1 });
+            state.last = Some(Verdict::new(VerdictKind::Miss, "gave no answer"));
+            let open = serde_json::json!({ "id": "g", "title": "t", "since": now, "alerted": now, "alerts": 1 });
             let open = serde_json::from_value(open).unwrap();
             state.open.insert(crate::OUTAGE.to_owned(), open);
         }
         state.write(&home.watch_state(&label("guardian"))).unwrap();
     };
-    let mut dog = watchdog(folder.path(), address, &[Kind::Miss; 9]);
+    let mut dog = watchdog(folder.path(), address, &[VerdictKind::Miss; 9]);
     dog.first_cause = first_cause;
-    dog.check.2 = Miss::NoAnswer;
+    dog.check.2 = MissCause::NoAnswer;
     for round in 0..4 {
         guardian(round, true);
         rounds(&mut dog, round, 1).await;
     }
     assert_eq!((titles(&flow).len(), dog.state.misses), (0, 4));
-    // A wrong answer is no outage.
+    // A wrong answer is not an outage.
     guardian(4, true);
-    dog.check.2 = Miss::Failed;
+    dog.check.2 = MissCause::Failed;
     rounds(&mut dog, 4, 1).await;
     assert_eq!(titles(&flow), ["server on mini fails its check"]);
 
     let folder = tempfile::tempdir().unwrap();
-    let mut dog = watchdog(folder.path(), address, &[Kind::Miss; 9]);
+    let mut dog = watchdog(folder.path(), address, &[VerdictKind::Miss; 9]);
     dog.first_cause = FirstCause::of_server(&fleet, &home, &mini, &server, &[]);
-    dog.check.2 = Miss::NoAnswer;
+    dog.check.2 = MissCause::NoAnswer;
     guardian(5, true);
     rounds(&mut dog, 4, 2).await;
     assert_eq!(titles(&flow).len(), 1);
@@ -533,11 +631,11 @@ async fn outage_that_the_guardian_reports_alerts_here_only_when_it_outlasts_the_
 }
 
 #[tokio::test]
-async fn watchdog_that_cannot_check_says_so_and_not_that_its_server_fails() {
+async fn watchdog_that_cannot_check_does_not_report_its_server() {
     let folder = tempfile::tempdir().unwrap();
     let (flow, address) = flow().await;
-    let mut dog = watchdog(folder.path(), address, &[Kind::Miss; 2]);
-    dog.check.2 = Miss::CannotCheck;
+    let mut dog = watchdog(folder.path(), address, &[VerdictKind::Miss; 2]);
+    dog.check.2 = MissCause::CannotCheck;
     rounds(&mut dog, 0, 2).await;
     assert_eq!(
         titles(&flow),
@@ -551,13 +649,13 @@ async fn two_events_of_one_round_are_two_alerts() {
     let (flow, address) = flow().await;
     let mut dog = watchdog(folder.path(), address, &[]);
     for key in ["panic", "answers-again"] {
-        let note = Note {
+        let text = AlertText {
             severity: Severity::Info,
             title: key.to_owned(),
             body: String::new(),
             next: String::new(),
         };
-        dog.notice(Notice::Event { key, note }, start()).unwrap();
+        dog.notice(Notice::Event { key, text }, start()).unwrap();
     }
     let _ = dog.outbox.deliver().await.unwrap();
     assert_eq!(titles(&flow), ["panic", "answers-again"]);

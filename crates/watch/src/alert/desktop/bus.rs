@@ -9,16 +9,16 @@ use crate::alert::{Alert, Severity};
 const NAME: &str = "org.freedesktop.Notifications";
 const PATH: &str = "/org/freedesktop/Notifications";
 
-/// Shows an alert; it counts as delivered when the service has accepted it, within `limit`.
+/// Shows an alert. It is delivered when the service has accepted it, within `limit`.
 ///
 /// # Errors
-/// In one line: what the bus or the service said.
+/// The message of the bus or the service, in one line.
 pub(in crate::alert) async fn show(
     alert: &Alert,
     sound: Option<&str>,
     limit: Duration,
 ) -> Result<(), String> {
-    // A future that is dropped closes its connection: a service that hangs holds nothing of ours.
+    // A future that is dropped closes its connection.
     let shown = tokio::time::timeout(limit, notify(alert, sound)).await;
     let why = match shown {
         Ok(Ok(())) => return Ok(()),
@@ -34,11 +34,11 @@ async fn notify(alert: &Alert, sound: Option<&str>) -> Result<(), String> {
         .appname("Sanctum")
         .summary(&alert.title)
         .urgency(match alert.severity {
-            // Low is grey, and on some desktops not shown at all.
+            // Some desktops do not show low urgency.
             Severity::Info | Severity::Warning => Urgency::Normal,
             Severity::Critical => Urgency::Critical,
         })
-        // It stays on the screen until a person has seen it, its end as well: an outage must not be seen alone.
+        // It stays until it is dismissed. So does its "recovered": an outage must not be shown without its end.
         .timeout(Timeout::Never);
     if let Some(sound) = sound {
         notification.sound_name(sound);
@@ -52,7 +52,7 @@ async fn notify(alert: &Alert, sound: Option<&str>) -> Result<(), String> {
     shown.map(drop).map_err(|error| error.to_string())
 }
 
-/// Whether the service reads markup in a body. (notify-rust can ask only from a thread of its own.)
+/// Whether the service interprets markup in a body. (notify-rust asks only from its own thread.)
 async fn has_markup() -> Result<bool, zbus::Error> {
     let bus = zbus::Connection::session().await?;
     let answer = bus
@@ -62,7 +62,7 @@ async fn has_markup() -> Result<bool, zbus::Error> {
     Ok(capabilities.iter().any(|word| word == "body-markup"))
 }
 
-/// A text in which nothing is markup.
+/// The text with its markup escaped.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
@@ -77,17 +77,17 @@ mod tests {
 
     use super::*;
 
-    /// A bus whose daemon hangs: it accepts connections and never says a word.
+    /// A bus whose daemon hangs: it accepts connections and never answers.
     #[test]
-    fn hung_bus_is_given_up_at_the_limit_without_a_thread() {
-        const NAME: &str = "hung_bus_is_given_up_at_the_limit_without_a_thread";
+    fn hung_bus_is_an_error_at_the_limit_without_a_thread() {
+        const NAME: &str = "hung_bus_is_an_error_at_the_limit_without_a_thread";
         const SOCKET: &str = "SANCTUM_HUNG_BUS";
-        // The bus's address belongs to the whole process, so another one tries it.
+        // The bus's address is global to a process, so the test runs in a child process.
         if std::env::var_os(SOCKET).is_none() {
             let folder = tempfile::tempdir().unwrap();
             let socket = folder.path().join("bus");
             let _silent = UnixListener::bind(&socket).unwrap();
-            let said = Command::new(std::env::current_exe().unwrap())
+            let output = Command::new(std::env::current_exe().unwrap())
                 .arg(NAME)
                 .env(SOCKET, &socket)
                 .env(
@@ -96,8 +96,11 @@ mod tests {
                 )
                 .output()
                 .unwrap();
-            let text = String::from_utf8_lossy(&said.stdout);
-            assert!(said.status.success() && text.contains("1 passed"), "{text}");
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(
+                output.status.success() && text.contains("1 passed"),
+                "{text}"
+            );
             return;
         }
         let alert = Alert {

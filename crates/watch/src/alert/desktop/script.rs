@@ -1,24 +1,24 @@
 //! Notifications of macOS through `osascript`, which every Mac has. macOS shows them as Script Editor's, and asks once
-//! whether Script Editor may show any; see docs/watching.md.
+//! whether Script Editor may show them; see docs/watching.md.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use sanctum_host::command::{self, CommandError};
 
 use crate::alert::Alert;
-use crate::background::aside;
+use crate::blocking::{BlockingError, BlockingTask};
 
-/// Whether an `osascript` runs. A process that cannot even be killed holds its thread; there is no second one.
-static IN_FLIGHT: AtomicBool = AtomicBool::new(false);
+/// One `osascript` runs at a time, in the whole process.
+static OSASCRIPT: LazyLock<BlockingTask> = LazyLock::new(|| BlockingTask::new("osascript"));
 
 /// osascript decodes its arguments by the locale, which launchd sets for no agent. Every Mac has this one.
 const LOCALE: &str = "en_US.UTF-8";
 
-/// Shows an alert; it counts as delivered when `osascript` exits with 0 within `limit`.
+/// Shows an alert. It is delivered when `osascript` exits with 0 within `limit`.
 ///
 /// # Errors
-/// In one line: what osascript said.
+/// The message of osascript, in one line.
 #[cfg(target_os = "macos")]
 pub(in crate::alert) async fn show(
     alert: &Alert,
@@ -34,28 +34,27 @@ async fn run(
     sound: Option<&str>,
     limit: Duration,
 ) -> Result<(), String> {
-    let Some(slot) = Slot::take() else {
-        return Err("osascript has not ended since the last notification".to_owned());
-    };
+    /// The command is killed at `limit`; beyond this margin the kernel does not end it.
+    const MARGIN: Duration = Duration::from_secs(5);
     let (program, arguments) = (program.to_owned(), arguments(alert, sound));
-    let done = aside(move || {
-        let _slot = slot;
-        command::run_in_locale(LOCALE, &program, &arguments, limit)
-    });
-    match done.await {
-        Some(Ok(output)) if output.succeeded() => Ok(()),
-        Some(Ok(output)) => Err(format!("osascript: {}", output.reason())),
+    let work = move || command::run_in_locale(LOCALE, &program, &arguments, limit);
+    match OSASCRIPT.run(limit + MARGIN, work).await {
+        Ok(Ok(output)) if output.succeeded() => Ok(()),
+        Ok(Ok(output)) => Err(format!("osascript: {}", output.reason())),
         // The command line has the whole alert in it.
-        Some(Err(CommandError::Start { source, .. })) => Err(format!("osascript: {source}")),
-        Some(Err(CommandError::Timeout { .. })) => {
+        Ok(Err(CommandError::Start { source, .. })) => Err(format!("osascript: {source}")),
+        Ok(Err(CommandError::Timeout { .. })) => {
             let seconds = limit.as_secs();
-            Err(format!("osascript gave no answer for {seconds} seconds"))
+            Err(format!("osascript did not finish within {seconds} seconds"))
         }
-        None => Err("osascript could not be run".to_owned()),
+        Err(BlockingError::StillRunning { .. }) => {
+            Err("osascript has not finished since the last notification".to_owned())
+        }
+        Err(error) => Err(error.to_string()),
     }
 }
 
-/// The texts are arguments of the script: they are never read as AppleScript.
+/// The texts are arguments of the script, so they are never interpreted as AppleScript.
 fn arguments(alert: &Alert, sound: Option<&str>) -> Vec<String> {
     let show = match sound {
         Some(_) => {
@@ -67,22 +66,6 @@ fn arguments(alert: &Alert, sound: Option<&str>) -> Vec<String> {
     let texts = [alert.title.as_str(), alert.body.as_str()];
     let all = script.into_iter().chain(texts).chain(sound);
     all.map(str::to_owned).collect()
-}
-
-/// The right to run the one `osascript`.
-struct Slot;
-
-impl Slot {
-    fn take() -> Option<Self> {
-        let taken = IN_FLIGHT.swap(true, Ordering::AcqRel);
-        (!taken).then_some(Self)
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        IN_FLIGHT.store(false, Ordering::Release);
-    }
 }
 
 #[cfg(test)]
@@ -145,20 +128,18 @@ mod tests {
         let error = run("/no/osascript", &alert, None, SOON).await.unwrap_err();
         assert!(error.starts_with("osascript: "), "{error}");
 
-        // It hangs, and is killed at its limit; a delivery that was given up meanwhile does not start a second one.
+        // It hangs, and is killed at its limit. A delivery that was abandoned meanwhile does not start a second one.
         let hangs = osascript(folder.path(), "exec sleep 60");
         let begun = Instant::now();
         let limit = Duration::from_millis(500);
-        let given_up = run(&hangs, &alert, None, limit);
-        let given_up = tokio::time::timeout(Duration::from_millis(20), given_up).await;
-        assert!(given_up.is_err());
+        let abandoned = run(&hangs, &alert, None, limit);
+        let abandoned = tokio::time::timeout(Duration::from_millis(20), abandoned).await;
+        assert!(abandoned.is_err());
         let error = run(&hangs, &alert, None, limit).await.unwrap_err();
         assert!(error.contains("since the last notification"), "{error}");
-        while IN_FLIGHT.load(Ordering::Acquire) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        OSASCRIPT.finished().await;
         let error = run(&hangs, &alert, None, limit).await.unwrap_err();
-        assert!(error.contains("gave no answer"), "{error}");
+        assert!(error.contains("did not finish"), "{error}");
         assert!(begun.elapsed() < SOON);
     }
 }

@@ -1,37 +1,33 @@
-//! Answers that somebody has blessed, with what was asked for each: what `--exact` compares with, byte for byte.
+//! Recorded answers, each with its request. `--exact` compares with them, byte for byte.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
-use sanctum_config::{Home, Label, atomic, files};
-use sanctum_watch::Watched;
+use sanctum_config::{Home, Label, RecordError, record};
+use sanctum_watch::WatchedServer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ask::Reply;
-use crate::run::{Run, shown};
+use crate::ask::PromptReply;
+use crate::excerpt::{excerpt, folder};
 use crate::spec::Spec;
-
-/// Recorded answers of thousands of questions are smaller.
-const LARGEST: u64 = 64 << 20;
 
 /// Recorded answers.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-pub struct Recorded {
-    /// When they were given.
+pub struct RecordedAnswers {
+    /// When they were recorded.
     pub time: DateTime<Utc>,
-    /// By whom.
+    /// The server that gave them.
     pub server: Label,
-    /// By which build, where the server says.
+    /// The build that gave them, if the server sends it.
     pub system_fingerprint: Option<String>,
-    /// By the prompt's name.
+    /// By prompt name.
     pub answers: BTreeMap<String, Transcript>,
 }
 
-/// A question and its answer.
+/// A request and its answer.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Transcript {
     /// The whole request.
@@ -44,62 +40,54 @@ pub struct Transcript {
 
 /// How one prompt differs from what was recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Difference {
-    /// It was not asked then.
+pub enum AnswerDifference {
+    /// It was not recorded.
     New {
         /// The prompt.
         name: String,
         /// Today's answer.
         answer: String,
     },
-    /// It is asked no longer.
+    /// It is no longer in the spec.
     Gone {
         /// The prompt.
         name: String,
     },
-    /// The question is another one.
+    /// Its request has changed.
     Question {
         /// The prompt.
         name: String,
         /// Today's answer.
         answer: String,
     },
-    /// The answer is another one.
+    /// Its answer has changed.
     Answer {
         /// The prompt.
         name: String,
         /// The recorded answer.
         before: String,
-        /// Today's.
+        /// Today's answer.
         after: String,
     },
 }
 
-/// Recorded answers that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {source}; move it away and record again", path.display())]
-pub struct RecordedError {
-    path: PathBuf,
-    source: io::Error,
-}
-
-impl Recorded {
+impl RecordedAnswers {
     /// `state/parity/NAME/recorded.json`.
     pub fn path(home: &Home, agent: &Label) -> PathBuf {
-        Run::folder(home, agent).join("recorded.json")
+        folder(home, agent).join("recorded.json")
     }
 
-    /// Today's; prompts that the server refused are left out.
+    /// Today's answers, without the prompts that the server rejected.
     pub(crate) fn of(
-        watched: &Watched,
+        watched: &WatchedServer,
         spec: &Spec,
-        replies: &[Reply],
+        replies: &[PromptReply],
         time: DateTime<Utc>,
     ) -> Self {
         let pairs = spec.prompts.iter().zip(replies);
         let answers = pairs.filter_map(|(prompt, reply)| {
             let transcript = Transcript {
-                request: prompt.question.body(),
+                request: prompt.request.body(),
                 answer: reply.text.clone().ok()?,
                 finish_reason: reply.finish_reason.clone(),
             };
@@ -117,45 +105,29 @@ impl Recorded {
     ///
     /// # Errors
     /// If the file cannot be read or is damaged.
-    pub fn read(path: &Path) -> Result<Option<Self>, RecordedError> {
-        let failed = |source| RecordedError {
-            path: path.to_owned(),
-            source,
-        };
-        match files::read(path, LARGEST) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed(error)),
-            Ok(text) => serde_json::from_slice(&text)
-                .map(Some)
-                .map_err(|error| failed(error.into())),
-        }
+    pub fn read(path: &Path) -> Result<Option<Self>, RecordError> {
+        record::read(path)
     }
 
     /// Writes them, whole or not at all.
     ///
     /// # Errors
-    /// If the system refuses.
-    pub fn write(&self, path: &Path) -> Result<(), RecordedError> {
-        let failed = |source| RecordedError {
-            path: path.to_owned(),
-            source,
-        };
-        let mut text = serde_json::to_vec_pretty(self).map_err(|error| failed(error.into()))?;
-        text.push(b'\n');
-        atomic::write(path, &text, 0o600).map_err(failed)
+    /// If the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), RecordError> {
+        record::write(path, self)
     }
 
     /// How `today` differs, in the order of the names.
-    pub fn differences(&self, today: &Self) -> Vec<Difference> {
+    pub fn differences(&self, today: &Self) -> Vec<AnswerDifference> {
         let mut all = Vec::new();
         for (name, now) in &today.answers {
             let (name, answer) = (name.clone(), now.answer.clone());
             match self.answers.get(&name) {
-                None => all.push(Difference::New { name, answer }),
+                None => all.push(AnswerDifference::New { name, answer }),
                 Some(then) if then.request != now.request => {
-                    all.push(Difference::Question { name, answer });
+                    all.push(AnswerDifference::Question { name, answer });
                 }
-                Some(then) if then.answer != now.answer => all.push(Difference::Answer {
+                Some(then) if then.answer != now.answer => all.push(AnswerDifference::Answer {
                     name,
                     before: then.answer.clone(),
                     after: answer,
@@ -166,13 +138,13 @@ impl Recorded {
         let gone = self.answers.keys();
         all.extend(
             gone.filter(|name| !today.answers.contains_key(*name))
-                .map(|name| Difference::Gone { name: name.clone() }),
+                .map(|name| AnswerDifference::Gone { name: name.clone() }),
         );
         all
     }
 }
 
-impl Difference {
+impl AnswerDifference {
     /// The prompt.
     pub fn name(&self) -> &str {
         match self {
@@ -186,30 +158,34 @@ impl Difference {
     /// What was recorded instead.
     pub(crate) fn expected(&self) -> String {
         match self {
-            Self::New { .. } => "an answer that was recorded, and none was (--record)".to_owned(),
+            Self::New { .. } => "a recorded answer, and there is none (--record)".to_owned(),
             Self::Gone { .. } => "an answer".to_owned(),
             Self::Question { .. } => {
-                "the question that was recorded, which the spec has changed (--record)".to_owned()
+                "the recorded request, which the spec has changed (--record)".to_owned()
             }
             Self::Answer { before, after, .. } => {
                 let at = before
                     .bytes()
                     .zip(after.bytes())
                     .take_while(|(a, b)| a == b);
-                format!("`{}` (they part at byte {})", shown(before), at.count())
+                format!(
+                    "`{}` (the first difference is at byte {})",
+                    excerpt(before),
+                    at.count()
+                )
             }
         }
     }
 }
 
-impl fmt::Display for Difference {
-    /// As a person compares it: `-` was recorded, `+` is today's.
+impl fmt::Display for AnswerDifference {
+    /// As a diff: `-` is recorded, `+` is today's.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::New { name, answer } => write!(f, "{name} (new)\n  + {answer:?}"),
-            Self::Gone { name } => write!(f, "{name} (asked no longer)"),
+            Self::Gone { name } => write!(f, "{name} (no longer in the spec)"),
             Self::Question { name, answer } => {
-                write!(f, "{name} (the question was changed)\n  + {answer:?}")
+                write!(f, "{name} (the request has changed)\n  + {answer:?}")
             }
             Self::Answer {
                 name,

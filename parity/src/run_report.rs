@@ -1,4 +1,4 @@
-//! One run's report: what was asked, expected and answered. It is evidence, so the reports of the last runs are kept.
+//! The report of one run: questions, expectations and answers. The reports of the last runs are kept as evidence.
 
 use std::fmt;
 use std::fs;
@@ -6,66 +6,65 @@ use std::io;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
-use sanctum_config::{Home, Label, UntrustedText, atomic};
+use sanctum_config::{Home, Label, RecordError, atomic, record};
 use sanctum_watch::Verdict;
 use serde::{Deserialize, Serialize};
 
-use crate::ask::Reply;
-use crate::recorded::Difference;
+use crate::ask::PromptReply;
+use crate::excerpt::{excerpt, folder};
+use crate::recorded_answers::AnswerDifference;
 use crate::spec::Prompt;
 
-/// Reports that are kept: a month of nights.
+/// The number of reports that are kept: a month of nights.
 pub const KEPT: usize = 30;
-/// What an alert shows of an expectation or an answer, in characters.
-const SHOWN: usize = 120;
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-pub struct Run {
+pub struct RunReport {
     /// The watchdog.
     pub agent: Label,
-    /// Who was asked.
+    /// The server that was asked.
     pub server: Label,
-    /// Where it runs.
+    /// The server's host.
     pub host: Label,
     /// When.
     pub time: DateTime<Utc>,
-    /// What came of it.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Which build answered, where the server says.
+    /// The build that answered, if the server sends it.
     pub system_fingerprint: Option<String>,
-    /// Each prompt, in the spec's order.
-    pub prompts: Vec<Outcome>,
+    /// The outcome of each prompt, in the spec's order.
+    pub prompts: Vec<PromptOutcome>,
 }
 
-/// What came of one prompt.
+/// The outcome of one prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Outcome {
+pub struct PromptOutcome {
     /// The prompt's name.
     pub name: String,
-    /// Whether the answer is as it should be.
+    /// Whether the answer is as expected.
     pub passed: bool,
-    /// What it should be.
+    /// What is expected.
     pub expected: String,
-    /// The answer, whole; none if the server refused the question.
+    /// The whole answer; none if the server rejected the request.
     pub answer: Option<String>,
     /// Why there is no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
     /// `stop`, `length` or another.
     pub finish_reason: String,
-    /// How long it took.
+    /// How long it took, in milliseconds.
     pub latency_ms: u64,
 }
 
-impl Outcome {
-    pub(crate) fn against_spec(prompt: &Prompt, reply: &Reply) -> Self {
+impl PromptOutcome {
+    pub(crate) fn against_spec(prompt: &Prompt, reply: &PromptReply) -> Self {
         Self {
             name: prompt.name.clone(),
             passed: reply
                 .text
                 .as_ref()
-                .is_ok_and(|text| prompt.expect.fits(text)),
+                .is_ok_and(|text| prompt.expect.matches(text)),
             expected: prompt.expect.to_string(),
             answer: reply.text.clone().ok(),
             refused: reply.text.clone().err(),
@@ -74,8 +73,8 @@ impl Outcome {
         }
     }
 
-    /// The same where the answer must be the recorded one.
-    pub(crate) fn against_recorded(self, difference: Option<&Difference>) -> Self {
+    /// The same, compared with the recorded answer.
+    pub(crate) fn against_recorded(self, difference: Option<&AnswerDifference>) -> Self {
         Self {
             passed: difference.is_none() && self.refused.is_none(),
             expected: match difference {
@@ -90,47 +89,45 @@ impl Outcome {
     pub(crate) fn line(&self) -> String {
         match self.passed {
             true => format!("  ok    {self}"),
-            false => format!("  WRONG {self}"),
+            false => format!("  FAIL  {self}"),
         }
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for PromptOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, expected, .. } = self;
         let answer = match (&self.answer, &self.refused) {
-            (Some(answer), _) if self.passed => return write!(f, "`{name}`: `{}`", shown(answer)),
-            (Some(answer), _) if self.finish_reason == "length" => {
-                format!("answered `{}` and was cut off", shown(answer))
+            (Some(answer), _) if self.passed => {
+                return write!(f, "`{name}`: `{}`", excerpt(answer));
             }
-            (Some(answer), _) => format!("answered `{}`", shown(answer)),
+            (Some(answer), _) if self.finish_reason == "length" => {
+                format!("answered `{}` and was cut off", excerpt(answer))
+            }
+            (Some(answer), _) => format!("answered `{}`", excerpt(answer)),
             (None, why) => why.clone().unwrap_or_default(),
         };
-        write!(f, "`{name}` expected {}, {answer}", shown(expected))
+        write!(f, "`{name}` expected {}, {answer}", excerpt(expected))
     }
 }
 
-impl Run {
-    /// Where a watchdog's reports lie: `state/parity/NAME/`.
-    pub fn folder(home: &Home, agent: &Label) -> PathBuf {
-        home.state().join("parity").join(agent.as_str())
-    }
-
+impl RunReport {
     /// Writes the report as `TIME.json`, whole or not at all, and removes all but the last [`KEPT`].
     ///
     /// # Errors
-    /// If the system refuses.
+    /// If a file cannot be written or removed.
     pub fn keep(&self, home: &Home) -> io::Result<PathBuf> {
-        let folder = Self::folder(home, &self.agent);
+        let folder = folder(home, &self.agent);
         let path = folder.join(format!("{}.json", self.time.format("%Y%m%dT%H%M%S%.3fZ")));
         let failed = |path: PathBuf| {
             move |error: io::Error| {
                 io::Error::new(error.kind(), format!("{}: {error}", path.display()))
             }
         };
-        let mut text = serde_json::to_vec_pretty(self)?;
-        text.push(b'\n');
-        atomic::write(&path, &text, 0o600).map_err(failed(path.clone()))?;
+        record::write(&path, self).map_err(|error| match error {
+            RecordError::Write { source, .. } => failed(path.clone())(source),
+            other => io::Error::other(other),
+        })?;
         let mut kept: Vec<PathBuf> = fs::read_dir(&folder)
             .map_err(failed(folder.clone()))?
             .flatten()
@@ -146,14 +143,8 @@ impl Run {
     }
 }
 
-/// Recorded answers lie in the same folder, and must stay.
+/// Recorded answers are in the same folder, and stay.
 fn is_report(path: &std::path::Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.ends_with("Z.json") && name.starts_with(|first: char| first.is_ascii_digit())
-}
-
-/// The beginning of a text, on one line that is safe to show.
-pub(crate) fn shown(text: &str) -> UntrustedText {
-    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    UntrustedText::bounded(&words, SHOWN)
 }
