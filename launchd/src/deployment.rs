@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sanctum_host::journal::{Journal, Progress};
+use sanctum_host::journal::{Journal, JournalProgress};
 use sanctum_host::{Installation, Receipt, Release, other_fleet};
 use sanctum_watch::{BUDGET, WatchdogState};
 
@@ -21,7 +21,7 @@ use crate::store::Store;
 
 /// What a command asks for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Request {
+pub(crate) struct DeployRequest {
     /// The command: `install`, `upgrade`, `rollback` or `uninstall`.
     pub(crate) command: &'static str,
     /// What to do with a command that was interrupted before this one.
@@ -40,7 +40,7 @@ pub(crate) enum Recovery {
 }
 
 /// The change that a command has decided on.
-pub(crate) struct Change {
+pub(crate) struct DeployChange {
     /// What is installed; none if nothing is.
     pub(crate) from: Option<HostState>,
     /// What is to be installed.
@@ -55,7 +55,7 @@ pub(crate) struct Change {
 
 /// What came of a request.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum DeployOutcome {
     /// The command decided that there is nothing to change. An interrupted command may have been recovered.
     Undecided,
     /// This host is in the desired state already.
@@ -66,7 +66,7 @@ pub(crate) enum Outcome {
     Changed(LogEnds),
 }
 
-/// Serves a request. `decide` is told whether an interrupted command was recovered, and returns the change, or none if
+/// Serves a request. `decide` receives whether an interrupted command was recovered, and returns the change, or none if
 /// nothing is left to do. It must not change anything.
 ///
 /// # Errors
@@ -75,9 +75,9 @@ pub(crate) enum Outcome {
 pub(crate) fn run(
     installation: &Installation,
     console: &mut Console,
-    request: Request,
-    decide: impl FnOnce(bool, &mut Console) -> Result<Option<Change>, Error>,
-) -> Result<Outcome, Error> {
+    request: DeployRequest,
+    decide: impl FnOnce(bool, &mut Console) -> Result<Option<DeployChange>, Error>,
+) -> Result<DeployOutcome, Error> {
     check_permitted(installation)?;
     if console.dry_run {
         return print_plan(installation, console, request, decide);
@@ -92,10 +92,10 @@ pub(crate) fn run(
     };
     let recovered = recover(&mut executor, request)?;
     let Some(change) = decide(recovered, executor.console)? else {
-        return Ok(Outcome::Undecided);
+        return Ok(DeployOutcome::Undecided);
     };
     prepare(&mut executor, &change)?;
-    let Change {
+    let DeployChange {
         from, to, after, ..
     } = change;
     let steps = steps(installation, from.as_ref(), &to)?;
@@ -105,26 +105,26 @@ pub(crate) fn run(
     {
         executor.store.repair(&from.receipt, &to.contents)?;
         restore_budgets(installation, executor.console, &from.receipt)?;
-        return Ok(Outcome::Unchanged);
+        return Ok(DeployOutcome::Unchanged);
     }
     executor.apply(request.command, steps, from.as_ref(), &to, after)?;
-    Ok(Outcome::Changed(executor.logs))
+    Ok(DeployOutcome::Changed(executor.logs))
 }
 
 /// A dry run: the same decision and the same plan, printed instead of executed.
 fn print_plan(
     installation: &Installation,
     console: &mut Console,
-    request: Request,
-    decide: impl FnOnce(bool, &mut Console) -> Result<Option<Change>, Error>,
-) -> Result<Outcome, Error> {
+    request: DeployRequest,
+    decide: impl FnOnce(bool, &mut Console) -> Result<Option<DeployChange>, Error>,
+) -> Result<DeployOutcome, Error> {
     let journal = Journal::read(&installation.home.journal())?;
     if let Some(journal) = &journal {
         let verb = recovery_verb(journal, request);
         console.note(&format!("{}; it is {verb} first", journal.interruption()))?;
     }
     let Some(change) = decide(journal.is_some(), console)? else {
-        return Ok(Outcome::Undecided);
+        return Ok(DeployOutcome::Undecided);
     };
     if let Some((release, folder)) = &change.import {
         release_folder::check(release, folder)?;
@@ -132,14 +132,14 @@ fn print_plan(
     let (from, to) = (change.from.as_ref(), &change.to);
     let steps = steps(installation, from, to)?;
     if steps.is_empty() && from.is_some_and(|from| is_same(&from.receipt, &to.receipt)) {
-        return Ok(Outcome::Unchanged);
+        return Ok(DeployOutcome::Unchanged);
     }
     for step in &steps {
         for line in step.describe() {
             console.step(&step.to_string(), &line)?;
         }
     }
-    Ok(Outcome::Planned)
+    Ok(DeployOutcome::Planned)
 }
 
 fn steps(
@@ -165,7 +165,7 @@ fn check_permitted(installation: &Installation) -> Result<(), Error> {
 }
 
 /// Finishes or rolls back a command that was interrupted. Returns whether there was one.
-fn recover(executor: &mut Executor, request: Request) -> Result<bool, Error> {
+fn recover(executor: &mut Executor, request: DeployRequest) -> Result<bool, Error> {
     let home = &executor.installation.home;
     let Some(mut journal) = Journal::read(&home.journal())? else {
         return Ok(false);
@@ -189,19 +189,19 @@ fn recover(executor: &mut Executor, request: Request) -> Result<bool, Error> {
         };
         executor.finish_interrupted(&mut journal, from.as_ref(), &to, after)?;
     } else {
-        if !matches!(journal.progress, Progress::RollingBack(_)) {
-            journal.progress = Progress::RollingBack("it was interrupted".to_owned());
+        if !matches!(journal.progress, JournalProgress::RollingBack(_)) {
+            journal.progress = JournalProgress::RollingBack("it was interrupted".to_owned());
         }
         executor.roll_back(&mut journal, from.as_ref(), &to)?;
     }
     Ok(true)
 }
 
-fn continues_forward(journal: &Journal, request: Request) -> bool {
-    request.recovery == Recovery::Continue && journal.progress == Progress::Changing
+fn continues_forward(journal: &Journal, request: DeployRequest) -> bool {
+    request.recovery == Recovery::Continue && journal.progress == JournalProgress::Changing
 }
 
-fn recovery_verb(journal: &Journal, request: Request) -> &'static str {
+fn recovery_verb(journal: &Journal, request: DeployRequest) -> &'static str {
     match continues_forward(journal, request) {
         true => "finished",
         false => "rolled back",
@@ -209,7 +209,7 @@ fn recovery_verb(journal: &Journal, request: Request) -> &'static str {
 }
 
 /// Imports the release and runs the checks that need nothing to be stopped. A release that fails them is removed again.
-fn prepare(executor: &mut Executor, change: &Change) -> Result<(), Error> {
+fn prepare(executor: &mut Executor, change: &DeployChange) -> Result<(), Error> {
     let installation = executor.installation;
     let mut is_new = false;
     if let Some((release, folder)) = &change.import {

@@ -25,7 +25,7 @@ pub(crate) fn desired(
     active: &Active,
 ) -> Result<HostState, Error> {
     let (fleet, home) = (&installation.fleet, &installation.home);
-    let mut files = Files::default();
+    let mut files = DesiredFiles::default();
     for file in &release.files {
         files.artefacts.push(Artefact {
             path: home.bin().join(file.name.as_str()),
@@ -79,14 +79,14 @@ pub(crate) fn desired(
     })
 }
 
-/// Files with their contents.
+/// DesiredFiles with their contents.
 #[derive(Default)]
-struct Files {
+struct DesiredFiles {
     artefacts: Vec<Artefact>,
     contents: BTreeMap<Digest, Vec<u8>>,
 }
 
-impl Files {
+impl DesiredFiles {
     fn add(&mut self, path: PathBuf, bytes: Vec<u8>, kind: ArtefactKind) {
         let sha256 = Digest::of(&bytes);
         self.artefacts.push(Artefact {
@@ -101,7 +101,7 @@ impl Files {
 
 /// The files that fleet.toml names by relative paths: each is deployed to the same path relative to the deployed
 /// fleet.toml, together with its signature if it has one.
-fn add_companions(installation: &Installation, deployed: &mut Files) -> Result<(), Error> {
+fn add_companions(installation: &Installation, deployed: &mut DesiredFiles) -> Result<(), Error> {
     /// The manifest of a model with many files has a few hundred KiB.
     const MAX_BYTES: u64 = 64 << 20;
     let source = installation.file.parent().unwrap_or(Path::new("."));

@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use sanctum_config::atomic::{self, Staged};
-use sanctum_host::journal::{Journal, Progress, timestamp};
+use sanctum_host::journal::{Journal, JournalProgress, timestamp};
 use sanctum_host::{Installation, InstalledAgent};
 
 use crate::Error;
@@ -68,7 +68,7 @@ impl Executor<'_, '_, '_> {
             started: timestamp(),
             from: from.map(|from| from.receipt.clone()),
             to: to.receipt.clone(),
-            progress: Progress::Preparing,
+            progress: JournalProgress::Preparing,
             steps: Vec::new(),
             done: Vec::new(),
         };
@@ -114,7 +114,7 @@ impl Executor<'_, '_, '_> {
         };
         let why = error.to_string();
         let what = format!("{} of release {}", journal.command, to.receipt.release);
-        journal.progress = Progress::RollingBack(why.clone());
+        journal.progress = JournalProgress::RollingBack(why.clone());
         Err(match self.roll_back(journal, from, to) {
             Ok(()) => Error::RolledBack {
                 what,
@@ -142,7 +142,7 @@ impl Executor<'_, '_, '_> {
     ) -> Result<(), Error> {
         let nothing = HostState::nothing(&to.receipt.host);
         let back = from.unwrap_or(&nothing);
-        if let Progress::RollingBack(reason) = &journal.progress {
+        if let JournalProgress::RollingBack(reason) = &journal.progress {
             self.console.note(&format!("rolling back: {reason}"))?;
         }
         journal.done.clear();
@@ -229,8 +229,8 @@ impl Executor<'_, '_, '_> {
         files: &FileChanges,
         staged: Vec<Staged>,
     ) -> Result<(), Error> {
-        if journal.progress == Progress::Preparing {
-            journal.progress = Progress::Changing;
+        if journal.progress == JournalProgress::Preparing {
+            journal.progress = JournalProgress::Changing;
             journal.write(&self.installation.home.journal())?;
         }
         for file in staged {

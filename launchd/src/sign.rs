@@ -61,7 +61,7 @@ impl Folder<'_> {
 /// Signs and notarises the programs in a folder. A dry run only prints the commands.
 ///
 /// # Errors
-/// If a tool is missing or fails, or the notary consoles an issue, which the error contains.
+/// If a tool is missing or fails, or the notary reports an issue, which the error contains.
 pub(crate) fn sign(path: &Path, signer: &Signer, console: &mut Console) -> Result<(), Error> {
     // `pack` sets the version later.
     let version = "unsigned"
@@ -165,11 +165,12 @@ impl Folder<'_> {
         let id = submission(&output.stdout, &output.stderr).map_err(Error::refused)?;
         let log = must(&log(&id, signer), console)?;
         check_notary(&log).map_err(|why| Error::refused(format!("submission {id}: {why}")))?;
-        let kept = self.path.join(format!(".notarisation-{id}.json"));
-        atomic::write(&kept, log.as_bytes(), 0o644).map_err(|error| Error::write(&kept, error))?;
+        let saved = self.path.join(format!(".notarisation-{id}.json"));
+        atomic::write(&saved, log.as_bytes(), 0o644)
+            .map_err(|error| Error::write(&saved, error))?;
         Ok(console.note(&format!(
             "notarised: submission {id}, log in {}",
-            kept.display()
+            saved.display()
         ))?)
     }
 }
@@ -220,20 +221,20 @@ const KEYCHAIN: &str = "over ssh the keychain cannot show its dialog, so allow c
     ~/Library/Keychains/login.keychain-db";
 
 /// `codesign --display --verbose=4`: `flags=0x10000(runtime)`, `Authority=…`, `Timestamp=…`.
-fn check_signature(said: &str) -> Result<(), String> {
-    let flags = said
+fn check_signature(output: &str) -> Result<(), String> {
+    let flags = output
         .lines()
         .find_map(|line| line.split_once("flags=").map(|(_, flags)| flags))
         .and_then(|flags| flags.split_once('(')?.1.split(')').next())
         .unwrap_or_default();
     let has = |flag: &str| flags.split(',').any(|word| word == flag);
-    if has("adhoc") || says_ad_hoc(said) {
+    if has("adhoc") || says_ad_hoc(output) {
         return Err("it is signed ad hoc; name a Developer ID with --identity (security find-identity -v -p codesigning)".into());
     }
     if !has("runtime") {
         return Err("it is signed without the hardened runtime".into());
     }
-    match said.lines().any(|line| line.starts_with("Timestamp=")) {
+    match output.lines().any(|line| line.starts_with("Timestamp=")) {
         true => Ok(()),
         false => {
             Err("its signature has no secure timestamp; is timestamp.apple.com reachable?".into())
@@ -250,15 +251,15 @@ fn submission(out: &str, err: &str) -> Result<String, String> {
     if let Ok(submitted) = serde_json::from_str::<Submitted>(out.trim()) {
         return Ok(submitted.id);
     }
-    let said = format!("{out}\n{err}");
-    let short = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    if said.contains("403") || said.contains("agreement") {
+    let output = format!("{out}\n{err}");
+    let short = output.split_whitespace().collect::<Vec<_>>().join(" ");
+    if output.contains("403") || output.contains("agreement") {
         return Err(format!(
             "the notary answers 403: a required agreement is missing or has expired. The key is valid; the account's holder \
              accepts the agreement at https://appstoreconnect.apple.com/agreements ({short})"
         ));
     }
-    if said.contains("No Keychain password item found") {
+    if output.contains("No Keychain password item found") {
         return Err(format!(
             "the keychain has no such profile; create it once: xcrun notarytool store-credentials PROFILE --key KEY.p8 \
              --key-id ID --issuer UUID ({short})"

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use sanctum_config::fleet::Server;
 use sanctum_config::{Home, Label, atomic};
-use sanctum_host::{Installation, Process, TrialRecord};
+use sanctum_host::{Installation, ProcessIdentity, TrialRecord};
 
 use crate::Error;
 use crate::console::Console;
@@ -108,7 +108,7 @@ impl<'a> Trial<'a> {
         })?;
         let trial = Self { child, home };
         // If it has exited already, the wait for it reports that.
-        if let Some(process) = Process::of(trial.child.id())? {
+        if let Some(process) = ProcessIdentity::of(trial.child.id())? {
             let server = server.clone();
             TrialRecord { server, process }.write(home)?;
         }

@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn process_that_does_not_end_is_waited_for_with_a_limit() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        // Not killed, as one that the kernel does not end.
+        // Not killed, like a process in an uninterruptible wait.
         assert!(!reap(&mut child, Duration::from_millis(20)).unwrap());
         stop(&mut child).unwrap();
         assert!(reap(&mut child, Duration::ZERO).unwrap());
@@ -279,7 +279,7 @@ mod tests {
     fn command_whose_child_holds_its_pipes_leaves_no_thread() {
         const NAME: &str = "pipe-holder";
         let hangs = || run("sh", &["-c", "sleep 5 &"], Duration::from_millis(100)).unwrap_err();
-        // A thread that is spawned inherits the name of its parent on Linux.
+        // On Linux, a new thread inherits the name of the thread that starts it.
         let named = thread::Builder::new().name(NAME.to_owned());
         let error = named.spawn(hangs).unwrap().join().unwrap();
         assert!(matches!(error, CommandError::Timeout { .. }), "{error}");

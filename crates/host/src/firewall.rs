@@ -115,7 +115,7 @@ fn listed(text: &str, program: &str) -> Option<FirewallRule> {
 /// The output of macOS 12 to 15.
 fn parse_rule(text: &str) -> Option<FirewallRule> {
     let text = text.to_ascii_lowercase();
-    let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
     if says(&[
         "not part of the firewall",
         "is not in the list",
@@ -157,8 +157,8 @@ mod tests {
             ),
             ("Something new\n", None),
         ];
-        for (text, ruling) in cases {
-            assert_eq!(parse_rule(text), ruling, "{text}");
+        for (text, rule) in cases {
+            assert_eq!(parse_rule(text), rule, "{text}");
         }
     }
 

@@ -61,8 +61,8 @@ impl Installation {
     /// As [`Installation::open`], for a command about what is installed on this machine.
     ///
     /// # Errors
-    /// As [`Installation::open`]. Where no host is named, and it is unknown which host this is because nothing is
-    /// installed, the error says that.
+    /// As [`Installation::open`]. If `host` is none, and it is unknown which host this is because nothing is installed, the
+    /// error says that.
     pub fn open_installed(config: Option<&Path>, host: Option<&Label>) -> Result<Self, Error> {
         if host.is_none() {
             let (_, _, fleet) = read(config)?;

@@ -25,7 +25,7 @@ pub struct Journal {
     /// What is to be installed.
     pub to: Receipt,
     /// How far it has come.
-    pub progress: Progress,
+    pub progress: JournalProgress,
     /// The steps of the plan, in order.
     pub steps: Vec<String>,
     /// The steps that are done.
@@ -35,7 +35,7 @@ pub struct Journal {
 /// How far a deployment has come, as far as the direction depends on it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Progress {
+pub enum JournalProgress {
     /// Agents may have been stopped; no file has changed.
     Preparing,
     /// Files are being replaced, or have been.
@@ -66,9 +66,11 @@ impl Journal {
         let release = |receipt: &Receipt| format!("release {}", receipt.release);
         let before = self.from.as_ref().map_or("nothing".to_owned(), release);
         let progress = match &self.progress {
-            Progress::Preparing => "no file had been changed".to_owned(),
-            Progress::Changing => "files had been changed".to_owned(),
-            Progress::RollingBack(reason) => format!("it was being rolled back, because {reason}"),
+            JournalProgress::Preparing => "no file had been changed".to_owned(),
+            JournalProgress::Changing => "files had been changed".to_owned(),
+            JournalProgress::RollingBack(reason) => {
+                format!("it was being rolled back, because {reason}")
+            }
         };
         let next = self.steps.iter().find(|step| !self.done.contains(step));
         format!(
@@ -185,7 +187,7 @@ mod tests {
             started: "2026-04-18T03:00:00Z".into(),
             from: Some(receipt("1")),
             to: receipt("2"),
-            progress: Progress::Preparing,
+            progress: JournalProgress::Preparing,
             steps: vec!["bootout:server".into(), "switch".into()],
             done: vec!["bootout:server".into()],
         }
@@ -204,7 +206,7 @@ mod tests {
             "upgrade of release 2 (before: release 1), started 2026-04-18T03:00:00Z, was interrupted before its step \
              `switch`; no file had been changed"
         );
-        journal.progress = Progress::RollingBack("it answered 5".into());
+        journal.progress = JournalProgress::RollingBack("it answered 5".into());
         assert!(journal.interruption().ends_with("because it answered 5"));
         std::fs::write(&path, "{").unwrap();
         assert!(Journal::read(&path).is_err());

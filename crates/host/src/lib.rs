@@ -2,7 +2,7 @@
 //!
 //! [`Launchctl`] is launchd as its command shows it, and [`command`] runs every external program with a time limit. A
 //! deployment leaves a [`Receipt`] of what was installed, [`Active`] says which agent serves for each server, and a
-//! [`lease`] tells the watchdogs that a command is at work. All of them are small JSON files
+//! [`lease`] pauses the watchdogs while a command is running. All of them are small JSON files
 //! ([`sanctum_config::record`]).
 
 pub mod code_signature;
@@ -41,7 +41,7 @@ pub use launchctl::Launchctl;
 pub use log_tail::{LogStart, last_error_line, last_line};
 pub use machine::this_host;
 pub use offbox::{OffboxError, offbox};
-pub use process::Process;
+pub use process::ProcessIdentity;
 pub use property_list::PropertyList;
 pub use receipt::{Artefact, ArtefactKind, InstalledAgent, Receipt};
 pub use release::{DESCRIPTION, PathPart, Release, ReleaseFile};

@@ -7,24 +7,24 @@ use chrono::{DateTime, Utc};
 use sanctum_config::{UntrustedText, files};
 use serde_json::Value;
 
-/// Bytes at the end of a log in which an error is looked for.
+/// Bytes at the end of a log that are searched.
 const TAIL: u64 = 64 << 10;
 
-/// What is shown of a line, in characters.
+/// Characters of a line that are shown.
 const SHOWN: usize = 500;
 
-/// From where on a log is about what is asked.
+/// Where the relevant part of a log starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogStart {
-    /// Lines that were written before this do not count: they are a previous process's.
+    /// Lines that were written before this time do not count: a previous process wrote them.
     pub time: Option<DateTime<Utc>>,
-    /// Lines that begin before this many bytes count only if they say that they were written since.
+    /// Lines that begin before this many bytes count only if their own time is not before `time`.
     pub offset: u64,
 }
 
-/// The message of the last ERROR line at the end of a log: of the JSON and text lines that this fleet's programs write, of
-/// a panic, and of the logs of other programs (`ERROR:root:…`, `ValueError: …`). None if there is none since `start`, or
-/// the log cannot be read.
+/// The message of the last ERROR line at the end of a log. It recognizes the JSON and text lines of this fleet's programs,
+/// panics, and errors in the logs of other programs (`ERROR:root:…`, `ValueError: …`). None if there is none since `start`,
+/// or the log cannot be read.
 pub fn last_error_line(log: &Path, start: LogStart) -> Option<UntrustedText> {
     let (mut offset, text) = tail(log).ok()?;
     let mut last = None;
@@ -41,7 +41,7 @@ pub fn last_error_line(log: &Path, start: LogStart) -> Option<UntrustedText> {
             Some(entry) => entry.get("timestamp").and_then(Value::as_str),
             None => line.split_whitespace().next(),
         };
-        // A line without a time belongs to the one before it.
+        // A line without a time belongs to the previous line.
         if let Some(time) = stamp.and_then(|stamp| stamp.parse::<DateTime<Utc>>().ok()) {
             is_old = start.time.is_some_and(|start| time < start);
         }
@@ -80,7 +80,7 @@ fn tail(log: &Path) -> io::Result<(u64, String)> {
     let mut bytes = Vec::new();
     file.take(TAIL).read_to_end(&mut bytes)?;
     let first = match bytes.iter().position(|byte| *byte == b'\n') {
-        // The first line is the end of one.
+        // The first line is incomplete.
         Some(end) if start > 0 => end + 1,
         _ => 0,
     };
@@ -88,7 +88,7 @@ fn tail(log: &Path) -> io::Result<(u64, String)> {
     Ok((start + first as u64, text))
 }
 
-/// The message of a line as `tracing` writes it in JSON, if it is an error's.
+/// The message of a JSON line of `tracing`, if its level is ERROR.
 fn of_entry(entry: &serde_json::Map<String, Value>) -> Option<String> {
     let level = entry.get("level")?.as_str()?;
     if !level.eq_ignore_ascii_case("error") {
@@ -102,10 +102,10 @@ fn of_entry(entry: &serde_json::Map<String, Value>) -> Option<String> {
     })
 }
 
-/// The message of a line of text, if it is an error's.
+/// The message of a line of text, if it is an error.
 fn of_text(line: &str, next: Option<&str>) -> Option<String> {
     let line = line.trim();
-    // `thread 'main' panicked at src/main.rs:3:5:`, and what it says on the next line.
+    // `thread 'main' panicked at src/main.rs:3:5:`, with the message on the next line.
     if line.starts_with("thread '") && line.contains("' ") && line.contains(" panicked at ") {
         return Some(format!("{line} {}", next.unwrap_or_default().trim()));
     }
@@ -209,7 +209,7 @@ mod tests {
         let said = |start| last_error_line(&log, start).map(String::from);
         assert_eq!(said(start(late, bytes)).as_deref(), Some("ERROR:root:new"));
         assert_eq!(said(start(late, bytes + 15)), None);
-        // Lines that say when they were written need no offset.
+        // Lines with a time need no offset.
         fs::write(&log, &old).unwrap();
         let bind = "cannot bind 127.0.0.1:1337: Address already in use";
         let early = "2026-11-30T09:00:00Z";

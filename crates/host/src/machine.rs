@@ -32,7 +32,7 @@ pub fn this_host(fleet: &Fleet, home: &Home) -> Result<Option<Label>, RecordErro
 }
 
 /// This machine's own name, possibly with a domain.
-pub fn machine_name() -> String {
+pub(crate) fn machine_name() -> String {
     let system = rustix::system::uname();
     system.nodename().to_string_lossy().into_owned()
 }

@@ -19,14 +19,14 @@ const END: Duration = Duration::from_secs(10);
 
 /// A process; a later process of the same number is another one.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Process {
+pub struct ProcessIdentity {
     /// Its number.
     pub pid: u32,
     /// Its start time, in the system's own form: clock ticks since boot on Linux, a date in UTC elsewhere.
     pub started: String,
 }
 
-impl Process {
+impl ProcessIdentity {
     /// The process that has a number now; none if it has ended. Reads `/proc` if it exists, unless `$SANCTUM_PS` names a
     /// program to use instead of `ps`.
     ///
@@ -47,7 +47,7 @@ impl Process {
     /// Whether it still runs.
     ///
     /// # Errors
-    /// As [`Process::of`].
+    /// As [`ProcessIdentity::of`].
     pub fn is_running(&self) -> Result<bool, Error> {
         Ok(Self::of(self.pid)?.as_ref() == Some(self))
     }
@@ -55,7 +55,7 @@ impl Process {
     /// Sends SIGKILL and waits until the process has ended. Returns whether it has ended; true if it had ended before.
     ///
     /// # Errors
-    /// As [`Process::of`].
+    /// As [`ProcessIdentity::of`].
     pub fn kill(&self) -> Result<bool, Error> {
         let begun = Instant::now();
         while self.is_running()? {
@@ -154,9 +154,9 @@ mod tests {
             .arg("100")
             .spawn()
             .unwrap();
-        let process = Process::of(child.id()).unwrap().unwrap();
+        let process = ProcessIdentity::of(child.id()).unwrap().unwrap();
         assert!(process.is_running().unwrap());
-        let later = Process {
+        let later = ProcessIdentity {
             started: "another time".into(),
             ..process.clone()
         };
@@ -172,7 +172,7 @@ mod tests {
         assert!(process.kill().unwrap());
         assert!(!process.is_running().unwrap());
         child.wait().unwrap();
-        assert_eq!(Process::of(process.pid).unwrap(), None);
+        assert_eq!(ProcessIdentity::of(process.pid).unwrap(), None);
     }
 
     #[test]

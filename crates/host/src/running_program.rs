@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// What a process runs, compared with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunningProgram {
+pub(crate) enum RunningProgram {
     /// The file.
     File,
     /// Another program: the file was replaced after the process had started.
@@ -30,7 +30,7 @@ pub enum RunningProgram {
 }
 
 /// The command line that prints the inodes of a process's program and its libraries.
-pub fn lsof_line(pid: u32) -> CommandLine {
+pub(crate) fn lsof_line(pid: u32) -> CommandLine {
     let pid = pid.to_string();
     CommandLine::new(
         &["lsof", "-a", "-p", &pid, "-d", "txt", "-F", "in"],
@@ -42,7 +42,7 @@ pub fn lsof_line(pid: u32) -> CommandLine {
 ///
 /// # Errors
 /// If lsof cannot be run.
-pub fn running_program(pid: u32, program: &Path) -> Result<RunningProgram, Error> {
+pub(crate) fn running_program(pid: u32, program: &Path) -> Result<RunningProgram, Error> {
     let Ok(file) = fs::metadata(program) else {
         return Ok(RunningProgram::None);
     };

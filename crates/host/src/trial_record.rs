@@ -7,7 +7,7 @@ use sanctum_config::record;
 use sanctum_config::{Home, Label, atomic};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Process};
+use crate::{Error, ProcessIdentity};
 
 /// A trial server.
 #[derive(Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -15,7 +15,7 @@ pub struct TrialRecord {
     /// The server that is tried.
     pub server: Label,
     /// The process of the trial.
-    pub process: Process,
+    pub process: ProcessIdentity,
 }
 
 impl TrialRecord {

@@ -11,7 +11,7 @@ use super::{installed, open};
 use crate::Error;
 use crate::args::{GlobalArgs, InstallArgs};
 use crate::console::Console;
-use crate::deployment::{self, Change, Outcome, Recovery, Request};
+use crate::deployment::{self, DeployChange, DeployOutcome, DeployRequest, Recovery};
 use crate::desired::desired;
 use crate::execute::AfterStart;
 use crate::host_state::HostState;
@@ -23,7 +23,7 @@ pub(crate) fn run(
     console: &mut Console,
 ) -> Result<(), Error> {
     let installation = open(args)?;
-    let request = Request {
+    let request = DeployRequest {
         command: "install",
         recovery: Recovery::Continue,
         patience: Duration::from_secs(install.patience),
@@ -36,7 +36,7 @@ pub(crate) fn run(
         let previous = from.as_ref().and_then(|from| from.receipt.previous.clone());
         let active = Active::read(&installation.home.active())?;
         let to = desired(&installation, &release, previous, &active)?;
-        Ok(Some(Change {
+        Ok(Some(DeployChange {
             from,
             to,
             import: import.map(|folder| (release, folder)),
@@ -47,16 +47,18 @@ pub(crate) fn run(
     print_firewall_commands(&installation, console)?;
     let host = &installation.host;
     let line = match outcome {
-        Outcome::Unchanged | Outcome::Undecided => {
+        DeployOutcome::Unchanged | DeployOutcome::Undecided => {
             format!("nothing to do: {host} matches fleet.toml and release {version}")
         }
-        Outcome::Planned => format!("{host} would be changed as listed; nothing has been changed"),
-        Outcome::Changed(_) => format!(
+        DeployOutcome::Planned => {
+            format!("{host} would be changed as listed; nothing has been changed")
+        }
+        DeployOutcome::Changed(_) => format!(
             "{host} matches fleet.toml and release {version}; a server may still be loading, check with: sanctum-launchd \
              status"
         ),
     };
-    let changed = !matches!(outcome, Outcome::Unchanged | Outcome::Undecided);
+    let changed = !matches!(outcome, DeployOutcome::Unchanged | DeployOutcome::Undecided);
     let result = json!({ "host": host, "release": version, "changed": changed });
     Ok(console.end(&line, result)?)
 }

@@ -12,7 +12,7 @@ use super::{installed, must_be_installed, open_installed};
 use crate::Error;
 use crate::args::{GlobalArgs, RollbackArgs};
 use crate::console::Console;
-use crate::deployment::{self, Change, Outcome, Recovery, Request};
+use crate::deployment::{self, DeployChange, DeployOutcome, DeployRequest, Recovery};
 use crate::execute::AfterStart;
 use crate::host_state::HostState;
 use crate::log_excerpt::LogEnds;
@@ -26,7 +26,7 @@ pub(crate) fn run(
     console: &mut Console,
 ) -> Result<(), Error> {
     let installation = open_installed(args)?;
-    let request = Request {
+    let request = DeployRequest {
         command: "rollback",
         recovery: Recovery::RollBack,
         patience: Duration::from_secs(rollback.patience),
@@ -48,7 +48,7 @@ pub(crate) fn run(
         let result = json!({ "host": installation.host, "release": release, "changed": true });
         return Ok(console.end(&line, result)?);
     };
-    if let Outcome::Changed(logs) = &outcome
+    if let DeployOutcome::Changed(logs) = &outcome
         && !rollback.no_wait
     {
         check(&installation, rollback, &to, logs, console)?;
@@ -58,20 +58,22 @@ pub(crate) fn run(
         None => format!("release {} is in place", to.receipt.release),
     };
     let line = match outcome {
-        Outcome::Unchanged | Outcome::Undecided => format!("nothing to do: {what} already"),
-        Outcome::Planned => format!("afterwards, {what}; nothing has been changed"),
-        Outcome::Changed(_) => format!("{what} now"),
+        DeployOutcome::Unchanged | DeployOutcome::Undecided => {
+            format!("nothing to do: {what} already")
+        }
+        DeployOutcome::Planned => format!("afterwards, {what}; nothing has been changed"),
+        DeployOutcome::Changed(_) => format!("{what} now"),
     };
     let result = json!({
         "host": installation.host,
         "release": to.receipt.release,
         "active": to.active,
-        "changed": !matches!(outcome, Outcome::Unchanged | Outcome::Undecided),
+        "changed": !matches!(outcome, DeployOutcome::Unchanged | DeployOutcome::Undecided),
     });
     Ok(console.end(&line, result)?)
 }
 
-fn change(installation: &Installation, rollback: &RollbackArgs) -> Result<Change, Error> {
+fn change(installation: &Installation, rollback: &RollbackArgs) -> Result<DeployChange, Error> {
     must_be_installed(installation)?;
     let from = installed(installation)?;
     let to = match (&from, &rollback.agent) {
@@ -82,7 +84,7 @@ fn change(installation: &Installation, rollback: &RollbackArgs) -> Result<Change
         }
         _ => earlier_release(installation, rollback)?,
     };
-    Ok(Change {
+    Ok(DeployChange {
         from,
         to,
         import: None,

@@ -8,7 +8,7 @@ use super::{installed, open_installed};
 use crate::Error;
 use crate::args::{GlobalArgs, UninstallArgs};
 use crate::console::Console;
-use crate::deployment::{self, Change, Outcome, Recovery, Request};
+use crate::deployment::{self, DeployChange, DeployOutcome, DeployRequest, Recovery};
 use crate::execute::AfterStart;
 use crate::host_state::HostState;
 
@@ -19,14 +19,14 @@ pub(crate) fn run(
     console: &mut Console,
 ) -> Result<(), Error> {
     let installation = open_installed(args)?;
-    let request = Request {
+    let request = DeployRequest {
         command: "uninstall",
         recovery: Recovery::Continue,
         patience: Duration::from_secs(uninstall.patience),
     };
     let outcome = deployment::run(&installation, console, request, |_, _| {
         let from = installed(&installation)?;
-        Ok(from.map(|from| Change {
+        Ok(from.map(|from| DeployChange {
             from: Some(from),
             to: HostState::nothing(&installation.host),
             import: None,
@@ -36,15 +36,15 @@ pub(crate) fn run(
     })?;
     let home = installation.home.path().display();
     let line = match outcome {
-        Outcome::Undecided | Outcome::Unchanged => {
+        DeployOutcome::Undecided | DeployOutcome::Unchanged => {
             "nothing to do: nothing is installed here".to_owned()
         }
-        Outcome::Planned => "nothing has been changed".to_owned(),
-        Outcome::Changed(_) => format!(
+        DeployOutcome::Planned => "nothing has been changed".to_owned(),
+        DeployOutcome::Changed(_) => format!(
             "uninstalled; certificates, secrets, logs, state and stored releases are still in {home}"
         ),
     };
-    let changed = !matches!(outcome, Outcome::Undecided | Outcome::Unchanged);
+    let changed = !matches!(outcome, DeployOutcome::Undecided | DeployOutcome::Unchanged);
     let result = json!({ "host": installation.host, "changed": changed });
     Ok(console.end(&line, result)?)
 }

@@ -9,7 +9,7 @@ use super::{installed, must_be_installed, open_installed};
 use crate::Error;
 use crate::args::{GlobalArgs, UpgradeArgs};
 use crate::console::Console;
-use crate::deployment::{self, Change, Outcome, Recovery, Request};
+use crate::deployment::{self, DeployChange, DeployOutcome, DeployRequest, Recovery};
 use crate::desired::desired;
 use crate::execute::AfterStart;
 use crate::preflight::Preflight;
@@ -22,7 +22,7 @@ pub(crate) fn run(
 ) -> Result<(), Error> {
     let installation = open_installed(args)?;
     let patience = Duration::from_secs(upgrade.patience);
-    let request = Request {
+    let request = DeployRequest {
         command: "upgrade",
         recovery: Recovery::Continue,
         patience,
@@ -37,7 +37,7 @@ pub(crate) fn run(
         }
         let active = Active::read(&installation.home.active())?;
         let to = desired(&installation, &release, Some(before.clone()), &active)?;
-        Ok(Some(Change {
+        Ok(Some(DeployChange {
             from: installed(&installation)?,
             to,
             import: Some((release, upgrade.release.clone())),
@@ -50,18 +50,18 @@ pub(crate) fn run(
     })?;
     let host = &installation.host;
     let line = match &outcome {
-        Outcome::Undecided => format!(
+        DeployOutcome::Undecided => format!(
             "release {version} is installed already; to repair it, run: sanctum-launchd install"
         ),
-        Outcome::Planned => format!(
+        DeployOutcome::Planned => format!(
             "{host} would change from release {before} to {version}; nothing has been changed"
         ),
-        Outcome::Unchanged | Outcome::Changed(_) => format!(
+        DeployOutcome::Unchanged | DeployOutcome::Changed(_) => format!(
             "{host} has changed from release {before} to {version}; to undo it, run: sanctum-launchd rollback"
         ),
     };
     let result = match outcome {
-        Outcome::Undecided => json!({ "host": host, "release": version, "changed": false }),
+        DeployOutcome::Undecided => json!({ "host": host, "release": version, "changed": false }),
         _ => json!({ "host": host, "release": version, "previous": before, "changed": true }),
     };
     Ok(console.end(&line, result)?)

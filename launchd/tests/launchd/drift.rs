@@ -88,7 +88,7 @@ fn process_of_a_replaced_program_is_found_through_lsof() {
     assert_eq!(old.len(), 3, "a program of others may be a script: {old:?}");
     assert!(old[0].contains("was replaced after the process had started"));
     let gone = [("SANCTUM_LSOF", "/no/such/lsof")];
-    assert!(found(&host, "old-program", &gone)[0].contains("it cannot be told which program"));
+    assert!(found(&host, "old-program", &gone)[0].contains("it is unknown which program"));
 }
 
 #[test]

@@ -51,22 +51,22 @@ esac
 "#;
 
 /// The agents of [`Host::new`]'s fleet.
-pub const AGENTS: [&str; 4] = ["server", "guardian", "parity", "hatch"];
+pub(crate) const AGENTS: [&str; 4] = ["server", "guardian", "parity", "hatch"];
 
-pub struct Host {
+pub(crate) struct Host {
     folder: tempfile::TempDir,
     address: SocketAddr,
 }
 
 /// The output of the program and its exit code.
-pub struct Said {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Said {
-    pub fn of(mut command: Command) -> Self {
+    pub(crate) fn of(mut command: Command) -> Self {
         let Output {
             status,
             stdout,
@@ -81,13 +81,13 @@ impl Said {
     }
 
     #[track_caller]
-    pub fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "{}{}", self.out, self.err);
         self.out
     }
 
     #[track_caller]
-    pub fn fails(self, code: i32) -> String {
+    pub(crate) fn fails(self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "{}{}", self.out, self.err);
         self.out + &self.err
     }
@@ -95,7 +95,7 @@ impl Said {
 
 impl Host {
     /// Nothing is installed yet. Releases 1, 2, 3 and `wrong`, whose server answers 5, exist.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -120,7 +120,7 @@ impl Host {
     }
 
     /// The address of another server, which answers as the first one does.
-    pub fn another_server(&self) -> SocketAddr {
+    pub(crate) fn another_server(&self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let program = self.home().join("bin/sanctum-server");
@@ -129,7 +129,7 @@ impl Host {
     }
 
     /// Writes fleet.toml, with more at its end.
-    pub fn fleet(&self, more: &str) {
+    pub(crate) fn fleet(&self, more: &str) {
         let text = format!(
             "[fleet]\nretention = 2\n\
              [hosts.mini]\naddress = \"127.0.0.1\"\nagents = [\"server\", \"guardian\", \"parity\"]\n\
@@ -142,35 +142,35 @@ impl Host {
         fs::write(self.at("fleet.toml"), text).unwrap();
     }
 
-    pub fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn home(&self) -> PathBuf {
+    pub(crate) fn home(&self) -> PathBuf {
         self.at("user/.sanctum")
     }
 
-    pub fn release(&self, version: &str) -> PathBuf {
+    pub(crate) fn release(&self, version: &str) -> PathBuf {
         self.at(&format!("release-{version}"))
     }
 
-    pub fn plist(&self, agent: &str) -> PathBuf {
+    pub(crate) fn plist(&self, agent: &str) -> PathBuf {
         self.at(&format!(
             "user/Library/LaunchAgents/com.sanctum.{agent}.plist"
         ))
     }
 
-    pub fn run(&self, line: &[&str]) -> Said {
+    pub(crate) fn run(&self, line: &[&str]) -> Said {
         self.run_with(line, &[])
     }
 
     /// A command, not yet run.
-    pub fn command(&self, line: &[&str]) -> Command {
+    pub(crate) fn command(&self, line: &[&str]) -> Command {
         self.command_for(&self.at("fleet.toml"), line)
     }
 
     /// A command for another fleet.toml, not yet run.
-    pub fn command_for(&self, fleet: &Path, line: &[&str]) -> Command {
+    pub(crate) fn command_for(&self, fleet: &Path, line: &[&str]) -> Command {
         let user = self.at("user");
         fs::create_dir_all(&user).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_sanctum-launchd"));
@@ -186,7 +186,7 @@ impl Host {
     }
 
     /// Describes release `version`, whose server is this shell script.
-    pub fn release_with_server(&self, version: &str, script: &str) {
+    pub(crate) fn release_with_server(&self, version: &str, script: &str) {
         let release = self.release(version);
         fs::create_dir_all(&release).unwrap();
         for name in ["guardian", "parity"] {
@@ -199,14 +199,14 @@ impl Host {
             .ok();
     }
 
-    pub fn run_with(&self, line: &[&str], environment: &[(&str, &str)]) -> Said {
+    pub(crate) fn run_with(&self, line: &[&str], environment: &[(&str, &str)]) -> Said {
         let mut command = self.command(line);
         command.envs(environment.iter().copied());
         Said::of(command)
     }
 
     /// `install` with a release.
-    pub fn install(&self, version: &str) -> Said {
+    pub(crate) fn install(&self, version: &str) -> Said {
         self.run(&[
             "install",
             "--release",
@@ -215,13 +215,13 @@ impl Host {
     }
 
     /// `upgrade` to a release, without a second instance, dying after a step if one is named.
-    pub fn upgrade(&self, version: &str, fault: &str) -> Said {
+    pub(crate) fn upgrade(&self, version: &str, fault: &str) -> Said {
         let release = self.release(version);
         let line = upgrading(release.to_str().unwrap());
         self.run_with(&line, &[("SANCTUM_FAULT", fault)])
     }
 
-    pub fn json(&self, line: &[&str]) -> Value {
+    pub(crate) fn json(&self, line: &[&str]) -> Value {
         let line: Vec<&str> = line.iter().copied().chain(["--json"]).collect();
         let said = self.run(&line);
         serde_json::from_str(&said.out)
@@ -229,7 +229,7 @@ impl Host {
     }
 
     /// The kinds of `verify`'s findings.
-    pub fn findings(&self) -> Vec<String> {
+    pub(crate) fn findings(&self) -> Vec<String> {
         let found = self.json(&["verify"]);
         let kinds = found["findings"].as_array().unwrap().iter();
         kinds
@@ -237,23 +237,23 @@ impl Host {
             .collect()
     }
 
-    pub fn record(&self, name: &str) -> Value {
+    pub(crate) fn record(&self, name: &str) -> Value {
         let bytes = fs::read(self.home().join("state").join(name)).unwrap();
         serde_json::from_slice(&bytes).unwrap()
     }
 
-    pub fn is_loaded(&self, agent: &str) -> bool {
+    pub(crate) fn is_loaded(&self, agent: &str) -> bool {
         self.at(&format!("launchd/loaded/com.sanctum.{agent}"))
             .exists()
     }
 
-    pub fn is_disabled(&self, agent: &str) -> bool {
+    pub(crate) fn is_disabled(&self, agent: &str) -> bool {
         self.at(&format!("launchd/disabled/com.sanctum.{agent}"))
             .exists()
     }
 
     /// The calls of `launchctl` since the last time, without queries.
-    pub fn calls(&self) -> Vec<String> {
+    pub(crate) fn calls(&self) -> Vec<String> {
         let path = self.at("launchd/calls");
         let text = fs::read_to_string(&path).unwrap_or_default();
         fs::write(&path, "").unwrap();
@@ -267,7 +267,7 @@ impl Host {
     }
 
     /// The version that the installed programs are of; one for each program.
-    pub fn installed(&self) -> BTreeMap<String, String> {
+    pub(crate) fn installed(&self) -> BTreeMap<String, String> {
         let mut versions = BTreeMap::new();
         for name in ["sanctum-server", "sanctum-guardian", "sanctum-parity"] {
             let text = fs::read_to_string(self.home().join("bin").join(name)).unwrap_or_default();
@@ -281,7 +281,7 @@ impl Host {
 
     /// Asserts that one release is installed and runs, and that there are no findings.
     #[track_caller]
-    pub fn is_whole(&self, version: &str) {
+    pub(crate) fn is_whole(&self, version: &str) {
         assert!(
             self.installed().values().all(|v| v == version),
             "{:?}",
@@ -299,7 +299,7 @@ impl Host {
     }
 
     /// Every file of the user with what is in it and when it was written.
-    pub fn snapshot(&self) -> BTreeMap<PathBuf, (std::time::SystemTime, Vec<u8>)> {
+    pub(crate) fn snapshot(&self) -> BTreeMap<PathBuf, (std::time::SystemTime, Vec<u8>)> {
         let mut files = BTreeMap::new();
         let mut folders = vec![self.at("user")];
         while let Some(folder) = folders.pop() {
@@ -318,11 +318,11 @@ impl Host {
 }
 
 /// The command line of an upgrade to the release in a folder, without a second instance.
-pub fn upgrading(release: &str) -> [&str; 5] {
+pub(crate) fn upgrading(release: &str) -> [&str; 5] {
     ["upgrade", "--trial", "never", "--release", release]
 }
 
-pub fn executable(path: &Path, text: &str) {
+pub(crate) fn executable(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }

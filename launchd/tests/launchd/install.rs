@@ -198,6 +198,71 @@ fn uninstall_keeps_certificates() {
 }
 
 #[test]
+fn commands_after_an_uninstallation_report_that_nothing_is_installed() {
+    let host = Host::new();
+    // No host of this fleet has this machine's name.
+    host.fleet("[hosts.other]\naddress = \"192.0.2.7\"\n");
+    let release = host.release("1");
+    let release = release.to_str().unwrap();
+    host.run(&["install", "--host", "mini", "--release", release])
+        .ok();
+    host.run(&["uninstall"]).ok();
+    for line in [
+        &["verify"][..],
+        &["status"],
+        &["uninstall"],
+        &["rollback"],
+        &["upgrade", "--release", release],
+    ] {
+        let said = host.run(line).fails(1);
+        assert!(
+            said.contains("nothing is installed here") && said.contains("--host"),
+            "{line:?}: {said}"
+        );
+        assert!(!said.contains("cannot tell which host"), "{said}");
+    }
+    let said = host.run(&["verify", "--host", "mini"]).fails(1);
+    assert!(said.contains("nothing is installed here"), "{said}");
+    // The first installation needs the host's name.
+    let said = host.run(&["install", "--release", release]).fails(1);
+    assert!(said.contains("add --host with one of"), "{said}");
+}
+
+#[test]
+fn dry_run_prints_the_plan_and_changes_nothing() {
+    let host = Host::new();
+    host.install("1").ok();
+    host.upgrade("2", "").ok();
+    host.fleet("[alerts.desk]\nsound = \"Submarine\"\n");
+    host.calls();
+    let before = host.snapshot();
+    let release = host.release("3");
+    for (line, step) in [
+        (&["install"][..], "would boot out com.sanctum.parity"),
+        (
+            &["upgrade", "--release", release.to_str().unwrap()],
+            "sanctum-server (mode 0755",
+        ),
+        (&["rollback"], "would bootstrap"),
+        (
+            &["rollback", "--agent", "hatch"],
+            "would disable com.sanctum.server",
+        ),
+        (&["uninstall"], "would remove "),
+    ] {
+        let line = [line, &["--dry-run"]].concat();
+        let said = host.run(&line).ok();
+        assert!(said.contains(step), "{line:?}: {said}");
+        assert!(
+            said.contains("nothing has been changed"),
+            "{line:?}: {said}"
+        );
+    }
+    assert!(host.snapshot() == before, "nothing was written");
+    assert_eq!(host.calls(), [""; 0]);
+}
+
+#[test]
 fn install_restricts_secrets_and_verify_finds_forbidden_keys() {
     let host = Host::new();
     host.install("1").ok();

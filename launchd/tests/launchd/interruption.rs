@@ -3,6 +3,7 @@
 #![cfg(debug_assertions)]
 
 use std::fs;
+use std::time::Duration;
 
 use crate::host::{Host, Said};
 
@@ -162,6 +163,65 @@ fn killed_switch_to_the_standby_is_rolled_back() {
             "{boundary}"
         );
     }
+}
+
+#[test]
+fn status_of_a_killed_command_names_the_interruption_and_does_not_call_it_running() {
+    for boundary in ["bootout:server", "switch", "rollback"] {
+        let host = match boundary {
+            "rollback" => {
+                let host = interrupted("bootstrap:server");
+                let fault = [("SANCTUM_FAULT", boundary)];
+                assert!(was_killed(&host.run_with(&["rollback"], &fault)));
+                host
+            }
+            _ => interrupted(boundary),
+        };
+        let said = host.run(&["status"]).fails(1);
+        assert!(
+            said.contains("was interrupted before its step")
+                && !said.contains("is running (process"),
+            "{boundary}: {said}"
+        );
+        assert!(said.contains("run: sanctum-launchd install"), "{said}");
+    }
+}
+
+#[test]
+fn status_of_a_running_command_names_its_process() {
+    let host = Host::new();
+    host.install("1").ok();
+    let state = host.home().join("state");
+    // As a command that has begun to work.
+    let lock = sanctum_config::FileLock::take(&state.join("launchd.lock"), Duration::ZERO);
+    let lock = lock.unwrap().expect("no command is running");
+    let lease = sanctum_host::lease::take(
+        &state.join("lease.json"),
+        "sanctum-launchd upgrade",
+        "a test",
+        Duration::from_secs(60),
+    );
+    let said = host.run(&["status"]).fails(1);
+    let running = format!(
+        "`sanctum-launchd upgrade` is running (process {})",
+        std::process::id()
+    );
+    assert!(said.contains(&running), "{said}");
+    drop((lock, lease));
+    assert!(!host.run(&["status"]).out.contains("is running (process"));
+}
+
+#[test]
+fn uninstall_that_finishes_an_upgrade_waits_for_its_patience() {
+    let host = interrupted("switch");
+    fs::write(host.home().join("bin/loading"), "1000").unwrap();
+    let said = host.run(&["uninstall", "--patience", "1"]).fails(3);
+    assert!(
+        said.contains("was not ready after 1 s (--patience): loading"),
+        "{said}"
+    );
+    host.fleet("");
+    host.is_whole("1");
 }
 
 #[test]

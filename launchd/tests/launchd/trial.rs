@@ -96,7 +96,7 @@ fn trial_of_a_killed_upgrade_is_ended_by_the_next_command() {
     upgrade.wait().unwrap();
     // `sleep` does not read its standard input, as an older server does not.
     let trial = host.record("trial.json")["process"].clone();
-    let trial: sanctum_host::Process = serde_json::from_value(trial).unwrap();
+    let trial: sanctum_host::ProcessIdentity = serde_json::from_value(trial).unwrap();
     assert!(trial.is_running().unwrap());
     assert_eq!(host.findings(), ["interrupted"]);
     // If the state of the process is unknown, the record and the trial stay.

@@ -1,5 +1,5 @@
-//! What `launchctl` prints, read as data. Each shape is known from public transcripts of the real tool (macOS 12 to
-//! 26): issue threads, blog posts and the tests of other projects that watch agents.
+//! Parsers of the output of `launchctl`. The formats are known from public transcripts of the real tool (macOS 12 to 26):
+//! issue threads, blog posts and the tests of other projects that watch agents.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// A loaded service, as `launchctl print gui/<uid>/<label>` shows it.
+/// A loaded service, as `launchctl print gui/<uid>/<label>` prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Service {
-    /// `running`, `not running`, `spawn scheduled`, `xpcproxy` (about to run) and others; empty where it is not shown.
+    /// `running`, `not running`, `spawn scheduled`, `xpcproxy` (about to run) and others; empty if it is missing.
     pub state: String,
     /// Its process, while it has one.
     pub pid: Option<u32>,
@@ -18,11 +18,11 @@ pub struct Service {
     pub runs: Option<u64>,
     /// How its last process ended.
     pub last_exit: Option<LastExit>,
-    /// From SIGTERM to SIGKILL, as launchd applies it; 0 is for ever.
+    /// From SIGTERM to SIGKILL, as launchd applies it; 0 is no limit.
     pub exit_timeout: Option<Duration>,
     /// Its executable.
     pub program: Option<PathBuf>,
-    /// Its argv, the first included, as it was when it was loaded.
+    /// Its argv, with the program, as it was when the service was loaded.
     pub arguments: Vec<String>,
     /// The property list that it was loaded from.
     pub plist: Option<PathBuf>,
@@ -32,7 +32,7 @@ pub struct Service {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LastExit {
-    /// None has ended since the service was loaded.
+    /// No process has ended since the service was loaded.
     Never,
     /// It exited with this code.
     Code(i32),
@@ -45,7 +45,7 @@ pub enum LastExit {
 pub struct Listed {
     /// Its process, while it has one.
     pub pid: Option<u32>,
-    /// The last exit code; the negative of a signal's number where one ended it.
+    /// The last exit code, or the negative number of the signal that ended it.
     pub status: i32,
     /// launchd's label.
     pub label: String,
@@ -68,12 +68,12 @@ impl std::fmt::Display for LastExit {
     }
 }
 
-/// Reads `print`. The output is a block in braces, one tab a level: `key = value`, and blocks `key = {` … `}`. Only
-/// the first level counts: nested blocks have keys such as `state` and `pid` of their own.
+/// Parses `print`. The output is a block in braces with one tab per level: `key = value`, and blocks `key = {` … `}`. Only
+/// the first level is used: nested blocks have keys of the same names, such as `state` and `pid`.
 pub(super) fn service(text: &str) -> Service {
     let mut service = Service::default();
     let mut lines = text.lines();
-    // The head: `gui/501/com.example.agent = {`.
+    // The first line: `gui/501/com.example.agent = {`.
     lines.by_ref().find(|line| line.trim_end().ends_with('{'));
     while let Some(line) = lines.next() {
         let Some((key, value)) = line.trim().split_once(" = ") else {
@@ -84,7 +84,7 @@ pub(super) fn service(text: &str) -> Service {
             let block = lines
                 .by_ref()
                 .take_while(|line| line.strip_prefix(indent).map(str::trim_end) != Some("}"));
-            // The block is consumed whole, whatever it is.
+            // Every block is consumed, so that its keys are skipped.
             let block: Vec<String> = block.map(|line| unindented(line, indent)).collect();
             if key == "arguments" {
                 service.arguments = block;
@@ -101,7 +101,7 @@ pub(super) fn service(text: &str) -> Service {
             }
             "runs" => service.runs = value.parse().ok(),
             "last exit code" if service.last_exit.is_none() => service.last_exit = exit_code(value),
-            // Where both lines stand there, the signal is what happened.
+            // If both lines are present, the signal is the cause.
             "last terminating signal" => service.last_exit = signal(value).or(service.last_exit),
             _ => {}
         }
@@ -109,7 +109,7 @@ pub(super) fn service(text: &str) -> Service {
     service
 }
 
-/// A line of a block without its own level of indentation. Arguments may begin with blanks of their own.
+/// A line of a block without the block's indentation. Arguments may begin with blanks.
 fn unindented(line: &str, indent: &str) -> String {
     let inner = line.strip_prefix(indent).unwrap_or(line);
     inner
@@ -133,7 +133,7 @@ fn signal(value: &str) -> Option<LastExit> {
     number.parse().ok().map(LastExit::Signal)
 }
 
-/// Reads `list`: three columns with tabs between them, `PID Status Label`; `-` for no process.
+/// Parses `list`: three columns separated by tabs, `PID Status Label`; `-` for no process.
 pub(super) fn list(text: &str) -> Vec<Listed> {
     text.lines()
         .filter_map(|line| {
@@ -150,8 +150,8 @@ pub(super) fn list(text: &str) -> Vec<Listed> {
         .collect()
 }
 
-/// Reads `print-disabled`: lines `"label" => disabled` (`true` before macOS 13) or `enabled` (`false`), in a block
-/// `disabled services = {`. Blocks after it, such as `login item associations`, are of another kind.
+/// Parses `print-disabled`: lines `"label" => disabled` (`true` before macOS 13) or `enabled` (`false`), in a block
+/// `disabled services = {`. Blocks after it, such as `login item associations`, are skipped.
 pub(super) fn disabled(text: &str) -> BTreeMap<String, bool> {
     text.lines()
         .map(str::trim)
