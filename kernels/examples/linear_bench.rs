@@ -1,12 +1,12 @@
-//! How fast the matrix products are, beside how fast this machine reads memory.
+//! The speed of the matrix products, beside the memory bandwidth of this machine.
 //!
 //! `cargo run --release -p sanctum-kernels --example linear_bench -- [--threads N] [--isa NAME] [--bits 4|8|16] [--rows N] [--megabytes N]
-//! [--exact] [ROWSxCOLS …]`, where `--megabytes 0` measures one matrix over and over, from the caches if it fits there.
+//! [--exact] [ROWSxCOLS …]`, where `--megabytes 0` measures one matrix repeatedly, from the caches if it fits there.
 //!
-//! Calls go round through weights that are larger than the caches together, so that each reads its matrix from memory
-//! as a model's decode does. Between any two, a plain loop reads as many bytes. Both are given as their fastest tenth: on a
-//! machine that others use too, the slower calls tell of them. GB/s counts the weights' bytes, once a call; the
-//! percentage is that of the plain loop's.
+//! Calls iterate over weights that are larger than all caches, so that each reads its matrix from memory as a model's
+//! decode does. Between two calls a plain loop reads as many bytes. Both are reported as their fastest tenth: on a shared
+//! machine the slower calls measure other processes. GB/s counts the weights' bytes once a call; the percentage is of
+//! the plain loop's.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -195,7 +195,7 @@ fn measure(
         let start = Instant::now();
         project(cpu, precision, &x, cols, &mut [(matrix, &mut y)]);
         ours.push(start.elapsed().as_secs_f64());
-        // From the middle of the buffer on, lest it reads what was just multiplied or will be soon.
+        // Starts in the middle of the buffer, to avoid reading a matrix that was just used or is next.
         let at = (bytes.len() / 2 + round * size) % (bytes.len() - size);
         let start = Instant::now();
         read_all(cpu, &bytes[at..][..size]);

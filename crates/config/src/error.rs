@@ -1,4 +1,4 @@
-//! What can be wrong with a `fleet.toml`, said so that it can be mended without reading this code.
+//! Errors of `fleet.toml`, each with the line and the fix.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,33 +13,33 @@ pub enum FleetError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
-    /// A line is not TOML, holds a key that nobody knows, or a value that breaks its key's rule.
+    /// A line is not TOML, or has an unknown key or an invalid value.
     #[error("{}, line {line}: {message}", path.display())]
     Line {
         /// The file.
         path: PathBuf,
         /// Counted from 1.
         line: usize,
-        /// What is wrong there and what to write instead.
+        /// The problem and the fix.
         message: String,
     },
-    /// Two sections do not fit together.
+    /// Two sections contradict each other.
     #[error("{}, [{section}]: {message}", path.display())]
     Section {
         /// The file.
         path: PathBuf,
         /// The section that refers to something, as its header is written.
         section: String,
-        /// What does not fit and what to write instead.
+        /// The contradiction and the fix.
         message: String,
     },
 }
 
 impl FleetError {
-    /// From what the TOML parser says about `text`.
+    /// Converts an error of the TOML parser about `text`.
     pub(crate) fn from_toml(path: PathBuf, text: &str, error: &toml::de::Error) -> Self {
         let at = error.span().map_or(0, |span| span.start.min(text.len()));
         Self::Line {
@@ -48,13 +48,13 @@ impl FleetError {
                 .iter()
                 .filter(|&&b| b == b'\n')
                 .count(),
-            message: mended(error.message()),
+            message: with_suggestion(error.message()),
         }
     }
 }
 
-/// Turns serde's "unknown field `x`, expected one of `a`, `b`" into a message that says what was probably meant.
-fn mended(message: &str) -> String {
+/// Turns serde's "unknown field `x`, expected one of `a`, `b`" into a message with a suggestion.
+fn with_suggestion(message: &str) -> String {
     if let Some(rest) = message.strip_prefix("unknown field ") {
         let mut quoted = rest.split('`').skip(1).step_by(2);
         let key = quoted.next().unwrap_or_default();
@@ -76,17 +76,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn serde_s_words_become_ours() {
+    fn serde_error_becomes_message_with_suggestion() {
         assert_eq!(
-            mended("unknown field `hots`, expected one of `host`, `listen`"),
+            with_suggestion("unknown field `hots`, expected one of `host`, `listen`"),
             "unknown key `hots`; did you mean `host`?; the keys here are host, listen"
         );
         assert_eq!(
-            mended("unknown field `zebra`, expected `url` or `sound`"),
+            with_suggestion("unknown field `zebra`, expected `url` or `sound`"),
             "unknown key `zebra`; the keys here are url, sound"
         );
         assert_eq!(
-            mended("missing field `host`"),
+            with_suggestion("missing field `host`"),
             "the key `host` is missing in this section"
         );
     }

@@ -1,14 +1,14 @@
 //! `fleet.toml` in types, and the logging that every binary shares.
 //!
 //! One file describes the whole fleet: hosts, servers, agents, watchdogs, alert channels. [`Fleet::read`] parses all
-//! of it, whoever asks, so that a mistake in one daemon's section is found by the first daemon that starts. What
-//! stands in a [`Fleet`] is already checked: labels are labels, addresses are addresses, durations are durations, and
-//! every name that refers to another section has been found there.
+//! of it in every program, so that a mistake in one daemon's section is found by the first daemon that starts. A
+//! [`Fleet`] is already checked: labels, addresses and durations are valid, and every name that refers to another
+//! section exists.
 //!
-//! Where everything lies on a host is here too ([`Home`]), and how small JSON files are read and written ([`record`]):
-//! whole or not at all ([`atomic`]).
+//! The crate also has the paths on a host ([`Home`]), and reads and writes small JSON files ([`record`]), which are
+//! replaced as a whole ([`atomic`]).
 //!
-//! Unknown keys are errors. A watchdog whose `misses` was written `mises` would run with a default that nobody chose.
+//! Unknown keys are errors. A watchdog whose `misses` was written `mises` would run with an unintended default.
 
 mod address;
 pub mod atomic;

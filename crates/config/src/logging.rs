@@ -1,7 +1,7 @@
-//! Log lines of this process: in a file that is rotated, or on standard error. JSON for machines, plain for people.
+//! Log lines of this process: in a file that is rotated, or on standard error. JSON for machines, plain text on a terminal.
 //!
-//! An agent writes its own file: launchd appends for ever to the files that it opens, and goes on writing to one that
-//! was renamed. What launchd saves is then only what a program says before it logs, and panics.
+//! An agent writes its own file: launchd appends for ever to the files that it opens, and continues to write to one
+//! that was renamed. launchd then saves only panics and output before logging starts.
 //!
 //! A thread of its own writes the file, so that a disk that does not answer delays no thread that logs. Lines that the
 //! disk is too slow for are counted and left out.

@@ -308,9 +308,9 @@ mod tests {
         assert_eq!(fs::read_to_string(path(&dir)).unwrap(), "2\n3\n");
     }
 
-    /// A folder in place of a rotated file: the log goes on and says why it grows, once.
+    /// A folder in place of a rotated file: the log is still written and reports once why it grows.
     #[test]
-    fn file_that_cannot_be_rotated_grows_and_says_so_once() {
+    fn file_that_cannot_be_rotated_grows_and_reports_it_once() {
         let dir = TempDir::new().unwrap();
         let mut file = open(&dir, 1);
         let blocked = dir.path().join("logs/audit.jsonl.1");

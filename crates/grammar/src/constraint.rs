@@ -16,7 +16,7 @@ pub enum Allowed {
     Only(Mask),
 }
 
-/// Whether the sequence goes on.
+/// Whether the sequence continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// More tokens follow.

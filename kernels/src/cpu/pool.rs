@@ -2,8 +2,8 @@
 //!
 //! A decode pass of a small model makes some two hundred parallel calls in a dozen milliseconds, so the cost of a
 //! call counts: work is claimed from one atomic word, and idle workers spin for a moment before they sleep. A
-//! worker that the operating system has taken off its core delays nobody, because the caller waits for tasks to
-//! be done, never for workers to arrive.
+//! worker that the operating system has preempted delays no other thread, because the caller waits for finished tasks,
+//! never for workers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{
@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::{fmt, hint, ptr};
 
-/// How often an idle worker looks for work before it sleeps: some tens of microseconds.
+/// How often an idle worker polls for work before it sleeps: some tens of microseconds.
 const SPINS_BEFORE_SLEEP: u32 = 4_000;
-/// How often the caller looks at the count of finished tasks before it offers its core to somebody else.
+/// How often the caller polls the count of finished tasks before it yields its core.
 const SPINS_BEFORE_YIELD: u32 = 2_000;
 
 /// A fixed set of threads that run the tasks of one call at a time.
@@ -127,7 +127,7 @@ impl Pool {
     /// in any run.
     pub fn split(&self, len: usize, step: usize, task: &(dyn Fn(std::ops::Range<usize>) + Sync)) {
         let steps = len.div_ceil(step);
-        // Several runs a thread even out cores of different speed and cores that somebody else is using.
+        // Several runs a thread balance cores of different speed and cores that other processes use.
         let runs = steps.min(self.threads() * 4);
         if runs <= 1 || self.workers.is_empty() {
             if len > 0 {

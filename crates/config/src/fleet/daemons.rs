@@ -41,13 +41,13 @@ pub struct Watch {
     pub timeout: Option<Duration>,
     /// Misses in a row before it acts.
     pub misses: Option<u32>,
-    /// How long an engine with work may stand still before it counts as hung.
+    /// How long an engine with work may make no progress before it counts as hung.
     #[serde(default, deserialize_with = "duration::optional")]
     pub stall_after: Option<Duration>,
     /// How long a process may take to start.
     #[serde(default, deserialize_with = "duration::optional")]
     pub startup_grace: Option<Duration>,
-    /// Restarts in one hour, after which a human is called instead.
+    /// Restarts in one hour, after which it alerts instead of restarting.
     pub restarts_per_hour: Option<u32>,
     /// The folder in which the guardian finds reports of kernel panics; the system's own where this is left out.
     pub panic_reports: Option<TildePath>,

@@ -203,7 +203,7 @@ impl Default for Audit {
 }
 
 impl Server {
-    /// What in this section alone cannot be meant.
+    /// The first contradiction within this section.
     pub(super) fn contradiction(&self) -> Option<String> {
         let mut addresses = BTreeSet::new();
         let all = self.listen.iter().chain(&self.tls_listen);
@@ -212,7 +212,7 @@ impl Server {
             .find(|address| !addresses.insert(*address))
         {
             return Some(format!(
-                "the address {twice} stands there twice; remove one"
+                "the address {twice} is listed twice; remove one"
             ));
         }
         if self.listen.is_empty() && self.tls_listen.is_empty() {

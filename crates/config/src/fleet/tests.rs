@@ -36,14 +36,14 @@ fn the_whole_example_is_understood() {
 }
 
 #[test]
-fn an_empty_file_is_a_fleet_with_the_usual_name_and_home() {
+fn empty_file_is_a_fleet_with_default_name_and_home() {
     let fleet = parse("").unwrap();
     assert_eq!(fleet.fleet.name, label("sanctum"));
     assert_eq!(fleet.fleet.home.as_str(), "~/.sanctum");
 }
 
 #[test]
-fn a_misspelt_key_is_named_with_its_line_and_the_mend() {
+fn misspelt_key_is_named_with_its_line_and_the_fix() {
     let text =
         "[hosts.mini]\naddress = \"10.0.0.1\"\n\n[servers.server]\nhost = \"mini\"\nlisen = []\n";
     let error = parse(text).unwrap_err();
@@ -138,12 +138,12 @@ fn names_of_other_sections_must_exist() {
 }
 
 #[test]
-fn a_server_cannot_contradict_itself() {
+fn contradictory_server_section_is_refused() {
     let head = "[hosts.m]\naddress = \"a\"\n[servers.s]\nhost = \"m\"\n";
     let cases = [
         (
             "listen = [\"127.0.0.1:1\", \"127.0.0.1:1\"]",
-            "127.0.0.1:1 stands there twice",
+            "127.0.0.1:1 is listed twice",
         ),
         ("listen = []", "one address at least"),
         (

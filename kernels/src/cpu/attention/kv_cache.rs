@@ -207,7 +207,7 @@ impl<L: Line> Page<L> {
     }
 }
 
-/// The lines that the positions `new` are written to, in pages that nobody else sees.
+/// The lines to which the positions `new` are written, in pages that no other cache shares.
 fn rooms<'a, L: Line>(
     pages: &'a mut Vec<Arc<Page<L>>>,
     shape @ (kv_heads, head_dim, _): (usize, usize, KvMode),

@@ -58,8 +58,8 @@ pub enum Precision {
     Fast,
 }
 
-/// What a tile of rounded activations may occupy, so that it stays in a core's second-level cache while the
-/// weights pass by.
+/// Bytes of a tile of rounded activations, small enough to stay in a core's second-level cache while the weights are
+/// read.
 const TILE_BYTES: usize = 512 << 10;
 
 /// Multiplies `x`, `[n, cols]`, with several matrices at once: each output is `[n, matrix.rows()]`.

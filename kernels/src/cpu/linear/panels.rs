@@ -25,7 +25,7 @@ const NEAR: usize = 1024;
 
 /// Multiplies `rows` of `matrix` with a tile of activations.
 ///
-/// Whoever makes one vouches that nothing else uses the outputs that it is to write.
+/// The creator guarantees that nothing else uses the outputs that it writes.
 pub(super) struct Panels<'a> {
     pub matrix: Affine<'a>,
     pub rows: Range<usize>,

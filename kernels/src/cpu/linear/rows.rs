@@ -16,7 +16,7 @@ const AHEAD: usize = 8 << 10;
 
 /// Multiplies `rows` of `matrix` with up to [`FEW`](super::activations::FEW) rows of activations.
 ///
-/// Whoever makes one vouches that nothing else uses the outputs that it is to write.
+/// The creator guarantees that nothing else uses the outputs that it writes.
 pub(super) struct Rows<'a> {
     pub matrix: Affine<'a>,
     pub rows: Range<usize>,
