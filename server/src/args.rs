@@ -82,7 +82,7 @@ pub struct LogArgs {
     /// What log lines look like [default: text on a terminal, json otherwise]
     #[arg(long, global = true, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
-    /// Write log lines to this file, which is rotated as [logs] in fleet.toml says (without --config: 5 files of 16 MiB)
+    /// Write log lines to this file, rotated as section logs of fleet.toml configures (without --config: 5 files of 16 MiB)
     /// [default: standard error]
     #[arg(long, global = true, value_name = "FILE")]
     pub log_file: Option<PathBuf>,

@@ -27,7 +27,7 @@ pub struct Args {
     /// The format of log lines [default: text on a terminal, json otherwise]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
-    /// Write log lines to this file, which is rotated as [logs] in fleet.toml says [default: standard error]
+    /// Write log lines to this file, rotated as section logs of fleet.toml configures [default: standard error]
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
 }

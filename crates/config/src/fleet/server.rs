@@ -211,9 +211,7 @@ impl Server {
             .filter(|address| address.port() != 0)
             .find(|address| !addresses.insert(*address))
         {
-            return Some(format!(
-                "the address {twice} is listed twice; remove one"
-            ));
+            return Some(format!("the address {twice} is listed twice; remove one"));
         }
         if self.listen.is_empty() && self.tls_listen.is_empty() {
             return Some("`listen` and `tls_listen` are empty; give one address at least".into());
