@@ -1,4 +1,4 @@
-//! See `sanctum_server::surface::bearer`.
+//! See `sanctum_server::fuzz_entry_points::bearer`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sanctum_server::surface::bearer(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sanctum_server::fuzz_entry_points::bearer(bytes));

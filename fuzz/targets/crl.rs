@@ -1,4 +1,4 @@
-//! See `sanctum_server::surface::crl`.
+//! See `sanctum_server::fuzz_entry_points::crl`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sanctum_server::surface::crl(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sanctum_server::fuzz_entry_points::crl(bytes));

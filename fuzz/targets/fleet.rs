@@ -1,4 +1,4 @@
-//! See `sanctum_server::surface::fleet`.
+//! See `sanctum_server::fuzz_entry_points::fleet`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sanctum_server::surface::fleet(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sanctum_server::fuzz_entry_points::fleet(bytes));

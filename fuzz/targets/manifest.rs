@@ -1,4 +1,4 @@
-//! See `sanctum_server::surface::manifest`.
+//! See `sanctum_server::fuzz_entry_points::manifest`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sanctum_server::surface::manifest(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sanctum_server::fuzz_entry_points::manifest(bytes));

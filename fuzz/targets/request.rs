@@ -1,4 +1,4 @@
-//! See `sanctum_server::surface::request`.
+//! See `sanctum_server::fuzz_entry_points::request`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sanctum_server::surface::request(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sanctum_server::fuzz_entry_points::request(bytes));

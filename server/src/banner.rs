@@ -1,14 +1,14 @@
-//! What a person at a terminal sees once the server is ready: where it is, and a command to paste.
+//! The banner at a terminal when the server is ready: its addresses, and a command to paste.
 
 use sanctum_config::ModelId;
 
 use crate::listen::Endpoint;
 
 /// The banner. `token` is the file of the bearer token, where requests from this machine need it too.
-pub fn banner(endpoints: &[Endpoint], models: &[&ModelId], token: Option<&str>) -> String {
+pub(crate) fn banner(endpoints: &[Endpoint], models: &[&ModelId], token: Option<&str>) -> String {
     let urls: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
     let models: Vec<&str> = models.iter().map(|id| id.as_str()).collect();
-    // Plain HTTP is what can be tried without preparation.
+    // Plain HTTP needs no certificate.
     let first = endpoints
         .iter()
         .find(|endpoint| !endpoint.secure)
@@ -22,7 +22,7 @@ pub fn banner(endpoints: &[Endpoint], models: &[&ModelId], token: Option<&str>) 
         ),
         (false, Some(file)) => (
             format!(" -H \"Authorization: Bearer $(cat {file})\""),
-            format!("api_key is what {file} holds"),
+            format!("api_key is the content of {file}"),
         ),
         (false, None) => (String::new(), "any api_key".to_owned()),
     };
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn the_curl_can_be_pasted() {
+    fn curl_command_can_be_pasted() {
         let id = "tiny".parse().unwrap();
         let banner = banner(&[endpoint("127.0.0.1:1337", false)], &[&id], None);
         assert!(banner.contains("serves tiny on http://127.0.0.1:1337\n"));
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn it_shows_what_the_gate_will_ask_for() {
+    fn banner_shows_the_credentials_that_are_needed() {
         let id = "tiny".parse().unwrap();
         let (tls, plain) = (
             endpoint("127.0.0.1:1338", true),

@@ -5,101 +5,49 @@
 //! slowest and the fastest beside it.
 
 use std::fmt::Write as _;
-use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use sanctum_config::TildePath;
 #[cfg(feature = "mlx")]
 use sanctum_engine::backend::MemoryLimits;
-use sanctum_engine::backend::{Backend, CpuBackend, KvMode, Precision};
+use sanctum_engine::backend::{Backend, CpuBackend, Precision};
 use sanctum_engine::backend::{Batch, SlotId};
 #[cfg(feature = "mlx")]
 use sanctum_engine::backend::{MlxBackend, MlxDevice};
 use sanctum_engine::graph::Model;
 use sanctum_engine::launch::LaunchError;
-use sanctum_engine::load::random::Shape;
 use sanctum_engine::load::{HostModel, ModelSource};
 use sanctum_kernels::cpu::read_bandwidth;
 use serde::Serialize;
 
-use crate::args::BackendArg;
-use crate::failure::Failure;
+use crate::args::{BackendArg, BenchArgs};
+use crate::failure::CommandFailure;
 use crate::progress::loading_bar;
 use crate::settings::SettingsError;
 
-/// What to measure.
-#[derive(Debug, clap::Args)]
-pub struct BenchArgs {
-    /// Random 4-bit weights of a published size
-    #[arg(long, conflicts_with = "model")]
-    shape: Option<Shape>,
-    /// A checkpoint folder [default: the built-in model]
-    #[arg(long, value_name = "DIR")]
-    model: Option<TildePath>,
-    /// Tokens of the prompt; 0 measures no prefill
-    #[arg(short = 'p', long, value_name = "TOKENS", default_value_t = 128)]
-    prompt: usize,
-    /// Tokens to generate in each stream; 0 measures no decode
-    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 64)]
-    generate: usize,
-    /// Numbers of streams to decode at once
-    #[arg(
-        long,
-        value_name = "N,…",
-        value_delimiter = ',',
-        default_value = "1,4,16"
-    )]
-    streams: Vec<NonZeroUsize>,
-    /// Tokens that each stream has taken in before it generates
-    #[arg(short, long, value_name = "TOKENS", default_value_t = 0)]
-    depth: usize,
-    /// Prompt tokens a pass
-    #[arg(long, value_name = "TOKENS", default_value = "128")]
-    prefill_chunk: NonZeroUsize,
-    /// What computes: mlx where this build has it and a GPU is there, else cpu
-    #[arg(long, default_value = "auto")]
-    backend: BackendArg,
-    /// Threads that compute [default: all cores]
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroUsize>,
-    /// Compute with f32 activations
-    #[arg(long)]
-    exact: bool,
-    /// How the KV cache keeps its values: plain, v8 or v4
-    #[arg(long, value_name = "MODE", default_value_t)]
-    kv_cache: KvMode,
-    /// How often to repeat each measurement
-    #[arg(short, long, value_name = "N", default_value = "5")]
-    repeat: NonZeroUsize,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// Everything that was measured.
+/// All measurements.
 #[derive(Debug, Serialize)]
-struct Report {
+struct BenchReport {
     model: String,
     precision: &'static str,
     kv_cache: String,
-    /// What computed: the instruction set of the inner loops, or MLX and its device.
+    /// The backend: the instruction set of the inner loops, or MLX and its device.
     device: String,
     threads: usize,
-    /// What a plain read loop over memory gets on these threads; MLX's devices are not measured.
+    /// The bandwidth of a plain read loop on these threads; MLX's devices are not measured.
     read_bandwidth_gb_s: Option<f64>,
-    runs: Vec<Run>,
+    runs: Vec<BenchRun>,
 }
 
 /// One measurement.
 #[derive(Debug, Serialize)]
-struct Run {
+struct BenchRun {
     /// `prefill 128`, `decode 64 x 4`.
     name: String,
     /// All streams together.
     tokens_per_s: Spread,
     /// Bytes of weights and recurrent state that are read for each token.
     bytes_per_token: f64,
-    /// The share of the read bandwidth that these take.
+    /// The share of the read bandwidth that they take.
     bandwidth_share: Option<f64>,
 }
 
@@ -112,7 +60,7 @@ struct Spread {
 }
 
 /// Measures and prints.
-pub fn run(args: &BenchArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &BenchArgs) -> Result<(), CommandFailure> {
     let source = match (&args.model, args.shape) {
         (Some(folder), _) => ModelSource::Folder(folder.here().map_err(SettingsError::from)?),
         (None, Some(shape)) => ModelSource::Shape(shape),
@@ -140,13 +88,13 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
             MlxBackend::limit(device, &MemoryLimits::default());
             let backend = MlxBackend::new(device, &host.weights, threads, precision)
                 .with_kv_cache(args.kv_cache);
-            Bench::new(backend, host).report(args, format!("MLX, {device:?}"), None)
+            Benchmark::new(backend, host).report(args, format!("MLX, {device:?}"), None)
         }
         Device::Cpu => {
             let backend =
                 CpuBackend::new(&host.config, threads, precision).with_kv_cache(args.kv_cache);
             let (isa, bandwidth) = (backend.cpu().isa, read_bandwidth(backend.cpu()));
-            Bench::new(backend, host).report(args, isa.to_string(), Some(bandwidth))
+            Benchmark::new(backend, host).report(args, isa.to_string(), Some(bandwidth))
         }
     };
     report.model = source.to_string();
@@ -157,7 +105,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What computes.
+/// The backend to measure.
 enum Device {
     Cpu,
     #[cfg(feature = "mlx")]
@@ -189,12 +137,12 @@ fn weight_bytes(host: &HostModel) -> usize {
     }
 }
 
-struct Bench<B: Backend> {
+struct Benchmark<B: Backend> {
     weight_bytes: usize,
     model: Model<B>,
 }
 
-impl<B: Backend> Bench<B> {
+impl<B: Backend> Benchmark<B> {
     fn new(backend: B, host: HostModel) -> Self {
         Self {
             weight_bytes: weight_bytes(&host),
@@ -203,14 +151,14 @@ impl<B: Backend> Bench<B> {
     }
 
     /// Measures what was asked for.
-    fn report(&self, args: &BenchArgs, device: String, bandwidth: Option<f64>) -> Report {
+    fn report(&self, args: &BenchArgs, device: String, bandwidth: Option<f64>) -> BenchReport {
         let mut runs = Vec::new();
         let mut measure =
             |name: String, tokens: usize, bytes: f64, once: &mut dyn FnMut() -> f64| {
                 once(); // warm-up
                 let rates = (0..args.repeat.get()).map(|_| tokens as f64 / once());
                 let tokens_per_s = Spread::of(rates.collect());
-                runs.push(Run {
+                runs.push(BenchRun {
                     name,
                     tokens_per_s,
                     bytes_per_token: bytes,
@@ -236,14 +184,14 @@ impl<B: Backend> Bench<B> {
                 // Each repetition continues where the last one ended.
                 let mut slots = self.model.slots(streams);
                 for stream in 0..streams {
-                    self.take_in(args.depth, args.prefill_chunk.get(), stream, &mut slots);
+                    self.prefill_stream(args.depth, args.prefill_chunk.get(), stream, &mut slots);
                 }
                 measure(name, tokens, bytes, &mut || {
                     self.decode(args.generate, streams, &mut slots)
                 });
             }
         }
-        Report {
+        BenchReport {
             model: String::new(),
             precision: if args.exact { "exact" } else { "fast" },
             kv_cache: args.kv_cache.to_string(),
@@ -266,16 +214,16 @@ impl<B: Backend> Bench<B> {
         ((index * 7 + 3) % self.model.config.vocab) as u32
     }
 
-    /// Seconds to take in a prompt and have the logits of its last token.
+    /// Seconds until the logits of a prompt's last token.
     fn prefill(&self, prompt: usize, chunk: usize) -> f64 {
         let mut slots = self.model.slots(1);
         let began = Instant::now();
-        self.take_in(prompt, chunk, 0, &mut slots);
+        self.prefill_stream(prompt, chunk, 0, &mut slots);
         began.elapsed().as_secs_f64()
     }
 
-    /// Feeds `prompt` tokens to a stream.
-    fn take_in(&self, prompt: usize, chunk: usize, stream: usize, slots: &mut B::Slots) {
+    /// Prefills a stream with `prompt` tokens.
+    fn prefill_stream(&self, prompt: usize, chunk: usize, stream: usize, slots: &mut B::Slots) {
         let tokens: Vec<u32> = (0..prompt).map(|index| self.token(index)).collect();
         for (index, rows) in tokens.chunks(chunk).enumerate() {
             let mut batch = Batch::default();
@@ -306,7 +254,7 @@ impl<B: Backend> Bench<B> {
         let began = Instant::now();
         for index in 1..=generate {
             let batch = step(index);
-            // As the scheduler does it: where the device chooses, each pass is given to it before the last one is read.
+            // As in the scheduler: where the device chooses, each pass is enqueued before the last one is read.
             chosen = match chosen {
                 Some(last) => {
                     let logits = self.model.follow(&batch, &last, slots, || {});
@@ -344,7 +292,7 @@ impl Spread {
     }
 }
 
-impl Report {
+impl BenchReport {
     fn table(&self) -> String {
         let mut text = format!(
             "{}, {}, {} KV cache, {} on {} threads{}\n\n{:<22} {:>10} {:>19} {:>12} {:>10}\n",
@@ -384,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spread_is_the_median_and_its_extremes() {
+    fn spread_has_the_median_and_the_extremes() {
         let spread = Spread::of(vec![3.0, 1.0, 2.0]);
         assert_eq!((spread.min, spread.median, spread.max), (1.0, 2.0, 3.0));
     }

@@ -1,21 +1,22 @@
-//! `sanctum-server check-model`: whether a folder is a whole model and what its manifest says, without serving it.
+//! `sanctum-server check-model`: checks a model folder and its manifest without serving it.
 
 use sanctum_engine::load::LoadError;
 
 use crate::args::{CheckArgs, ModelArg, ServeArgs};
-use crate::failure::Failure;
+use crate::failure::CommandFailure;
+use crate::models::ModelSpec;
 use crate::progress::loading_bar;
-use crate::settings::{ModelSettings, Settings, SettingsError};
+use crate::settings::{Settings, SettingsError};
 
 /// Checks each model and prints a line for it; the first that fails is the failure.
-pub fn run(args: &CheckArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &CheckArgs) -> Result<(), CommandFailure> {
     models(args)?.iter().try_for_each(check)
 }
 
-/// The models that are meant, by the rules by which they would be served.
-fn models(args: &CheckArgs) -> Result<Vec<ModelSettings>, SettingsError> {
+/// The models, by the rules by which they would be served.
+fn models(args: &CheckArgs) -> Result<Vec<ModelSpec>, SettingsError> {
     let here = args.dir.iter().map(|path| ModelArg {
-        // Nobody asks for it by its name here.
+        // The id is not shown.
         id: "model".parse().expect("it follows its own rule"),
         path: path.clone(),
     });
@@ -30,8 +31,8 @@ fn models(args: &CheckArgs) -> Result<Vec<ModelSettings>, SettingsError> {
     })
 }
 
-fn check(model: &ModelSettings) -> Result<(), Failure> {
-    let ModelSettings {
+fn check(model: &ModelSpec) -> Result<(), CommandFailure> {
+    let ModelSpec {
         id,
         source,
         adapter,
@@ -48,7 +49,7 @@ fn check(model: &ModelSettings) -> Result<(), Failure> {
         Ok(loaded)
     });
     bar.finish_and_clear();
-    let loaded = unchanged.map_err(|error| Failure::Load {
+    let loaded = unchanged.map_err(|error| CommandFailure::Load {
         id: id.clone(),
         source: Box::new(error.into()),
     })?;

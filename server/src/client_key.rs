@@ -1,16 +1,16 @@
-//! Which client a connection or a request counts for, wherever something is limited per client.
+//! The client that a connection or a request counts for, wherever something is limited per client.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::peer::Peer;
 
-/// One client, as far as limits are concerned.
+/// One client, for limits.
 ///
 /// An IPv6 host chooses the lower 64 bits of its addresses itself and can use as many of them as it likes, so that a
 /// limit per address would be no limit. Its network (the upper 64 bits) counts as one client instead.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum ClientKey {
+pub(crate) enum ClientKey {
     /// The common name of a client certificate, from any address.
     Certificate(Arc<str>),
     /// This machine, 127.0.0.0/8 and ::1, in requests that show neither a certificate nor the bearer token.
@@ -29,7 +29,7 @@ pub enum ClientKey {
 
 impl ClientKey {
     /// The client by its address alone: what is known before TLS.
-    pub fn of_address(address: SocketAddr) -> Self {
+    pub(crate) fn of_address(address: SocketAddr) -> Self {
         let scope = match address {
             SocketAddr::V6(address) => address.scope_id(),
             SocketAddr::V4(_) => 0,
@@ -43,7 +43,7 @@ impl ClientKey {
     }
 
     /// The client by its certificate if it showed one, else by its address.
-    pub fn of_peer(peer: &Peer) -> Self {
+    pub(crate) fn of_peer(peer: &Peer) -> Self {
         match &peer.identity {
             Some(identity) => Self::Certificate(identity.name().into()),
             None => Self::of_address(peer.address),
@@ -51,7 +51,7 @@ impl ClientKey {
     }
 
     /// The same client, known to have the bearer token. Only on this machine does that tell one client from another.
-    pub fn with_token(self) -> Self {
+    pub(crate) fn with_token(self) -> Self {
         match self {
             Self::Loopback => Self::LoopbackWithToken,
             other => other,
@@ -59,7 +59,7 @@ impl ClientKey {
     }
 
     /// Whether this is this machine without a certificate.
-    pub fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         matches!(self, Self::Loopback | Self::LoopbackWithToken)
     }
 }

@@ -1,4 +1,4 @@
-//! Why the process ends with something other than 0.
+//! Why a command fails, and its exit code.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,9 +14,9 @@ use crate::listen::ListenError;
 use crate::settings::SettingsError;
 use crate::tls::TlsError;
 
-/// A command that failed; the text is one line with the cause and the mend.
+/// A command that failed. The text is one line with the cause and the fix.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub(crate) enum CommandFailure {
     /// The command line and fleet.toml do not make a server.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -32,7 +32,7 @@ pub enum Failure {
     /// The TLS files cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// What should compute is not there.
+    /// The backend is not available.
     #[error(transparent)]
     Backend(#[from] LaunchError),
     /// A model cannot be loaded.
@@ -43,7 +43,7 @@ pub enum Failure {
         /// Why not.
         source: Box<LaunchError>,
     },
-    /// The built-in model cannot be written out.
+    /// The built-in model cannot be written.
     #[error("cannot write the model to {}: {source}; name a folder that you may write to", dir.display())]
     Export {
         /// Where to.
@@ -55,12 +55,12 @@ pub enum Failure {
     #[error("nothing to measure: {0}")]
     Bench(#[from] LoadError),
     /// Loading panicked; the panic's own message was printed before this.
-    #[error("loading ended without a result; the message above says where")]
+    #[error("loading ended without a result; the message above has the reason")]
     LoaderDied,
-    /// An engine ended while it was needed.
+    /// An engine ended while it served.
     #[error("the engine of `{id}` died: {reason}")]
     EngineDied {
-        /// Whose.
+        /// The model.
         id: ModelId,
         /// Why.
         reason: String,
@@ -70,9 +70,9 @@ pub enum Failure {
     System(#[from] io::Error),
 }
 
-impl Failure {
-    /// What `--help` says about it.
-    pub fn exit_code(&self) -> ExitCode {
+impl CommandFailure {
+    /// The exit code, as `--help` documents it.
+    pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::EngineDied { .. } => ExitCode::from(3),
             _ => ExitCode::from(1),

@@ -1,24 +1,30 @@
 //! The inference server: the OpenAI API in front of the engine.
 //!
-//! [`run`] is the whole program. [`args`] and [`settings`] decide what to serve, [`serve`] is the life of a server,
-//! [`gate`] decides who is let in, [`api`] is what its clients see, and [`audit`] writes down who asked what. The engine runs on threads of its own; everything here is asynchronous and
-//! waits for it through channels, so that `/health` answers however busy it is.
+//! [`main`] is the whole program. `args` and `settings` decide what to serve, and `serve` is the life of a server. A
+//! request passes `listen` (sockets and their limits), `gate` (authentication, `audit` and permits), `api` (OpenAI's
+//! protocol), `prepare` (parsing and tokenizing, in turns) and `models` (the engines). Each knows only what comes after
+//! it. The engine runs on threads of its own; everything here is asynchronous and waits for it through channels, so that
+//! `/health` responds however busy it is.
 
-pub mod api;
-pub mod args;
+#![deny(unreachable_pub)]
+
+mod api;
+mod args;
 mod audit;
 mod banner;
 mod bench;
 mod check_model;
-pub mod client_key;
+mod client_key;
 mod failure;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz_entry_points;
 mod gate;
 mod limits;
 mod listen;
 mod metrics;
 mod models;
 mod offload;
-pub mod peer;
+mod peer;
 mod power;
 mod prepare;
 mod progress;
@@ -28,29 +34,52 @@ mod serve;
 mod settings;
 mod shutdown;
 mod signals;
-#[cfg(any(test, fuzzing))]
-pub mod surface;
-mod swaps;
+mod thread_priority;
 mod tls;
+mod tracked_body;
 mod trial;
+mod unix_time;
 
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Parser;
+use sanctum_config::logging;
 use sanctum_engine::load::embedded;
 
-pub use failure::Failure;
-
 use args::{Args, Command, ServeArgs};
-use audit::Audit;
+use audit::AuditLog;
+use failure::CommandFailure;
 use gate::Gate;
 use metrics::Metrics;
 use settings::Settings;
-use tls::Tls;
+use tls::TlsServer;
 
-/// Does what the command line asks for.
-pub fn run(args: Args) -> Result<(), Failure> {
+/// The whole program: runs the command of the command line, and logs the failure if it fails.
+pub fn main() -> ExitCode {
+    // Before any other thread is started.
+    #[cfg(feature = "mlx")]
+    sanctum_engine::backend::MlxBackend::prepare();
+    let args = Args::parse();
+    let destination = args.log_destination();
+    if let Err(error) = logging::start(destination, args.log.format(), args.log.log.as_deref()) {
+        eprintln!("sanctum-server: {error}");
+        return ExitCode::from(2);
+    }
+    let code = match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tracing::error!("{failure}");
+            failure.exit_code()
+        }
+    };
+    logging::finish();
+    code
+}
+
+fn run(args: Args) -> Result<(), CommandFailure> {
     match args.command {
         None => run_server(&args.serve),
         Some(Command::Serve(serve)) => run_server(&serve),
@@ -60,8 +89,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-fn export_model(dir: &Path) -> Result<(), Failure> {
-    embedded::export(dir).map_err(|source| Failure::Export {
+fn export_model(dir: &Path) -> Result<(), CommandFailure> {
+    embedded::export(dir).map_err(|source| CommandFailure::Export {
         dir: dir.to_owned(),
         source,
     })?;
@@ -69,7 +98,7 @@ fn export_model(dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn run_server(args: &ServeArgs) -> Result<(), Failure> {
+fn run_server(args: &ServeArgs) -> Result<(), CommandFailure> {
     signals::catch_early()?;
     trial::exit_with_parent();
     let mut settings = Settings::resolve(args)?;
@@ -78,9 +107,9 @@ fn run_server(args: &ServeArgs) -> Result<(), Failure> {
     let metrics = Arc::new(Metrics::new());
     let (audit, writer) = match settings.audit.clone() {
         Some(place) => {
-            Audit::start(place, metrics.clone()).map(|(audit, writer)| (audit, Some(writer)))?
+            AuditLog::start(place, metrics.clone()).map(|(audit, writer)| (audit, Some(writer)))?
         }
-        None => (Audit::off(metrics.clone()), None),
+        None => (AuditLog::off(metrics.clone()), None),
     };
     let gate = Gate::new(
         settings.rules.clone(),
@@ -88,22 +117,22 @@ fn run_server(args: &ServeArgs) -> Result<(), Failure> {
         metrics.clone(),
         audit,
     )?;
-    // Before SIGINT and SIGTERM are handled: a volume that does not answer now can be given up with Ctrl-C. What cannot be used is
-    // known before a socket is opened.
+    // Before SIGINT and SIGTERM are handled, so that Ctrl-C ends a server whose volume does not respond. Files that cannot be
+    // used are reported before a socket is opened.
     let tls = match &settings.tls {
-        Some(tls) => Some(Tls::read(tls.files.clone())?),
+        Some(tls) => Some(TlsServer::read(tls.files.clone())?),
         None => None,
     };
-    // The engine has the cores; what is left to do here is little, and waits for others most of the time.
+    // The engine uses the cores; these threads do little and mostly wait.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("http")
         .enable_all()
         .build()?;
     let result = runtime.block_on(serve::serve(settings, gate, tls, metrics));
-    // A prompt that is still being rendered must not hold up the end.
+    // A prompt that is still being rendered must not delay the end.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    // Whatever was still running has ended with the runtime, and has its line.
+    // All requests have ended with the runtime, and their lines are enqueued.
     if let Some(writer) = writer {
         writer.finish();
     }

@@ -1,35 +1,34 @@
-//! What the system is asked for, once, before anything secret is read: no core dumps, and enough file descriptors.
+//! Process limits that are set before anything secret is read: no core dumps, and enough file descriptors.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// File descriptors for what is not a connection: listeners, weights, logs, the runtime's own.
 const OTHERS: u64 = 64;
 
-/// What macOS gives at most, whatever its hard limit says (`OPEN_MAX`).
+/// The maximum on macOS, whatever its hard limit is (`OPEN_MAX`).
 const USUAL_MOST: u64 = 10_240;
 
-/// Forbids core dumps, which would write keys and prompts to the disk. Where the system knows it (Linux), other
-/// processes of the same user may not look into this one's memory either.
-pub fn keep_memory_private() {
+/// Forbids core dumps, which would write keys and prompts to the disk. On Linux, other processes of the same user are also
+/// denied access to the memory of this one.
+pub(crate) fn keep_memory_private() {
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
     };
     if let Err(error) = setrlimit(Resource::Core, none) {
-        tracing::warn!(%error, "core dumps cannot be switched off; a crash may write secrets to the disk");
+        tracing::warn!(%error, "core dumps cannot be disabled; a crash may write secrets to the disk");
     }
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{DumpableBehavior, set_dumpable_behavior};
         if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-            tracing::warn!(%error, "the process stays open to debuggers of its own user");
+            tracing::warn!(%error, "debuggers of the same user can read the memory of this process");
         }
     }
 }
 
-/// Asks for as many file descriptors as there may be, and returns how many of the connections that are wanted they
-/// allow.
-pub fn room_for(connections: usize) -> usize {
+/// Raises the limit on file descriptors as far as possible, and returns how many of `connections` it allows.
+pub(crate) fn room_for(connections: usize) -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     // None: without limit.
     let Some(current) = current else {
@@ -53,7 +52,7 @@ pub fn room_for(connections: usize) -> usize {
     if room < connections {
         tracing::warn!(
             connections = room,
-            "fewer connections than asked for: raise the limit of open files (ulimit -n)"
+            "fewer connections than configured: raise the limit of open files (ulimit -n)"
         );
     }
     room.min(connections)
@@ -72,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn no_core_is_ever_written() {
+    fn core_dumps_are_disabled() {
         keep_memory_private();
         assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
     }

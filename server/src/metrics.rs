@@ -1,51 +1,37 @@
-//! What `/metrics` shows, in Prometheus' text format.
+//! The metrics of a server, in Prometheus' text format.
 //!
 //! The recorder belongs to the server that it counts for and is not installed for the whole process, so that two
 //! servers in one test do not count for each other. Names begin with `sanctum_`; times are in seconds.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use metrics::{Counter, Histogram, Label, counter, gauge, histogram, with_local_recorder};
+use metrics::{Counter, Label, counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
 use crate::models::{Models, Served};
-use crate::prepare::Reading;
+use crate::prepare::PreparingStatus;
 
 const TIME_TO_FIRST_TOKEN: &str = "sanctum_time_to_first_token_seconds";
 const TIME_PER_OUTPUT_TOKEN: &str = "sanctum_time_per_output_token_seconds";
 
-/// How often the recorder folds raw samples into buckets when nobody scrapes.
+/// How often the recorder folds raw samples into buckets without a scrape.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The server's counters.
-pub struct Metrics {
+pub(crate) struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     born: Instant,
     audit_lost: AtomicU64,
 }
 
-/// One generation's clock: counts it when it is dropped, however it ended.
-pub struct GenerationClock {
-    began: Instant,
-    first: Option<Instant>,
-    last: Instant,
-    tokens: u32,
-    outcome: &'static str,
-    model: String,
-    first_token: Histogram,
-    per_token: Histogram,
-    recorder: Arc<Metrics>,
-}
-
 impl Metrics {
     /// All at zero.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(
                 Matcher::Full(TIME_TO_FIRST_TOKEN.into()),
@@ -74,7 +60,7 @@ impl Metrics {
     }
 
     /// Counts a request that was answered; a streamed one counts when its first byte goes out.
-    pub fn request(&self, method: &str, route: &str, status: u16) {
+    pub(crate) fn request(&self, method: &str, route: &str, status: u16) {
         let labels = vec![
             Label::new("method", method.to_owned()),
             Label::new("route", route.to_owned()),
@@ -84,62 +70,70 @@ impl Metrics {
     }
 
     /// Counts a connection that was made (1) or that is gone (-1).
-    pub fn connections(&self, change: f64) {
+    pub(crate) fn connections(&self, change: f64) {
         self.within(|| gauge!("sanctum_connections").increment(change));
     }
 
     /// Counts a connection that was refused, or closed before its time.
-    pub fn connection_refused(&self, reason: &'static str) {
+    pub(crate) fn connection_refused(&self, reason: &'static str) {
         let label = vec![Label::new("reason", reason)];
         self.within(|| counter!("sanctum_connections_refused_total", label).increment(1));
     }
 
-    /// Counts decisions of the gate: requests that were let in, or that were refused for a reason.
-    pub fn auth_counter(&self, method: &'static str, refused: Option<&'static str>) -> Counter {
+    /// Counts decisions of the gate: requests that were accepted, or that were refused for a reason.
+    pub(crate) fn auth_counter(
+        &self,
+        method: &'static str,
+        refused: Option<&'static str>,
+    ) -> Counter {
         let outcome = refused.map_or("granted", |_| "refused");
         let mut labels = vec![Label::new("method", method), Label::new("outcome", outcome)];
         labels.extend(refused.map(|reason| Label::new("reason", reason)));
         self.within(|| counter!("sanctum_auth_total", labels))
     }
 
-    /// Whether the gate asks nobody.
-    pub fn auth_is(&self, disabled: bool) {
+    /// Whether authentication is disabled.
+    pub(crate) fn auth_is(&self, disabled: bool) {
         self.within(|| gauge!("sanctum_auth_disabled").set(f64::from(u8::from(disabled))));
     }
 
     /// Counts a request under the name in its client's certificate: our own CA gives these, so there are few.
-    pub fn client_request(&self, name: &str) {
+    pub(crate) fn client_request(&self, name: &str) {
         let label = vec![Label::new("client", name.to_owned())];
         self.within(|| counter!("sanctum_client_requests_total", label).increment(1));
     }
 
     /// Counts lines of the audit log that could not be written, and returns how many there were before.
-    pub fn audit_lost(&self, lines: u64) -> u64 {
+    pub(crate) fn audit_lost(&self, lines: u64) -> u64 {
         self.audit_lost.fetch_add(lines, Relaxed)
     }
 
-    /// Starts the clock of a generation whose request came in at `began`.
-    pub fn generation(self: &Arc<Self>, model: &Served, began: Instant) -> GenerationClock {
-        let model = model.id().to_string();
-        let timing = |name| {
-            let label = Label::new("model", model.clone());
-            self.within(|| histogram!(name, vec![label]))
-        };
-        GenerationClock {
-            began,
-            first: None,
-            last: began,
-            tokens: 0,
-            outcome: "cancelled",
-            first_token: timing(TIME_TO_FIRST_TOKEN),
-            per_token: timing(TIME_PER_OUTPUT_TOKEN),
-            model,
-            recorder: self.clone(),
-        }
+    /// Records how long a request waited for its first token.
+    pub(crate) fn first_token(&self, model: &str, waited: Duration) {
+        let label = vec![Label::new("model", model.to_owned())];
+        self.within(|| histogram!(TIME_TO_FIRST_TOKEN, label).record(waited));
+    }
+
+    /// Counts a generation that ended: `stop`, `length`, `failed` or `cancelled`. `per_token` is the mean time between its
+    /// tokens, if there were several.
+    pub(crate) fn generation(
+        &self,
+        model: &str,
+        outcome: &'static str,
+        per_token: Option<Duration>,
+    ) {
+        let model = Label::new("model", model.to_owned());
+        let labels = vec![model.clone(), Label::new("outcome", outcome)];
+        self.within(|| {
+            counter!("sanctum_generations_total", labels).increment(1);
+            if let Some(per_token) = per_token {
+                histogram!(TIME_PER_OUTPUT_TOKEN, vec![model]).record(per_token);
+            }
+        });
     }
 
     /// The page.
-    pub fn render(&self, models: &Models, preparing: &Reading) -> String {
+    pub(crate) fn render(&self, models: &Models, preparing: &PreparingStatus) -> String {
         self.within(|| {
             read_preparing(preparing);
             gauge!("sanctum_uptime_seconds").set(self.born.elapsed().as_secs_f64());
@@ -150,8 +144,8 @@ impl Metrics {
         self.handle.render()
     }
 
-    /// Keeps the recorder's memory small while nobody scrapes; runs for ever.
-    pub async fn upkeep(&self) {
+    /// Limits the recorder's memory between scrapes; runs for ever.
+    pub(crate) async fn upkeep(&self) {
         loop {
             tokio::time::sleep(UPKEEP).await;
             self.handle.run_upkeep();
@@ -163,47 +157,7 @@ impl Metrics {
     }
 }
 
-impl GenerationClock {
-    /// A token has come.
-    pub fn token(&mut self) {
-        let now = Instant::now();
-        if self.first.is_none() {
-            self.first = Some(now);
-            self.first_token.record(now - self.began);
-        }
-        self.last = now;
-        self.tokens += 1;
-    }
-
-    /// It ended: `stop`, `length` or `failed`. One that is dropped before counts as `cancelled`.
-    pub fn ended(&mut self, outcome: &'static str) {
-        self.outcome = outcome;
-    }
-}
-
-impl Drop for GenerationClock {
-    fn drop(&mut self) {
-        if let (Some(first), 2..) = (self.first, self.tokens) {
-            self.per_token
-                .record((self.last - first) / (self.tokens - 1));
-        }
-        tracing::debug!(
-            model = self.model,
-            outcome = self.outcome,
-            tokens = self.tokens,
-            seconds = self.began.elapsed().as_secs_f64(),
-            "generation"
-        );
-        let labels = vec![
-            Label::new("model", std::mem::take(&mut self.model)),
-            Label::new("outcome", self.outcome),
-        ];
-        self.recorder
-            .within(|| counter!("sanctum_generations_total", labels).increment(1));
-    }
-}
-
-/// Copies what an engine says about itself.
+/// Copies the state of an engine.
 fn read_engine(served: &Served) {
     let label = || vec![Label::new("model", served.id().to_string())];
     let pulse = served.pulse();
@@ -239,7 +193,7 @@ fn read_engine(served: &Served) {
 }
 
 /// Copies what is being prepared, as in `/health`.
-fn read_preparing(reading: &Reading) {
+fn read_preparing(reading: &PreparingStatus) {
     gauge!("sanctum_preparing_requests").set(reading.requests as f64);
     gauge!("sanctum_preparing_waiting_requests").set(reading.waiting as f64);
     gauge!("sanctum_preparing_body_bytes").set(reading.bytes as f64);
@@ -247,7 +201,7 @@ fn read_preparing(reading: &Reading) {
     gauge!("sanctum_preparing_progress_age_seconds").set(reading.progress_age_seconds);
 }
 
-/// Copies what MLX says about its allocator, which all models share.
+/// Copies the state of MLX's allocator, which all models share.
 fn read_memory() {
     if let Some(usage) = sanctum_engine::backend::memory_usage() {
         gauge!("sanctum_mlx_active_memory_bytes").set(usage.active as f64);
@@ -280,11 +234,11 @@ fn describe() {
     );
     gauge!(
         "sanctum_auth_disabled",
-        "1 if SANCTUM_DISABLE_AUTH lets everybody in"
+        "1 if SANCTUM_DISABLE_AUTH disables authentication"
     );
     counter!(
         "sanctum_client_requests_total",
-        "Requests let in by a client certificate, by its common name"
+        "Requests accepted by a client certificate, by its common name"
     );
     counter!(
         "sanctum_audit_lost_total",

@@ -1,14 +1,14 @@
-//! File work away from the threads that serve: a volume that does not answer must not stop a listener.
+//! File work off the runtime's threads: a volume that does not respond must not block a listener.
 
 use std::time::Duration;
 
 /// How long a file may take to be read before that is reported.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Does `work` on a thread for blocking work and waits for its result; none if it panicked. If that takes longer than
-/// some seconds an error is logged, and what `what` names stays as it was for as long as it takes. The caller waits, so
-/// that there is never a second thread.
-pub async fn file_work<T: Send + 'static>(
+/// Runs `work` on a thread for blocking work and waits for its result; none if it panicked. If that takes longer than
+/// [`LIMIT`], an error is logged, and `what` stays as it was meanwhile. The caller waits, so that there is never a second
+/// thread.
+pub(crate) async fn file_work<T: Send + 'static>(
     what: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
@@ -44,7 +44,7 @@ mod tests {
     use std::sync::mpsc;
     use tokio::sync::oneshot;
 
-    /// On one thread, where anything that blocks would stop everything.
+    /// On one thread, which a blocking call would stop.
     #[tokio::test]
     async fn work_that_hangs_stops_no_other_task_and_is_awaited() {
         const DEADLINE: Duration = Duration::from_secs(30);
@@ -56,7 +56,7 @@ mod tests {
             move || hangs.recv_timeout(DEADLINE),
             move || passed.send(()).unwrap(),
         ));
-        // This task runs on while the work hangs past the limit, and ends the wait.
+        // This task continues while the work hangs past the limit, and ends the wait.
         limit_passed.await.unwrap();
         assert!(!hanging.is_finished());
         answer.send(7).unwrap();

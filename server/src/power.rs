@@ -1,4 +1,4 @@
-//! Keeps a Mac awake while a request runs: an idle Mac may go to sleep in the middle of a long answer.
+//! Keeps a Mac awake while a request runs: an idle Mac may sleep during a long answer.
 //!
 //! macOS ships `caffeinate` for that. `-i` prevents idle sleep only (the display may sleep), and `-w PID` ends it with
 //! the server, also where the server is killed.
@@ -18,15 +18,15 @@ const RESTART_PAUSE: Duration = Duration::from_secs(30);
 
 /// Counts the requests that run.
 #[derive(Clone, Debug, Default)]
-pub struct RunningRequests(watch::Sender<usize>);
+pub(crate) struct RunningRequests(watch::Sender<usize>);
 
 /// One request that runs, until it is dropped.
 #[derive(Debug)]
-pub struct RunningRequest(RunningRequests);
+pub(crate) struct RunningRequest(RunningRequests);
 
 impl RunningRequests {
     /// One more.
-    pub fn begin(&self) -> RunningRequest {
+    pub(crate) fn begin(&self) -> RunningRequest {
         self.0.send_modify(|running| *running += 1);
         RunningRequest(self.clone())
     }
@@ -40,7 +40,7 @@ impl Drop for RunningRequest {
 
 /// Whether the machine is kept awake, and since when it need not be.
 #[derive(Debug, Default, PartialEq)]
-struct State {
+struct PowerState {
     held: bool,
     idle_since: Option<Instant>,
     /// `caffeinate` is not started before this time: it ended by itself.
@@ -49,7 +49,7 @@ struct State {
 
 /// What to do next.
 #[derive(Debug, PartialEq)]
-enum Action {
+enum PowerAction {
     /// Keep the machine awake.
     Hold,
     /// Let it sleep.
@@ -58,30 +58,30 @@ enum Action {
     Wait(Option<Instant>),
 }
 
-impl State {
+impl PowerState {
     /// The next action, which the caller takes at once.
-    fn next(&mut self, running: usize, now: Instant) -> Action {
+    fn next(&mut self, running: usize, now: Instant) -> PowerAction {
         match (running > 0, self.held) {
             (true, false) => match self.not_before.filter(|&at| now < at) {
-                Some(at) => Action::Wait(Some(at)),
+                Some(at) => PowerAction::Wait(Some(at)),
                 None => {
                     self.held = true;
-                    Action::Hold
+                    PowerAction::Hold
                 }
             },
             (true, true) => {
                 self.idle_since = None;
-                Action::Wait(None)
+                PowerAction::Wait(None)
             }
             (false, true) => {
                 let until = *self.idle_since.get_or_insert(now) + LINGER;
                 if now < until {
-                    return Action::Wait(Some(until));
+                    return PowerAction::Wait(Some(until));
                 }
                 *self = Self::default();
-                Action::Release
+                PowerAction::Release
             }
-            (false, false) => Action::Wait(None),
+            (false, false) => PowerAction::Wait(None),
         }
     }
 
@@ -96,7 +96,7 @@ impl State {
 
 /// Keeps the machine awake while requests run, until the server ends. Only where there is something to keep it awake
 /// with: on macOS, and wherever `SANCTUM_CAFFEINATE` names a program.
-pub async fn keep_awake(requests: RunningRequests) {
+pub(crate) async fn keep_awake(requests: RunningRequests) {
     if cfg!(target_os = "macos") || std::env::var_os("SANCTUM_CAFFEINATE").is_some() {
         let assertion = Assertion::new(system_program("caffeinate"));
         follow(requests.0.subscribe(), assertion).await;
@@ -104,21 +104,21 @@ pub async fn keep_awake(requests: RunningRequests) {
 }
 
 async fn follow(mut running: watch::Receiver<usize>, mut assertion: Assertion) {
-    let mut state = State::default();
+    let mut state = PowerState::default();
     loop {
         let now = *running.borrow_and_update();
         let until = match state.next(now, Instant::now()) {
-            Action::Hold => {
+            PowerAction::Hold => {
                 if !assertion.hold() {
                     state.lost(Instant::now());
                 }
                 continue;
             }
-            Action::Release => {
+            PowerAction::Release => {
                 assertion.release().await;
                 continue;
             }
-            Action::Wait(until) => until,
+            PowerAction::Wait(until) => until,
         };
         let deadline = async {
             match until {
@@ -214,20 +214,20 @@ mod tests {
 
     #[test]
     fn machine_is_held_from_the_first_request_until_some_seconds_after_the_last() {
-        let (mut state, start) = (State::default(), Instant::now());
+        let (mut state, start) = (PowerState::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(state.next(0, at(0)), Action::Wait(None));
-        assert_eq!(state.next(1, at(1)), Action::Hold);
-        assert_eq!(state.next(1, at(1)), Action::Wait(None));
-        assert_eq!(state.next(2, at(2)), Action::Wait(None));
-        assert_eq!(state.next(0, at(5)), Action::Wait(Some(at(15))));
+        assert_eq!(state.next(0, at(0)), PowerAction::Wait(None));
+        assert_eq!(state.next(1, at(1)), PowerAction::Hold);
+        assert_eq!(state.next(1, at(1)), PowerAction::Wait(None));
+        assert_eq!(state.next(2, at(2)), PowerAction::Wait(None));
+        assert_eq!(state.next(0, at(5)), PowerAction::Wait(Some(at(15))));
         // Another request in between.
-        assert_eq!(state.next(1, at(14)), Action::Wait(None));
-        assert_eq!(state.next(0, at(20)), Action::Wait(Some(at(30))));
-        assert_eq!(state.next(0, at(29)), Action::Wait(Some(at(30))));
-        assert_eq!(state.next(0, at(30)), Action::Release);
-        assert_eq!(state.next(0, at(30)), Action::Wait(None));
-        assert_eq!(state.next(3, at(99)), Action::Hold);
+        assert_eq!(state.next(1, at(14)), PowerAction::Wait(None));
+        assert_eq!(state.next(0, at(20)), PowerAction::Wait(Some(at(30))));
+        assert_eq!(state.next(0, at(29)), PowerAction::Wait(Some(at(30))));
+        assert_eq!(state.next(0, at(30)), PowerAction::Release);
+        assert_eq!(state.next(0, at(30)), PowerAction::Wait(None));
+        assert_eq!(state.next(3, at(99)), PowerAction::Hold);
     }
 
     #[test]
@@ -291,13 +291,13 @@ mod tests {
 
     #[test]
     fn caffeinate_that_ended_is_started_again_after_a_pause() {
-        let (mut state, start) = (State::default(), Instant::now());
-        assert_eq!(state.next(1, start), Action::Hold);
+        let (mut state, start) = (PowerState::default(), Instant::now());
+        assert_eq!(state.next(1, start), PowerAction::Hold);
         state.lost(start);
         let again = start + RESTART_PAUSE;
-        assert_eq!(state.next(1, start), Action::Wait(Some(again)));
-        assert_eq!(state.next(0, start), Action::Wait(None));
-        assert_eq!(state.next(2, again), Action::Hold);
+        assert_eq!(state.next(1, start), PowerAction::Wait(Some(again)));
+        assert_eq!(state.next(0, start), PowerAction::Wait(None));
+        assert_eq!(state.next(2, again), PowerAction::Hold);
     }
 
     #[tokio::test]

@@ -1,18 +1,15 @@
-//! Requests on their way to an engine: a few threads parse, render and tokenize them.
+//! Preparation of requests: a few threads parse, render and tokenize them before an engine sees them.
 //!
-//! That takes seconds for megabytes, so that one client could delay all others. Here
+//! That takes seconds for megabytes, and one client could delay all others. Therefore
 //!
-//! - each client has one request in preparation; its others wait for it;
-//! - who is next is decided by fair queueing (start-time fair queueing, Goyal et al. 1996): each request is charged to its
+//! - each client has one request in preparation, and its others wait for it;
+//! - the next request is chosen by fair queueing (start-time fair queueing, Goyal et al. 1996): each request is charged to its
 //!   client by its bytes, and the one whose charge begins first is next, so that a request of a quiet client is served
 //!   before the further requests of a busy one;
-//! - one thread takes small requests only;
-//! - the work for a client that has left ends with its next piece ([`Ticket::goes_on`]);
-//! - the bodies that are read and prepared together have a limit ([`bodies`]), half of which one client may use.
+//! - one thread serves small requests only;
+//! - the work for a client that has disconnected ends with its next piece ([`Ticket::is_wanted`]).
 //!
-//! Every piece of work moves a counter, so that `/health` and the guardian can tell long work from work that is stuck.
-
-pub mod bodies;
+//! Every piece of work moves a counter, so that `/health` and the guardian can tell long work from work that hangs.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -26,24 +23,23 @@ use sanctum_engine::text::RENDER_STACK;
 use tokio::sync::oneshot;
 
 use crate::client_key::ClientKey;
-use crate::serve::yield_to_http;
-use bodies::Bodies;
+use crate::thread_priority;
 
-/// Requests that are prepared at once.
+/// Requests in preparation at once.
 const THREADS: usize = 4;
-/// Of those the ones that may be large: one thread is left for small ones.
+/// How many of those may be large: one thread is kept for small ones.
 const LARGE_AT_ONCE: usize = THREADS - 1;
 /// A body of more bytes is a large one.
 const LARGE: usize = 64 << 10;
 /// Parsing a body recurses to its nesting limit, and chat templates are rendered in place. Only the pages of a stack that
 /// are used cost memory.
 const STACK: usize = RENDER_STACK;
-/// What a request is charged at least, in bytes.
+/// The least charge of a request, in bytes.
 const LEAST_CHARGE: u64 = 1024;
 
-/// Whose requests take turns: a client's, or those of one connection of this machine, whose programs cannot be told apart.
+/// Whose requests take turns: a client's, or those of one connection of this machine, whose programs cannot be distinguished.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// Whose bodies share a limit.
     client: ClientKey,
     /// The other end of the connection, on this machine.
@@ -52,7 +48,7 @@ pub struct Owner {
 
 impl Owner {
     /// Whose the requests of a client are that come over a connection from `address`.
-    pub fn of(client: ClientKey, address: SocketAddr) -> Self {
+    pub(crate) fn of(client: ClientKey, address: SocketAddr) -> Self {
         Self {
             connection: client.is_loopback().then_some(address),
             client,
@@ -60,24 +56,22 @@ impl Owner {
     }
 }
 
-/// The threads that prepare requests, and those that wait for them.
-pub struct Preparing {
-    shared: Arc<Shared>,
-    /// The bodies of requests.
-    pub bodies: Bodies,
+/// The threads that prepare requests, and the queue of requests.
+pub(crate) struct PreparationQueue {
+    shared: Arc<PreparationState>,
 }
 
-struct Shared {
+struct PreparationState {
     queue: Mutex<FairQueue>,
     changed: Condvar,
-    heartbeat: Heartbeat,
+    progress: WorkCounter,
 }
 
 /// The requests in preparation and the requests that wait for it.
 #[derive(Default)]
 struct FairQueue {
-    waiting: Vec<Waiting>,
-    working: Vec<Working>,
+    waiting: Vec<WaitingRequest>,
+    working: Vec<WorkingRequest>,
     /// Virtual time: the charge up to which a client with an equal share has been served.
     now: u64,
     /// Virtual time at which each busy client's last charge ends.
@@ -87,7 +81,7 @@ struct FairQueue {
     closed: bool,
 }
 
-struct Waiting {
+struct WaitingRequest {
     number: u64,
     owner: Owner,
     bytes: usize,
@@ -98,7 +92,7 @@ struct Waiting {
     work: Box<dyn FnOnce() + Send>,
 }
 
-struct Working {
+struct WorkingRequest {
     number: u64,
     owner: Owner,
     bytes: usize,
@@ -106,22 +100,22 @@ struct Working {
 }
 
 #[derive(Debug)]
-struct Heartbeat {
+struct WorkCounter {
     born: Instant,
     progress: AtomicU64,
     moved_ms: AtomicU64,
 }
 
-/// What the work on one request knows of its client.
+/// The work on one request asks it whether to continue.
 #[derive(Clone)]
-pub struct Ticket {
+pub(crate) struct Ticket {
     left: Arc<AtomicBool>,
-    shared: Arc<Shared>,
+    shared: Arc<PreparationState>,
 }
 
 /// What is being prepared, for `/health`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
-pub struct Reading {
+pub(crate) struct PreparingStatus {
     /// Requests in preparation, and those that wait for it.
     pub requests: usize,
     /// Those that wait.
@@ -139,25 +133,24 @@ pub struct Reading {
 /// The work panicked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the request could not be prepared; see the server's log for the reason")]
-pub struct Panicked;
+pub(crate) struct Panicked;
 
-impl Preparing {
+impl PreparationQueue {
     /// Starts the threads.
     ///
     /// # Errors
     /// If the system refuses one.
-    pub fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         let preparing = Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(PreparationState {
                 queue: Mutex::default(),
                 changed: Condvar::new(),
-                heartbeat: Heartbeat {
+                progress: WorkCounter {
                     born: Instant::now(),
                     progress: AtomicU64::new(0),
                     moved_ms: AtomicU64::new(0),
                 },
             }),
-            bodies: Bodies::default(),
         };
         for number in 0..THREADS {
             let shared = preparing.shared.clone();
@@ -165,19 +158,19 @@ impl Preparing {
                 .name("prepare".into())
                 .stack_size(STACK)
                 .spawn(move || {
-                    yield_to_http();
+                    thread_priority::lower();
                     shared.serve(number > 0);
                 })?;
         }
         Ok(preparing)
     }
 
-    /// Does the work when it is its client's turn. Dropping the future takes the request out of the queue, or tells the
-    /// work that its client has left.
+    /// Runs the work when it is the owner's turn. Dropping the future removes the request from the queue, or tells the work
+    /// that its client has disconnected.
     ///
     /// # Errors
     /// If the work panicked.
-    pub async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         owner: Owner,
         bytes: usize,
@@ -188,22 +181,22 @@ impl Preparing {
             shared: self.shared.clone(),
         };
         let (done, result) = oneshot::channel();
-        let theirs = ticket.clone();
+        let shown = ticket.clone();
         let work = move || {
-            // A client that has left does not receive it, and what was made for it is dropped.
-            let _ = done.send(work(&theirs));
+            // A client that has disconnected does not receive the result, which is dropped.
+            let _ = done.send(work(&shown));
         };
-        let _place = Place {
+        let _entry = QueueEntry {
             number: self.shared.queue().enter(owner, bytes, Box::new(work)),
             ticket,
         };
-        self.shared.heartbeat.beat();
+        self.shared.progress.beat();
         self.shared.changed.notify_all();
         result.await.map_err(|_| Panicked)
     }
 
     /// What is being prepared now.
-    pub fn read(&self) -> Reading {
+    pub(crate) fn read(&self) -> PreparingStatus {
         let queue = self.shared.queue();
         let waiting = queue.waiting.iter().map(|one| (one.since, one.bytes));
         let working = queue.working.iter().map(|one| (one.since, one.bytes));
@@ -214,19 +207,19 @@ impl Preparing {
         }
         let (waiting, working) = (queue.waiting.len(), queue.working.len());
         drop(queue);
-        let heartbeat = &self.shared.heartbeat;
-        Reading {
+        let counter = &self.shared.progress;
+        PreparingStatus {
             requests: waiting + working,
             waiting,
             bytes,
             oldest_seconds: oldest.map_or(0.0, |since| since.elapsed().as_secs_f64()),
-            progress: heartbeat.progress.load(Relaxed),
-            progress_age_seconds: heartbeat.age().as_secs_f64(),
+            progress: counter.progress.load(Relaxed),
+            progress_age_seconds: counter.age().as_secs_f64(),
         }
     }
 }
 
-impl Drop for Preparing {
+impl Drop for PreparationQueue {
     fn drop(&mut self) {
         let mut queue = self.shared.queue();
         queue.closed = true;
@@ -237,38 +230,38 @@ impl Drop for Preparing {
 }
 
 impl Ticket {
-    /// Whether the client still waits. To ask is to say that a piece of work is done.
-    pub fn goes_on(&self) -> bool {
-        self.shared.heartbeat.beat();
+    /// Whether the client still waits. Each call counts as a piece of work.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.shared.progress.beat();
         !self.left.load(Relaxed)
     }
 }
 
-/// A request's place in the queue, until its client has the result or leaves.
-struct Place {
+/// A request in the queue, until its client has the result or disconnects.
+struct QueueEntry {
     number: u64,
     ticket: Ticket,
 }
 
-impl Drop for Place {
+impl Drop for QueueEntry {
     fn drop(&mut self) {
         self.ticket.left.store(true, Relaxed);
         let shared = &self.ticket.shared;
         let mut queue = shared.queue();
         let gone = queue.leave(self.number);
         queue.settle();
-        // What the work holds is freed without the lock.
+        // The work is dropped without the lock.
         drop(queue);
         drop(gone);
     }
 }
 
-impl Shared {
+impl PreparationState {
     fn queue(&self) -> MutexGuard<'_, FairQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One thread's life.
+    /// The loop of one thread.
     fn serve(&self, takes_large: bool) {
         loop {
             let mut queue = self.queue();
@@ -285,11 +278,11 @@ impl Shared {
                 }
             };
             drop(queue);
-            self.heartbeat.beat();
+            self.progress.beat();
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 tracing::error!("preparing a request panicked");
             }
-            self.heartbeat.beat();
+            self.progress.beat();
             let mut queue = self.queue();
             queue.finish(number);
             drop(queue);
@@ -299,14 +292,14 @@ impl Shared {
 }
 
 impl FairQueue {
-    /// Puts a request in the queue, and returns its number.
+    /// Adds a request to the queue, and returns its number.
     fn enter(&mut self, owner: Owner, bytes: usize, work: Box<dyn FnOnce() + Send>) -> u64 {
         self.count += 1;
         let asked = self.asked.get(&owner).copied().unwrap_or(0);
         let begin = asked.max(self.now);
         let charge = charge(bytes);
         self.asked.insert(owner.clone(), begin + charge);
-        self.waiting.push(Waiting {
+        self.waiting.push(WaitingRequest {
             number: self.count,
             owner,
             bytes,
@@ -318,9 +311,9 @@ impl FairQueue {
         self.count
     }
 
-    /// Removes a request whose client has left while it waited, and refunds its charge: nothing was done for it. The
+    /// Removes a request whose client disconnected while it waited, and refunds its charge: nothing was done for it. The
     /// client's later requests move forward by as much.
-    fn leave(&mut self, number: u64) -> Option<Waiting> {
+    fn leave(&mut self, number: u64) -> Option<WaitingRequest> {
         let at = self.waiting.iter().position(|one| one.number == number)?;
         let gone = self.waiting.swap_remove(at);
         if let Some(asked) = self.asked.get_mut(&gone.owner) {
@@ -340,7 +333,7 @@ impl FairQueue {
         let large = |bytes: usize| bytes > LARGE;
         let working = self.working.iter().filter(|one| large(one.bytes)).count();
         let room = takes_large && working < LARGE_AT_ONCE;
-        let may = |one: &Waiting| {
+        let may = |one: &WaitingRequest| {
             (room || !large(one.bytes)) && self.working.iter().all(|other| other.owner != one.owner)
         };
         let waiting = self.waiting.iter().enumerate();
@@ -349,7 +342,7 @@ impl FairQueue {
             .min_by_key(|(_, one)| (one.begin, one.number))?;
         let next = self.waiting.swap_remove(at);
         self.now = self.now.max(next.begin);
-        self.working.push(Working {
+        self.working.push(WorkingRequest {
             number: next.number,
             owner: next.owner,
             bytes: next.bytes,
@@ -396,7 +389,7 @@ fn charge(bytes: usize) -> u64 {
     LEAST_CHARGE.max(bytes as u64)
 }
 
-impl Heartbeat {
+impl WorkCounter {
     fn beat(&self) {
         self.progress.fetch_add(1, Relaxed);
         let now = self.born.elapsed().as_millis() as u64;
@@ -434,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn small_request_of_a_quiet_client_goes_ahead_of_twelve_large_ones() {
+    fn small_request_of_a_quiet_client_precedes_twelve_large_ones() {
         let mut queue = FairQueue::default();
         let large: Vec<u64> = (0..12).map(|_| enter(&mut queue, 1, 2 << 20)).collect();
         let first = queue.take(true).unwrap().0;
@@ -449,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn two_busy_clients_take_turns_and_none_waits_for_ever() {
+    fn two_busy_clients_take_turns() {
         let mut queue = FairQueue::default();
         let a: Vec<u64> = (0..3).map(|_| enter(&mut queue, 1, 100 << 10)).collect();
         let b: Vec<u64> = (0..3).map(|_| enter(&mut queue, 2, 100 << 10)).collect();
@@ -467,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn one_thread_is_left_for_small_requests() {
+    fn one_thread_is_kept_for_small_requests() {
         let mut queue = FairQueue::default();
         for owner in 1..=6 {
             enter(&mut queue, owner, 1 << 20);
@@ -504,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn client_whose_waiting_requests_left_is_not_behind() {
+    fn charge_of_a_request_that_leaves_the_queue_is_refunded() {
         let mut queue = FairQueue::default();
         enter(&mut queue, 1, 1 << 10);
         assert!(queue.take(true).is_some());
@@ -520,11 +513,11 @@ mod tests {
         assert_eq!(order(&mut queue), [kept, other[0], other[1]]);
     }
 
-    /// Work that reports that it has begun, and goes on until its client has left.
+    /// Work that reports that it has begun, and continues until its client has disconnected.
     fn until_left(begun: mpsc::Sender<()>, ended: mpsc::Sender<()>) -> impl FnOnce(&Ticket) + Send {
         move |ticket| {
             begun.send(()).unwrap();
-            while ticket.goes_on() {
+            while ticket.is_wanted() {
                 std::thread::yield_now();
             }
             ended.send(()).unwrap();
@@ -534,8 +527,8 @@ mod tests {
     const SOON: Duration = Duration::from_secs(30);
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn work_ends_when_its_client_leaves() {
-        let preparing = Arc::new(Preparing::start().unwrap());
+    async fn work_ends_when_its_client_disconnects() {
+        let preparing = Arc::new(PreparationQueue::start().unwrap());
         let (begun, began) = mpsc::channel();
         let (ended, end) = mpsc::channel();
         let work = until_left(begun, ended);
@@ -552,8 +545,8 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn others_of_a_client_wait_and_other_clients_do_not() {
-        let preparing = Arc::new(Preparing::start().unwrap());
+    async fn further_requests_of_a_client_wait_and_those_of_others_do_not() {
+        let preparing = Arc::new(PreparationQueue::start().unwrap());
         let (begun, began) = mpsc::channel();
         let (ended, _end) = mpsc::channel();
         let theirs = preparing.clone();
@@ -572,8 +565,8 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn panic_is_an_error_and_the_thread_goes_on() {
-        let preparing = Preparing::start().unwrap();
+    async fn panic_is_an_error_and_the_thread_continues() {
+        let preparing = PreparationQueue::start().unwrap();
         for _ in 0..2 * THREADS {
             let result = preparing.run(client(1), 1, |_| -> u8 { panic!("on purpose") });
             assert_eq!(result.await, Err(Panicked));

@@ -1,9 +1,9 @@
-//! A progress bar for people: on a terminal only, on standard error, gone when the work is done.
+//! A progress bar on standard error, if that is a terminal; it disappears when the work is done.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A bar over bytes of weights. On anything but a terminal it draws nothing.
-pub fn loading_bar(what: &str) -> ProgressBar {
+/// A bar over bytes of weights. It draws nothing unless standard error is a terminal.
+pub(crate) fn loading_bar(what: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -1,32 +1,32 @@
-//! Which route a request matched: what metrics and the audit log show instead of its path, since paths are without
-//! number and their senders choose them.
+//! Which route a request matched. Metrics and the audit log show it instead of the path, since clients can make up any
+//! number of paths.
 
 use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
 
-/// Where the engine is asked.
-pub const CHAT: &str = "/v1/chat/completions";
-/// Where the engine is asked.
-pub const COMPLETIONS: &str = "/v1/completions";
-/// Where adapters are swapped.
-pub const ADAPTERS: &str = "/v1/adapters";
-/// For operators.
-pub const HEALTH: &str = "/health";
-/// For operators.
-pub const METRICS: &str = "/metrics";
+/// Chat completions.
+pub(crate) const CHAT: &str = "/v1/chat/completions";
+/// Text completions.
+pub(crate) const COMPLETIONS: &str = "/v1/completions";
+/// Adapters, listed and swapped.
+pub(crate) const ADAPTERS: &str = "/v1/adapters";
+/// Whether the server is alive.
+pub(crate) const HEALTH: &str = "/health";
+/// The metrics.
+pub(crate) const METRICS: &str = "/metrics";
 
-/// A method and a matched route, both of a fixed set.
+/// A method and the matched route, both from a fixed set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub(crate) struct Route {
     /// `GET`, `POST`, `HEAD`, `OPTIONS` or `OTHER`.
     pub method: &'static str,
-    /// As it was registered; `none` where nothing matched.
+    /// The pattern of the route; `none` where no route matched.
     pub path: String,
 }
 
 impl Route {
-    /// The route of a request that the router has seen.
-    pub fn of(request: &Request) -> Self {
+    /// The route of a request that the router has matched.
+    pub(crate) fn of(request: &Request) -> Self {
         let path = request.extensions().get::<MatchedPath>();
         Self {
             method: match *request.method() {
@@ -40,18 +40,18 @@ impl Route {
         }
     }
 
-    /// Whether the engine is asked here.
-    pub fn is_inference(&self) -> bool {
+    /// Whether the engine answers it.
+    fn is_inference(&self) -> bool {
         [CHAT, COMPLETIONS].contains(&self.path.as_str())
     }
 
-    /// Whether it decides answers: the engine is asked, or a model is given another adapter.
-    pub fn is_written_down(&self) -> bool {
+    /// Whether it is audited: the engine answers it, or it gives a model another adapter.
+    pub(crate) fn is_audited(&self) -> bool {
         self.is_inference() || (self.method == "POST" && self.path == ADAPTERS)
     }
 
-    /// Whether this is what watchdogs and operators look at, however busy a server is.
-    pub fn is_operators(&self) -> bool {
+    /// Whether watchdogs and operators use it, however busy a server is.
+    pub(crate) fn is_for_operators(&self) -> bool {
         [HEALTH, METRICS].contains(&self.path.as_str())
     }
 }

@@ -12,39 +12,43 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::api::{self, App};
+use crate::api::body::BodyLimit;
+use crate::api::{AppState, router};
 use crate::banner::banner;
-use crate::failure::Failure;
+use crate::failure::CommandFailure;
 use crate::gate::Gate;
-use crate::listen::{Door, Endpoint, Listeners, Site};
+use crate::listen::{Endpoint, HttpServer, Listeners, Transport};
 use crate::metrics::Metrics;
-use crate::models::{Models, Ready};
+use crate::models::{AdapterSwaps, ModelSpec, Models, Ready};
 use crate::offload::file_work;
 use crate::power;
-use crate::prepare::Preparing;
+use crate::prepare::PreparationQueue;
 use crate::progress::loading_bar;
-use crate::settings::{ModelSettings, Settings};
+use crate::settings::Settings;
 use crate::shutdown::Shutdown;
-use crate::swaps::Swaps;
-use crate::tls::Tls;
+use crate::thread_priority;
+use crate::tls::TlsServer;
 
-/// How long clients may take to read what was sent to them last, once their requests are cancelled.
-const GOODBYE: Duration = Duration::from_secs(2);
+/// How long clients may take to read the end of their responses, once their requests are cancelled.
+const CANCEL_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long after the drain limit a server that was asked to stop may still run: longer than all that it waits for
+/// How long after the drain limit a server that was stopped by a signal may still run: longer than all that it waits for
 /// then, and shorter than launchd waits (`ExitTimeOut`, 15 s after the limit).
-const BEYOND_DRAIN: Duration = Duration::from_secs(12);
+const EXIT_LIMIT: Duration = Duration::from_secs(12);
 
-/// How often loading says how far it is.
+/// How often the log shows the progress of loading.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
-/// Serves until a signal asks it to stop, or the engine dies.
-pub async fn serve(
+/// Serves until a signal stops it, or an engine dies.
+///
+/// # Errors
+/// If the server cannot start, or an engine dies.
+pub(crate) async fn serve(
     settings: Settings,
     gate: Gate,
-    tls: Option<Arc<Tls>>,
+    tls: Option<Arc<TlsServer>>,
     metrics: Arc<Metrics>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     if let Some(wired) = settings.options.memory.wired {
         tracing::warn!(
             wired_mib = wired >> 20,
@@ -58,10 +62,19 @@ pub async fn serve(
     let mut hangup = signal(SignalKind::hangup())?;
 
     let ids = settings.models.iter().map(|model| model.id.clone());
-    let app = Arc::new(App {
-        models: Models::new(ids),
-        swaps: Swaps::new(&settings),
-        preparing: Preparing::start()?,
+    let models = Arc::new(Models::new(ids));
+    let swaps = AdapterSwaps::new(
+        models.clone(),
+        &settings.models,
+        settings.options.clone(),
+        settings.adapters.clone(),
+        shutdown.clone(),
+    );
+    let app = Arc::new(AppState {
+        models,
+        swaps,
+        bodies: BodyLimit::default(),
+        preparing: PreparationQueue::start()?,
         metrics,
         shutdown: shutdown.clone(),
         gate: Arc::new(gate),
@@ -76,35 +89,35 @@ pub async fn serve(
     if let Some(tls) = tls.clone() {
         tokio::spawn(async move { tls.follow().await });
     }
-    let site = Site::new(
-        api::router(app.clone()),
+    let server = HttpServer::new(
+        router(app.clone()),
         shutdown.clone(),
         app.metrics.clone(),
         settings.max_connections,
     );
 
-    let doors = doors(&settings, tls.as_ref());
+    let addresses = addresses(&settings, tls.as_ref());
     let gate = app.gate.clone();
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             let (gate, tls) = (gate.clone(), tls.clone());
             let work = move || reload(&gate, tls.as_deref());
-            file_work("what SIGHUP reads again", work).await;
+            file_work("the token and TLS files", work).await;
         }
     });
-    // The sockets come first: a port that is taken should be known before minutes are spent on loading. While the
-    // models load, /health says so and requests for those that are not loaded yet get a 503. Where a manifest says
-    // what the weights must be, nothing listens before the verdict.
-    let verdict_first = settings
+    // The sockets come first: a port that is in use should be reported before minutes are spent on loading. While the
+    // models load, /health reports it and requests for those that are not loaded yet get a 503. Where a manifest must match
+    // the weights, nothing listens before it is verified.
+    let verify_first = settings
         .models
         .iter()
         .any(|model| model.source.is_verified());
     let mut open = None;
-    if !verdict_first {
-        open = Some(listen(doors.clone(), &site).await?);
+    if !verify_first {
+        open = Some(listen(addresses.clone(), &server).await?);
     }
     let loading = load_all(
-        app.clone(),
+        app.models.clone(),
         settings.models.clone(),
         settings.options.clone(),
     );
@@ -121,14 +134,14 @@ pub async fn serve(
         failure = &mut death => {
             shutdown.cancel();
             if let Some((_, connections)) = &mut open {
-                finish(connections, GOODBYE).await;
+                finish(connections, CANCEL_LIMIT).await;
             }
             return Err(failure);
         }
     }
     let (endpoints, mut connections) = match open {
         Some(open) => open,
-        None => listen(doors, &site).await?,
+        None => listen(addresses, &server).await?,
     };
     announce(&endpoints, &app, settings.rules.token_of_loopback())?;
 
@@ -140,24 +153,24 @@ pub async fn serve(
         () = stopping => Ok(()),
         failure = &mut death => {
             shutdown.cancel();
-            finish(&mut connections, GOODBYE).await;
+            finish(&mut connections, CANCEL_LIMIT).await;
             Err(failure)
         }
     }
 }
 
-/// Opens the sockets and serves on them. Returns where they listen, and the connections.
+/// Opens the sockets and serves on them. Returns their endpoints and the tasks of the listeners.
 async fn listen(
-    doors: Vec<(ListenAddress, Door)>,
-    site: &Site,
-) -> Result<(Vec<Endpoint>, JoinSet<()>), Failure> {
-    let listeners = Listeners::open(doors).await?;
+    addresses: Vec<(ListenAddress, Transport)>,
+    server: &HttpServer,
+) -> Result<(Vec<Endpoint>, JoinSet<()>), CommandFailure> {
+    let listeners = Listeners::open(addresses).await?;
     let endpoints = listeners.endpoints()?;
-    Ok((endpoints, listeners.serve(site)))
+    Ok((endpoints, listeners.serve(server)))
 }
 
-/// SIGHUP: reads again what is read from files while the server runs, whether the files seem to have changed or not.
-fn reload(gate: &Gate, tls: Option<&Tls>) {
+/// SIGHUP: reads the token and TLS files again, whether they seem to have changed or not.
+fn reload(gate: &Gate, tls: Option<&TlsServer>) {
     let mut failed = Vec::new();
     if !gate.reload() {
         failed.push("the token file");
@@ -173,7 +186,7 @@ fn reload(gate: &Gate, tls: Option<&Tls>) {
     }
 }
 
-/// What SIGHUP reports where files could not be used.
+/// The error of SIGHUP where files cannot be used.
 fn reload_failure(failed: &[&str]) -> Option<String> {
     (!failed.is_empty()).then(|| {
         format!(
@@ -184,72 +197,57 @@ fn reload_failure(failed: &[&str]) -> Option<String> {
     })
 }
 
-/// Where one enters, and how: plain listeners first.
-fn doors(settings: &Settings, tls: Option<&Arc<Tls>>) -> Vec<(ListenAddress, Door)> {
+/// The addresses to listen on: plain ones first.
+fn addresses(settings: &Settings, tls: Option<&Arc<TlsServer>>) -> Vec<(ListenAddress, Transport)> {
     let plain = settings
         .listen
         .iter()
-        .map(|address| (address.clone(), Door::Plain));
-    let mut doors: Vec<_> = plain.collect();
+        .map(|address| (address.clone(), Transport::Plain));
+    let mut addresses: Vec<_> = plain.collect();
     if let (Some(settings), Some(tls)) = (&settings.tls, tls) {
-        let secure = |address: &ListenAddress| (address.clone(), Door::Tls(tls.clone()));
-        doors.extend(settings.listen.iter().map(secure));
+        let secure = |address: &ListenAddress| (address.clone(), Transport::Tls(tls.clone()));
+        addresses.extend(settings.listen.iter().map(secure));
     }
-    doors
+    addresses
 }
 
-/// Loads one model after the other, on a thread of its own: reading weights blocks, and a process that is asked to
-/// stop does not wait for it. When all are loaded, those that were verified are looked at once more.
+/// Loads one model after the other, on a thread of its own: reading weights blocks, and a process that is stopped
+/// does not wait for it. When all are loaded, verified files are checked for changes again.
 async fn load_all(
-    app: Arc<App>,
-    models: Vec<ModelSettings>,
+    models: Arc<Models>,
+    specs: Vec<ModelSpec>,
     options: LaunchOptions,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     let (done, loaded) = oneshot::channel();
     let load = move || {
-        yield_to_http();
-        let load = |model| load_one(&app, model, &options);
-        let verified: Result<Vec<_>, _> = models.iter().map(load).collect();
+        thread_priority::lower();
+        let load = |spec| load_one(&models, spec, &options);
+        let verified: Result<Vec<_>, _> = specs.iter().map(load).collect();
         let _ = done.send(verified.and_then(unchanged));
     };
     std::thread::Builder::new()
         .name("load".into())
         .spawn(load)?;
-    loaded.await.unwrap_or(Err(Failure::LoaderDied))
+    loaded.await.unwrap_or(Err(CommandFailure::LoaderDied))
 }
-
-/// Lets the threads that answer HTTP go before those that compute, which inherit the priority of this one. All cores
-/// compute all the time, and without this an answer of microseconds waits for a time slice of milliseconds (measured
-/// on two saturated cores: /health p99 from 4.5 ms to 0.3 ms).
-#[cfg(target_os = "linux")]
-pub fn yield_to_http() {
-    // On Linux niceness belongs to a thread, not to the process.
-    if let Err(error) = rustix::process::nice(5) {
-        tracing::debug!(%error, "the engine keeps the priority of the rest");
-    }
-}
-
-/// Elsewhere niceness belongs to the process, and the schedulers favour threads that mostly wait.
-#[cfg(not(target_os = "linux"))]
-pub fn yield_to_http() {}
 
 fn load_one(
-    app: &App,
-    model: &ModelSettings,
+    models: &Models,
+    spec: &ModelSpec,
     options: &LaunchOptions,
-) -> Result<Option<(ModelId, Verified)>, Failure> {
-    let ModelSettings {
+) -> Result<Option<(ModelId, Verified)>, CommandFailure> {
+    let ModelSpec {
         id,
         source,
         adapter,
-    } = model;
-    let failed = |source: LaunchError| Failure::Load {
+    } = spec;
+    let failed = |source: LaunchError| CommandFailure::Load {
         id: id.clone(),
         source: Box::new(source),
     };
     let began = Instant::now();
-    let mut said = began;
-    let Some(served) = app.models.iter().find(|served| served.id() == id) else {
+    let mut reported = began;
+    let Some(served) = models.iter().find(|served| served.id() == id) else {
         return Ok(None);
     };
     tracing::info!(model = %id, from = %source, "loading");
@@ -258,21 +256,16 @@ fn load_one(
     let progress = |done: u64, total: u64| {
         bar.set_length(total);
         bar.set_position(done);
-        if bar.is_hidden() && said.elapsed() >= PROGRESS_EVERY {
-            said = Instant::now();
+        if bar.is_hidden() && reported.elapsed() >= PROGRESS_EVERY {
+            reported = Instant::now();
             let percent = done * 100 / total.max(1);
             tracing::info!(model = %id, percent, "loading");
         }
     };
     let launched = launch(source, adapter.as_ref(), options, heartbeat, progress);
     bar.finish_and_clear();
-    let Launched {
-        engine,
-        fingerprint,
-        adapter,
-        memory,
-        verified,
-    } = launched.map_err(failed)?;
+    let mut launched = launched.map_err(failed)?;
+    let verified = launched.verified.take();
     if let Some(verified) = &verified {
         tracing::info!(
             model = %id,
@@ -283,6 +276,11 @@ fn load_one(
             "verified"
         );
     }
+    let Launched {
+        engine,
+        fingerprint,
+        ..
+    } = &launched;
     let limits = engine.limits();
     tracing::info!(
         model = %id,
@@ -293,31 +291,25 @@ fn load_one(
         fingerprint,
         "loaded"
     );
-    served.loaded(Ready {
-        engine,
-        fingerprint,
-        created: api::now(),
-        adapter,
-        memory,
-    });
+    served.loaded(Ready::new(launched));
     Ok(verified.map(|verified| (id.clone(), verified)))
 }
 
-/// The last look before the sockets are opened: no verified file may have changed since it was opened.
-fn unchanged(verified: Vec<Option<(ModelId, Verified)>>) -> Result<(), Failure> {
+/// The last check before the sockets are opened: no verified file may have changed since it was opened.
+fn unchanged(verified: Vec<Option<(ModelId, Verified)>>) -> Result<(), CommandFailure> {
     verified
         .into_iter()
         .flatten()
         .try_for_each(|(id, verified)| {
-            verified.unchanged().map_err(|error| Failure::Load {
+            verified.unchanged().map_err(|error| CommandFailure::Load {
                 id,
                 source: Box::new(LoadError::from(error).into()),
             })
         })
 }
 
-/// Says that the server is ready: a log line for programs, a banner for people.
-fn announce(endpoints: &[Endpoint], app: &App, token: Option<&str>) -> io::Result<()> {
+/// Reports that the server is ready: a log line for programs, a banner for people.
+fn announce(endpoints: &[Endpoint], app: &AppState, token: Option<&str>) -> io::Result<()> {
     let models: Vec<&ModelId> = app.models.iter().map(|served| served.id()).collect();
     for address in endpoints {
         tracing::info!(%address, "ready");
@@ -330,8 +322,8 @@ fn announce(endpoints: &[Endpoint], app: &App, token: Option<&str>) -> io::Resul
     Ok(())
 }
 
-/// Waits until the first engine dies, of those that run already and of those that will.
-async fn death(app: &Arc<App>) -> Failure {
+/// Waits until the first engine dies, of those that run and of those that will.
+async fn death(app: &Arc<AppState>) -> CommandFailure {
     let mut lives = JoinSet::new();
     for index in 0..app.models.iter().count() {
         let app = app.clone();
@@ -341,7 +333,7 @@ async fn death(app: &Arc<App>) -> Failure {
             };
             let reason = served.death().await;
             let id = served.id().clone();
-            Failure::EngineDied { id, reason }
+            CommandFailure::EngineDied { id, reason }
         });
     }
     match lives.join_next().await {
@@ -351,45 +343,45 @@ async fn death(app: &Arc<App>) -> Failure {
     }
 }
 
-/// Lets running requests finish until `limit`, then ends them.
-async fn drain(app: &App, connections: &mut JoinSet<()>, limit: Duration) {
+/// Lets running requests finish until `limit`, then cancels them.
+async fn drain(app: &AppState, connections: &mut JoinSet<()>, limit: Duration) {
     app.models.engines().for_each(|engine| engine.drain());
     tracing::info!(
         seconds = limit.as_secs(),
         "stopping: running requests may finish"
     );
     if finish(connections, limit).await {
-        replaced(app).await;
+        wait_for_replaced(app).await;
         tracing::info!("stopped");
         return;
     }
     tracing::warn!("the drain limit has passed: running requests are cancelled");
     app.shutdown.cancel();
-    finish(connections, GOODBYE).await;
-    replaced(app).await;
+    finish(connections, CANCEL_LIMIT).await;
+    wait_for_replaced(app).await;
     tracing::info!("stopped");
 }
 
-/// Waits for a swap that is under way and for replaced engines that are idle, so that the process does not exit while they
-/// load a model or free memory. It exits anyway if they take longer than [`GOODBYE`].
-async fn replaced(app: &App) {
+/// Waits for a running swap and for replaced engines that are idle, so that the process does not exit while they load a
+/// model or free memory. It exits anyway if they take longer than [`CANCEL_LIMIT`].
+async fn wait_for_replaced(app: &AppState) {
     let gone = async {
-        app.swaps.over().await;
+        app.swaps.settled().await;
         for served in app.models.iter() {
             served.settled().await;
         }
     };
-    let _ = tokio::time::timeout(GOODBYE, gone).await;
+    let _ = tokio::time::timeout(CANCEL_LIMIT, gone).await;
 }
 
-/// Waits for the last connection to close, for so long; whether it did.
+/// Waits until the last connection is closed, at most for `limit`. Returns whether it is.
 async fn finish(connections: &mut JoinSet<()>, limit: Duration) -> bool {
     let all = async { while connections.join_next().await.is_some() {} };
     tokio::time::timeout(limit, all).await.is_ok()
 }
 
 /// The first SIGTERM or SIGINT drains, the second ends the process at once. They are handled on a thread and a runtime
-/// of their own, so that they are obeyed whatever the threads that serve are doing; a server that has not ended well
+/// of their own, so that they take effect whatever the threads that serve are doing. A server that has not ended some time
 /// after its drain limit is ended too.
 fn stop_on_signals(shutdown: Shutdown, drain: Duration) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -399,7 +391,7 @@ fn stop_on_signals(shutdown: Shutdown, drain: Duration) -> io::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     drop(inside);
-    let obey = async move {
+    let handle = async move {
         let mut code = tokio::select! {
             _ = term.recv() => 143,
             _ = int.recv() => 130,
@@ -408,8 +400,8 @@ fn stop_on_signals(shutdown: Shutdown, drain: Duration) -> io::Result<()> {
         tokio::select! {
             _ = term.recv() => code = 143,
             _ = int.recv() => code = 130,
-            () = tokio::time::sleep(drain + BEYOND_DRAIN) => {
-                tracing::error!("the server does not end although its drain limit has passed: stopped at once");
+            () = tokio::time::sleep(drain + EXIT_LIMIT) => {
+                tracing::error!("the server has not ended although its drain limit has passed: stopped at once");
                 logging::finish();
                 std::process::exit(code);
             }
@@ -420,7 +412,7 @@ fn stop_on_signals(shutdown: Shutdown, drain: Duration) -> io::Result<()> {
     };
     std::thread::Builder::new()
         .name("signals".into())
-        .spawn(move || runtime.block_on(obey))?;
+        .spawn(move || runtime.block_on(handle))?;
     Ok(())
 }
 

@@ -1,59 +1,59 @@
-//! How the server ends: running, then draining, then cancelled, never back.
+//! The stages of a server's end: running, then draining, then cancelled, never back.
 //!
-//! *Draining*: no new connection and no new request is taken; what runs may finish. *Cancelled*: the drain limit has
-//! passed (or the engine is dead), and what still runs says goodbye to its client and stops.
+//! *Draining*: no new connection or request is accepted; running ones may finish. *Cancelled*: the drain limit has passed
+//! (or the engine is dead), and running requests end with an error.
 
 use tokio::sync::watch;
 
-/// The stage of the server's life, shared by all that must know when it ends.
+/// The stage of a server, shared by all that must know when it ends.
 #[derive(Clone, Debug)]
-pub struct Shutdown {
-    /// Every clone can move it on, and every clone can wait for it.
-    stage: watch::Sender<Stage>,
+pub(crate) struct Shutdown {
+    /// Every clone can advance it and wait for it.
+    stage: watch::Sender<ShutdownStage>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
+enum ShutdownStage {
     Running,
     Draining,
     Cancelled,
 }
 
 impl Shutdown {
-    /// A server that runs.
+    /// A running server.
     #[allow(clippy::new_without_default)] // a default shutdown would read like one that has happened
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            stage: watch::Sender::new(Stage::Running),
+            stage: watch::Sender::new(ShutdownStage::Running),
         }
     }
 
-    /// Takes nothing new from now on.
-    pub fn drain(&self) {
-        self.advance(Stage::Draining);
+    /// Starts to drain.
+    pub(crate) fn drain(&self) {
+        self.advance(ShutdownStage::Draining);
     }
 
-    /// Gives up what still runs.
-    pub fn cancel(&self) {
-        self.advance(Stage::Cancelled);
+    /// Cancels running requests.
+    pub(crate) fn cancel(&self) {
+        self.advance(ShutdownStage::Cancelled);
     }
 
-    /// Whether nothing new is taken any more.
-    pub fn is_draining(&self) -> bool {
-        *self.stage.borrow() >= Stage::Draining
+    /// Whether the server drains, or has been cancelled.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.stage.borrow() >= ShutdownStage::Draining
     }
 
-    /// Waits until nothing new is taken.
-    pub async fn draining(&self) {
-        self.reached(Stage::Draining).await;
+    /// Waits until the server drains.
+    pub(crate) async fn draining(&self) {
+        self.reached(ShutdownStage::Draining).await;
     }
 
-    /// Waits until what still runs is given up.
-    pub async fn cancelled(&self) {
-        self.reached(Stage::Cancelled).await;
+    /// Waits until running requests are cancelled.
+    pub(crate) async fn cancelled(&self) {
+        self.reached(ShutdownStage::Cancelled).await;
     }
 
-    fn advance(&self, to: Stage) {
+    fn advance(&self, to: ShutdownStage) {
         self.stage.send_if_modified(|stage| {
             let moves = *stage < to;
             *stage = to.max(*stage);
@@ -61,7 +61,7 @@ impl Shutdown {
         });
     }
 
-    async fn reached(&self, stage: Stage) {
+    async fn reached(&self, stage: ShutdownStage) {
         // The sender lives as long as `self` does, so waiting cannot fail.
         let _ = self.stage.subscribe().wait_for(|now| *now >= stage).await;
     }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_only_goes_forward_and_everybody_sees_it() {
+    async fn stage_only_advances_for_all_clones() {
         let shutdown = Shutdown::new();
         let other = shutdown.clone();
         assert!(!other.is_draining());

@@ -1,4 +1,4 @@
-//! A server that is started to be tried out ends with the process that started it.
+//! A server that runs as a trial ends with the process that started it.
 //!
 //! `sanctum-launchd upgrade` starts the new program beside the one that serves, with a pipe as its standard input and the
 //! environment variable [`EXIT_WITH_STDIN`]. However that process ends, `kill -9` included, the system closes the pipe. A

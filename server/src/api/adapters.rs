@@ -1,4 +1,4 @@
-//! `GET` and `POST /v1/adapters`: which adapters a model can have, and another one for it.
+//! `GET` and `POST /v1/adapters`: lists the adapters that a model can have, and swaps them.
 
 use std::sync::Arc;
 
@@ -7,28 +7,27 @@ use axum::{Extension, Json};
 use sanctum_engine::load::AdapterName;
 use serde_json::{Value, json};
 
-use super::App;
 use super::body::JsonBody;
 use super::error::ApiError;
-use super::fields::Fields;
-use super::listing::card;
-use crate::audit::Account;
-use crate::swaps;
+use super::fields::JsonFields;
+use super::models::card;
+use super::state::AppState;
+use crate::gate::GenerationRecord;
 
-/// What is wanted.
+/// The body of a swap.
 #[derive(Debug, PartialEq)]
-pub struct SwapRequest {
-    /// Of which model; none: the first.
+pub(crate) struct SwapRequest {
+    /// The model; none: the first.
     model: Option<String>,
-    /// Which adapter; none: the model as it is without.
+    /// The adapter; none: the model without one.
     adapter: Option<AdapterName>,
 }
 
 impl SwapRequest {
-    /// Reads a body. `adapter` must be there, even if it is null: to leave it out is a slip.
-    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let mut fields = Fields::parse(body)?;
-        let said = fields.has("adapter");
+    /// Parses a body. `adapter` is required, even if it is null: where it is absent, it was probably forgotten.
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let mut fields = JsonFields::parse(body)?;
+        let is_present = fields.has("adapter");
         let model = fields
             .take("model")
             .map(|field| field.string())
@@ -43,7 +42,7 @@ impl SwapRequest {
                     })?,
                 )
             }
-            None if said => None,
+            None if is_present => None,
             None => {
                 return Err(ApiError::invalid(
                     "adapter",
@@ -56,15 +55,15 @@ impl SwapRequest {
     }
 }
 
-/// Answers `GET /v1/adapters`: for each model that is loaded those it can have, and the one that it has.
-pub async fn list(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
-    let look = move || adapters(&app);
-    let models = tokio::task::spawn_blocking(look).await;
-    let models = models.map_err(|error| ApiError::Engine(error.to_string()))?;
+/// Answers `GET /v1/adapters`: for each model that is loaded, the adapters that it can have and the one that it has.
+pub(crate) async fn list(State(app): State<Arc<AppState>>) -> Result<Json<Value>, ApiError> {
+    let list = move || adapters(&app);
+    let models = tokio::task::spawn_blocking(list).await;
+    let models = models.map_err(|error| ApiError::internal(error.to_string()))?;
     Ok(Json(json!({ "object": "list", "data": models })))
 }
 
-fn adapters(app: &App) -> Vec<Value> {
+fn adapters(app: &AppState) -> Vec<Value> {
     app.models
         .iter()
         .filter_map(|served| {
@@ -77,19 +76,19 @@ fn adapters(app: &App) -> Vec<Value> {
         .collect()
 }
 
-/// Answers `POST /v1/adapters` with the model as it is from now on, once it is.
-pub async fn swap(
-    State(app): State<Arc<App>>,
-    Extension(account): Extension<Account>,
+/// Answers `POST /v1/adapters` with the model after the swap.
+pub(crate) async fn swap(
+    State(app): State<Arc<AppState>>,
+    Extension(record): Extension<GenerationRecord>,
     body: JsonBody,
 ) -> Result<Json<Value>, ApiError> {
     let request = SwapRequest::parse(&body.bytes)?;
     let id = app.models.pick(request.model.as_deref())?.id().clone();
-    account.model(&match &request.adapter {
+    record.model(&match &request.adapter {
         None => id.to_string(),
         Some(adapter) => format!("{id}+{adapter}"),
     });
-    let ready = swaps::swap(app.clone(), id.clone(), request.adapter).await?;
+    let ready = app.swaps.swap(id.clone(), request.adapter).await?;
     Ok(Json(card(app.models.pick(Some(id.as_str()))?, &ready)))
 }
 
@@ -98,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_adapter_is_named_or_said_to_be_none() {
+    fn swap_names_an_adapter_or_null() {
         let parse = |body: Value| SwapRequest::parse(body.to_string().as_bytes());
         let radio = SwapRequest {
             model: Some("a".into()),

@@ -1,189 +1,181 @@
-//! `POST /v1/completions`: a prompt as it is, without a chat template.
+//! `POST /v1/completions`: continues a prompt without a chat template.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use sanctum_engine::schedule::{FinishReason, TokenLogprob, Usage};
+use sanctum_engine::schedule::{TokenLogprob, Usage};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::body::JsonBody;
 use super::error::ApiError;
-use super::fields::{Field, Fields};
-use super::parameters::Parameters;
-use super::running::{Running, Step};
-use super::wire::{Body, Head, TextChoice, finish_reason};
-use super::{App, logprobs, prepare, sse};
-use crate::audit::Account;
-use crate::models::Ready;
-use crate::prepare::Ticket;
+use super::fields::{JsonField, JsonFields};
+use super::generation::{
+    self, ActiveGeneration, GenerationEnd, GenerationOutput, GenerationRequest, PromptInput,
+};
+use super::openai::{Completion, CompletionHead, finish_reason, logprobs_later};
+use super::parameters::GenerationParameters;
+use super::reply::ReplyPart;
+use super::state::AppState;
+use super::{logprobs, sse};
+use crate::gate::GenerationRecord;
 
-/// A parsed request.
-#[derive(Debug, PartialEq)]
-pub(super) struct CompletionRequest {
-    model: Option<String>,
-    prompt: Prompt,
-    logprobs: Option<usize>,
-    parameters: Parameters,
+/// A text completion, whole or a chunk.
+#[derive(Clone, Debug, Serialize)]
+struct TextChoice {
+    /// Always 0.
+    index: u32,
+    /// The text, or more of it.
+    text: String,
+    /// Null unless asked for.
+    logprobs: Option<Value>,
+    /// Null until the last chunk.
+    finish_reason: Option<&'static str>,
 }
 
-#[derive(Debug, PartialEq)]
-enum Prompt {
-    Text(String),
-    Tokens(Vec<u32>),
+/// Parses a body.
+///
+/// # Errors
+/// The field that is wrong.
+pub(crate) fn parse(body: &[u8]) -> Result<GenerationRequest, ApiError> {
+    let mut fields = JsonFields::parse(body)?;
+    fields.refuse("echo", |echo| *echo == false, "the prompt is not sent back")?;
+    fields.refuse("best_of", |n| *n == 1, "one answer is generated")?;
+    fields.refuse(
+        "suffix",
+        |suffix| *suffix == "",
+        "the model was not trained to fill in a middle",
+    )?;
+    let request = GenerationRequest {
+        model: fields.take("model").map(JsonField::string).transpose()?,
+        prompt: prompt(fields.need("prompt")?)?,
+        prompt_field: "prompt",
+        logprobs: match fields.take("logprobs") {
+            Some(field) => Some(field.integer(0..=20)? as usize),
+            None => None,
+        },
+        parameters: GenerationParameters::take(&mut fields)?,
+    };
+    fields.finish()?;
+    Ok(request)
 }
 
-impl CompletionRequest {
-    pub(super) fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let mut fields = Fields::parse(body)?;
-        fields.refuse("echo", |echo| *echo == false, "the prompt is not sent back")?;
-        fields.refuse("best_of", |n| *n == 1, "one answer is generated")?;
-        fields.refuse(
-            "suffix",
-            |suffix| *suffix == "",
-            "the model was not trained to fill in a middle",
-        )?;
-        let request = Self {
-            model: fields.take("model").map(Field::string).transpose()?,
-            prompt: prompt(fields.need("prompt")?)?,
-            logprobs: match fields.take("logprobs") {
-                Some(field) => Some(field.integer(0..=20)? as usize),
-                None => None,
-            },
-            parameters: Parameters::take(&mut fields)?,
-        };
-        fields.finish()?;
-        Ok(request)
-    }
-}
-
-/// A string or an array of token ids; OpenAI also knows arrays of these, of which we take those with one element.
-fn prompt(field: Field) -> Result<Prompt, ApiError> {
-    let wrong = |field: &Field| Err(field.must_be("a string or an array of token ids"));
+/// A string or an array of token ids. OpenAI also has arrays of these, of which those with one element are supported.
+fn prompt(field: JsonField) -> Result<PromptInput, ApiError> {
+    let wrong = |field: &JsonField| Err(field.must_be("a string or an array of token ids"));
     match field.value() {
-        Value::String(_) => Ok(Prompt::Text(field.string()?)),
+        Value::String(_) => Ok(PromptInput::Text(field.string()?)),
         Value::Array(items) => match items.as_slice() {
             [] => wrong(&field),
             [Value::String(_) | Value::Array(_)] => match field.array()?.pop() {
-                Some(only) if only.value().is_string() => Ok(Prompt::Text(only.string()?)),
-                Some(only) => Ok(Prompt::Tokens(tokens(only)?)),
-                None => Ok(Prompt::Tokens(Vec::new())),
+                Some(only) if only.value().is_string() => Ok(PromptInput::Text(only.string()?)),
+                Some(only) => Ok(PromptInput::Tokens(tokens(only)?)),
+                None => Ok(PromptInput::Tokens(Vec::new())),
             },
             [Value::String(_) | Value::Array(_), ..] => Err(ApiError::unsupported(
                 "prompt",
-                "one prompt a request is answered; send one request for each",
+                "a request has one prompt; send one request for each",
             )),
-            _ => Ok(Prompt::Tokens(tokens(field)?)),
+            _ => Ok(PromptInput::Tokens(tokens(field)?)),
         },
         _ => wrong(&field),
     }
 }
 
-fn tokens(field: Field) -> Result<Vec<u32>, ApiError> {
-    let id = |item: Field| Ok(item.integer(0..=i64::from(u32::MAX))? as u32);
+fn tokens(field: JsonField) -> Result<Vec<u32>, ApiError> {
+    let id = |item: JsonField| Ok(item.integer(0..=i64::from(u32::MAX))? as u32);
     field.elements(|item| item.as_u64()?.try_into().ok(), id)
 }
 
-impl Prompt {
-    fn encode(self, ready: &Ready, ticket: &Ticket) -> Result<Vec<u32>, ApiError> {
-        match self {
-            Self::Tokens(ids) => Ok(ids),
-            Self::Text(text) => super::tokens(&text, "prompt", ready, ticket),
-        }
-    }
-}
-
 /// Answers `POST /v1/completions`.
-pub async fn create(
-    State(app): State<Arc<App>>,
-    Extension(account): Extension<Account>,
+pub(crate) async fn create(
+    State(app): State<Arc<AppState>>,
+    Extension(record): Extension<GenerationRecord>,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
-    let began = Instant::now();
-    let shared = app.clone();
-    let (mut running, head, words, stream) = prepare(&app, body, move |body, ticket| {
-        let CompletionRequest {
-            model,
-            prompt,
-            logprobs,
-            parameters,
-        } = CompletionRequest::parse(body)?;
-        let served = shared.models.pick(model.as_deref())?;
-        account.model(served.id().as_str());
-        let ready = served.ready()?;
-        let ready = &*ready;
-        let prompt = prompt.encode(ready, ticket)?;
-        let stream = parameters.stream;
-        let request = parameters.into_request(prompt, logprobs, ready)?;
-        let head = Head::new("cmpl-", "text_completion", served, ready);
-        let running = Running::submit(&shared, served, ready, request, "prompt", began, account)?;
-        let words = ready.engine.text().clone();
-        Ok((running, head, words, stream))
-    })
-    .await?;
+    let parse = |body: &[u8]| {
+        let request = parse(body)?;
+        let stream = request.parameters.stream;
+        Ok((request, stream))
+    };
+    let (generation, stream) = generation::start(&app, record, body, parse).await?;
+    let head = CompletionHead::new("cmpl-", "text_completion", generation.model());
+    let Some(stream) = stream else {
+        return whole(generation, head).await;
+    };
+    let encoder = TextEncoder {
+        head,
+        columns: logprobs::Columns::new(generation.text().clone()),
+        include_usage: stream.include_usage,
+    };
+    Ok(sse::stream(generation, encoder))
+}
 
-    let mut columns = logprobs::Columns::new(words);
-    if let Some(stream) = stream {
-        let chunks = TextChunks {
-            head,
-            columns,
-            include_usage: stream.include_usage,
-        };
-        return Ok(sse::stream(running, chunks));
-    }
-    let mut whole = String::new();
+/// The whole completion, once the generation has ended.
+async fn whole(
+    mut generation: ActiveGeneration,
+    head: CompletionHead,
+) -> Result<Response, ApiError> {
+    let mut columns = logprobs::Columns::new(generation.text().clone());
+    let mut text = String::new();
     loop {
-        match running.next().await? {
-            Step::Token { text, logprob } => {
-                whole.push_str(&text);
+        match generation.next().await? {
+            GenerationOutput::Token { parts, logprob } => {
+                text.push_str(&content(parts));
                 columns.extend(logprob);
             }
-            Step::Finished {
-                reason,
-                text,
-                usage,
-            } => {
-                whole.push_str(&text);
-                let parts = columns.parts(running.kept());
+            GenerationOutput::Finished { parts, end, usage } => {
+                text.push_str(&content(parts));
+                let parts = columns.parts(generation.kept());
                 let choice = TextChoice {
                     index: 0,
-                    text: whole,
-                    logprobs: parts.as_ref().map(|_| logprobs::later()),
-                    finish_reason: Some(finish_reason(reason)),
+                    text,
+                    logprobs: parts.is_some().then(logprobs_later),
+                    finish_reason: Some(finish_reason(end)),
                 };
-                return Ok(Body::whole(&head, choice, usage).response(parts));
+                return Ok(Completion::whole(&head, choice, usage).response(parts));
             }
         }
     }
 }
 
-/// The chunks of a streamed completion.
-struct TextChunks {
-    head: Head,
+/// The text of parts; without a template all of them are content.
+fn content(parts: Vec<ReplyPart>) -> String {
+    let texts = parts.into_iter().map(|part| match part {
+        ReplyPart::Content(text) | ReplyPart::Reasoning(text) => text,
+        ReplyPart::ToolCall { .. } => String::new(),
+    });
+    texts.collect()
+}
+
+/// Encodes the chunks of a streamed completion.
+struct TextEncoder {
+    head: CompletionHead,
     columns: logprobs::Columns,
     include_usage: bool,
 }
 
-impl TextChunks {
-    fn chunk(&mut self, text: &str, reason: Option<FinishReason>) -> String {
+impl TextEncoder {
+    fn chunk(&mut self, text: String, end: Option<GenerationEnd>) -> String {
         let choice = TextChoice {
             index: 0,
-            text: text.to_owned(),
+            text,
             logprobs: self.columns.take(),
-            finish_reason: reason.map(finish_reason),
+            finish_reason: end.map(finish_reason),
         };
-        Body::chunk(&self.head, choice, self.include_usage)
+        Completion::chunk(&self.head, choice, self.include_usage)
     }
 }
 
-impl sse::Chunks for TextChunks {
+impl sse::Encoder for TextEncoder {
     fn opening(&mut self) -> Vec<String> {
         Vec::new()
     }
 
-    fn token(&mut self, text: &str, logprob: Option<TokenLogprob>) -> Vec<String> {
+    fn token(&mut self, parts: Vec<ReplyPart>, logprob: Option<TokenLogprob>) -> Vec<String> {
+        let text = content(parts);
         if text.is_empty() && logprob.is_none() {
             return Vec::new();
         }
@@ -191,10 +183,10 @@ impl sse::Chunks for TextChunks {
         vec![self.chunk(text, None)]
     }
 
-    fn closing(&mut self, reason: FinishReason, text: &str, usage: Usage) -> Vec<String> {
-        let mut chunks = vec![self.chunk(text, Some(reason))];
+    fn closing(&mut self, parts: Vec<ReplyPart>, end: GenerationEnd, usage: Usage) -> Vec<String> {
+        let mut chunks = vec![self.chunk(content(parts), Some(end))];
         if self.include_usage {
-            chunks.push(Body::<TextChoice>::usage(&self.head, usage));
+            chunks.push(Completion::<TextChoice>::usage(&self.head, usage));
         }
         chunks
     }
@@ -204,19 +196,19 @@ impl sse::Chunks for TextChunks {
 mod tests {
     use super::*;
 
-    fn parse(body: &str) -> Result<CompletionRequest, ApiError> {
-        CompletionRequest::parse(body.as_bytes())
+    fn parse(body: &str) -> Result<GenerationRequest, ApiError> {
+        super::parse(body.as_bytes())
     }
 
     #[test]
-    fn a_prompt_is_a_text_or_token_ids() {
+    fn prompt_is_a_text_or_token_ids() {
         let prompt = |text: &str| parse(&format!("{{\"prompt\": {text}}}")).map(|r| r.prompt);
-        let text = Prompt::Text("hi".into());
-        let tokens = Prompt::Tokens(vec![1, 2]);
+        let text = PromptInput::Text("hi".into());
+        let tokens = PromptInput::Tokens(vec![1, 2]);
         assert_eq!(prompt("\"hi\""), Ok(text));
-        assert_eq!(prompt("[\"hi\"]"), Ok(Prompt::Text("hi".into())));
+        assert_eq!(prompt("[\"hi\"]"), Ok(PromptInput::Text("hi".into())));
         assert_eq!(prompt("[1, 2]"), Ok(tokens));
-        assert_eq!(prompt("[[1, 2]]"), Ok(Prompt::Tokens(vec![1, 2])));
+        assert_eq!(prompt("[[1, 2]]"), Ok(PromptInput::Tokens(vec![1, 2])));
         for bad in [
             "3",
             "[]",
@@ -231,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_completions_alone_know_and_we_do_not_is_named() {
+    fn unsupported_fields_of_completions_are_refused_by_name() {
         for (field, value) in [("echo", "true"), ("best_of", "2"), ("suffix", "\"x\"")] {
             let error = parse(&format!("{{\"prompt\": \"a\", \"{field}\": {value}}}")).unwrap_err();
             assert_eq!(error.body()["error"]["param"], field);

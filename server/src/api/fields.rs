@@ -1,57 +1,52 @@
-//! Taking a JSON body apart, field by field, with errors that name the field.
+//! The fields of a JSON body, taken one by one, with errors that name the field.
 //!
-//! A request is parsed once, here at the edge: what leaves is typed and within its range. `null` is the same as
-//! leaving a field out, as OpenAI has it. A field that nobody took is an error too, since a misspelt `temprature`
-//! would otherwise change nothing in silence.
+//! A request is parsed once: a value that was taken has its type and is within its range. `null` is the same as an absent
+//! field, as in OpenAI's API. A field that is not taken is an error too, since a misspelt `temprature` would otherwise
+//! silently change nothing.
 
 use std::ops::RangeInclusive;
 
 use sanctum_config::did_you_mean;
 use serde_json::{Map, Value};
 
-use super::bounded::{Budget, Malformed};
 use super::error::ApiError;
+use super::json::{JsonBudget, Malformed};
 
 /// The fields of an object that are still to be taken.
-pub struct Fields {
+pub(crate) struct JsonFields {
     path: String,
     map: Map<String, Value>,
     known: Vec<&'static str>,
-    /// What parsing has left of the limits; whole for the fields of an object within.
-    budget: Budget,
+    /// What parsing the body has left of the limits; complete for the fields of nested objects.
+    budget: JsonBudget,
 }
 
-/// A value and where it stands.
+/// A value and its place.
 #[derive(Debug)]
-pub struct Field {
+pub(crate) struct JsonField {
     path: String,
     value: Value,
 }
 
-impl Fields {
+impl JsonFields {
     /// Parses a body, which must be a JSON object.
-    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let whole = |message| ApiError::Invalid {
-            param: None,
-            message,
-            code: None,
-        };
-        let mut budget = Budget::default();
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let mut budget = JsonBudget::default();
         match budget.parse(body, "") {
             Ok(Value::Object(map)) => Ok(Self {
                 budget,
                 ..Self::of(String::new(), map)
             }),
-            Ok(_) => Err(whole("the body must be a JSON object".into())),
+            Ok(_) => Err(ApiError::bad_request("the body must be a JSON object")),
             Err(Malformed::Refused(refusal)) => Err(refusal),
-            Err(Malformed::Syntax(error)) => {
-                Err(whole(format!("the body is not valid JSON: {error}")))
-            }
+            Err(Malformed::Syntax(error)) => Err(ApiError::bad_request(format!(
+                "the body is not valid JSON: {error}"
+            ))),
         }
     }
 
-    /// What the JSON in the body's strings may still have.
-    pub fn take_budget(&mut self) -> Budget {
+    /// The limits on the JSON in the body's strings.
+    pub(crate) fn take_budget(&mut self) -> JsonBudget {
         std::mem::take(&mut self.budget)
     }
 
@@ -60,39 +55,39 @@ impl Fields {
             path,
             map,
             known: Vec::new(),
-            budget: Budget::default(),
+            budget: JsonBudget::default(),
         }
     }
 
-    /// Whether a field is there, be it null.
-    pub fn has(&self, name: &str) -> bool {
+    /// Whether a field is present, null or not.
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.map.contains_key(name)
     }
 
-    /// Takes a field, if it is there and not null.
-    pub fn take(&mut self, name: &'static str) -> Option<Field> {
+    /// Takes a field, if it is present and not null.
+    pub(crate) fn take(&mut self, name: &'static str) -> Option<JsonField> {
         self.known.push(name);
         let value = self.map.remove(name)?;
         let path = self.path_of(name);
-        (!value.is_null()).then_some(Field { path, value })
+        (!value.is_null()).then_some(JsonField { path, value })
     }
 
-    /// Takes a field that must be there.
-    pub fn need(&mut self, name: &'static str) -> Result<Field, ApiError> {
+    /// Takes a required field.
+    pub(crate) fn need(&mut self, name: &'static str) -> Result<JsonField, ApiError> {
         let path = self.path_of(name);
         self.take(name)
             .ok_or_else(|| ApiError::invalid(path.as_str(), format!("`{path}` is missing")))
     }
 
-    /// Takes fields that change nothing here, whatever they hold.
-    pub fn ignore(&mut self, names: &[&'static str]) {
+    /// Takes fields that have no effect, whatever their value.
+    pub(crate) fn ignore(&mut self, names: &[&'static str]) {
         for name in names {
             self.take(name);
         }
     }
 
-    /// Refuses a field that would change the answer unless it holds the value that changes nothing.
-    pub fn refuse(
+    /// Refuses a field that would change the answer, unless it has the value that has no effect.
+    pub(crate) fn refuse(
         &mut self,
         name: &'static str,
         harmless: impl Fn(&Value) -> bool,
@@ -105,18 +100,15 @@ impl Fields {
     }
 
     /// Checks that every field was taken.
-    pub fn finish(self) -> Result<(), ApiError> {
+    pub(crate) fn finish(self) -> Result<(), ApiError> {
         let Some(name) = self.map.keys().next() else {
             return Ok(());
         };
         let path = self.path_of(name);
         let shown: String = path.chars().take(80).collect();
         let near = did_you_mean(name, self.known.iter().copied());
-        Err(ApiError::Invalid {
-            message: format!("unknown field `{shown}`{near}"),
-            param: Some(shown),
-            code: Some("unknown_parameter"),
-        })
+        let message = format!("unknown field `{shown}`{near}");
+        Err(ApiError::invalid(shown, message).with_code("unknown_parameter"))
     }
 
     fn path_of(&self, name: &str) -> String {
@@ -128,19 +120,19 @@ impl Fields {
     }
 }
 
-impl Field {
-    /// Where it stands.
-    pub fn path(&self) -> &str {
+impl JsonField {
+    /// Its place, such as `messages[1].content`.
+    pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
-    /// What it holds.
-    pub fn value(&self) -> &Value {
+    /// Its value.
+    pub(crate) fn value(&self) -> &Value {
         &self.value
     }
 
     /// An error about this field: "`path` must be {what}, not {value}".
-    pub fn must_be(&self, what: &str) -> ApiError {
+    pub(crate) fn must_be(&self, what: &str) -> ApiError {
         let path = &self.path;
         ApiError::invalid(
             path.as_str(),
@@ -149,7 +141,7 @@ impl Field {
     }
 
     /// A string.
-    pub fn string(self) -> Result<String, ApiError> {
+    pub(crate) fn string(self) -> Result<String, ApiError> {
         match self.value {
             Value::String(text) => Ok(text),
             _ => Err(self.must_be("a string")),
@@ -157,16 +149,16 @@ impl Field {
     }
 
     /// `true` or `false`.
-    pub fn bool(self) -> Result<bool, ApiError> {
+    pub(crate) fn bool(self) -> Result<bool, ApiError> {
         self.value
             .as_bool()
             .ok_or_else(|| self.must_be("true or false"))
     }
 
     /// A whole number within a range; `3.0` is one as well.
-    pub fn integer(self, range: RangeInclusive<i64>) -> Result<i64, ApiError> {
+    pub(crate) fn integer(self, range: RangeInclusive<i64>) -> Result<i64, ApiError> {
         let whole = |number: f64| {
-            // Above 2^53 a float stands for many integers: those must be written without a point.
+            // Above 2^53 a float may be any of several integers: those must be written without a point.
             (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0)
                 .then_some(number as i64)
         };
@@ -184,7 +176,7 @@ impl Field {
     }
 
     /// A number within a range.
-    pub fn number(self, range: RangeInclusive<f64>) -> Result<f32, ApiError> {
+    pub(crate) fn number(self, range: RangeInclusive<f64>) -> Result<f32, ApiError> {
         match self.value.as_f64() {
             Some(number) if range.contains(&number) => Ok(number as f32),
             _ => Err(self.must_be(&format!(
@@ -196,12 +188,12 @@ impl Field {
     }
 
     /// The elements of an array.
-    pub fn array(self) -> Result<Vec<Field>, ApiError> {
+    pub(crate) fn array(self) -> Result<Vec<JsonField>, ApiError> {
         match self.value {
             Value::Array(values) => Ok(values
                 .into_iter()
                 .enumerate()
-                .map(|(index, value)| Field {
+                .map(|(index, value)| JsonField {
                     path: format!("{}[{index}]", self.path),
                     value,
                 })
@@ -210,19 +202,19 @@ impl Field {
         }
     }
 
-    /// The elements of an array, each of which `simple` reads, or `odd` reads or refuses by its place. Token ids come by the
-    /// hundred thousand, and a place for each would cost more than they do.
-    pub fn elements<T>(
+    /// The elements of an array, each of which `simple` reads, or `odd` reads or refuses by its place. There may be a
+    /// million token ids, and a place for each would cost more memory than they do.
+    pub(crate) fn elements<T>(
         self,
         simple: impl Fn(&Value) -> Option<T>,
-        odd: impl Fn(Field) -> Result<T, ApiError>,
+        odd: impl Fn(JsonField) -> Result<T, ApiError>,
     ) -> Result<Vec<T>, ApiError> {
         let Value::Array(values) = self.value else {
             return Err(self.must_be("an array"));
         };
         let element = |(index, value): (usize, Value)| match simple(&value) {
             Some(element) => Ok(element),
-            None => odd(Field {
+            None => odd(JsonField {
                 path: format!("{}[{index}]", self.path),
                 value,
             }),
@@ -231,7 +223,7 @@ impl Field {
     }
 
     /// The members of an object, as they are.
-    pub fn map(self) -> Result<Map<String, Value>, ApiError> {
+    pub(crate) fn map(self) -> Result<Map<String, Value>, ApiError> {
         match self.value {
             Value::Object(map) => Ok(map),
             _ => Err(self.must_be("an object")),
@@ -239,19 +231,19 @@ impl Field {
     }
 
     /// The members of an object whose keys are data, such as `logit_bias`.
-    pub fn members(self) -> Result<Vec<(String, Field)>, ApiError> {
+    pub(crate) fn members(self) -> Result<Vec<(String, JsonField)>, ApiError> {
         let path = self.path.clone();
         let named = |(key, value)| {
             let path = format!("{path}.{key}");
-            (key, Field { path, value })
+            (key, JsonField { path, value })
         };
         Ok(self.map()?.into_iter().map(named).collect())
     }
 
     /// The fields of an object.
-    pub fn object(self) -> Result<Fields, ApiError> {
+    pub(crate) fn object(self) -> Result<JsonFields, ApiError> {
         match self.value {
-            Value::Object(map) => Ok(Fields::of(self.path, map)),
+            Value::Object(map) => Ok(JsonFields::of(self.path, map)),
             _ => Err(self.must_be("an object")),
         }
     }
@@ -271,8 +263,8 @@ fn shown(value: &Value) -> String {
 mod tests {
     use super::*;
 
-    fn fields(body: &str) -> Fields {
-        Fields::parse(body.as_bytes()).unwrap()
+    fn fields(body: &str) -> JsonFields {
+        JsonFields::parse(body.as_bytes()).unwrap()
     }
 
     fn message<T>(result: Result<T, ApiError>) -> String {
@@ -280,8 +272,8 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_object_is_refused_with_the_position() {
-        let parse = |body: &str| message(Fields::parse(body.as_bytes()));
+    fn body_that_is_no_object_is_refused_with_the_position() {
+        let parse = |body: &str| message(JsonFields::parse(body.as_bytes()));
         assert!(parse("{\n  \"a\": ,\n}").contains("line 2 column 8"));
         assert_eq!(parse("[]"), "the body must be a JSON object");
         assert!(parse("").contains("not valid JSON"));
@@ -319,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_absent_and_what_nobody_took_is_unknown() {
+    fn null_is_absent_and_a_field_that_is_not_taken_is_unknown() {
         let mut body = fields(r#"{"seed": null, "temprature": 0}"#);
         assert!(body.take("seed").is_none());
         assert!(body.take("temperature").is_none());
@@ -330,14 +322,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_field_may_hold_what_changes_nothing() {
+    fn refused_field_may_have_the_value_without_effect() {
         let refuse =
             |text: &str| fields(text).refuse("n", |value| *value == 1, "one answer is given");
         assert_eq!(refuse("{}"), Ok(()));
         assert_eq!(refuse(r#"{"n": 1}"#), Ok(()));
         assert_eq!(
             message(refuse(r#"{"n": 2}"#)),
-            "`n` is not supported here: one answer is given"
+            "`n` is not supported: one answer is given"
         );
     }
 }

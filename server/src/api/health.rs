@@ -1,8 +1,8 @@
-//! `GET /health`: whether the server lives, from the engines' heartbeats alone.
+//! `GET /health`: whether the server is alive, from the engines' heartbeats alone.
 //!
-//! A guardian reads this to tell a busy engine from a hung one: both have work, only the hung one's `progress` stands
-//! still. Nothing here waits for an engine, so a hung one cannot hide behind a hung answer. `preparing` is the same for the
-//! threads that parse, render and tokenize.
+//! The guardian reads this to tell a busy engine from a hung one: both have work, and only the hung one's `progress` does
+//! not change. Nothing here waits for an engine, so that the response does not hang with one. `preparing` is the same for
+//! the threads that parse, render and tokenize.
 
 use std::sync::Arc;
 
@@ -12,22 +12,22 @@ use axum::http::StatusCode;
 use sanctum_engine::schedule::EnginePhase;
 use serde::Serialize;
 
-use super::App;
+use super::state::AppState;
 use crate::models::Served;
-use crate::prepare::Reading;
+use crate::prepare::PreparingStatus;
 
 /// The page; the status is 200 when `status` is `ok`, else 503.
 #[derive(Debug, PartialEq, Serialize)]
-pub struct Health {
+pub(crate) struct HealthPage {
     /// `ok`, `loading` or `draining`.
     status: &'static str,
     /// All models together: loading if one loads, draining if the server drains. Where there are several,
-    /// `progress_age_seconds` is that of the model with work that has stood still longest, so that one hung engine
-    /// among busy ones is seen.
+    /// `progress_age_seconds` is that of the model with work that has not moved for longest, so that one hung engine
+    /// among busy ones is visible.
     #[serde(flatten)]
     pulse: Beat,
-    /// Requests on their way to an engine, and whether that moves.
-    preparing: Reading,
+    /// Requests on their way to an engine, and whether their preparation moves.
+    preparing: PreparingStatus,
     /// Each model, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     models: Vec<ModelHealth>,
@@ -40,7 +40,7 @@ struct ModelHealth {
     pulse: Beat,
 }
 
-/// What an engine's heartbeat says.
+/// An engine's heartbeat.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Beat {
     phase: EnginePhase,
@@ -55,7 +55,7 @@ struct Beat {
 }
 
 /// Answers `GET /health`.
-pub async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Health>) {
+pub(crate) async fn health(State(app): State<Arc<AppState>>) -> (StatusCode, Json<HealthPage>) {
     let beats: Vec<(String, Beat)> = app
         .models
         .iter()
@@ -77,7 +77,7 @@ pub async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Health>) {
             .map(|(id, pulse)| ModelHealth { id, pulse })
             .collect(),
     };
-    let health = Health {
+    let health = HealthPage {
         status,
         pulse,
         preparing: app.preparing.read(),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn one_hung_engine_among_others_is_seen() {
+    fn one_hung_engine_among_others_is_visible() {
         let hung = beat(1, 300.0);
         let busy = beat(4, 0.01);
         let idle = beat(0, 9000.0);

@@ -7,21 +7,21 @@ use sanctum_engine::schedule::TokenLogprob;
 use sanctum_engine::text::Text;
 use serde_json::{Map, Value, json};
 
-/// JSON knows no infinity: a probability of nothing is written as OpenAI's clients expect a very small one.
+/// JSON has no infinity: a probability of 0 is written as OpenAI's clients expect a very small one.
 const IMPOSSIBLE: f32 = -9999.0;
 
-/// Tokens whose text is made at once.
+/// Tokens that are written at once.
 const PART: usize = 64;
 
-/// The tokens of a whole answer, and the memory that is reserved for them until they are written.
-pub struct Tokens {
+/// The tokens of a whole completion, and the memory that is reserved for them until they are written.
+pub(crate) struct KeptTokens {
     list: Box<[TokenLogprob]>,
     _memory: KeptMemory,
 }
 
-impl Tokens {
+impl KeptTokens {
     /// Releases the memory that they do not need.
-    pub fn new(list: Vec<TokenLogprob>, memory: KeptMemory) -> Self {
+    pub(crate) fn new(list: Vec<TokenLogprob>, memory: KeptMemory) -> Self {
         memory.shrink(list.len());
         Self {
             list: list.into(),
@@ -30,33 +30,28 @@ impl Tokens {
     }
 }
 
-/// What stands in a whole answer where [`chat_parts`] or [`Columns::parts`] follows.
-pub fn later() -> Value {
-    json!({})
-}
-
-/// The log probabilities of a chunk of a chat answer.
-pub fn chat(tokens: &[TokenLogprob], words: &Text) -> Value {
-    let tokens: Vec<Value> = tokens
-        .iter()
-        .map(|token| chat_token(token, words))
-        .collect();
+/// The log probabilities of a chunk of a chat completion.
+pub(crate) fn chat(tokens: &[TokenLogprob], text: &Text) -> Value {
+    let tokens: Vec<Value> = tokens.iter().map(|token| chat_token(token, text)).collect();
     json!({ "content": tokens, "refusal": null })
 }
 
-/// The same for a whole answer, as text in parts.
-pub fn chat_parts(tokens: Tokens, words: Text) -> impl Iterator<Item = String> + Send + 'static {
-    let content = list(Arc::new(tokens), move |token| chat_token(token, &words));
+/// The same for a whole chat completion, as text in parts.
+pub(crate) fn chat_parts(
+    tokens: KeptTokens,
+    text: Text,
+) -> impl Iterator<Item = String> + Send + 'static {
+    let content = list(Arc::new(tokens), move |token| chat_token(token, &text));
     once("{\"content\":[")
         .chain(content)
         .chain(once("],\"refusal\":null}"))
 }
 
-/// One token of a chat answer: an element of `logprobs.content`.
-fn chat_token(token: &TokenLogprob, words: &Text) -> Value {
+/// One token of a chat completion: an element of `logprobs.content`.
+fn chat_token(token: &TokenLogprob, text: &Text) -> Value {
     let likelihood = |id, logprob| {
-        let bytes = bytes(words, id);
-        json!({ "token": text(bytes), "logprob": finite(logprob), "bytes": bytes })
+        let bytes = bytes(text, id);
+        json!({ "token": shown(bytes), "logprob": finite(logprob), "bytes": bytes })
     };
     let mut body = likelihood(token.id, token.logprob);
     let top = token.top.iter();
@@ -65,8 +60,8 @@ fn chat_token(token: &TokenLogprob, words: &Text) -> Value {
 }
 
 /// The tokens of a text completion: four columns, each with one entry a token.
-pub struct Columns {
-    words: Text,
+pub(crate) struct Columns {
+    text: Text,
     tokens: Vec<TokenLogprob>,
     offsets: Offsets,
 }
@@ -76,60 +71,60 @@ pub struct Columns {
 struct Offsets {
     /// Characters of all tokens so far.
     offset: usize,
-    /// Bytes at the end that are no whole character yet.
+    /// Bytes at the end that are not a whole character yet.
     unfinished: Vec<u8>,
 }
 
 impl Columns {
-    /// No tokens, of a model with these words.
-    pub fn new(words: Text) -> Self {
+    /// No tokens, of a model with this text.
+    pub(crate) fn new(text: Text) -> Self {
         Self {
-            words,
+            text,
             tokens: Vec::new(),
             offsets: Offsets::default(),
         }
     }
 
     /// Adds tokens.
-    pub fn extend(&mut self, tokens: impl IntoIterator<Item = TokenLogprob>) {
+    pub(crate) fn extend(&mut self, tokens: impl IntoIterator<Item = TokenLogprob>) {
         self.tokens.extend(tokens);
     }
 
     /// What was added since the last call; nothing if that is nothing.
-    pub fn take(&mut self) -> Option<Value> {
+    pub(crate) fn take(&mut self) -> Option<Value> {
         let tokens = std::mem::take(&mut self.tokens);
         if tokens.is_empty() {
             return None;
         }
-        let words = &self.words;
+        let text = &self.text;
         let column = |of: &dyn Fn(&TokenLogprob) -> Value| tokens.iter().map(of).collect::<Value>();
         let offsets: Vec<usize> = tokens
             .iter()
-            .map(|token| self.offsets.next(bytes(words, token.id)))
+            .map(|token| self.offsets.next(bytes(text, token.id)))
             .collect();
         Some(json!({
-            "tokens": column(&|token| text(bytes(words, token.id)).into()),
+            "tokens": column(&|token| shown(bytes(text, token.id)).into()),
             "token_logprobs": column(&|token| finite(token.logprob).into()),
-            "top_logprobs": column(&|token| top(token, words)),
+            "top_logprobs": column(&|token| top(token, text)),
             "text_offset": offsets,
         }))
     }
 
-    /// All of a whole answer, as text in parts; none if there are no tokens. Their memory is reserved as long as the parts
-    /// exist.
-    pub fn parts(
+    /// The same for a whole completion, as text in parts; none if there are no tokens. Their memory is reserved as long as
+    /// the parts exist.
+    pub(crate) fn parts(
         self,
         memory: KeptMemory,
     ) -> Option<impl Iterator<Item = String> + Send + 'static> {
         if self.tokens.is_empty() {
             return None;
         }
-        let tokens = Arc::new(Tokens::new(self.tokens, memory));
-        let (words, mut offsets) = (self.words, self.offsets);
-        let (names, tops) = (words.clone(), words.clone());
+        let tokens = Arc::new(KeptTokens::new(self.tokens, memory));
+        let (text, mut offsets) = (self.text, self.offsets);
+        let (names, tops) = (text.clone(), text.clone());
         let all = once("{\"tokens\":[")
             .chain(list(tokens.clone(), move |token| {
-                text(bytes(&names, token.id)).into()
+                shown(bytes(&names, token.id)).into()
             }))
             .chain(once("],\"token_logprobs\":["))
             .chain(list(tokens.clone(), |token| finite(token.logprob).into()))
@@ -137,7 +132,7 @@ impl Columns {
             .chain(list(tokens.clone(), move |token| top(token, &tops)))
             .chain(once("],\"text_offset\":["))
             .chain(list(tokens, move |token| {
-                offsets.next(bytes(&words, token.id)).into()
+                offsets.next(bytes(&text, token.id)).into()
             }))
             .chain(once("]}"));
         Some(all)
@@ -145,10 +140,10 @@ impl Columns {
 }
 
 /// The most likely tokens by their text, and the one that was chosen even where it is not among them.
-fn top(token: &TokenLogprob, words: &Text) -> Value {
+fn top(token: &TokenLogprob, text: &Text) -> Value {
     let all = token.top.iter().copied().chain([(token.id, token.logprob)]);
     let all: Map<String, Value> = all
-        .map(|(id, logprob)| (text(bytes(words, id)), finite(logprob).into()))
+        .map(|(id, logprob)| (shown(bytes(text, id)), finite(logprob).into()))
         .collect();
     all.into()
 }
@@ -159,7 +154,7 @@ fn once(text: &'static str) -> impl Iterator<Item = String> + Send + 'static {
 
 /// The elements of an array without its brackets, a part at a time.
 fn list(
-    tokens: Arc<Tokens>,
+    tokens: Arc<KeptTokens>,
     mut of: impl FnMut(&TokenLogprob) -> Value + Send + 'static,
 ) -> impl Iterator<Item = String> + Send + 'static {
     let starts = (0..tokens.list.len()).step_by(PART);
@@ -195,12 +190,12 @@ impl Offsets {
     }
 }
 
-fn bytes(words: &Text, id: u32) -> &[u8] {
-    words.tokenizer.token_bytes(words.shown(id))
+fn bytes(text: &Text, id: u32) -> &[u8] {
+    text.tokenizer.token_bytes(text.shown(id))
 }
 
-/// A token's text; a token that is no whole character is shown as OpenAI shows it, `bytes:\xe2\x82`.
-fn text(bytes: &[u8]) -> String {
+/// A token's text; a token that is not a whole character is written as OpenAI writes it, `bytes:\xe2\x82`.
+fn shown(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
         Err(_) => bytes.iter().fold(String::from("bytes:"), |text, byte| {
@@ -220,11 +215,11 @@ fn finite(logprob: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::tests::rig::tokenizer;
+    use crate::api::tests::fixture::tokenizer;
     use sanctum_engine::schedule::Admission;
 
     /// Ids are bytes.
-    fn words() -> Text {
+    fn model_text() -> Text {
         Text::new(tokenizer(), None, Vec::new())
     }
 
@@ -246,12 +241,12 @@ mod tests {
                 { "token": "bytes:\\xe2", "logprob": -9999.0, "bytes": [0xe2] },
             ],
         }], "refusal": null });
-        assert_eq!(chat(&tokens, &words()), expected);
+        assert_eq!(chat(&tokens, &model_text()), expected);
     }
 
     #[test]
     fn completions_have_columns_and_offsets_in_characters() {
-        let mut columns = Columns::new(words());
+        let mut columns = Columns::new(model_text());
         columns.extend([token(b'a', &[(b'a', -0.5)]), token(b'b', &[])]);
         let first = columns.take().unwrap();
         assert_eq!(first["text_offset"], json!([0, 1]));
@@ -263,8 +258,8 @@ mod tests {
     }
 
     #[test]
-    fn a_character_of_several_tokens_is_counted_once() {
-        let mut columns = Columns::new(words());
+    fn character_of_several_tokens_is_counted_once() {
+        let mut columns = Columns::new(model_text());
         columns.extend([0xe2, 0x82, 0xac, b'x', 0xff, b'y'].map(|byte| token(byte, &[])));
         let columns = columns.take().unwrap();
         assert_eq!(columns["text_offset"], json!([0, 0, 0, 1, 2, 3]));
@@ -272,32 +267,32 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_long_answer_make_the_same_as_one_piece() {
+    fn parts_of_a_long_completion_are_the_same_as_one_piece() {
         let tokens: Vec<TokenLogprob> = (0..3 * PART as u32 + 1)
             .map(|n| token(n as u8, &[(n as u8, -0.5), (7, -1.0)]))
             .collect();
         let parse = |text: String| serde_json::from_str::<Value>(&text).unwrap();
-        let whole = chat(&tokens, &words());
+        let whole = chat(&tokens, &model_text());
         let memory = || {
             Arc::new(Admission::unlimited())
                 .reserve(1, 1, 0)
                 .unwrap()
                 .kept()
         };
-        let kept = Tokens::new(tokens.clone(), memory());
-        let parts: Vec<String> = chat_parts(kept, words()).collect();
+        let kept = KeptTokens::new(tokens.clone(), memory());
+        let parts: Vec<String> = chat_parts(kept, model_text()).collect();
         assert!(parts.len() > 4, "{}", parts.len());
         assert_eq!(parse(parts.concat()), whole);
 
-        let mut columns = Columns::new(words());
+        let mut columns = Columns::new(model_text());
         columns.extend(tokens.clone());
         let whole = columns.take();
-        let mut columns = Columns::new(words());
+        let mut columns = Columns::new(model_text());
         columns.extend(tokens);
         assert_eq!(
             parse(columns.parts(memory()).unwrap().collect()),
             whole.unwrap()
         );
-        assert!(Columns::new(words()).parts(memory()).is_none());
+        assert!(Columns::new(model_text()).parts(memory()).is_none());
     }
 }

@@ -5,42 +5,38 @@ use sanctum_engine::schedule::Request;
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::fields::{Field, Fields};
+use super::fields::{JsonField, JsonFields};
+use super::json::{MOST_BIASES, MOST_STOPS};
 use crate::models::Ready;
 use crate::random;
 
-/// Stop strings in one request: each is searched for at every token.
-pub const MOST_STOPS: usize = 16;
 /// Bytes of one stop string: as much text as it may hold back, and be compared again, with every token.
 const LONGEST_STOP: usize = 256;
-/// Biased tokens in one request: each is added at every token.
-pub const MOST_BIASES: usize = 1024;
-
 /// The checked parameters of a request.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Parameters {
+pub(crate) struct GenerationParameters {
     /// Tokens to generate at most; none: as many as the context holds.
     pub max_tokens: Option<usize>,
     /// How each is chosen.
     pub sampling: Sampling,
     /// Texts that end the answer.
     pub stop: Vec<String>,
-    /// Go on past end-of-sequence tokens.
+    /// Continue past end-of-sequence tokens.
     pub ignore_eos: bool,
     /// Whether the answer is streamed.
-    pub stream: Option<Stream>,
+    pub stream: Option<StreamOptions>,
 }
 
 /// How an answer is streamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stream {
+pub(crate) struct StreamOptions {
     /// Send the usage in a last chunk of its own.
     pub include_usage: bool,
 }
 
-impl Parameters {
+impl GenerationParameters {
     /// Takes all of them from a body.
-    pub fn take(fields: &mut Fields) -> Result<Self, ApiError> {
+    pub(crate) fn take(fields: &mut JsonFields) -> Result<Self, ApiError> {
         refuse_what_changes_the_answer(fields)?;
         fields.ignore(&[
             "metadata",
@@ -62,9 +58,9 @@ impl Parameters {
     }
 }
 
-impl Parameters {
+impl GenerationParameters {
     /// The engine's request, once the prompt is known and the model that will answer it.
-    pub fn into_request(
+    pub(crate) fn into_request(
         self,
         prompt: Vec<u32>,
         logprobs: Option<usize>,
@@ -92,19 +88,19 @@ impl Parameters {
 }
 
 /// A flag that is off unless asked for.
-pub fn take_bool(fields: &mut Fields, name: &'static str) -> Result<bool, ApiError> {
-    fields.take(name).map_or(Ok(false), Field::bool)
+pub(crate) fn take_bool(fields: &mut JsonFields, name: &'static str) -> Result<bool, ApiError> {
+    fields.take(name).map_or(Ok(false), JsonField::bool)
 }
 
-fn refuse_what_changes_the_answer(fields: &mut Fields) -> Result<(), ApiError> {
+fn refuse_what_changes_the_answer(fields: &mut JsonFields) -> Result<(), ApiError> {
     fields.refuse(
         "n",
         |n| *n == 1,
-        "one answer a request is given; send it again for another",
+        "a request gets one answer; send it again for another",
     )
 }
 
-fn max_tokens(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
+fn max_tokens(fields: &mut JsonFields) -> Result<Option<usize>, ApiError> {
     let mut limit = |name| -> Result<Option<usize>, ApiError> {
         let Some(field) = fields.take(name) else {
             return Ok(None);
@@ -120,7 +116,7 @@ fn max_tokens(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
     }
 }
 
-fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
+fn sampling(fields: &mut JsonFields) -> Result<Sampling, ApiError> {
     let usual = Sampling::default();
     let mut number = |name, range, default| {
         fields
@@ -134,10 +130,12 @@ fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
     let presence_penalty = number("presence_penalty", -2.0..=2.0, usual.presence_penalty)?;
     let frequency_penalty = number("frequency_penalty", -2.0..=2.0, usual.frequency_penalty)?;
 
-    let mut integer = |name, range, default: usize| match fields.take(name) {
-        // Other servers write "keep all" as -1.
-        Some(field) => Ok(field.integer(range)?.max(0) as usize),
-        None => Ok(default),
+    let mut integer = |name, range, default| -> Result<usize, ApiError> {
+        match fields.take(name) {
+            // Other servers write "no limit" as -1.
+            Some(field) => Ok(field.integer(range)?.max(0) as usize),
+            None => Ok(default),
+        }
     };
     let top_k = integer("top_k", -1..=i64::from(u32::MAX), usual.top_k)?;
     let repetition_window = integer(
@@ -146,7 +144,7 @@ fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
         usual.repetition_window,
     )?;
     let seed = match fields.take("seed") {
-        // Only its bits matter, so a negative one is as good as any.
+        // Only its bits matter, so it may be negative.
         Some(field) => field.integer(i64::MIN..=i64::MAX)? as u64,
         None => random::number(),
     };
@@ -164,7 +162,7 @@ fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
     })
 }
 
-fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, ApiError> {
+fn logit_bias(fields: &mut JsonFields) -> Result<Vec<(u32, f32)>, ApiError> {
     let Some(field) = fields.take("logit_bias") else {
         return Ok(Vec::new());
     };
@@ -178,7 +176,7 @@ fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, ApiError> {
             ),
         ));
     }
-    let bias = |(key, field): (String, Field)| {
+    let bias = |(key, field): (String, JsonField)| {
         let id = key.parse().map_err(|_| {
             let shown: String = key.chars().take(40).collect();
             ApiError::invalid(
@@ -191,7 +189,7 @@ fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, ApiError> {
     members.into_iter().map(bias).collect()
 }
 
-fn stop(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
+fn stop(fields: &mut JsonFields) -> Result<Vec<String>, ApiError> {
     let Some(field) = fields.take("stop") else {
         return Ok(Vec::new());
     };
@@ -200,53 +198,50 @@ fn stop(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
         Value::Array(stops) if stops.len() <= MOST_STOPS => field.array()?,
         _ => return Err(field.must_be(&format!("a string or an array of up to {MOST_STOPS}"))),
     };
-    let text = |field: Field| match field.value() {
+    let text = |field: JsonField| match field.value() {
         Value::String(text) if (1..=LONGEST_STOP).contains(&text.len()) => field.string(),
         _ => Err(field.must_be(&format!("a string of 1 to {LONGEST_STOP} bytes"))),
     };
     stops.into_iter().map(text).collect()
 }
 
-fn stream(fields: &mut Fields) -> Result<Option<Stream>, ApiError> {
+fn stream(fields: &mut JsonFields) -> Result<Option<StreamOptions>, ApiError> {
     let streamed = take_bool(fields, "stream")?;
     let Some(options) = fields.take("stream_options") else {
-        return Ok(streamed.then_some(Stream {
+        return Ok(streamed.then_some(StreamOptions {
             include_usage: false,
         }));
     };
     if !streamed {
         return Err(ApiError::invalid(
             "stream_options",
-            "`stream_options` goes with `stream: true` only",
+            "`stream_options` needs `stream: true`",
         ));
     }
     let mut options = options.object()?;
     let include_usage = take_bool(&mut options, "include_usage")?;
     options.ignore(&["include_obfuscation"]);
     options.finish()?;
-    Ok(Some(Stream { include_usage }))
+    Ok(Some(StreamOptions { include_usage }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(body: &str) -> Result<Parameters, ApiError> {
-        let mut fields = Fields::parse(body.as_bytes()).unwrap();
-        let parameters = Parameters::take(&mut fields)?;
+    fn parse(body: &str) -> Result<GenerationParameters, ApiError> {
+        let mut fields = JsonFields::parse(body.as_bytes()).unwrap();
+        let parameters = GenerationParameters::take(&mut fields)?;
         fields.finish()?;
         Ok(parameters)
     }
 
     fn param(body: &str) -> String {
-        match parse(body).unwrap_err() {
-            ApiError::Invalid { param, .. } => param.unwrap(),
-            other => panic!("{other}"),
-        }
+        parse(body).unwrap_err().param().unwrap().to_owned()
     }
 
     #[test]
-    fn nothing_said_is_openai_s_default_and_a_seed_of_its_own() {
+    fn absent_fields_have_openais_defaults_and_each_request_its_own_seed() {
         let one = parse("{}").unwrap();
         assert_eq!(one.sampling.temperature, 1.0);
         assert_eq!(one.sampling.top_p, 1.0);
@@ -256,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_said_is_kept() {
+    fn all_parameters_are_read() {
         let all = parse(
             r#"{"max_completion_tokens": 7, "temperature": 0, "top_p": 0.9, "top_k": 40, "min_p": 0.05,
                 "repetition_penalty": 1.1, "repetition_context_size": 20, "presence_penalty": -1,
@@ -279,21 +274,21 @@ mod tests {
         assert_eq!(all.sampling, sampling);
         assert_eq!(all.max_tokens, Some(7));
         assert_eq!(all.stop, ["a", "b"]);
-        let usage = Stream {
+        let usage = StreamOptions {
             include_usage: true,
         };
         assert_eq!(all.stream, Some(usage));
     }
 
     #[test]
-    fn a_stop_may_be_one_string() {
+    fn stop_may_be_one_string() {
         assert_eq!(parse(r#"{"stop": "\n"}"#).unwrap().stop, ["\n"]);
         assert_eq!(param(r#"{"stop": ["a", ""]}"#), "stop[1]");
         assert_eq!(param(r#"{"stop": 3}"#), "stop");
     }
 
     #[test]
-    fn what_is_out_of_range_is_named() {
+    fn parameter_out_of_range_is_named() {
         for (body, name) in [
             (r#"{"temperature": 2.1}"#, "temperature"),
             (r#"{"temperature": "hot"}"#, "temperature"),

@@ -4,5 +4,5 @@ mod chat;
 mod completions;
 mod connections;
 mod errors;
+pub(crate) mod fixture;
 mod operators;
-pub mod rig;

@@ -1,4 +1,4 @@
-//! Bearer tokens: how one is read from a request, and how it is compared without telling how close it came.
+//! Bearer tokens: how one is read from a request, and compared in constant time.
 //!
 //! Source: RFC 6750, section 2.1, for the header; RFC 9110, section 11.1, for its scheme, which has no case.
 
@@ -8,32 +8,30 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// The fewest characters that a token may have: 128 bits as hexadecimal digits.
-pub const SHORTEST: usize = 32;
+pub(crate) const SHORTEST: usize = 32;
 
-/// A token that was presented, or that is expected: its SHA-256, never itself.
+/// A token that was presented or is expected, as its SHA-256.
 ///
-/// Digests have one length, so that comparing them tells nothing about the length of what is expected, and the token
-/// is in memory only while it is read.
-pub struct Token(Zeroizing<[u8; 32]>);
+/// Digests have one length, so that a comparison reveals nothing about the length of the token, which itself is in memory
+/// only while it is read.
+pub(crate) struct Token(Zeroizing<[u8; 32]>);
 
 /// A text that cannot be a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadToken {
-    /// There is nothing in it.
+pub(crate) enum BadToken {
+    /// It is empty.
     #[error("is empty")]
     Empty,
     /// Too few characters to be hard to guess.
-    #[error(
-        "holds a token of {0} characters, and {SHORTEST} are the fewest that are hard to guess"
-    )]
+    #[error("has a token of {0} characters; {SHORTEST} are the fewest that are hard to guess")]
     Short(usize),
-    /// It holds something that no header can carry unchanged.
-    #[error("holds something other than one line of visible ASCII characters")]
+    /// It contains characters that no header can carry unchanged.
+    #[error("has something other than one line of visible ASCII characters")]
     Letters,
 }
 
-/// What a request's headers say about a token.
-pub enum Presented {
+/// The token in a request's headers.
+pub(crate) enum Presented {
     /// No `Authorization` header.
     None,
     /// A header that is not `Bearer` and a token, or several headers.
@@ -43,8 +41,8 @@ pub enum Presented {
 }
 
 impl Token {
-    /// The token that a file holds, without the white space that editors leave at its end.
-    pub fn expected(text: &[u8]) -> Result<Self, BadToken> {
+    /// The token in the content of a file, without white space at its end, which editors leave.
+    pub(crate) fn expected(text: &[u8]) -> Result<Self, BadToken> {
         let text = text.trim_ascii_end();
         match text.len() {
             0 => Err(BadToken::Empty),
@@ -55,7 +53,7 @@ impl Token {
     }
 
     /// Whether both are the same, in a time that does not depend on how they differ.
-    pub fn matches(&self, other: &Self) -> bool {
+    pub(crate) fn matches(&self, other: &Self) -> bool {
         self.0.as_slice().ct_eq(other.0.as_slice()).into()
     }
 
@@ -66,12 +64,12 @@ impl Token {
 
 impl Presented {
     /// Reads the headers of a request.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut all = headers.get_all(header::AUTHORIZATION).iter();
         match (all.next(), all.next()) {
             (None, _) => Self::None,
             (Some(one), None) => credentials(one.as_bytes()),
-            // Which of them would count is a question that two programs may answer differently.
+            // Two programs may differ about which of them counts.
             (Some(_), Some(_)) => Self::Malformed,
         }
     }
@@ -113,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_has_no_case_and_the_token_has() {
+    fn scheme_ignores_case_and_the_token_does_not() {
         for good in ["Bearer ", "bearer ", "BEARER ", "bEaReR   "] {
             assert_eq!(presents(format!("{good}{TOKEN}").as_bytes()), Some(true));
         }
@@ -123,14 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_the_token_or_more_than_it_is_not_it() {
+    fn part_of_the_token_or_more_than_it_is_refused() {
         for wrong in [&TOKEN[..31], &TOKEN[1..], &format!("{TOKEN}0"), "x"] {
             assert_eq!(presents(format!("Bearer {wrong}").as_bytes()), Some(false));
         }
     }
 
     #[test]
-    fn what_is_no_bearer_header_is_malformed() {
+    fn header_that_is_not_bearer_is_malformed() {
         let basic = format!("Basic {TOKEN}");
         let joined = format!("Bearer{TOKEN}");
         let tab = format!("Bearer\t{TOKEN}");
@@ -142,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn two_headers_are_none_even_if_both_are_right() {
+    fn two_headers_are_malformed_even_if_both_are_right() {
         let mut headers = HeaderMap::new();
         assert!(matches!(Presented::of(&headers), Presented::None));
         let value = HeaderValue::from_str(&format!("Bearer {TOKEN}")).unwrap();
@@ -153,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_holds_one_long_token_and_perhaps_a_newline() {
+    fn file_has_one_long_token_and_optional_newlines() {
         let error = |text: &str| Token::expected(text.as_bytes()).err();
         for good in ["", "\n", "\r\n", " \n\n"] {
             assert_eq!(error(&format!("{TOKEN}{good}")), None);
@@ -172,12 +170,12 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_header_makes_it_panic_or_passes(bytes in proptest::collection::vec(0u8.., 0..80)) {
+        fn no_header_panics_or_matches(bytes in proptest::collection::vec(0u8.., 0..80)) {
             proptest::prop_assert_ne!(presents(&bytes), Some(true));
         }
 
         #[test]
-        fn whatever_is_visible_is_taken_as_it_is(token in "[!-~]{32,80}", scheme in "(?i)bearer", spaces in " {1,3}") {
+        fn visible_characters_are_read_unchanged(token in "[!-~]{32,80}", scheme in "(?i)bearer", spaces in " {1,3}") {
             let expected = Token::expected(token.as_bytes()).unwrap();
             match credentials(format!("{scheme}{spaces}{token}").as_bytes()) {
                 Presented::Token(presented) => proptest::prop_assert!(presented.matches(&expected)),

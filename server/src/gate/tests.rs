@@ -1,8 +1,8 @@
-//! The gate around real routes, asked by peers that the test makes up. What needs real sockets is in the end-to-end
-//! tests.
+//! The gate around real routes, with peers that the test invents. What needs real sockets is in the end-to-end tests.
 
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -10,6 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::middleware::from_fn_with_state;
+use axum::response::Response;
 use axum::routing::{get, post};
 use futures_util::stream;
 use http_body_util::BodyExt;
@@ -18,16 +19,17 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::*;
+use crate::api::guard;
 use crate::models::Models;
 use crate::peer::Identity;
-use crate::prepare::Reading;
+use crate::prepare::PreparingStatus;
 use crate::route;
 
 const TOKEN: &str = "7f3c0a91d5e84b26a1f09c3d7e5b8a4412345678";
 const LAPTOP: [u8; 4] = [192, 0, 2, 7];
 
 /// A gate around a chat that answers at once, a completion that never ends, and a health page.
-struct House {
+struct GatedServer {
     gate: Arc<Gate>,
     router: Router,
     _secrets: TempDir,
@@ -39,8 +41,8 @@ struct Seen {
     response: Response,
 }
 
-fn rules() -> Rules {
-    Rules {
+fn rules() -> AccessRules {
+    AccessRules {
         token: None,
         loopback: Loopback::Bypass,
         disabled: false,
@@ -48,25 +50,25 @@ fn rules() -> Rules {
     }
 }
 
-impl House {
+impl GatedServer {
     /// With the token, under these rules.
-    fn new(rules: Rules) -> Self {
+    fn new(rules: AccessRules) -> Self {
         let secrets = TempDir::new().unwrap();
         let file = secrets.path().join("token");
         fs::write(&file, format!("{TOKEN}\n")).unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         let shown = "~/secrets/server.token".to_owned();
         let token = Some(TokenPath { file, shown });
-        Self::keeping(Rules { token, ..rules }, secrets)
+        Self::keeping(AccessRules { token, ..rules }, secrets)
     }
 
-    fn without_token(rules: Rules) -> Self {
+    fn without_token(rules: AccessRules) -> Self {
         Self::keeping(rules, TempDir::new().unwrap())
     }
 
-    fn keeping(rules: Rules, secrets: TempDir) -> Self {
+    fn keeping(rules: AccessRules, secrets: TempDir) -> Self {
         let metrics = Arc::new(Metrics::new());
-        let audit = Audit::off(metrics.clone());
+        let audit = AuditLog::off(metrics.clone());
         let listen = ["192.0.2.1:1337".parse().unwrap()];
         let gate = Arc::new(Gate::new(rules, &listen, metrics, audit).unwrap());
         let endless =
@@ -95,10 +97,10 @@ impl House {
     }
 
     fn counted(&self, sample: &str) -> bool {
-        let page = self
-            .gate
-            .metrics
-            .render(&Models::new(["m".parse().unwrap()]), &Reading::default());
+        let page = self.gate.metrics.render(
+            &Models::new(["m".parse().unwrap()]),
+            &PreparingStatus::default(),
+        );
         page.lines().any(|line| line == sample)
     }
 }
@@ -146,22 +148,25 @@ fn bearer(token: &str) -> String {
 }
 
 #[tokio::test]
-async fn this_machine_passes_without_a_token_however_its_address_is_written() {
-    for house in [House::new(rules()), House::without_token(rules())] {
+async fn loopback_needs_no_token_in_any_form_of_its_address() {
+    for server in [
+        GatedServer::new(rules()),
+        GatedServer::without_token(rules()),
+    ] {
         for address in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
             let address: IpAddr = address.parse().unwrap();
-            assert_eq!(house.status(from(address, &[])).await, 200);
+            assert_eq!(server.status(from(address, &[])).await, 200);
             // Clients that insist on a key send one that means nothing.
             let any = [("authorization", "Bearer none-is-needed")];
-            assert_eq!(house.status(from(address, &any)).await, 200);
+            assert_eq!(server.status(from(address, &any)).await, 200);
         }
-        assert!(house.counted(r#"sanctum_auth_total{method="loopback",outcome="granted"} 8"#));
+        assert!(server.counted(r#"sanctum_auth_total{method="loopback",outcome="granted"} 8"#));
     }
 }
 
 #[tokio::test]
-async fn everybody_else_brings_the_token() {
-    let house = House::new(rules());
+async fn other_machines_need_the_token() {
+    let server = GatedServer::new(rules());
     for address in [
         "192.0.2.7",
         "::ffff:192.0.2.7",
@@ -170,24 +175,24 @@ async fn everybody_else_brings_the_token() {
         "::",
     ] {
         let address: IpAddr = address.parse().unwrap();
-        let (status, code, message) = house.send(from(address, &[])).await.error().await;
+        let (status, code, message) = server.send(from(address, &[])).await.error().await;
         assert_eq!((status, code.as_str()), (401, "invalid_api_key"));
         assert!(message.contains("~/secrets/server.token"), "{message}");
         for scheme in ["Bearer", "bearer", "BEARER"] {
             let right = format!("{scheme} {TOKEN}");
             let right = [("authorization", right.as_str())];
-            assert_eq!(house.status(from(address, &right)).await, 200);
+            assert_eq!(server.status(from(address, &right)).await, 200);
         }
     }
-    assert!(house.counted(
+    assert!(server.counted(
         r#"sanctum_auth_total{method="none",outcome="refused",reason="token_missing"} 5"#
     ));
-    assert!(house.counted(r#"sanctum_auth_total{method="bearer",outcome="granted"} 15"#));
+    assert!(server.counted(r#"sanctum_auth_total{method="bearer",outcome="granted"} 15"#));
 }
 
 #[tokio::test]
-async fn what_is_not_the_token_is_refused_and_not_repeated() {
-    let house = House::new(rules());
+async fn wrong_token_is_refused_and_not_repeated() {
+    let server = GatedServer::new(rules());
     let longer = format!("{TOKEN}0");
     for (header, reason) in [
         (
@@ -201,11 +206,11 @@ async fn what_is_not_the_token_is_refused_and_not_repeated() {
         (TOKEN.to_owned(), "must be sent once"),
         ("Bearer".to_owned(), "must be sent once"),
     ] {
-        let seen = house
+        let seen = server
             .send(from(LAPTOP, &[("authorization", &header)]))
             .await;
         assert_eq!(seen.response.headers()[header::WWW_AUTHENTICATE], "Bearer");
-        assert!(seen.response.headers().contains_key(REQUEST_ID));
+        assert!(seen.response.headers().contains_key("x-request-id"));
         let (status, code, message) = seen.error().await;
         assert_eq!(
             (status, code.as_str()),
@@ -224,14 +229,14 @@ async fn what_is_not_the_token_is_refused_and_not_repeated() {
         ("authorization", right.as_str()),
         ("authorization", right.as_str()),
     ];
-    assert_eq!(house.status(from(LAPTOP, &twice)).await, 401);
+    assert_eq!(server.status(from(LAPTOP, &twice)).await, 401);
 }
 
 #[tokio::test]
-async fn without_a_token_nobody_else_gets_in_whatever_they_bring() {
-    let house = House::without_token(rules());
+async fn server_without_a_token_refuses_other_machines() {
+    let server = GatedServer::without_token(rules());
     for header in [bearer(TOKEN), bearer(""), "Bearer  ".into(), String::new()] {
-        let (status, _, message) = (house
+        let (status, _, message) = (server
             .send(from(LAPTOP, &[("authorization", &header)]))
             .await)
             .error()
@@ -242,8 +247,8 @@ async fn without_a_token_nobody_else_gets_in_whatever_they_bring() {
 }
 
 #[tokio::test]
-async fn no_header_makes_a_request_local() {
-    let house = House::new(rules());
+async fn header_never_makes_a_request_local() {
+    let server = GatedServer::new(rules());
     for (name, value) in [
         ("x-forwarded-for", "127.0.0.1"),
         ("x-real-ip", "127.0.0.1"),
@@ -253,19 +258,19 @@ async fn no_header_makes_a_request_local() {
         ("client-ip", "::1"),
     ] {
         assert_eq!(
-            house.status(from(LAPTOP, &[(name, value)])).await,
+            server.status(from(LAPTOP, &[(name, value)])).await,
             401,
             "{name}"
         );
     }
     // Nor does one keep it from being local: a proxy's headers say nothing about who asks.
     let proxied = [("x-forwarded-for", "203.0.113.5")];
-    assert_eq!(house.status(from([127, 0, 0, 1], &proxied)).await, 200);
+    assert_eq!(server.status(from([127, 0, 0, 1], &proxied)).await, 200);
 }
 
 #[tokio::test]
-async fn on_loopback_a_web_page_is_kept_out_unless_it_has_the_token() {
-    let house = House::new(rules());
+async fn web_page_on_loopback_is_refused_without_the_token() {
+    let server = GatedServer::new(rules());
     let right = bearer(TOKEN);
     let wrong = bearer("ffffffffffffffffffffffffffffffffffffffff");
     for (name, value, status) in [
@@ -277,38 +282,38 @@ async fn on_loopback_a_web_page_is_kept_out_unless_it_has_the_token() {
     ] {
         let local = [127, 0, 0, 1];
         assert_eq!(
-            house.status(from(local, &[(name, value)])).await,
+            server.status(from(local, &[(name, value)])).await,
             status,
             "{value}"
         );
         let with =
-            |token: &str| house.status(from(local, &[(name, value), ("authorization", token)]));
+            |token: &str| server.status(from(local, &[(name, value), ("authorization", token)]));
         assert_eq!(with(&wrong).await, status);
         assert_eq!(with(&right).await, 200);
     }
     let mut form = from([127, 0, 0, 1], &[("content-type", "text/plain")]);
     *form.body_mut() = Body::from("{}");
-    let (status, code, message) = house.send(form).await.error().await;
+    let (status, code, message) = server.send(form).await.error().await;
     assert_eq!((status, code.as_str()), (415, "unsupported_media_type"));
     assert!(message.contains("application/json"), "{message}");
     let mut two = from([127, 0, 0, 1], &[("authorization", &right)]);
     two.headers_mut()
         .append(header::HOST, "localhost".parse().unwrap());
-    assert_eq!(house.send(two).await.error().await.1, "not_one_host");
+    assert_eq!(server.send(two).await.error().await.1, "not_one_host");
 }
 
 #[tokio::test]
-async fn where_loopback_is_required_to_it_is_as_everybody_else() {
-    let house = House::new(Rules {
+async fn required_loopback_needs_the_token() {
+    let server = GatedServer::new(AccessRules {
         loopback: Loopback::Required,
         ..rules()
     });
     for address in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
         let address: IpAddr = address.parse().unwrap();
-        assert_eq!(house.status(from(address, &[])).await, 401);
+        assert_eq!(server.status(from(address, &[])).await, 401);
         let right = bearer(TOKEN);
         assert_eq!(
-            house
+            server
                 .status(from(address, &[("authorization", &right)]))
                 .await,
             200
@@ -317,51 +322,51 @@ async fn where_loopback_is_required_to_it_is_as_everybody_else() {
 }
 
 #[tokio::test]
-async fn a_certificate_is_asked_at_every_request_whether_it_still_counts() {
-    let house = House::new(rules());
+async fn certificate_is_verified_again_at_every_request() {
+    let server = GatedServer::new(rules());
     let trusted = Arc::new(AtomicBool::new(true));
     let shared = trusted.clone();
     let identity = Identity::new("laptop", move || shared.load(Relaxed));
     let ask = || asking(route::CHAT, peer(LAPTOP, Some(identity.clone())), &[]);
-    assert_eq!(house.status(ask()).await, 200);
-    assert!(house.counted(r#"sanctum_client_requests_total{client="laptop"} 1"#));
+    assert_eq!(server.status(ask()).await, 200);
+    assert!(server.counted(r#"sanctum_client_requests_total{client="laptop"} 1"#));
     trusted.store(false, Relaxed);
     let mut request = ask();
     let right = bearer(TOKEN).parse().unwrap();
     request.headers_mut().insert(header::AUTHORIZATION, right);
-    let seen = house.send(request).await;
+    let seen = server.send(request).await;
     assert_eq!(seen.status, 401);
     assert_eq!(seen.response.headers()[header::CONNECTION], "close");
     assert!(
-        house.counted(
+        server.counted(
             r#"sanctum_auth_total{method="mtls",outcome="refused",reason="certificate"} 1"#
         )
     );
-    assert!(house.counted(r#"sanctum_client_requests_total{client="laptop"} 1"#));
+    assert!(server.counted(r#"sanctum_client_requests_total{client="laptop"} 1"#));
 }
 
 #[tokio::test]
-async fn a_request_that_nobody_vouches_for_is_refused_everywhere() {
+async fn request_without_a_peer_is_refused_on_every_route() {
     for rules in [
         rules(),
-        Rules {
+        AccessRules {
             disabled: true,
             ..rules()
         },
     ] {
-        let house = House::new(rules);
+        let server = GatedServer::new(rules);
         for path in [route::HEALTH, route::CHAT, "/nowhere"] {
             let mut request = asking(path, peer([127, 0, 0, 1], None), &[]);
             request.extensions_mut().remove::<Peer>();
-            let (status, code, _) = house.send(request).await.error().await;
+            let (status, code, _) = server.send(request).await.error().await;
             assert_eq!((status, code.as_str()), (500, "no_peer"));
         }
     }
 }
 
 #[tokio::test]
-async fn every_route_is_behind_it() {
-    let house = House::new(rules());
+async fn every_route_is_behind_the_gate() {
+    let server = GatedServer::new(rules());
     for path in [
         route::CHAT,
         route::COMPLETIONS,
@@ -371,7 +376,7 @@ async fn every_route_is_behind_it() {
         "/",
     ] {
         assert_eq!(
-            house.status(asking(path, peer(LAPTOP, None), &[])).await,
+            server.status(asking(path, peer(LAPTOP, None), &[])).await,
             401,
             "{path}"
         );
@@ -379,8 +384,8 @@ async fn every_route_is_behind_it() {
 }
 
 #[tokio::test]
-async fn disabled_it_lets_everybody_in_and_says_so() {
-    let house = House::without_token(Rules {
+async fn disabled_gate_accepts_every_request_and_reports_it() {
+    let server = GatedServer::without_token(AccessRules {
         disabled: true,
         ..rules()
     });
@@ -388,56 +393,56 @@ async fn disabled_it_lets_everybody_in_and_says_so() {
         LAPTOP,
         &[("origin", "http://evil.example"), ("host", "evil.example")],
     );
-    assert_eq!(house.status(request).await, 200);
-    assert!(house.counted("sanctum_auth_disabled 1"));
-    assert!(house.counted(r#"sanctum_auth_total{method="disabled",outcome="granted"} 1"#));
-    assert!(House::new(rules()).counted("sanctum_auth_disabled 0"));
+    assert_eq!(server.status(request).await, 200);
+    assert!(server.counted("sanctum_auth_disabled 1"));
+    assert!(server.counted(r#"sanctum_auth_total{method="disabled",outcome="granted"} 1"#));
+    assert!(GatedServer::new(rules()).counted("sanctum_auth_disabled 0"));
 }
 
 #[tokio::test]
-async fn a_stream_holds_its_place_until_it_ends_or_is_dropped() {
-    let house = House::new(rules());
+async fn stream_holds_its_permit_until_it_ends_or_is_dropped() {
+    let server = GatedServer::new(rules());
     let right = bearer(TOKEN);
     let right = [("authorization", right.as_str())];
     let stream = || asking(route::COMPLETIONS, peer(LAPTOP, None), &right);
-    let one = house.send(stream()).await;
-    let _two = house.send(stream()).await;
-    let refused = house.send(from(LAPTOP, &right)).await;
+    let one = server.send(stream()).await;
+    let _two = server.send(stream()).await;
+    let refused = server.send(from(LAPTOP, &right)).await;
     assert_eq!(refused.response.headers()[header::RETRY_AFTER], "1");
     let (status, code, message) = refused.error().await;
     assert_eq!((status, code.as_str()), (429, "too_many_requests"));
     assert!(message.contains("2 requests"), "{message}");
 
-    // Others have places of their own, and whoever watches needs none.
-    assert_eq!(house.status(from([192, 0, 2, 8], &right)).await, 200);
+    // Other clients have permits of their own, and watchdogs need none.
+    assert_eq!(server.status(from([192, 0, 2, 8], &right)).await, 200);
     let health = asking(route::HEALTH, peer(LAPTOP, None), &right);
-    assert_eq!(house.status(health).await, 200);
+    assert_eq!(server.status(health).await, 200);
     drop(one);
-    assert_eq!(house.status(from(LAPTOP, &right)).await, 200);
-    // That answer was read to its end or dropped; either gives the place back.
-    assert_eq!(house.status(from(LAPTOP, &right)).await, 200);
+    assert_eq!(server.status(from(LAPTOP, &right)).await, 200);
+    // That response was read to its end or dropped; either releases the permit.
+    assert_eq!(server.status(from(LAPTOP, &right)).await, 200);
 }
 
 #[tokio::test]
 async fn requests_from_one_ipv6_network_share_their_limit() {
-    let house = House::new(rules());
+    let server = GatedServer::new(rules());
     let right = bearer(TOKEN);
     let right = [("authorization", right.as_str())];
     let stream = |address: &str| {
         let address: IpAddr = address.parse().unwrap();
         asking(route::COMPLETIONS, peer(address, None), &right)
     };
-    let _one = house.send(stream("2001:db8::1")).await;
-    let _two = house.send(stream("2001:db8::2")).await;
-    assert_eq!(house.status(stream("2001:db8::3")).await, 429);
-    assert_eq!(house.status(stream("2001:db8:0:1::3")).await, 200);
+    let _one = server.send(stream("2001:db8::1")).await;
+    let _two = server.send(stream("2001:db8::2")).await;
+    assert_eq!(server.status(stream("2001:db8::3")).await, 429);
+    assert_eq!(server.status(stream("2001:db8:0:1::3")).await, 200);
 }
 
 #[tokio::test]
 async fn local_request_with_the_token_is_another_client_than_one_without() {
-    let house = House::new(rules());
+    let server = GatedServer::new(rules());
     let client = |address: [u8; 4], headers: &[(&str, &str)]| {
-        house.gate.client(&from(address, headers)).unwrap()
+        server.gate.admit(&from(address, headers)).1.unwrap()
     };
     let token = bearer(TOKEN);
     let local = [127, 0, 0, 1];

@@ -1,7 +1,7 @@
-//! The file that holds the bearer token: read at the start, and again whenever it changes.
+//! The file of the bearer token: read at the start, and again whenever it changes.
 //!
-//! A token that is rotated must not need a restart, and a rotation that goes wrong must not lock everybody out or let
-//! everybody in: a file that was good once and is bad now leaves the token as it was, and says so in the log.
+//! A rotation of the token must not need a restart, and a failed rotation must neither refuse nor accept every client: a file
+//! that cannot be used any more leaves the token as it was, and an error is logged.
 
 use std::fs::Metadata;
 use std::io::{self, Read};
@@ -16,19 +16,19 @@ use zeroize::Zeroizing;
 use super::bearer::{BadToken, Token};
 use crate::offload::file_work;
 
-/// How often the file is looked at.
-pub const EVERY: Duration = Duration::from_secs(1);
+/// How often the file is checked.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// Far more than a token and a newline, in bytes.
 const LARGEST: u64 = 4096;
 
-/// A file that changed so recently may change again within the resolution of its times: it is read once more.
+/// A file that changed so recently may change again within the resolution of its times: it is read again.
 const UNSETTLED: Duration = Duration::from_secs(3);
 
 /// A token file that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum TokenFileError {
-    /// It cannot be read, is no regular file, or other users could know or replace it.
+pub(crate) enum TokenFileError {
+    /// It cannot be read, is not a regular file, or other users could read or replace it.
     #[error("cannot read the token file {}: {source}{}", path.display(), fix(source))]
     Read {
         /// The file.
@@ -36,7 +36,7 @@ pub enum TokenFileError {
         /// Why not.
         source: io::Error,
     },
-    /// What it holds is no token.
+    /// Its content is not a token.
     #[error("the token file {} {bad}; make a new one with: sanctum-pki token server", path.display())]
     Bad {
         /// The file.
@@ -47,18 +47,18 @@ pub enum TokenFileError {
 }
 
 /// The token that is valid now, and the file that it comes from.
-pub struct TokenFile {
+pub(crate) struct TokenFile {
     path: PathBuf,
     token: RwLock<Token>,
-    seen: Mutex<Seen>,
+    seen: Mutex<LastCheck>,
 }
 
-/// What the last look at the file found.
+/// The result of the last check.
 #[derive(Debug, PartialEq)]
-struct Seen {
+struct LastCheck {
     /// None while the file cannot be found.
     version: Option<Version>,
-    /// What was wrong with it, so that it is said once.
+    /// What was wrong with it, so that it is logged once.
     error: Option<String>,
 }
 
@@ -76,9 +76,9 @@ struct Version {
 
 impl TokenFile {
     /// Reads the file for the first time.
-    pub fn open(path: PathBuf) -> Result<Self, TokenFileError> {
+    pub(crate) fn open(path: PathBuf) -> Result<Self, TokenFileError> {
         let (version, token) = read(&path)?;
-        let seen = Seen {
+        let seen = LastCheck {
             version: Some(version),
             error: None,
         };
@@ -90,13 +90,13 @@ impl TokenFile {
     }
 
     /// Whether this is the token.
-    pub fn accepts(&self, presented: &Token) -> bool {
+    pub(crate) fn accepts(&self, presented: &Token) -> bool {
         let token = self.token.read().unwrap_or_else(PoisonError::into_inner);
         token.matches(presented)
     }
 
     /// Reads the file now, whether it has changed or not. Returns whether it can be used.
-    pub fn reload(&self) -> bool {
+    pub(crate) fn reload(&self) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         // A problem that persists is reported again: the operator asked.
         seen.error = None;
@@ -105,8 +105,8 @@ impl TokenFile {
         seen.error.is_none()
     }
 
-    /// Looks at the file, and reads it if it has changed.
-    pub fn look(&self) {
+    /// Checks the file, and reads it if it has changed.
+    pub(crate) fn check(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.version();
         if now != seen.version || !now.is_none_or(Version::is_settled) {
@@ -114,13 +114,13 @@ impl TokenFile {
         }
     }
 
-    /// What can be seen of the file without reading it; none if it is not there.
+    /// The metadata of the file; none if it does not exist.
     fn version(&self) -> Option<Version> {
         let about = std::fs::metadata(&self.path).ok()?;
         Some(Version::of(&about))
     }
 
-    fn read_again(&self, seen: &mut Seen, now: Option<Version>) {
+    fn read_again(&self, seen: &mut LastCheck, now: Option<Version>) {
         let error = match read(&self.path) {
             Ok((version, token)) => {
                 seen.version = Some(version);
@@ -132,7 +132,7 @@ impl TokenFile {
                 None
             }
             Err(error) => {
-                // The system may have refused for a moment: what could not be read is tried again.
+                // The error may be temporary: a file that could not be read is tried again.
                 seen.version = now.filter(|_| !matches!(error, TokenFileError::Read { .. }));
                 Some(error.to_string())
             }
@@ -145,21 +145,21 @@ impl TokenFile {
         seen.error = error;
     }
 
-    /// Looks at the file for ever, without blocking the runtime.
-    pub async fn follow(token: Arc<Self>) {
+    /// Checks the file for ever, without blocking the runtime.
+    pub(crate) async fn follow(token: Arc<Self>) {
         loop {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
             let token = token.clone();
-            file_work("the bearer token's file", move || token.look()).await;
+            file_work("the bearer token's file", move || token.check()).await;
         }
     }
 }
 
-/// What to do, where the error does not say it.
+/// The fix, where the error does not contain it.
 fn fix(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::NotFound => "; make one with: sanctum-pki token server",
-        // Not the system's: it says what is wrong with the file.
+        // An error of our own, which has the fix.
         _ if source.raw_os_error().is_none() => "",
         io::ErrorKind::PermissionDenied => "; let the server's user read it (chown, chmod)",
         _ => "; a running server tries again every second",
@@ -173,7 +173,7 @@ fn read(path: &Path) -> Result<(Version, Token), TokenFileError> {
     };
     let file = files::open_secret(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
-    // Its capacity is all that will be needed, so that no copy is left behind by growing.
+    // The capacity suffices, so that growing leaves no copy behind.
     let mut text = Zeroizing::new(Vec::with_capacity(LARGEST as usize + 1));
     file.take(LARGEST).read_to_end(&mut text).map_err(failed)?;
     let bad = |bad| TokenFileError::Bad {
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_no_token_is_refused() {
+    fn file_without_a_token_is_refused() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("token");
         let error = || TokenFile::open(path.clone()).err().unwrap().to_string();
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_token_replaces_the_old_one_and_a_bad_one_does_not() {
+    fn new_token_replaces_the_old_one_and_a_bad_one_does_not() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("token");
         write(&path, OLD, 0o600);
@@ -280,18 +280,18 @@ mod tests {
         ];
         for spoil in bad {
             spoil();
-            file.look();
+            file.check();
             assert!(!file.reload());
             assert!(accepts(&file, OLD) && !accepts(&file, NEW));
         }
         write(&path, NEW, 0o600);
-        file.look();
+        file.check();
         assert!(accepts(&file, NEW) && !accepts(&file, OLD));
         assert!(file.reload());
     }
 
     #[test]
-    fn a_file_of_the_same_size_at_the_same_moment_is_a_new_file() {
+    fn file_of_the_same_size_and_time_is_read_again() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("token");
         write(&path, OLD, 0o600);
@@ -306,7 +306,7 @@ mod tests {
             .set_modified(time)
             .unwrap();
         fs::rename(&beside, &path).unwrap();
-        file.look();
+        file.check();
         assert!(accepts(&file, NEW));
     }
 }

@@ -1,4 +1,4 @@
-//! A listener's life: it is bound, accepts, and is closed when the server drains.
+//! The life of a listener: it binds, accepts connections, and closes when the server drains.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,27 +9,30 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, sleep};
 
-use super::{Door, Endpoint, Listener, Site, bind, connection};
+use super::connection;
+use super::http_server::HttpServer;
+use super::transport::{Endpoint, Transport, bind};
 use crate::client_key::ClientKey;
 
-/// An address that could not be bound is tried again after so long, the first time sooner.
+/// An address that could not be bound is retried after this time, the first time sooner.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(5);
-/// Where the system cannot give another socket, trying at once would only burn a core.
-const BREATH: Duration = Duration::from_millis(100);
+/// Where the system has no socket to give, an immediate retry would only use a core.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections until the server drains, then waits for those that there are.
-pub async fn run(listener: Listener, site: Site) {
-    let mut draining = pin!(site.shutdown.draining());
-    let Listener {
-        address,
-        door,
-        socket,
-    } = listener;
+/// Accepts connections until the server drains, then waits for the open ones. Without a `socket` the address is bound
+/// first.
+pub(crate) async fn run(
+    address: ListenAddress,
+    transport: Transport,
+    socket: Option<TcpListener>,
+    server: HttpServer,
+) {
+    let mut draining = pin!(server.shutdown.draining());
     let socket = match socket {
         Some(socket) => socket,
         None => tokio::select! {
-            socket = bind_later(&address, &door) => socket,
+            socket = bind_later(&address, &transport) => socket,
             () = &mut draining => return,
         },
     };
@@ -38,11 +41,13 @@ pub async fn run(listener: Listener, site: Site) {
         tokio::select! {
             biased;
             () = &mut draining => break,
-            // Before the next: under a flood there always is one.
+            // Before the next connection: under a flood there always is one.
             Some(_) = connections.join_next() => {}
             accepted = socket.accept() => match accepted {
-                Ok((socket, address)) => welcome(socket, address, &door, &site, &mut connections),
-                Err(error) => recover(error, &site).await,
+                Ok((socket, address)) => {
+                    serve(socket, address, &transport, &server, &mut connections);
+                }
+                Err(error) => handle_error(error, &server).await,
             },
         }
     }
@@ -50,57 +55,58 @@ pub async fn run(listener: Listener, site: Site) {
     while connections.join_next().await.is_some() {}
 }
 
-/// Tries until it works.
-async fn bind_later(address: &ListenAddress, door: &Door) -> TcpListener {
+/// Retries until the address is bound.
+async fn bind_later(address: &ListenAddress, transport: &Transport) -> TcpListener {
     let mut pause = FIRST_RETRY;
     loop {
         sleep(pause).await;
         pause = RETRY;
         match bind(address).await {
             Ok(socket) => {
-                let secure = matches!(door, Door::Tls(_));
+                let secure = transport.is_secure();
                 let endpoint = socket.local_addr();
                 let endpoint = endpoint.map(|address| Endpoint { address, secure }.to_string());
                 let address = endpoint.unwrap_or_else(|_| address.to_string());
-                tracing::info!(address, "now listening there too");
+                tracing::info!(address, "now listening on this address too");
                 return socket;
             }
-            Err(error) => tracing::debug!(%address, %error, "still cannot listen there"),
+            Err(error) => tracing::debug!(%address, %error, "still cannot listen on this address"),
         }
     }
 }
 
-/// Gives a connection a seat and a task, or closes it.
-fn welcome(
+/// Starts a task for the connection, or closes it where there are too many.
+fn serve(
     socket: TcpStream,
     address: SocketAddr,
-    door: &Door,
-    site: &Site,
+    transport: &Transport,
+    server: &HttpServer,
     connections: &mut JoinSet<()>,
 ) {
-    let secure = matches!(door, Door::Tls(_));
-    match site.seats.take(address, secure) {
-        Ok(seat) => {
-            let connection = connection::serve(socket, address, seat, door.clone(), site.clone());
-            connections.spawn(connection);
+    match server.limit.acquire(address, transport.is_secure()) {
+        Ok(permit) => {
+            let (transport, server) = (transport.clone(), server.clone());
+            connections.spawn(connection::serve(
+                socket, address, permit, transport, server,
+            ));
         }
         Err(full) => {
-            site.metrics.connection_refused(full.reason());
+            server.metrics.connection_refused(full.reason());
             let client = ClientKey::of_address(address);
-            if let Some(left_out) = site.log_limiter.permit(Some(&client)) {
+            if let Some(left_out) = server.log_limiter.permit(Some(&client)) {
                 tracing::warn!(
                     peer = %address,
                     reason = full.reason(),
                     left_out,
-                    "a connection was closed: there are too many; see --max-connections"
+                    "a connection was closed: too many are open; see --max-connections"
                 );
             }
         }
     }
 }
 
-/// A client that went away again is its own business; all else is the system's, which needs a moment.
-async fn recover(error: io::Error, site: &Site) {
+/// A client that disconnected is no error of the server; after any other error the system needs a pause.
+async fn handle_error(error: io::Error, server: &HttpServer) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if matches!(
         error.kind(),
@@ -108,10 +114,10 @@ async fn recover(error: io::Error, site: &Site) {
     ) {
         return;
     }
-    if let Some(left_out) = site.log_limiter.permit(None) {
+    if let Some(left_out) = server.log_limiter.permit(None) {
         tracing::error!(%error, left_out, "a connection cannot be accepted; is `ulimit -n` too low?");
     }
-    site.metrics.connection_refused("system");
-    site.seats.shed();
-    sleep(BREATH).await;
+    server.metrics.connection_refused("system");
+    server.limit.evict_one();
+    sleep(ACCEPT_PAUSE).await;
 }

@@ -1,41 +1,41 @@
-//! Which addresses a server may be told to listen on, before any of them is tried.
+//! Which addresses a server may listen on together, checked before any of them is bound.
 
 use std::net::IpAddr;
 
 use sanctum_config::ListenAddress;
 
-/// Addresses that do not go together.
+/// Addresses that cannot be used together.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddressError {
+pub(crate) enum AddressError {
     /// The watchdogs of this machine could not reach it.
     #[error(
-        "none of the addresses is a loopback address, and this machine's own watchdogs ask there; add --host 127.0.0.1 \
-         (in fleet.toml: listen = [\"127.0.0.1:1337\", …]), or --tls-host 127.0.0.1 where everybody must show a certificate"
+        "none of the addresses is a loopback address, which this machine's own watchdogs need; add --host 127.0.0.1 \
+         (in fleet.toml: listen = [\"127.0.0.1:1337\", …]), or --tls-host 127.0.0.1 where every client must show a certificate"
     )]
     NoLoopback,
     /// One address twice.
     #[error("the address {0} is given twice; leave one out")]
     Twice(ListenAddress),
-    /// One of them takes the other in.
+    /// One of them includes the other.
     #[error(
-        "{all} takes in {one} already, and both cannot be listened on; leave one out, or give one another port"
+        "{all} includes {one}, and both cannot be listened on; leave one out, or give one another port"
     )]
     Within {
         /// The wildcard.
         all: ListenAddress,
-        /// What it takes in.
+        /// The address that it includes.
         one: ListenAddress,
     },
 }
 
-/// Whether requests from this machine to itself arrive there.
-pub fn is_local(address: &ListenAddress) -> bool {
+/// Whether requests from this machine to itself arrive at the address.
+pub(crate) fn is_local(address: &ListenAddress) -> bool {
     let ip = address.ip().to_canonical();
     ip.is_loopback() || ip.is_unspecified()
 }
 
 /// Checks the addresses of all listeners together.
-pub fn check(addresses: &[ListenAddress]) -> Result<(), AddressError> {
+pub(crate) fn check(addresses: &[ListenAddress]) -> Result<(), AddressError> {
     if !addresses.iter().any(is_local) {
         return Err(AddressError::NoLoopback);
     }
@@ -47,7 +47,7 @@ pub fn check(addresses: &[ListenAddress]) -> Result<(), AddressError> {
                 return Err(AddressError::Twice(one.clone()));
             }
             for (all, one) in [(one, other), (other, one)] {
-                if takes_in(all.ip(), one.ip()) {
+                if includes(all.ip(), one.ip()) {
                     return Err(AddressError::Within {
                         all: all.clone(),
                         one: one.clone(),
@@ -64,8 +64,8 @@ fn canonical(address: &ListenAddress) -> (IpAddr, Option<&str>) {
     (address.ip().to_canonical(), address.zone())
 }
 
-/// `::` takes in IPv4 too, as systems are set up.
-fn takes_in(all: IpAddr, one: IpAddr) -> bool {
+/// `::` includes IPv4, as systems are configured.
+fn includes(all: IpAddr, one: IpAddr) -> bool {
     match all {
         IpAddr::V4(all) => all.is_unspecified() && one.to_canonical().is_ipv4(),
         IpAddr::V6(all) => all.is_unspecified(),
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_them_is_loopback_or_takes_it_in() {
+    fn one_address_must_be_or_include_loopback() {
         for own in [
             "127.0.0.1:1",
             "[::1]:1",
@@ -98,15 +98,15 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_bound_together_is_named() {
+    fn addresses_that_cannot_be_bound_together_are_named() {
         let error = checked(&["127.0.0.1:1337", "0.0.0.0:1337"]).unwrap_err();
         assert!(
-            error.contains("0.0.0.0:1337 takes in 127.0.0.1:1337"),
+            error.contains("0.0.0.0:1337 includes 127.0.0.1:1337"),
             "{error}"
         );
         let error = checked(&["[::]:1337", "127.0.0.1:1337"]).unwrap_err();
         assert!(
-            error.contains("[::]:1337 takes in 127.0.0.1:1337"),
+            error.contains("[::]:1337 includes 127.0.0.1:1337"),
             "{error}"
         );
         let error = checked(&["127.0.0.1:1", "[::ffff:127.0.0.1]:1"]).unwrap_err();

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
@@ -17,64 +18,72 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
-use super::bodies::{Arriving, Leaving};
-use super::phase::Progress;
-use super::seats::Seat;
-use super::socket::Socket;
-use super::{Door, Site};
+use super::connection_limit::ConnectionPermit;
+use super::http_server::HttpServer;
+use super::phase::ConnectionState;
+use super::timed_io::{TimedBody, TimedSocket};
+use super::transport::Transport;
 use crate::client_key::ClientKey;
 use crate::peer::Peer;
 use crate::shutdown::Shutdown;
-use crate::tls;
+use crate::tls::HandshakeError;
+use crate::tracked_body::{EndOfBody, TrackedBody};
 
-/// The bytes that the head of a request may have; a longer one is answered with 431.
-pub const LARGEST_HEAD: usize = 16 << 10;
-/// The header fields that a request may have; more are answered with 431.
-pub const MOST_HEADERS: usize = 64;
+/// The largest head of a request, in bytes; a larger one is answered with 431.
+pub(crate) const LARGEST_HEAD: usize = 16 << 10;
+/// The most header fields of a request; more are answered with 431.
+pub(crate) const MOST_HEADERS: usize = 64;
 
-/// How long, and how much, is still read from a client that was told goodbye: closing a socket with unread bytes
-/// resets the connection, and takes the last answer with it. A body that is refused by its announced length is still on
-/// its way when the answer leaves, and few clients look for an answer before they have sent all of it.
+/// How long, and how much, is still read from a client after the last response: closing a socket with unread bytes
+/// resets the connection, and the response is lost with it. A body that is refused by its announced length is still
+/// arriving when the response is sent, and few clients read a response before they have sent all of the body.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 32 << 20;
 
-/// Serves a connection until it ends or must end.
-pub async fn serve(
+/// Serves a connection until one side ends it.
+pub(crate) async fn serve(
     socket: TcpStream,
-    address: std::net::SocketAddr,
-    seat: Seat,
-    door: Door,
-    site: Site,
+    address: SocketAddr,
+    permit: ConnectionPermit,
+    transport: Transport,
+    server: HttpServer,
 ) {
-    // A token is a small packet, and Nagle's algorithm would keep it back.
+    // A token is a small packet, and Nagle's algorithm would delay it.
     let _ = socket.set_nodelay(true);
-    let progress = seat.progress().clone();
+    let state = permit.state().clone();
     let connection = async {
-        match door {
-            Door::Plain => {
+        match transport {
+            Transport::Plain => {
                 let peer = Peer {
                     address,
                     identity: None,
                 };
-                talk(socket, peer, progress.clone(), &site.router, &site.shutdown).await;
+                serve_http(
+                    socket,
+                    peer,
+                    state.clone(),
+                    &server.router,
+                    &server.shutdown,
+                )
+                .await;
             }
-            Door::Tls(tls) => {
-                let shaking = tls.accept(socket);
-                let shaken = tokio::select! {
-                    shaken = shaking => shaken,
-                    () = site.shutdown.draining() => return,
+            Transport::Tls(tls) => {
+                let accepted = tokio::select! {
+                    accepted = tls.accept(socket) => accepted,
+                    () = server.shutdown.draining() => return,
                 };
-                match shaken {
+                match accepted {
                     Ok((socket, identity)) => {
-                        progress.shaken();
+                        state.handshake_done();
                         let peer = Peer {
                             address,
                             identity: Some(identity),
                         };
-                        talk(socket, peer, progress.clone(), &site.router, &site.shutdown).await;
+                        let (router, shutdown) = (&server.router, &server.shutdown);
+                        serve_http(socket, peer, state.clone(), router, shutdown).await;
                     }
-                    Err((refusal, socket)) => {
-                        refused(&site, address, &refusal);
+                    Err((error, socket)) => {
+                        report(&server, address, &error);
                         linger(socket).await;
                     }
                 }
@@ -83,41 +92,41 @@ pub async fn serve(
     };
     tokio::select! {
         () = connection => {}
-        over = progress.over() => {
-            if let Some(reason) = over.reason() {
-                site.metrics.connection_refused(reason);
+        close = state.must_close() => {
+            if let Some(reason) = close.reason() {
+                server.metrics.connection_refused(reason);
             }
         }
     }
 }
 
-/// Speaks HTTP until the client or the server has had enough.
-pub async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
+/// Serves HTTP until the client disconnects or the server drains.
+pub(crate) async fn serve_http<S: AsyncRead + AsyncWrite + Unpin>(
     socket: S,
     peer: Peer,
-    progress: Arc<Progress>,
+    state: Arc<ConnectionState>,
     router: &Router,
     shutdown: &Shutdown,
 ) {
     let router = TowerToHyperService::new(router.clone());
-    let watched = progress.clone();
+    let socket = TimedSocket::new(socket, state.clone());
     let service = service_fn(move |request: Request<Incoming>| {
-        let progress = watched.clone();
-        progress.asked(request.body().is_end_stream());
-        let mut request = request.map(|body| Arriving::new(body, progress.clone()));
+        let state = state.clone();
+        state.head_received(request.body().is_end_stream());
+        let mut request = request.map(|body| TimedBody::new(body, state.clone()));
         request.extensions_mut().insert(peer.clone());
-        let answer = router.call(request);
+        let response = router.call(request);
         Box::pin(async move {
-            let Ok(answer) = answer.await;
-            Ok::<_, Infallible>(answer.map(|body| Leaving::new(body, progress)))
-        }) as Pin<Box<dyn Future<Output = Result<Response<Leaving>, Infallible>> + Send>>
+            let Ok(response) = response.await;
+            Ok::<_, Infallible>(response.map(|body| TrackedBody::new(body, ResponseEnd(state))))
+        }) as Pin<Box<dyn Future<Output = Result<TrackedResponse, Infallible>> + Send>>
     });
     let mut connection = http1::Builder::new()
         .max_headers(MOST_HEADERS)
         .max_header_size(LARGEST_HEAD)
-        // The time that a head may take is the connection's business, not only the request's: see `phase`.
+        // The time limit of a head belongs to the connection, not only to the request: see `phase`.
         .header_read_timeout(None)
-        .serve_connection(TokioIo::new(Socket::new(socket, progress)), service);
+        .serve_connection(TokioIo::new(socket), service);
     let mut draining = pin!(shutdown.draining());
     let mut drains = false;
     let ended = loop {
@@ -141,29 +150,42 @@ pub async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Says goodbye and listens a moment longer.
+type TrackedResponse = Response<TrackedBody<ResponseEnd>>;
+
+/// The connection is idle once the response is sent or dropped.
+struct ResponseEnd(Arc<ConnectionState>);
+
+impl EndOfBody for ResponseEnd {}
+
+impl Drop for ResponseEnd {
+    fn drop(&mut self) {
+        self.0.response_sent();
+    }
+}
+
+/// Closes the sending side and reads for a moment longer.
 async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
-    let goodbye = async {
+    let close = async {
         if socket.shutdown().await.is_ok() {
             let mut rest = socket.take(LINGER_BYTES);
             let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;
         }
     };
-    let _ = timeout(LINGER, goodbye).await;
+    let _ = timeout(LINGER, close).await;
 }
 
 /// Counts and logs a handshake that failed.
-fn refused(site: &Site, address: std::net::SocketAddr, refusal: &tls::Refusal) {
-    site.metrics.connection_refused(refusal.reason);
+fn report(server: &HttpServer, address: SocketAddr, error: &HandshakeError) {
+    server.metrics.connection_refused(error.reason);
     let client = ClientKey::of_address(address);
-    if !refusal.is_telling() {
-        tracing::debug!(peer = %address, reason = refusal.reason, "{refusal}");
-    } else if let Some(left_out) = site.log_limiter.permit(Some(&client)) {
+    if !error.is_worth_a_warning() {
+        tracing::debug!(peer = %address, reason = error.reason, "{error}");
+    } else if let Some(left_out) = server.log_limiter.permit(Some(&client)) {
         tracing::warn!(
             peer = %address,
-            reason = refusal.reason,
+            reason = error.reason,
             left_out,
-            "TLS handshake refused: {refusal}"
+            "TLS handshake refused: {error}"
         );
     }
 }

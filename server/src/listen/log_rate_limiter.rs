@@ -1,4 +1,4 @@
-//! Log lines that clients can cause: as many as are read, not as many as are caused.
+//! Limits the rate of log lines that clients can cause.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,14 +9,14 @@ use crate::client_key::ClientKey;
 
 /// Lines in each interval.
 const LINES: u32 = 20;
-/// Of those, lines that one client may cause: it must not hide what others cause.
+/// Of those, lines that one client may cause, so that it does not hide the lines of others.
 const LINES_PER_CLIENT: u32 = 10;
 /// The interval.
 const INTERVAL: Duration = Duration::from_secs(60);
 
 /// Limits the rate of log lines and counts those that are left out.
 #[derive(Debug, Default)]
-pub struct LogRateLimiter(Mutex<Interval>);
+pub(crate) struct LogRateLimiter(Mutex<Interval>);
 
 #[derive(Debug, Default)]
 struct Interval {
@@ -30,7 +30,7 @@ struct Interval {
 impl LogRateLimiter {
     /// Whether to write a line that `client` caused (none: the system did), and if so how many were left out since the
     /// last one.
-    pub fn permit(&self, client: Option<&ClientKey>) -> Option<u64> {
+    pub(crate) fn permit(&self, client: Option<&ClientKey>) -> Option<u64> {
         let now = Instant::now();
         let mut interval = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if interval.began.is_none_or(|began| now - began >= INTERVAL) {

@@ -1,44 +1,44 @@
-//! How far a connection is, and how long it may stay there.
+//! The phases of a connection, and the time limit of each.
 //!
 //! ```text
-//! Handshake ─> Head ─> Receiving ─> Answering ─> Idle ─> Head …
+//! Handshake ─> Head ─> Body ─> Response ─> Idle ─> Head …
 //! ```
 
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until};
 
-/// A TLS handshake may take so long.
-pub const HANDSHAKE: Duration = Duration::from_secs(10);
-/// A request's head may take so long, from its first byte (the first one: from the connection's beginning).
-pub const HEAD: Duration = Duration::from_secs(10);
-/// A request's body may take so long, from the end of its head.
-pub const BODY: Duration = Duration::from_secs(30);
-/// Between two requests a connection may be silent for so long.
-pub const IDLE: Duration = Duration::from_secs(75);
-/// A body that is late is answered with an error; after so much longer the connection is closed without.
+/// The time limit of a TLS handshake.
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The time limit of a request's head, from its first byte (of the first request: from the start of the connection).
+pub(crate) const HEAD: Duration = Duration::from_secs(10);
+/// The time limit of a request's body, from the end of its head.
+pub(crate) const BODY: Duration = Duration::from_secs(30);
+/// How long a connection may be silent between two requests.
+pub(crate) const IDLE: Duration = Duration::from_secs(75);
+/// A body that exceeds its limit is answered with an error; after this time more the connection is closed without one.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How far a connection is, and since when.
+/// What a connection is doing, and since when.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Phase {
-    /// It negotiates TLS.
+pub(crate) enum ConnectionPhase {
+    /// TLS is negotiated.
     Handshake(Instant),
-    /// The head of a request is awaited, or is coming.
+    /// The head of a request is expected or arrives.
     Head(Instant),
-    /// The body of a request is coming.
-    Receiving(Instant),
-    /// A request is whole, and its answer is being made and sent.
-    Answering,
-    /// A request was answered, and nothing has come since.
+    /// The body of a request arrives.
+    Body(Instant),
+    /// A request is complete, and its response is made and sent.
+    Response,
+    /// A response was sent, and nothing has arrived since.
     Idle(Instant),
-    /// It had to make room for another.
+    /// It is closed to make room for another.
     Evicted,
 }
 
-/// Why a connection ends that has not ended by itself.
+/// Why the server closes a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
-    /// It had to make room for another.
+pub(crate) enum CloseReason {
+    /// It makes room for another.
     Evicted,
     /// The TLS handshake took too long.
     Handshake,
@@ -46,42 +46,41 @@ pub enum Over {
     Head,
     /// The body of a request took too long.
     Body,
-    /// It was silent for too long, which is no fault.
+    /// It was silent for too long, which is no error.
     Idle,
 }
 
-/// The phase of one connection, shared by its parts.
+/// The phase of one connection, shared by all that move it on.
 #[derive(Debug)]
-pub struct Progress(watch::Sender<Phase>);
+pub(crate) struct ConnectionState(watch::Sender<ConnectionPhase>);
 
-impl Phase {
-    /// When it must be left at the latest, and what it means if it is not.
-    fn deadline(self) -> Option<(Instant, Over)> {
+impl ConnectionPhase {
+    /// When the phase must end at the latest, and why the connection is closed if it does not.
+    fn deadline(self) -> Option<(Instant, CloseReason)> {
         match self {
-            Self::Handshake(since) => Some((since + HANDSHAKE, Over::Handshake)),
-            Self::Head(since) => Some((since + HEAD, Over::Head)),
-            Self::Receiving(since) => Some((since + BODY + GRACE, Over::Body)),
-            Self::Idle(since) => Some((since + IDLE, Over::Idle)),
-            Self::Answering | Self::Evicted => None,
+            Self::Handshake(since) => Some((since + HANDSHAKE, CloseReason::Handshake)),
+            Self::Head(since) => Some((since + HEAD, CloseReason::Head)),
+            Self::Body(since) => Some((since + BODY + GRACE, CloseReason::Body)),
+            Self::Idle(since) => Some((since + IDLE, CloseReason::Idle)),
+            Self::Response | Self::Evicted => None,
         }
     }
 
-    /// Who goes first where somebody must: those who have not asked for anything yet, then those who ask for nothing
-    /// now, then those who have not asked fully; among them the one that has been there longest. Whoever waits for an
-    /// answer stays.
-    pub fn dispensable(self) -> Option<(u8, Instant)> {
+    /// The order of eviction, lowest first: connections without a request, then idle ones, then those whose body arrives;
+    /// among equals the one whose phase began first. None: a connection that waits for its response is not evicted.
+    pub(crate) fn eviction_rank(self) -> Option<(u8, Instant)> {
         match self {
             Self::Handshake(since) | Self::Head(since) => Some((0, since)),
             Self::Idle(since) => Some((1, since)),
-            Self::Receiving(since) => Some((2, since)),
-            Self::Answering | Self::Evicted => None,
+            Self::Body(since) => Some((2, since)),
+            Self::Response | Self::Evicted => None,
         }
     }
 }
 
-impl Over {
-    /// As `/metrics` calls it; none for what is no refusal.
-    pub fn reason(self) -> Option<&'static str> {
+impl CloseReason {
+    /// The label in `/metrics`; none where nothing was refused.
+    pub(crate) fn reason(self) -> Option<&'static str> {
         match self {
             Self::Evicted => Some("evicted"),
             Self::Handshake => Some("handshake_timeout"),
@@ -92,90 +91,93 @@ impl Over {
     }
 }
 
-impl Progress {
-    /// A connection that has just been made.
-    pub fn new(secure: bool) -> Self {
+impl ConnectionState {
+    /// A connection that was just accepted.
+    pub(crate) fn new(secure: bool) -> Self {
         let now = Instant::now();
         Self(watch::Sender::new(match secure {
-            true => Phase::Handshake(now),
-            false => Phase::Head(now),
+            true => ConnectionPhase::Handshake(now),
+            false => ConnectionPhase::Head(now),
         }))
     }
 
-    /// How far it is.
-    pub fn phase(&self) -> Phase {
+    /// The current phase.
+    pub(crate) fn phase(&self) -> ConnectionPhase {
         *self.0.borrow()
     }
 
     /// The TLS handshake is done.
-    pub fn shaken(&self) {
-        self.advance(|_| Some(Phase::Head(Instant::now())));
+    pub(crate) fn handshake_done(&self) {
+        self.advance(|_| Some(ConnectionPhase::Head(Instant::now())));
     }
 
-    /// Bytes have come.
-    pub fn heard(&self) {
-        // Almost always they belong to a request that has begun: looking is cheaper than changing.
-        if matches!(self.phase(), Phase::Idle(_)) {
+    /// Bytes have arrived.
+    pub(crate) fn bytes_received(&self) {
+        // Almost always they belong to a request that has begun: a read is cheaper than a change.
+        if matches!(self.phase(), ConnectionPhase::Idle(_)) {
             self.advance(|phase| {
-                matches!(phase, Phase::Idle(_)).then(|| Phase::Head(Instant::now()))
+                matches!(phase, ConnectionPhase::Idle(_))
+                    .then(|| ConnectionPhase::Head(Instant::now()))
             });
         }
     }
 
-    /// The head of a request is there; `whole` if nothing follows it.
-    pub fn asked(&self, whole: bool) {
+    /// The head of a request has arrived; `complete` if nothing follows it.
+    pub(crate) fn head_received(&self, complete: bool) {
         self.advance(|_| {
-            Some(match whole {
-                true => Phase::Answering,
-                false => Phase::Receiving(Instant::now()),
+            Some(match complete {
+                true => ConnectionPhase::Response,
+                false => ConnectionPhase::Body(Instant::now()),
             })
         });
     }
 
-    /// The body of the request is there, or nobody wants it any more.
-    pub fn received(&self) {
-        self.advance(|phase| matches!(phase, Phase::Receiving(_)).then_some(Phase::Answering));
+    /// The body of the request has arrived, or is not needed any more.
+    pub(crate) fn body_received(&self) {
+        self.advance(|phase| {
+            matches!(phase, ConnectionPhase::Body(_)).then_some(ConnectionPhase::Response)
+        });
     }
 
-    /// The answer is made.
-    pub fn answered(&self) {
-        self.advance(|_| Some(Phase::Idle(Instant::now())));
+    /// The response was sent.
+    pub(crate) fn response_sent(&self) {
+        self.advance(|_| Some(ConnectionPhase::Idle(Instant::now())));
     }
 
-    /// Ends it, unless it has come to be indispensable; whether it did.
-    pub fn evict(&self) -> bool {
-        self.advance(|phase| phase.dispensable().map(|_| Phase::Evicted))
+    /// Evicts it, unless it waits for its response meanwhile. Returns whether it is evicted.
+    pub(crate) fn evict(&self) -> bool {
+        self.advance(|phase| phase.eviction_rank().map(|_| ConnectionPhase::Evicted))
     }
 
-    /// Waits until it must end.
-    pub async fn over(&self) -> Over {
+    /// Waits until the connection must be closed.
+    pub(crate) async fn must_close(&self) -> CloseReason {
         let mut phases = self.0.subscribe();
         loop {
             let phase = *phases.borrow_and_update();
-            if phase == Phase::Evicted {
-                return Over::Evicted;
+            if phase == ConnectionPhase::Evicted {
+                return CloseReason::Evicted;
             }
             let deadline = async {
                 match phase.deadline() {
-                    Some((at, over)) => {
+                    Some((at, reason)) => {
                         sleep_until(at).await;
-                        over
+                        reason
                     }
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                // The sender is ours and lives as long as we do.
+                // The sender lives as long as `self` does.
                 _ = phases.changed() => {}
-                over = deadline => return over,
+                reason = deadline => return reason,
             }
         }
     }
 
-    /// Moves on to what `next` says, if it says anything. Eviction is final. Whether it moved.
-    fn advance(&self, next: impl FnOnce(Phase) -> Option<Phase>) -> bool {
+    /// Enters the phase that `next` returns, if any. Eviction is final. Returns whether the phase changed.
+    fn advance(&self, next: impl FnOnce(ConnectionPhase) -> Option<ConnectionPhase>) -> bool {
         self.0.send_if_modified(|phase| match *phase {
-            Phase::Evicted => false,
+            ConnectionPhase::Evicted => false,
             now => match next(now) {
                 Some(next) => {
                     *phase = next;
@@ -191,55 +193,55 @@ impl Progress {
 mod tests {
     use super::*;
 
-    async fn over_after(progress: &Progress) -> (Over, u64) {
+    async fn closed_after(state: &ConnectionState) -> (CloseReason, u64) {
         let began = Instant::now();
-        (progress.over().await, began.elapsed().as_secs())
+        (state.must_close().await, began.elapsed().as_secs())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn every_phase_but_the_answer_has_its_limit() {
-        let progress = Progress::new(true);
-        assert_eq!(over_after(&progress).await, (Over::Handshake, 10));
-        progress.shaken();
-        assert_eq!(over_after(&progress).await, (Over::Head, 10));
-        progress.asked(false);
-        assert_eq!(over_after(&progress).await, (Over::Body, 35));
-        progress.received();
+    async fn phases_other_than_the_response_have_a_limit() {
+        let state = ConnectionState::new(true);
+        assert_eq!(closed_after(&state).await, (CloseReason::Handshake, 10));
+        state.handshake_done();
+        assert_eq!(closed_after(&state).await, (CloseReason::Head, 10));
+        state.head_received(false);
+        assert_eq!(closed_after(&state).await, (CloseReason::Body, 35));
+        state.body_received();
         let long = Duration::from_secs(86_400);
-        let answering = tokio::time::timeout(long, progress.over()).await;
-        assert!(answering.is_err(), "an answer may take as long as it takes");
-        progress.answered();
-        assert_eq!(over_after(&progress).await, (Over::Idle, 75));
-        progress.heard();
-        assert_eq!(over_after(&progress).await, (Over::Head, 10));
+        let responding = tokio::time::timeout(long, state.must_close()).await;
+        assert!(responding.is_err(), "a response has no limit");
+        state.response_sent();
+        assert_eq!(closed_after(&state).await, (CloseReason::Idle, 75));
+        state.bytes_received();
+        assert_eq!(closed_after(&state).await, (CloseReason::Head, 10));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn more_bytes_of_a_head_buy_no_time() {
-        let progress = Progress::new(false);
+    async fn bytes_of_a_head_do_not_extend_its_limit() {
+        let state = ConnectionState::new(false);
         tokio::time::advance(Duration::from_secs(9)).await;
-        progress.heard();
-        assert_eq!(over_after(&progress).await, (Over::Head, 1));
+        state.bytes_received();
+        assert_eq!(closed_after(&state).await, (CloseReason::Head, 1));
     }
 
     #[tokio::test]
-    async fn whoever_waits_for_an_answer_stays_and_eviction_is_final() {
-        let progress = Progress::new(false);
-        progress.asked(true);
-        assert!(!progress.evict());
-        progress.answered();
-        assert!(progress.evict());
-        progress.heard();
-        progress.asked(true);
-        assert_eq!(progress.over().await, Over::Evicted);
+    async fn connection_that_waits_for_a_response_is_not_evicted_and_eviction_is_final() {
+        let state = ConnectionState::new(false);
+        state.head_received(true);
+        assert!(!state.evict());
+        state.response_sent();
+        assert!(state.evict());
+        state.bytes_received();
+        state.head_received(true);
+        assert_eq!(state.must_close().await, CloseReason::Evicted);
     }
 
     #[tokio::test]
-    async fn an_answer_before_the_body_is_there_ends_the_request() {
-        let progress = Progress::new(false);
-        progress.asked(false);
-        progress.answered();
-        progress.received();
-        assert!(matches!(progress.phase(), Phase::Idle(_)));
+    async fn response_before_the_end_of_the_body_ends_the_request() {
+        let state = ConnectionState::new(false);
+        state.head_received(false);
+        state.response_sent();
+        state.body_received();
+        assert!(matches!(state.phase(), ConnectionPhase::Idle(_)));
     }
 }

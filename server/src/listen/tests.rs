@@ -14,15 +14,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
-use super::phase::{Over, Progress};
-use super::{Door, Listeners, Site, connection};
+use super::phase::{CloseReason, ConnectionState};
+use super::{HttpServer, Listeners, Transport, accept, connection};
 use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::peer::Peer;
-use crate::prepare::Reading;
+use crate::prepare::PreparingStatus;
 use crate::shutdown::Shutdown;
-use crate::tls::Tls;
-use crate::tls::tests::{Pki, connector, localhost};
+use crate::tls::TlsServer;
+use crate::tls::tests::pki::{Pki, connector, localhost};
 
 /// Far longer than anything here takes.
 const SOON: Duration = Duration::from_secs(10);
@@ -61,21 +61,26 @@ struct Served {
     connections: JoinSet<()>,
 }
 
-/// Serves with so many seats.
-async fn serve(door: Door, seats: usize) -> Served {
-    let listeners = Listeners::open([(FREE.parse().unwrap(), door)])
+/// Serves at most so many connections.
+async fn serve(transport: Transport, max_connections: usize) -> Served {
+    let listeners = Listeners::open([(FREE.parse().unwrap(), transport)])
         .await
         .unwrap();
     let address = listeners.endpoints().unwrap()[0].address;
     let (feed, fed) = mpsc::unbounded_channel();
     let (shutdown, metrics) = (Shutdown::new(), Arc::new(Metrics::new()));
-    let site = Site::new(router(fed), shutdown.clone(), metrics.clone(), seats);
+    let server = HttpServer::new(
+        router(fed),
+        shutdown.clone(),
+        metrics.clone(),
+        max_connections,
+    );
     Served {
         address,
         shutdown,
         metrics,
         feed,
-        connections: listeners.serve(&site),
+        connections: listeners.serve(&server),
     }
 }
 
@@ -87,21 +92,21 @@ impl Served {
     /// Waits until the metrics say so.
     async fn counts(&self, line: &str) {
         let models = Models::new(["council".parse().unwrap()]);
-        let told = async {
+        let reported = async {
             while !self
                 .metrics
-                .render(&models, &Reading::default())
+                .render(&models, &PreparingStatus::default())
                 .lines()
                 .any(|l| l == line)
             {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        let told = timeout(SOON, told).await;
+        let reported = timeout(SOON, reported).await;
         assert!(
-            told.is_ok(),
+            reported.is_ok(),
             "{line} in {}",
-            self.metrics.render(&models, &Reading::default())
+            self.metrics.render(&models, &PreparingStatus::default())
         );
     }
 }
@@ -133,10 +138,10 @@ async fn exchange(
 const WHO: &str = "GET /who HTTP/1.1\r\nhost: x\r\n\r\n";
 
 /// A connection over a pipe, whose time is the test's, and what its phase says in the end.
-fn pipe() -> (DuplexStream, JoinSet<Option<Over>>) {
+fn pipe() -> (DuplexStream, JoinSet<Option<CloseReason>>) {
     let (near, far) = duplex(1 << 16);
     let (_, fed) = mpsc::unbounded_channel();
-    let progress = Arc::new(Progress::new(false));
+    let state = Arc::new(ConnectionState::new(false));
     let peer = Peer {
         address: FREE.parse().unwrap(),
         identity: None,
@@ -144,17 +149,17 @@ fn pipe() -> (DuplexStream, JoinSet<Option<Over>>) {
     let mut task = JoinSet::new();
     task.spawn(async move {
         let (router, shutdown) = (router(fed), Shutdown::new());
-        let talk = connection::talk(near, peer, progress.clone(), &router, &shutdown);
+        let served = connection::serve_http(near, peer, state.clone(), &router, &shutdown);
         tokio::select! {
-            () = talk => None,
-            over = progress.over() => Some(over),
+            () = served => None,
+            reason = state.must_close() => Some(reason),
         }
     });
     (far, task)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_dribbles_is_cut_off_after_ten_seconds() {
+async fn slow_head_is_closed_after_ten_seconds() {
     let (mut client, mut task) = pipe();
     let began = Instant::now();
     let dribble = async {
@@ -164,11 +169,14 @@ async fn a_head_that_dribbles_is_cut_off_after_ten_seconds() {
     };
     dribble.await;
     assert_eq!(began.elapsed().as_secs(), 10);
-    assert_eq!(task.join_next().await.unwrap().unwrap(), Some(Over::Head));
+    assert_eq!(
+        task.join_next().await.unwrap().unwrap(),
+        Some(CloseReason::Head)
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_dribbles_is_answered_after_half_a_minute_and_cut_off() {
+async fn slow_body_is_answered_after_half_a_minute_and_closed() {
     let (mut client, _task) = pipe();
     client
         .write_all(b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")
@@ -188,7 +196,7 @@ async fn a_body_that_dribbles_is_answered_after_half_a_minute_and_cut_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_connection_is_kept_for_a_while_and_then_closed() {
+async fn silent_connection_is_closed_after_a_while() {
     let (mut client, mut task) = pipe();
     for _ in 0..3 {
         let answer = exchange(&mut client, WHO, "127.0.0.1").await;
@@ -198,12 +206,15 @@ async fn a_silent_connection_is_kept_for_a_while_and_then_closed() {
     let began = Instant::now();
     assert_eq!(exchange(&mut client, "", "").await, "");
     assert_eq!(began.elapsed().as_secs(), 15);
-    assert_eq!(task.join_next().await.unwrap().unwrap(), Some(Over::Idle));
+    assert_eq!(
+        task.join_next().await.unwrap().unwrap(),
+        Some(CloseReason::Idle)
+    );
 }
 
 #[tokio::test]
-async fn a_head_has_its_limits() {
-    let served = serve(Door::Plain, 100).await;
+async fn head_that_is_too_large_is_refused() {
+    let served = serve(Transport::Plain, 100).await;
     let ask = async |head: String| {
         let mut socket = served.connect().await;
         exchange(&mut socket, &head, "").await
@@ -224,8 +235,8 @@ async fn a_head_has_its_limits() {
 }
 
 #[tokio::test]
-async fn a_crowd_that_asks_for_nothing_makes_room() {
-    let served = serve(Door::Plain, 8).await;
+async fn connections_without_requests_are_evicted() {
+    let served = serve(Transport::Plain, 8).await;
     let mut crowd = Vec::new();
     for _ in 0..20 {
         let mut socket = served.connect().await;
@@ -244,9 +255,9 @@ async fn a_crowd_that_asks_for_nothing_makes_room() {
 }
 
 #[tokio::test]
-async fn half_open_handshakes_make_room() {
+async fn unfinished_handshakes_are_evicted() {
     let pki = Pki::new();
-    let served = serve(Door::Tls(Tls::read(pki.files()).unwrap()), 8).await;
+    let served = serve(Transport::Tls(TlsServer::read(pki.files()).unwrap()), 8).await;
     let mut crowd = Vec::new();
     for _ in 0..20 {
         crowd.push(served.connect().await);
@@ -259,11 +270,11 @@ async fn half_open_handshakes_make_room() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_bound_when_it_is_free() {
+async fn address_in_use_is_bound_when_it_is_free() {
     let taken = TcpListener::bind("127.0.0.2:0").await.unwrap();
     let address = taken.local_addr().unwrap();
-    // A loopback address must be there at once …
-    let error = Listeners::open([(address.into(), Door::Plain)])
+    // A loopback address must be bound at once …
+    let error = Listeners::open([(address.into(), Transport::Plain)])
         .await
         .err()
         .unwrap();
@@ -272,22 +283,17 @@ async fn an_address_that_is_taken_is_bound_when_it_is_free() {
         error.contains(&address.to_string()) && error.contains("--port"),
         "{error}"
     );
-    // … and one that this machine does not have may come later.
-    // Not even its interface.
+    // … and one that this machine, or an interface, does not have yet may come later.
     let elsewhere = ["192.0.2.1:80", "[fe80::1%nowhere0]:80", FREE];
-    let doors = elsewhere.map(|address| (address.parse().unwrap(), Door::Plain));
-    let listeners = Listeners::open(doors).await.unwrap();
+    let addresses = elsewhere.map(|address| (address.parse().unwrap(), Transport::Plain));
+    let listeners = Listeners::open(addresses).await.unwrap();
     assert_eq!(listeners.endpoints().unwrap().len(), 1);
     // What is tried again is bound as soon as it can be.
     let (_, fed) = mpsc::unbounded_channel();
     let shutdown = Shutdown::new();
-    let site = Site::new(router(fed), shutdown.clone(), Arc::new(Metrics::new()), 8);
-    let late = super::Listener {
-        address: address.into(),
-        door: Door::Plain,
-        socket: None,
-    };
-    let mut serving = Listeners(vec![late]).serve(&site);
+    let server = HttpServer::new(router(fed), shutdown.clone(), Arc::new(Metrics::new()), 8);
+    let mut serving = JoinSet::new();
+    serving.spawn(accept::run(address.into(), Transport::Plain, None, server));
     drop(taken);
     let asked = async {
         loop {
@@ -304,12 +310,12 @@ async fn an_address_that_is_taken_is_bound_when_it_is_free() {
 }
 
 #[tokio::test]
-async fn a_revoked_client_reads_its_stream_to_the_end_and_gets_nothing_more() {
+async fn revoked_client_reads_its_stream_to_the_end_and_its_next_request_is_refused() {
     let pki = Pki::new();
-    let tls = Tls::read(pki.files()).unwrap();
+    let tls = TlsServer::read(pki.files()).unwrap();
     let following = tls.clone();
     tokio::spawn(async move { following.follow().await });
-    let served = serve(Door::Tls(tls), 8).await;
+    let served = serve(Transport::Tls(tls), 8).await;
     let pair = pki.client("canary", 5);
     let connector = connector(Some(&pair));
     let connect = async || connector.connect(localhost(), served.connect().await).await;
@@ -362,9 +368,9 @@ async fn a_revoked_client_reads_its_stream_to_the_end_and_gets_nothing_more() {
 }
 
 #[tokio::test]
-async fn plain_http_at_a_tls_door_is_closed_without_an_answer() {
+async fn plain_http_on_a_tls_listener_is_closed_without_a_response() {
     let pki = Pki::new();
-    let served = serve(Door::Tls(Tls::read(pki.files()).unwrap()), 8).await;
+    let served = serve(Transport::Tls(TlsServer::read(pki.files()).unwrap()), 8).await;
     let mut socket = served.connect().await;
     let answer = exchange(&mut socket, WHO, "").await;
     assert!(!answer.contains("HTTP"), "{answer}");
@@ -374,9 +380,9 @@ async fn plain_http_at_a_tls_door_is_closed_without_an_answer() {
 }
 
 #[tokio::test]
-async fn draining_closes_what_is_idle_or_half_open_at_once() {
+async fn draining_closes_idle_connections_and_unfinished_handshakes_at_once() {
     let pki = Pki::new();
-    let mut served = serve(Door::Tls(Tls::read(pki.files()).unwrap()), 8).await;
+    let mut served = serve(Transport::Tls(TlsServer::read(pki.files()).unwrap()), 8).await;
     let pair = pki.client("canary", 5);
     let socket = served.connect().await;
     let mut idle = connector(Some(&pair))

@@ -1,4 +1,4 @@
-//! Who is let in and what is written down about it, decided from the command line, fleet.toml and the environment.
+//! Which clients are accepted and what is audited, decided from the command line, fleet.toml and the environment.
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
@@ -6,34 +6,35 @@ use std::path::PathBuf;
 use sanctum_config::fleet::Loopback;
 use sanctum_config::{ListenAddress, NoHome, Rotation, TildePath};
 
-use super::{Section, SettingsError};
+use super::error::SettingsError;
+use super::section::Section;
 use crate::args::ServeArgs;
 use crate::audit::AuditFile;
-use crate::gate::{Rules, TokenPath};
+use crate::gate::{AccessRules, TokenPath};
 
-/// Set to exactly `1`, it lets everybody in.
+/// Set to exactly `1`, it disables authentication.
 const DISABLE: &str = "SANCTUM_DISABLE_AUTH";
-/// Requests of one client that may run or wait at once, where nothing is said.
-pub const PER_CLIENT: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+/// Requests of one client that may run or wait at once by default.
+pub(crate) const PER_CLIENT: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
-/// Whether nobody is asked. Any other value than `1` is a mistake, and the safe reading of it is "no".
-pub fn is_disabled() -> bool {
+/// Whether authentication is disabled. Any value other than `1` is a mistake, whose safe reading is "no".
+pub(crate) fn is_disabled() -> bool {
     match std::env::var_os(DISABLE) {
         None => false,
         Some(value) if value == "1" => true,
         Some(_) => {
-            tracing::warn!("{DISABLE} counts only as 1; credentials are asked for");
+            tracing::warn!("{DISABLE} has no effect unless it is 1; credentials are required");
             false
         }
     }
 }
 
-/// Who is let in.
-pub fn rules(
+/// Which clients are accepted.
+pub(crate) fn rules(
     args: &ServeArgs,
     section: Option<&Section>,
     disabled: bool,
-) -> Result<Rules, SettingsError> {
+) -> Result<AccessRules, SettingsError> {
     let auth = section.map(|section| &section.server.auth);
     let configured = || -> Result<Option<TokenPath>, NoHome> {
         let Some(section) = section else {
@@ -55,7 +56,7 @@ pub fn rules(
         return Err(SettingsError::NothingToRequire);
     }
     let limit = section.and_then(|section| section.server.limits.max_requests_per_client);
-    Ok(Rules {
+    Ok(AccessRules {
         token,
         loopback,
         disabled,
@@ -68,8 +69,11 @@ fn token_path(written: &TildePath, file: PathBuf) -> TokenPath {
     TokenPath { file, shown }
 }
 
-/// Others may reach an address only where somebody asks them who they are, or the operator wants nobody to.
-pub fn check_addresses(listen: &[ListenAddress], rules: &Rules) -> Result<(), SettingsError> {
+/// Refuses an address that other machines can reach, unless they are authenticated or the operator has disabled that.
+pub(crate) fn check_addresses(
+    listen: &[ListenAddress],
+    rules: &AccessRules,
+) -> Result<(), SettingsError> {
     let outside = |address: &&ListenAddress| !address.ip().to_canonical().is_loopback();
     match listen.iter().find(outside) {
         Some(outside) if rules.token.is_none() && !rules.disabled => {
@@ -79,8 +83,11 @@ pub fn check_addresses(listen: &[ListenAddress], rules: &Rules) -> Result<(), Se
     }
 }
 
-/// Where the audit log goes; none where none is kept.
-pub fn audit(args: &ServeArgs, section: Option<&Section>) -> Result<Option<AuditFile>, NoHome> {
+/// The audit log; none where no log is kept.
+pub(crate) fn audit(
+    args: &ServeArgs,
+    section: Option<&Section>,
+) -> Result<Option<AuditFile>, NoHome> {
     let usual = sanctum_config::fleet::Audit::default();
     let said = section.map_or(&usual, |section| &section.server.audit);
     let file = match (&args.audit_log, section) {

@@ -1,35 +1,26 @@
-//! Which models are served, where each lies, and what each must match.
+//! Which models are served, where each is, and what each must match.
 
 use std::path::{Path, PathBuf};
 
 use sanctum_config::fleet::Server;
 use sanctum_config::{ModelId, NoHome, TildePath};
-use sanctum_engine::load::{AdapterSource, ModelSource};
+use sanctum_engine::load::AdapterSource;
+use sanctum_engine::load::ModelSource;
 use sanctum_manifest::Expected;
 
-use super::SettingsError;
+use super::error::SettingsError;
 use crate::args::ServeArgs;
+use crate::models::ModelSpec;
 
-/// What requests call the built-in model.
+/// The id of the built-in model.
 pub(super) const BUILT_IN: &str = "sanctum-tiny";
 
-/// One model: what requests call it, where it lies, and what is merged into it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ModelSettings {
-    /// What requests call it.
-    pub id: ModelId,
-    /// Where it lies, and what it must match.
-    pub source: ModelSource,
-    /// The adapter that it starts with.
-    pub adapter: Option<AdapterSource>,
-}
-
-/// The models of the command line, or else those of fleet.toml, or else the one that is built in. Models on the command
-/// line take the place of fleet.toml's together with their manifests.
+/// The models of the command line, or else those of fleet.toml, or else the built-in model. Models of the command line
+/// replace those of fleet.toml together with their manifests.
 pub(super) fn resolve(
     args: &ServeArgs,
     server: Option<&Server>,
-) -> Result<Vec<ModelSettings>, SettingsError> {
+) -> Result<Vec<ModelSpec>, SettingsError> {
     let mut models = bases(args, server)?;
     if let Some(path) = &args.adapter_path {
         let [model] = &mut models[..] else {
@@ -40,14 +31,14 @@ pub(super) fn resolve(
     Ok(models)
 }
 
-fn bases(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<ModelSettings>, SettingsError> {
+fn bases(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<ModelSpec>, SettingsError> {
     let known = "these ids follow their own rule";
     if args.manifest.is_some() && args.model.len() != 1 {
         return Err(SettingsError::ManifestOfWhich(args.model.len()));
     }
     if let Some(shape) = args.shape {
         let id = shape.to_string().parse().expect(known);
-        return told_of_idle_keys(args, vec![plain(id, ModelSource::Shape(shape))]);
+        return refuse_unused_keys(args, vec![plain(id, ModelSource::Shape(shape))]);
     }
     let file = args.config.as_deref();
     let keys = match server {
@@ -68,13 +59,13 @@ fn bases(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<ModelSettings>
             },
         },
     };
-    let mut models: Vec<ModelSettings> = Vec::new();
+    let mut models: Vec<ModelSpec> = Vec::new();
     if args.model.is_empty() {
         for model in server.into_iter().flat_map(|server| &server.models) {
             let manifest = model.manifest.as_ref().map(|path| place(path, file));
             let folder = place(&model.path, file)?;
             let folders = model.adapter.as_ref().map(|path| place(path, file));
-            models.push(ModelSettings {
+            models.push(ModelSpec {
                 id: model.id.clone(),
                 source: source(folder, manifest.transpose()?),
                 adapter: folders.transpose()?.map(adapter).transpose()?,
@@ -96,12 +87,12 @@ fn bases(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<ModelSettings>
         if !model.source.is_verified() {
             tracing::warn!(
                 model = %model.id,
-                "keys for manifests are trusted and this model has no manifest: it is served as it lies there; give it \
+                "keys for manifests are trusted and this model has no manifest: it is served unverified; give it \
                  its `manifest` in fleet.toml, or --manifest"
             );
         }
     }
-    told_of_idle_keys(args, models)
+    refuse_unused_keys(args, models)
 }
 
 /// The folder of the adapters that may be swapped in.
@@ -118,8 +109,8 @@ pub(super) fn adapters(
     Ok(folder)
 }
 
-fn plain(id: ModelId, source: ModelSource) -> ModelSettings {
-    ModelSettings {
+fn plain(id: ModelId, source: ModelSource) -> ModelSpec {
+    ModelSpec {
         id,
         source,
         adapter: None,
@@ -130,7 +121,7 @@ fn adapter(folder: PathBuf) -> Result<AdapterSource, SettingsError> {
     AdapterSource::new(&folder).map_err(|source| SettingsError::AdapterName { folder, source })
 }
 
-/// Where a path of fleet.toml leads.
+/// The absolute form of a path of fleet.toml.
 fn place(path: &TildePath, fleet: Option<&Path>) -> Result<PathBuf, NoHome> {
     match fleet {
         Some(file) => path.beside(file),
@@ -138,11 +129,11 @@ fn place(path: &TildePath, fleet: Option<&Path>) -> Result<PathBuf, NoHome> {
     }
 }
 
-/// Refuses keys that would check nothing: who gives one believes to be protected.
-fn told_of_idle_keys(
+/// Refuses keys that would verify nothing: an operator who names one expects protection.
+fn refuse_unused_keys(
     args: &ServeArgs,
-    models: Vec<ModelSettings>,
-) -> Result<Vec<ModelSettings>, SettingsError> {
+    models: Vec<ModelSpec>,
+) -> Result<Vec<ModelSpec>, SettingsError> {
     let verified = models.iter().any(|model| model.source.is_verified());
     match args.manifest_key.is_empty() || verified {
         true => Ok(models),

@@ -4,9 +4,11 @@ use std::path::Path;
 use super::models::BUILT_IN;
 use super::*;
 use crate::args::Args;
-use crate::tls::Crl;
+use crate::tls::CrlPath;
 use clap::Parser;
 use sanctum_config::fleet::Loopback;
+use sanctum_engine::backend::KvMode;
+use sanctum_engine::launch::BackendChoice;
 use sanctum_engine::load::ModelSource;
 
 /// What is served, and where it lies.
@@ -36,7 +38,7 @@ fn listens(settings: &Settings) -> Vec<String> {
 }
 
 #[test]
-fn with_nothing_said_the_built_in_model_is_served_on_1337() {
+fn built_in_model_is_served_on_1337_by_default() {
     let settings = resolve("", &[]).unwrap();
     assert_eq!(listens(&settings), ["127.0.0.1:1337"]);
     assert_eq!(
@@ -47,7 +49,7 @@ fn with_nothing_said_the_built_in_model_is_served_on_1337() {
 }
 
 #[test]
-fn flags_go_before_the_file() {
+fn flags_override_fleet_toml() {
     let fleet = "[servers.s]\nhost = \"m\"\nlisten = [\"127.0.0.1:9\"]\nthreads = 3\ndrain = \"5s\"\n\
                  models = [{ id = \"a\", path = \"/models/a\" }]\nlimits = { max_slots = 2, queue = 0 }\n";
     let from_file = resolve(fleet, &[]).unwrap();
@@ -86,7 +88,7 @@ fn flags_go_before_the_file() {
 }
 
 #[test]
-fn an_address_that_others_can_reach_is_refused() {
+fn address_that_other_machines_can_reach_is_refused_without_a_token() {
     for host in ["0.0.0.0", "::", "192.168.1.2", "::ffff:10.0.0.1"] {
         let error = resolve("", &["--host", host]).unwrap_err();
         assert!(error.contains("from other machines"), "{host}: {error}");
@@ -97,7 +99,7 @@ fn an_address_that_others_can_reach_is_refused() {
 }
 
 #[test]
-fn with_a_token_it_may_be_reached_and_asked() {
+fn address_that_other_machines_can_reach_is_accepted_with_a_token() {
     let settings = resolve("", &["--host", "0.0.0.0", "--auth-token-file", "/s/t"]).unwrap();
     let token = settings.rules.token.unwrap();
     assert_eq!((token.file, token.shown.as_str()), ("/s/t".into(), "/s/t"));
@@ -127,14 +129,14 @@ fn with_a_token_it_may_be_reached_and_asked() {
 }
 
 #[test]
-fn a_token_that_is_required_must_be_there() {
+fn required_loopback_without_a_token_is_refused() {
     let error = resolve("", &["--loopback", "required"]).unwrap_err();
     assert!(error.contains("sanctum-pki token server"), "{error}");
     assert!(resolve("", &["--loopback", "required", "--auth-token-file", "t"]).is_ok());
 }
 
 #[test]
-fn the_audit_log_has_a_place_where_the_fleet_has_one() {
+fn audit_log_is_in_the_fleets_home_by_default() {
     assert_eq!(resolve("", &[]).unwrap().audit, None);
     let place = |fleet: &str, args: &[&str]| resolve(fleet, args).unwrap().audit;
     let flag = place("", &["--audit-log", "/logs/a"]).unwrap();
@@ -165,7 +167,7 @@ fn the_audit_log_has_a_place_where_the_fleet_has_one() {
 }
 
 #[test]
-fn which_server_must_be_clear() {
+fn server_must_be_named_if_there_are_several() {
     let two =
         "[servers.one]\nhost = \"m\"\nlisten = [\"127.0.0.1:1\"]\n[servers.two]\nhost = \"m\"\n";
     assert_eq!(
@@ -174,7 +176,7 @@ fn which_server_must_be_clear() {
     );
     let error = resolve(two, &[]).unwrap_err();
     assert!(
-        error.contains("2 servers; say which with --server: one, two"),
+        error.contains("2 servers; choose one with --server: one, two"),
         "{error}"
     );
     let error = resolve(two, &["--server", "tow"]).unwrap_err();
@@ -183,7 +185,7 @@ fn which_server_must_be_clear() {
 }
 
 #[test]
-fn adapters_come_from_the_flags_or_the_file() {
+fn adapter_flags_override_fleet_toml() {
     let line = "models = [{ id = \"a\", path = \"/a\", adapter = \"lora\" }]\nadapters = \"more\"";
     let file = format!("[servers.s]\nhost = \"m\"\n{line}");
     let adapter = |settings: &Settings| settings.models[0].adapter.clone().unwrap();
@@ -207,7 +209,7 @@ fn adapters_come_from_the_flags_or_the_file() {
 }
 
 #[test]
-fn the_backend_and_its_memory_come_from_the_flags_then_the_file() {
+fn backend_and_memory_flags_override_fleet_toml() {
     let fleet = "[servers.s]\nhost = \"m\"\nlisten = [\"127.0.0.1:9\"]\nbackend = \"mlx\"\n\
                  memory = { limit_mb = 4096, cache_limit_mb = 0 }\n";
     let options = |args: &[&str]| resolve(fleet, args).unwrap().options;
@@ -226,7 +228,7 @@ fn the_backend_and_its_memory_come_from_the_flags_then_the_file() {
 }
 
 #[test]
-fn the_kv_cache_comes_from_the_flag_then_the_file() {
+fn kv_cache_flag_overrides_fleet_toml() {
     let fleet = "[servers.s]\nhost = \"m\"\nlisten = [\"127.0.0.1:9\"]\nkv_cache = \"v8\"\n";
     let kv_cache = |fleet, args: &[&str]| resolve(fleet, args).unwrap().options.kv_cache;
     assert_eq!(kv_cache("", &[]), KvMode::Plain);
@@ -242,7 +244,7 @@ fn two_models_need_two_ids() {
 }
 
 #[test]
-fn a_manifest_and_its_keys_lie_beside_fleet_toml_or_where_the_flags_say() {
+fn manifest_flags_override_fleet_toml() {
     use sanctum_manifest::Expected;
     let verified = |settings: &Settings| match settings.models[0].source.clone() {
         ModelSource::Verified { folder, expected } => (folder, expected),
@@ -281,7 +283,7 @@ fn a_manifest_and_its_keys_lie_beside_fleet_toml_or_where_the_flags_say() {
 }
 
 #[test]
-fn a_manifest_or_a_key_that_would_check_nothing_is_refused() {
+fn manifest_or_key_that_would_verify_nothing_is_refused() {
     let two = ["--model", "a=/a", "--model", "b=/b", "--manifest", "m"];
     let error = resolve("", &two).unwrap_err();
     assert!(
@@ -301,7 +303,7 @@ fn a_manifest_or_a_key_that_would_check_nothing_is_refused() {
 }
 
 #[test]
-fn tls_files_are_under_the_fleet_s_home_unless_they_are_named() {
+fn tls_files_are_in_the_fleets_home_by_default() {
     let fleet = "[fleet]\nhome = \"/srv/fleet\"\n[servers.s]\nhost = \"m\"\ntls_listen = [\"10.0.0.1:99\"]\n\
                  limits = { max_connections = 7 }\n";
     let settings = resolve(fleet, &[]).unwrap();
@@ -312,13 +314,13 @@ fn tls_files_are_under_the_fleet_s_home_unless_they_are_named() {
     assert_eq!(tls.files.certificate, certs("s.crt"));
     assert_eq!(tls.files.key, certs("s.key"));
     assert_eq!(tls.files.ca, certs("ca.crt"));
-    assert_eq!(tls.files.crl, Crl::Usual(certs("ca.crl")));
+    assert_eq!(tls.files.crl, CrlPath::Usual(certs("ca.crl")));
 
     let named = format!("{fleet}tls = {{ key = \"own/s.key\", crl = \"/etc/revoked.crl\" }}\n");
     let flags = ["--tls-host", "::1", "--tls-key", "/run/s.key"];
     let tls = resolve(&named, &[]).unwrap().tls.unwrap();
     assert!(tls.files.key.is_absolute() && tls.files.key.ends_with("own/s.key"));
-    assert_eq!(tls.files.crl, Crl::Named("/etc/revoked.crl".into()));
+    assert_eq!(tls.files.crl, CrlPath::Named("/etc/revoked.crl".into()));
     let tls = resolve(&named, &flags).unwrap().tls.unwrap();
     assert_eq!(tls.listen, ["[::1]:1338".parse().unwrap()]);
     assert_eq!(tls.files.key, std::path::Path::new("/run/s.key"));
@@ -335,11 +337,11 @@ fn tls_files_without_a_listener_are_refused() {
 }
 
 #[test]
-fn addresses_must_go_together() {
+fn addresses_that_conflict_are_refused() {
     let error = resolve("", &["--tls-host", "127.0.0.1:1337"]).unwrap_err();
     assert!(error.contains("127.0.0.1:1337 is given twice"), "{error}");
     let error = resolve("", &["--tls-host", "0.0.0.0:1337"]).unwrap_err();
-    assert!(error.contains("takes in 127.0.0.1:1337"), "{error}");
+    assert!(error.contains("includes 127.0.0.1:1337"), "{error}");
     let far = "[servers.s]\nhost = \"m\"\nlisten = []\ntls_listen = [\"10.0.0.1:1338\"]\n";
     let error = resolve(far, &[]).unwrap_err();
     assert!(error.contains("--tls-host 127.0.0.1"), "{error}");

@@ -2,26 +2,27 @@
 
 use sanctum_config::{ListenAddress, TildePath};
 
-use super::{Section, SettingsError};
+use super::error::SettingsError;
+use super::section::Section;
 use crate::args::ServeArgs;
-use crate::tls::{Crl, TlsFiles};
+use crate::tls::{CrlPath, TlsFiles};
 
-/// The fleet's home where no fleet.toml says otherwise.
+/// The fleet's home without fleet.toml.
 const HOME: &str = "~/.sanctum";
 /// The name of a server that fleet.toml does not name.
 const NAME: &str = "server";
 
 /// Where and with which files to listen for TLS.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TlsSettings {
-    /// One address at least.
+pub(crate) struct TlsSettings {
+    /// At least one address.
     pub listen: Vec<ListenAddress>,
-    /// Not looked at yet.
+    /// The files, which are not read yet.
     pub files: TlsFiles,
 }
 
-/// Decides; none if there is no TLS listener.
-pub fn resolve(
+/// Decides. None: there is no TLS listener.
+pub(crate) fn resolve(
     args: &ServeArgs,
     section: Option<&Section>,
 ) -> Result<Option<TlsSettings>, SettingsError> {
@@ -67,8 +68,8 @@ pub fn resolve(
             key: key.unwrap_or_else(|| usual("key")),
             ca: ca.unwrap_or_else(|| certs.join("ca.crt")),
             crl: match crl {
-                Some(crl) => Crl::Named(crl),
-                None => Crl::Usual(certs.join("ca.crl")),
+                Some(crl) => CrlPath::Named(crl),
+                None => CrlPath::Usual(certs.join("ca.crl")),
             },
         },
     }))

@@ -16,29 +16,29 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::name::name_of;
 
-/// The certificates of our CAs' clients, less those that are revoked.
+/// The certificates of the CAs' clients, without those that are revoked.
 ///
 /// There is a verifier for each CA with only that CA's own lists: the one for all of them finds lists by the issuer's
-/// name, and two CAs of one name (a CA that was made anew) would then spoil each other.
+/// name, and two CAs of one name (a CA that was created again) would then spoil each other.
 #[derive(Debug)]
-pub struct Clients {
-    by_ca: Vec<Ca>,
+pub(crate) struct Clients {
+    by_ca: Vec<CaVerifier>,
     hints: Vec<DistinguishedName>,
 }
 
 /// One CA's clients.
 #[derive(Debug)]
-struct Ca {
+struct CaVerifier {
     verifier: Arc<dyn ClientCertVerifier>,
-    /// When the CA itself ends, which webpki does not ask: it takes a trust anchor's word for ever.
+    /// When the CA itself expires, which webpki does not check: it trusts an anchor for ever.
     until: UnixTime,
 }
 
-/// What is known of a CA.
-pub struct Trusted {
+/// A CA that is trusted.
+pub(crate) struct Trusted {
     /// Its certificate.
     pub certificate: CertificateDer<'static>,
-    /// When that ends.
+    /// When that expires.
     pub until: UnixTime,
     /// Its lists of revoked certificates.
     pub lists: Vec<CertificateRevocationListDer<'static>>,
@@ -46,7 +46,7 @@ pub struct Trusted {
 
 impl Clients {
     /// The clients of these CAs.
-    pub fn new(
+    pub(crate) fn new(
         cas: impl IntoIterator<Item = Trusted>,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, String> {
@@ -63,7 +63,7 @@ impl Clients {
                     .with_crls(ca.lists)
                     .build()
                     .map_err(|error| error.to_string())?;
-            by_ca.push(Ca {
+            by_ca.push(CaVerifier {
                 verifier,
                 until: ca.until,
             });
@@ -111,7 +111,7 @@ impl ClientCertVerifier for Clients {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".into()))
+        Err(Error::General("TLS 1.2 is not supported".into()))
     }
 
     fn verify_tls13_signature(

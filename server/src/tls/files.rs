@@ -1,4 +1,4 @@
-//! The four files, and what is wrong with them.
+//! The four files, and their errors.
 
 use std::fs;
 use std::io;
@@ -13,9 +13,9 @@ const LARGEST: u64 = 16 << 20;
 /// More than any key has, in bytes.
 const LARGEST_KEY: u64 = 64 << 10;
 
-/// Where they are, all of them PEM.
+/// The paths of the files, all of them PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
+pub(crate) struct TlsFiles {
     /// The server's certificate, followed by those between it and its CA if there are any.
     pub certificate: PathBuf,
     /// Its key, of mode 600.
@@ -23,37 +23,37 @@ pub struct TlsFiles {
     /// The CAs of clients, one or more.
     pub ca: PathBuf,
     /// The certificates that these CAs have revoked.
-    pub crl: Crl,
+    pub crl: CrlPath,
 }
 
 /// Where the list of revoked certificates is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Crl {
-    /// The operator said so: it must be there.
+pub(crate) enum CrlPath {
+    /// The operator named it: it must exist.
     Named(PathBuf),
-    /// Where it would be: if nothing is there at the start, nothing is revoked.
+    /// The default path: if no file exists at the start, nothing is revoked.
     Usual(PathBuf),
 }
 
 /// TLS files that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// One is not there, cannot be read, or is a key that other users could read or replace.
+pub(crate) enum TlsError {
+    /// One does not exist, cannot be read, or is a key that other users could read or replace.
     #[error("cannot read {path}: {source}{fix}")]
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// Why not.
         source: io::Error,
         /// What to do, where the source does not say it, as the end of the sentence.
         fix: &'static str,
     },
-    /// One does not hold what it should.
+    /// One has the wrong content.
     #[error("{path}: {problem}")]
     Content {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What is wrong, and the mend.
+        /// What is wrong, and the fix.
         problem: String,
     },
     /// The key is another certificate's.
@@ -68,12 +68,12 @@ pub enum TlsError {
     },
 }
 
-/// What a file looks like from outside; when this changes it is read again. None: there is no such file.
-pub type Stamp = Option<(u64, u64, u64, [i64; 4], u32)>;
+/// The metadata of a file, which is read again when this changes. None: there is no such file.
+pub(crate) type FileStamp = Option<(u64, u64, u64, [i64; 4], u32)>;
 
-impl Crl {
+impl CrlPath {
     /// The path.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Named(path) | Self::Usual(path) => path,
         }
@@ -81,8 +81,8 @@ impl Crl {
 }
 
 impl TlsFiles {
-    /// What all of them look like from outside.
-    pub fn stamps(&self) -> [Stamp; 4] {
+    /// The metadata of all of them.
+    pub(crate) fn stamps(&self) -> [FileStamp; 4] {
         [&self.certificate, &self.key, &self.ca, self.crl.path()].map(|path| {
             let at = fs::metadata(path).ok()?;
             Some((
@@ -96,25 +96,26 @@ impl TlsFiles {
     }
 
     /// The certificate.
-    pub fn read_certificate(&self) -> Result<Vec<u8>, TlsError> {
+    pub(crate) fn read_certificate(&self) -> Result<Vec<u8>, TlsError> {
         let missing = "; name it with --tls-cert, or make one with `sanctum-pki server`";
         files::read_trusted(&self.certificate, LARGEST)
             .map_err(|source| unreadable(&self.certificate, source, missing))
     }
 
     /// The CAs.
-    pub fn read_ca(&self) -> Result<Vec<u8>, TlsError> {
+    pub(crate) fn read_ca(&self) -> Result<Vec<u8>, TlsError> {
         let missing = "; name it with --tls-ca, or make one with `sanctum-pki init`";
         files::read_trusted(&self.ca, LARGEST)
             .map_err(|source| unreadable(&self.ca, source, missing))
     }
 
     /// The lists of revoked certificates; none if there is no such file and it was not named.
-    pub fn read_crl(&self) -> Result<Option<Vec<u8>>, TlsError> {
+    pub(crate) fn read_crl(&self) -> Result<Option<Vec<u8>>, TlsError> {
         let missing = "; name it with --tls-crl, or make one with `sanctum-pki init`";
         match files::read_trusted(self.crl.path(), LARGEST) {
             Err(error)
-                if error.kind() == io::ErrorKind::NotFound && matches!(self.crl, Crl::Usual(_)) =>
+                if error.kind() == io::ErrorKind::NotFound
+                    && matches!(self.crl, CrlPath::Usual(_)) =>
             {
                 Ok(None)
             }
@@ -125,7 +126,7 @@ impl TlsFiles {
     }
 
     /// The key, if no other user can read or replace it.
-    pub fn read_key(&self) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    pub(crate) fn read_key(&self) -> Result<Zeroizing<Vec<u8>>, TlsError> {
         let missing = "; name it with --tls-key, or make one with `sanctum-pki server`";
         files::read_secret(&self.key, LARGEST_KEY)
             .map(Zeroizing::new)
@@ -133,11 +134,11 @@ impl TlsFiles {
     }
 }
 
-/// `missing` is what to do about a file that is not there.
+/// `missing` is the fix for a file that does not exist.
 fn unreadable(path: &Path, source: io::Error, missing: &'static str) -> TlsError {
     let fix = match source.kind() {
         io::ErrorKind::NotFound => missing,
-        // Not the system's: it says what is wrong with the file.
+        // An error of our own, which has the fix.
         _ if source.raw_os_error().is_none() => "",
         io::ErrorKind::PermissionDenied => "; let the server's user read it (chown, chmod)",
         _ => "; a running server tries again every second",

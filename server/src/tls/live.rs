@@ -1,4 +1,4 @@
-//! The material in force, exchanged while connections run.
+//! The certificates in force, which are replaced while connections run.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -10,37 +10,40 @@ use tokio::time::{Duration, Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::files::{Crl, Stamp, TlsError, TlsFiles};
+use super::files::{CrlPath, FileStamp, TlsError, TlsFiles};
+use super::handshake_error::HandshakeError;
 use super::material::{Material, Term};
 use super::name::name_of;
-use super::refusal::Refusal;
 use crate::offload::file_work;
 use crate::peer::Identity;
 
-/// How often the files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A renewal writes two files, one after the other; this is what lies between them.
+/// How often the files are checked.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// A renewal writes two files, one after the other, within this time.
 const SETTLE: Duration = Duration::from_millis(250);
-/// How often what is about to end, or has ended, is said again.
+/// How often the log warns of what expires soon or has expired.
 const REMIND_EVERY: Duration = Duration::from_secs(3600);
 
 /// The server's side of TLS.
-pub struct Tls {
+pub(crate) struct TlsServer {
     now: RwLock<Arc<Material>>,
-    files: Mutex<Watched>,
+    files: Mutex<WatchedFiles>,
 }
 
-/// The files, and what the last look at them found.
-struct Watched {
+/// The files, and the result of the last check.
+struct WatchedFiles {
     files: TlsFiles,
-    stamps: [Stamp; 4],
-    /// What was wrong with them, so that it is said once.
+    stamps: [FileStamp; 4],
+    /// What was wrong with them, so that it is logged once.
     error: Option<String>,
 }
 
-impl Tls {
+impl TlsServer {
     /// Reads the files.
-    pub fn read(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
+    ///
+    /// # Errors
+    /// If one of them cannot be used.
+    pub(crate) fn read(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
         let stamps = files.stamps();
         let material = Arc::new(Material::read(&files)?);
         warn_of_unlisted(&material, &files);
@@ -48,7 +51,7 @@ impl Tls {
         let files = insist_on_crl(files, &material);
         Ok(Arc::new(Self {
             now: RwLock::new(material),
-            files: Mutex::new(Watched {
+            files: Mutex::new(WatchedFiles {
                 files,
                 stamps,
                 error: None,
@@ -56,31 +59,34 @@ impl Tls {
         }))
     }
 
-    /// Negotiates TLS, and says who the client is. A socket that comes back was told why.
-    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+    /// Negotiates TLS, and returns the stream and the client that its certificate names.
+    ///
+    /// # Errors
+    /// If the handshake fails; the client was sent an alert, and the socket is returned.
+    pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         self: &Arc<Self>,
         socket: S,
-    ) -> Result<(TlsStream<S>, Identity), (Refusal, S)> {
+    ) -> Result<(TlsStream<S>, Identity), (HandshakeError, S)> {
         let config = self.material().config.clone();
         let acceptor = TlsAcceptor::from(config);
         let stream = acceptor.accept(socket).into_fallible().await;
-        let stream = stream.map_err(|(error, socket)| (Refusal::of(&error), socket))?;
+        let stream = stream.map_err(|(error, socket)| (HandshakeError::of(&error), socket))?;
         match self.identify(stream.get_ref().1) {
             Some(identity) => Ok((stream, identity)),
-            // The verifier has seen to it that there is a name.
+            // The verifier accepts no certificate without a name.
             None => {
                 let error = rustls::Error::NoCertificatesPresented;
                 let error = std::io::Error::new(std::io::ErrorKind::InvalidData, error);
-                Err((Refusal::of(&error), stream.into_inner().0))
+                Err((HandshakeError::of(&error), stream.into_inner().0))
             }
         }
     }
 
-    /// Looks at the files for ever, and reads them when they change, without blocking the runtime.
-    pub async fn follow(self: Arc<Self>) {
+    /// Checks the files for ever, and reads them when they change, without blocking the runtime.
+    pub(crate) async fn follow(self: Arc<Self>) {
         let mut reminded = Instant::now();
         loop {
-            sleep(LOOK_EVERY).await;
+            sleep(CHECK_EVERY).await;
             let tls = self.clone();
             let stale = file_work("the TLS files", move || tls.is_stale()).await;
             if stale == Some(true) {
@@ -96,7 +102,7 @@ impl Tls {
     }
 
     /// Reads the files now, whether they have changed or not. Returns whether they can be used.
-    pub fn reload(&self) -> bool {
+    pub(crate) fn reload(&self) -> bool {
         // A problem that persists is reported again: the operator asked.
         let mut watched = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         watched.error = None;
@@ -110,11 +116,11 @@ impl Tls {
         watched.files.stamps() != watched.stamps
     }
 
-    /// Reads the files again; what cannot be used changes nothing. What could not be read is tried again. Returns
-    /// whether they can be used.
+    /// Reads the files again; files that cannot be used change nothing. A read that failed is retried. Returns whether they
+    /// can be used.
     fn refresh(&self) -> bool {
         let mut watched = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        // Before reading: what changes meanwhile is read again.
+        // Before the files are read: a file that changes meanwhile is read again.
         let stamps = watched.files.stamps();
         let before = self.material();
         let read = Material::read(&watched.files);
@@ -165,8 +171,8 @@ impl Tls {
         Some(Identity::new(name, trusted))
     }
 
-    /// Whether a certificate that was accepted once would be accepted now. It is judged in full each time, a fraction
-    /// of a millisecond: the files may have changed, and what they and the client showed may have ended.
+    /// Whether a certificate that was accepted once would be accepted now. It is verified in full each time, which takes a
+    /// fraction of a millisecond: the files may have changed, and certificates may have expired.
     pub(super) fn trusts(&self, chain: &[CertificateDer<'static>], now: UnixTime) -> bool {
         let Some((leaf, others)) = chain.split_first() else {
             return false;
@@ -176,15 +182,16 @@ impl Tls {
     }
 }
 
-/// A list of revoked certificates that has been there once must stay: who removes it would set everybody free.
+/// A list of revoked certificates that was read once is required from then on: removing it would accept every revoked
+/// client again.
 fn insist_on_crl(mut files: TlsFiles, material: &Material) -> TlsFiles {
     if material.has_crl {
-        files.crl = Crl::Named(files.crl.path().to_owned());
+        files.crl = CrlPath::Named(files.crl.path().to_owned());
     }
     files
 }
 
-/// Says of which CAs nobody is revoked.
+/// Warns of CAs without a list of revoked certificates.
 fn warn_of_unlisted(material: &Material, files: &TlsFiles) {
     for ca in material.without_list() {
         tracing::warn!(
@@ -194,7 +201,7 @@ fn warn_of_unlisted(material: &Material, files: &TlsFiles) {
     }
 }
 
-/// Says what is about to end, or has ended.
+/// Warns of what expires soon or has expired.
 fn remind(terms: &[Term], now: i64) {
     for Term {
         what,

@@ -1,4 +1,4 @@
-//! What the four files mean together, or why they mean nothing.
+//! The four files, parsed and checked together.
 
 use std::fmt;
 use std::path::Path;
@@ -20,21 +20,21 @@ use super::files::{TlsError, TlsFiles};
 const DAY: i64 = 86_400;
 
 /// Files that were read together and can be used.
-pub struct Material {
+pub(crate) struct Material {
     /// For new connections.
     pub config: Arc<ServerConfig>,
-    /// Who is accepted.
+    /// The clients that are accepted.
     pub clients: Arc<Clients>,
-    /// What ends, and when.
+    /// What expires, and when.
     pub terms: Vec<Term>,
-    /// Whether there was a list of revoked certificates: one that has been there must not go.
+    /// Whether there was a list of revoked certificates: one that was read must not be removed.
     pub has_crl: bool,
     /// The CAs and their lists.
-    cas: Vec<Listed>,
+    cas: Vec<CaWithList>,
 }
 
 /// A CA, and how old its list of revoked certificates is.
-struct Listed {
+struct CaWithList {
     certificate: CertificateDer<'static>,
     subject: String,
     /// None: it has no list.
@@ -78,28 +78,28 @@ impl fmt::Display for Age {
     }
 }
 
-/// Something in a file that holds until a point in time.
+/// Something in a file that expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Term {
+pub(crate) struct Term {
     /// What it is, with its file.
     pub what: String,
     /// In seconds since 1970.
     pub until: i64,
     /// How long before that it should be renewed, in seconds.
     pub notice: i64,
-    /// What happens when it is over, and the mend.
+    /// What happens when it has expired, and the fix.
     pub then: &'static str,
 }
 
 /// A CA and the lists that it has signed.
-pub(super) struct Ca<'a> {
+pub(super) struct ParsedCa<'a> {
     der: &'a CertificateDer<'static>,
     parsed: X509Certificate<'a>,
     /// The newest that there is.
     list: Option<(Age, CertificateRevocationListDer<'static>)>,
 }
 
-impl<'a> Ca<'a> {
+impl<'a> ParsedCa<'a> {
     pub(super) fn new(der: &'a CertificateDer<'static>, parsed: X509Certificate<'a>) -> Self {
         Self {
             der,
@@ -111,7 +111,7 @@ impl<'a> Ca<'a> {
 
 impl Material {
     /// Reads and checks the files.
-    pub fn read(files: &TlsFiles) -> Result<Self, TlsError> {
+    pub(crate) fn read(files: &TlsFiles) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let mut terms = Vec::new();
 
@@ -136,7 +136,7 @@ impl Material {
             if !parsed.is_ca() {
                 let subject = parsed.subject();
                 let problem = format!(
-                    "`{subject}` is no CA; the file must hold the certificates that sign those of clients"
+                    "`{subject}` is not a CA; the file must contain the certificates that sign those of clients"
                 );
                 return Err(content(&files.ca, problem));
             }
@@ -146,7 +146,7 @@ impl Material {
                 notice: 30 * DAY,
                 then: "its clients are refused; see `sanctum-pki rotate-ca`",
             });
-            cas.push(Ca::new(der, parsed));
+            cas.push(ParsedCa::new(der, parsed));
         }
         let crl = files.read_crl()?;
         let has_crl = crl.is_some();
@@ -154,7 +154,7 @@ impl Material {
             terms.extend(assign(files.crl.path(), &crl, &mut cas)?);
         }
 
-        let listed = |ca: &Ca<'_>| Listed {
+        let listed = |ca: &ParsedCa<'_>| CaWithList {
             certificate: ca.der.clone(),
             subject: ca.parsed.subject().to_string(),
             age: ca.list.as_ref().map(|(age, _)| age.clone()),
@@ -177,16 +177,16 @@ impl Material {
     }
 
     /// Subjects of CAs that have no list of revoked certificates.
-    pub fn without_list(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn without_list(&self) -> impl Iterator<Item = &str> {
         let without = self.cas.iter().filter(|ca| ca.age.is_none());
         without.map(|ca| ca.subject.as_str())
     }
 
-    /// Refuses a list that is older than the one in force, and files in which a CA has no list any more: whoever was
-    /// revoked would be let in again.
-    pub fn follows(&self, before: &Self, files: &TlsFiles) -> Result<(), TlsError> {
+    /// Refuses a list that is older than the one in force, and files in which a CA has no list any more: revoked clients
+    /// would be accepted again.
+    pub(crate) fn follows(&self, before: &Self, files: &TlsFiles) -> Result<(), TlsError> {
         for ca in &self.cas {
-            let same = |other: &&Listed| other.certificate == ca.certificate;
+            let same = |other: &&CaWithList| other.certificate == ca.certificate;
             let former = before.cas.iter().find(same);
             let Some(former) = former.and_then(|former| former.age.as_ref()) else {
                 continue;
@@ -203,17 +203,21 @@ impl Material {
                     ca.subject
                 ),
             };
-            let mend =
+            let fix =
                 "copy the newest from the CA's home, or restart the server if this one is meant";
-            return Err(content(files.crl.path(), format!("{fault}; {mend}")));
+            return Err(content(files.crl.path(), format!("{fault}; {fix}")));
         }
         Ok(())
     }
 }
 
 /// Gives each list of revoked certificates to the CA that has signed it. Of several lists of one CA the newest counts:
-/// TLS looks at one only, and a newer list holds all of an older one.
-pub(super) fn assign(path: &Path, crl: &[u8], cas: &mut [Ca<'_>]) -> Result<Vec<Term>, TlsError> {
+/// rustls reads only one, and a newer list contains all of an older one.
+pub(super) fn assign(
+    path: &Path,
+    crl: &[u8],
+    cas: &mut [ParsedCa<'_>],
+) -> Result<Vec<Term>, TlsError> {
     let lists: Vec<CertificateRevocationListDer<'static>> =
         parse(path, crl, "list of revoked certificates (X509 CRL)")?;
     let mut terms = Vec::with_capacity(lists.len());
@@ -222,7 +226,7 @@ pub(super) fn assign(path: &Path, crl: &[u8], cas: &mut [Ca<'_>]) -> Result<Vec<
             content(path, format!("not a list of revoked certificates: {error}"))
         })?;
         let issuer = parsed.issuer().to_string();
-        let signed_by = |ca: &&mut Ca<'_>| {
+        let signed_by = |ca: &&mut ParsedCa<'_>| {
             ca.parsed.subject() == parsed.issuer()
                 && parsed.verify_signature(ca.parsed.public_key()).is_ok()
         };
@@ -268,7 +272,7 @@ fn config(
         .map_err(|error| content(&files.certificate, error.to_string()))?
         .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-    // Whoever resumes a session shows no certificate.
+    // A client that resumes a session shows no certificate.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -308,7 +312,7 @@ pub(super) fn certificate<'a>(
     }
 }
 
-/// Seconds since 1970; what was before does not matter here.
+/// Seconds since 1970; earlier times become 1970.
 fn unix(seconds: i64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds.max(0) as u64))
 }

@@ -9,8 +9,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 const LONGEST: usize = 64;
 
 /// The common name: exactly one, of printable ASCII with no space at its ends. It is written into logs, metrics and
-/// files, where another would lie or break a line.
-pub fn name_of(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
+/// files, where other characters could mislead or break a line.
+pub(crate) fn name_of(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let mut names = certificate.subject().iter_common_name();
     let (name, None) = (names.next()?.as_str().ok()?, names.next()) else {

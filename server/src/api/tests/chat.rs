@@ -3,7 +3,7 @@ use sanctum_engine::schedule::{Event, FinishReason, TokenLogprob};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::rig::{Answer, Rig, finished, likely, post, token};
+use super::fixture::{TestResponse, TestServer, finished, likely, post, token};
 
 const PATH: &str = "/v1/chat/completions";
 
@@ -22,12 +22,12 @@ fn said(words: &[&str]) -> Vec<Event> {
 }
 
 #[tokio::test]
-async fn a_plain_answer_has_openai_s_shape() {
-    let rig = Rig::new();
+async fn whole_completion_has_openais_shape() {
+    let server = TestServer::new();
     let body = hello(
         json!({ "model": "council", "temperature": 0, "seed": 7, "stop": "\n", "max_tokens": 9 }),
     );
-    let (job, answer) = rig.ask(PATH, body, said(&["Hel", "", "lo"])).await;
+    let (job, answer) = server.ask(PATH, body, said(&["Hel", "", "lo"])).await;
 
     assert_eq!(answer.status, 200);
     let mut answer = answer.json();
@@ -52,18 +52,18 @@ async fn a_plain_answer_has_openai_s_shape() {
 
 #[tokio::test]
 async fn without_max_tokens_the_context_is_the_limit() {
-    let rig = Rig::new();
-    let (job, answer) = rig.ask(PATH, hello(json!({})), said(&["x"])).await;
+    let server = TestServer::new();
+    let (job, answer) = server.ask(PATH, hello(json!({})), said(&["x"])).await;
     assert_eq!(answer.status, 200);
     assert_eq!(
         job.request.max_tokens,
-        super::rig::CONTEXT - job.request.prompt.len()
+        super::fixture::CONTEXT - job.request.prompt.len()
     );
 }
 
 #[tokio::test]
-async fn a_stream_begins_with_the_role_and_ends_with_usage_and_done() {
-    let rig = Rig::new();
+async fn stream_begins_with_the_role_and_ends_with_usage_and_done() {
+    let server = TestServer::new();
     let body = hello(json!({ "stream": true, "stream_options": { "include_usage": true } }));
     let events = vec![
         token("Hel"),
@@ -71,7 +71,7 @@ async fn a_stream_begins_with_the_role_and_ends_with_usage_and_done() {
         token("l"),
         finished(FinishReason::Length, "o"),
     ];
-    let (_, answer) = rig.ask(PATH, body, events).await;
+    let (_, answer) = server.ask(PATH, body, events).await;
 
     assert_eq!(answer.headers["content-type"], "text/event-stream");
     let chunks = answer.chunks();
@@ -116,9 +116,9 @@ async fn a_stream_begins_with_the_role_and_ends_with_usage_and_done() {
 }
 
 #[tokio::test]
-async fn a_stream_shows_no_usage_unless_asked() {
-    let rig = Rig::new();
-    let (_, answer) = rig
+async fn stream_has_no_usage_unless_requested() {
+    let server = TestServer::new();
+    let (_, answer) = server
         .ask(PATH, hello(json!({ "stream": true })), said(&["x"]))
         .await;
     assert!(
@@ -130,11 +130,11 @@ async fn a_stream_shows_no_usage_unless_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_stream_sends_comments() {
-    let rig = Rig::new();
+async fn silent_stream_sends_comments() {
+    let server = TestServer::new();
     let request = post(PATH, hello(json!({ "stream": true })));
-    let response = rig.router.clone().oneshot(request).await.unwrap();
-    let job = rig.job().await;
+    let response = server.router.clone().oneshot(request).await.unwrap();
+    let job = server.job().await;
     let mut body = response.into_body();
     let mut next = async || {
         let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
@@ -149,10 +149,10 @@ async fn a_silent_stream_sends_comments() {
 }
 
 #[tokio::test]
-async fn a_stream_that_fails_ends_with_the_error_and_without_done() {
-    let rig = Rig::new();
+async fn failed_stream_ends_with_the_error_and_without_done() {
+    let server = TestServer::new();
     let events = vec![token("Hel"), Event::Failed("a kernel failed".into())];
-    let (_, answer) = rig
+    let (_, answer) = server
         .ask(PATH, hello(json!({ "stream": true })), events)
         .await;
     let last: Value = serde_json::from_str(answer.events().last().unwrap()).unwrap();
@@ -162,9 +162,9 @@ async fn a_stream_that_fails_ends_with_the_error_and_without_done() {
 }
 
 #[tokio::test]
-async fn a_plain_answer_that_fails_is_a_500() {
-    let rig = Rig::new();
-    let (_, answer) = rig.ask(PATH, hello(json!({})), vec![token("Hel")]).await;
+async fn failed_completion_is_a_500() {
+    let server = TestServer::new();
+    let (_, answer) = server.ask(PATH, hello(json!({})), vec![token("Hel")]).await;
     assert_eq!(answer.error(), (500, Value::Null, json!("engine_failed")));
 }
 
@@ -186,9 +186,9 @@ fn with_tools(extra: Value) -> Value {
 }
 
 #[tokio::test]
-async fn calls_are_told_from_words() {
-    let rig = Rig::new();
-    let (job, answer) = rig.ask(PATH, with_tools(json!({})), said(&CALL)).await;
+async fn tool_calls_are_separated_from_content() {
+    let server = TestServer::new();
+    let (job, answer) = server.ask(PATH, with_tools(json!({})), said(&CALL)).await;
     assert_eq!(job.request.prompt, b"<user>hi<tools>1".map(u32::from));
     let choice = &answer.json()["choices"][0];
     assert_eq!(choice["finish_reason"], "tool_calls");
@@ -203,10 +203,12 @@ async fn calls_are_told_from_words() {
 }
 
 #[tokio::test]
-async fn an_answer_of_calls_alone_has_no_content() {
-    let rig = Rig::new();
+async fn completion_of_calls_alone_has_no_content() {
+    let server = TestServer::new();
     let call = CALL.concat().replace("Let me see.\n", "");
-    let (_, answer) = rig.ask(PATH, with_tools(json!({})), said(&[&call])).await;
+    let (_, answer) = server
+        .ask(PATH, with_tools(json!({})), said(&[&call]))
+        .await;
     assert_eq!(
         answer.json()["choices"][0]["message"]["content"],
         Value::Null
@@ -215,8 +217,8 @@ async fn an_answer_of_calls_alone_has_no_content() {
 
 #[tokio::test]
 async fn calls_are_streamed_whole() {
-    let rig = Rig::new();
-    let (_, answer) = rig
+    let server = TestServer::new();
+    let (_, answer) = server
         .ask(PATH, with_tools(json!({ "stream": true })), said(&CALL))
         .await;
     let chunks = answer.chunks();
@@ -236,8 +238,8 @@ async fn calls_are_streamed_whole() {
 
 #[tokio::test]
 async fn tool_choice_none_leaves_calls_as_text() {
-    let rig = Rig::new();
-    let (job, answer) = rig
+    let server = TestServer::new();
+    let (job, answer) = server
         .ask(
             PATH,
             with_tools(json!({ "tool_choice": "none" })),
@@ -253,17 +255,19 @@ async fn tool_choice_none_leaves_calls_as_text() {
 
 #[tokio::test]
 async fn thoughts_come_apart_from_the_answer() {
-    let rig = Rig::new();
+    let server = TestServer::new();
     let thinking = json!({ "chat_template_kwargs": { "enable_thinking": true } });
     let words = ["Two and", " two.\n</thi", "nk>\n\n4"];
-    let (_, answer) = rig.ask(PATH, hello(thinking.clone()), said(&words)).await;
+    let (_, answer) = server
+        .ask(PATH, hello(thinking.clone()), said(&words))
+        .await;
     let message = &answer.json()["choices"][0]["message"];
     assert_eq!(message["reasoning_content"], "Two and two.");
     assert_eq!(message["content"], "4");
 
     let mut streamed = hello(thinking);
     streamed["stream"] = true.into();
-    let (_, answer) = rig.ask(PATH, streamed, said(&words)).await;
+    let (_, answer) = server.ask(PATH, streamed, said(&words)).await;
     let chunks = answer.chunks();
     let text = |field: &str| -> String {
         let text = |chunk: &Value| {
@@ -279,7 +283,7 @@ async fn thoughts_come_apart_from_the_answer() {
 
 #[tokio::test]
 async fn log_probabilities_come_with_their_tokens() {
-    let rig = Rig::new();
+    let server = TestServer::new();
     let wanted = json!({ "logprobs": true, "top_logprobs": 2 });
     let events = || {
         vec![
@@ -288,7 +292,7 @@ async fn log_probabilities_come_with_their_tokens() {
             finished(FinishReason::Stop, ""),
         ]
     };
-    let (job, answer) = rig.ask(PATH, hello(wanted.clone()), events()).await;
+    let (job, answer) = server.ask(PATH, hello(wanted.clone()), events()).await;
     assert_eq!(job.request.logprobs, Some(2));
     let content = &answer.json()["choices"][0]["logprobs"]["content"];
     assert_eq!(content.as_array().unwrap().len(), 2);
@@ -299,7 +303,7 @@ async fn log_probabilities_come_with_their_tokens() {
 
     let mut streamed = hello(wanted);
     streamed["stream"] = true.into();
-    let (_, answer) = rig.ask(PATH, streamed, events()).await;
+    let (_, answer) = server.ask(PATH, streamed, events()).await;
     let tokens: Vec<Value> = answer
         .chunks()
         .iter()
@@ -316,8 +320,15 @@ async fn log_probabilities_come_with_their_tokens() {
 
 #[tokio::test]
 async fn memory_of_log_probabilities_is_reserved_until_the_body_is_read() {
-    let rig = Rig::new();
-    let admission = rig.app.models.engines().next().unwrap().admission().clone();
+    let server = TestServer::new();
+    let admission = server
+        .app
+        .models
+        .engines()
+        .next()
+        .unwrap()
+        .admission()
+        .clone();
     for path in ["/v1/chat/completions", "/v1/completions"] {
         let body = match path {
             "/v1/completions" => json!({ "prompt": "hi", "logprobs": 1, "max_tokens": 100 }),
@@ -327,7 +338,7 @@ async fn memory_of_log_probabilities_is_reserved_until_the_body_is_read() {
             }),
         };
         let script = async {
-            let mut job = rig.job().await;
+            let mut job = server.job().await;
             assert!(job.memory.begin());
             assert_eq!(admission.reserved(), 100 * TokenLogprob::bytes(1));
             for event in [
@@ -338,11 +349,11 @@ async fn memory_of_log_probabilities_is_reserved_until_the_body_is_read() {
                 job.events.try_send(event).unwrap();
             }
         };
-        let response = rig.router.clone().oneshot(post(path, body));
+        let response = server.router.clone().oneshot(post(path, body));
         let (response, ()) = tokio::join!(response, script);
         // The sequence is gone, and its answer is not written yet.
         assert_eq!(admission.reserved(), 2 * TokenLogprob::bytes(1), "{path}");
-        let answer = Answer::read(response.unwrap()).await;
+        let answer = TestResponse::read(response.unwrap()).await;
         assert!(answer.json()["choices"][0]["logprobs"].is_object());
         assert_eq!(admission.reserved(), 0, "{path}");
     }

@@ -1,13 +1,13 @@
 use sanctum_engine::schedule::FinishReason;
 use serde_json::{Value, json};
 
-use super::rig::{Rig, finished, likely, token};
+use super::fixture::{TestServer, finished, likely, token};
 
 const PATH: &str = "/v1/completions";
 
 #[tokio::test]
-async fn a_text_or_tokens_go_to_the_engine_as_they_are() {
-    let rig = Rig::new();
+async fn text_and_tokens_reach_the_engine_unchanged() {
+    let server = TestServer::new();
     for prompt in [
         json!("a<b"),
         json!(["a<b"]),
@@ -15,7 +15,7 @@ async fn a_text_or_tokens_go_to_the_engine_as_they_are() {
         json!([[97, 60, 98]]),
     ] {
         let events = vec![token("x"), finished(FinishReason::Length, "y")];
-        let (job, answer) = rig.ask(PATH, json!({ "prompt": prompt }), events).await;
+        let (job, answer) = server.ask(PATH, json!({ "prompt": prompt }), events).await;
         assert_eq!(job.request.prompt, b"a<b".map(u32::from));
         let answer = answer.json();
         assert_eq!(answer["object"], "text_completion");
@@ -28,15 +28,15 @@ async fn a_text_or_tokens_go_to_the_engine_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_stream_has_the_text_the_reason_and_the_usage() {
-    let rig = Rig::new();
+async fn stream_has_the_text_the_finish_reason_and_the_usage() {
+    let server = TestServer::new();
     let body = json!({ "prompt": "a", "stream": true, "stream_options": { "include_usage": true }, "logprobs": 1 });
     let events = vec![
         likely("x", -0.5),
         likely("y", -1.5),
         finished(FinishReason::Stop, ""),
     ];
-    let (job, answer) = rig.ask(PATH, body, events).await;
+    let (job, answer) = server.ask(PATH, body, events).await;
     assert_eq!(job.request.logprobs, Some(1));
     let chunks = answer.chunks();
     let text: String = chunks
@@ -59,10 +59,10 @@ async fn a_stream_has_the_text_the_reason_and_the_usage() {
 
 #[tokio::test]
 async fn tokens_that_the_model_does_not_have_are_refused() {
-    let rig = Rig::new();
-    let answer = rig.post(PATH, json!({ "prompt": [1, 256] })).await;
+    let server = TestServer::new();
+    let answer = server.post(PATH, json!({ "prompt": [1, 256] })).await;
     assert_eq!(answer.error(), (400, json!("prompt"), Value::Null));
-    let answer = rig
+    let answer = server
         .post(PATH, json!({ "prompt": "a", "logit_bias": { "256": 1 } }))
         .await;
     assert_eq!(answer.error(), (400, json!("logit_bias"), Value::Null));

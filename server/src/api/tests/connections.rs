@@ -1,5 +1,4 @@
-//! What happens to a request when its client, or the server, goes away: over real sockets, since it is the sockets
-//! that tell.
+//! What happens to a request when its client disconnects or the server stops, over real sockets.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,23 +9,30 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::rig::{Rig, finished, token};
-use crate::api::App;
-use crate::listen::{Door, Listeners, Site};
+use super::fixture::{TestServer, finished, token};
+use crate::api::AppState;
+use crate::listen::{HttpServer, Listeners, Transport};
 
 /// Far longer than anything here takes.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Serves a rig on a socket.
-async fn listen(rig: &Rig) -> (SocketAddr, tokio::task::JoinSet<()>) {
+/// Serves a server on a socket.
+async fn listen(server: &TestServer) -> (SocketAddr, tokio::task::JoinSet<()>) {
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listeners = Listeners::open([(free.into(), Door::Plain)]).await.unwrap();
+    let listeners = Listeners::open([(free.into(), Transport::Plain)])
+        .await
+        .unwrap();
     let address = listeners.endpoints().unwrap()[0].address;
-    let App {
+    let AppState {
         metrics, shutdown, ..
-    } = &*rig.app;
-    let site = Site::new(rig.router.clone(), shutdown.clone(), metrics.clone(), 100);
-    (address, listeners.serve(&site))
+    } = &*server.app;
+    let http = HttpServer::new(
+        server.router.clone(),
+        shutdown.clone(),
+        metrics.clone(),
+        100,
+    );
+    (address, listeners.serve(&http))
 }
 
 async fn ask(address: SocketAddr, extra: Value) -> TcpStream {
@@ -65,11 +71,11 @@ async fn read_until(socket: &mut TcpStream, text: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_a_plain_request_cancels_it() {
-    let rig = Rig::new();
-    let (address, _connections) = listen(&rig).await;
+async fn disconnecting_from_a_plain_request_cancels_it() {
+    let server = TestServer::new();
+    let (address, _connections) = listen(&server).await;
     let socket = ask(address, json!({})).await;
-    let job = rig.job().await;
+    let job = server.job().await;
     assert!(!job.events.is_closed());
     drop(socket);
     timeout(SOON, job.events.closed())
@@ -78,31 +84,31 @@ async fn a_client_that_leaves_a_plain_request_cancels_it() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_a_stream_cancels_it() {
-    let rig = Rig::new();
-    let (address, _connections) = listen(&rig).await;
+async fn disconnecting_from_a_stream_cancels_it() {
+    let server = TestServer::new();
+    let (address, _connections) = listen(&server).await;
     let mut socket = ask(address, json!({ "stream": true })).await;
-    let job = rig.job().await;
+    let job = server.job().await;
     job.events.try_send(token("first")).unwrap();
     read_until(&mut socket, "first").await;
     drop(socket);
     timeout(SOON, job.events.closed())
         .await
         .expect("it is cancelled");
-    let page = rig.get("/metrics").await.text;
+    let page = server.get("/metrics").await.text;
     assert!(page.contains(r#"sanctum_generations_total{model="council",outcome="cancelled"} 1"#));
 }
 
 #[tokio::test]
-async fn a_draining_server_finishes_what_runs_and_takes_nothing_new() {
-    let rig = Rig::new();
-    let (address, mut connections) = listen(&rig).await;
+async fn draining_server_finishes_running_requests_and_accepts_no_new_ones() {
+    let server = TestServer::new();
+    let (address, mut connections) = listen(&server).await;
     let mut socket = ask(address, json!({ "stream": true })).await;
-    let job = rig.job().await;
+    let job = server.job().await;
     job.events.try_send(token("first")).unwrap();
     read_until(&mut socket, "first").await;
 
-    rig.app.shutdown.drain();
+    server.app.shutdown.drain();
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(TcpStream::connect(address).await.is_err());
     job.events
@@ -115,17 +121,17 @@ async fn a_draining_server_finishes_what_runs_and_takes_nothing_new() {
 }
 
 #[tokio::test]
-async fn a_stream_that_outlives_the_drain_limit_is_told_why_it_ends() {
-    let rig = Rig::new();
-    let (address, mut connections) = listen(&rig).await;
+async fn stream_that_outlives_the_drain_limit_ends_with_an_error() {
+    let server = TestServer::new();
+    let (address, mut connections) = listen(&server).await;
     let mut stream = ask(address, json!({ "stream": true })).await;
-    let job = rig.job().await;
+    let job = server.job().await;
     job.events.try_send(token("first")).unwrap();
     read_until(&mut stream, "first").await;
     let mut plain = ask(address, json!({})).await;
-    let _waiting = rig.job().await;
+    let _waiting = server.job().await;
 
-    rig.app.shutdown.cancel();
+    server.app.shutdown.cancel();
     let rest = read_until(&mut stream, "shutting_down").await;
     assert!(!rest.contains("[DONE]"));
     let refused = read_until(&mut plain, "shutting_down").await;
@@ -134,5 +140,5 @@ async fn a_stream_that_outlives_the_drain_limit_is_told_why_it_ends() {
     assert!(matches!(end, Ok(Some(Ok(())))));
     timeout(SOON, job.events.closed())
         .await
-        .expect("the engine is told");
+        .expect("the generation is cancelled");
 }

@@ -2,7 +2,7 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use serde_json::{Value, json};
 
-use super::rig::{Answer, CONTEXT, Rig, loading, local, post};
+use super::fixture::{CONTEXT, TestResponse, TestServer, loading, local, post};
 use crate::api::body;
 
 const CHAT: &str = "/v1/chat/completions";
@@ -13,12 +13,12 @@ fn hello() -> Value {
 
 #[tokio::test]
 async fn unknown_places_and_methods() {
-    let rig = Rig::new();
+    let server = TestServer::new();
     assert_eq!(
-        rig.get("/v1/embeddings").await.error(),
+        server.get("/v1/embeddings").await.error(),
         (404, Value::Null, json!("unknown_url"))
     );
-    let answer = rig.get(CHAT).await;
+    let answer = server.get(CHAT).await;
     assert_eq!(
         answer.error(),
         (405, Value::Null, json!("method_not_allowed"))
@@ -27,17 +27,17 @@ async fn unknown_places_and_methods() {
 }
 
 #[tokio::test]
-async fn an_unknown_model_is_a_404_that_says_which_there_are() {
-    let rig = Rig::new();
+async fn unknown_model_is_a_404_with_the_known_ones() {
+    let server = TestServer::new();
     let mut body = hello();
     body["model"] = "gpt-4o".into();
-    let answer = rig.post(CHAT, body).await;
+    let answer = server.post(CHAT, body).await;
     assert_eq!(
         answer.error(),
         (404, json!("model"), json!("model_not_found"))
     );
     assert!(answer.text.contains("this server has council"));
-    let answer = rig.get("/v1/models/org/other").await;
+    let answer = server.get("/v1/models/org/other").await;
     assert_eq!(
         answer.error(),
         (404, json!("model"), json!("model_not_found"))
@@ -46,12 +46,12 @@ async fn an_unknown_model_is_a_404_that_says_which_there_are() {
 
 #[tokio::test]
 async fn bodies_that_are_not_json_or_too_large() {
-    let rig = Rig::new();
+    let server = TestServer::new();
     let send = |kind: &'static str, body: String| {
         let request = Request::post(CHAT)
             .header(header::CONTENT_TYPE, kind)
             .body(Body::from(body));
-        rig.send(request.unwrap())
+        server.send(request.unwrap())
     };
     let form = send("application/x-www-form-urlencoded", hello().to_string()).await;
     assert_eq!(
@@ -70,10 +70,10 @@ async fn bodies_that_are_not_json_or_too_large() {
 }
 
 #[tokio::test]
-async fn a_prompt_that_does_not_fit_is_a_400_with_the_numbers() {
-    let rig = Rig::new();
+async fn prompt_that_does_not_fit_is_a_400_with_the_numbers() {
+    let server = TestServer::new();
     let content = "x".repeat(CONTEXT);
-    let answer = rig
+    let answer = server
         .post(
             CHAT,
             json!({ "messages": [{ "role": "user", "content": content }] }),
@@ -91,11 +91,11 @@ async fn a_prompt_that_does_not_fit_is_a_400_with_the_numbers() {
 }
 
 #[tokio::test]
-async fn what_the_template_refuses_is_a_400_in_its_words() {
-    let rig = Rig::new();
+async fn error_raised_by_the_template_is_a_400_with_its_message() {
+    let server = TestServer::new();
     let messages =
         json!([{ "role": "user", "content": "a" }, { "role": "system", "content": "b" }]);
-    let answer = rig.post(CHAT, json!({ "messages": messages })).await;
+    let answer = server.post(CHAT, json!({ "messages": messages })).await;
     assert_eq!(answer.error(), (400, json!("messages"), Value::Null));
     assert!(
         answer
@@ -107,14 +107,14 @@ async fn what_the_template_refuses_is_a_400_in_its_words() {
 }
 
 #[tokio::test]
-async fn a_full_queue_is_a_429_that_says_when_to_come_back() {
-    let rig = Rig::with_queue(0);
+async fn full_queue_is_a_429_with_retry_after() {
+    let server = TestServer::with_queue(0);
     let waiting = tokio::spawn({
-        let router = rig.router.clone();
+        let router = server.router.clone();
         async move { tower::ServiceExt::oneshot(router, post(CHAT, hello())).await }
     });
-    let _job = rig.job().await;
-    let answer = rig.post(CHAT, hello()).await;
+    let _job = server.job().await;
+    let answer = server.post(CHAT, hello()).await;
     assert_eq!(answer.error(), (429, Value::Null, json!("queue_full")));
     let seconds: u64 = answer.headers[header::RETRY_AFTER]
         .to_str()
@@ -131,12 +131,16 @@ async fn before_and_after_its_time_the_server_is_a_503() {
     let response = tower::ServiceExt::oneshot(local(&app), post(CHAT, hello()))
         .await
         .unwrap();
-    let answer = Answer::read(response).await;
+    let answer = TestResponse::read(response).await;
     assert_eq!(answer.error(), (503, Value::Null, json!("model_loading")));
     assert!(answer.headers.contains_key(header::RETRY_AFTER));
 
-    let rig = Rig::new();
-    rig.app.models.engines().for_each(|engine| engine.drain());
-    let answer = rig.post(CHAT, hello()).await;
+    let server = TestServer::new();
+    server
+        .app
+        .models
+        .engines()
+        .for_each(|engine| engine.drain());
+    let answer = server.post(CHAT, hello()).await;
     assert_eq!(answer.error(), (503, Value::Null, json!("shutting_down")));
 }

@@ -1,30 +1,31 @@
-use sanctum_engine::schedule::{EnginePhase, FinishReason};
+use sanctum_engine::schedule::EnginePhase;
+use sanctum_engine::schedule::FinishReason;
 use serde_json::{Value, json};
 
-use super::rig::{Answer, Rig, finished, loading, local, token};
+use super::fixture::{TestResponse, TestServer, finished, loading, local, token};
 use crate::client_key::ClientKey;
 use crate::prepare::Owner;
 
 #[tokio::test]
-async fn the_models_are_listed_with_their_context() {
-    let rig = Rig::new();
+async fn models_are_listed_with_their_context() {
+    let server = TestServer::new();
     let card = json!({
         "id": "council", "object": "model", "created": 1_700_000_000, "owned_by": "sanctum", "max_model_len": 1000,
         "system_fingerprint": "fp_test", "adapter": null,
     });
     assert_eq!(
-        rig.get("/v1/models").await.json(),
+        server.get("/v1/models").await.json(),
         json!({ "object": "list", "data": [card] })
     );
-    assert_eq!(rig.get("/v1/models/council").await.json(), card);
+    assert_eq!(server.get("/v1/models/council").await.json(), card);
 }
 
 #[tokio::test]
-async fn health_is_the_heartbeat() {
-    let rig = Rig::new();
-    let heartbeat = rig.app.models.pick(None).unwrap().heartbeat().clone();
+async fn health_shows_the_heartbeat() {
+    let server = TestServer::new();
+    let heartbeat = server.app.models.pick(None).unwrap().heartbeat().clone();
     heartbeat.set_load(2, 3);
-    let before = rig.get("/health").await;
+    let before = server.get("/health").await;
     assert_eq!(before.status, 200);
     let before = before.json();
     assert_eq!(before["status"], "ok");
@@ -34,7 +35,7 @@ async fn health_is_the_heartbeat() {
         (&json!(2), &json!(3))
     );
     heartbeat.beat();
-    let after = rig.get("/health").await.json();
+    let after = server.get("/health").await.json();
     assert_eq!(
         after["progress"].as_u64(),
         before["progress"].as_u64().map(|n| n + 1)
@@ -43,7 +44,7 @@ async fn health_is_the_heartbeat() {
     assert_eq!(after.get("models"), None);
 
     heartbeat.enter(EnginePhase::Draining);
-    let draining = rig.get("/health").await;
+    let draining = server.get("/health").await;
     assert_eq!(
         (draining.status.as_u16(), &draining.json()["status"]),
         (503, &json!("draining"))
@@ -51,14 +52,14 @@ async fn health_is_the_heartbeat() {
 }
 
 #[tokio::test]
-async fn a_server_that_loads_says_so_and_lists_nothing() {
+async fn loading_server_reports_it_and_lists_no_model() {
     let router = local(&loading());
     let get = |path: &str| {
         let request = axum::http::Request::get(path)
             .body(axum::body::Body::empty())
             .unwrap();
         let response = tower::ServiceExt::oneshot(router.clone(), request);
-        async { Answer::read(response.await.unwrap()).await }
+        async { TestResponse::read(response.await.unwrap()).await }
     };
     let health = get("/health").await;
     assert_eq!(
@@ -73,19 +74,19 @@ async fn a_server_that_loads_says_so_and_lists_nothing() {
 }
 
 #[tokio::test]
-async fn the_metrics_count_what_happened() {
-    let rig = Rig::new();
+async fn metrics_count_requests_and_tokens() {
+    let server = TestServer::new();
     let body = json!({ "messages": [{ "role": "user", "content": "hi" }] });
     let events = vec![token("a"), token("b"), finished(FinishReason::Stop, "")];
-    rig.ask("/v1/chat/completions", body, events).await;
-    rig.get("/nowhere").await;
-    let engine = rig.app.models.engines().next().unwrap();
+    server.ask("/v1/chat/completions", body, events).await;
+    server.get("/nowhere").await;
+    let engine = server.app.models.engines().next().unwrap();
     let stats = engine.stats();
     stats
         .prompt_tokens
         .store(11, std::sync::atomic::Ordering::Relaxed);
 
-    let page = rig.get("/metrics").await;
+    let page = server.get("/metrics").await;
     assert!(
         page.headers["content-type"]
             .to_str()
@@ -114,28 +115,28 @@ async fn the_metrics_count_what_happened() {
 
 #[tokio::test]
 async fn metrics_show_what_is_being_prepared() {
-    let rig = Rig::new();
+    let server = TestServer::new();
     let value = |page: &str, name: &str| -> f64 {
         let line = page
             .lines()
             .find(|line| line.starts_with(&format!("{name} ")));
         line.unwrap().split_once(' ').unwrap().1.parse().unwrap()
     };
-    let page = rig.get("/metrics").await.text;
+    let page = server.get("/metrics").await.text;
     assert_eq!(value(&page, "sanctum_preparing_requests"), 0.0);
     assert_eq!(value(&page, "sanctum_preparing_oldest_seconds"), 0.0);
     let (finish, wait) = std::sync::mpsc::channel::<()>();
-    let app = rig.app.clone();
+    let app = server.app.clone();
     let owner = Owner::of(ClientKey::Loopback, ([127, 0, 0, 1], 9).into());
     let work = tokio::spawn(async move {
         app.preparing
             .run(owner, 5, move |_| wait.recv().is_ok())
             .await
     });
-    while rig.app.preparing.read().requests == 0 {
+    while server.app.preparing.read().requests == 0 {
         tokio::task::yield_now().await;
     }
-    let page = rig.get("/metrics").await.text;
+    let page = server.get("/metrics").await.text;
     assert_eq!(value(&page, "sanctum_preparing_requests"), 1.0);
     assert_eq!(value(&page, "sanctum_preparing_body_bytes"), 5.0);
     assert!(value(&page, "sanctum_preparing_oldest_seconds") > 0.0);

@@ -1,0 +1,36 @@
+//! The HTTP API: OpenAI's, and two pages for operators.
+//!
+//! [`router`] has the routes and puts the gate around them. A protocol (`chat`, `completions`) is a thin translation: it
+//! parses a body into a [`generation::GenerationRequest`], and an encoder turns the outputs of the [`generation::ActiveGeneration`]
+//! into its responses and chunks. Everything between is shared: [`body`] reads the bytes, [`fields`] takes JSON apart,
+//! [`conversation`] and [`parameters`] are what a generation is made of, [`sse`] streams. Every failure is an
+//! [`error::ApiError`].
+
+mod adapters;
+pub(crate) mod body;
+mod chat;
+mod completions;
+mod conversation;
+mod error;
+mod fields;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+mod generation;
+mod health;
+mod json;
+mod logprobs;
+mod models;
+mod openai;
+mod parameters;
+mod refusal;
+mod reply;
+mod router;
+mod sse;
+mod state;
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+pub(crate) use router::guard;
+pub(crate) use router::router;
+pub(crate) use state::AppState;

@@ -1,0 +1,123 @@
+//! The message of a chat completion, whole or in chunks.
+
+use serde::Serialize;
+
+use crate::api::reply::ReplyPart;
+
+/// A whole message.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct AssistantMessage {
+    /// Always `assistant`.
+    role: &'static str,
+    /// Null where there are calls and no content.
+    content: Option<String>,
+    /// Absent where there was no reasoning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<FunctionCall>,
+}
+
+/// What is new in a chunk.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Delta {
+    /// In the first chunk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<FunctionCall>,
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct FunctionCall {
+    /// Which call of the message it is: in chunks only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
+    /// The id that the tool's result refers to.
+    id: String,
+    /// Always `function`.
+    r#type: &'static str,
+    function: Function,
+}
+
+/// The tool that is called.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Function {
+    name: String,
+    /// A JSON object, as a string.
+    arguments: String,
+}
+
+impl AssistantMessage {
+    /// Appends parts.
+    pub(crate) fn extend(&mut self, parts: Vec<ReplyPart>) {
+        for part in parts {
+            let mut delta = Delta::from(part);
+            for (whole, more) in [
+                (&mut self.content, delta.content),
+                (&mut self.reasoning_content, delta.reasoning_content),
+            ] {
+                if let Some(more) = more {
+                    whole.get_or_insert_default().push_str(&more);
+                }
+            }
+            for call in &mut delta.tool_calls {
+                call.index = None;
+            }
+            self.tool_calls.append(&mut delta.tool_calls);
+        }
+    }
+
+    /// The message, with content unless there are calls, be it empty.
+    pub(crate) fn complete(mut self) -> Self {
+        self.role = "assistant";
+        self.content = self.content.filter(|content| !content.is_empty());
+        if self.tool_calls.is_empty() {
+            self.content.get_or_insert_default();
+        }
+        self
+    }
+}
+
+impl Delta {
+    /// The first chunk's.
+    pub(crate) fn opening() -> Self {
+        Self {
+            role: Some("assistant"),
+            content: Some(String::new()),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<ReplyPart> for Delta {
+    fn from(part: ReplyPart) -> Self {
+        match part {
+            ReplyPart::Reasoning(text) => Self {
+                reasoning_content: Some(text),
+                ..Self::default()
+            },
+            ReplyPart::Content(text) => Self {
+                content: Some(text),
+                ..Self::default()
+            },
+            ReplyPart::ToolCall { index, id, call } => Self {
+                tool_calls: vec![FunctionCall {
+                    index: Some(index),
+                    id,
+                    r#type: "function",
+                    function: Function {
+                        name: call.name,
+                        arguments: call.arguments,
+                    },
+                }],
+                ..Self::default()
+            },
+        }
+    }
+}

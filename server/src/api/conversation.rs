@@ -1,0 +1,309 @@
+//! `messages` and `tools`, in the form that chat templates expect.
+//!
+//! Templates were written against Python dictionaries: a message's content is one string, and the arguments of a tool
+//! call are a mapping, where OpenAI's wire format has a list of parts and a string of JSON.
+
+use serde_json::{Map, Value, json};
+
+use super::error::ApiError;
+use super::fields::{JsonField, JsonFields};
+use super::json::{JsonBudget, Malformed};
+
+/// What a chat template renders into a prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Conversation {
+    /// At least one message, in the form that templates expect.
+    pub messages: Vec<Value>,
+    /// The tools that the model may call.
+    pub tools: Vec<Value>,
+    /// Further variables of the template.
+    pub variables: Map<String, Value>,
+}
+
+/// Takes `messages`: at least one.
+pub(crate) fn take_messages(fields: &mut JsonFields) -> Result<Vec<Value>, ApiError> {
+    let mut budget = fields.take_budget();
+    let messages = fields.need("messages")?.array()?;
+    if messages.is_empty() {
+        return Err(ApiError::invalid(
+            "messages",
+            "`messages` is empty; send one at least",
+        ));
+    }
+    messages
+        .into_iter()
+        .map(|field| message(field, &mut budget))
+        .collect()
+}
+
+fn message(field: JsonField, budget: &mut JsonBudget) -> Result<Value, ApiError> {
+    let mut fields = field.object()?;
+    let role = fields.need("role")?;
+    let role = match role.value().as_str() {
+        Some("system" | "developer") => "system",
+        Some("user") => "user",
+        Some("assistant") => "assistant",
+        Some("tool") => "tool",
+        _ => {
+            return Err(
+                role.must_be("\"system\", \"developer\", \"user\", \"assistant\" or \"tool\"")
+            );
+        }
+    };
+    let mut message = Map::new();
+    message.insert("role".into(), role.into());
+    // An assistant that only called tools has no content; every other message needs it.
+    let text = match role {
+        "assistant" => fields.take("content").map_or(Ok(String::new()), content)?,
+        _ => content(fields.need("content")?)?,
+    };
+    message.insert("content".into(), text.into());
+    if let Some(name) = fields.take("name") {
+        message.insert("name".into(), name.string()?.into());
+    }
+    if role == "assistant" {
+        // Servers have two names for it, and templates two others.
+        let names = (fields.take("reasoning_content"), fields.take("reasoning"));
+        if let (Some(reasoning), _) | (None, Some(reasoning)) = names {
+            let reasoning = reasoning.string()?;
+            message.insert("thinking".into(), reasoning.clone().into());
+            message.insert("reasoning_content".into(), reasoning.into());
+        }
+        if let Some(calls) = fields.take("tool_calls") {
+            let calls = calls.array()?.into_iter();
+            let calls: Result<Vec<Value>, _> = calls.map(|call| tool_call(call, budget)).collect();
+            message.insert("tool_calls".into(), calls?.into());
+        }
+        // Fields of an earlier answer that clients send back.
+        fields.ignore(&["refusal", "annotations"]);
+        fields.refuse("audio", |_| false, "this model reads text only")?;
+        fields.refuse("function_call", |_| false, "send `tool_calls` instead")?;
+    }
+    if role == "tool" {
+        let id = fields.need("tool_call_id")?.string()?;
+        message.insert("tool_call_id".into(), id.into());
+    }
+    fields.finish()?;
+    Ok(message.into())
+}
+
+/// A string, or the concatenated texts of parts.
+fn content(field: JsonField) -> Result<String, ApiError> {
+    match field.value() {
+        Value::String(_) => field.string(),
+        Value::Array(_) => field.array()?.into_iter().map(part).collect(),
+        _ => Err(field.must_be("a string or an array of text parts")),
+    }
+}
+
+fn part(field: JsonField) -> Result<String, ApiError> {
+    let path = field.path().to_owned();
+    let mut fields = field.object()?;
+    let kind = fields.need("type")?.string()?;
+    match kind.as_str() {
+        "text" => {
+            let text = fields.need("text")?.string()?;
+            fields.finish()?;
+            Ok(text)
+        }
+        "refusal" => {
+            let text = fields.need("refusal")?.string()?;
+            fields.finish()?;
+            Ok(text)
+        }
+        _ => Err(ApiError::unsupported(
+            path,
+            "this model reads text parts only",
+        )),
+    }
+}
+
+fn tool_call(field: JsonField, budget: &mut JsonBudget) -> Result<Value, ApiError> {
+    let mut fields = field.object()?;
+    let id = fields.need("id")?.string()?;
+    only_functions(&mut fields)?;
+    let mut function = fields.need("function")?.object()?;
+    let name = function.need("name")?.string()?;
+    let arguments = function.need("arguments")?;
+    let parsed = match arguments.value().as_str().map(str::trim) {
+        // Clients send this for a call without arguments.
+        Some("") => Map::new(),
+        Some(text) => match budget.parse(text.as_bytes(), arguments.path()) {
+            Ok(Value::Object(map)) => map,
+            Err(Malformed::Refused(refusal)) => return Err(refusal),
+            Ok(_) | Err(Malformed::Syntax(_)) => return Err(not_an_object(&arguments)),
+        },
+        None => return Err(not_an_object(&arguments)),
+    };
+    function.finish()?;
+    fields.ignore(&["index"]);
+    fields.finish()?;
+    Ok(json!({
+        "id": id,
+        "type": "function",
+        "function": { "name": name, "arguments": parsed },
+    }))
+}
+
+fn not_an_object(arguments: &JsonField) -> ApiError {
+    arguments.must_be("a string that holds a JSON object")
+}
+
+/// Takes `tools` unchanged: the template shows them to the model verbatim.
+pub(crate) fn take_tools(fields: &mut JsonFields) -> Result<Vec<Value>, ApiError> {
+    let Some(tools) = fields.take("tools") else {
+        return Ok(Vec::new());
+    };
+    tools.array()?.into_iter().map(tool).collect()
+}
+
+fn tool(field: JsonField) -> Result<Value, ApiError> {
+    let whole = field.value().clone();
+    let mut fields = field.object()?;
+    only_functions(&mut fields)?;
+    let mut function = fields.need("function")?.object()?;
+    let name = function.need("name")?;
+    if name.value().as_str().is_none_or(str::is_empty) {
+        return Err(name.must_be("a string that is not empty"));
+    }
+    if let Some(description) = function.take("description") {
+        description.string()?;
+    }
+    if let Some(parameters) = function.take("parameters") {
+        parameters.map()?;
+    }
+    function.refuse(
+        "strict",
+        |strict| *strict == false,
+        "arguments are not forced into the schema; leave it out",
+    )?;
+    function.finish()?;
+    fields.finish()?;
+    Ok(whole)
+}
+
+fn only_functions(fields: &mut JsonFields) -> Result<(), ApiError> {
+    let kind = fields.need("type")?;
+    if kind.value() != "function" {
+        return Err(kind.must_be("\"function\""));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(list: Value) -> Result<Vec<Value>, ApiError> {
+        let body = json!({ "messages": list }).to_string();
+        take_messages(&mut JsonFields::parse(body.as_bytes()).unwrap())
+    }
+
+    fn tools(list: Value) -> Result<Vec<Value>, ApiError> {
+        let body = json!({ "tools": list }).to_string();
+        take_tools(&mut JsonFields::parse(body.as_bytes()).unwrap())
+    }
+
+    fn param<T: std::fmt::Debug>(result: Result<T, ApiError>) -> String {
+        result.unwrap_err().param().unwrap().to_owned()
+    }
+
+    #[test]
+    fn text_parts_become_one_string_and_developer_messages_system_messages() {
+        let parts = json!([{ "type": "text", "text": "Hel" }, { "type": "text", "text": "lo" }]);
+        let taken = messages(json!([
+            { "role": "developer", "content": "Be brief." },
+            { "role": "user", "content": parts },
+        ]));
+        let expected = [
+            json!({ "role": "system", "content": "Be brief." }),
+            json!({ "role": "user", "content": "Hello" }),
+        ];
+        assert_eq!(taken.unwrap(), expected);
+    }
+
+    #[test]
+    fn reasoning_has_both_names_that_templates_read() {
+        let names = ["reasoning_content", "reasoning"];
+        for name in names {
+            let mut message = json!({ "role": "assistant", "content": "4" });
+            message[name] = json!("2+2");
+            let taken = messages(json!([message])).unwrap();
+            assert_eq!(taken[0]["reasoning_content"], "2+2");
+            assert_eq!(taken[0]["thinking"], "2+2");
+        }
+    }
+
+    #[test]
+    fn arguments_of_a_tool_call_become_a_mapping_in_their_order() {
+        let taken = messages(json!([
+            { "role": "assistant", "content": null, "tool_calls": [
+                { "id": "c1", "type": "function", "function": { "name": "f", "arguments": "{\"b\": 1, \"a\": [2]}" } }
+            ]},
+            { "role": "tool", "tool_call_id": "c1", "content": "ok" },
+        ]))
+        .unwrap();
+        assert_eq!(taken[0]["content"], "");
+        let arguments = &taken[0]["tool_calls"][0]["function"]["arguments"];
+        assert_eq!(arguments.to_string(), r#"{"b":1,"a":[2]}"#);
+        assert_eq!(taken[1]["tool_call_id"], "c1");
+    }
+
+    #[test]
+    fn message_that_cannot_be_read_is_named() {
+        let image = json!([{ "type": "image_url", "image_url": { "url": "data:" } }]);
+        for (list, name) in [
+            (json!([]), "messages"),
+            (json!("hi"), "messages"),
+            (json!([{ "content": "hi" }]), "messages[0].role"),
+            (
+                json!([{ "role": "robot", "content": "hi" }]),
+                "messages[0].role",
+            ),
+            (json!([{ "role": "user" }]), "messages[0].content"),
+            (
+                json!([{ "role": "user", "content": 3 }]),
+                "messages[0].content",
+            ),
+            (
+                json!([{ "role": "user", "content": image }]),
+                "messages[0].content[0]",
+            ),
+            (
+                json!([{ "role": "user", "content": "", "contant": "" }]),
+                "messages[0].contant",
+            ),
+            (
+                json!([{ "role": "tool", "content": "" }]),
+                "messages[0].tool_call_id",
+            ),
+            (
+                json!([{ "role": "assistant", "tool_calls": [
+                    { "id": "c", "type": "function", "function": { "name": "f", "arguments": "[1]" } }
+                ]}]),
+                "messages[0].tool_calls[0].function.arguments",
+            ),
+        ] {
+            assert_eq!(param(messages(list.clone())), name, "{list}");
+        }
+    }
+
+    #[test]
+    fn tools_are_checked_and_taken_unchanged() {
+        let add = json!({ "type": "function", "function": { "name": "add", "parameters": { "type": "object" } } });
+        assert_eq!(tools(json!([add])).unwrap(), [add]);
+        for (list, name) in [
+            (json!([{ "type": "web_search" }]), "tools[0].type"),
+            (
+                json!([{ "type": "function", "function": {} }]),
+                "tools[0].function.name",
+            ),
+            (
+                json!([{ "type": "function", "function": { "name": "f", "strict": true } }]),
+                "tools[0].function.strict",
+            ),
+        ] {
+            assert_eq!(param(tools(list.clone())), name, "{list}");
+        }
+    }
+}

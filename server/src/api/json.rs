@@ -1,0 +1,439 @@
+//! JSON from clients, with limits that hold while it is parsed: two bytes of text can become a hundred in memory.
+//!
+//! Nesting is limited by serde_json itself, to 128 levels.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use super::error::ApiError;
+
+/// Values in one body, the numbers of `prompt` excluded.
+const MOST_VALUES: usize = 1 << 17;
+/// Elements of an array, or members of an object, that has no limit of its own.
+const MOST_ELEMENTS: usize = 1 << 14;
+
+/// Elements and members by place; `[]` stands for any element.
+const MOST: [(&str, usize); 9] = [
+    ("messages", 1 << 14),
+    ("messages[].content", 4096),
+    ("messages[].tool_calls", 1024),
+    ("tools", 1024),
+    ("stop", MOST_STOPS),
+    ("logit_bias", MOST_BIASES),
+    ("modalities", 16),
+    ("prompt", MOST_PROMPT),
+    ("prompt[]", MOST_PROMPT),
+];
+/// Stop strings in one request: each is searched for at every token.
+pub(crate) const MOST_STOPS: usize = 16;
+/// Biased tokens in one request: each is added at every token.
+pub(crate) const MOST_BIASES: usize = 1024;
+/// Token ids of all prompts of a body together: no context is larger.
+const MOST_PROMPT: usize = 1 << 20;
+/// UTF-8's byte order mark, which some clients send before a body.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What may still be parsed of a request: its body and the JSON in its strings together.
+#[derive(Debug)]
+pub(crate) struct JsonBudget {
+    values: usize,
+    token_ids: usize,
+    refusal: Option<ApiError>,
+}
+
+impl Default for JsonBudget {
+    fn default() -> Self {
+        Self {
+            values: MOST_VALUES,
+            token_ids: MOST_PROMPT,
+            refusal: None,
+        }
+    }
+}
+
+impl JsonBudget {
+    /// Parses JSON at `place` of the request. The body itself has an empty place, and a byte order mark before it is
+    /// skipped.
+    ///
+    /// # Errors
+    /// The limit that is exceeded, by name, or what is wrong with the JSON.
+    pub(crate) fn parse(&mut self, json: &[u8], place: &str) -> Result<Value, Malformed> {
+        let json = match place {
+            "" => json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json),
+            _ => json,
+        };
+        let mut parser = serde_json::Deserializer::from_slice(json);
+        let seed = ValueSeed {
+            budget: self,
+            place: JsonPath::Root(place),
+        };
+        let parsed = seed.deserialize(&mut parser);
+        let parsed = parsed.and_then(|value| parser.end().map(|()| value));
+        parsed.map_err(|error| match self.refusal.take() {
+            Some(refusal) => Malformed::Refused(refusal),
+            None => Malformed::Syntax(error),
+        })
+    }
+
+    /// Counts a value at a place.
+    fn count<E: Error>(&mut self, place: &JsonPath<'_>) -> Result<(), E> {
+        let Some(left) = self.values.checked_sub(1) else {
+            let message = format!(
+                "the request has more than {MOST_VALUES} JSON values; send fewer messages or smaller schemas"
+            );
+            return self.refuse(place, message);
+        };
+        self.values = left;
+        Ok(())
+    }
+
+    /// Counts a token id at a place.
+    fn count_token_id<E: Error>(&mut self, place: &JsonPath<'_>) -> Result<(), E> {
+        let Some(left) = self.token_ids.checked_sub(1) else {
+            let message = format!(
+                "the request has more than {MOST_PROMPT} token ids; send fewer or shorter prompts"
+            );
+            return self.refuse(place, message);
+        };
+        self.token_ids = left;
+        Ok(())
+    }
+
+    /// Checks the number of an element or member that was read.
+    fn check<E: Error>(
+        &mut self,
+        place: &JsonPath<'_>,
+        number: usize,
+        most: usize,
+        what: &str,
+    ) -> Result<(), E> {
+        if number <= most {
+            return Ok(());
+        }
+        let message = format!("`{place}` has more than {most} {what}");
+        self.refuse(place, message)
+    }
+
+    fn refuse<E: Error>(&mut self, place: &JsonPath<'_>, message: String) -> Result<(), E> {
+        let place: String = place.to_string().chars().take(80).collect();
+        self.refusal = Some(ApiError::invalid(place, message));
+        Err(E::custom("a limit is exceeded"))
+    }
+}
+
+/// Why JSON was not parsed.
+#[derive(Debug)]
+pub(crate) enum Malformed {
+    /// It exceeds a limit.
+    Refused(ApiError),
+    /// It is not JSON.
+    Syntax(serde_json::Error),
+}
+
+/// Where a value is in the request.
+enum JsonPath<'a> {
+    Root(&'a str),
+    Member(&'a JsonPath<'a>, &'a str),
+    Element(&'a JsonPath<'a>, usize),
+}
+
+impl fmt::Display for JsonPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root(place) => f.write_str(place),
+            Self::Member(JsonPath::Root(""), name) => f.write_str(name),
+            Self::Member(parent, name) => write!(f, "{parent}.{name}"),
+            Self::Element(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+impl JsonPath<'_> {
+    /// How many elements or members a value here may have.
+    fn most(&self) -> usize {
+        let limit = MOST.iter().find(|(pattern, _)| self.is(pattern));
+        limit.map_or(MOST_ELEMENTS, |(_, most)| *most)
+    }
+
+    /// Whether it matches a pattern.
+    fn is(&self, pattern: &str) -> bool {
+        match self {
+            Self::Root(place) => *place == pattern,
+            Self::Element(parent, _) => pattern
+                .strip_suffix("[]")
+                .is_some_and(|rest| parent.is(rest)),
+            Self::Member(parent, name) => {
+                pattern
+                    .strip_suffix(*name)
+                    .is_some_and(|rest| match rest.strip_suffix('.') {
+                        Some(rest) => parent.is(rest),
+                        None => rest.is_empty() && parent.is(""),
+                    })
+            }
+        }
+    }
+
+    /// Whether a number here is a token id of a prompt.
+    fn is_token(&self) -> bool {
+        self.is("prompt[]") || self.is("prompt[][]")
+    }
+}
+
+struct ValueSeed<'a> {
+    budget: &'a mut JsonBudget,
+    place: JsonPath<'a>,
+}
+
+impl ValueSeed<'_> {
+    fn number<E: Error>(self, number: impl Into<Number>) -> Result<Value, E> {
+        if self.place.is_token() {
+            self.budget.count_token_id(&self.place)?;
+        } else {
+            self.budget.count(&self.place)?;
+        }
+        Ok(Value::Number(number.into()))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ValueSeed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        self.budget.count(&self.place)?;
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        self.number(value)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        self.number(value)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        self.budget.count(&self.place)?;
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        self.visit_string(value.to_owned())
+    }
+
+    fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
+        self.budget.count(&self.place)?;
+        Ok(Value::String(value))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        self.budget.count(&self.place)?;
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+        self.budget.count(&self.place)?;
+        let most = self.place.most();
+        let mut values = Vec::new();
+        loop {
+            let index = values.len();
+            let seed = ElementSeed {
+                most,
+                seed: ValueSeed {
+                    budget: &mut *self.budget,
+                    place: JsonPath::Element(&self.place, index),
+                },
+            };
+            match elements.next_element_seed(seed)? {
+                Some(value) => values.push(value),
+                None => return Ok(Value::Array(values)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        self.budget.count(&self.place)?;
+        let most = self.place.most();
+        let mut values = Map::new();
+        let mut number = 0;
+        while let Some(name) = members.next_key::<String>()? {
+            number += 1;
+            // A key that is repeated is a member too.
+            self.budget.count(&self.place)?;
+            self.budget.check(&self.place, number, most, "members")?;
+            let value = members.next_value_seed(ValueSeed {
+                budget: &mut *self.budget,
+                place: JsonPath::Member(&self.place, &name),
+            })?;
+            values.insert(name, value);
+        }
+        Ok(Value::Object(values))
+    }
+}
+
+/// The seed of an element, which is used only if there is one more.
+struct ElementSeed<'a> {
+    most: usize,
+    seed: ValueSeed<'a>,
+}
+
+impl<'de> DeserializeSeed<'de> for ElementSeed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
+        let ValueSeed { budget, place } = self.seed;
+        if let JsonPath::Element(array, index) = &place {
+            budget.check(array, index + 1, self.most, "elements")?;
+        }
+        ValueSeed { budget, place }.deserialize(from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(json: &str) -> Result<Value, Malformed> {
+        JsonBudget::default().parse(json.as_bytes(), "")
+    }
+
+    fn refusal(json: &str) -> (String, String) {
+        match parse(json).unwrap_err() {
+            Malformed::Refused(error) => (error.param().unwrap().to_owned(), error.to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn list(element: &str, count: usize) -> String {
+        format!("[{}]", vec![element; count].join(","))
+    }
+
+    #[test]
+    fn arrays_beyond_their_limit_are_refused_by_name() {
+        let message =
+            |field: &str, list: String| format!(r#"{{"messages":[{{}},{{"{field}":{list}}}]}}"#);
+        for (json, place, most) in [
+            (
+                format!(r#"{{"messages":{}}}"#, list("{}", 16_385)),
+                "messages",
+                16_384,
+            ),
+            (
+                message("content", list("{}", 4097)),
+                "messages[1].content",
+                4096,
+            ),
+            (
+                message("tool_calls", list("1", 1025)),
+                "messages[1].tool_calls",
+                1024,
+            ),
+            (format!(r#"{{"tools":{}}}"#, list("1", 1025)), "tools", 1024),
+            (format!(r#"{{"stop":{}}}"#, list("\"a\"", 17)), "stop", 16),
+            (
+                format!(r#"{{"prompt":{}}}"#, list("1", (1 << 20) + 1)),
+                "prompt",
+                1 << 20,
+            ),
+            (
+                format!(r#"{{"prompt":[{}]}}"#, list("1", (1 << 20) + 1)),
+                "prompt[0]",
+                1 << 20,
+            ),
+            (
+                format!(r#"{{"tools":[{{"enum":{}}}]}}"#, list("1", 16_385)),
+                "tools[0].enum",
+                16_384,
+            ),
+        ] {
+            let (param, message) = refusal(&json);
+            assert_eq!(param, place);
+            assert_eq!(message, format!("`{place}` has more than {most} elements"));
+        }
+    }
+
+    #[test]
+    fn objects_and_values_beyond_their_limit_are_refused_by_name() {
+        let members: Vec<String> = (0..1025).map(|n| format!("\"{n}\":1")).collect();
+        let (param, message) = refusal(&format!("{{\"logit_bias\":{{{}}}}}", members.join(",")));
+        assert_eq!(
+            (param.as_str(), message.as_str()),
+            ("logit_bias", "`logit_bias` has more than 1024 members")
+        );
+        let deep = list(&list("0", 1000), 140);
+        let (param, message) = refusal(&format!(r#"{{"tools":[{{"x":{deep}}}]}}"#));
+        assert!(param.starts_with("tools[0].x["), "{param}");
+        assert!(message.contains("131072 JSON values"), "{message}");
+    }
+
+    #[test]
+    fn rest_of_a_refused_array_is_not_read() {
+        // The rest is not JSON, and is never reached.
+        let (param, _) = refusal(&format!(r#"{{"stop":[{}!!!"#, "1,".repeat(100)));
+        assert_eq!(param, "stop");
+    }
+
+    #[test]
+    fn prompt_of_a_million_token_ids_is_accepted() {
+        let json = format!(r#"{{"prompt":{}}}"#, list("151643", 1 << 20));
+        let value = parse(&json).unwrap();
+        assert_eq!(value["prompt"].as_array().unwrap().len(), 1 << 20);
+    }
+
+    #[test]
+    fn token_ids_of_several_prompts_share_one_limit() {
+        let half = list("1", 1 << 19);
+        assert!(parse(&format!(r#"{{"prompt":[{half},{half}]}}"#)).is_ok());
+        let (param, message) = refusal(&format!(r#"{{"prompt":[{half},{half},[1]]}}"#));
+        assert_eq!(param, "prompt[2][0]");
+        assert!(message.contains("1048576 token ids"), "{message}");
+    }
+
+    #[test]
+    fn byte_order_mark_before_a_body_is_skipped() {
+        let body = "\u{feff}{\"a\":1}";
+        assert_eq!(parse(body).unwrap(), serde_json::json!({ "a": 1 }));
+        let inside = JsonBudget::default().parse(body.as_bytes(), "messages[0].x");
+        assert!(matches!(inside, Err(Malformed::Syntax(_))));
+    }
+
+    #[test]
+    fn json_in_strings_shares_the_budget() {
+        let mut budget = JsonBudget::default();
+        let hundred = list("1", 100);
+        let parsed = (0..).map(|_| budget.parse(hundred.as_bytes(), "messages[0].x"));
+        let fits = parsed.take_while(Result::is_ok).count();
+        assert_eq!(fits, MOST_VALUES / 101);
+    }
+
+    proptest! {
+        #[test]
+        fn json_within_the_limits_is_what_serde_json_reads(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let theirs = serde_json::from_slice::<Value>(&bytes).ok();
+            prop_assert_eq!(JsonBudget::default().parse(&bytes, "").ok(), theirs);
+        }
+
+        #[test]
+        fn json_is_what_serde_json_reads(
+            json in r#"(\[|\]|\{|\}|,|:|"a"|"\\u00e9"|"prompt"|1|-2|1\.5e3|1e999|true|null| ){0,12}"#
+        ) {
+            let theirs = serde_json::from_str::<Value>(&json).ok();
+            prop_assert_eq!(parse(&json).ok(), theirs);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! `GET /v1/models` and `GET /v1/models/{id}`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use super::state::AppState;
+use crate::models::{Ready, Served};
+
+/// Answers `GET /v1/models`: those that are loaded.
+pub(crate) async fn list(State(app): State<Arc<AppState>>) -> Json<Value> {
+    let models: Vec<Value> = app
+        .models
+        .iter()
+        .filter_map(|served| {
+            let ready = served.ready().ok()?;
+            Some(card(served, &ready))
+        })
+        .collect();
+    Json(json!({ "object": "list", "data": models }))
+}
+
+/// Answers `GET /v1/models/{id}`.
+pub(crate) async fn one(
+    State(app): State<Arc<AppState>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let Path(id) = id.map_err(|error| ApiError::invalid("id", error.body_text()))?;
+    let served = app.models.pick(Some(&id))?;
+    let ready = served.ready()?;
+    Ok(Json(card(served, &ready)))
+}
+
+/// OpenAI's four fields, the context in tokens under the name that other open servers use, the weights and the adapter.
+pub(crate) fn card(served: &Served, ready: &Ready) -> Value {
+    let adapter = ready.adapter.as_ref().map(|adapter| {
+        json!({
+            "name": adapter.name.as_str(),
+            "rank": adapter.rank,
+            "alpha": adapter.alpha,
+            "pairs": adapter.pairs,
+        })
+    });
+    json!({
+        "id": served.id().as_str(),
+        "object": "model",
+        "created": ready.created,
+        "owned_by": "sanctum",
+        "max_model_len": ready.engine.limits().context,
+        "system_fingerprint": ready.fingerprint,
+        "adapter": adapter,
+    })
+}

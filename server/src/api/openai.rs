@@ -1,0 +1,151 @@
+//! The objects that OpenAI's clients expect, shared by chat and text completions.
+//!
+//! Source of the shapes: OpenAI's API reference, "Chat" and "Completions (legacy)".
+
+use std::convert::Infallible;
+
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use sanctum_engine::schedule::Usage;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::generation::{GenerationEnd, ModelInfo};
+use crate::random;
+use crate::unix_time;
+
+/// A field whose value is written part by part: see [`Completion::response`].
+const LOGPROBS_LATER: &str = r#""logprobs":{}"#;
+
+/// The fields with which every completion and every chunk of one begins.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CompletionHead {
+    /// The same for all chunks of a completion.
+    id: String,
+    /// `chat.completion`, `chat.completion.chunk` or `text_completion`.
+    object: &'static str,
+    /// Unix time in seconds.
+    created: u64,
+    /// The model that answers.
+    model: String,
+    /// The weights and the arithmetic that answer.
+    system_fingerprint: String,
+}
+
+/// A completion or a chunk of one.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Completion<'a, Choice> {
+    #[serde(flatten)]
+    head: &'a CompletionHead,
+    /// One choice; none in the chunk that carries the usage.
+    choices: Vec<Choice>,
+    /// Absent, null or present: a stream that will send the usage in its last chunk has null in all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<UsageBody>>,
+}
+
+/// Tokens in and out.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct UsageBody {
+    prompt_tokens: usize,
+    completion_tokens: usize,
+    total_tokens: usize,
+}
+
+impl CompletionHead {
+    /// The head of a new completion, whose id begins with `prefix`.
+    pub(crate) fn new(prefix: &str, object: &'static str, model: &ModelInfo) -> Self {
+        Self {
+            id: random::id(prefix),
+            object,
+            created: unix_time::now(),
+            model: model.id.clone(),
+            system_fingerprint: model.fingerprint.clone(),
+        }
+    }
+}
+
+impl<'a, Choice: Serialize> Completion<'a, Choice> {
+    /// A whole completion.
+    pub(crate) fn whole(head: &'a CompletionHead, choice: Choice, usage: Usage) -> Self {
+        Self {
+            head,
+            choices: vec![choice],
+            usage: Some(Some(usage.into())),
+        }
+    }
+
+    /// A chunk, as text; `include_usage` if the usage will follow in a chunk of its own.
+    pub(crate) fn chunk(head: &'a CompletionHead, choice: Choice, include_usage: bool) -> String {
+        let usage = include_usage.then_some(None);
+        Self {
+            head,
+            choices: vec![choice],
+            usage,
+        }
+        .text()
+    }
+
+    /// The chunk that carries the usage, as text.
+    pub(crate) fn usage(head: &'a CompletionHead, usage: Usage) -> String {
+        Self {
+            head,
+            choices: Vec::new(),
+            usage: Some(Some(usage.into())),
+        }
+        .text()
+    }
+
+    /// The response of a whole completion. `logprobs` is the text that replaces [`logprobs_later`] in its choice, made part
+    /// by part while it is sent.
+    pub(crate) fn response<I>(&self, logprobs: Option<I>) -> Response
+    where
+        I: Iterator<Item = String> + Send + 'static,
+    {
+        let text = self.text();
+        let kind = [(header::CONTENT_TYPE, "application/json")];
+        let Some(parts) = logprobs else {
+            return (kind, text).into_response();
+        };
+        // A quotation mark within a string is escaped, so that this is the field itself.
+        let (before, after) = text
+            .split_once(LOGPROBS_LATER)
+            .expect("the choice has logprobs that are written later");
+        let before = format!("{before}\"logprobs\":");
+        let after = after.to_owned();
+        let all = std::iter::once(before)
+            .chain(parts)
+            .chain(std::iter::once_with(move || after));
+        let body = stream::iter(all.map(Ok::<_, Infallible>));
+        (kind, axum::body::Body::from_stream(body)).into_response()
+    }
+
+    fn text(&self) -> String {
+        serde_json::to_string(self).expect("strings, numbers and lists always make JSON")
+    }
+}
+
+/// The `logprobs` of a choice whose log probabilities are written by [`Completion::response`].
+pub(crate) fn logprobs_later() -> Value {
+    Value::Object(serde_json::Map::new())
+}
+
+impl From<Usage> for UsageBody {
+    fn from(usage: Usage) -> Self {
+        Self {
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
+            total_tokens: usage.prompt_tokens + usage.completion_tokens,
+        }
+    }
+}
+
+/// OpenAI's word for why a generation ended.
+pub(crate) fn finish_reason(end: GenerationEnd) -> &'static str {
+    match end {
+        GenerationEnd::Stop => "stop",
+        GenerationEnd::Length => "length",
+        GenerationEnd::ToolCalls => "tool_calls",
+    }
+}

@@ -1,0 +1,86 @@
+//! The routes, and the gate around them.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+
+use super::error::ApiError;
+use super::state::AppState;
+use super::{adapters, chat, completions, health, models};
+use crate::gate::Gate;
+use crate::route;
+use crate::tracked_body::TrackedBody;
+
+/// Every response has the id under which the audit log knows the request.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// All routes, behind the gate. A listener puts a [`Peer`](crate::peer::Peer) into each request.
+pub(crate) fn router(app: Arc<AppState>) -> Router {
+    Router::new()
+        .route(route::CHAT, post(chat::create))
+        .route(route::COMPLETIONS, post(completions::create))
+        .route(route::ADAPTERS, get(adapters::list).post(adapters::swap))
+        .route("/v1/models", get(models::list))
+        // Ids may look like `Qwen/Qwen3.5-27B`.
+        .route("/v1/models/{*id}", get(models::one))
+        .route(route::HEALTH, get(health::health))
+        .route(route::METRICS, get(metrics))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(app.gate.clone(), guard))
+        .with_state(app)
+}
+
+/// Passes accepted requests on, with their [`ClientKey`](crate::client_key::ClientKey) and
+/// [`GenerationRecord`](crate::gate::GenerationRecord) in their extensions, and answers the others. The response carries the
+/// record of the request to its end.
+pub(crate) async fn guard(
+    State(gate): State<Arc<Gate>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let (mut record, admitted) = gate.admit(&request);
+    let mut response = match admitted {
+        Ok(client) => {
+            request.extensions_mut().insert(client);
+            request.extensions_mut().insert(record.generation());
+            next.run(request).await
+        }
+        Err(refusal) => refusal.into_response(),
+    };
+    record.responded(response.status());
+    if let Ok(id) = HeaderValue::from_str(record.id()) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response.map(|body| Body::new(TrackedBody::new(body, record)))
+}
+
+async fn metrics(State(app): State<Arc<AppState>>) -> impl IntoResponse {
+    let text = "text/plain; version=0.0.4; charset=utf-8";
+    let page = app.metrics.render(&app.models, &app.preparing.read());
+    ([(header::CONTENT_TYPE, text)], page)
+}
+
+async fn no_route(method: Method, uri: Uri) -> ApiError {
+    let path = uri.path();
+    let message = format!(
+        "there is nothing at {method} {path}; see GET /v1/models, POST /v1/chat/completions"
+    );
+    ApiError::new(StatusCode::NOT_FOUND, "unknown_url", message)
+}
+
+async fn no_method(method: Method, uri: Uri) -> ApiError {
+    let path = uri.path();
+    let message = format!("{path} does not support {method}; see the Allow header");
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        message,
+    )
+}

@@ -1,0 +1,36 @@
+//! What all requests share.
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+
+use super::body::BodyLimit;
+use crate::gate::Gate;
+use crate::metrics::Metrics;
+use crate::models::{AdapterSwaps, Models};
+use crate::prepare::PreparationQueue;
+use crate::shutdown::Shutdown;
+
+/// What all requests share.
+pub(crate) struct AppState {
+    /// The models that are served.
+    pub models: Arc<Models>,
+    /// Swaps their adapters.
+    pub swaps: AdapterSwaps,
+    /// The bodies in memory.
+    pub bodies: BodyLimit,
+    /// Parses, renders and tokenizes requests.
+    pub preparing: PreparationQueue,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// The stage of the server's life.
+    pub shutdown: Shutdown,
+    /// Accepts and refuses requests.
+    pub gate: Arc<Gate>,
+}
+
+impl FromRef<Arc<AppState>> for BodyLimit {
+    fn from_ref(app: &Arc<AppState>) -> Self {
+        app.bodies.clone()
+    }
+}

@@ -1,0 +1,38 @@
+//! How a client is authenticated.
+
+/// How a request was accepted, or what it presented when it was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AuthMethod {
+    /// A client certificate.
+    Mtls,
+    /// The bearer token.
+    Bearer,
+    /// It came from this machine.
+    Loopback,
+    /// Authentication is disabled.
+    Disabled,
+    /// It presented nothing.
+    None,
+}
+
+impl AuthMethod {
+    /// All of them.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Mtls,
+        Self::Bearer,
+        Self::Loopback,
+        Self::Disabled,
+        Self::None,
+    ];
+
+    /// The name in metrics and in the audit log.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Mtls => "mtls",
+            Self::Bearer => "bearer",
+            Self::Loopback => "loopback",
+            Self::Disabled => "disabled",
+            Self::None => "none",
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The models of a server: each is loading, loaded, or has an engine that replaces another.
+
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sanctum_config::{ModelId, did_you_mean};
+use sanctum_engine::launch::{Launched, MemoryShare};
+use sanctum_engine::load::AdapterInfo;
+use sanctum_engine::schedule::Engine;
+use sanctum_engine::schedule::{EnginePhase, Heartbeat, Pulse};
+use tokio::sync::{Notify, watch};
+
+use super::engine_figures::{Capacity, EngineFigures, Totals};
+use super::error::ModelError;
+use crate::unix_time;
+
+/// Characters of an unknown id that an error repeats.
+const LONGEST_SHOWN: usize = 200;
+
+/// All models, in the order of the configuration; at least one.
+pub(crate) struct Models(Vec<Served>);
+
+/// A model, loaded or not yet.
+pub(crate) struct Served {
+    id: ModelId,
+    /// Beats from the first byte that is loaded to the last layer that the first engine computes.
+    heartbeat: Arc<Heartbeat>,
+    current: watch::Sender<Option<Arc<Ready>>>,
+    replaced: Mutex<Replaced>,
+    /// Notified when an engine that was replaced has ended.
+    retired: Notify,
+}
+
+/// A model that is loaded.
+#[derive(Clone, Debug)]
+pub(crate) struct Ready {
+    /// Computes its answers.
+    pub engine: Engine,
+    /// Names weights and arithmetic: the `system_fingerprint` of its answers.
+    pub fingerprint: String,
+    /// When it was loaded, in Unix seconds.
+    pub created: u64,
+    /// The adapter that is merged into its weights.
+    pub adapter: Option<AdapterInfo>,
+    /// Its memory.
+    pub memory: MemoryShare,
+}
+
+/// Engines that were replaced.
+#[derive(Default)]
+struct Replaced {
+    /// Those that finish their requests.
+    running: Vec<EngineFigures>,
+    /// What those have done that have ended.
+    ended: Totals,
+}
+
+/// An engine that was replaced and finishes its requests.
+pub(crate) struct RetiringEngine {
+    stats: EngineFigures,
+    /// Resolves to the reason when the engine has ended.
+    pub stopped: Pin<Box<dyn Future<Output = String> + Send>>,
+}
+
+impl Models {
+    /// Models that are to be loaded.
+    ///
+    /// # Panics
+    /// Without any: the configuration always yields one.
+    pub(crate) fn new(ids: impl IntoIterator<Item = ModelId>) -> Self {
+        let models: Vec<Served> = ids.into_iter().map(Served::new).collect();
+        assert!(!models.is_empty(), "a server serves one model at least");
+        Self(models)
+    }
+
+    /// The model that a request names; the first if it names none.
+    ///
+    /// # Errors
+    /// [`ModelError::NotFound`].
+    pub(crate) fn pick(&self, id: Option<&str>) -> Result<&Served, ModelError> {
+        let Some(id) = id else {
+            return Ok(&self.0[0]);
+        };
+        self.iter()
+            .find(|served| served.id().as_str() == id)
+            .ok_or_else(|| {
+                let known = || self.iter().map(|served| served.id().as_str());
+                let near = did_you_mean(id, known());
+                let known: Vec<&str> = known().collect();
+                ModelError::NotFound {
+                    id: id.chars().take(LONGEST_SHOWN).collect(),
+                    fix: format!("{near}; this server has {}", known.join(", ")),
+                }
+            })
+    }
+
+    /// Each model.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Served> {
+        self.0.iter()
+    }
+
+    /// The engines that run already.
+    pub(crate) fn engines(&self) -> impl Iterator<Item = Engine> {
+        self.iter()
+            .filter_map(|served| Some(served.ready().ok()?.engine.clone()))
+    }
+}
+
+impl Ready {
+    /// A model that was just loaded.
+    pub(crate) fn new(launched: Launched) -> Self {
+        Self {
+            engine: launched.engine,
+            fingerprint: launched.fingerprint,
+            created: unix_time::now(),
+            adapter: launched.adapter,
+            memory: launched.memory,
+        }
+    }
+}
+
+impl Served {
+    /// A model that is to be loaded.
+    pub(crate) fn new(id: ModelId) -> Self {
+        Self {
+            id,
+            heartbeat: Arc::new(Heartbeat::new()),
+            current: watch::Sender::new(None),
+            replaced: Mutex::default(),
+            retired: Notify::new(),
+        }
+    }
+
+    /// The id that requests name it by.
+    pub(crate) fn id(&self) -> &ModelId {
+        &self.id
+    }
+
+    /// The heartbeat of loading and of the first engine.
+    pub(crate) fn heartbeat(&self) -> &Arc<Heartbeat> {
+        &self.heartbeat
+    }
+
+    /// The pulse of its engines together: of those with work, the age of the one that has not moved for longest.
+    pub(crate) fn pulse(&self) -> Pulse {
+        // Locked throughout, so that no engine is counted twice or not at all while it is replaced.
+        let replaced = self.replaced();
+        let current = self.current.borrow().clone();
+        let heartbeat = current.as_ref().map(|ready| ready.engine.heartbeat());
+        let mut pulse = heartbeat.unwrap_or(&self.heartbeat).read();
+        pulse.progress += replaced.ended.progress;
+        for other in &replaced.running {
+            let other = other.pulse();
+            let works = |pulse: &Pulse| pulse.in_flight + pulse.queued > 0;
+            pulse.age = match (works(&pulse), works(&other)) {
+                (_, false) => pulse.age,
+                (false, true) => other.age,
+                (true, true) => pulse.age.max(other.age),
+            };
+            pulse.progress += other.progress;
+            pulse.in_flight += other.in_flight;
+            pulse.queued += other.queued;
+        }
+        pulse
+    }
+
+    /// What its engines have done.
+    pub(crate) fn totals(&self) -> Totals {
+        let replaced = self.replaced();
+        let all = self.running(&replaced);
+        all.fold(replaced.ended, |sum, engine| sum + engine.totals())
+    }
+
+    /// What its engines have.
+    pub(crate) fn capacity(&self) -> Capacity {
+        let replaced = self.replaced();
+        let all = self.running(&replaced).map(|engine| engine.capacity());
+        all.fold(Capacity::default(), |sum, one| sum + one)
+    }
+
+    /// Each engine that runs; none can be replaced meanwhile.
+    fn running(&self, replaced: &Replaced) -> impl Iterator<Item = EngineFigures> {
+        let current = self.current.borrow().clone();
+        let current = current.map(|ready| EngineFigures::of(&ready.engine));
+        replaced.running.iter().cloned().chain(current)
+    }
+
+    /// The loaded model.
+    ///
+    /// # Errors
+    /// [`ModelError::Loading`].
+    pub(crate) fn ready(&self) -> Result<Arc<Ready>, ModelError> {
+        let current = self.current.borrow().clone();
+        current.ok_or_else(|| ModelError::Loading {
+            id: self.id.to_string(),
+        })
+    }
+
+    /// It is loaded and serves from now on.
+    pub(crate) fn loaded(&self, ready: Ready) {
+        self.current.send_replace(Some(Arc::new(ready)));
+    }
+
+    /// New requests go to `ready` from now on; the engine before it finishes its requests.
+    pub(crate) fn replace(&self, ready: Arc<Ready>) -> Option<RetiringEngine> {
+        let mut replaced = self.replaced();
+        let before = self.current.send_replace(Some(ready))?;
+        before.engine.release();
+        let stats = EngineFigures::of(&before.engine);
+        replaced.running.push(stats.clone());
+        Some(RetiringEngine {
+            stats,
+            stopped: Box::pin(before.engine.stopped()),
+        })
+    }
+
+    /// An engine that was replaced has ended: its totals are kept.
+    pub(crate) fn retire(&self, engine: &RetiringEngine) {
+        let mut replaced = self.replaced();
+        replaced
+            .running
+            .retain(|other| !other.is_same(&engine.stats));
+        replaced.ended = replaced.ended + engine.stats.totals();
+        self.retired.notify_waiters();
+    }
+
+    /// Whether an engine that was replaced still has work, or memory.
+    pub(crate) fn is_replacing(&self) -> bool {
+        !self.replaced().running.is_empty()
+    }
+
+    /// Waits until no engine that was replaced has work or memory.
+    pub(crate) async fn settled(&self) {
+        loop {
+            let mut retired = pin!(self.retired.notified());
+            retired.as_mut().enable();
+            if !self.is_replacing() {
+                return;
+            }
+            retired.await;
+        }
+    }
+
+    /// Waits until the engine that serves the model has ended, and returns the reason. An engine that was replaced may
+    /// end.
+    pub(crate) async fn death(&self) -> String {
+        let mut current = self.current.subscribe();
+        loop {
+            let ready = current.borrow_and_update().clone();
+            // The engine is not held: a replaced one ends when its last handle is dropped.
+            let stopped = ready.map(|ready| ready.engine.stopped());
+            let Some(stopped) = stopped else {
+                let _ = current.changed().await;
+                continue;
+            };
+            tokio::select! {
+                biased;
+                _ = current.changed() => {}
+                reason = stopped => return reason,
+            }
+        }
+    }
+
+    /// Its phase; it is loading until it is ready, whatever its heartbeat says.
+    pub(crate) fn phase(&self) -> EnginePhase {
+        match self.ready() {
+            Err(_) => EnginePhase::Loading,
+            Ok(_) => self.pulse().phase,
+        }
+    }
+
+    fn replaced(&self) -> MutexGuard<'_, Replaced> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn models() -> Models {
+        Models::new(["council", "tiny"].map(|id| id.parse().unwrap()))
+    }
+
+    #[test]
+    fn request_without_a_model_gets_the_first() {
+        let models = models();
+        assert_eq!(models.pick(None).unwrap().id().as_str(), "council");
+        assert_eq!(models.pick(Some("tiny")).unwrap().id().as_str(), "tiny");
+    }
+
+    #[test]
+    fn unknown_model_is_refused_with_the_known_ones() {
+        let error = models().pick(Some("counsil")).err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "the model `counsil` does not exist; did you mean `council`?; this server has council, tiny"
+        );
+    }
+
+    #[test]
+    fn model_that_loads_is_not_ready() {
+        let models = models();
+        let served = models.pick(None).unwrap();
+        assert_eq!(served.phase(), EnginePhase::Loading);
+        let id = "council".to_owned();
+        assert_eq!(served.ready().err(), Some(ModelError::Loading { id }));
+    }
+}
