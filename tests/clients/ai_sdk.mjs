@@ -43,7 +43,7 @@ const cases = {
   async generateText_returns_reasoning() {
     const providerOptions = { sanctum: { reasoningEffort: 'high' } };
     const result = await generateText({ model: scripted, prompt: '[reason]', providerOptions });
-    assert.equal(result.reasoningText, 'Somebody asks for a proof that I think.');
+    assert.equal(result.reasoningText, 'The user asks for a proof that I think.');
     assert.equal(result.text, 'Reasoned answer: forty-two, naturally.');
   },
 

@@ -168,7 +168,7 @@ def parse_forces_the_built_in_model():
 def thinking_is_a_block():
     message = ask("[reason]", max_tokens=2000, thinking={"type": "enabled", "budget_tokens": 1024})
     equal([block.type for block in message.content], ["thinking", "text"], "the blocks")
-    equal(message.content[0].thinking, "Somebody asks for a proof that I think.", "the thinking")
+    equal(message.content[0].thinking, "The user asks for a proof that I think.", "the thinking")
     equal(text_of(message), "Reasoned answer: forty-two, naturally.", "the text")
 
 

@@ -61,7 +61,7 @@ async def completion_streams():
 def completion_as_vllm_with_reasoning():
     response = litellm.completion(model=f"hosted_vllm/{SCRIPTED}", messages=user("[reason]"), reasoning_effort="high", **OPENAI)
     equal(text_of(response), "Reasoned answer: forty-two, naturally.", "the content")
-    equal(response.choices[0].message.reasoning_content, "Somebody asks for a proof that I think.", "reasoning_content")
+    equal(response.choices[0].message.reasoning_content, "The user asks for a proof that I think.", "reasoning_content")
 
 
 @case

@@ -132,7 +132,7 @@ def json_object_is_valid_json():
 def reasoning_is_an_item():
     response = ask("[reason]", reasoning={"effort": "high"})
     equal([item.type for item in response.output], ["reasoning", "message"], "the items")
-    equal(response.output[0].content[0].text, "Somebody asks for a proof that I think.", "the reasoning")
+    equal(response.output[0].content[0].text, "The user asks for a proof that I think.", "the reasoning")
     equal(response.output_text, "Reasoned answer: forty-two, naturally.", "output_text")
 
 
@@ -140,7 +140,7 @@ def reasoning_is_an_item():
 def reasoning_streams():
     events = list(ask("[reason]", reasoning={"effort": "high"}, stream=True))
     thought = "".join(event.delta for event in events if event.type == "response.reasoning_text.delta")
-    equal(thought, "Somebody asks for a proof that I think.", "the reasoning")
+    equal(thought, "The user asks for a proof that I think.", "the reasoning")
 
 
 @case

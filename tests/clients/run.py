@@ -65,8 +65,8 @@ def python_for(requirements):
 
     def install():
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        # Every package is pinned, so there is nothing to resolve.
-        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--requirement", pins]
+        # Every package is pinned, so there is nothing to resolve; what is imported compiles then.
+        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile", "--requirement", pins]
         subprocess.run(command, check=True)
 
     installed(folder, pins.read_bytes() + sys.version.encode(), install)
@@ -154,7 +154,6 @@ def run_program(name, server, cases=()):
             LITELLM_LOCAL_MODEL_COST_MAP="True",
             HF_HUB_OFFLINE="1",
             PYTHONPATH=f"{HERE / 'loopback'}:{HERE}",
-            PYTHONDONTWRITEBYTECODE="1",
         )
         if requirements is None:
             # Node looks packages up from the program's own folder.

@@ -142,7 +142,7 @@ class Generator:
 
     def tools(self):
         """A set of strict tools in the form of chat completions."""
-        names = self.draw.sample(["get_weather", "add", "search.files", "create-event", "f", "send_a_rather_long_message_to_somebody"], self.draw.randint(1, 4))
+        names = self.draw.sample(["get_weather", "add", "search.files", "create-event", "f", "send_a_rather_long_message_to_the_owner"], self.draw.randint(1, 4))
         tools = []
         for name in names:
             function = {"name": name, "strict": True}

@@ -22,7 +22,7 @@ CITY = '{"name": "Rome", "country": "Italy", "population": 2873000}'
 
 SCRIPTS = {
     "hello": ["Hello from the script: two and two are four."],
-    "reason": [("Somebody asks for a proof that I think.", "Reasoned answer: forty-two, naturally.")],
+    "reason": [("The user asks for a proof that I think.", "Reasoned answer: forty-two, naturally.")],
     "long": ["One sheep, " + " ".join(f"{n} sheep," for n in range(2, 60)) + " and sleep."],
     # A tool, then an answer that uses its result.
     "weather": [WEATHER, "Sunny skies over Rome: pack light."],
