@@ -1,5 +1,5 @@
-//! What happened in a fleet's first year, re-enacted: the real programs under the simulated launchd, one file for each
-//! kind of incident.
+//! The incidents of a fleet's first year, re-enacted: the real programs under the simulated launchd, one file for each kind
+//! of incident.
 
 mod alerts;
 mod busy;

@@ -1,5 +1,5 @@
-//! The laptop watches the Mini from outside, over a network that can fail: each outage is told of once on the laptop's own
-//! screen, its end once, and the laptop's own absence never.
+//! The laptop watches the Mini from outside, over a network that can fail: each outage alerts once on the laptop's screen, its
+//! end once, and the laptop's own absence never.
 
 mod desktop;
 mod network;
@@ -18,14 +18,14 @@ use pair::{Pair, replace};
 const CANARY: &str = "server on mini fails its check";
 const DRIFT: &str = "the installation on mini, seen from outside, fails its check";
 
-/// Checks after an alert, or after its end, that must tell nothing more.
+/// Checks after an alert, or after its end, that must not alert.
 const FURTHER: u64 = 5;
 
 fn recovered(title: &str) -> String {
     format!("recovered: {title}")
 }
 
-/// The outage of this title was told of once, and its end once, and nothing else was told.
+/// The outage of this title alerted once, its end once, and there was no other alert.
 #[track_caller]
 fn once_and_over(pair: &Pair, title: &str) {
     pair.told(&recovered(title));
@@ -36,7 +36,7 @@ fn once_and_over(pair: &Pair, title: &str) {
 }
 
 #[test]
-fn the_mini_s_server_is_gone() {
+fn stopped_server_of_the_mini_alerts_once_and_recovers_once() {
     let Some(mut pair) = Pair::new() else { return };
     pair.kill_server();
     let alert = pair.told(CANARY);
@@ -49,16 +49,16 @@ fn the_mini_s_server_is_gone() {
     assert_eq!(pair.titles(), [CANARY]);
     pair.start_server();
     once_and_over(&pair, CANARY);
-    // Whoever comes back must not find the outage alone.
+    // An operator who returns must not find the outage without its end.
     assert!(pair.told(&recovered(CANARY)).stays);
 }
 
 #[test]
-fn the_mini_is_gone() {
+fn unreachable_mini_alerts_through_the_canary_only() {
     let Some(pair) = Pair::new() else { return };
     pair.network.drop_packets_to_mini(true);
     pair.told(CANARY);
-    // Each of these waits out its limits. That drift cannot look either is the same outage.
+    // Each of these checks takes its whole time limit. That drift cannot check either is the same outage.
     pair.look_on("canary-offbox", "miss", 2);
     pair.look_on("drift-offbox", "busy", 2);
     assert_eq!(pair.titles(), [CANARY]);
@@ -67,7 +67,7 @@ fn the_mini_is_gone() {
 }
 
 #[test]
-fn the_mini_answers_wrong() {
+fn wrong_answer_of_the_mini_alerts() {
     let Some(mut pair) = Pair::new() else { return };
     let flip = |pair: &Pair| flip_a_bit(&pair.path("mini/model"), SCALES);
     pair.serve_again_after(flip);
@@ -76,13 +76,13 @@ fn the_mini_answers_wrong() {
     pair.look_on("canary-offbox", "miss", FURTHER);
     pair.look_on("drift-offbox", "ok", FURTHER);
     assert_eq!(pair.titles(), [CANARY]);
-    // The same bit once more: it is right again.
+    // The same bit again: the answer is right.
     pair.serve_again_after(flip);
     once_and_over(&pair, CANARY);
 }
 
 #[test]
-fn the_mini_s_binary_is_replaced() {
+fn replaced_program_of_the_mini_alerts() {
     let Some(pair) = Pair::new() else { return };
     replace(&pair.binary(), &Pair::script("by somebody else"));
     let alert = pair.told(DRIFT);
@@ -99,7 +99,7 @@ fn the_mini_s_binary_is_replaced() {
 }
 
 #[test]
-fn the_laptop_s_own_network_is_gone() {
+fn offline_laptop_does_not_alert() {
     let Some(pair) = Pair::new() else { return };
     pair.network.set_laptop_offline(true);
     for watchdog in pair::WATCHDOGS {
@@ -113,9 +113,9 @@ fn the_laptop_s_own_network_is_gone() {
     assert!(pair.titles().is_empty(), "{:?}", pair.titles());
 }
 
-/// Desktops read marks in a text, and a server that answers wrong may answer anything.
+/// Desktops interpret markup in a text, and a server may answer any text.
 #[test]
-fn what_a_server_says_is_text_on_the_screen() {
+fn answer_of_a_server_is_shown_without_markup() {
     if !pair::is_there("dbus-daemon") {
         return skipped("dbus-daemon (Debian: dbus)").unwrap_or_default();
     }

@@ -1,4 +1,4 @@
-//! Parity against the real server and the model that is built in, with the spec that comes with Sanctum.
+//! Parity with the real server and its built-in model, and the spec in docs/.
 
 use std::fs;
 use std::path::Path;
@@ -38,7 +38,7 @@ impl Parity {
         Self { folder, server }
     }
 
-    /// Runs `sanctum-parity`: its exit code, and what it said.
+    /// Runs `sanctum-parity`; returns its exit code and its output.
     async fn run(&self, arguments: &[&str]) -> (i32, String) {
         let output = Command::new(program("sanctum-parity"))
             .args(arguments)
@@ -68,54 +68,57 @@ fn edit(path: &Path, from: &str, to: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_built_in_model_says_what_it_said() {
+async fn built_in_model_gives_the_recorded_answers() {
     let parity = Parity::start().await;
-    let (code, said) = parity.run(&["--once", "--json"]).await;
-    assert_eq!(code, 0, "{said}");
-    let said: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(said["message"], "10 of 10 answers are as expected");
+    let (code, output) = parity.run(&["--once", "--json"]).await;
+    assert_eq!(code, 0, "{output}");
+    let report: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(report["message"], "10 of 10 answers are as expected");
     assert!(!parity.path(".sanctum").exists(), "--once changes nothing");
 
-    // Recorded, and the same again, byte for byte.
-    let (code, said) = parity.run(&["--exact"]).await;
+    // Recorded, and the same again byte for byte.
+    let (code, output) = parity.run(&["--exact"]).await;
     assert!(
-        code == 2 && said.contains("nothing has been recorded yet"),
-        "{said}"
+        code == 2 && output.contains("there are no recorded answers"),
+        "{output}"
     );
-    let (code, said) = parity.run(&["--record"]).await;
-    assert!(code == 1 && said.contains("add --yes"), "{said}");
-    let (code, said) = parity.run(&["--record", "--yes"]).await;
-    assert!(code == 0 && said.contains("recorded 10 answers"), "{said}");
-    let (code, said) = parity.run(&["--exact"]).await;
+    let (code, output) = parity.run(&["--record"]).await;
+    assert!(code == 1 && output.contains("add --yes"), "{output}");
+    let (code, output) = parity.run(&["--record", "--yes"]).await;
     assert!(
-        code == 0 && said.contains("10 of 10 answers are as recorded"),
-        "{said}"
+        code == 0 && output.contains("recorded 10 answers"),
+        "{output}"
+    );
+    let (code, output) = parity.run(&["--exact"]).await;
+    assert!(
+        code == 0 && output.contains("10 of 10 answers are as recorded"),
+        "{output}"
     );
     let recorded = parity.path(".sanctum/state/parity/parity/recorded.json");
     edit(&recorded, "Tokyo", "Tokio");
-    let (code, said) = parity.run(&["--exact"]).await;
-    assert!(code == 1 && said.contains("WRONG `capital`"), "{said}");
+    let (code, output) = parity.run(&["--exact"]).await;
+    assert!(code == 1 && output.contains("FAIL  `capital`"), "{output}");
 
-    // The spec expects something else: one is tolerated, two are told of.
+    // The spec expects other answers: one is tolerated, two alert.
     let spec = parity.path("parity-smoke.json");
     edit(&spec, "Kenya", "Uganda");
-    let (code, said) = parity.run(&["--once"]).await;
-    assert!(code == 0 && said.contains("WRONG `country`"), "{said}");
+    let (code, output) = parity.run(&["--once"]).await;
+    assert!(code == 0 && output.contains("FAIL  `country`"), "{output}");
     edit(&spec, "Sunday", "Friday");
-    let (code, said) = parity.run(&["--once"]).await;
+    let (code, output) = parity.run(&["--once"]).await;
     assert!(
-        code == 1 && said.contains("8 of 10 answers are as expected"),
-        "{said}"
+        code == 1 && output.contains("8 of 10 answers are as expected"),
+        "{output}"
     );
     edit(
         &spec,
         "\"substring\": \"Friday\"",
         "\"substrng\": \"Friday\"",
     );
-    let (code, said) = parity.run(&["--once"]).await;
+    let (code, output) = parity.run(&["--once"]).await;
     assert!(
-        code == 2 && said.contains("unknown field `substrng`"),
-        "{said}"
+        code == 2 && output.contains("unknown field `substrng`"),
+        "{output}"
     );
     drop(parity.server);
 }

@@ -1,4 +1,4 @@
-//! Errors of `fleet.toml`, each with the line and the fix.
+//! Errors in a `fleet.toml`: each names the line or section, and what to write instead.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,14 +16,14 @@ pub enum FleetError {
         /// The system's error.
         source: io::Error,
     },
-    /// A line is not TOML, or has an unknown key or an invalid value.
+    /// A line is not TOML, has an unknown key, or a value that its key does not accept.
     #[error("{}, line {line}: {message}", path.display())]
     Line {
         /// The file.
         path: PathBuf,
         /// Counted from 1.
         line: usize,
-        /// The problem and the fix.
+        /// The error, and what to write instead.
         message: String,
     },
     /// Two sections contradict each other.
@@ -31,15 +31,15 @@ pub enum FleetError {
     Section {
         /// The file.
         path: PathBuf,
-        /// The section that refers to something, as its header is written.
+        /// The section with the reference, as its header is written.
         section: String,
-        /// The contradiction and the fix.
+        /// The contradiction, and what to write instead.
         message: String,
     },
 }
 
 impl FleetError {
-    /// Converts an error of the TOML parser about `text`.
+    /// The error of the TOML parser in `text`.
     pub(crate) fn from_toml(path: PathBuf, text: &str, error: &toml::de::Error) -> Self {
         let at = error.span().map_or(0, |span| span.start.min(text.len()));
         Self::Line {
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn serde_error_becomes_message_with_suggestion() {
+    fn message_of_serde_gets_a_suggestion() {
         assert_eq!(
             with_suggestion("unknown field `hots`, expected one of `host`, `listen`"),
             "unknown key `hots`; did you mean `host`?; the keys here are host, listen"

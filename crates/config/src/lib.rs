@@ -1,14 +1,35 @@
-//! `fleet.toml` in types, and the logging that every binary shares.
+//! `fleet.toml` in types, the paths under the fleet's home, and the logging of every program.
 //!
-//! One file describes the whole fleet: hosts, servers, agents, watchdogs, alert channels. [`Fleet::read`] parses all
-//! of it in every program, so that a mistake in one daemon's section is found by the first daemon that starts. A
-//! [`Fleet`] is already checked: labels, addresses and durations are valid, and every name that refers to another
-//! section exists.
+//! One file describes the whole fleet: hosts, servers, agents, watchdogs, alert channels. [`Fleet::read`] parses all of it in
+//! every program, so that an error in one section is found by the first program that starts. The values of a [`Fleet`] are
+//! checked: labels are labels, addresses are addresses, and every reference names a section. Unknown keys are errors: with
+//! `mises` for `misses`, a watchdog would run with a default that the operator did not choose.
 //!
-//! The crate also has the paths on a host ([`Home`]), and reads and writes small JSON files ([`record`]), which are
-//! replaced as a whole ([`atomic`]).
+//! ```
+//! use std::path::Path;
+//! use sanctum_config::Fleet;
 //!
-//! Unknown keys are errors. A watchdog whose `misses` was written `mises` would run with an unintended default.
+//! let text = r#"
+//!     [hosts.mini]
+//!     address = "192.0.2.25"
+//!     agents = ["server", "guardian"]
+//!     [servers.server]
+//!     host = "mini"
+//!     [watch.guardian]
+//!     every = "1m"
+//! "#;
+//! let fleet = Fleet::parse(text, Path::new("fleet.toml"))?;
+//! let guardian = &fleet.watch[&"guardian".parse()?];
+//! assert_eq!(fleet.watched_server(guardian), Some(&"server".parse()?));
+//!
+//! let error = Fleet::parse("[watch.guardian]\nmises = 3\n", Path::new("fleet.toml")).unwrap_err();
+//! assert!(error.to_string().starts_with("fleet.toml, line 2: unknown key `mises`; did you mean `misses`?"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Home`] has the paths of a host's files. Small JSON files are read and written as a [`record`], whole or not at all
+//! ([`atomic`]), and [`files`] opens regular files only. Text from servers, logs and commands is an [`UntrustedText`] before
+//! it is shown.
 
 mod address;
 pub mod atomic;

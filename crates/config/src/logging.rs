@@ -1,12 +1,13 @@
-//! Log lines of this process: in a file that is rotated, or on standard error. JSON for machines, plain text on a terminal.
+//! The log of this process: a rotated file, or standard error; as JSON or as text.
 //!
-//! An agent writes its own file: launchd appends for ever to the files that it opens, and continues to write to one
-//! that was renamed. launchd then saves only panics and output before logging starts.
+//! An agent writes its own file: launchd never truncates the files that it opens, and continues to write to one that was
+//! renamed. launchd's own file then has only panics and what a program prints before it logs.
 //!
-//! A thread of its own writes the file, so that a disk that does not answer delays no thread that logs. Lines that the
-//! disk is too slow for are counted and left out.
+//! A separate thread writes the file, so that a disk that does not answer delays no thread that logs. Lines for which the
+//! disk is too slow are counted and dropped.
 
 mod file;
+mod format;
 mod safe;
 
 use std::fmt;
@@ -27,33 +28,26 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 use crate::{Fleet, Rotation, UntrustedText};
 use safe::SafeLines;
 
-/// What log lines look like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// One JSON object a line: `timestamp`, `level`, `message`, the event's own fields, `target`.
-    Json,
-    /// For reading.
-    Text,
-}
+pub use format::Format;
 
-/// Where log lines go.
+/// The destination of log lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
     /// Standard error.
     StandardError,
-    /// A file; and standard error too where that is a terminal.
+    /// A file; and standard error too if that is a terminal.
     File {
         /// The file.
         path: PathBuf,
-        /// How large it may grow.
+        /// Its rotation.
         rotation: Rotation,
     },
 }
 
-/// A log filter that cannot be understood.
+/// A log filter that cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "`{filter}` is no log filter ({source}); write a level such as `debug`, or `info,sanctum_engine=trace`"
+    "`{filter}` is not a log filter ({source}); write a level such as `debug`, or `info,sanctum_engine=trace`"
 )]
 pub struct BadFilter {
     filter: String,
@@ -75,16 +69,16 @@ impl Destination {
     }
 }
 
-/// Ends the thread that writes the file when it is dropped, once all lines are written.
+/// The thread that writes the file; dropping it writes all lines and ends the thread.
 static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 
-/// Sends this process's events and panics to `destination` from now on. Call it once, first thing, and [`finish`] last
-/// thing. If the file cannot be written, that is reported on standard error and log lines go there.
+/// Logs this process's events and panics to `destination`. Call it once at the start of the process, and [`finish`] at its
+/// end. If the file cannot be written, that is reported on standard error and log lines go there.
 ///
-/// `format` left out means JSON, but text on a terminal. The filter is `filter`, else `RUST_LOG`, else `info`.
+/// The default of `format` is text on a terminal and JSON elsewhere. The filter is `filter`, else `RUST_LOG`, else `info`.
 ///
 /// # Errors
-/// If the filter cannot be understood.
+/// If the filter cannot be parsed.
 pub fn start(
     destination: Destination,
     format: Option<Format>,
@@ -117,7 +111,7 @@ pub fn start(
     Ok(())
 }
 
-/// Writes what was logged, and ends logging to a file. A disk that does not answer is waited for for a second.
+/// Writes the remaining lines, and ends logging to a file. Waits one second for a disk that does not answer.
 pub fn finish() {
     drop(WRITER.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
@@ -158,7 +152,7 @@ where
     }
 }
 
-/// One field of a line for people. Its text is made safe here, before escape sequences that colour the line are around it.
+/// One field of a text line. Its value is escaped here, before the escape sequences that colour the line are added.
 fn text_field(to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     let text = UntrustedText::escaped(&format!("{value:?}"), usize::MAX, |_| false);
     match field.name() {
@@ -167,7 +161,7 @@ fn text_field(to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt
     }
 }
 
-/// Logs panics too, before standard error gets them with their backtrace.
+/// Logs panics too, before they are printed to standard error with their backtrace.
 fn log_panics() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -195,14 +189,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_is_a_level_or_a_list_and_a_bad_one_is_shown() {
+    fn filter_is_a_level_or_a_list_and_a_bad_one_is_shown() {
         assert!(parse("info,sanctum_engine=trace").is_ok());
         let error = parse("info,=,=").unwrap_err().to_string();
         assert!(error.contains("`info,=,=`"), "{error}");
     }
 
     #[test]
-    fn destination_takes_its_sizes_from_fleet_toml() {
+    fn destination_has_the_rotation_of_fleet_toml() {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("fleet.toml");
         std::fs::write(&config, "[logs]\nmax_mb = 2\nkeep = 7\n").unwrap();

@@ -1,11 +1,11 @@
-//! Paths of the system's programs.
+//! The paths of the system's own programs.
 
 use std::path::PathBuf;
 
 /// The program that a daemon starts for `name`, such as `launchctl`.
 ///
-/// On macOS this is the absolute path that the system ships it at: a launchd job's PATH can be changed by any process that can
-/// set the session's environment, and a program found through it would run with the daemon's rights. Elsewhere, and for a name
+/// On macOS this is the absolute path that the system ships it at: every process that can set the session's
+/// environment can change a launchd job's PATH, and a program found through it would run with the daemon's rights. Elsewhere, and for a name
 /// that macOS does not ship, it is the name itself, found through PATH.
 ///
 /// The environment variable `SANCTUM_NAME` (`SANCTUM_LAUNCHCTL`, `SANCTUM_OSASCRIPT`) overrides it on every system, for

@@ -1,11 +1,12 @@
-//! A file that grows by whole lines and is rotated by size: `FILE` becomes `FILE.1`, `FILE.1` becomes `FILE.2`, and what
-//! is older than the last of them is deleted. The logs of all programs and the server's audit log are such files.
+//! A file that grows by whole lines and is rotated by size: `FILE` becomes `FILE.1`, `FILE.1` becomes `FILE.2`, and the
+//! oldest is deleted. The logs of all programs and the server's audit log are such files.
 //!
-//! This is not a crate from outside because none keeps what these logs need. `tracing-appender` rotates by time only
-//! (tokio-rs/tracing 858); `file-rotate` panics when a rotated file was deleted (kstrafe/file-rotate 17), cuts lines
-//! in two and drops lines silently when its file cannot be opened; `rolling-file` and its fork keep lines in memory
-//! until they are flushed; `logroller` makes a file with the umask's mode before it changes it. All of them wait for
-//! ever on a FIFO.
+//! No published crate does what these logs need. `tracing-appender` rotates by time only
+//! (tokio-rs/tracing 858); `file-rotate` assumes that no other process moves
+//! its files, panics when a rotated file was deleted (kstrafe/file-rotate 17), splits lines, and drops lines silently when
+//! its file cannot be opened; `rolling-file` and its fork keep lines in memory
+//! until they are flushed; `logroller` makes a file with the umask's mode before it changes it. All of them block on
+//! a FIFO.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -308,9 +309,9 @@ mod tests {
         assert_eq!(fs::read_to_string(path(&dir)).unwrap(), "2\n3\n");
     }
 
-    /// A folder in place of a rotated file: the log is still written and reports once why it grows.
+    /// A folder in place of a rotated file: the log is still written, and the reason is reported once.
     #[test]
-    fn file_that_cannot_be_rotated_grows_and_reports_it_once() {
+    fn file_that_cannot_be_rotated_grows_and_reports_that_once() {
         let dir = TempDir::new().unwrap();
         let mut file = open(&dir, 1);
         let blocked = dir.path().join("logs/audit.jsonl.1");

@@ -1,7 +1,6 @@
-//! How long the certificates and revocation lists on a host are valid.
+//! The validity of the certificates and revocation lists on a host.
 //!
-//! `sanctum-launchd status` and `verify` show all of them; `verify`, and with it drift, reports those that end soon; a
-//! watchdog looks here for its own certificate before it blames a server.
+//! `sanctum-launchd status` and `verify` show all of them; `verify` and drift report those that expire soon.
 
 use std::fmt;
 use std::io;
@@ -13,43 +12,43 @@ use x509_parser::pem::Pem;
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 use x509_parser::x509::X509Name;
 
-/// Larger than any of these files.
+/// The largest of these files that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
 
-/// Days before the end at which a renewal is due, and at which it is urgent.
+/// Days before the expiry at which a renewal is due, and at which it is urgent.
 pub const NOTICE: [i64; 2] = [30, 7];
 
-/// A certificate or a revocation list, and when it ends.
+/// A certificate or a revocation list, and when it expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Validity {
     /// Its file.
     pub path: PathBuf,
     /// What it is.
-    pub kind: Kind,
-    /// The name that it stands for: a server, a client or a CA.
+    pub kind: CertificateKind,
+    /// The name of its server, client or CA.
     pub name: UntrustedText,
-    /// When it ends; none if it does not end: a revocation list need not say when the next one is due.
+    /// When it expires; none if it does not: a revocation list need not name its next update.
     pub ends: Option<DateTime<Utc>>,
 }
 
-/// What ends.
+/// A certificate or a revocation list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum CertificateKind {
     /// The certificate of a CA.
     Authority,
     /// The certificate of a server or of a client.
     Certificate,
-    /// What a CA has revoked.
+    /// The revocation list of a CA.
     RevocationList,
 }
 
-/// A file whose validity cannot be told.
+/// A file whose validity cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {}: {source}", path.display())]
 pub struct CertificateError {
     /// The file.
     pub path: PathBuf,
-    /// What the system said, or what is in the file instead.
+    /// The system's error, or why its content is not a certificate.
     pub source: io::Error,
 }
 
@@ -137,8 +136,8 @@ fn validity(path: &Path, block: &Pem) -> Result<Option<Validity>, String> {
             let (_, certificate) =
                 X509Certificate::from_der(&block.contents).map_err(|error| error.to_string())?;
             let kind = match certificate.is_ca() {
-                true => Kind::Authority,
-                false => Kind::Certificate,
+                true => CertificateKind::Authority,
+                false => CertificateKind::Certificate,
             };
             let end = certificate.validity().not_after;
             (kind, common_name(certificate.subject()), Some(end))
@@ -147,7 +146,11 @@ fn validity(path: &Path, block: &Pem) -> Result<Option<Validity>, String> {
             let (_, list) = CertificateRevocationList::from_der(&block.contents)
                 .map_err(|error| error.to_string())?;
             let end = list.next_update();
-            (Kind::RevocationList, common_name(list.issuer()), end)
+            (
+                CertificateKind::RevocationList,
+                common_name(list.issuer()),
+                end,
+            )
         }
         _ => return Ok(None),
     };
@@ -192,9 +195,9 @@ impl Validity {
     /// What to type on the CA's machine.
     pub fn renewal(&self, host: &Label) -> String {
         let command = match self.kind {
-            Kind::Authority => "sanctum-pki rotate-ca".to_owned(),
-            Kind::Certificate => format!("sanctum-pki renew {}", self.name),
-            Kind::RevocationList => "sanctum-pki crl".to_owned(),
+            CertificateKind::Authority => "sanctum-pki rotate-ca".to_owned(),
+            CertificateKind::Certificate => format!("sanctum-pki renew {}", self.name),
+            CertificateKind::RevocationList => "sanctum-pki crl".to_owned(),
         };
         format!("on the CA's machine: {command}; sanctum-pki --config fleet.toml bundle {host}")
     }
@@ -203,9 +206,9 @@ impl Validity {
 impl fmt::Display for Validity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            Kind::Authority => write!(f, "the CA `{}`", self.name),
-            Kind::Certificate => write!(f, "the certificate of `{}`", self.name),
-            Kind::RevocationList => write!(f, "the revocation list of `{}`", self.name),
+            CertificateKind::Authority => write!(f, "the CA `{}`", self.name),
+            CertificateKind::Certificate => write!(f, "the certificate of `{}`", self.name),
+            CertificateKind::RevocationList => write!(f, "the revocation list of `{}`", self.name),
         }
     }
 }
@@ -336,7 +339,7 @@ mod tests {
         let mut block = Pem::iter_from_buffer(&bytes).next().unwrap().unwrap();
         let (list, _) = opened(&block.contents);
         let (signed, signature) = opened(list);
-        // `thisUpdate` and `nextUpdate` are the two UTCTimes, of 15 bytes each; nobody checks the signature here.
+        // `thisUpdate` and `nextUpdate` are the two UTCTimes, of 15 bytes each; the signature is not checked here.
         let time = |from: usize| {
             let at = signed[from..].windows(2).position(|two| two == [0x17, 13]);
             from + at.unwrap()
@@ -345,7 +348,7 @@ mod tests {
         let signed = sequence(&[&signed[..next], &signed[next + 15..]].concat());
         block.contents = sequence(&[&signed[..], signature].concat());
         let validity = validity(&path, &block).unwrap().unwrap();
-        assert_eq!(validity.kind, Kind::RevocationList);
+        assert_eq!(validity.kind, CertificateKind::RevocationList);
         assert_eq!(validity.ends, None);
         assert_eq!(validity.days_left(day(0)), None);
         assert_eq!(validity.problem(day(100_000)), None);

@@ -1,9 +1,8 @@
-//! When a watchdog checks: every so often, or at the times of a crontab line.
+//! When a watchdog checks: at an interval, or at the times of a crontab line.
 //!
-//! A crontab line is in local time. What happens when the clocks change: a time that spring skips is kept by as much
-//! later as was skipped (02:30 becomes 03:30); a time that autumn repeats is kept once, the first time round. So a
-//! nightly check runs once in every night. A check that was due while the machine slept, or while nobody watched, runs
-//! once as soon as possible.
+//! A crontab line is in local time. When the clocks change, a time that spring skips moves by as much as was skipped (02:30
+//! becomes 03:30), and a time that autumn repeats counts once, the first time. So a nightly check runs once every night. A
+//! check that was due while the host was asleep, or the watchdog not running, runs once as soon as possible.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,22 +15,22 @@ use sanctum_config::fleet::Watch;
 /// When to check.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Schedule {
-    /// Again after this time.
+    /// At this interval.
     Every(Duration),
     /// At these times.
     At(Box<Crontab>),
 }
 
-/// A crontab line: `minute hour day-of-month month day-of-week`, as crontab(5) has it.
+/// A crontab line: `minute hour day-of-month month day-of-week`, see crontab(5).
 #[derive(Clone, Debug)]
 pub struct Crontab {
     line: String,
     times: cron::Schedule,
-    /// Whether a day must fit one of its two fields only; else both.
+    /// The days of month and of week, if a day must match only one of them.
     either_day: Option<(BTreeSet<u32>, BTreeSet<u32>)>,
 }
 
-/// A schedule that cannot be kept.
+/// A schedule that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSchedule {
     /// Neither `every` nor `at`.
@@ -39,17 +38,17 @@ pub enum BadSchedule {
     None,
     /// Not five fields.
     #[error(
-        "`at = \"{0}\"` is no crontab line; write five fields: minute hour day-of-month month day-of-week, as in \"0 3 * * *\""
+        "`at = \"{0}\"` is not a crontab line; write five fields: minute hour day-of-month month day-of-week, as in \"0 3 * * *\""
     )]
     Fields(String),
-    /// A field that breaks its rule.
+    /// A field that is out of range.
     #[error("`at = \"{line}\"`: the {field} `{text}` is not within {first}-{last}")]
     Field {
         /// The line.
         line: String,
         /// Which field.
         field: &'static str,
-        /// What stands there.
+        /// Its value.
         text: String,
         /// The least value.
         first: u32,
@@ -57,7 +56,7 @@ pub enum BadSchedule {
         last: u32,
     },
     /// A line such as `0 0 31 2 *`.
-    #[error("`at = \"{0}\"` never comes; no such day exists")]
+    #[error("`at = \"{0}\"` never occurs: there is no such day")]
     Never(String),
 }
 
@@ -99,14 +98,14 @@ const fn field(name: &'static str, first: u32, last: u32, names: &'static [&'sta
     }
 }
 
-/// How long to look for a time that the clocks' change has moved; no country moves them further.
+/// The longest change of the clocks; no country has a longer one.
 const LONGEST_CHANGE: TimeDelta = TimeDelta::hours(3);
 
 impl Schedule {
     /// The schedule of a `[watch.NAME]`.
     ///
     /// # Errors
-    /// If it has none, or a crontab line that cannot be kept.
+    /// If it has none, or a crontab line that cannot be used.
     pub fn of(watch: &Watch) -> Result<Self, BadSchedule> {
         match (watch.every, &watch.at) {
             (Some(every), _) => Ok(Self::Every(every)),
@@ -115,8 +114,8 @@ impl Schedule {
         }
     }
 
-    /// When the next check is due, after one at `checked`. Without one: at once, or at the line's first time after
-    /// `since`, when the waiting for it began. (From `now` on it would be due in the future for ever.)
+    /// When the next check is due, after one at `checked`. Without one: at once, or at the line's first time after `since`,
+    /// when the watchdog was started. (Counted from `now`, it would always be in the future.)
     pub fn due(
         &self,
         checked: Option<DateTime<Utc>>,
@@ -143,7 +142,7 @@ impl Schedule {
         }
     }
 
-    /// When to try again what is due and cannot be done yet.
+    /// The pause before a check that is due is tried again.
     pub fn soon(&self) -> TimeDelta {
         const SOON: TimeDelta = TimeDelta::seconds(5);
         match self {
@@ -154,13 +153,13 @@ impl Schedule {
 }
 
 impl Crontab {
-    /// The first time after `after`; `here` says what a local time means.
+    /// The first time after `after`; `here` maps local times.
     fn next_after(
         &self,
         after: DateTime<Utc>,
         here: impl Fn(NaiveDateTime) -> MappedLocalTime<DateTime<Utc>>,
     ) -> Option<DateTime<Utc>> {
-        // The crate reckons in a zone without changes: local times, taken for UTC.
+        // The crate computes in a zone without changes: local times, as if they were UTC.
         let local = after.with_timezone(&Local).naive_local() - LONGEST_CHANGE;
         self.times
             .after(&local.and_utc())
@@ -174,14 +173,14 @@ fn fits((of_month, of_week): &(BTreeSet<u32>, BTreeSet<u32>), time: &DateTime<Ut
     of_month.contains(&time.day()) || of_week.contains(&time.weekday().num_days_from_sunday())
 }
 
-/// The moment of a local time, whatever the clocks do.
+/// The moment of a local time, with changes of the clocks.
 fn kept(
     local: NaiveDateTime,
     here: impl Fn(NaiveDateTime) -> MappedLocalTime<DateTime<Utc>>,
 ) -> Option<DateTime<Utc>> {
     let quarter = TimeDelta::minutes(15);
     let mut shift = TimeDelta::zero();
-    // In a gap: go before it in quarters of an hour, and on from there by as much.
+    // In a gap: step back to the time before it in quarters of an hour, and add as much.
     while shift <= LONGEST_CHANGE {
         match here(local - shift) {
             MappedLocalTime::Single(time) => return Some(time + shift),
@@ -213,7 +212,7 @@ impl FromStr for Crontab {
             sets.push(set);
         }
         let of_week: BTreeSet<u32> = sets[4].iter().map(|day| day % 7).collect();
-        // crontab(5): where both fields of days are restricted, a day that fits either is taken.
+        // crontab(5): if both fields of days are restricted, a day that matches either counts.
         let restricted = |text: &str| !text.starts_with('*');
         let either = restricted(texts[2]) && restricted(texts[4]);
         let list = |set: &mut dyn Iterator<Item = u32>| {
@@ -505,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_due_while_nobody_watched_runs_once() {
+    fn check_that_was_due_while_the_watchdog_was_stopped_runs_once() {
         let now = at("2026-04-18 12:00").and_utc();
         let ago = |hours| Some(now - TimeDelta::hours(hours));
         let every = Schedule::Every(Duration::from_secs(3600));
@@ -519,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nightly_check_that_has_never_run_runs_in_its_first_night() {
+    fn nightly_check_that_has_never_run_runs_in_its_first_night() {
         let begun = at("2026-04-18 12:00").and_utc();
         let nightly = Schedule::At(Box::new(crontab("0 3 * * *")));
         let first = nightly.due(None, begun, begun);
@@ -530,7 +529,7 @@ mod tests {
             assert_eq!(nightly.due(None, begun, now), first);
         }
         assert!(nightly.due(None, begun, first) <= first);
-        // The same after a clock that ran a year ahead was set right: a check in the future is none.
+        // The same after a clock that ran a year ahead was corrected: a check in the future does not count.
         let ahead = Some(begun + TimeDelta::days(365));
         assert!(nightly.due(ahead, begun, first) <= first);
     }

@@ -1,4 +1,4 @@
-//! Nobody could be told: the way to the human was down for the whole outage, and so, for a while, was the one who tells.
+//! No alert could be delivered: the channel was down for the whole outage, and the watchdog for a part of it.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use crate::host::{Host, SOON, label, runs};
 use crate::receiver::{Receiver, field};
 
 #[test]
-fn alerts_of_an_outage_that_nobody_heard_of_arrive_in_order() {
+fn alerts_of_an_outage_are_delivered_in_order_after_the_channel_was_down() {
     let phone = Receiver::new();
     let host = Host::new();
     host.release_of_scripts("1", "exec \"$SERVER\" \"$@\"");
@@ -19,7 +19,7 @@ fn alerts_of_an_outage_that_nobody_heard_of_arrive_in_order() {
     host.all_well(&["canary"]);
 
     phone.set_down(true);
-    // Booted out: nobody listens, which the canary sees at once.
+    // Booted out: nothing listens, which the canary notices at once.
     let outage = || {
         let server = host.target("server");
         host.launchd.run(&["bootout", &server]).unwrap();
@@ -36,7 +36,7 @@ fn alerts_of_an_outage_that_nobody_heard_of_arrive_in_order() {
         host.all_well(&["canary"]);
     };
     outage();
-    // The watchdog dies in the middle of it, with its alert on disk.
+    // The watchdog is killed during the outage, with its alert on disk.
     host.wait("a first attempt", |_| !phone.refused().is_empty());
     let before = host.running("canary");
     host.signal("canary", "SIGKILL");
@@ -58,7 +58,7 @@ fn alerts_of_an_outage_that_nobody_heard_of_arrive_in_order() {
     let fails = "server on here fails its check";
     let recovered = format!("recovered: {fails}");
     assert_eq!(titles, [fails, &recovered, fails, &recovered]);
-    // Each once, each under the id that it had from the beginning, in the order in which it happened.
+    // Each once, with its first id, in the order in which it was raised.
     let ids: Vec<String> = taken.iter().map(|alert| field(alert, "id")).collect();
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 4, "{ids:?}");
     assert_eq!(ids[1], format!("{}-recovered", ids[0]));

@@ -1,5 +1,5 @@
-//! Three restarts in eight minutes, none of them necessary, all of them outages: a server that works is not hung,
-//! however long somebody waits for it.
+//! Three restarts in eight minutes, none necessary, each an outage: a server that works is not hung, however long a client
+//! waits for it.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::host::{Host, ask, has_answered, request, status};
 
-/// The guardian's patience here; after its whole window it would act on what is really wrong.
+/// The guardian's `misses` and intervals here; after all of them it would restart a server that is really hung.
 const EVERY: Duration = Duration::from_millis(300);
 const TIMEOUT: Duration = Duration::from_secs(2);
 const STALL: Duration = Duration::from_secs(3);
@@ -16,7 +16,7 @@ const MISSES: usize = 3;
 /// A server of a size that keeps one thread busy, and the guardian.
 fn host(limits: &str) -> Host {
     let host = Host::new();
-    // The published sizes are for load tests: they are no `models` of a fleet.
+    // The published sizes are for load tests, and cannot be the `models` of a fleet.
     host.release_of_scripts("1", "exec \"$SERVER\" \"$@\" --shape qwen3.5-0.8b");
     host.fleet(
         &["server", "guardian"],
@@ -36,7 +36,7 @@ fn host(limits: &str) -> Host {
     host
 }
 
-/// Watches the guardian watch a busy server, for three times as long as it would take to act.
+/// Observes the guardian of a busy server, for three times as long as it would take to act.
 fn look_on(host: &Host) {
     let window = STALL.max(EVERY * MISSES as u32);
     let begun = Instant::now();
@@ -64,7 +64,7 @@ fn endless(host: &Host) -> std::net::TcpStream {
 }
 
 #[test]
-fn a_server_with_all_slots_and_the_queue_full_is_left_alone() {
+fn server_with_all_slots_and_the_queue_full_is_left_alone() {
     let host = host("max_slots = 2, queue = 2");
     let clients: Vec<_> = (0..4).map(|_| endless(&host)).collect();
     let is_full = |health: &serde_json::Value| health["in_flight"] == 2 && health["queued"] == 2;
@@ -77,14 +77,14 @@ fn a_server_with_all_slots_and_the_queue_full_is_left_alone() {
     drop(clients);
 }
 
-/// The first guardian's policy: a chat question, and so many without an answer in a row are a hung server.
+/// The first guardian's policy: a server is hung after this many chat requests in a row without an answer.
 fn naive_guardian_restarts(answered: &[bool]) -> bool {
     answered
         .windows(MISSES)
         .any(|row| row.iter().all(|answered| !answered))
 }
 
-/// Its question: two tokens, which wait for everybody who was there before.
+/// Its question: two tokens, which wait for all requests before it.
 fn naive_question_is_answered(host: &Host) -> bool {
     let message = json!({ "role": "user", "content": "ping" });
     let body = json!({ "messages": [message], "max_tokens": 2 }).to_string();
@@ -92,7 +92,7 @@ fn naive_question_is_answered(host: &Host) -> bool {
 }
 
 #[test]
-fn a_prompt_that_takes_longer_than_the_guardian_waits_is_work() {
+fn prompt_that_takes_longer_than_the_guardians_timeout_is_busy() {
     let host = host("max_slots = 1");
     let prompt = "one two three four ".repeat(2000);
     let body = json!({ "prompt": prompt, "max_tokens": 1, "ignore_eos": true }).to_string();

@@ -1,9 +1,9 @@
-//! The escape hatch: another program takes the server's place, and everybody follows.
+//! The escape hatch: another program serves in the server's place, and the watchdogs follow.
 
 use crate::host::{Host, SOON, label, runs};
 
 #[test]
-fn the_guardian_follows_a_flip_and_a_login_starts_only_who_serves() {
+fn guardian_follows_the_active_agent_and_a_login_starts_only_that_one() {
     let host = Host::new();
     host.release_of_scripts("1", "exec \"$SERVER\" \"$@\"");
     let server = sanctum_tests::program("sanctum-server");
@@ -34,7 +34,7 @@ fn the_guardian_follows_a_flip_and_a_login_starts_only_who_serves() {
         host.verdict("guardian").starts_with("ok: hatch answers")
     });
 
-    // The standby dies: it is the one that is kicked.
+    // The standby is killed: the guardian restarts the standby.
     let stopped = host.running("hatch");
     host.signal("hatch", "SIGSTOP");
     host.launchd
@@ -48,7 +48,7 @@ fn the_guardian_follows_a_flip_and_a_login_starts_only_who_serves() {
     });
     assert_eq!(host.restarts(), 1);
 
-    // Out and in again: at a login launchd starts all that is not disabled.
+    // Logout and login: launchd starts all agents that are not disabled.
     host.launchd.login().unwrap();
     let session = host
         .launchd
@@ -64,7 +64,7 @@ fn the_guardian_follows_a_flip_and_a_login_starts_only_who_serves() {
     });
     host.must(&["verify"]);
 
-    // And back, which a login keeps as well.
+    // The server again, which a login keeps too.
     host.must(&["rollback", "--agent", "server"]);
     host.launchd.login().unwrap();
     host.launchd

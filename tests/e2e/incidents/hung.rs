@@ -1,4 +1,4 @@
-//! An engine that stands still while HTTP goes on answering: nothing that only asks whether somebody is there sees it.
+//! An engine that makes no progress while HTTP still answers: a check that only connects does not notice it.
 
 use std::fs;
 
@@ -27,7 +27,7 @@ fn hang_loop_spends_the_restart_budget_and_an_install_restores_it() {
     host.install("1");
     host.all_well(&["guardian", "canary"]);
 
-    // The canary's next question is the last that this engine takes, and so with each that follows.
+    // The canary's next question is the last one that this engine accepts, and that of each engine after it.
     fs::write(&ice, "").unwrap();
     let restarts = phone.wait("server on here was restarted", 1);
     let why = field(&restarts[0], "body");
@@ -40,7 +40,7 @@ fn hang_loop_spends_the_restart_budget_and_an_install_restores_it() {
     let said = field(&calls[0], "body");
     assert!(said.contains("2 restarts did not help"), "{said}");
 
-    // It answers all the while; the guardian looks on. Two facts, two alerts: it was restarted, and it will not be again.
+    // It answers all the time, and the guardian does nothing more. Two facts, two alerts: it was restarted, and it needs attention.
     assert_eq!(host.health()["status"], "ok");
     host.look_on("guardian", 10);
     let told = || {
@@ -57,7 +57,7 @@ fn hang_loop_spends_the_restart_budget_and_an_install_restores_it() {
     let server = host.running("server");
     assert_eq!(server.runs as usize, 1 + BUDGET);
 
-    // What froze it is gone: the outage is over, the budget is still spent, and the verdict says so.
+    // The cause of the hang is gone: the outage is over, and the verdict says that the budget is still spent.
     fs::remove_file(&ice).unwrap();
     let recovered = phone.wait(&format!("recovered: {restarted}"), 1);
     let id = field(&recovered[0], "id");
@@ -70,7 +70,7 @@ fn hang_loop_spends_the_restart_budget_and_an_install_restores_it() {
     assert_eq!(host.running("server"), server);
     assert_eq!(host.restarts(), BUDGET);
 
-    // An install that finds nothing to do is a repair all the same.
+    // An install that finds nothing to do restores the budget too.
     host.install("1");
     let recovered = phone.wait(&format!("recovered: {spent}"), 1);
     let id = field(&recovered[0], "id");

@@ -1,11 +1,11 @@
-//! A server goes down, and four watchdogs of its host see it: one cause is one alert.
+//! A server goes down, and four watchdogs of its host notice it: one cause is one alert.
 
 use std::fs;
 
 use crate::host::{Host, SOON, runs};
 use crate::receiver::{Receiver, field};
 
-/// The same channel for all, and a guardian that looks more often than the others.
+/// One channel for all, and a guardian that checks more often than the others.
 fn watchdogs(phone: &Receiver) -> String {
     format!(
         "[watch.guardian]\ntarget = \"server\"\nevery = \"200ms\"\ntimeout = \"2s\"\nmisses = 3\nstall_after = \"2s\"\n\
@@ -40,7 +40,7 @@ fn told(phone: &Receiver) -> Vec<String> {
         .collect()
 }
 
-/// Waits until every other watchdog has had as many misses as it takes it to alert.
+/// Waits until every other watchdog has had enough misses to alert.
 fn others_miss(host: &Host) {
     host.wait("misses of everyone", |host| {
         AGENTS[2..]
@@ -73,13 +73,13 @@ fn server_that_crashes_at_every_start_is_one_alert_with_its_last_error() {
 }
 
 #[test]
-fn outage_without_a_guardian_that_lives_alerts_through_the_others() {
+fn outage_while_the_guardian_is_stopped_alerts_through_the_others() {
     let phone = Receiver::new();
     let host = installed(&phone, "exec \"$SERVER\" \"$@\"");
     for agent in ["guardian", "server"] {
         let target = host.target(agent);
         host.launchd.run(&["bootout", &target]).unwrap();
-        // The guardian's last word is that all is well.
+        // The guardian's last verdict is ok.
         let gone = |all: &[_]| !runs(all, agent);
         host.launchd.wait(SOON, gone).unwrap();
     }

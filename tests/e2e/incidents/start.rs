@@ -1,4 +1,4 @@
-//! Servers that do not come up: one that ends at each start, and one that takes its time.
+//! Servers that do not come up: one that exits at each start, and one that loads slowly.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use crate::host::{Host, SOON, label, said};
 use crate::receiver::{Receiver, field};
 
 #[test]
-fn a_server_that_ends_at_each_start_is_told_of_once_and_not_kicked() {
+fn server_that_exits_at_each_start_alerts_once_and_is_not_restarted() {
     let phone = Receiver::new();
     let host = Host::new();
     let last_word = "ERROR: the weights of layer 7 are missing; copy the model again";
@@ -24,7 +24,7 @@ fn a_server_that_ends_at_each_start_is_told_of_once_and_not_kicked() {
         body.contains(last_word) && body.contains("tail -n 50"),
         "{body}"
     );
-    // launchd goes on trying, the guardian goes on looking, and nobody is told again.
+    // launchd continues to start it, the guardian continues to check, and there is no second alert.
     let runs = || {
         let find = |all: &[sanctum_sim_launchd::wire::Status]| {
             let server = all.iter().find(|status| status.label == label("server"));
@@ -43,10 +43,10 @@ fn a_server_that_ends_at_each_start_is_told_of_once_and_not_kicked() {
     assert_eq!(host.restarts(), 0);
 }
 
-/// The minute that a large model takes to load is a file here, and the load stands still for as long as it is there:
-/// longer than every limit of the guardian, and without any progress to show for it.
+/// A file stands for the minute that a large model takes to load: while it exists, the load makes no progress, for longer
+/// than every limit of the guardian.
 #[test]
-fn nobody_interferes_with_a_slow_load() {
+fn slow_load_is_left_alone() {
     let host = Host::new();
     let ice = host.path("ice");
     let path = ice.display().to_string();
@@ -55,7 +55,7 @@ fn nobody_interferes_with_a_slow_load() {
     for version in ["1", "2"] {
         host.release_of_scripts(version, "exec \"$SERVER\" \"$@\"");
     }
-    // Of its own accord it would act after two seconds.
+    // Without the grace it would act after two seconds.
     host.fleet(
         &["server", "guardian"],
         "",
@@ -65,7 +65,7 @@ fn nobody_interferes_with_a_slow_load() {
     host.install("1");
     host.all_well(&["guardian"]);
 
-    // During an upgrade the lease keeps everybody's hands still.
+    // During an upgrade the lease pauses all watchdogs.
     fs::write(&ice, "").unwrap();
     let upgrade = ["upgrade", "--release", "2", "--trial", "never"];
     let upgrade = host

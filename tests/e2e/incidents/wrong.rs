@@ -1,4 +1,4 @@
-//! Answers that come in time and are wrong: health is fine, and only a question finds out.
+//! Answers in time that are wrong: `/health` is fine, and only a question finds the fault.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -11,16 +11,16 @@ use serde_json::Value;
 use crate::host::{Host, SOON, label};
 use crate::receiver::{Receiver, field};
 
-/// A scale of which one wrong exponent makes a wrong answer: attention that looks at the wrong places.
+/// A scale whose wrong exponent makes a wrong answer: attention to the wrong places.
 pub const SCALES: &str = "language_model.model.layers.3.self_attn.q_proj.scales";
 
-/// What the canary asks where fleet.toml says nothing.
+/// The canary's default question.
 const QUESTION: &str = "What is 2+2? Respond with only the number.";
 
 const GUARDIAN: &str = "[watch.guardian]\ntarget = \"server\"\nevery = \"300ms\"\ntimeout = \"2s\"\nmisses = 3\n\
      stall_after = \"5s\"\nstartup_grace = \"30s\"\nalert = [\"log\"]\n[alerts.log]\n";
 
-/// The model that is built in, as a folder.
+/// The built-in model, as a folder.
 fn exported(host: &Host) -> PathBuf {
     let model = host.path("model");
     let done = Command::new(program("sanctum-server"))
@@ -51,7 +51,7 @@ pub fn flip_a_bit(model: &Path, tensor: &str) {
 }
 
 #[test]
-fn one_flipped_bit_alarms_the_canary_and_not_the_guardian() {
+fn flipped_bit_alerts_the_canary_and_not_the_guardian() {
     let phone = Receiver::new();
     let host = Host::new();
     exported(&host);
@@ -68,7 +68,7 @@ fn one_flipped_bit_alarms_the_canary_and_not_the_guardian() {
     let right = host.ask(QUESTION);
     assert_eq!(right.trim(), "4");
 
-    // A bit rots; the next start reads it.
+    // One bit flips; the next start reads it.
     flip_a_bit(&host.path("model"), SCALES);
     host.launchd
         .run(&["kickstart", "-k", &host.target("server")])
@@ -86,7 +86,7 @@ fn one_flipped_bit_alarms_the_canary_and_not_the_guardian() {
     );
     assert!(body.contains("sanctum-launchd verify"), "{body}");
 
-    // It lives, and that is all that the guardian asks for.
+    // The server is alive, which is all that the guardian checks.
     host.look_on("guardian", 6);
     host.all_well(&["guardian"]);
     let runs = host.running("server").runs;
@@ -95,12 +95,12 @@ fn one_flipped_bit_alarms_the_canary_and_not_the_guardian() {
 }
 
 #[test]
-fn a_release_that_answers_wrong_is_taken_back() {
+fn release_that_answers_wrong_is_rolled_back() {
     let host = Host::new();
     let broken = exported(&host);
     flip_a_bit(&broken, SCALES);
     host.release_of_scripts("1", "exec \"$SERVER\" \"$@\"");
-    // Its programs hash right, its checks of the model pass, and it serves another one.
+    // Its programs have the right digests, the model passes its checks, and it serves another one.
     let serve = format!(
         "case $1 in check-model) exec \"$SERVER\" \"$@\";; esac\nexec \"$SERVER\" \"$@\" --model 'council={}'",
         broken.display()
@@ -116,7 +116,7 @@ fn a_release_that_answers_wrong_is_taken_back() {
         said.contains("\"4\" was expected") && said.contains("release 1 is in place again"),
         "{said}"
     );
-    // The old one answers, all of it, and nothing is left to do.
+    // The previous release serves again, completely.
     host.launchd
         .wait_for(&label("server"), SOON, |s| s.pid.is_some())
         .unwrap();

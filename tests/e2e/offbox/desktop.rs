@@ -1,5 +1,4 @@
-//! A desktop, as far as notifications go: a private message bus with an `org.freedesktop.Notifications` on it that
-//! writes down what it is to show.
+//! A desktop that records notifications: a private message bus with an `org.freedesktop.Notifications` service.
 //!
 //! Protocol: the Desktop Notifications Specification of freedesktop.org, version 1.2.
 
@@ -13,13 +12,13 @@ use tokio::runtime::Runtime;
 
 use zbus::{Connection, OwnedVariant, connection, interface};
 
-/// One that was to be shown.
+/// A recorded notification.
 #[derive(Clone, Debug)]
 pub struct Notification {
     pub title: String,
     pub body: String,
     pub sound: Option<String>,
-    /// Whether it waits until somebody has seen it.
+    /// Whether it stays until it is dismissed.
     pub stays: bool,
     /// 2 is critical.
     pub urgency: Option<u8>,
@@ -30,13 +29,13 @@ pub struct Desktop {
     bus: Child,
     address: String,
     shown: Arc<Mutex<Vec<Notification>>>,
-    /// The service answers for as long as these two are there.
+    /// Dropping these two ends the service.
     _service: Connection,
     _runtime: Runtime,
 }
 
 impl Desktop {
-    /// Starts both; the bus's socket lies in `folder`, since a path is reached from every network namespace.
+    /// Starts both. The bus's socket is in `folder`: a path is reachable from every network namespace.
     pub fn new(folder: &Path) -> Self {
         let address = format!("unix:path={}", folder.join("bus").display());
         let mut bus = Command::new("dbus-daemon")
@@ -45,7 +44,7 @@ impl Desktop {
             .stdout(Stdio::piped())
             .spawn()
             .expect("dbus-daemon starts");
-        // It says its address once it listens there.
+        // It prints its address when it listens.
         let mut line = String::new();
         let mut said = BufReader::new(bus.stdout.take().expect("it was asked for"));
         said.read_line(&mut line).unwrap();
@@ -73,12 +72,12 @@ impl Desktop {
         }
     }
 
-    /// What `DBUS_SESSION_BUS_ADDRESS` says to programs of this desktop.
+    /// The `DBUS_SESSION_BUS_ADDRESS` of this desktop.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// All that was to be shown, in order.
+    /// All notifications, in order.
     pub fn shown(&self) -> Vec<Notification> {
         self.shown.lock().unwrap().clone()
     }

@@ -1,32 +1,32 @@
-//! Two hosts and what lies between them, each a network namespace of its own: what one of them loses, the others keep,
-//! and nothing of this machine's own network is touched.
+//! Two hosts and a router, each with its own network namespace: what one of them loses, the others keep, and the network of
+//! this machine is unchanged.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use sanctum_tests::ip;
 
-/// The Mini's address, out of 198.18.0.0/15, which RFC 2544 keeps for tests.
+/// The Mini's address, in 198.18.0.0/15, which RFC 2544 reserves for tests.
 pub const MINI: &str = "198.18.77.2";
 /// The laptop's.
 pub const LAPTOP: &str = "198.18.78.2";
-/// The router's own: it refuses every connection, and so answers.
+/// The router's: it refuses every connection, which is an answer.
 pub const REFERENCE: &str = "198.18.79.1";
 
 /// The router's addresses on its two cables.
 const TO_MINI: &str = "198.18.77.1";
 const TO_LAPTOP: &str = "198.18.78.1";
 
-/// A router with a cable to each host; all of it goes when this is dropped.
+/// A router with a cable to each host; dropping it removes all of it.
 pub struct Network {
     name: String,
 }
 
 impl Network {
-    /// Makes it.
+    /// Creates the namespaces.
     ///
     /// # Errors
-    /// Why it cannot be made here.
+    /// Why they cannot be created here.
     pub fn new() -> Result<Self, String> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
@@ -81,14 +81,14 @@ impl Network {
         command
     }
 
-    /// From now on the router drops whatever is sent to the Mini and tells nobody, or passes it on again.
+    /// Makes the router drop packets to the Mini silently, or forward them again.
     pub fn drop_packets_to_mini(&self, drop: bool) {
         let verb = if drop { "add" } else { "del" };
         let router = self.of("router");
         ip(&format!("-n {router} route {verb} blackhole {MINI}/32")).unwrap();
     }
 
-    /// The laptop leaves the network, as in a plane, or comes back.
+    /// Disconnects the laptop from the network, or connects it again.
     pub fn set_laptop_offline(&self, offline: bool) {
         let laptop = self.of("laptop");
         match offline {

@@ -1,5 +1,5 @@
-//! The Mini that serves and the laptop that watches it: two homes, two networks, a real sshd on the one and a desktop on
-//! the other.
+//! The Mini that serves and the laptop that watches it: two homes, two networks, a real sshd on one and a desktop on the
+//! other.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -25,7 +25,7 @@ pub const WATCHDOGS: [&str; 2] = ["canary-offbox", "drift-offbox"];
 
 const SSHD: &str = "/usr/sbin/sshd";
 
-/// Both hosts and all that runs on them.
+/// Both hosts and their processes.
 pub struct Pair {
     pub network: Network,
     desktop: Desktop,
@@ -58,7 +58,7 @@ pub fn is_there(program: &str) -> bool {
 }
 
 impl Pair {
-    /// Both hosts, and everything well; or says why there are none.
+    /// Both hosts, with ok verdicts; or why they cannot be made here.
     pub fn new() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             return skipped("root, for network namespaces and sshd");
@@ -107,7 +107,7 @@ impl Pair {
         self.path("mini/.sanctum/bin/sanctum-server")
     }
 
-    /// The text of that program: a script that becomes the real one, which is hashed in no time.
+    /// The text of that program: a script that executes the real one, and is hashed quickly.
     pub fn script(remark: &str) -> String {
         let server = program("sanctum-server");
         format!(
@@ -125,7 +125,7 @@ impl Pair {
             .output()
             .unwrap();
         assert!(exported.status.success(), "{exported:?}");
-        // Either host has the fleet's file and the token.
+        // Both hosts have fleet.toml and the token.
         for host in ["mini", "laptop"] {
             let home = self.path(host).join(".sanctum");
             write(&home.join("fleet.toml"), &fleet(), 0o644);
@@ -136,7 +136,7 @@ impl Pair {
         }
     }
 
-    /// The laptop's own copy of what was installed on the Mini.
+    /// The laptop's copy of the Mini's receipt.
     fn install_laptop(&self) {
         let artefact = |name: &str, kind, mode| {
             let path = self.path("mini/.sanctum").join(name);
@@ -197,7 +197,7 @@ impl Pair {
         write(&ssh.join("known_hosts"), &format!("{MINI} {host}"), 0o600);
         let wrapper = format!("#!/bin/sh\nexec ssh -F {at}/config \"$@\"\n");
         write(&ssh.join("ssh"), &wrapper, 0o755);
-        // Where sshd locks itself in before a user is known; the system makes it when it starts the service.
+        // The folder that sshd changes its root to before login; the system creates it when it starts the service.
         fs::create_dir_all("/run/sshd").unwrap();
         let mut command = self.network.command("mini", SSHD);
         command
@@ -222,7 +222,7 @@ impl Pair {
         self.server = None;
     }
 
-    /// Serves something else, and lets the laptop look again once it listens.
+    /// Starts another server, and waits until the laptop has checked it.
     pub fn serve_again_after(&mut self, change: impl FnOnce(&Self)) {
         let canary = &self.watchdogs[0];
         canary.signal(Signal::STOP);
@@ -267,7 +267,7 @@ impl Pair {
         fs::read_to_string(self.log_file(name)).unwrap_or_default()
     }
 
-    /// What a watchdog remembers.
+    /// The state of a watchdog.
     fn state(&self, watchdog: &str) -> Value {
         let file = format!("laptop/.sanctum/state/watch/{watchdog}.json");
         let state = fs::read(self.path(&file)).unwrap_or_default();
@@ -281,7 +281,7 @@ impl Pair {
         hours.filter_map(|hour| hour[kind].as_u64()).sum()
     }
 
-    /// Waits until a watchdog has found the same so often from now on.
+    /// Waits until a watchdog has had this verdict this many more times.
     #[track_caller]
     pub fn look_on(&self, watchdog: &str, kind: &str, checks: u64) {
         let seen = self.checks(watchdog, kind);
@@ -290,7 +290,7 @@ impl Pair {
         });
     }
 
-    /// Waits until both watchdogs are content.
+    /// Waits until both verdicts are ok.
     #[track_caller]
     pub fn all_well(&self) {
         self.wait("peace", |pair| {
@@ -316,7 +316,7 @@ impl Pair {
         find(self).expect("it was there")
     }
 
-    /// Waits until something that only files and screens tell of is so.
+    /// Waits for a condition of files or the screen.
     #[track_caller]
     fn wait(&self, what: &str, wanted: impl Fn(&Self) -> bool) {
         let begun = Instant::now();
@@ -340,7 +340,7 @@ impl Pair {
     }
 }
 
-/// The file of the whole fleet, the same on either host.
+/// The fleet.toml of both hosts.
 fn fleet() -> String {
     let alert = format!("reference = \"http://{REFERENCE}\"\nalert = [\"desktop\"]\n");
     format!(
@@ -362,7 +362,7 @@ fn write(path: &Path, text: &str, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Puts a file in the place of another, which whoever has it open keeps.
+/// Replaces a file; processes that have the old one open keep it.
 pub fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
     write(&new, text, 0o755);

@@ -1,5 +1,5 @@
-//! `[agents.*]`, `[watch.*]` and `[alerts.*]`: parsed here so that one mistake is found by every binary; what the
-//! values mean for a schedule or a channel is the business of the daemons that use them.
+//! `[agents.*]`, `[watch.*]` and `[alerts.*]`: parsed here so that every program finds an error in them. The watchdogs
+//! interpret schedules and channels.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,26 +8,26 @@ use serde::Deserialize;
 
 use crate::{Label, TildePath, duration};
 
-/// `[agents.NAME]`: a program that is no part of Sanctum, run as an agent.
+/// `[agents.NAME]`: a foreign program that runs as an agent.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Agent {
     /// The host it runs on.
     pub host: Label,
-    /// The executable, from `/` or `~/`, and its arguments; where one of them begins with `~/`, that is the home folder.
+    /// The executable, which begins with `/` or `~/`, and its arguments; a leading `~/` is the home folder.
     pub program: Vec<String>,
-    /// What is in its environment besides what launchd puts there.
+    /// Environment variables besides launchd's own.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
-    /// The server whose place it takes when rollback flips to it; it is disabled until then.
+    /// The server in whose place it serves after `rollback --agent`; it is disabled until then.
     pub standby_for: Option<Label>,
 }
 
-/// `[watch.NAME]`: one watchdog. Which keys a check needs is decided by the check.
+/// `[watch.NAME]`: one watchdog. The check decides which keys it needs.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Watch {
-    /// Which check it runs; the section's name where this is left out.
+    /// The check that it runs; by default the section's name.
     pub check: Option<Label>,
     /// The server that it watches.
     pub target: Option<Label>,
@@ -47,11 +47,11 @@ pub struct Watch {
     /// How long a process may take to start.
     #[serde(default, deserialize_with = "duration::optional")]
     pub startup_grace: Option<Duration>,
-    /// Restarts in one hour, after which it alerts instead of restarting.
+    /// The restart budget: restarts in one hour, after which the guardian alerts instead.
     pub restarts_per_hour: Option<u32>,
-    /// The folder in which the guardian finds reports of kernel panics; the system's own where this is left out.
+    /// The folder with reports of kernel panics; by default the system's own.
     pub panic_reports: Option<TildePath>,
-    /// How long it keeps quiet after an alert.
+    /// How long an open condition does not alert again.
     #[serde(default, deserialize_with = "duration::optional")]
     pub cooldown: Option<Duration>,
     /// What the canary asks.
@@ -60,33 +60,33 @@ pub struct Watch {
     pub expect: Option<String>,
     /// An address that answers whenever this host is on the network.
     pub reference: Option<String>,
-    /// The questions and answers of the parity check.
+    /// The file with the questions of the parity check.
     pub spec: Option<TildePath>,
-    /// Wrong answers that are still no reason to alert.
+    /// Wrong answers that do not alert.
     pub max_failures: Option<u32>,
     /// The channels that it alerts through.
     #[serde(default)]
     pub alert: Vec<Label>,
 }
 
-/// `[alerts.NAME]`: a way to reach a human.
+/// `[alerts.NAME]`: a channel for alerts.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Channel {
-    /// Where alerts are posted to.
+    /// The URL that alerts are posted to.
     pub url: Option<String>,
     /// The sound of a desktop notification.
     pub sound: Option<String>,
 }
 
 impl Agent {
-    /// What in this section alone cannot be meant.
+    /// A contradiction within this section.
     pub(super) fn contradiction(&self) -> Option<String> {
-        let whole = |program: &String| program.starts_with('/') || program.starts_with("~/");
+        let absolute = |program: &String| program.starts_with('/') || program.starts_with("~/");
         match self.program.first() {
             None => Some("`program` is empty; give the executable and its arguments".into()),
-            Some(program) if !whole(program) => Some(format!(
-                "the program `{program}` would be searched for in launchd's own PATH; write its whole path"
+            Some(program) if !absolute(program) => Some(format!(
+                "the program `{program}` would be looked up in launchd's PATH; write its absolute path"
             )),
             Some(_) => None,
         }
@@ -99,10 +99,10 @@ impl Watch {
         self.check.as_ref().unwrap_or(name)
     }
 
-    /// What in this section alone cannot be meant.
+    /// A contradiction within this section.
     pub(super) fn contradiction(&self) -> Option<String> {
         (self.every.is_some() && self.at.is_some()).then(|| {
-            "`every` and `at` are two schedules; keep one of them (a watchdog runs either at intervals or at set times)"
+            "`every` and `at` are two schedules; keep one of them (a watchdog runs at intervals or at set times)"
                 .into()
         })
     }

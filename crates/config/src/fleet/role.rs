@@ -1,8 +1,10 @@
-//! What an agent is: the section of fleet.toml that its name leads to.
+//! The section of fleet.toml behind an agent's name.
 
 use std::path::PathBuf;
 
-use super::{Agent, Fleet, Server, Watch};
+use super::daemons::{Agent, Watch};
+use super::sections::Fleet;
+use super::server::Server;
 use crate::Label;
 
 /// The section behind an agent's name.
@@ -30,8 +32,8 @@ impl Fleet {
         server.or_else(agent).or_else(watch)
     }
 
-    /// What is installed on a host: what its `agents` lists, in that order, then the programs of `[agents.*]` that name
-    /// it as their host. Nothing if there is no such host.
+    /// The agents of a host: its `agents`, in that order, then the programs of `[agents.*]` that name it as their host. None
+    /// if there is no such host.
     pub fn agents_of(&self, host: &Label) -> Vec<(&Label, Role<'_>)> {
         let listed = self.hosts.get(host).into_iter().flat_map(|h| &h.agents);
         let known = listed.filter_map(|name| Some((name, self.role(name)?)));
@@ -75,8 +77,8 @@ impl Fleet {
         }
     }
 
-    /// The relative paths by which fleet.toml names files that are deployed with it, for the agents of one host:
-    /// manifests and parity specs. Signatures lie beside their manifests and are not listed.
+    /// The relative paths of files that are deployed with fleet.toml for the agents of one host: manifests and parity specs.
+    /// Signatures are beside their manifests and are not listed.
     pub fn companions(&self, host: &Label) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = self
             .agents_of(host)

@@ -37,7 +37,7 @@ pub struct Server {
     /// The folder of the adapters that `POST /v1/adapters` may load, each in a folder of its own. None: it loads none.
     #[serde(default, deserialize_with = "tilde::optional_or_empty")]
     pub adapters: Option<TildePath>,
-    /// What computes.
+    /// The engine's backend.
     #[serde(default)]
     pub backend: Backend,
     /// How the KV cache keeps its values.
@@ -54,10 +54,10 @@ pub struct Server {
     /// Caps on the memory of the mlx backend.
     #[serde(default)]
     pub memory: Memory,
-    /// Who may ask.
+    /// Which clients are accepted.
     #[serde(default)]
     pub auth: Auth,
-    /// What is written down of who asked what.
+    /// The audit log: which client sent which request.
     #[serde(default)]
     pub audit: Audit,
     /// Keep the Mac from going to sleep while a request runs.
@@ -99,11 +99,11 @@ pub struct Model {
     pub adapter: Option<TildePath>,
 }
 
-/// What computes.
+/// The engine's backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
-    /// The best that this build and machine have.
+    /// The best one of this build and machine.
     #[default]
     Auto,
     /// Pure Rust.
@@ -156,11 +156,11 @@ pub struct Memory {
     pub wired_limit_mb: Option<u64>,
 }
 
-/// Who may ask.
+/// Which clients are accepted.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Auth {
-    /// Holds the bearer token.
+    /// The file with the bearer token.
     pub token_file: Option<TildePath>,
     /// Whether requests from this host need it.
     pub loopback: Loopback,
@@ -177,17 +177,17 @@ pub enum Loopback {
     Required,
 }
 
-/// What is written down of who asked what.
+/// The audit log: which client sent which request.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Audit {
-    /// Whether anything is.
+    /// Whether it is written.
     pub enabled: bool,
-    /// Where; `logs/<server>.audit.jsonl` under the fleet's home unless said otherwise.
+    /// Its file; by default `logs/<server>.audit.jsonl` under the fleet's home.
     pub file: Option<TildePath>,
-    /// A file of so many MiB is put aside and a new one begun.
+    /// The size in MiB at which it is rotated.
     pub rotate_mb: NonZeroU64,
-    /// Files that are put aside before the oldest is deleted.
+    /// Rotated files that are kept.
     pub keep: usize,
 }
 
@@ -203,7 +203,7 @@ impl Default for Audit {
 }
 
 impl Server {
-    /// The first contradiction within this section.
+    /// A contradiction within this section.
     pub(super) fn contradiction(&self) -> Option<String> {
         let mut addresses = BTreeSet::new();
         let all = self.listen.iter().chain(&self.tls_listen);

@@ -1,7 +1,10 @@
-use super::*;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The example of the design, whole.
+use super::*;
+use crate::Label;
+
+/// The example in docs/.
 const EXAMPLE: &str = include_str!("../../../../docs/fleet.toml");
 
 fn parse(text: &str) -> Result<Fleet, String> {
@@ -13,7 +16,7 @@ fn label(text: &str) -> Label {
 }
 
 #[test]
-fn the_whole_example_is_understood() {
+fn example_in_docs_is_valid() {
     let fleet = parse(EXAMPLE).unwrap();
     let server = &fleet.servers[&label("server")];
     assert_eq!(server.listen[1].to_string(), "100.64.0.25:1337");
@@ -36,14 +39,14 @@ fn the_whole_example_is_understood() {
 }
 
 #[test]
-fn empty_file_is_a_fleet_with_default_name_and_home() {
+fn an_empty_file_is_a_fleet_with_the_usual_name_and_home() {
     let fleet = parse("").unwrap();
     assert_eq!(fleet.fleet.name, label("sanctum"));
     assert_eq!(fleet.fleet.home.as_str(), "~/.sanctum");
 }
 
 #[test]
-fn misspelt_key_is_named_with_its_line_and_the_fix() {
+fn a_misspelt_key_is_named_with_its_line_and_the_mend() {
     let text =
         "[hosts.mini]\naddress = \"10.0.0.1\"\n\n[servers.server]\nhost = \"mini\"\nlisen = []\n";
     let error = parse(text).unwrap_err();
@@ -125,7 +128,7 @@ fn names_of_other_sections_must_exist() {
             "[agents.e]\nhost = \"mini\"\nprogram = [\"/bin/e\"]\nstandby_for = \"s\"",
             "`standby_for` names `s`",
         ),
-        ("[servers.s]\nhost = \"mini\"\n[watch.s]", "used for two of"),
+        ("[servers.s]\nhost = \"mini\"\n[watch.s]", "used in two of"),
         (
             "[hosts.b]\naddress = \"fe80::1%en0\"",
             "[hosts.b]: `address` is the link-local address fe80::1%en0",
@@ -138,7 +141,7 @@ fn names_of_other_sections_must_exist() {
 }
 
 #[test]
-fn contradictory_server_section_is_refused() {
+fn server_that_contradicts_itself_is_an_error() {
     let head = "[hosts.m]\naddress = \"a\"\n[servers.s]\nhost = \"m\"\n";
     let cases = [
         (
@@ -158,7 +161,7 @@ fn contradictory_server_section_is_refused() {
 }
 
 #[test]
-fn agents_and_watchdogs_cannot_contradict_themselves() {
+fn agent_or_watchdog_that_contradicts_itself_is_an_error() {
     let head = "[hosts.m]\naddress = \"a\"\n[servers.s]\nhost = \"m\"\n";
     let cases = [
         (
@@ -167,7 +170,7 @@ fn agents_and_watchdogs_cannot_contradict_themselves() {
         ),
         (
             "[agents.e]\nhost = \"m\"\nprogram = [\"python3\"]",
-            "write its whole path",
+            "write its absolute path",
         ),
         (
             "[hosts.n]\naddress = \"b\"\n[agents.e]\nhost = \"n\"\nprogram = [\"/e\"]\nstandby_for = \"s\"",
@@ -197,7 +200,7 @@ fn agents_and_watchdogs_cannot_contradict_themselves() {
 }
 
 #[test]
-fn a_host_has_the_agents_that_it_lists_and_the_programs_that_name_it() {
+fn host_has_the_agents_that_it_lists_and_the_programs_that_name_it() {
     let fleet = parse(EXAMPLE).unwrap();
     let mini = label("mini");
     let names: Vec<&str> = fleet
@@ -234,14 +237,32 @@ fn a_host_has_the_agents_that_it_lists_and_the_programs_that_name_it() {
     assert_eq!(offbox.check(&label("drift-offbox")), &label("drift"));
 }
 
+#[test]
+fn deep_nesting_is_an_error_with_its_line() {
+    let deep = 100_000;
+    let cases = [
+        format!("x = {}", "[".repeat(deep)),
+        format!("x = {}{}", "[".repeat(deep), "]".repeat(deep)),
+        format!("x = {}", "{ a = ".repeat(deep)),
+        format!("[{}]", vec!["a"; deep].join(".")),
+        format!("{} = 1", vec!["a"; deep].join(".")),
+        format!("[fleet]\nname = {}", "[".repeat(deep)),
+    ];
+    for text in cases {
+        let error = parse(&text).unwrap_err();
+        assert!(error.starts_with("fleet.toml, line "), "{error}");
+        assert!(error.len() < 1000, "{}", error.len());
+    }
+}
+
 proptest::proptest! {
     #[test]
-    fn no_text_makes_it_panic(text in "(?s).{0,200}") {
+    fn no_text_causes_a_panic(text in "(?s).{0,200}") {
         let _ = parse(&text);
     }
 
     #[test]
-    fn no_damage_to_a_good_file_makes_it_panic(at in 0..EXAMPLE.len(), with in "[\\[\\]\"={}\n a-z0-9]{0,4}") {
+    fn no_edit_of_a_valid_file_causes_a_panic(at in 0..EXAMPLE.len(), with in "[\\[\\]\"={}\n a-z0-9]{0,4}") {
         if EXAMPLE.is_char_boundary(at) {
             let _ = parse(&format!("{}{with}{}", &EXAMPLE[..at], &EXAMPLE[at..]));
         }

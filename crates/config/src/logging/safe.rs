@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::Format;
+use super::format::Format;
 use crate::{UntrustedText, terminal_json};
 
 /// Writers of lines in which every hidden character is escaped: in JSON as JSON has it.

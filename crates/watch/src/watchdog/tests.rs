@@ -340,7 +340,7 @@ async fn state_says_notified_only_after_a_channel_accepted_the_alert() {
 }
 
 #[tokio::test]
-async fn under_a_lease_nothing_is_counted_and_an_expired_one_is_told_of_once() {
+async fn lease_pauses_the_watchdog_and_alerts_once_when_it_expires() {
     let folder = tempfile::tempdir().unwrap();
     let (flow, address) = flow().await;
     let mut dog = watchdog(folder.path(), address, &[VerdictKind::Miss; 3]);

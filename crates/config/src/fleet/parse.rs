@@ -1,0 +1,182 @@
+//! Reads fleet.toml, and checks that its sections fit together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+
+use super::daemons::Agent;
+use super::role::Role;
+use super::sections::Fleet;
+use crate::near::did_you_mean;
+use crate::{FleetError, Label, files};
+
+impl Fleet {
+    /// Reads and checks a file.
+    pub fn read(path: &Path) -> Result<Self, FleetError> {
+        /// Thousands of agents.
+        const LARGEST: u64 = 4 << 20;
+        let text = files::read_text(path, LARGEST).map_err(|source| FleetError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Parses and checks the text of a file; `path` is for the messages only.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, FleetError> {
+        let fleet: Self = toml::from_str(text)
+            .map_err(|error| FleetError::from_toml(path.to_owned(), text, &error))?;
+        fleet.check(path)?;
+        Ok(fleet)
+    }
+
+    /// Checks that every reference names a section, and that names are unique.
+    fn check(&self, path: &Path) -> Result<(), FleetError> {
+        let refer = Reference { path };
+        let hosts: Vec<&Label> = self.hosts.keys().collect();
+        let servers: Vec<&Label> = self.servers.keys().collect();
+        let channels: Vec<&Label> = self.alerts.keys().collect();
+        let runnable: Vec<&Label> = self
+            .servers
+            .keys()
+            .chain(self.agents.keys())
+            .chain(self.watch.keys())
+            .collect();
+
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = runnable.iter().find(|name| !seen.insert(**name)) {
+            let message = format!(
+                "the name `{twice}` is used in two of [servers], [agents] and [watch]; rename one of them"
+            );
+            return Err(refer.error(format!("servers, agents, watch: {twice}"), message));
+        }
+        for (name, host) in &self.hosts {
+            if let Some(message) = host.contradiction() {
+                return Err(refer.error(format!("hosts.{name}"), message));
+            }
+            for agent in &host.agents {
+                let section = || format!("hosts.{name}");
+                refer.find(
+                    section,
+                    "agents",
+                    agent,
+                    &runnable,
+                    "servers, agents or watch",
+                )?;
+            }
+        }
+        for (name, server) in &self.servers {
+            let section = || format!("servers.{name}");
+            refer.find(section, "host", &server.host, &hosts, "hosts")?;
+            if let Some(message) = server.contradiction() {
+                return Err(refer.error(section(), message));
+            }
+        }
+        for (name, agent) in &self.agents {
+            let section = || format!("agents.{name}");
+            refer.find(section, "host", &agent.host, &hosts, "hosts")?;
+            if let Some(server) = &agent.standby_for {
+                refer.find(section, "standby_for", server, &servers, "servers")?;
+            }
+            if let Some(message) = self
+                .cannot_stand_by(agent)
+                .or_else(|| agent.contradiction())
+            {
+                return Err(refer.error(section(), message));
+            }
+        }
+        for (name, watch) in &self.watch {
+            let section = || format!("watch.{name}");
+            if let Some(target) = &watch.target {
+                refer.find(section, "target", target, &servers, "servers")?;
+            }
+            for channel in &watch.alert {
+                refer.find(section, "alert", channel, &channels, "alerts")?;
+            }
+            if let Some(message) = watch.contradiction() {
+                return Err(refer.error(section(), message));
+            }
+        }
+        self.places(&refer)
+    }
+
+    /// Checks that every agent is on one host, its own, and that files deployed with fleet.toml are in or under its folder.
+    fn places(&self, refer: &Reference) -> Result<(), FleetError> {
+        let mut placed: BTreeMap<&Label, &Label> = BTreeMap::new();
+        for (name, host) in &self.hosts {
+            let wrong = |message| Err(refer.error(format!("hosts.{name}"), message));
+            for agent in &host.agents {
+                if let Some(other) = placed.insert(agent, name) {
+                    return wrong(format!(
+                        "`{agent}` is an agent of `{other}` too; give each host a section of its own (a watchdog's \
+                         second section says `check = ...`)"
+                    ));
+                }
+                let own = match self.role(agent) {
+                    Some(Role::Server(server)) => &server.host,
+                    Some(Role::Agent(agent)) => &agent.host,
+                    _ => name,
+                };
+                if own != name {
+                    return wrong(format!(
+                        "`{agent}` is listed here, and its own section says `host = \"{own}\"`; change one of them"
+                    ));
+                }
+            }
+            let upwards =
+                |path: &PathBuf| path.components().any(|part| part == Component::ParentDir);
+            if let Some(path) = self.companions(name).into_iter().find(upwards) {
+                return wrong(format!(
+                    "an agent here uses `{}`, which would be deployed outside of the fleet's home; put it beside \
+                     fleet.toml or write a path that begins with / or ~/",
+                    path.display()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn cannot_stand_by(&self, agent: &Agent) -> Option<String> {
+        let name = agent.standby_for.as_ref()?;
+        let server = self.servers.get(name)?;
+        (server.host != agent.host).then(|| {
+            format!(
+                "it stands by for `{name}`, which runs on `{}`; a standby agent takes its server's port and must be on \
+                 the same host",
+                server.host
+            )
+        })
+    }
+}
+
+/// Looks up the references from one section to another.
+struct Reference<'a> {
+    path: &'a Path,
+}
+
+impl Reference<'_> {
+    fn find(
+        &self,
+        section: impl Fn() -> String,
+        key: &str,
+        name: &Label,
+        known: &[&Label],
+        home: &str,
+    ) -> Result<(), FleetError> {
+        if known.contains(&name) {
+            return Ok(());
+        }
+        let near = did_you_mean(name.as_str(), known.iter().map(|label| label.as_str()));
+        let message =
+            format!("`{key}` names `{name}`, and there is no such section in {home}{near}");
+        Err(self.error(section(), message))
+    }
+
+    fn error(&self, section: String, message: String) -> FleetError {
+        let path = PathBuf::from(self.path);
+        FleetError::Section {
+            path,
+            section,
+            message,
+        }
+    }
+}
