@@ -12,6 +12,8 @@ An answer that max_tokens cut is counted and not checked. Prints `constraints: N
 import argparse
 import collections
 import concurrent.futures
+import datetime
+import functools
 import http.client
 import json
 import os
@@ -125,12 +127,34 @@ def check_refusal(error, schema):
         raise Request(f"the refusal names no keyword of the schema: {error}")
 
 
-def validate(instance, schema, assert_formats=True):
+@functools.cache
+def format_checker():
+    """jsonschema's own formats, and those of RFC 3339 that it knows only with another package."""
     import jsonschema
 
     import schemas
 
-    formats = jsonschema.FormatChecker(schemas.FORMATS) if assert_formats else None
+    checker = jsonschema.FormatChecker([name for name in schemas.FORMATS if name in jsonschema.FormatChecker.checkers])
+    clock = r"([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)([.]\d+)?(z|[+-]([01]\d|2[0-3]):[0-5]\d)"
+
+    @checker.checks("time")
+    def is_time(value):
+        return not isinstance(value, str) or re.fullmatch(clock, value.lower(), re.ASCII) is not None
+
+    @checker.checks("date-time", raises=ValueError)
+    def is_date_time(value):
+        if not isinstance(value, str):
+            return True
+        datetime.date.fromisoformat(value[:10])
+        return value[10:11].lower() == "t" and is_time(value[11:])
+
+    return checker
+
+
+def validate(instance, schema, assert_formats=True):
+    import jsonschema
+
+    formats = format_checker() if assert_formats else None
     errors = list(jsonschema.Draft202012Validator(schema, format_checker=formats).iter_errors(instance))
     if errors:
         place = "/".join(map(str, errors[0].absolute_path))
