@@ -151,11 +151,22 @@ def format_checker():
     return checker
 
 
-def validate(instance, schema, assert_formats=True):
+@functools.cache
+def validator():
+    """Draft 2020-12 with patterns in ECMA-262's meaning: `\\d` is an ASCII digit, `$` the end of the text."""
     import jsonschema
 
+    def pattern(_, source, instance, __):
+        anchored = source[:-1] + r"\Z" if source.endswith("$") and not source.endswith(r"\$") else source
+        if isinstance(instance, str) and not re.search(anchored, instance, re.ASCII):
+            yield jsonschema.ValidationError(f"{instance!r} does not match {source!r}")
+
+    return jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": pattern})
+
+
+def validate(instance, schema, assert_formats=True):
     formats = format_checker() if assert_formats else None
-    errors = list(jsonschema.Draft202012Validator(schema, format_checker=formats).iter_errors(instance))
+    errors = list(validator()(schema, format_checker=formats).iter_errors(instance))
     if errors:
         place = "/".join(map(str, errors[0].absolute_path))
         raise Request(f"does not validate at `{place}`: {errors[0].message[:200]} (keyword {errors[0].validator})")

@@ -11,7 +11,7 @@ PACKAGE = "jsonschema"
 SUITE = "json/tests/draft2020-12"
 #: Formats that are asserted. Others are annotations.
 FORMATS = ["date-time", "time", "date", "email", "ipv4", "ipv6", "uuid"]
-PATTERNS = ["^[a-z]{2,8}$", "^[A-Z][0-9]{3}$", "^(yes|no|maybe)$", "^\\d{4}-\\d{2}$", "[0-9]", "^(ab?c)+$", "^[^\\s]{1,10}$"]
+PATTERNS = ["^[a-z]{2,8}$", "^[A-Z][0-9]{3}$", "^(yes|no|maybe)$", "^\\d{4}-\\d{2}$", "[0-9]", "^(ab?c)+$", "^[^ ]{1,10}$"]
 WORDS = ["red", "green", "blue", "a b", "it's", 'quo"te', "x\\y", "é", "", "null", "12", "true"]
 NAMES = ["name", "size", "tags", "owner", "a b", "kind", "x", "items", "type", "ünit", "created_at", "is-new"]
 
@@ -41,6 +41,8 @@ class Generator:
 
     def __init__(self, draw):
         self.draw = draw
+        # Whether strings are bounded: random weights rarely say the end of a parameter by chance.
+        self.bounded = False
 
     def object(self, depth=0, refusable=True):
         """A schema whose root is an object."""
@@ -86,6 +88,8 @@ class Generator:
             schema["pattern"] = self.draw.choice(PATTERNS)
         elif shape < 0.7:
             schema["format"] = self.draw.choice(FORMATS)
+        elif self.bounded:
+            schema["maxLength"] = 20
         return schema
 
     def integer(self):
@@ -142,6 +146,7 @@ class Generator:
 
     def tools(self):
         """A set of strict tools in the form of chat completions."""
+        self.bounded = True
         names = self.draw.sample(["get_weather", "add", "search.files", "create-event", "f", "send_a_rather_long_message_to_the_owner"], self.draw.randint(1, 4))
         tools = []
         for name in names:
