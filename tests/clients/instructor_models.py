@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import instructor
 from openai import OpenAI
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from checks import SCRIPTED, TINY, City, case, equal, holds, main
 
@@ -100,7 +100,9 @@ def completion_is_returned_beside_the_model():
 
 
 class Verdict(BaseModel):
-    """A verdict."""
+    """A verdict; without `extra` its schema allows more keys, which a model without knowledge adds without end."""
+
+    model_config = ConfigDict(extra="forbid")
 
     certain: bool
 
