@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use sanctum_kernels::cpu::{
-    AttentionInput, AttentionWeights, Cpu, DeltaInput, DeltaWeights, Isa, KvCache, KvType, Segment,
+    AttentionInput, AttentionParams, Cpu, DeltaInput, DeltaParams, Isa, KvCache, KvType, Segment,
     add_rms_norm, argmax, attention, gated_delta, gated_norm, log_sum_exp, short_conv, swiglu,
 };
 use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims, KvMode, Rope};
@@ -199,7 +199,7 @@ fn delta(bench: &Bench, model: &Model, batch: Batch, name: &str) {
             let mut segments: Vec<_> = (batch.segments(&mut states).into_iter())
                 .map(|s| Segment::new(s.rows, &mut **s.state))
                 .collect();
-            let weights = DeltaWeights {
+            let weights = DeltaParams {
                 a_log: &a_log,
                 dt_bias: &dt_bias,
             };
@@ -238,7 +238,7 @@ fn softmax(
     };
     let mut out = vec![0.0; most * dims.heads * d];
     let mut run = |cpu: &Cpu, batch: Batch, caches: &mut [KvCache], input: AttentionInput<'_>| {
-        let weights = AttentionWeights {
+        let weights = AttentionParams {
             q_norm: &q_norm,
             k_norm: &k_norm,
             eps: 1e-6,

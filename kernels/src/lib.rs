@@ -1,7 +1,13 @@
 //! The arithmetic of a Qwen3.5 hybrid model, one operation a file.
 //!
-//! Every operation exists at least twice: a naive version that can be read beside the formula and serves as
-//! its specification ([`naive`]), and the versions that run. [`cpu`] holds the pure Rust dialect, [`gpu`] the texts for Metal and CUDA.
+//! # Concepts
+//!
+//! - Every operation exists at least twice: a naive version that can be read beside the formula and is its specification
+//!   ([`naive`]), and the versions that run. Tests compare them.
+//! - [`cpu`] has the operations in Rust, with SIMD chosen at run time ([`cpu::Isa`]) and one thread pool ([`cpu::Pool`]).
+//! - [`gpu`] has the kernel sources for Metal and CUDA, and a simulator that runs them on the host, in lockstep.
+//! - [`AttentionDims`], [`DeltaDims`] and [`ConvDims`] are checked once, so that operations do not check sizes again.
+//! - [`KvMode`] is how the KV cache stores values: plain, or quantised to 8 or 4 bits.
 
 pub mod cpu;
 mod dims;

@@ -34,7 +34,7 @@ pub struct DeltaInput<'a> {
 
 /// A layer's own parameters.
 #[derive(Clone, Copy, Debug)]
-pub struct DeltaWeights<'a> {
+pub struct DeltaParams<'a> {
     /// `[Hv]`
     pub a_log: &'a [f32],
     /// `[Hv]`
@@ -49,7 +49,7 @@ pub struct DeltaWeights<'a> {
 pub fn gated_delta(
     cpu: &Cpu,
     dims: &DeltaDims,
-    weights: DeltaWeights<'_>,
+    weights: DeltaParams<'_>,
     input: DeltaInput<'_>,
     segments: &mut [Segment<'_, [f32]>],
     out: &mut [f32],
@@ -130,7 +130,7 @@ struct Step {
 #[derive(Clone, Copy)]
 struct Head<'a> {
     dims: &'a DeltaDims,
-    weights: DeltaWeights<'a>,
+    weights: DeltaParams<'a>,
     input: DeltaInput<'a>,
     head: usize,
 }
@@ -346,7 +346,7 @@ mod tests {
             gated_delta(
                 cpu,
                 &self.dims,
-                DeltaWeights {
+                DeltaParams {
                     a_log: &self.a_log,
                     dt_bias: &self.dt_bias,
                 },

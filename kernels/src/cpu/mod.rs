@@ -18,9 +18,9 @@ mod simd;
 mod swiglu;
 mod tasks;
 
-pub use attention::{AttentionInput, AttentionWeights, KvCache, KvType, attention};
+pub use attention::{AttentionInput, AttentionParams, KvCache, KvType, attention};
 pub use bandwidth::{read_all, read_bandwidth};
-pub use gated_delta::{DeltaInput, DeltaWeights, gated_delta};
+pub use gated_delta::{DeltaInput, DeltaParams, gated_delta};
 pub use isa::Isa;
 pub use linear::{
     Affine, AffineParts, Dense, Float, Matrix, MatrixError, Precision, gather, project,

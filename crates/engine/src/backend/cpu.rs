@@ -244,7 +244,7 @@ impl Backend for CpuBackend {
             LayerState::Attention(cache) => Some(cache),
             LayerState::Delta { .. } => None,
         });
-        let weights = cpu::AttentionWeights {
+        let weights = cpu::AttentionParams {
             q_norm: &weights.q_norm,
             k_norm: &weights.k_norm,
             eps: config.rms_eps,
@@ -309,7 +309,7 @@ impl Backend for CpuBackend {
             LayerState::Delta { state, .. } => Some(&mut state[..]),
             LayerState::Attention(_) => None,
         });
-        let parameters = cpu::DeltaWeights {
+        let parameters = cpu::DeltaParams {
             a_log: &weights.a_log,
             dt_bias: &weights.dt_bias,
         };

@@ -15,7 +15,7 @@ pub struct AttentionInput<'a> {
 
 /// A layer's own parameters.
 #[derive(Clone, Copy, Debug)]
-pub struct AttentionWeights<'a> {
+pub struct AttentionParams<'a> {
     /// `[D]`, the RMS norm of each query head.
     pub q_norm: &'a [f32],
     /// `[D]`, the RMS norm of each key head.
@@ -30,7 +30,7 @@ pub struct AttentionWeights<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
     pub(super) dims: &'a AttentionDims,
-    pub(super) weights: AttentionWeights<'a>,
+    pub(super) weights: AttentionParams<'a>,
     pub(super) input: AttentionInput<'a>,
     /// `[N, 2, rotary_dim / 2]`: each row's cosines and sines.
     pub(super) angles: &'a [f32],

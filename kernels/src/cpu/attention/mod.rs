@@ -21,7 +21,7 @@ use super::tasks::run_each;
 use super::{Cpu, Segment};
 use crate::{AttentionDims, Rope};
 use context::Context;
-pub use context::{AttentionInput, AttentionWeights};
+pub use context::{AttentionInput, AttentionParams};
 pub use kv_cache::{KvCache, KvType};
 
 /// Appends every segment's keys and values to its cache and attends causally to what the cache then holds.
@@ -34,7 +34,7 @@ pub use kv_cache::{KvCache, KvType};
 pub fn attention(
     cpu: &Cpu,
     dims: &AttentionDims,
-    weights: AttentionWeights<'_>,
+    weights: AttentionParams<'_>,
     input: AttentionInput<'_>,
     segments: &mut [Segment<'_, KvCache>],
     out: &mut [f32],

@@ -50,7 +50,7 @@ impl Layer {
         attention(
             cpu,
             &self.dims,
-            AttentionWeights {
+            AttentionParams {
                 q_norm: &self.q_norm,
                 k_norm: &self.k_norm,
                 eps: 1e-6,
@@ -73,7 +73,7 @@ impl Layer {
         let angles = angles(cpu, &self.rope, rows, &segments);
         let context = Context {
             dims: &self.dims,
-            weights: AttentionWeights {
+            weights: AttentionParams {
                 q_norm: &self.q_norm,
                 k_norm: &self.k_norm,
                 eps: 1e-6,
@@ -218,7 +218,7 @@ fn rows_of_no_segment_are_left_alone() {
     let layer = Layer::new(dims, 3, 5);
     let mut cache = KvCache::new(&dims, KvType::F32, KvMode::Plain);
     let mut out = vec![7.0; 3 * 16];
-    let weights = AttentionWeights {
+    let weights = AttentionParams {
         q_norm: &layer.q_norm,
         k_norm: &layer.k_norm,
         eps: 1e-6,
