@@ -1,4 +1,4 @@
-//! A piece of a file or of memory, shared by whoever still needs it.
+//! A part of a file or of memory, with shared ownership.
 
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -24,7 +24,7 @@ impl Bytes {
     /// A part, with the same owner.
     ///
     /// # Panics
-    /// If the range does not lie within these bytes.
+    /// If the range is not within these bytes.
     pub fn slice(&self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.len());
         Self {
@@ -42,7 +42,7 @@ impl Deref for Bytes {
     }
 }
 
-/// Bytes are compared, whoever owns them.
+/// Compares the bytes; owners may differ.
 impl PartialEq for Bytes {
     fn eq(&self, other: &Self) -> bool {
         **self == **other

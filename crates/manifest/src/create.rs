@@ -1,26 +1,26 @@
-//! Making a manifest of a folder, where its files are known to be good.
+//! Creates the manifest of a folder whose files are known to be good.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::folder::Folder;
-use crate::hashing::{Content, Hashing, Job};
+use crate::folder::OpenFolder;
+use crate::hashing::{Content, HashJob, Hashing};
 use crate::verification::cores;
 use crate::{FileName, Manifest, ManifestError};
 
 /// Hashes every file of a folder and of the folders within, except those in `except` (the manifest itself and its
 /// signature, where they are kept in the folder) and Finder's `.DS_Store`. Links to files inside the folder are listed
-/// under their own names. `progress` hears of bytes done and of how many there are.
+/// under their own names. Calls `progress(done, total)` with bytes.
 ///
 /// # Errors
-/// If a file cannot be read, is no regular file, cannot be named in a manifest or is a link that leaves the folder.
+/// If a file cannot be read, is not a regular file, cannot be named in a manifest or is a link that leaves the folder.
 pub fn create(
     folder: &Path,
     except: &[PathBuf],
     progress: impl FnMut(u64, u64),
 ) -> Result<Manifest, ManifestError> {
-    let folder = Arc::new(Folder::open(folder)?);
+    let folder = Arc::new(OpenFolder::open(folder)?);
     let listing = folder.list()?;
     if let Some(source) = listing.unnameable.into_iter().next() {
         return Err(ManifestError::Name {
@@ -33,7 +33,7 @@ pub fn create(
         .files
         .into_iter()
         .filter(|name| !except.contains(name))
-        .map(|name| Job {
+        .map(|name| HashJob {
             size: folder.expected_size(&name).unwrap_or(0),
             name,
             content: Content::Unopened,

@@ -1,4 +1,4 @@
-//! Why a folder is not what its manifest says, with the command to type next.
+//! Why a folder does not match its manifest, with the command to run next.
 
 use std::fmt;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::{FileDigest, FileName, KeyError, LineError, NameError};
 
-/// A manifest that cannot be made, or a folder that does not match one.
+/// A manifest that cannot be created, or a folder that does not match one.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// The manifest or its signature cannot be read.
@@ -22,7 +22,7 @@ pub enum ManifestError {
     Key(#[from] KeyError),
     /// Keys are trusted and there is no signature.
     #[error(
-        "{manifest} is not signed: {} is missing; sign it where the key is: sanctum-pki manifest sign {manifest}",
+        "{manifest} is not signed: {} is missing; sign it on the machine with the key: sanctum-pki manifest sign {manifest}",
         super::signature_path(manifest).display(), manifest = manifest.display()
     )]
     Unsigned {
@@ -32,7 +32,7 @@ pub enum ManifestError {
     /// No trusted key made the signature.
     #[error(
         "{} is not the signature of {manifest} by a trusted key ({trusted}): the manifest was changed after it was \
-         signed, or another key signed it; look at what changed, then sign it where the key is: \
+         signed, or another key signed it; find out what changed, then sign it on the machine with the key: \
          sanctum-pki manifest sign {manifest}",
         super::signature_path(manifest).display(), manifest = manifest.display()
     )]
@@ -43,12 +43,12 @@ pub enum ManifestError {
         trusted: String,
     },
     /// The manifest is larger than any can be.
-    #[error("{path} is larger than 64 MiB, so it is no manifest", path = path.display())]
+    #[error("{path} is larger than 64 MiB, so it is not a manifest", path = path.display())]
     TooLarge {
         /// The manifest.
         path: PathBuf,
     },
-    /// A line of the manifest is not one.
+    /// A line of the manifest is invalid.
     #[error("{path}, {source}", path = path.display())]
     Line {
         /// The manifest.
@@ -56,7 +56,7 @@ pub enum ManifestError {
         /// Which, and why.
         source: LineError,
     },
-    /// A name in the folder cannot stand in a manifest.
+    /// A name in the folder is not allowed in a manifest.
     #[error("{folder}: {source}", folder = folder.display())]
     Name {
         /// The folder.
@@ -81,25 +81,25 @@ pub enum ManifestError {
         folder: PathBuf,
     },
     /// The system refuses another thread.
-    #[error("the threads that hash cannot be started: {0}")]
+    #[error("cannot start the hashing threads: {0}")]
     Thread(io::Error),
 }
 
 /// What is wrong with one file of a folder.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// It is listed and not there.
+    /// It is listed and missing.
     #[error(
-        "it is listed in {manifest} and missing from the folder; copy it again from where the manifest was made",
+        "it is listed in {manifest} and missing from the folder; copy it again from the source of the manifest",
         manifest = manifest.display()
     )]
     Missing {
         /// The manifest.
         manifest: PathBuf,
     },
-    /// It is there, the loader would read it, and it is not listed.
+    /// It exists, the loader would read it, and it is not listed.
     #[error(
-        "it is not listed in {manifest}, and the loader would read it; remove it, or if it belongs there list it: \
+        "it is not listed in {manifest}, and the loader would read it; remove it, or list it if it belongs there: \
          sanctum-pki manifest create {folder} --out {manifest}",
         manifest = manifest.display(), folder = folder.display()
     )]
@@ -109,10 +109,10 @@ pub enum Fault {
         /// The folder.
         folder: PathBuf,
     },
-    /// Its bytes are others.
+    /// Its content differs.
     #[error(
-        "it is not what {manifest} lists: expected {expected}, found {found}{}; copy it again from where the \
-         manifest was made, then type: shasum -a 256 {path}",
+        "it is not what {manifest} lists: expected {expected}, found {found}{}; copy it again from the source of the \
+         manifest, then run: shasum -a 256 {path}",
         Size(*size), manifest = manifest.display(), path = path.display()
     )]
     Differs {
@@ -122,14 +122,14 @@ pub enum Fault {
         path: PathBuf,
         /// The digest that is listed.
         expected: FileDigest,
-        /// The digest of what is there.
+        /// The digest of the file.
         found: FileDigest,
-        /// The bytes that are there.
+        /// The size of the file, in bytes.
         size: u64,
     },
     /// It was written to, replaced or touched between being opened and the end of loading.
     #[error(
-        "it changed while it was loaded ({what}); see who writes to the folder, then start again"
+        "it changed while it was loaded ({what}); find out what writes to the folder, then start again"
     )]
     Changed {
         /// Which of its attributes.
@@ -137,7 +137,7 @@ pub enum Fault {
     },
     /// It is a link, or lies behind one, that leaves the folder.
     #[error(
-        "it is a link out of the folder, where others may write; copy the folder with its links followed: \
+        "it is a link out of the folder, where other users may write; copy the folder with links followed: \
          cp -RL {folder} COPY",
         folder = folder.display()
     )]
@@ -146,7 +146,7 @@ pub enum Fault {
         folder: PathBuf,
     },
     /// Links lead in a circle, or nearly.
-    #[error("its links lead from one to the next without an end; replace them by what they mean")]
+    #[error("it has too many levels of links; replace the links by their targets")]
     LinkLoop,
     /// It is a link to a folder.
     #[error("it is a link to a folder, which a manifest cannot list; replace it by a copy")]
@@ -184,7 +184,7 @@ fn and_others(count: usize) -> String {
     }
 }
 
-/// The size of a file, where it says more than the digest: an empty file is the commonest kind of damage.
+/// The size of a file, for messages: an empty file is the most common kind of damage.
 struct Size(u64);
 
 impl fmt::Display for Size {

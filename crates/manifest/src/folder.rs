@@ -1,7 +1,7 @@
 //! A folder whose files are opened by name and never outside it.
 //!
-//! Each component of a name is opened relative to the one before, without following links; a link is read and its
-//! target walked in the same way, so that no name and no link leads out, not even while somebody rearranges the folder.
+//! Each component of a name is opened relative to the previous one, without following links; a link is read and its target
+//! walked in the same way, so that no name and no link leads outside, even while another process rearranges the folder.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
@@ -24,21 +24,21 @@ const LINKS: usize = 40;
 /// Longer than a tick of any current file system's clock.
 const TICK: Duration = Duration::from_millis(20);
 
-/// Finder writes it into every folder that somebody looks at.
+/// Finder writes it into every folder that it shows.
 const FINDER: &str = ".DS_Store";
 
 /// An open folder.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub(crate) struct OpenFolder {
     path: PathBuf,
     /// Without links, to understand absolute links into the folder.
     canonical: PathBuf,
     fd: OwnedFd,
 }
 
-/// What tells a file's state from another, without reading it. Times are in seconds and nanoseconds.
+/// Metadata that changes with a file's content. Times are in seconds and nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub struct FileStamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -55,7 +55,7 @@ pub(crate) struct Listing {
     pub unnameable: Vec<NameError>,
 }
 
-impl Folder {
+impl OpenFolder {
     /// Opens a folder.
     pub(crate) fn open(path: &Path) -> Result<Self, ManifestError> {
         let failed = |source| ManifestError::Io {
@@ -71,14 +71,14 @@ impl Folder {
         })
     }
 
-    /// Where it is, as it was named.
+    /// Its path, as given.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens a regular file of it for reading. Whoever writes to it afterwards changes its stamp: where it was written
-    /// in this very tick of the clock of its file system, which is a few milliseconds, the end of that is waited for.
-    pub(crate) fn open_file(&self, name: &FileName) -> Result<(File, Stamp), Fault> {
+    /// Opens a regular file of it for reading. A later write to the file changes its stamp: if the file was written in the
+    /// current tick of the file system's clock, a few milliseconds, this waits for the end of the tick.
+    pub(crate) fn open_file(&self, name: &FileName) -> Result<(File, FileStamp), Fault> {
         let mut ahead: Vec<OsString> = name.components().rev().map(OsString::from).collect();
         // The folders between this one and the next component.
         let mut inside: Vec<OwnedFd> = Vec::new();
@@ -100,7 +100,7 @@ impl Folder {
             match rustix::fs::openat(here, &part, flags, Mode::empty()) {
                 Ok(fd) if ahead.is_empty() => return regular(fd, links > 0),
                 Ok(fd) => inside.push(folder(fd)?),
-                // FreeBSD's word for it is another.
+                // FreeBSD has another error for it.
                 Err(Errno::LOOP | Errno::MLINK) => {
                     links += 1;
                     if links > LINKS {
@@ -199,7 +199,7 @@ impl Folder {
     }
 }
 
-/// What more components may follow: `FILE/..` leads nowhere, as the system has it.
+/// A folder, in which more components may follow: `FILE/..` is an error, as in the system.
 fn folder(fd: OwnedFd) -> io::Result<OwnedFd> {
     let file = File::from(fd);
     match file.metadata()?.is_dir() {
@@ -208,12 +208,12 @@ fn folder(fd: OwnedFd) -> io::Result<OwnedFd> {
     }
 }
 
-fn regular(fd: OwnedFd, through_link: bool) -> Result<(File, Stamp), Fault> {
+fn regular(fd: OwnedFd, through_link: bool) -> Result<(File, FileStamp), Fault> {
     let file = File::from(fd);
     let metadata = file.metadata()?;
     match metadata.is_file() {
         true => {
-            let stamp = Stamp::before_reading(&metadata);
+            let stamp = FileStamp::before_reading(&metadata);
             Ok((file, stamp))
         }
         false if metadata.is_dir() && through_link => Err(Fault::LinkToFolder),
@@ -222,21 +222,21 @@ fn regular(fd: OwnedFd, through_link: bool) -> Result<(File, Stamp), Fault> {
 }
 
 impl Fault {
-    /// Whether the file is simply not there.
+    /// Whether the file does not exist.
     pub(crate) fn is_absence(&self) -> bool {
         matches!(self, Fault::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }
 }
 
-impl Stamp {
-    /// That of an open file of which nothing has been read yet: whoever writes to it from now on changes it.
+impl FileStamp {
+    /// The stamp of an open file before anything is read: every later write changes it.
     pub fn before_reading(metadata: &Metadata) -> Self {
         let stamp = Self::of(metadata);
         thread::sleep(TICK.saturating_sub(stamp.age()));
         stamp
     }
 
-    /// From what the system says about an open file.
+    /// From the metadata of an open file.
     pub fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn nothing_of_a_file_is_read_in_the_tick_in_which_it_was_written() {
         let home = tempfile::tempdir().unwrap();
-        let folder = Folder::open(home.path()).unwrap();
+        let folder = OpenFolder::open(home.path()).unwrap();
         let (path, name) = (home.path().join("a"), "a".parse().unwrap());
         fs::write(&path, [0]).unwrap();
         let (_file, stamp) = folder.open_file(&name).unwrap();

@@ -1,7 +1,7 @@
 //! SHA-256 over many files, on all cores.
 //!
-//! SHA-256 is sequential within a file, so the files are the unit of work, the longest first: the last core to finish
-//! is then late by as little as can be. `sha2` chooses the processor's own SHA-256 instructions at run time (SHA-NI on
+//! SHA-256 is sequential within a file, so the files are the unit of work, the longest first, which keeps all cores busy
+//! until shortly before the end. `sha2` chooses the processor's own SHA-256 instructions at run time (SHA-NI on
 //! x86-64, the ARMv8 extension).
 
 use std::fs::File;
@@ -14,52 +14,52 @@ use std::thread;
 use sha2::{Digest, Sha256};
 
 use crate::Bytes;
-use crate::folder::{Folder, Stamp};
+use crate::folder::{FileStamp, OpenFolder};
 use crate::{Fault, FileDigest, FileName};
 
 /// Bytes between two reports of progress.
 const PIECE: usize = 8 << 20;
 
-/// Bytes that are read at once from a file that nobody maps: they stay in the core's own cache.
+/// Bytes that are read at once from an unmapped file: they stay in the core's cache.
 const BUFFER: usize = 256 << 10;
 
 /// A file to hash.
-pub(crate) struct Job {
+pub(crate) struct HashJob {
     pub name: FileName,
-    /// For the schedule and the progress; the file itself says how long it really is.
+    /// For the schedule and the progress; the file may have another size when it is opened.
     pub size: u64,
     pub content: Content,
 }
 
 /// Where a job's bytes are.
 pub(crate) enum Content {
-    /// Open and mapped: the loader reads them there too.
-    Mapped(Bytes, Stamp),
-    /// In the folder, for nobody else to read.
+    /// Open and mapped: the loader reads the same mapping.
+    Mapped(Bytes, FileStamp),
+    /// In the folder; only the hash needs them.
     Unopened,
 }
 
-/// What was found.
-pub(crate) type Found = Result<(FileDigest, Stamp), Fault>;
+/// The digest and stamp of a file, or what is wrong with it.
+pub(crate) type HashResult = Result<(FileDigest, FileStamp), Fault>;
 
 /// Threads that hash. When it is dropped they stop.
 pub(crate) struct Hashing {
-    reports: Receiver<Report>,
+    reports: Receiver<HashProgress>,
     total: u64,
     stop: Arc<AtomicBool>,
 }
 
-enum Report {
+enum HashProgress {
     /// So many bytes more.
     Bytes(u64),
     /// A file is done.
-    File(FileName, Found),
+    File(FileName, HashResult),
 }
 
 /// What the threads share.
-struct Work {
-    folder: Arc<Folder>,
-    jobs: Vec<Job>,
+struct HashWork {
+    folder: Arc<OpenFolder>,
+    jobs: Vec<HashJob>,
     next: AtomicUsize,
     stop: Arc<AtomicBool>,
 }
@@ -70,15 +70,15 @@ impl Hashing {
     /// # Errors
     /// If the system refuses the first of them.
     pub(crate) fn start(
-        folder: Arc<Folder>,
-        mut jobs: Vec<Job>,
+        folder: Arc<OpenFolder>,
+        mut jobs: Vec<HashJob>,
         threads: usize,
     ) -> io::Result<Self> {
         jobs.sort_by_key(|job| std::cmp::Reverse(job.size));
         let total = jobs.iter().map(|job| job.size).sum();
         let threads = threads.min(jobs.len()).max(1);
         let stop = Arc::new(AtomicBool::new(false));
-        let work = Arc::new(Work {
+        let work = Arc::new(HashWork {
             folder,
             jobs,
             next: AtomicUsize::new(0),
@@ -93,7 +93,7 @@ impl Hashing {
             match thread {
                 Ok(_) => {}
                 Err(error) if started == 0 => return Err(error),
-                // Fewer hands do the same work.
+                // Fewer threads do the same work.
                 Err(_) => break,
             }
         }
@@ -104,18 +104,18 @@ impl Hashing {
         })
     }
 
-    /// Waits for all of them. `progress` hears of bytes done and of how many there are.
-    pub(crate) fn finish(self, mut progress: impl FnMut(u64, u64)) -> Vec<(FileName, Found)> {
+    /// Waits for all of them. Calls `progress(done, total)` with bytes.
+    pub(crate) fn finish(self, mut progress: impl FnMut(u64, u64)) -> Vec<(FileName, HashResult)> {
         let mut done = 0;
         let mut found = Vec::new();
         progress(0, self.total);
         for report in &self.reports {
             match report {
-                Report::Bytes(bytes) => {
+                HashProgress::Bytes(bytes) => {
                     done += bytes;
                     progress(done, self.total.max(done));
                 }
-                Report::File(name, digest) => found.push((name, digest)),
+                HashProgress::File(name, digest) => found.push((name, digest)),
             }
         }
         found
@@ -128,8 +128,8 @@ impl Drop for Hashing {
     }
 }
 
-impl Work {
-    fn run(&self, reports: &Sender<Report>) {
+impl HashWork {
+    fn run(&self, reports: &Sender<HashProgress>) {
         let mut buffer = vec![0; BUFFER];
         while let Some(job) = self.jobs.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             if self.stop.load(Ordering::Relaxed) {
@@ -139,45 +139,50 @@ impl Work {
                 Content::Mapped(bytes, stamp) => self.mapped(bytes, reports).map(|d| (d, *stamp)),
                 Content::Unopened => self.unopened(&job.name, &mut buffer, reports),
             };
-            let _ = reports.send(Report::File(job.name.clone(), found));
+            let _ = reports.send(HashProgress::File(job.name.clone(), found));
         }
     }
 
-    fn mapped(&self, bytes: &Bytes, reports: &Sender<Report>) -> Result<FileDigest, Fault> {
+    fn mapped(&self, bytes: &Bytes, reports: &Sender<HashProgress>) -> Result<FileDigest, Fault> {
         let mut hash = Sha256::new();
         for piece in bytes.chunks(PIECE) {
-            self.heed_stop()?;
+            self.check_stop()?;
             hash.update(piece);
-            let _ = reports.send(Report::Bytes(piece.len() as u64));
+            let _ = reports.send(HashProgress::Bytes(piece.len() as u64));
         }
         Ok(FileDigest(hash.finalize().into()))
     }
 
-    fn unopened(&self, name: &FileName, buffer: &mut [u8], reports: &Sender<Report>) -> Found {
+    fn unopened(
+        &self,
+        name: &FileName,
+        buffer: &mut [u8],
+        reports: &Sender<HashProgress>,
+    ) -> HashResult {
         let (mut file, stamp) = self.folder.open_file(name)?;
         let mut hash = Sha256::new();
-        let mut untold = 0;
+        let mut unreported = 0;
         loop {
             match file.read(buffer) {
                 Ok(0) => break,
                 Ok(read) => {
                     hash.update(&buffer[..read]);
-                    untold += read;
+                    unreported += read;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
-            if untold >= PIECE {
-                self.heed_stop()?;
-                let _ = reports.send(Report::Bytes(untold as u64));
-                untold = 0;
+            if unreported >= PIECE {
+                self.check_stop()?;
+                let _ = reports.send(HashProgress::Bytes(unreported as u64));
+                unreported = 0;
             }
         }
-        let _ = reports.send(Report::Bytes(untold as u64));
+        let _ = reports.send(HashProgress::Bytes(unreported as u64));
         Ok((FileDigest(hash.finalize().into()), stamp))
     }
 
-    fn heed_stop(&self) -> io::Result<()> {
+    fn check_stop(&self) -> io::Result<()> {
         match self.stop.load(Ordering::Relaxed) {
             true => Err(io::ErrorKind::Interrupted.into()),
             false => Ok(()),
@@ -185,7 +190,7 @@ impl Work {
     }
 }
 
-/// All of a file, read rather than mapped: nobody can change it afterwards.
+/// The whole content of a file, read rather than mapped, so that later writes do not change it.
 pub fn read_whole(mut file: &File, size: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     bytes

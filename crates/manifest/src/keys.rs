@@ -1,7 +1,7 @@
 //! ed25519 keys, and the files that hold them.
 //!
 //! A key's file is 64 hex digits and a newline; 32 raw bytes are read too. The signing key's file holds the 32-byte
-//! seed of RFC 8032, and is refused while anybody but its owner can read it.
+//! seed of RFC 8032, and is refused while other users can read it.
 
 use std::fmt;
 use std::fs::File;
@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 use crate::Signature;
 use crate::digest::hex_32;
 
-/// The longest file that can still be a key: 64 digits and a line end, with room to see that there is more.
+/// The largest key file: 64 digits and a line end, with room to detect that there is more.
 const LONGEST: u64 = 80;
 
-/// A key that signatures are checked with. Weak points of the curve, for which anybody can sign, are refused.
+/// A key that signatures are checked with. Weak points of the curve, for which a signature needs no private key, are refused.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey(VerifyingKey);
 
@@ -29,7 +29,7 @@ pub struct SigningKey(ed25519_dalek::SigningKey);
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// It cannot be read.
-    #[error("the key {path} cannot be read: {source}", path = path.display())]
+    #[error("cannot read the key {path}: {source}", path = path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -45,8 +45,8 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
     },
-    /// It holds a public key for which anybody can sign.
-    #[error("{path} is a weak or impossible public key; make another: sanctum-pki manifest keygen", path = path.display())]
+    /// It holds a weak public key.
+    #[error("{path} is a weak or invalid public key; create another: sanctum-pki manifest keygen", path = path.display())]
     Weak {
         /// The file.
         path: PathBuf,
@@ -57,7 +57,7 @@ pub enum KeyError {
 }
 
 impl PublicKey {
-    /// A key from its bytes; none if they are not a point of the curve, or one for which anybody can sign.
+    /// A key from its bytes; none if they are not a point of the curve, or a weak one.
     pub fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {
         let key = VerifyingKey::from_bytes(bytes).ok()?;
         (!key.is_weak()).then_some(Self(key))
@@ -120,7 +120,7 @@ impl SigningKey {
 
     /// The text of its file, which must have mode 0600: 64 hex digits of the seed and a newline.
     pub fn to_file(&self) -> Zeroizing<String> {
-        // In one piece, since a string that grows leaves its earlier beginnings behind.
+        // Allocated once: a string that grows leaves copies of its content in memory.
         let mut text = Zeroizing::new(String::with_capacity(65));
         for byte in self.0.as_bytes() {
             for digit in [byte >> 4, byte & 15] {

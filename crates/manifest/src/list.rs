@@ -1,7 +1,7 @@
 //! The manifest's text: what `shasum -a 256` and `sha256sum` write, read strictly.
 //!
 //! A line is 64 hex digits, two spaces (or a space and `*`, "binary", which means the same on every system of today)
-//! and the name. Lines that begin with `#` and blank lines are passed over; lines may end in CR LF. GNU's tools put a
+//! and the name. Lines that begin with `#` and blank lines are ignored; lines may end in CR LF. GNU's tools put a
 //! backslash before the digits of a name in which they escaped a backslash; that is understood and written.
 
 use std::borrow::Cow;
@@ -40,7 +40,7 @@ pub enum LineError {
         /// Counted from 1.
         line: usize,
     },
-    /// The name cannot stand in a manifest.
+    /// The name is not allowed in a manifest.
     #[error("line {line}: {source}")]
     Name {
         /// Counted from 1.
@@ -49,17 +49,17 @@ pub enum LineError {
         source: NameError,
     },
     /// A file is listed twice.
-    #[error("line {line}: {name} is listed already in line {first}; remove one of the lines")]
+    #[error("line {line}: {name} is already listed in line {first}; remove one of the lines")]
     Twice {
         /// Counted from 1.
         line: usize,
-        /// Where it stood before.
+        /// The first line that lists it.
         first: usize,
         /// The file.
         name: FileName,
     },
     /// There is no file in it.
-    #[error("it lists no file, so it would prove nothing")]
+    #[error("it lists no file; list the files of the model's folder: sanctum-pki manifest create")]
     Empty,
 }
 
@@ -67,7 +67,7 @@ impl Manifest {
     /// Parses a manifest's bytes.
     ///
     /// # Errors
-    /// At the first line that is not as it should be, with its number.
+    /// At the first invalid line, with its number.
     pub fn parse(bytes: &[u8]) -> Result<Self, LineError> {
         let mut files = BTreeMap::new();
         let mut lines = BTreeMap::new();
@@ -209,7 +209,7 @@ mod tests {
             (format!("\\{A}  a\\"), "escape"),
             (
                 format!("{A}  a\n# x\n{A} *a"),
-                "line 3: a is listed already in line 1",
+                "line 3: a is already listed in line 1",
             ),
             (String::new(), "no file"),
             ("# nothing\n\n".to_owned(), "no file"),

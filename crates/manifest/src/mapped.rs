@@ -1,4 +1,4 @@
-//! Weights where they lie: a file's pages as memory.
+//! Files mapped into memory.
 
 use std::fs::File;
 use std::io;
@@ -9,8 +9,8 @@ pub struct MappedFile(memmap2::Mmap);
 
 /// Maps a whole file, read-only.
 ///
-/// Nobody may truncate the file while it is mapped: the system then ends the process with a bus error at the next
-/// read beyond the new end. Replace a file in use by renaming another over it, as every tool of this suite does.
+/// The file must not be truncated while it is mapped: the system then ends the process with a bus error at the next read
+/// beyond the new end. Replace a file in use by renaming another over it, as every tool of this suite does.
 ///
 /// # Errors
 /// What the system says if the file cannot be mapped (a folder, a pipe, no memory).

@@ -10,7 +10,7 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileName(String);
 
-/// A name that cannot stand in a manifest.
+/// A name that is not allowed in a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// There is none.
@@ -19,7 +19,7 @@ pub enum NameError {
     /// It begins with `/`.
     #[error("{0:?} is an absolute path; name files as they are called inside the model's folder")]
     Absolute(String),
-    /// It has a component that means something else than a file or folder of that name.
+    /// It has a component that is not the name of a file or folder.
     #[error(
         "{0:?} has a `.`, `..` or empty component; name files as they are called inside the model's folder"
     )]

@@ -9,7 +9,7 @@ use sanctum_config::files;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signature(pub [u8; 64]);
 
-/// Where the signature of a manifest lies: beside it, with `.sig` after its name.
+/// The path of a manifest's signature: the manifest's path with `.sig` appended.
 pub fn signature_path(manifest: &Path) -> PathBuf {
     let mut path = manifest.as_os_str().to_owned();
     path.push(".sig");

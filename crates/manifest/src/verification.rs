@@ -1,4 +1,4 @@
-//! The proof that a folder is what its manifest says, made while the folder is loaded.
+//! Verifies that a folder matches its manifest, while the folder is loaded.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -9,8 +9,8 @@ use std::thread;
 
 use sanctum_config::files;
 
-use crate::folder::{Folder, Stamp};
-use crate::hashing::{Content, Hashing, Job, read_whole};
+use crate::folder::{FileStamp, OpenFolder};
+use crate::hashing::{Content, HashJob, Hashing, read_whole};
 use crate::mapped::map_file;
 use crate::{Bytes, VerifiedFiles, is_loaded};
 use crate::{
@@ -27,18 +27,18 @@ const NAMED: usize = 20;
 /// What a folder is checked against.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
-    /// The manifest's file. Its signature lies beside it ([`signature_path`]).
+    /// The manifest's file. Its signature is beside it ([`signature_path`]).
     pub manifest: PathBuf,
-    /// Files of the keys of which one must have signed it. None: the signature is not asked for, and the manifest is
-    /// as trustworthy as the place where it lies.
+    /// Files of public keys; one of them must have signed it. Empty: the signature is not checked, and the manifest is only as
+    /// trustworthy as its folder.
     pub keys: Vec<PathBuf>,
 }
 
-/// A verification that has begun.
+/// A verification in progress.
 pub struct Verification {
     proof: Proof,
-    /// Files whose digests are known to be right, with what they were when they were opened.
-    right: Vec<(FileName, Stamp)>,
+    /// Files whose digests match, with their stamps when they were opened.
+    right: Vec<(FileName, FileStamp)>,
     files: Arc<VerifiedFiles>,
     hashing: Hashing,
 }
@@ -47,13 +47,13 @@ pub struct Verification {
 #[derive(Debug)]
 pub struct Verified {
     proof: Proof,
-    stamps: Vec<(FileName, Stamp)>,
+    stamps: Vec<(FileName, FileStamp)>,
 }
 
-/// What both know.
+/// The folder and the manifest that it is compared with.
 #[derive(Debug)]
 struct Proof {
-    folder: Arc<Folder>,
+    folder: Arc<OpenFolder>,
     manifest_path: PathBuf,
     manifest: Manifest,
     signed_by: Option<PublicKey>,
@@ -64,7 +64,7 @@ impl Expected {
     /// key that signed it; none if no key is trusted.
     ///
     /// # Errors
-    /// If a file cannot be read, no trusted key has signed the manifest, or it is none.
+    /// If a file cannot be read, no trusted key has signed the manifest, or it is not a manifest.
     pub fn read(&self) -> Result<(Manifest, Option<PublicKey>), ManifestError> {
         let path = &self.manifest;
         let bytes = self.bytes()?;
@@ -136,10 +136,10 @@ fn short(key: &PublicKey) -> String {
 }
 
 impl Verification {
-    /// Checks the signature, the list and the files that are parsed, and begins to hash the rest.
+    /// Checks the signature, the list and the files that are parsed, and starts to hash the rest.
     ///
     /// # Errors
-    /// If any of these is not as it must be; the weights' verdict comes from [`Verification::wait`].
+    /// If one of these does not match; [`Verification::wait`] returns the result for the weights.
     pub fn start(folder: &Path, expected: &Expected) -> Result<Self, ManifestError> {
         Self::start_on(folder, expected, cores())
     }
@@ -155,7 +155,7 @@ impl Verification {
     ) -> Result<Self, ManifestError> {
         let (manifest, signed_by) = expected.read()?;
         let proof = Proof {
-            folder: Arc::new(Folder::open(folder)?),
+            folder: Arc::new(OpenFolder::open(folder)?),
             manifest_path: expected.manifest.clone(),
             manifest,
             signed_by,
@@ -187,7 +187,7 @@ impl Verification {
                     continue;
                 }
             }
-            jobs.push(Job {
+            jobs.push(HashJob {
                 name: name.clone(),
                 size,
                 content,
@@ -210,12 +210,13 @@ impl Verification {
     }
 
     /// The files for the loader: settings, tokenizer and template as they were verified, the weights as they are
-    /// being verified. What is made from them must not be served before the verdict.
+    /// being verified. Do not serve what is made from them before [`Verification::wait`]
+    /// has returned.
     pub fn files(&self) -> Arc<VerifiedFiles> {
         Arc::clone(&self.files)
     }
 
-    /// Waits until all is hashed, and gives the verdict. `progress` hears of bytes hashed and of how many there are.
+    /// Waits until all files are hashed, and returns the result. Calls `progress(hashed, total)` with bytes.
     ///
     /// # Errors
     /// If a file is missing, cannot be read or has other bytes than the manifest says.
@@ -242,7 +243,7 @@ impl Verification {
         }
         proof.without(faults)?;
         if stamps.len() != proof.manifest.files().len() {
-            // A thread that hashed has ended without a word.
+            // A hashing thread has ended without its result.
             return Err(ManifestError::Thread(io::Error::other(
                 "one of them ended early",
             )));
@@ -279,7 +280,7 @@ impl Verified {
         &self.proof.manifest
     }
 
-    /// Where the manifest was read.
+    /// The path of the manifest.
     pub fn manifest_path(&self) -> &Path {
         &self.proof.manifest_path
     }
@@ -346,13 +347,13 @@ impl Proof {
     }
 
     /// Opens and maps a file.
-    fn map(&self, name: &FileName) -> Result<(Bytes, Stamp), Fault> {
+    fn map(&self, name: &FileName) -> Result<(Bytes, FileStamp), Fault> {
         let (file, stamp) = self.folder.open_file(name).map_err(|f| self.absence(f))?;
         Ok((Bytes::new(map_file(&file)?), stamp))
     }
 
     /// Reads a file into memory and compares it.
-    fn read(&self, name: &FileName, expected: FileDigest) -> Result<(Bytes, Stamp), Fault> {
+    fn read(&self, name: &FileName, expected: FileDigest) -> Result<(Bytes, FileStamp), Fault> {
         let (file, stamp) = self.folder.open_file(name).map_err(|f| self.absence(f))?;
         let bytes = read_whole(&file, stamp.size())?;
         self.compare(name, expected, FileDigest::of(&bytes), stamp)?;
@@ -364,7 +365,7 @@ impl Proof {
         name: &FileName,
         expected: FileDigest,
         found: FileDigest,
-        stamp: Stamp,
+        stamp: FileStamp,
     ) -> Result<(), Fault> {
         match expected == found {
             true => Ok(()),
@@ -378,7 +379,7 @@ impl Proof {
         }
     }
 
-    /// A file that is not there, said so that it can be mended.
+    /// A missing file as a fault that names the manifest.
     fn absence(&self, fault: Fault) -> Fault {
         match fault.is_absence() {
             true => Fault::Missing {

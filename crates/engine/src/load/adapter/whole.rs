@@ -11,7 +11,7 @@ use std::path::Path;
 use super::{AdapterError, AdapterSource};
 use crate::load::checkpoint::{CheckpointError, Files};
 use sanctum_manifest::Bytes;
-use sanctum_manifest::{Stamp, read_whole};
+use sanctum_manifest::{FileStamp, read_whole};
 
 /// The files of the adapter in this folder.
 pub(super) fn read(folder: &Path) -> Result<Files, AdapterError> {
@@ -42,8 +42,8 @@ pub(super) fn copied(verified: &Files) -> Result<Files, AdapterError> {
 /// A file's content; none if it changed while it was read.
 fn whole(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = sanctum_config::files::open(path)?;
-    let before = Stamp::before_reading(&file.metadata()?);
+    let before = FileStamp::before_reading(&file.metadata()?);
     let bytes = read_whole(&file, before.size())?;
-    let same = Stamp::of(&file.metadata()?) == before && bytes.len() as u64 == before.size();
+    let same = FileStamp::of(&file.metadata()?) == before && bytes.len() as u64 == before.size();
     Ok(same.then_some(bytes))
 }
