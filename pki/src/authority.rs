@@ -17,21 +17,21 @@ use sanctum_config::Label;
 use zeroize::Zeroizing;
 
 use crate::certificate::{Certificate, hex};
-use crate::clock::Validity;
-use crate::crl::Revoked;
-use crate::holder::{Holder, Kind};
+use crate::clock::ValidityPeriod;
+use crate::holder::{Holder, HolderKind};
+use crate::revocation_list::Revoked;
 use crate::san::San;
 use crate::serial::Serial;
 use crate::{PkiError, secret};
 
-/// How long a CA lives.
+/// Lifetime of a CA, in days.
 pub const CA_DAYS: u32 = 5 * 365 + 1;
-/// How long a server's certificate lives: what the strictest clients accept at most (398 days) less a day.
+/// Lifetime of a server's certificate, in days: a day less than the strictest clients accept.
 pub const SERVER_DAYS: u32 = 397;
-/// How long a client's certificate lives.
+/// Lifetime of a client's certificate, in days.
 pub const CLIENT_DAYS: u32 = 365;
-/// How long a revocation list lives: longer than any leaf does by default, so that who renews those in time has a
-/// fresh list too.
+/// Lifetime of a revocation list, in days: longer than any leaf by default, so that renewing leaves in time renews the list in
+/// time.
 pub const CRL_DAYS: u32 = 400;
 
 /// A CA that can sign.
@@ -50,11 +50,11 @@ pub struct Issued {
 
 impl Authority {
     /// A new CA for a fleet. Its name holds four random bytes: two CAs of a fleet must not have the same name, or
-    /// whoever looks for a revocation list by its issuer finds the wrong one.
+    /// a search for a revocation list by its issuer finds the wrong one.
     ///
     /// # Errors
     /// If the system has no random bytes.
-    pub fn create(fleet: &Label, validity: Validity) -> Result<Self, PkiError> {
+    pub fn create(fleet: &Label, validity: ValidityPeriod) -> Result<Self, PkiError> {
         let mut mark = [0; 4];
         getrandom::fill(&mut mark)?;
         let key = Zeroizing::new(KeyPair::generate()?);
@@ -83,8 +83,8 @@ impl Authority {
             false => Err(PkiError::form(
                 key,
                 "the key of the CA's certificate beside it",
-                "an interrupted rotate-ca leaves the right one in ca-old.key: move that over it; else restore both \
-                 from a copy",
+                "an interrupted rotate-ca leaves the right one in ca-old.key: move it here; otherwise restore both \
+                 from a backup",
             )),
         }
     }
@@ -102,12 +102,12 @@ impl Authority {
     /// Issues a certificate with a new key. It ends when the CA does, if that comes first.
     ///
     /// # Errors
-    /// If nothing is left of the CA's own time, or the system has no random bytes.
+    /// If the CA expires before the certificate begins, or the system has no random bytes.
     pub fn issue(
         &self,
         holder: &Holder,
         sans: &[San],
-        validity: Validity,
+        validity: ValidityPeriod,
     ) -> Result<Issued, PkiError> {
         let validity = validity.within(self.certificate.not_after).checked()?;
         let key = Zeroizing::new(KeyPair::generate()?);
@@ -116,8 +116,8 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![match holder.kind {
-            Kind::Server => ExtendedKeyUsagePurpose::ServerAuth,
-            Kind::Client => ExtendedKeyUsagePurpose::ClientAuth,
+            HolderKind::Server => ExtendedKeyUsagePurpose::ServerAuth,
+            HolderKind::Client => ExtendedKeyUsagePurpose::ClientAuth,
         }];
         // Said outright rather than left out: with it goes the subject key identifier.
         params.is_ca = IsCa::ExplicitNoCa;
@@ -136,7 +136,7 @@ impl Authority {
         &self,
         revoked: &[Revoked],
         number: u64,
-        validity: Validity,
+        validity: ValidityPeriod,
     ) -> Result<String, PkiError> {
         let line = |one: &Revoked| RevokedCertParams {
             serial_number: one.serial.to_rcgen(),
@@ -162,7 +162,7 @@ impl Authority {
     }
 }
 
-fn params(common_name: &str, validity: Validity) -> Result<CertificateParams, PkiError> {
+fn params(common_name: &str, validity: ValidityPeriod) -> Result<CertificateParams, PkiError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params
@@ -174,7 +174,7 @@ fn params(common_name: &str, validity: Validity) -> Result<CertificateParams, Pk
     Ok(params)
 }
 
-/// A certificate that we have just made.
+/// A certificate that was just created.
 fn own(der: Vec<u8>) -> Result<Certificate, PkiError> {
     Certificate::from_der(der).map_err(|_| rcgen::Error::CouldNotParseCertificate.into())
 }
@@ -188,14 +188,14 @@ pub fn read_key(path: &Path) -> Result<Option<Zeroizing<KeyPair>>, PkiError> {
         return Ok(None);
     };
     let text = str::from_utf8(&bytes).ok();
-    // What exactly is wrong with a key is nothing to print.
+    // Details of a damaged key are not printed.
     let pair = text.and_then(|text| KeyPair::from_pem(text).ok());
     match pair {
         Some(pair) => Ok(Some(Zeroizing::new(pair))),
         None => Err(PkiError::form(
             path,
             "a private key in PEM",
-            "restore it from a copy, or issue it again",
+            "restore it from a backup, or issue it again",
         )),
     }
 }
@@ -223,14 +223,14 @@ pub(crate) mod tests {
     pub(crate) static SHARED: LazyLock<Authority> = LazyLock::new(authority);
 
     pub(crate) fn authority() -> Authority {
-        let validity = Validity::new(None, CA_DAYS, Moment::now());
+        let validity = ValidityPeriod::new(None, CA_DAYS, Moment::now());
         Authority::create(&"test".parse().unwrap(), validity).unwrap()
     }
 
     pub(crate) fn server(ca: &Authority, sans: &[&str]) -> String {
-        let holder = Holder::new(Kind::Server, "server".parse().unwrap()).unwrap();
+        let holder = Holder::new(HolderKind::Server, "server".parse().unwrap()).unwrap();
         let sans: Vec<San> = sans.iter().map(|san| san.parse().unwrap()).collect();
-        let validity = Validity::new(None, SERVER_DAYS, Moment::now());
+        let validity = ValidityPeriod::new(None, SERVER_DAYS, Moment::now());
         ca.issue(&holder, &sans, validity)
             .unwrap()
             .certificate
@@ -239,12 +239,12 @@ pub(crate) mod tests {
 
     #[test]
     fn a_leaf_ends_with_its_ca() {
-        let holder = Holder::new(Kind::Client, "canary".parse().unwrap()).unwrap();
-        let validity = Validity::new(None, 36_500, Moment::now());
+        let holder = Holder::new(HolderKind::Client, "canary".parse().unwrap()).unwrap();
+        let validity = ValidityPeriod::new(None, 36_500, Moment::now());
         let issued = SHARED.issue(&holder, &[], validity).unwrap();
         assert_eq!(issued.certificate.not_after, SHARED.certificate().not_after);
         assert_eq!(issued.certificate.usages, ["clientAuth"]);
-        let late = Validity::new(
+        let late = ValidityPeriod::new(
             Some(SHARED.certificate().not_after.plus(1)),
             1,
             Moment::now(),

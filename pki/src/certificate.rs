@@ -176,7 +176,7 @@ impl Certificate {
             && this.verify_signature(Some(by.public_key())).is_ok()
     }
 
-    /// What the ledger calls this CA.
+    /// This CA's id in the ledger.
     pub fn authority_id(&self) -> String {
         match &self.key_id {
             Some(id) => id.clone(),
@@ -190,7 +190,7 @@ pub(crate) fn pem_blocks(text: &str, label: &str) -> Result<Vec<Vec<u8>>, String
     let mut blocks = Vec::new();
     for block in x509_parser::pem::Pem::iter_from_buffer(text.as_bytes()) {
         let block =
-            block.map_err(|error| format!("it is damaged ({error}); restore it from a copy"))?;
+            block.map_err(|error| format!("it is damaged ({error}); restore it from a backup"))?;
         if block.label != label {
             return Err(format!(
                 "it holds a `{}` beside or instead of a `{label}`",
@@ -225,7 +225,7 @@ pub(crate) fn pem_text(label: &str, der: &[u8]) -> String {
 }
 
 pub(crate) fn damaged(error: &dyn std::fmt::Display) -> String {
-    format!("its contents are damaged ({error}); restore it from a copy, or issue it again")
+    format!("its contents are damaged ({error}); restore it from a backup, or issue it again")
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -1,10 +1,10 @@
-//! What a command wants written: all of it is prepared first, then put in place in order, or only named.
+//! The files that a command writes: all are prepared first, then renamed in order, or only printed.
 //!
-//! Each file is written beside its place, synced, and renamed over it, so that a reader sees the old file or the new
-//! one. All files of a command are prepared before the first is renamed: a full disk changes nothing, and between two
-//! renames lie microseconds. A key is put in place before its certificate: whoever finds a certificate finds its key.
-//! Where a pair replaces another, a reader may for that moment find the new key beside the old certificate; it has to
-//! compare the two and try again (the server does).
+//! Each file is written under a temporary name, synced, and renamed over it, so that a reader sees the old file or the new
+//! one. All files of a command are prepared before the first is renamed: a full disk changes nothing, and two
+//! renames are microseconds apart. A key is renamed before its certificate, so that a certificate always has its key. Where a
+//! pair replaces another, a reader may for that moment find the new key with the old certificate; it must compare the two and
+//! retry (the server does).
 
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::PkiError;
 
-/// The end of the name of a file that is not in its place yet.
+/// The suffix of a temporary file.
 const STAGED: &str = ".new";
 
 /// Files to write and remove, in this order.
@@ -31,14 +31,14 @@ enum Change {
         path: PathBuf,
         bytes: Zeroizing<Vec<u8>>,
         mode: u32,
-        /// Nothing may be there, not even what came a moment ago.
+        /// The file must not exist, not even since a moment ago.
         new: bool,
     },
     Remove(PathBuf),
 }
 
 impl Changes {
-    /// A file that everybody may read.
+    /// A file that every user may read.
     pub fn public(&mut self, path: PathBuf, bytes: impl Into<Vec<u8>>) {
         self.write(path, Zeroizing::new(bytes.into()), 0o644, false);
     }
@@ -48,18 +48,18 @@ impl Changes {
         self.write(path, bytes, 0o600, false);
     }
 
-    /// The same for a file that must not be there yet, unless `force`: two commands that both looked and found nothing
-    /// do not replace each other's.
+    /// The same for a file that must not exist yet, unless `force`: of two commands at the same time, neither replaces the
+    /// other's file.
     pub fn new_secret(&mut self, path: PathBuf, bytes: Zeroizing<Vec<u8>>, force: bool) {
         self.write(path, bytes, 0o600, !force);
     }
 
-    /// A file that goes; it may be gone already.
+    /// A file to remove; it may be missing.
     pub fn remove(&mut self, path: PathBuf) {
         self.0.push(Change::Remove(path));
     }
 
-    /// Others, after these.
+    /// Appends other changes.
     pub fn then(&mut self, others: Self) {
         self.0.extend(others.0);
     }
@@ -73,7 +73,7 @@ impl Changes {
         });
     }
 
-    /// One line for each file, as `--dry-run` shows them.
+    /// One line for each file, for `--dry-run`.
     pub fn describe(&self, out: &mut dyn Write) -> io::Result<()> {
         self.0.iter().try_for_each(|change| match change {
             Change::Write { path, mode, .. } => {
@@ -87,8 +87,7 @@ impl Changes {
     /// Writes everything.
     ///
     /// # Errors
-    /// If a file cannot be prepared: nothing has changed then. If one cannot be put in place, those before it have
-    /// been.
+    /// If a file cannot be prepared: nothing has changed then. If one cannot be renamed: those before it have been.
     pub fn apply(self) -> Result<(), PkiError> {
         let prepared: Vec<Prepared> = self
             .0
@@ -124,7 +123,7 @@ impl Change {
     }
 }
 
-/// Under the name that [`atomic::stage`] would give it, so that [`atomic::sweep`] knows whose it is.
+/// Uses the name that [`atomic::stage`] would use, so that [`atomic::sweep`] finds it.
 fn stage(path: &Path, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let folder = folder_of(path);
@@ -141,7 +140,7 @@ fn stage(path: &Path, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile> {
     prefix.push(format!(".{}-{unique}", std::process::id()));
     let mut beside = folder.join(&prefix).into_os_string();
     beside.push(STAGED);
-    // Left behind by a process that was killed and had our number.
+    // Left behind by a killed process that had the same process id.
     absent(fs::remove_file(beside))?;
     let mut file = tempfile::Builder::new()
         .prefix(&prefix)
@@ -186,7 +185,7 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Keeps others out of a folder that will hold a secret.
+/// Closes a folder that will hold a secret to other users.
 fn close_folder(folder: &Path) -> io::Result<()> {
     let mode = fs::metadata(folder)?.permissions().mode();
     match mode & 0o077 {
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_secret_takes_nobody_s_place() {
+    fn new_secret_replaces_no_other_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.key");
         fs::write(&path, "another command's").unwrap();
@@ -263,7 +262,7 @@ mod tests {
         changes.public(at("a/b"), "new");
         let error = changes.apply().unwrap_err().to_string();
         assert!(
-            error.contains("a/b") && error.contains("nothing that was there"),
+            error.contains("a/b") && error.contains("no existing file"),
             "{error}"
         );
         assert_eq!(fs::read(at("a")).unwrap(), b"old");

@@ -1,4 +1,4 @@
-//! Moments and spans of time, to the second: certificates know nothing finer.
+//! Points and spans of time, to the second, as certificates have them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use time::{Duration, OffsetDateTime, UtcOffset};
 
 use crate::PkiError;
 
-/// How far the clocks of two hosts of a fleet may be apart: what begins now begins this much earlier.
+/// How far the clocks of two hosts of a fleet may differ: a period that begins now begins this much earlier.
 const SKEW: Duration = Duration::minutes(5);
 
 /// A second, in UTC, of a year that a certificate can hold (1950 to 9999).
@@ -33,9 +33,9 @@ pub struct Days(pub u32);
 #[error("`{0}` is not a number of days; write for example 30d")]
 pub struct BadDays(String);
 
-/// From when until when something is valid.
+/// A validity period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Validity {
+pub struct ValidityPeriod {
     /// The first moment.
     pub not_before: Moment,
     /// The last moment.
@@ -43,7 +43,7 @@ pub struct Validity {
 }
 
 impl Moment {
-    /// This very second.
+    /// The current second.
     pub fn now() -> Self {
         Self::from(OffsetDateTime::now_utc())
     }
@@ -80,7 +80,7 @@ impl Moment {
     }
 }
 
-impl Validity {
+impl ValidityPeriod {
     /// So many days from `not_before`, or from now (and then a little into the past, for clocks that are behind).
     pub fn new(not_before: Option<Moment>, days: u32, now: Moment) -> Self {
         Self {
@@ -159,7 +159,7 @@ impl FromStr for Days {
     }
 }
 
-impl Validity {
+impl ValidityPeriod {
     /// Refuses a span that ends before it begins.
     ///
     /// # Errors
@@ -168,7 +168,7 @@ impl Validity {
         match self.not_before < self.not_after {
             true => Ok(self),
             false => Err(PkiError::Refused(format!(
-                "nothing can be issued from {} on: the CA ends {}; make a new one with `sanctum-pki rotate-ca`",
+                "cannot issue a certificate that begins {}: the CA expires {}; replace it with `sanctum-pki rotate-ca`",
                 self.not_before, self.not_after
             ))),
         }
@@ -204,10 +204,10 @@ mod tests {
     #[test]
     fn what_begins_now_has_begun_for_clocks_that_are_behind() {
         let now = moment("2026-11-30");
-        let validity = Validity::new(None, 1, now);
+        let validity = ValidityPeriod::new(None, 1, now);
         assert_eq!(validity.not_before, moment("2026-11-29T23:55:00Z"));
         assert_eq!(validity.not_after, moment("2026-12-01"));
-        let given = Validity::new(Some(moment("2020-01-01")), 2, now);
+        let given = ValidityPeriod::new(Some(moment("2020-01-01")), 2, now);
         assert_eq!(given.not_after, moment("2020-01-03"));
         assert!(validity.checked().is_ok());
         assert!(validity.within(moment("2026-01-01")).checked().is_err());
@@ -230,7 +230,7 @@ mod tests {
             let _ = text.parse::<Days>();
             if let Ok(moment) = text.parse::<Moment>() {
                 prop_assert_eq!(moment.to_string().parse(), Ok(moment));
-                let _ = Validity::new(Some(moment), days, Moment::now());
+                let _ = ValidityPeriod::new(Some(moment), days, Moment::now());
             }
         }
     }

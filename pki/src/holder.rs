@@ -1,4 +1,4 @@
-//! Whom a certificate is issued to.
+//! The holder of a certificate: a server or a client.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use crate::PkiError;
 /// Names that would be the CA's own files, on file systems that ignore case too.
 const RESERVED: [&str; 2] = ["ca", "ca-old"];
 
-/// What a certificate lets its holder be; the two are never mixed.
+/// The side of TLS that a certificate is for, never both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum HolderKind {
     /// The end that listens (EKU serverAuth).
     Server,
     /// The end that connects (EKU clientAuth).
@@ -26,7 +26,7 @@ pub enum Kind {
 #[serde(deny_unknown_fields)]
 pub struct Holder {
     /// Server or client.
-    pub kind: Kind,
+    pub kind: HolderKind,
     /// The name.
     #[serde(serialize_with = "as_text")]
     pub name: Label,
@@ -37,24 +37,24 @@ impl Holder {
     ///
     /// # Errors
     /// If the name is the CA's own.
-    pub fn new(kind: Kind, name: Label) -> Result<Self, PkiError> {
+    pub fn new(kind: HolderKind, name: Label) -> Result<Self, PkiError> {
         match RESERVED
             .iter()
             .any(|own| name.as_str().eq_ignore_ascii_case(own))
         {
             true => Err(PkiError::NameTaken {
                 name: name.to_string(),
-                why: "the CA's own files are called so; choose another name".into(),
+                why: "it is the name of the CA's own files; choose another name".into(),
             }),
             false => Ok(Self { kind, name }),
         }
     }
 
-    /// Who would have this name on the other side of TLS.
+    /// The holder of the same name on the other side of TLS.
     pub fn counterpart(&self) -> Self {
         let kind = match self.kind {
-            Kind::Server => Kind::Client,
-            Kind::Client => Kind::Server,
+            HolderKind::Server => HolderKind::Client,
+            HolderKind::Client => HolderKind::Server,
         };
         Self {
             kind,
@@ -63,7 +63,7 @@ impl Holder {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for HolderKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Server => "server",
@@ -88,8 +88,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ca_s_own_names_are_nobody_s() {
-        let new = |name: &str| Holder::new(Kind::Server, name.parse().unwrap());
+    fn names_of_the_ca_are_reserved() {
+        let new = |name: &str| Holder::new(HolderKind::Server, name.parse().unwrap());
         assert_eq!(new("server").unwrap().to_string(), "server server");
         for own in ["ca", "CA", "Ca-Old"] {
             let error = new(own).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Where everything lies under the fleet's home.
+//! The paths in the fleet's home.
 
 use std::fs;
 use std::io;
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use sanctum_config::{atomic, files};
 
 use crate::PkiError;
-use crate::holder::{Holder, Kind};
+use crate::holder::{Holder, HolderKind};
 
 /// The fleet's home folder on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Home(PathBuf);
+pub struct PkiHome(PathBuf);
 
-impl Home {
+impl PkiHome {
     /// The home at that path; it need not be there yet.
     pub fn new(path: PathBuf) -> Self {
         Self(path)
@@ -59,7 +59,7 @@ impl Home {
         self.certs().join("ledger.json")
     }
 
-    /// Held while a command writes, so that two of them do not issue or revoke past each other.
+    /// Locked while a command writes, so that two commands do not issue or revoke at the same time.
     pub fn lock(&self) -> PathBuf {
         self.certs().join(".lock")
     }
@@ -96,33 +96,33 @@ impl Home {
         self.certs().join("manifest-old.pub")
     }
 
-    /// Removes what commands that were killed had only begun to write.
+    /// Removes temporary files of killed commands.
     ///
     /// # Errors
     /// If the system refuses.
     pub fn sweep(&self) -> Result<(), PkiError> {
         let secrets = self.0.join("secrets");
-        for folder in [self.certs(), self.folder(Kind::Client), secrets] {
+        for folder in [self.certs(), self.folder(HolderKind::Client), secrets] {
             atomic::sweep(&folder).map_err(|error| PkiError::write(&folder, error))?;
         }
         Ok(())
     }
 
-    fn folder(&self, kind: Kind) -> PathBuf {
+    fn folder(&self, kind: HolderKind) -> PathBuf {
         match kind {
-            Kind::Server => self.certs(),
-            Kind::Client => self.certs().join("clients"),
+            HolderKind::Server => self.certs(),
+            HolderKind::Client => self.certs().join("clients"),
         }
     }
 
-    /// Everybody whose certificate or key lies here: servers first, then clients, by name. Files whose names cannot be
-    /// a holder's are none of ours.
+    /// Every holder that has a certificate or key here: servers first, then clients, by name. Files with other names are
+    /// ignored.
     ///
     /// # Errors
     /// If a folder is there and cannot be listed.
     pub fn holders(&self) -> Result<Vec<Holder>, PkiError> {
         let mut holders = Vec::new();
-        for kind in [Kind::Server, Kind::Client] {
+        for kind in [HolderKind::Server, HolderKind::Client] {
             let folder = self.folder(kind);
             let entries = match fs::read_dir(&folder) {
                 Ok(entries) => entries,
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn holders_are_found_by_their_files() {
         let folder = tempfile::tempdir().unwrap();
-        let home = Home::new(folder.path().to_owned());
+        let home = PkiHome::new(folder.path().to_owned());
         assert_eq!(home.holders().unwrap(), []);
         fs::create_dir_all(home.certs().join("clients")).unwrap();
         for file in [

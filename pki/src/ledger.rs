@@ -1,8 +1,8 @@
-//! The CA's memory: every certificate it issued, which of them are revoked, and how many lists it signed.
+//! The CA's ledger: every certificate it issued, which of them are revoked, and how many lists it signed.
 //!
 //! A holder's file shows only the newest certificate, while earlier ones stay valid until they end; revoking a holder
-//! has to find them all. The file is `certs/ledger.json`. It is written before the certificate or list that it tells
-//! of, so nothing is ever out there that it does not know.
+//! has to find them all. The file is `certs/ledger.json`. It is written before the certificate or list that it
+//! records, so that it is always complete.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::PkiError;
 use crate::certificate::Certificate;
 use crate::clock::Moment;
-use crate::crl::{Crl, Reason, Revoked};
 use crate::holder::Holder;
 use crate::home;
+use crate::revocation_list::{Reason, RevocationList, Revoked};
 use crate::serial::Serial;
 
 const WHAT: &str = "the CA's ledger";
@@ -29,21 +29,21 @@ pub struct Ledger {
     version: u32,
     /// The number of the last list that each CA signed, by the CA's key id.
     crl_numbers: BTreeMap<String, u64>,
-    issued: Vec<Entry>,
+    issued: Vec<LedgerEntry>,
 }
 
 /// One certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Entry {
+pub struct LedgerEntry {
     /// Its number.
     pub serial: Serial,
     /// Who signed it: the CA's key id.
     pub authority: String,
-    /// Whom it is issued to; none where only a revocation list told of it.
+    /// Its holder; none if it is known from a revocation list only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<Holder>,
-    /// Its end; none where only a revocation list told of it.
+    /// When it expires; none if it is known from a revocation list only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Moment>,
     /// Whether and since when it is revoked.
@@ -79,9 +79,9 @@ impl Ledger {
     pub fn read(path: &Path) -> Result<Self, PkiError> {
         match home::read_text(path, WHAT)? {
             Some(text) => Self::parse(&text).map_err(|why| {
-                let mend = "restore it from a copy, or move it away: revocations are then taken from ca.crl, and what \
-                            was issued earlier can be revoked by --serial";
-                PkiError::form(path, WHAT, format!("{why}; {mend}"))
+                let fix = "restore it from a backup, or move it away: revocations are then read from ca.crl, and \
+                            earlier certificates can be revoked with --serial";
+                PkiError::form(path, WHAT, format!("{why}; {fix}"))
             }),
             None => Ok(Self::default()),
         }
@@ -96,7 +96,7 @@ impl Ledger {
         match ledger.version {
             VERSION => Ok(ledger),
             other => Err(format!(
-                "it has version {other}, and only {VERSION} is known here"
+                "it has version {other}, and this program supports {VERSION} only"
             )),
         }
     }
@@ -111,7 +111,7 @@ impl Ledger {
     pub fn add(&mut self, holder: &Holder, certificate: &Certificate, authority: &Certificate) {
         let authority = authority.authority_id();
         if self.find(&authority, &certificate.serial).is_none() {
-            self.issued.push(Entry {
+            self.issued.push(LedgerEntry {
                 serial: certificate.serial.clone(),
                 authority,
                 holder: Some(holder.clone()),
@@ -121,8 +121,8 @@ impl Ledger {
         }
     }
 
-    /// Takes over what a list says that `authority` signed: revocations and the number.
-    pub fn learn(&mut self, list: &Crl, authority: &Certificate) {
+    /// Adds the revocations and the number of a list that `authority` signed.
+    pub fn learn(&mut self, list: &RevocationList, authority: &Certificate) {
         let id = authority.authority_id();
         let number = self.crl_numbers.entry(id.clone()).or_default();
         *number = (*number).max(list.number.unwrap_or(0));
@@ -138,14 +138,14 @@ impl Ledger {
         }
     }
 
-    /// Takes note of a revoked certificate of which nothing else is known.
+    /// Records a revoked certificate of which nothing else is known.
     pub fn revoke_unknown(
         &mut self,
         serial: &Serial,
         authority: &Certificate,
         revocation: Revocation,
     ) {
-        self.issued.push(Entry {
+        self.issued.push(LedgerEntry {
             serial: serial.clone(),
             authority: authority.authority_id(),
             holder: None,
@@ -165,12 +165,12 @@ impl Ledger {
     }
 
     /// Everything that is known of certificates, oldest first.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[LedgerEntry] {
         &self.issued
     }
 
     /// The same, to change.
-    pub fn entries_mut(&mut self) -> &mut [Entry] {
+    pub fn entries_mut(&mut self) -> &mut [LedgerEntry] {
         &mut self.issued
     }
 
@@ -189,14 +189,14 @@ impl Ledger {
         .collect()
     }
 
-    /// Forgets what a CA did that is trusted no more.
+    /// Removes the records of a CA that is no longer trusted.
     pub fn forget(&mut self, authority: &Certificate) {
         let id = authority.authority_id();
         self.crl_numbers.remove(&id);
         self.issued.retain(|entry| entry.authority != id);
     }
 
-    fn find(&mut self, authority: &str, serial: &Serial) -> Option<&mut Entry> {
+    fn find(&mut self, authority: &str, serial: &Serial) -> Option<&mut LedgerEntry> {
         let mut all = self.issued.iter_mut();
         all.find(|entry| entry.serial == *serial && entry.authority == authority)
     }
@@ -206,14 +206,14 @@ impl Ledger {
 mod tests {
     use super::*;
     use crate::authority::tests as made;
-    use crate::clock::Validity;
-    use crate::holder::Kind;
+    use crate::clock::ValidityPeriod;
+    use crate::holder::HolderKind;
     use proptest::prelude::*;
 
     fn filled() -> Ledger {
         let ca = &made::SHARED;
-        let holder = Holder::new(Kind::Client, "canary".parse().unwrap()).unwrap();
-        let validity = Validity::new(None, 5, Moment::now());
+        let holder = Holder::new(HolderKind::Client, "canary".parse().unwrap()).unwrap();
+        let validity = ValidityPeriod::new(None, 5, Moment::now());
         let issued = ca.issue(&holder, &[], validity).unwrap();
         let mut ledger = Ledger::default();
         ledger.add(&holder, &issued.certificate, ca.certificate());
@@ -241,10 +241,13 @@ mod tests {
         });
         let revoked = ledger.revoked_by(ca.certificate());
         let text = ca
-            .sign_crl(&revoked, 41, Validity::new(None, 5, Moment::now()))
+            .sign_crl(&revoked, 41, ValidityPeriod::new(None, 5, Moment::now()))
             .unwrap();
         let mut fresh = Ledger::default();
-        fresh.learn(&Crl::parse_all(&text).unwrap()[0], ca.certificate());
+        fresh.learn(
+            &RevocationList::parse_all(&text).unwrap()[0],
+            ca.certificate(),
+        );
         assert_eq!(fresh.revoked_by(ca.certificate()), revoked);
         assert_eq!(fresh.next_number(ca.certificate()), 42);
         fresh.forget(ca.certificate());

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     let done = run(&args, &mut out).and_then(|()| Ok(out.flush()?));
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads has read enough, as `sanctum-pki list | head` does.
+        // The reader has closed the pipe, as in `sanctum-pki list | head`.
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("sanctum-pki: {failure}");

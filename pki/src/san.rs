@@ -21,7 +21,7 @@ pub enum San {
 pub enum BadSan {
     /// It stands for all addresses.
     #[error(
-        "`{0}` stands for every address and is none that a client could connect to; name those that clients use"
+        "`{0}` means every address, and no client can connect to it; name the addresses that clients use"
     )]
     Any(String),
     /// Neither one nor the other.
@@ -101,7 +101,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn names_and_addresses_are_told_apart() {
+    fn names_and_addresses_are_distinguished() {
         let parse = |text: &str| text.parse::<San>();
         assert_eq!(parse("Mini.local"), Ok(San::Dns("mini.local".into())));
         assert_eq!(parse("100.64.0.25").unwrap().to_string(), "100.64.0.25");

@@ -1,4 +1,4 @@
-//! Whether what lies in the home is good: what every host can judge, with or without the CA's key.
+//! Whether the files in the home are valid: what every host can check, with or without the CA's key.
 
 use std::fmt;
 
@@ -6,28 +6,28 @@ use crate::PkiError;
 use crate::authority::is_key_of;
 use crate::certificate::Certificate;
 use crate::clock::Moment;
-use crate::crl::Crl;
-use crate::holder::{Holder, Kind};
-use crate::home::Home;
+use crate::holder::{Holder, HolderKind};
+use crate::home::PkiHome;
 use crate::ledger::Ledger;
+use crate::revocation_list::RevocationList;
 
-/// The CAs that count, and what is revoked.
+/// The trusted CAs, and what is revoked.
 pub struct Trust {
     /// The CA that signs now, then the former one while they overlap.
     pub authorities: Vec<Certificate>,
     /// Their revocation lists, as far as they are there; each is signed by one of them.
-    pub lists: Vec<Crl>,
+    pub lists: Vec<RevocationList>,
     revoked: Ledger,
 }
 
-/// What is to be said of a holder's files.
+/// The state of a holder's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum CertificateState {
     /// Usable now, or from its first moment on.
     Good,
-    /// Usable now, and signed by the CA that will go.
+    /// Usable now, and signed by the former CA.
     FormerCa,
-    /// Nothing there.
+    /// No files.
     Missing,
     /// The certificate is there without its key.
     NoKey,
@@ -37,7 +37,7 @@ pub enum State {
     KeyDiffers,
     /// One of the files cannot be used.
     Damaged(String),
-    /// None of our CAs signed it.
+    /// Signed by none of the trusted CAs.
     Foreign,
     /// It is for the other side of TLS, or for another name.
     WrongUse,
@@ -49,14 +49,14 @@ pub enum State {
     Revoked,
 }
 
-/// A holder's files, judged.
-pub struct Judged {
+/// A holder's files, assessment.
+pub struct Assessment {
     /// Whose.
     pub holder: Holder,
     /// The certificate, where there is one that can be read.
     pub certificate: Option<Certificate>,
-    /// What is to be said of them.
-    pub state: State,
+    /// Their state.
+    pub state: CertificateState,
 }
 
 impl Trust {
@@ -64,7 +64,7 @@ impl Trust {
     ///
     /// # Errors
     /// If there is no CA, or one of the files cannot be used.
-    pub fn read(home: &Home) -> Result<Self, PkiError> {
+    pub fn read(home: &PkiHome) -> Result<Self, PkiError> {
         let path = home.authorities();
         let Some(authorities) = Certificate::read_all(&path)? else {
             return Err(PkiError::NoAuthority {
@@ -76,11 +76,14 @@ impl Trust {
             .iter()
             .find(|ca| !ca.is_ca || !ca.is_signed_by(ca))
         {
-            let why = format!("`{}` in it is no CA's own certificate", other.subject);
+            let why = format!(
+                "`{}` in it is not a self-signed CA certificate",
+                other.subject
+            );
             return Err(PkiError::form(&path, "a list of CAs", why));
         }
         let mut revoked = Ledger::read(&home.ledger())?;
-        let mut lists = Crl::read_all(&home.crl())?;
+        let mut lists = RevocationList::read_all(&home.crl())?;
         lists.retain(|list| {
             let signer = authorities.iter().find(|ca| list.is_signed_by(ca));
             signer.inspect(|ca| revoked.learn(list, ca)).is_some()
@@ -92,8 +95,8 @@ impl Trust {
         })
     }
 
-    /// Of a CA that has done nothing yet.
-    pub(crate) fn founded(authority: Certificate) -> Self {
+    /// Of a CA that has issued nothing yet.
+    pub(crate) fn of_new_ca(authority: Certificate) -> Self {
         Self {
             authorities: vec![authority],
             lists: Vec::new(),
@@ -101,7 +104,7 @@ impl Trust {
         }
     }
 
-    /// The ledger, with all revocations that the lists tell of.
+    /// The ledger, with all revocations of the lists.
     pub fn ledger(&self) -> &Ledger {
         &self.revoked
     }
@@ -114,7 +117,7 @@ impl Trust {
     }
 
     /// The list of a CA.
-    pub fn list_of(&self, authority: &Certificate) -> Option<&Crl> {
+    pub fn list_of(&self, authority: &Certificate) -> Option<&RevocationList> {
         self.lists.iter().find(|list| list.is_signed_by(authority))
     }
 
@@ -124,12 +127,17 @@ impl Trust {
         revoked.iter().any(|one| one.serial == certificate.serial)
     }
 
-    /// Judges a holder's files.
+    /// Assesses a holder's files.
     ///
     /// # Errors
-    /// If others can read the key: that is to be mended before anything else.
-    pub fn judge(&self, home: &Home, holder: &Holder, now: Moment) -> Result<Judged, PkiError> {
-        let judged = |certificate, state| Judged {
+    /// If other users can read the key: fix that first.
+    pub fn assess(
+        &self,
+        home: &PkiHome,
+        holder: &Holder,
+        now: Moment,
+    ) -> Result<Assessment, PkiError> {
+        let assessment = |certificate, state| Assessment {
             holder: holder.clone(),
             certificate,
             state,
@@ -137,50 +145,62 @@ impl Trust {
         let key = home.key(holder);
         let certificate = match Certificate::read(&home.certificate(holder)) {
             Ok(Some(certificate)) => certificate,
-            Ok(None) if key.exists() => return Ok(judged(None, State::NoCertificate)),
-            Ok(None) => return Ok(judged(None, State::Missing)),
-            Err(error) => return Ok(judged(None, State::Damaged(error.to_string()))),
+            Ok(None) if key.exists() => {
+                return Ok(assessment(None, CertificateState::NoCertificate));
+            }
+            Ok(None) => return Ok(assessment(None, CertificateState::Missing)),
+            Err(error) => {
+                return Ok(assessment(
+                    None,
+                    CertificateState::Damaged(error.to_string()),
+                ));
+            }
         };
         let state = match is_key_of(&key, &certificate) {
             Ok(Some(true)) => self.judge_certificate(holder, &certificate, now),
-            Ok(Some(false)) => State::KeyDiffers,
-            Ok(None) => State::NoKey,
-            Err(error @ PkiError::Form { .. }) => State::Damaged(error.to_string()),
+            Ok(Some(false)) => CertificateState::KeyDiffers,
+            Ok(None) => CertificateState::NoKey,
+            Err(error @ PkiError::Form { .. }) => CertificateState::Damaged(error.to_string()),
             Err(error) => return Err(error),
         };
-        Ok(judged(Some(certificate), state))
+        Ok(assessment(Some(certificate), state))
     }
 
-    fn judge_certificate(&self, holder: &Holder, certificate: &Certificate, now: Moment) -> State {
+    fn judge_certificate(
+        &self,
+        holder: &Holder,
+        certificate: &Certificate,
+        now: Moment,
+    ) -> CertificateState {
         let usage = match holder.kind {
-            Kind::Server => "serverAuth",
-            Kind::Client => "clientAuth",
+            HolderKind::Server => "serverAuth",
+            HolderKind::Client => "clientAuth",
         };
         match self.signer(certificate) {
-            None => State::Foreign,
-            Some(signer) if self.is_revoked(certificate, signer) => State::Revoked,
-            Some(_) if certificate.not_after < now => State::Expired,
+            None => CertificateState::Foreign,
+            Some(signer) if self.is_revoked(certificate, signer) => CertificateState::Revoked,
+            Some(_) if certificate.not_after < now => CertificateState::Expired,
             Some(_)
                 if certificate.usages != [usage]
                     || certificate.common_name != holder.name.as_str() =>
             {
-                State::WrongUse
+                CertificateState::WrongUse
             }
-            Some(_) if certificate.not_before > now => State::NotYet,
-            Some(signer) if self.authorities.first() == Some(signer) => State::Good,
-            Some(_) => State::FormerCa,
+            Some(_) if certificate.not_before > now => CertificateState::NotYet,
+            Some(signer) if self.authorities.first() == Some(signer) => CertificateState::Good,
+            Some(_) => CertificateState::FormerCa,
         }
     }
 }
 
-impl State {
+impl CertificateState {
     /// Whether a host can work with these files.
     pub fn is_usable(&self) -> bool {
         matches!(self, Self::Good | Self::FormerCa | Self::NotYet)
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for CertificateState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Good => "good",
@@ -190,7 +210,7 @@ impl fmt::Display for State {
             Self::NoCertificate => "the certificate is missing",
             Self::KeyDiffers => "the key is another certificate's",
             Self::Damaged(_) => "damaged",
-            Self::Foreign => "not signed by our CA",
+            Self::Foreign => "not signed by this CA",
             Self::WrongUse => "for another use or name",
             Self::NotYet => "not yet valid",
             Self::Expired => "expired",

@@ -1,7 +1,6 @@
-//! `bundle`: what one host needs, in a folder that lies over its home.
+//! `bundle`: the files that one host needs, in a folder to be copied over its home.
 //!
-//! What goes in is listed one by one. There is no copying of folders here, so that a key that is to stay where it is
-//! cannot slip in.
+//! Each file is named. No folder is copied, so that a key that must stay on the CA's machine cannot be included by accident.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,16 +9,16 @@ use std::path::{Path, PathBuf};
 use sanctum_config::{Fleet, Label, did_you_mean, files};
 use zeroize::Zeroizing;
 
-use super::Site;
+use super::CommandContext;
 use crate::args::BundleArgs;
 use crate::changes::Changes;
-use crate::holder::{Holder, Kind};
-use crate::home::Home;
+use crate::holder::{Holder, HolderKind};
+use crate::home::PkiHome;
 use crate::trust::Trust;
 use crate::{PkiError, secret};
 
-pub(crate) fn run(site: &mut Site, args: &BundleArgs) -> Result<(), PkiError> {
-    let fleet = site.fleet()?;
+pub(crate) fn run(context: &mut CommandContext, args: &BundleArgs) -> Result<(), PkiError> {
+    let fleet = context.fleet()?;
     if !fleet.hosts.contains_key(&args.host) {
         return Err(PkiError::Unknown {
             what: "fleet.toml has no host",
@@ -34,24 +33,24 @@ pub(crate) fn run(site: &mut Site, args: &BundleArgs) -> Result<(), PkiError> {
     if fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(PkiError::Exists {
             path: folder,
-            mend: "remove it when it is delivered, or name another with --out".into(),
+            fix: "remove it if it is delivered, or name another folder with --out".into(),
         });
     }
     let mut bundle = Bundle {
-        to: Home::new(folder.clone()),
+        to: PkiHome::new(folder.clone()),
         changes: Changes::default(),
         files: Vec::new(),
     };
-    let trust = Trust::read(&site.home)?;
+    let trust = Trust::read(&context.home)?;
     for holder in holders_on(&fleet, &args.host)? {
-        bundle.pair(site, &trust, &holder)?;
+        bundle.pair(context, &trust, &holder)?;
     }
-    let home = site.home.clone();
+    let home = context.home.clone();
     bundle.public(&home, &home.authorities(), "the CA's certificate")?;
     bundle.public(
         &home,
         &home.crl(),
-        "a revocation list; make one: sanctum-pki crl",
+        "a revocation list; create one: sanctum-pki crl",
     )?;
     let mut keys = BTreeSet::from([home.manifest_public(), home.former_manifest_public()]);
     for (name, server) in fleet
@@ -60,13 +59,13 @@ pub(crate) fn run(site: &mut Site, args: &BundleArgs) -> Result<(), PkiError> {
         .filter(|(_, server)| server.host == args.host)
     {
         for key in &server.manifest_keys {
-            match site.within_home(key) {
+            match context.within_home(key) {
                 Some(rest) => drop(keys.insert(home.path().join(rest))),
-                // Relative paths begin at the host's fleet.toml, wherever that lies; these two go along anyway.
+                // Relative paths begin at the host's fleet.toml; these two are included anyway.
                 None if ["certs/manifest.pub", "certs/manifest-old.pub"]
                     .contains(&key.as_str()) => {}
-                None => site.say(format_args!(
-                    "note: {key} of {name} lies outside the home; take it there yourself"
+                None => context.say(format_args!(
+                    "note: {key} of {name} is outside the home; copy it to the host yourself"
                 ))?,
             }
         }
@@ -78,8 +77,8 @@ pub(crate) fn run(site: &mut Site, args: &BundleArgs) -> Result<(), PkiError> {
                 bundle.public(&home, &path, "a public key")?;
             }
             false if path == home.former_manifest_public() => {}
-            false => site.say(format_args!(
-                "note: {} is not here; if models are to have manifests: sanctum-pki manifest keygen",
+            false => context.say(format_args!(
+                "note: {} is missing; if models have manifests, create the key: sanctum-pki manifest keygen",
                 path.display()
             ))?,
         }
@@ -92,28 +91,28 @@ pub(crate) fn run(site: &mut Site, args: &BundleArgs) -> Result<(), PkiError> {
         let Some(token) = &server.auth.token_file else {
             continue;
         };
-        match site.within_home(token) {
-            None => site.say(format_args!("note: {token} of {name} lies outside the home; take it there yourself"))?,
+        match context.within_home(token) {
+            None => context.say(format_args!("note: {token} of {name} is outside the home; copy it to the host yourself"))?,
             Some(rest) => match secret::read(&home.path().join(&rest))? {
                 Some(bytes) => {
                     is_token(&home, &home.path().join(&rest), &bytes)?;
                     bundle.secret(&rest, bytes);
                 }
-                None => site.say(format_args!(
-                    "note: {} of {name} is not here; if the host does not have it: sanctum-pki token {name}",
+                None => context.say(format_args!(
+                    "note: {} of {name} is missing; if the host does not have it, create it: sanctum-pki token {name}",
                     rest.display()
                 ))?,
             },
         }
     }
-    site.say(format_args!(
+    context.say(format_args!(
         "{}{} for {}: {}",
-        site.would(),
+        context.would(),
         folder.display(),
         args.host,
         bundle.files.join(", ")
     ))?;
-    site.finish(bundle.changes)
+    context.finish(bundle.changes)
 }
 
 /// The servers and watchdogs that fleet.toml puts on a host.
@@ -131,18 +130,18 @@ fn holders_on(fleet: &Fleet, host: &Label) -> Result<Vec<Holder>, PkiError> {
         .iter()
         .filter(|agent| fleet.watch.contains_key(*agent));
     servers
-        .map(|(name, _)| Holder::new(Kind::Server, name.clone()))
-        .chain(watches.map(|name| Holder::new(Kind::Client, name.clone())))
+        .map(|(name, _)| Holder::new(HolderKind::Server, name.clone()))
+        .chain(watches.map(|name| Holder::new(HolderKind::Client, name.clone())))
         .collect()
 }
 
-/// Refuses what is no public key. A seed has the same form, so the file says which it is: a public key may be read by
-/// others, and is not the key that signs here.
-fn is_public(home: &Home, path: &Path) -> Result<(), PkiError> {
+/// Refuses anything but a public key. A seed has the same form: a public key is readable by other users, and is not the signing
+/// key.
+fn is_public(home: &PkiHome, path: &Path) -> Result<(), PkiError> {
     use std::os::unix::fs::MetadataExt;
     let refused = |why: &str| {
         Err(PkiError::Refused(format!(
-            "{} of manifest_keys {why}; name the public key there (certs/manifest.pub): a bundle holds no key that signs",
+            "{} in manifest_keys {why}; name the public key there (certs/manifest.pub): a bundle holds no signing key",
             path.display()
         )))
     };
@@ -154,7 +153,7 @@ fn is_public(home: &Home, path: &Path) -> Result<(), PkiError> {
     let text = read(path)?;
     let line = text.trim_ascii_end();
     if line.len() != 64 || !line.iter().all(u8::is_ascii_hexdigit) {
-        return refused("is no public key of 64 hexadecimal digits");
+        return refused("is not a public key of 64 hexadecimal digits");
     }
     let signing = home.manifest_key();
     if signing.exists() && read(&signing)?.trim_ascii_end() == line {
@@ -164,13 +163,15 @@ fn is_public(home: &Home, path: &Path) -> Result<(), PkiError> {
         .map_err(|e| PkiError::read(path, e))?
         .mode();
     if mode & 0o077 == 0 {
-        return refused("is closed to others, as a private key is (if it is public: chmod 644)");
+        return refused(
+            "is readable by its owner only, as a private key is (if it is public: chmod 644)",
+        );
     }
     Ok(())
 }
 
-/// Refuses what is no bearer token.
-fn is_token(home: &Home, path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
+/// Refuses anything but a bearer token.
+fn is_token(home: &PkiHome, path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
     let line = bytes.trim_ascii_end();
     let one_word = line.len() >= 32 && line.iter().all(u8::is_ascii_graphic);
     let signing = home.manifest_key();
@@ -182,31 +183,37 @@ fn is_token(home: &Home, path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
         return Ok(());
     }
     Err(PkiError::Refused(format!(
-        "{} of token_file holds no bearer token; make one with `sanctum-pki token NAME`: a bundle holds no key of a CA and \
-         none that signs",
+        "{} in token_file is not a bearer token; create one with `sanctum-pki token NAME`: a bundle holds no CA key and no \
+         signing key",
         path.display()
     )))
 }
 
 struct Bundle {
-    to: Home,
+    to: PkiHome,
     changes: Changes,
     files: Vec<String>,
 }
 
 impl Bundle {
-    /// A certificate with its key, if they are any good.
-    fn pair(&mut self, site: &Site, trust: &Trust, holder: &Holder) -> Result<(), PkiError> {
-        let judged = trust.judge(&site.home, holder, site.now)?;
-        let (true, Some(certificate)) = (judged.state.is_usable(), judged.certificate) else {
+    /// Adds a certificate and its key, if they are usable.
+    fn pair(
+        &mut self,
+        context: &CommandContext,
+        trust: &Trust,
+        holder: &Holder,
+    ) -> Result<(), PkiError> {
+        let assessment = trust.assess(&context.home, holder, context.now)?;
+        let (true, Some(certificate)) = (assessment.state.is_usable(), assessment.certificate)
+        else {
             return Err(PkiError::Refused(format!(
-                "the certificate of {holder} is of no use: {}; `sanctum-pki --config FILE fleet` issues what is \
-                 missing, `sanctum-pki renew {}` what is there",
-                judged.state, holder.name
+                "the certificate of {holder} cannot be used: {}; issue it with `sanctum-pki --config FILE fleet` if it is \
+                 missing, else with `sanctum-pki renew {}`",
+                assessment.state, holder.name
             )));
         };
-        let key = site.home.key(holder);
-        // It was read a moment ago; if it is gone now, so is the pair.
+        let key = context.home.key(holder);
+        // It was read a moment ago, but may have been removed since.
         let gone = || PkiError::read(&key, std::io::ErrorKind::NotFound.into());
         let bytes = secret::read(&key)?.ok_or_else(gone)?;
         self.changes.secret(self.to.key(holder), bytes);
@@ -216,7 +223,7 @@ impl Bundle {
         Ok(())
     }
 
-    fn public(&mut self, home: &Home, path: &Path, what: &'static str) -> Result<(), PkiError> {
+    fn public(&mut self, home: &PkiHome, path: &Path, what: &'static str) -> Result<(), PkiError> {
         let rest = path.strip_prefix(home.path()).unwrap_or(path);
         let text = crate::home::read_text(path, what)?;
         let missing = || PkiError::form(path, what, "it is missing");

@@ -1,106 +1,116 @@
-//! `fleet`: the certificates that fleet.toml needs, no more and no less.
+//! `fleet`: the certificates that fleet.toml needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use super::Site;
+use super::CommandContext;
 use super::issue::fleet_sans;
 use crate::PkiError;
 use crate::args::FleetArgs;
+use crate::ca_session::default_days;
 use crate::certificate::Certificate;
-use crate::clock::Validity;
-use crate::holder::{Holder, Kind};
-use crate::office::default_days;
+use crate::clock::ValidityPeriod;
+use crate::holder::{Holder, HolderKind};
 use crate::san::San;
-use crate::trust::{Judged, State};
+use crate::trust::{Assessment, CertificateState};
 
-/// Certificates that end within so many days are pointed out.
+/// Certificates that expire within so many days are reported.
 const SOON: i64 = 30;
 
-/// What became of one holder.
-struct Outcome {
+/// What was done for one holder.
+struct HolderOutcome {
     holder: Holder,
-    done: Done,
+    done: HolderAction,
     why: String,
     certificate: Option<Certificate>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Done {
+enum HolderAction {
     Kept,
     Issued,
-    /// Not issued, because somebody revoked it on purpose.
+    /// Not issued, because it was revoked on purpose.
     Left,
-    /// Here, and not in fleet.toml.
+    /// It has a certificate, and is not in fleet.toml.
     Extra,
 }
 
-pub(crate) fn run(site: &mut Site, args: &FleetArgs) -> Result<(), PkiError> {
-    let fleet = site.fleet()?;
+pub(crate) fn run(context: &mut CommandContext, args: &FleetArgs) -> Result<(), PkiError> {
+    let fleet = context.fleet()?;
     let mut needed: BTreeMap<Holder, BTreeSet<San>> = BTreeMap::new();
     for name in fleet.servers.keys() {
         needed.insert(
-            Holder::new(Kind::Server, name.clone())?,
+            Holder::new(HolderKind::Server, name.clone())?,
             fleet_sans(&fleet, name)?,
         );
     }
     for name in fleet.watch.keys() {
-        needed.insert(Holder::new(Kind::Client, name.clone())?, BTreeSet::new());
+        needed.insert(
+            Holder::new(HolderKind::Client, name.clone())?,
+            BTreeSet::new(),
+        );
     }
-    let mut office = site.office()?;
+    let mut ca = context.open_ca()?;
     let mut outcomes = Vec::new();
     for (holder, sans) in &needed {
-        office.check_name(holder)?;
-        let judged = office.trust.judge(&site.home, holder, site.now)?;
-        let (done, why) = decide(&judged, sans, site);
+        ca.check_name(holder)?;
+        let assessment = ca.trust.assess(&context.home, holder, context.now)?;
+        let (done, why) = decide(&assessment, sans, context);
         let certificate = match done {
-            Done::Issued => {
-                let validity = Validity::new(None, default_days(holder.kind), site.now);
+            HolderAction::Issued => {
+                let validity = ValidityPeriod::new(None, default_days(holder.kind), context.now);
                 let sans: Vec<San> = sans.iter().cloned().collect();
-                Some(office.issue(holder, &sans, validity)?)
+                Some(ca.issue(holder, &sans, validity)?)
             }
-            _ => judged.certificate,
+            _ => assessment.certificate,
         };
-        outcomes.push(Outcome {
+        outcomes.push(HolderOutcome {
             holder: holder.clone(),
             done,
             why,
             certificate,
         });
     }
-    for holder in site.home.holders()? {
+    for holder in context.home.holders()? {
         if !needed.contains_key(&holder) {
-            outcomes.push(Outcome {
-                certificate: Certificate::read(&site.home.certificate(&holder)).unwrap_or(None),
-                done: Done::Extra,
+            outcomes.push(HolderOutcome {
+                certificate: Certificate::read(&context.home.certificate(&holder)).unwrap_or(None),
+                done: HolderAction::Extra,
                 why: format!(
-                    "not in fleet.toml; if it is used no longer: sanctum-pki revoke {}",
+                    "not in fleet.toml; if it is no longer used: sanctum-pki revoke {}",
                     holder.name
                 ),
                 holder,
             });
         }
     }
-    let refreshed = office.keep_lists_fresh(site.now)?;
-    report(site, args, &outcomes, refreshed)?;
-    site.close(office)
+    let refreshed = ca.keep_lists_fresh(context.now)?;
+    report(context, args, &outcomes, refreshed)?;
+    context.close(ca)
 }
 
-/// Whether a holder's files do, and in words why.
-fn decide(judged: &Judged, sans: &BTreeSet<San>, site: &Site) -> (Done, String) {
-    let Some(certificate) = &judged.certificate else {
-        return (Done::Issued, judged.state.to_string());
+/// What to do about a holder's files, and why.
+fn decide(
+    assessment: &Assessment,
+    sans: &BTreeSet<San>,
+    context: &CommandContext,
+) -> (HolderAction, String) {
+    let Some(certificate) = &assessment.certificate else {
+        return (HolderAction::Issued, assessment.state.to_string());
     };
-    if judged.state == State::Revoked {
-        let name = &judged.holder.name;
+    if assessment.state == CertificateState::Revoked {
+        let name = &assessment.holder.name;
         return (
-            Done::Left,
-            format!("revoked; to let it in again: sanctum-pki renew {name}"),
+            HolderAction::Left,
+            format!("revoked; to authorize it again: sanctum-pki renew {name}"),
         );
     }
-    if !judged.state.is_usable() {
-        return (Done::Issued, format!("the one before: {}", judged.state));
+    if !assessment.state.is_usable() {
+        return (
+            HolderAction::Issued,
+            format!("the previous one: {}", assessment.state),
+        );
     }
     let lacking: Vec<String> = sans
         .iter()
@@ -109,26 +119,28 @@ fn decide(judged: &Judged, sans: &BTreeSet<San>, site: &Site) -> (Done, String) 
         .collect();
     if !lacking.is_empty() {
         return (
-            Done::Issued,
-            format!("the one before lacked {}", lacking.join(", ")),
+            HolderAction::Issued,
+            format!("the previous one lacked {}", lacking.join(", ")),
         );
     }
-    let left = site.now.days_until(certificate.not_after);
-    let why = match judged.state {
-        State::FormerCa => "by the former CA; next: sanctum-pki renew --all".into(),
+    let left = context.now.days_until(certificate.not_after);
+    let why = match assessment.state {
+        CertificateState::FormerCa => {
+            "signed by the former CA; next: sanctum-pki renew --all".into()
+        }
         _ if left < SOON => format!(
             "{left} days left; next: sanctum-pki renew {}",
-            judged.holder.name
+            assessment.holder.name
         ),
-        _ => judged.state.to_string(),
+        _ => assessment.state.to_string(),
     };
-    (Done::Kept, why)
+    (HolderAction::Kept, why)
 }
 
 fn report(
-    site: &mut Site,
+    context: &mut CommandContext,
     args: &FleetArgs,
-    outcomes: &[Outcome],
+    outcomes: &[HolderOutcome],
     refreshed: bool,
 ) -> Result<(), PkiError> {
     if args.json {
@@ -145,8 +157,8 @@ fn report(
             })
         });
         let all: Vec<_> = all.collect();
-        return site.say_json(&json!({
-            "dry_run": site.is_dry_run(),
+        return context.say_json(&json!({
+            "dry_run": context.is_dry_run(),
             "certificates": all,
             "revocation_list_signed": refreshed,
         }));
@@ -155,24 +167,24 @@ fn report(
         let until = one.certificate.as_ref().map_or(String::new(), |it| {
             format!(", until {}", it.not_after.date())
         });
-        site.say(format_args!(
+        context.say(format_args!(
             "{}{}: {}{until} ({})",
-            site.would(),
+            context.would(),
             one.holder,
             one.done.as_str(),
             one.why
         ))?;
     }
     if refreshed {
-        site.say(format_args!(
-            "{}the revocation list was signed anew",
-            site.would()
+        context.say(format_args!(
+            "{}the revocation list was signed again",
+            context.would()
         ))?;
     }
     Ok(())
 }
 
-impl Done {
+impl HolderAction {
     fn as_str(self) -> &'static str {
         match self {
             Self::Kept => "kept",

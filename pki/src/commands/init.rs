@@ -1,31 +1,31 @@
-//! `init`: the CA's beginning.
+//! `init`: creates the CA.
 
-use super::Site;
+use super::CommandContext;
 use crate::PkiError;
 use crate::args::InitArgs;
 use crate::authority::{Authority, CA_DAYS, CRL_DAYS};
 use crate::changes::Changes;
-use crate::clock::Validity;
+use crate::clock::ValidityPeriod;
 
-pub(crate) fn run(site: &mut Site, args: &InitArgs) -> Result<(), PkiError> {
-    let (key, certificate) = (site.home.authority_key(), site.home.authorities());
+pub(crate) fn run(context: &mut CommandContext, args: &InitArgs) -> Result<(), PkiError> {
+    let (key, certificate) = (context.home.authority_key(), context.home.authorities());
     for path in [&key, &certificate] {
         if path.exists() && !args.force {
-            let mend = "this is a CA that may be in use: `sanctum-pki rotate-ca` replaces it without an interruption; \
-                        --force replaces it at once, and every certificate of it is worth nothing then";
+            let fix = "the CA may be in use: `sanctum-pki rotate-ca` replaces it without an interruption; \
+                        --force replaces it at once and invalidates all its certificates";
             return Err(PkiError::Exists {
                 path: path.clone(),
-                mend: mend.into(),
+                fix: fix.into(),
             });
         }
     }
     let validity = args.validity;
-    let validity = Validity::new(
+    let validity = ValidityPeriod::new(
         validity.not_before,
         validity.days.unwrap_or(CA_DAYS),
-        site.now,
+        context.now,
     );
-    let authority = Authority::create(&site.fleet_name(), validity)?;
+    let authority = Authority::create(&context.fleet_name(), validity)?;
     let mut changes = Changes::default();
     changes.new_secret(
         key,
@@ -34,19 +34,19 @@ pub(crate) fn run(site: &mut Site, args: &InitArgs) -> Result<(), PkiError> {
     );
     changes.public(certificate.clone(), authority.certificate().pem());
     if args.force {
-        changes.remove(site.home.former_authority_key());
-        changes.remove(site.home.former_authority());
+        changes.remove(context.home.former_authority_key());
+        changes.remove(context.home.former_authority());
     }
-    site.say(format_args!(
+    context.say(format_args!(
         "{}the CA `{}` is valid until {}; hosts trust {}",
-        site.would(),
+        context.would(),
         authority.certificate().common_name,
         authority.certificate().not_after,
         certificate.display()
     ))?;
-    let mut office = site.found(authority)?;
-    office.sign_lists(CRL_DAYS, site.now)?;
-    let (lists, _lock) = office.into_changes();
+    let mut ca = context.create_ca(authority)?;
+    ca.sign_lists(CRL_DAYS, context.now)?;
+    let (lists, _lock) = ca.into_changes();
     changes.then(lists);
-    site.finish(changes)
+    context.finish(changes)
 }

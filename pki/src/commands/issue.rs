@@ -1,73 +1,79 @@
-//! `server` and `client`: one certificate, for whoever asks.
+//! `server` and `client`: one certificate.
 
 use std::collections::BTreeSet;
 
 use sanctum_config::{Fleet, Label};
 
-use super::Site;
+use super::CommandContext;
 use crate::PkiError;
 use crate::args::{ClientArgs, ServerArgs, ValidityArgs};
-use crate::clock::Validity;
-use crate::holder::{Holder, Kind};
-use crate::office::default_days;
+use crate::ca_session::default_days;
+use crate::clock::ValidityPeriod;
+use crate::holder::{Holder, HolderKind};
 use crate::san::{San, of_address};
 
-pub(crate) fn server(site: &mut Site, args: &ServerArgs) -> Result<(), PkiError> {
+pub(crate) fn server(context: &mut CommandContext, args: &ServerArgs) -> Result<(), PkiError> {
     let mut sans: BTreeSet<San> = San::local().into();
     sans.extend(args.san.iter().cloned());
-    if let Some(fleet) = site.maybe_fleet() {
+    if let Some(fleet) = context.maybe_fleet() {
         sans.extend(fleet_sans(fleet, &args.name)?);
     }
-    let holder = Holder::new(Kind::Server, args.name.clone())?;
-    issue(site, &holder, &sans, args.validity, args.force)
+    let holder = Holder::new(HolderKind::Server, args.name.clone())?;
+    issue(context, &holder, &sans, args.validity, args.force)
 }
 
-pub(crate) fn client(site: &mut Site, args: &ClientArgs) -> Result<(), PkiError> {
-    let holder = Holder::new(Kind::Client, args.name.clone())?;
-    issue(site, &holder, &BTreeSet::new(), args.validity, args.force)
+pub(crate) fn client(context: &mut CommandContext, args: &ClientArgs) -> Result<(), PkiError> {
+    let holder = Holder::new(HolderKind::Client, args.name.clone())?;
+    issue(
+        context,
+        &holder,
+        &BTreeSet::new(),
+        args.validity,
+        args.force,
+    )
 }
 
 fn issue(
-    site: &mut Site,
+    context: &mut CommandContext,
     holder: &Holder,
     sans: &BTreeSet<San>,
     validity: ValidityArgs,
     force: bool,
 ) -> Result<(), PkiError> {
-    // Opened before the look: whoever issues at the same time has put its files in place by then.
-    let mut office = site.office()?;
-    for path in [site.home.key(holder), site.home.certificate(holder)] {
+    // Opened, and locked, before the check: a concurrent command has written its files by then.
+    let mut ca = context.open_ca()?;
+    for path in [context.home.key(holder), context.home.certificate(holder)] {
         if path.exists() && !force {
             return Err(PkiError::Exists {
                 path,
-                mend: format!(
-                    "`sanctum-pki renew {}` issues it anew; --force replaces it, whatever it is",
+                fix: format!(
+                    "`sanctum-pki renew {}` issues it again; --force replaces it without checks",
                     holder.name
                 ),
             });
         }
     }
-    office.check_name(holder)?;
+    ca.check_name(holder)?;
     let days = validity.days.unwrap_or(default_days(holder.kind));
-    let validity = Validity::new(validity.not_before, days, site.now);
+    let validity = ValidityPeriod::new(validity.not_before, days, context.now);
     let sans: Vec<San> = sans.iter().cloned().collect();
-    let certificate = office.issue(holder, &sans, validity)?;
+    let certificate = ca.issue(holder, &sans, validity)?;
     let end = match certificate.not_after < validity.not_after {
-        true => ", when the CA itself ends",
+        true => ", when the CA expires",
         false => "",
     };
-    site.say(format_args!(
+    context.say(format_args!(
         "{}{holder}: {}, valid from {} until {}{end}",
-        site.would(),
-        site.home.certificate(holder).display(),
+        context.would(),
+        context.home.certificate(holder).display(),
         certificate.not_before,
         certificate.not_after,
     ))?;
-    site.close(office)
+    context.close(ca)
 }
 
-/// The addresses under which fleet.toml has a server reached: those that it listens on and its host's, besides those
-/// under which every host knows itself. Nothing if there is no such server.
+/// The addresses of a server in fleet.toml: those that it listens on, its host's, and localhost. Empty if there is no such
+/// server.
 pub(super) fn fleet_sans(fleet: &Fleet, name: &Label) -> Result<BTreeSet<San>, PkiError> {
     let Some(server) = fleet.servers.get(name) else {
         return Ok(BTreeSet::new());

@@ -1,16 +1,16 @@
-//! `list`: everything that is here, in one table.
+//! `list`: all certificates, in one table.
 
 use serde_json::json;
 
-use super::Site;
+use super::CommandContext;
 use crate::PkiError;
 use crate::args::ListArgs;
 use crate::certificate::Certificate;
 use crate::holder::Holder;
-use crate::trust::{State, Trust};
+use crate::trust::{CertificateState, Trust};
 
 /// One line of the table.
-struct Row {
+struct TableRow {
     name: String,
     kind: &'static str,
     certificate: Option<Certificate>,
@@ -19,16 +19,16 @@ struct Row {
     revoked: bool,
 }
 
-pub(crate) fn run(site: &mut Site, args: &ListArgs) -> Result<(), PkiError> {
-    let trust = Trust::read(&site.home)?;
-    let mut rows: Vec<Row> = Vec::new();
+pub(crate) fn run(context: &mut CommandContext, args: &ListArgs) -> Result<(), PkiError> {
+    let trust = Trust::read(&context.home)?;
+    let mut rows: Vec<TableRow> = Vec::new();
     for (at, authority) in trust.authorities.iter().enumerate() {
-        let (name, state) = match (at, authority.not_after < site.now) {
+        let (name, state) = match (at, authority.not_after < context.now) {
             (_, true) => ("ca", "expired"),
             (0, _) => ("ca", "signs"),
             _ => ("ca-old", "former, still trusted"),
         };
-        rows.push(Row {
+        rows.push(TableRow {
             name: name.into(),
             kind: "ca",
             certificate: Some(authority.clone()),
@@ -37,34 +37,38 @@ pub(crate) fn run(site: &mut Site, args: &ListArgs) -> Result<(), PkiError> {
             revoked: false,
         });
     }
-    for holder in site.home.holders()? {
-        rows.push(row(site, &trust, &holder)?);
+    for holder in context.home.holders()? {
+        rows.push(row(context, &trust, &holder)?);
     }
     match args.json {
-        true => say_json(site, &trust, &rows),
-        false => say_table(site, &trust, &rows),
+        true => say_json(context, &trust, &rows),
+        false => say_table(context, &trust, &rows),
     }
 }
 
-fn row(site: &Site, trust: &Trust, holder: &Holder) -> Result<Row, PkiError> {
-    let judged = trust.judge(&site.home, holder, site.now)?;
-    Ok(Row {
+fn row(context: &CommandContext, trust: &Trust, holder: &Holder) -> Result<TableRow, PkiError> {
+    let assessment = trust.assess(&context.home, holder, context.now)?;
+    Ok(TableRow {
         name: holder.name.to_string(),
         kind: match holder.kind {
-            crate::holder::Kind::Server => "server",
-            crate::holder::Kind::Client => "client",
+            crate::holder::HolderKind::Server => "server",
+            crate::holder::HolderKind::Client => "client",
         },
-        certificate: judged.certificate,
-        revoked: judged.state == State::Revoked,
-        state: judged.state.to_string(),
-        detail: match judged.state {
-            State::Damaged(why) => Some(why),
+        certificate: assessment.certificate,
+        revoked: assessment.state == CertificateState::Revoked,
+        state: assessment.state.to_string(),
+        detail: match assessment.state {
+            CertificateState::Damaged(why) => Some(why),
             _ => None,
         },
     })
 }
 
-fn say_table(site: &mut Site, trust: &Trust, rows: &[Row]) -> Result<(), PkiError> {
+fn say_table(
+    context: &mut CommandContext,
+    trust: &Trust,
+    rows: &[TableRow],
+) -> Result<(), PkiError> {
     let mut table = vec![
         [
             "NAME",
@@ -86,7 +90,7 @@ fn say_table(site: &mut Site, trust: &Trust, rows: &[Row]) -> Result<(), PkiErro
             row.kind.into(),
             of(&|it| it.serial.to_string()),
             of(&|it| it.not_after.date()),
-            of(&|it| site.now.days_until(it.not_after).to_string()),
+            of(&|it| context.now.days_until(it.not_after).to_string()),
             if row.revoked { "yes" } else { "no" }.into(),
             row.state.clone(),
             of(&|it| {
@@ -111,14 +115,14 @@ fn say_table(site: &mut Site, trust: &Trust, rows: &[Row]) -> Result<(), PkiErro
             .iter()
             .zip(&widths)
             .map(|(cell, width)| format!("{cell:width$}"));
-        site.say(cells.collect::<Vec<_>>().join("  ").trim_end())?;
+        context.say(cells.collect::<Vec<_>>().join("  ").trim_end())?;
     }
     for why in rows.iter().filter_map(|row| row.detail.as_ref()) {
-        site.say(why)?;
+        context.say(why)?;
     }
     for authority in &trust.authorities {
         let line = match trust.list_of(authority) {
-            None => "none here, so servers that ask for one refuse its clients; where the CA lives: sanctum-pki crl".into(),
+            None => "missing, so servers that need one refuse its clients; on the machine with the CA: sanctum-pki crl".into(),
             Some(list) => format!(
                 "number {}, {} revoked, until {}",
                 list.number.map_or("unknown".into(), |number| number.to_string()),
@@ -126,11 +130,11 @@ fn say_table(site: &mut Site, trust: &Trust, rows: &[Row]) -> Result<(), PkiErro
                 list.next_update.map_or("ever".into(), |end| format!(
                     "{} ({} days left)",
                     end.date(),
-                    site.now.days_until(end)
+                    context.now.days_until(end)
                 )),
             ),
         };
-        site.say(format_args!(
+        context.say(format_args!(
             "revocation list of {}: {line}",
             authority.common_name
         ))?;
@@ -138,7 +142,11 @@ fn say_table(site: &mut Site, trust: &Trust, rows: &[Row]) -> Result<(), PkiErro
     Ok(())
 }
 
-fn say_json(site: &mut Site, trust: &Trust, rows: &[Row]) -> Result<(), PkiError> {
+fn say_json(
+    context: &mut CommandContext,
+    trust: &Trust,
+    rows: &[TableRow],
+) -> Result<(), PkiError> {
     let certificates = rows.iter().map(|row| {
         let of = row.certificate.as_ref();
         json!({
@@ -147,7 +155,7 @@ fn say_json(site: &mut Site, trust: &Trust, rows: &[Row]) -> Result<(), PkiError
             "serial": of.map(|it| &it.serial),
             "not_before": of.map(|it| it.not_before),
             "not_after": of.map(|it| it.not_after),
-            "days_left": of.map(|it| site.now.days_until(it.not_after)),
+            "days_left": of.map(|it| context.now.days_until(it.not_after)),
             "revoked": row.revoked,
             "state": row.state,
             "detail": row.detail,
@@ -168,5 +176,5 @@ fn say_json(site: &mut Site, trust: &Trust, rows: &[Row]) -> Result<(), PkiError
         "certificates": certificates.collect::<Vec<_>>(),
         "revocation_lists": lists.collect::<Vec<_>>(),
     });
-    site.say_json(&document)
+    context.say_json(&document)
 }

@@ -1,4 +1,4 @@
-//! `manifest`: the signed lists of models' files. Their format and rules are the engine's.
+//! `manifest`: the signed lists of models' files. Their format and rules are those of sanctum-manifest.
 
 use std::path::{Path, PathBuf};
 
@@ -9,16 +9,16 @@ use sanctum_manifest::{
 };
 use zeroize::Zeroizing;
 
-use super::Site;
+use super::CommandContext;
 use crate::PkiError;
 use crate::args::ManifestCommand;
 use crate::changes::Changes;
 
-pub(crate) fn run(site: &mut Site, command: &ManifestCommand) -> Result<(), PkiError> {
+pub(crate) fn run(context: &mut CommandContext, command: &ManifestCommand) -> Result<(), PkiError> {
     match command {
-        ManifestCommand::Keygen { force } => keygen(site, *force),
-        ManifestCommand::Create { folder, out } => make(site, folder, out.as_deref()),
-        ManifestCommand::Sign { manifest, key } => sign(site, manifest, key.as_deref()),
+        ManifestCommand::Keygen { force } => keygen(context, *force),
+        ManifestCommand::Create { folder, out } => make(context, folder, out.as_deref()),
+        ManifestCommand::Sign { manifest, key } => sign(context, manifest, key.as_deref()),
         ManifestCommand::Verify {
             folder,
             manifest,
@@ -28,32 +28,32 @@ pub(crate) fn run(site: &mut Site, command: &ManifestCommand) -> Result<(), PkiE
             let manifest = manifest.clone().unwrap_or_else(|| manifest_of(folder));
             let keys = match unsigned {
                 true => Vec::new(),
-                false => trusted(site, key)?,
+                false => trusted(context, key)?,
             };
-            verify(site, folder, Expected { manifest, keys })
+            verify(context, folder, Expected { manifest, keys })
         }
     }
 }
 
-fn keygen(site: &mut Site, force: bool) -> Result<(), PkiError> {
-    let (secret, public) = (site.home.manifest_key(), site.home.manifest_public());
+fn keygen(context: &mut CommandContext, force: bool) -> Result<(), PkiError> {
+    let (secret, public) = (context.home.manifest_key(), context.home.manifest_public());
     for path in [&secret, &public] {
         if path.exists() && !force {
             return Err(PkiError::Exists {
                 path: path.clone(),
-                mend:
+                fix:
                     "--force replaces the pair, and keeps the former public key as manifest-old.pub"
                         .into(),
             });
         }
     }
     let mut changes = Changes::default();
-    let kept = site.home.former_manifest_public();
+    let kept = context.home.former_manifest_public();
     if public.exists() && kept.exists() {
         return Err(PkiError::Exists {
             path: kept,
-            mend: "a rotation is under way, and this key still counts: sign every manifest anew, take manifest-old.pub \
-                   out of manifest_keys, delete it, then run this again"
+            fix: "a rotation is in progress, and this key is still trusted: sign every manifest again, remove \
+                   manifest-old.pub from manifest_keys, delete it, then run this again"
                 .into(),
         });
     }
@@ -65,17 +65,17 @@ fn keygen(site: &mut Site, force: bool) -> Result<(), PkiError> {
     let text = Zeroizing::new(key.to_file().as_bytes().to_vec());
     changes.new_secret(secret.clone(), text, force);
     changes.public(public.clone(), key.public().to_file());
-    site.say(format_args!(
-        "{}{} signs, and stays on this machine; {} checks: {}",
-        site.would(),
+    context.say(format_args!(
+        "{}{} is the signing key, keep it on this machine; {} is the public key: {}",
+        context.would(),
         secret.display(),
         public.display(),
         key.public()
     ))?;
-    site.finish(changes)
+    context.finish(changes)
 }
 
-fn make(site: &mut Site, folder: &Path, out: Option<&Path>) -> Result<(), PkiError> {
+fn make(context: &mut CommandContext, folder: &Path, out: Option<&Path>) -> Result<(), PkiError> {
     let path = out.map_or_else(|| manifest_of(folder), Path::to_owned);
     let signature = signature_path(&path);
     let bar = bar(folder);
@@ -88,67 +88,67 @@ fn make(site: &mut Site, folder: &Path, out: Option<&Path>) -> Result<(), PkiErr
     let mut changes = Changes::default();
     changes.public(path.clone(), manifest.to_string());
     let next = match signature.exists() {
-        true => "the signature beside it is that of the one before; sign it anew",
+        true => "its signature is that of the previous manifest; sign it again",
         false => "sign it",
     };
-    site.say(format_args!(
+    context.say(format_args!(
         "{}{} lists {} files; {next}: sanctum-pki manifest sign {}",
-        site.would(),
+        context.would(),
         path.display(),
         manifest.files().len(),
         path.display()
     ))?;
-    site.finish(changes)
+    context.finish(changes)
 }
 
-fn sign(site: &mut Site, manifest: &Path, key: Option<&Path>) -> Result<(), PkiError> {
-    /// Millions of files; a larger one is no manifest.
+fn sign(context: &mut CommandContext, manifest: &Path, key: Option<&Path>) -> Result<(), PkiError> {
+    /// Millions of files; a larger file is not a manifest.
     const LARGEST: u64 = 256 << 20;
     let bytes = files::read(manifest, LARGEST).map_err(|error| PkiError::read(manifest, error))?;
     let list = Manifest::parse(&bytes).map_err(|source| ManifestError::Line {
         path: manifest.to_owned(),
         source,
     })?;
-    let path = key.map_or_else(|| site.home.manifest_key(), Path::to_owned);
+    let path = key.map_or_else(|| context.home.manifest_key(), Path::to_owned);
     if !path.exists() {
-        let why = "it is missing; make one with `sanctum-pki manifest keygen`, or sign where it is";
+        let why = "it is missing; create one with `sanctum-pki manifest keygen`, or run this on the machine that has it";
         return Err(PkiError::form(&path, "a signing key", why));
     }
     let key = SigningKey::read(&path)?;
     let signature = signature_path(manifest);
     let mut changes = Changes::default();
     changes.public(signature.clone(), key.sign(&bytes).0);
-    site.say(format_args!(
+    context.say(format_args!(
         "{}{} signs {} files by the key {}",
-        site.would(),
+        context.would(),
         signature.display(),
         list.files().len(),
         key.public()
     ))?;
-    site.finish(changes)
+    context.finish(changes)
 }
 
 /// The keys that were named, else those of the home.
-fn trusted(site: &Site, named: &[PathBuf]) -> Result<Vec<PathBuf>, PkiError> {
+fn trusted(context: &CommandContext, named: &[PathBuf]) -> Result<Vec<PathBuf>, PkiError> {
     if !named.is_empty() {
         return Ok(named.to_vec());
     }
     let mut keys = vec![
-        site.home.manifest_public(),
-        site.home.former_manifest_public(),
+        context.home.manifest_public(),
+        context.home.former_manifest_public(),
     ];
     keys.retain(|path| path.exists());
     match keys.is_empty() {
         false => Ok(keys),
         true => Err(PkiError::form(
-            &site.home.manifest_public(),
+            &context.home.manifest_public(),
             "a public key",
             "it is missing; name one with --key, or check the digests only with --unsigned",
         )),
     }
 }
 
-fn verify(site: &mut Site, folder: &Path, expected: Expected) -> Result<(), PkiError> {
+fn verify(context: &mut CommandContext, folder: &Path, expected: Expected) -> Result<(), PkiError> {
     let bar = bar(folder);
     let verified = Verification::start(folder, &expected).and_then(|begun| {
         begun.wait(|done, total| {
@@ -163,7 +163,7 @@ fn verify(site: &mut Site, folder: &Path, expected: Expected) -> Result<(), PkiE
         Some(key) => format!("signed by {key}"),
         None => "whose signature was not checked".into(),
     };
-    site.say(format_args!(
+    context.say(format_args!(
         "ok: {} files with {} bytes match {}, {signer}",
         verified.manifest().files().len(),
         verified.bytes(),
@@ -171,9 +171,9 @@ fn verify(site: &mut Site, folder: &Path, expected: Expected) -> Result<(), PkiE
     ))
 }
 
-/// Where a folder's manifest lies unless said otherwise: beside it.
+/// The default path of a folder's manifest: beside the folder.
 fn manifest_of(folder: &Path) -> PathBuf {
-    // A trailing slash is no part of the name.
+    // A trailing slash is not part of the name.
     let folder: PathBuf = folder.components().collect();
     let mut path = folder.into_os_string();
     path.push(".sha256");

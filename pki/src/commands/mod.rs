@@ -1,4 +1,4 @@
-//! The commands, one a file, and what all of them share: where they work, and how they end.
+//! The commands, one a file, and the context that they share.
 
 pub(crate) mod bundle;
 pub(crate) mod fleet;
@@ -20,25 +20,25 @@ use sanctum_config::{Fleet, Label, TildePath};
 use serde_json::Value;
 
 use crate::PkiError;
-use crate::args::SiteArgs;
+use crate::args::CommonArgs;
+use crate::ca_session::CaSession;
 use crate::changes::Changes;
 use crate::clock::Moment;
-use crate::home::Home;
-use crate::office::Office;
+use crate::home::PkiHome;
 
-/// Where a command works.
-pub(crate) struct Site<'a> {
-    /// Where everything lies.
-    pub home: Home,
-    /// The one moment at which all of it happens.
+/// What a command works with: the home, the fleet, the time, the output.
+pub(crate) struct CommandContext<'a> {
+    /// The home.
+    pub home: PkiHome,
+    /// The time of the whole command.
     pub now: Moment,
     fleet: Option<Fleet>,
     dry_run: bool,
     out: &'a mut dyn Write,
 }
 
-impl<'a> Site<'a> {
-    pub fn new(args: &SiteArgs, out: &'a mut dyn Write) -> Result<Self, PkiError> {
+impl<'a> CommandContext<'a> {
+    pub fn new(args: &CommonArgs, out: &'a mut dyn Write) -> Result<Self, PkiError> {
         let fleet = args.config.as_deref().map(Fleet::read).transpose()?;
         let home = match (&args.home, &fleet, &args.config) {
             (Some(home), _, _) => home.clone(),
@@ -46,7 +46,7 @@ impl<'a> Site<'a> {
             _ => Fleet::default().fleet.home.here()?,
         };
         Ok(Self {
-            home: Home::new(home),
+            home: PkiHome::new(home),
             now: Moment::now(),
             fleet,
             dry_run: args.dry_run,
@@ -54,7 +54,7 @@ impl<'a> Site<'a> {
         })
     }
 
-    /// The fleet, for commands that follow it.
+    /// The fleet, for commands that need it.
     pub fn fleet(&self) -> Result<Fleet, PkiError> {
         self.fleet.clone().ok_or(PkiError::NeedsFleet)
     }
@@ -64,7 +64,7 @@ impl<'a> Site<'a> {
         self.fleet.as_ref()
     }
 
-    /// The fleet's name, or what fleets are called that say nothing else.
+    /// The fleet's name, or the default name.
     pub fn fleet_name(&self) -> Label {
         self.fleet.clone().unwrap_or_default().fleet.name
     }
@@ -86,21 +86,21 @@ impl<'a> Site<'a> {
     }
 
     /// Opens the CA.
-    pub fn office(&self) -> Result<Office, PkiError> {
-        Office::open(&self.home, self.dry_run)
+    pub fn open_ca(&self) -> Result<CaSession, PkiError> {
+        CaSession::open(&self.home, self.dry_run)
     }
 
     /// A new CA.
-    pub fn found(&self, authority: crate::authority::Authority) -> Result<Office, PkiError> {
-        Office::found(&self.home, authority, self.dry_run)
+    pub fn create_ca(&self, authority: crate::authority::Authority) -> Result<CaSession, PkiError> {
+        CaSession::create(&self.home, authority, self.dry_run)
     }
 
-    /// One line for who typed the command.
+    /// Prints a line.
     pub fn say(&mut self, line: impl fmt::Display) -> Result<(), PkiError> {
         Ok(writeln!(self.out, "{line}")?)
     }
 
-    /// A JSON document for the program that typed it.
+    /// Prints a JSON document.
     pub fn say_json(&mut self, value: &Value) -> Result<(), PkiError> {
         Ok(writeln!(self.out, "{value:#}")?)
     }
@@ -110,7 +110,7 @@ impl<'a> Site<'a> {
         self.dry_run
     }
 
-    /// Writes what is to be written, or says what would be.
+    /// Writes the changes, or with --dry-run prints them.
     pub fn finish(&mut self, changes: Changes) -> Result<(), PkiError> {
         if self.dry_run {
             return Ok(changes.describe(self.out)?);
@@ -120,14 +120,14 @@ impl<'a> Site<'a> {
     }
 
     /// The same, for changes of the CA.
-    pub fn close(&mut self, office: Office) -> Result<(), PkiError> {
-        let (changes, lock) = office.into_changes();
+    pub fn close(&mut self, ca: CaSession) -> Result<(), PkiError> {
+        let (changes, lock) = ca.into_changes();
         self.finish(changes)?;
         drop(lock);
         Ok(())
     }
 
-    /// What to put before an answer that was only thought through.
+    /// The prefix of the output of a dry run.
     pub fn would(&self) -> &'static str {
         match self.dry_run {
             true => "dry run: ",

@@ -1,21 +1,21 @@
-//! `renew`: new certificates, with new keys, for those who have one.
+//! `renew`: new certificates, with new keys, for holders that have one.
 //!
-//! The key is new each time, so that a copy of it that somebody made unnoticed dies with its certificate. The price is
-//! that two files change, and a reader may for a moment see one of them changed (see [`crate::changes`]).
+//! The key is new each time, so that an unnoticed copy of it expires with its certificate. Two files change, and a reader may
+//! for a moment see one of them changed (see [`crate::changes`]).
 
 use sanctum_config::did_you_mean;
 
-use super::Site;
+use super::CommandContext;
 use crate::PkiError;
 use crate::args::RenewArgs;
-use crate::clock::Validity;
+use crate::ca_session::default_days;
+use crate::clock::ValidityPeriod;
 use crate::holder::Holder;
-use crate::office::default_days;
-use crate::trust::{Judged, State};
+use crate::trust::{Assessment, CertificateState};
 
-pub(crate) fn run(site: &mut Site, args: &RenewArgs) -> Result<(), PkiError> {
-    let mut office = site.office()?;
-    let holders = site.home.holders()?;
+pub(crate) fn run(context: &mut CommandContext, args: &RenewArgs) -> Result<(), PkiError> {
+    let mut ca = context.open_ca()?;
+    let holders = context.home.holders()?;
     for name in &args.names {
         if !holders.iter().any(|holder| holder.name == *name) {
             return Err(PkiError::Unknown {
@@ -30,51 +30,53 @@ pub(crate) fn run(site: &mut Site, args: &RenewArgs) -> Result<(), PkiError> {
     }
     let meant = |holder: &&Holder| args.all || args.names.contains(&holder.name);
     for holder in holders.iter().filter(meant) {
-        let judged = office.trust.judge(&site.home, holder, site.now)?;
-        if let Some(why) = reason_to_leave(site, args, &judged)? {
-            site.say(format_args!("{}{holder}: left ({why})", site.would()))?;
+        let assessment = ca.trust.assess(&context.home, holder, context.now)?;
+        if let Some(why) = reason_to_leave(context, args, &assessment)? {
+            context.say(format_args!("{}{holder}: left ({why})", context.would()))?;
             continue;
         }
-        let sans = judged
+        let sans = assessment
             .certificate
             .map(|certificate| certificate.sans)
             .unwrap_or_default();
         let days = args.validity.days.unwrap_or(default_days(holder.kind));
-        let validity = Validity::new(args.validity.not_before, days, site.now);
-        let certificate = office.issue(holder, &sans, validity)?;
-        site.say(format_args!(
-            "{}{holder}: issued anew, until {}",
-            site.would(),
+        let validity = ValidityPeriod::new(args.validity.not_before, days, context.now);
+        let certificate = ca.issue(holder, &sans, validity)?;
+        context.say(format_args!(
+            "{}{holder}: issued again, until {}",
+            context.would(),
             certificate.not_after.date()
         ))?;
     }
-    if office.keep_lists_fresh(site.now)? {
-        site.say(format_args!(
-            "{}the revocation list was signed anew",
-            site.would()
+    if ca.keep_lists_fresh(context.now)? {
+        context.say(format_args!(
+            "{}the revocation list was signed again",
+            context.would()
         ))?;
     }
-    site.close(office)
+    context.close(ca)
 }
 
-/// Why a certificate is not renewed; none if it is. Who names it gets it or an error.
+/// Why a certificate is not renewed; none if it is. A certificate that is named is renewed or an error.
 fn reason_to_leave(
-    site: &Site,
+    context: &CommandContext,
     args: &RenewArgs,
-    judged: &Judged,
+    assessment: &Assessment,
 ) -> Result<Option<String>, PkiError> {
-    let holder = &judged.holder;
-    let again = format!("issue it afresh: sanctum-pki {holder} --force");
-    let broken = match (&judged.certificate, &judged.state) {
-        (None, State::Damaged(why)) => Some(why.clone()),
+    let holder = &assessment.holder;
+    let again = format!("issue it again: sanctum-pki {holder} --force");
+    let broken = match (&assessment.certificate, &assessment.state) {
+        (None, CertificateState::Damaged(why)) => Some(why.clone()),
         (None, state) => Some(format!("{state}; {again}")),
-        (_, state @ State::WrongUse) => Some(format!("its certificate is {state}; {again}")),
-        (_, State::Foreign) if args.all => Some(format!(
-            "not signed by our CA; if it is to be: sanctum-pki renew {}",
+        (_, state @ CertificateState::WrongUse) => {
+            Some(format!("its certificate is {state}; {again}"))
+        }
+        (_, CertificateState::Foreign) if args.all => Some(format!(
+            "not signed by this CA; to issue it: sanctum-pki renew {}",
             holder.name
         )),
-        (_, State::Revoked) if args.all => Some(format!(
-            "revoked; to let it in again: sanctum-pki renew {}",
+        (_, CertificateState::Revoked) if args.all => Some(format!(
+            "revoked; to authorize it again: sanctum-pki renew {}",
             holder.name
         )),
         _ => None,
@@ -88,12 +90,14 @@ fn reason_to_leave(
         }
         (None, _) => {}
     }
-    let left = judged
+    let left = assessment
         .certificate
         .as_ref()
-        .map(|it| site.now.days_until(it.not_after));
+        .map(|it| context.now.days_until(it.not_after));
     Ok(match (args.within, left) {
-        (Some(within), Some(left)) if judged.state == State::Good && left >= within.0.into() => {
+        (Some(within), Some(left))
+            if assessment.state == CertificateState::Good && left >= within.0.into() =>
+        {
             Some(format!("{left} days left"))
         }
         _ => None,

@@ -2,53 +2,53 @@
 
 use sanctum_config::{Label, did_you_mean};
 
-use super::Site;
+use super::CommandContext;
 use crate::PkiError;
 use crate::args::{CrlArgs, RevokeArgs};
 use crate::authority::CRL_DAYS;
-use crate::ledger::{Entry, Revocation};
-use crate::office::Office;
+use crate::ca_session::CaSession;
+use crate::ledger::{LedgerEntry, Revocation};
 use crate::serial::Serial;
 
-pub(crate) fn run(site: &mut Site, args: &RevokeArgs) -> Result<(), PkiError> {
-    let mut office = site.office()?;
+pub(crate) fn run(context: &mut CommandContext, args: &RevokeArgs) -> Result<(), PkiError> {
+    let mut ca = context.open_ca()?;
     let revocation = Revocation {
-        at: site.now,
+        at: context.now,
         reason: args.reason,
     };
     match (&args.name, &args.serial) {
-        (Some(name), _) => by_name(site, &mut office, name, revocation)?,
-        (None, Some(serial)) => by_serial(site, &mut office, serial, revocation)?,
+        (Some(name), _) => by_name(context, &mut ca, name, revocation)?,
+        (None, Some(serial)) => by_serial(context, &mut ca, serial, revocation)?,
         (None, None) => {}
     }
-    sign(site, office, CRL_DAYS)
+    sign(context, ca, CRL_DAYS)
 }
 
-pub(crate) fn refresh(site: &mut Site, args: &CrlArgs) -> Result<(), PkiError> {
-    let office = site.office()?;
-    sign(site, office, args.days)
+pub(crate) fn refresh(context: &mut CommandContext, args: &CrlArgs) -> Result<(), PkiError> {
+    let ca = context.open_ca()?;
+    sign(context, ca, args.days)
 }
 
-/// Signs the lists and writes all.
-fn sign(site: &mut Site, mut office: Office, days: u32) -> Result<(), PkiError> {
-    office.sign_lists(days, site.now)?;
-    site.say(format_args!(
-        "{}{} is signed anew, for {days} days; take it to every host that has a server",
-        site.would(),
-        site.home.crl().display()
+/// Signs the lists and writes all changes.
+fn sign(context: &mut CommandContext, mut ca: CaSession, days: u32) -> Result<(), PkiError> {
+    ca.sign_lists(days, context.now)?;
+    context.say(format_args!(
+        "{}{} is signed for {days} days; copy it to every host that has a server",
+        context.would(),
+        context.home.crl().display()
     ))?;
-    site.close(office)
+    context.close(ca)
 }
 
 fn by_name(
-    site: &mut Site,
-    office: &mut Office,
+    context: &mut CommandContext,
+    ca: &mut CaSession,
     name: &Label,
     with: Revocation,
 ) -> Result<(), PkiError> {
-    let now = site.now;
-    let entries = office.issued()?;
-    let named = |entry: &Entry| {
+    let now = context.now;
+    let entries = ca.issued()?;
+    let named = |entry: &LedgerEntry| {
         entry
             .holder
             .as_ref()
@@ -57,7 +57,7 @@ fn by_name(
     if !entries.iter().any(named) {
         let known = entries.iter().filter_map(|entry| entry.holder.as_ref());
         return Err(PkiError::Unknown {
-            what: "nothing was ever issued to",
+            what: "no certificate was issued to",
             near: did_you_mean(name.as_str(), known.map(|holder| holder.name.as_str())),
             name: name.to_string(),
         });
@@ -65,8 +65,8 @@ fn by_name(
     let mut lines = Vec::new();
     for entry in entries.iter_mut().filter(|entry| named(entry)) {
         let became = match (entry.revoked, entry.not_after) {
-            (Some(since), _) => format!("was revoked already, {}", since.at),
-            (None, Some(end)) if end < now => format!("is expired, {end}: nothing to revoke"),
+            (Some(since), _) => format!("was already revoked at {}", since.at),
+            (None, Some(end)) if end < now => format!("expired at {end}: nothing to revoke"),
             _ => {
                 entry.revoked = Some(with);
                 "is revoked".into()
@@ -76,17 +76,17 @@ fn by_name(
     }
     lines
         .into_iter()
-        .try_for_each(|line| site.say(format_args!("{}{line}", site.would())))
+        .try_for_each(|line| context.say(format_args!("{}{line}", context.would())))
 }
 
 fn by_serial(
-    site: &mut Site,
-    office: &mut Office,
+    context: &mut CommandContext,
+    ca: &mut CaSession,
     serial: &Serial,
     with: Revocation,
 ) -> Result<(), PkiError> {
     let mut hits = 0;
-    for entry in office
+    for entry in ca
         .issued()?
         .iter_mut()
         .filter(|entry| entry.serial == *serial)
@@ -96,13 +96,13 @@ fn by_serial(
     }
     let known = match hits {
         0 => {
-            office.revoke_unknown(serial, with);
-            ", although nothing is known of it here"
+            ca.revoke_unknown(serial, with);
+            ", although the ledger does not have it"
         }
         _ => "",
     };
-    site.say(format_args!(
+    context.say(format_args!(
         "{}certificate {serial} is revoked{known}",
-        site.would()
+        context.would()
     ))
 }

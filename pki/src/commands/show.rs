@@ -3,33 +3,33 @@
 use sanctum_config::did_you_mean;
 use serde_json::json;
 
-use super::Site;
+use super::CommandContext;
 use crate::PkiError;
 use crate::args::ShowArgs;
 use crate::certificate::Certificate;
 use crate::san::San;
 use crate::trust::Trust;
 
-pub(crate) fn run(site: &mut Site, args: &ShowArgs) -> Result<(), PkiError> {
-    let trust = Trust::read(&site.home)?;
+pub(crate) fn run(context: &mut CommandContext, args: &ShowArgs) -> Result<(), PkiError> {
+    let trust = Trust::read(&context.home)?;
     let mut found: Vec<(String, Option<Certificate>, String)> = Vec::new();
     if args.name.as_str() == "ca" {
         for authority in &trust.authorities {
             found.push(("ca".into(), Some(authority.clone()), "trusted".into()));
         }
     }
-    let holders = site.home.holders()?;
+    let holders = context.home.holders()?;
     for holder in holders.iter().filter(|holder| holder.name == args.name) {
-        let judged = trust.judge(&site.home, holder, site.now)?;
+        let assessment = trust.assess(&context.home, holder, context.now)?;
         found.push((
             holder.to_string(),
-            judged.certificate,
-            judged.state.to_string(),
+            assessment.certificate,
+            assessment.state.to_string(),
         ));
     }
     if found.is_empty() {
         return Err(PkiError::Unknown {
-            what: "nobody here is called",
+            what: "there is no certificate for",
             name: args.name.to_string(),
             near: did_you_mean(
                 args.name.as_str(),
@@ -57,18 +57,18 @@ pub(crate) fn run(site: &mut Site, args: &ShowArgs) -> Result<(), PkiError> {
             })
         });
         let all: Vec<_> = all.collect();
-        return site.say_json(&json!(all));
+        return context.say_json(&json!(all));
     }
     for (who, certificate, state) in &found {
-        site.say(format_args!("{who}: {state}"))?;
+        context.say(format_args!("{who}: {state}"))?;
         if let Some(certificate) = certificate {
-            describe(site, certificate)?;
+            describe(context, certificate)?;
         }
     }
     Ok(())
 }
 
-fn describe(site: &mut Site, it: &Certificate) -> Result<(), PkiError> {
+fn describe(context: &mut CommandContext, it: &Certificate) -> Result<(), PkiError> {
     let sans: Vec<String> = it.sans.iter().map(San::to_string).collect();
     let mut usages = it.usages.join(", ");
     if it.is_ca {
@@ -85,7 +85,7 @@ fn describe(site: &mut Site, it: &Certificate) -> Result<(), PkiError> {
             format!(
                 "{} ({} days left)",
                 it.not_after,
-                site.now.days_until(it.not_after)
+                context.now.days_until(it.not_after)
             ),
         ),
         ("use", usages),
@@ -104,7 +104,7 @@ fn describe(site: &mut Site, it: &Certificate) -> Result<(), PkiError> {
         ),
         ("SHA-256", it.fingerprint()),
     ] {
-        site.say(format_args!("  {key:<12} {value}"))?;
+        context.say(format_args!("  {key:<12} {value}"))?;
     }
     Ok(())
 }

@@ -2,26 +2,26 @@
 
 use zeroize::Zeroizing;
 
-use super::Site;
+use super::CommandContext;
 use crate::PkiError;
 use crate::args::TokenArgs;
 use crate::changes::Changes;
 
-pub(crate) fn run(site: &mut Site, args: &TokenArgs) -> Result<(), PkiError> {
-    let server = site
+pub(crate) fn run(context: &mut CommandContext, args: &TokenArgs) -> Result<(), PkiError> {
+    let server = context
         .maybe_fleet()
         .and_then(|fleet| fleet.servers.get(&args.name));
     let named = server.and_then(|server| server.auth.token_file.clone());
     let path = match &named {
-        None => site.home.token(args.name.as_str()),
-        Some(file) => match site.within_home(file) {
-            Some(rest) => site.home.path().join(rest),
+        None => context.home.token(args.name.as_str()),
+        Some(file) => match context.within_home(file) {
+            Some(rest) => context.home.path().join(rest),
             None => {
                 return Err(PkiError::Section {
                     section: format!("servers.{}", args.name),
                     why: format!(
-                        "`token_file` is {file}, outside the home; let it lie in the home's secrets/, or leave --config \
-                         out and take the file there yourself"
+                        "`token_file` is {file}, outside the home; move it to the home's secrets/, or run without --config \
+                         and copy the file yourself"
                     ),
                 });
             }
@@ -30,17 +30,17 @@ pub(crate) fn run(site: &mut Site, args: &TokenArgs) -> Result<(), PkiError> {
     if path.exists() && !args.force {
         return Err(PkiError::Exists {
             path,
-            mend: "--force replaces it, and clients that use it are refused once the server has read the new one".into(),
+            fix: "--force replaces it, and clients that use it are refused once the server has read the new one".into(),
         });
     }
     let mut changes = Changes::default();
     changes.new_secret(path.clone(), random_hex()?, args.force);
-    site.say(format_args!(
-        "{}a new token in {}",
-        site.would(),
+    context.say(format_args!(
+        "{}wrote a new token to {}",
+        context.would(),
         path.display()
     ))?;
-    site.finish(changes)
+    context.finish(changes)
 }
 
 /// 32 random bytes as 64 hex digits, and a newline.

@@ -84,11 +84,11 @@ proptest! {
 }
 
 #[test]
-fn damaged_files_are_named_with_the_mend() {
+fn damaged_file_is_named_with_the_fix() {
     for (file, says) in [
-        ("ca.crt", "restore it from a copy"),
-        ("ca.key", "restore it from a copy"),
-        ("ca.crl", "restore it from a copy"),
+        ("ca.crt", "restore it from a backup"),
+        ("ca.key", "restore it from a backup"),
+        ("ca.crl", "restore it from a backup"),
         ("ledger.json", "move it away"),
     ] {
         let desk = Desk::set_up();

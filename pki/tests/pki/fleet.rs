@@ -16,7 +16,7 @@ fn a_second_run_changes_nothing() {
 }
 
 #[test]
-fn what_is_missing_damaged_or_too_narrow_is_issued_anew() {
+fn missing_damaged_or_narrow_certificate_is_issued_again() {
     let desk = Desk::set_up();
     let kept = desk.read("home/certs/clients/offbox.crt");
     fs::remove_file(desk.path("home/certs/clients/canary.key")).unwrap();
@@ -29,11 +29,11 @@ fn what_is_missing_damaged_or_too_narrow_is_issued_anew() {
     let said = desk.done("fleet");
     for part in [
         "server server: issued",
-        "(the one before lacked 100.64.0.99)",
+        "(the previous one lacked 100.64.0.99)",
         "server shadow: issued",
-        "(the one before: the key is another certificate's)",
+        "(the previous one: the key is another certificate's)",
         "client canary: issued",
-        "(the one before: the key is missing)",
+        "(the previous one: the key is missing)",
         "client guardian: issued",
         "(damaged)",
         "client offbox: kept",
@@ -56,9 +56,9 @@ fn renew_within_leaves_what_lasts_longer() {
     let desk = Desk::set_up();
     desk.done("client short --days 10");
     let said = desk.done("renew --all --within 30d");
-    assert_eq!(said.matches("issued anew").count(), 1, "{said}");
-    assert!(said.contains("client short: issued anew"), "{said}");
-    assert_eq!(desk.done("renew --all").matches("issued anew").count(), 6);
+    assert_eq!(said.matches("issued again").count(), 1, "{said}");
+    assert!(said.contains("client short: issued again"), "{said}");
+    assert_eq!(desk.done("renew --all").matches("issued again").count(), 6);
     assert!(
         desk.done("renew short --days 1 --within 1d")
             .contains("left (")
@@ -66,12 +66,12 @@ fn renew_within_leaves_what_lasts_longer() {
 }
 
 #[test]
-fn a_list_that_grows_old_is_signed_anew_by_renew_and_fleet() {
+fn old_revocation_list_is_signed_again_by_renew_and_fleet() {
     let desk = Desk::set_up();
     desk.done("crl --days 190");
     assert!(
         desk.done("renew --all --within 30d")
-            .contains("revocation list was signed anew")
+            .contains("revocation list was signed again")
     );
     assert!(
         !desk
@@ -81,7 +81,7 @@ fn a_list_that_grows_old_is_signed_anew_by_renew_and_fleet() {
     desk.done("crl --days 190");
     assert!(
         desk.done("fleet")
-            .contains("revocation list was signed anew")
+            .contains("revocation list was signed again")
     );
 }
 
@@ -226,12 +226,12 @@ fn a_bundle_holds_what_its_host_needs_and_nothing_else() {
     ] {
         assert_eq!(mode(&desk.path(folder)), 0o700, "{folder}");
     }
-    assert!(desk.refused("bundle mini").contains("is there already"));
+    assert!(desk.refused("bundle mini").contains("already exists"));
     assert!(desk.refused("bundle mimi").contains("did you mean `mini`?"));
     desk.done("revoke guardian");
     assert!(
         desk.refused("bundle mini --out again")
-            .contains("client guardian is of no use: revoked")
+            .contains("client guardian cannot be used: revoked")
     );
     assert!(!desk.path("again").exists());
 }

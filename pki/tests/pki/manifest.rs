@@ -54,7 +54,7 @@ fn a_folder_is_listed_signed_and_verified() {
             .contains("model.safetensors")
     );
     let said = desk.done("manifest create model");
-    assert!(said.contains("sign it anew"), "{said}");
+    assert!(said.contains("sign it again"), "{said}");
     assert!(
         desk.refused("manifest verify model")
             .contains("is not the signature")

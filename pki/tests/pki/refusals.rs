@@ -113,7 +113,7 @@ fn nothing_secret_is_overwritten_unless_forced() {
         "manifest keygen",
     ] {
         let before = desk.tree();
-        assert!(desk.refused(words).contains("is there already"), "{words}");
+        assert!(desk.refused(words).contains("already exists"), "{words}");
         assert_eq!(desk.tree(), before, "{words}");
         let keys = |desk: &Desk| {
             let mut tree = desk.tree();
@@ -127,11 +127,14 @@ fn nothing_secret_is_overwritten_unless_forced() {
         desk.done(&format!("{words} --force"));
         assert_ne!(keys(&desk), before, "{words} --force");
         if words == "init" {
-            // Its certificates are nobody's now.
-            assert_eq!(desk.done("list").matches("not signed by our CA").count(), 5);
+            // Its certificates have no CA now.
+            assert_eq!(
+                desk.done("list").matches("not signed by this CA").count(),
+                5
+            );
             assert!(
                 desk.done("fleet")
-                    .contains("(the one before: not signed by our CA)")
+                    .contains("(the previous one: not signed by this CA)")
             );
         }
     }
@@ -198,15 +201,15 @@ fn a_key_that_others_can_read_is_not_used() {
 }
 
 #[test]
-fn mistakes_are_answered_with_the_mend() {
+fn mistake_is_answered_with_the_fix() {
     let desk = Desk::new();
     assert!(desk.refused("fleet").contains("sanctum-pki init"));
     assert!(desk.refused("list").contains("there is no CA"));
     desk.done("init");
     desk.done("fleet");
     for (words, says) in [
-        ("server canary", "there is a client canary already"),
-        ("client server", "there is a server server already"),
+        ("server canary", "client canary exists; choose another name"),
+        ("client server", "server server exists; choose another name"),
         ("client ca", "choose another name"),
         ("revoke cannary", "did you mean `canary`?"),
         ("renew cannary", "did you mean `canary`?"),
