@@ -12,7 +12,7 @@ use crate::serial::Serial;
 
 /// The fleet's certificate authority: certificates, revocation, tokens, and the keys that sign manifests.
 ///
-/// All files are in the fleet's home ([fleet] home in fleet.toml, else ~/.sanctum): certs/ and secrets/. Keep the home that
+/// All files are in the fleet's home (key home of section fleet in fleet.toml, else ~/.sanctum): certs/ and secrets/. Keep the home that
 /// holds certs/ca.key and secrets/manifest.key on a machine that serves nothing, and deliver the folder that
 /// `sanctum-pki bundle HOST` creates to each host. Nothing secret is ever printed.
 #[derive(Debug, Parser)]
@@ -44,7 +44,7 @@ pub struct CommonArgs {
     /// The fleet's file; `fleet` and `bundle` need it
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The home folder [default: [fleet] home of fleet.toml, else ~/.sanctum]
+    /// The home folder [default: home in section fleet of fleet.toml, else ~/.sanctum]
     #[arg(long, global = true, value_name = "DIR")]
     pub home: Option<PathBuf>,
     /// Print what would be written, and write nothing
