@@ -46,7 +46,7 @@ fn an_empty_file_is_a_fleet_with_the_usual_name_and_home() {
 }
 
 #[test]
-fn a_misspelt_key_is_named_with_its_line_and_the_mend() {
+fn misspelt_key_is_named_with_its_line_and_the_fix() {
     let text =
         "[hosts.mini]\naddress = \"10.0.0.1\"\n\n[servers.server]\nhost = \"mini\"\nlisen = []\n";
     let error = parse(text).unwrap_err();
