@@ -21,6 +21,7 @@ pub mod fuzz_entry_points;
 mod gate;
 mod limits;
 mod listen;
+mod loading;
 mod metrics;
 mod models;
 mod offload;

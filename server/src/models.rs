@@ -4,6 +4,7 @@
 
 mod engine_figures;
 mod error;
+mod memory_split;
 mod registry;
 mod spec;
 mod swap;

@@ -2,14 +2,10 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use sanctum_config::{ListenAddress, ModelId, logging};
-use sanctum_engine::launch::{LaunchError, LaunchOptions, Launched, launch};
-use sanctum_engine::load::LoadError;
-use sanctum_manifest::Verified;
+use sanctum_config::{ListenAddress, ModelId};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::api::body::BodyLimit;
@@ -18,26 +14,19 @@ use crate::banner::banner;
 use crate::failure::CommandFailure;
 use crate::gate::Gate;
 use crate::listen::{Endpoint, HttpServer, Listeners, Transport};
+use crate::loading::load_all;
 use crate::metrics::Metrics;
-use crate::models::{AdapterSwaps, ModelSpec, Models, Ready};
+use crate::models::{AdapterSwaps, Models};
 use crate::offload::file_work;
 use crate::power;
 use crate::prepare::PreparationQueue;
-use crate::progress::loading_bar;
 use crate::settings::Settings;
 use crate::shutdown::Shutdown;
-use crate::thread_priority;
+use crate::signals::stop_on_signals;
 use crate::tls::TlsServer;
 
 /// How long clients may take to read the end of their responses, once their requests are cancelled.
 const CANCEL_LIMIT: Duration = Duration::from_secs(2);
-
-/// How long after the drain limit a server that was stopped by a signal may still run: longer than all that it waits for
-/// then, and shorter than launchd waits (`ExitTimeOut`, 15 s after the limit).
-const EXIT_LIMIT: Duration = Duration::from_secs(12);
-
-/// How often the log shows the progress of loading.
-const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// Serves until a signal stops it, or an engine dies.
 ///
@@ -211,103 +200,6 @@ fn addresses(settings: &Settings, tls: Option<&Arc<TlsServer>>) -> Vec<(ListenAd
     addresses
 }
 
-/// Loads one model after the other, on a thread of its own: reading weights blocks, and a process that is stopped
-/// does not wait for it. When all are loaded, verified files are checked for changes again.
-async fn load_all(
-    models: Arc<Models>,
-    specs: Vec<ModelSpec>,
-    options: LaunchOptions,
-) -> Result<(), CommandFailure> {
-    let (done, loaded) = oneshot::channel();
-    let load = move || {
-        thread_priority::lower();
-        let load = |spec| load_one(&models, spec, &options);
-        let verified: Result<Vec<_>, _> = specs.iter().map(load).collect();
-        let _ = done.send(verified.and_then(unchanged));
-    };
-    std::thread::Builder::new()
-        .name("load".into())
-        .spawn(load)?;
-    loaded.await.unwrap_or(Err(CommandFailure::LoaderDied))
-}
-
-fn load_one(
-    models: &Models,
-    spec: &ModelSpec,
-    options: &LaunchOptions,
-) -> Result<Option<(ModelId, Verified)>, CommandFailure> {
-    let ModelSpec {
-        id,
-        source,
-        adapter,
-    } = spec;
-    let failed = |source: LaunchError| CommandFailure::Load {
-        id: id.clone(),
-        source: Box::new(source),
-    };
-    let began = Instant::now();
-    let mut reported = began;
-    let Some(served) = models.iter().find(|served| served.id() == id) else {
-        return Ok(None);
-    };
-    tracing::info!(model = %id, from = %source, "loading");
-    let heartbeat = served.heartbeat().clone();
-    let bar = loading_bar(id.as_str());
-    let progress = |done: u64, total: u64| {
-        bar.set_length(total);
-        bar.set_position(done);
-        if bar.is_hidden() && reported.elapsed() >= PROGRESS_EVERY {
-            reported = Instant::now();
-            let percent = done * 100 / total.max(1);
-            tracing::info!(model = %id, percent, "loading");
-        }
-    };
-    let launched = launch(source, adapter.as_ref(), options, heartbeat, progress);
-    bar.finish_and_clear();
-    let mut launched = launched.map_err(failed)?;
-    let verified = launched.verified.take();
-    if let Some(verified) = &verified {
-        tracing::info!(
-            model = %id,
-            manifest = %verified.manifest_path().display(),
-            files = verified.manifest().files().len(),
-            bytes = verified.bytes(),
-            signed_by = verified.signed_by().map(ToString::to_string),
-            "verified"
-        );
-    }
-    let Launched {
-        engine,
-        fingerprint,
-        ..
-    } = &launched;
-    let limits = engine.limits();
-    tracing::info!(
-        model = %id,
-        seconds = began.elapsed().as_secs_f64(),
-        context = limits.context,
-        slots = limits.slots,
-        kv_cache = %engine.admission().cost.kv_cache,
-        fingerprint,
-        "loaded"
-    );
-    served.loaded(Ready::new(launched));
-    Ok(verified.map(|verified| (id.clone(), verified)))
-}
-
-/// The last check before the sockets are opened: no verified file may have changed since it was opened.
-fn unchanged(verified: Vec<Option<(ModelId, Verified)>>) -> Result<(), CommandFailure> {
-    verified
-        .into_iter()
-        .flatten()
-        .try_for_each(|(id, verified)| {
-            verified.unchanged().map_err(|error| CommandFailure::Load {
-                id,
-                source: Box::new(LoadError::from(error).into()),
-            })
-        })
-}
-
 /// Reports that the server is ready: a log line for programs, a banner for people.
 fn announce(endpoints: &[Endpoint], app: &AppState, token: Option<&str>) -> io::Result<()> {
     let models: Vec<&ModelId> = app.models.iter().map(|served| served.id()).collect();
@@ -378,42 +270,6 @@ async fn wait_for_replaced(app: &AppState) {
 async fn finish(connections: &mut JoinSet<()>, limit: Duration) -> bool {
     let all = async { while connections.join_next().await.is_some() {} };
     tokio::time::timeout(limit, all).await.is_ok()
-}
-
-/// The first SIGTERM or SIGINT drains, the second ends the process at once. They are handled on a thread and a runtime
-/// of their own, so that they take effect whatever the threads that serve are doing. A server that has not ended some time
-/// after its drain limit is ended too.
-fn stop_on_signals(shutdown: Shutdown, drain: Duration) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let inside = runtime.enter();
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
-    drop(inside);
-    let handle = async move {
-        let mut code = tokio::select! {
-            _ = term.recv() => 143,
-            _ = int.recv() => 130,
-        };
-        shutdown.drain();
-        tokio::select! {
-            _ = term.recv() => code = 143,
-            _ = int.recv() => code = 130,
-            () = tokio::time::sleep(drain + EXIT_LIMIT) => {
-                tracing::error!("the server has not ended although its drain limit has passed: stopped at once");
-                logging::finish();
-                std::process::exit(code);
-            }
-        }
-        tracing::warn!("stopped at once by a second signal");
-        logging::finish();
-        std::process::exit(code);
-    };
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || runtime.block_on(handle))?;
-    Ok(())
 }
 
 #[cfg(test)]
