@@ -37,6 +37,13 @@ pub struct Rules {
     pub calls: Option<CallRules>,
 }
 
+impl Rules {
+    /// Whether they forbid anything.
+    pub fn constrain(&self) -> bool {
+        self.answer.is_some() || self.calls.as_ref().is_some_and(CallRules::constrains)
+    }
+}
+
 /// Bytes of a grammar, regular expression or choice, at most.
 const MAX_SOURCE: usize = 256 << 10;
 

@@ -61,7 +61,7 @@ impl Grammars {
         rules: &Rules,
         thinking: bool,
     ) -> Result<Option<Constraint>, GrammarError> {
-        if rules.answer.is_none() && !rules.calls.as_ref().is_some_and(|calls| calls.constrains()) {
+        if !rules.constrain() {
             return Ok(None);
         }
         let compiled = self.compiled(rules)?;

@@ -64,6 +64,10 @@ const COUNTS: [&str; 6] = [
     "minProperties",
 ];
 
+/// An excluded bound of a number becomes an included one, so much farther inside: the compiler accepts some excluded
+/// bounds, such as -3 for `exclusiveMaximum: -3`.
+const INSIDE: f64 = 1e-6;
+
 /// A schema that is bounded and normalised.
 #[derive(Clone, Debug)]
 pub(crate) struct Schema {
@@ -111,7 +115,7 @@ impl Schema {
         };
         let options = json!({
             "whitespace_flexible": true,
-            "whitespace_pattern": "[ \\n\\t]{1,40}",
+            "whitespace_pattern": " |\\n {0,24}",
             "lenient": lenient,
         });
         object.insert("x-guidance".into(), options);
@@ -263,6 +267,23 @@ fn normalise(schema: &mut Value, path: &str, depth: usize) -> Result<(), Grammar
     for key in COUNTS {
         if let Some(count) = object.get(key).and_then(whole) {
             object.insert(key.into(), count.into());
+        }
+    }
+    if object.get("type") != Some(&json!("integer")) {
+        for (excluded, included, inside) in [
+            ("exclusiveMaximum", "maximum", -INSIDE),
+            ("exclusiveMinimum", "minimum", INSIDE),
+        ] {
+            let Some(bound) = object.get(excluded).and_then(Value::as_f64) else {
+                continue;
+            };
+            let bound = bound + inside;
+            let other = object.get(included).and_then(Value::as_f64);
+            let tighter = other.is_none_or(|other| (bound - other) * inside > 0.0);
+            object.remove(excluded);
+            if tighter {
+                object.insert(included.into(), bound.into());
+            }
         }
     }
     for (key, value) in object.iter_mut() {

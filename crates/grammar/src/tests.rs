@@ -431,3 +431,39 @@ fn huge_or_deep_schema_is_refused() {
         assert!(matches!(error, GrammarError::TooComplex { .. }), "{error}");
     }
 }
+
+#[test]
+fn excluded_bound_is_not_accepted() {
+    let grammars = grammars();
+    for (bounds, excluded, inside) in [
+        (
+            json!({"type": "number", "minimum": -3.5, "exclusiveMaximum": -3.0}),
+            "-3",
+            "-3.2",
+        ),
+        (json!({"type": "number", "exclusiveMinimum": 0}), "0", "0.5"),
+        (json!({"type": "number", "exclusiveMinimum": 0}), "0.0", "7"),
+        (
+            json!({"type": "number", "exclusiveMinimum": 0, "maximum": 2.5}),
+            "0",
+            "2.5",
+        ),
+        (json!({"type": "integer", "exclusiveMinimum": 0}), "0", "1"),
+        (
+            json!({"type": "integer", "exclusiveMinimum": 0.0, "exclusiveMaximum": 2.0}),
+            "2",
+            "1",
+        ),
+    ] {
+        let rules = answer(schema(json!([bounds])[0].clone()));
+        let ends = |text: &str| {
+            let mut constraint = grammars.compile(&rules, false).unwrap().unwrap();
+            match feed(&mut constraint, text) {
+                Some(Progress::Continue) => constraint.may_end(),
+                other => other.is_some(),
+            }
+        };
+        assert!(!ends(excluded), "{bounds} accepts {excluded}");
+        assert!(ends(inside), "{bounds} refuses {inside}");
+    }
+}

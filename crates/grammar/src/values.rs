@@ -220,7 +220,7 @@ impl<'a> Values<'a> {
             parts.push(format!("(?s:.{{{},{max}}})", min.unwrap_or(0)));
         }
         if let Some(pattern) = object.get("pattern").and_then(Value::as_str) {
-            parts.push(anchored(pattern));
+            parts.push(anchored(&ascii_classes(pattern)));
         }
         if let Some(format) = object.get("format").and_then(Value::as_str) {
             parts.extend(raw_format(format).map(str::to_owned));
@@ -259,6 +259,42 @@ fn literal(value: &Value) -> String {
         true => END.into(),
         false => format!("{} {END}", quote(&text)),
     }
+}
+
+/// `\\d`, `\\w` and `\\s` as ECMA-262 has them: ASCII, where this dialect has all of Unicode.
+fn ascii_classes(pattern: &str) -> String {
+    let mut ascii = String::with_capacity(pattern.len());
+    let (mut chars, mut in_class) = (pattern.chars(), false);
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => {
+                let class = match chars.next() {
+                    Some('d') => "0-9",
+                    Some('w') => "A-Za-z0-9_",
+                    Some('s') => " \\t\\n\\r\\x0b\\x0c",
+                    other => {
+                        ascii.push('\\');
+                        ascii.extend(other);
+                        continue;
+                    }
+                };
+                match in_class {
+                    true => ascii += class,
+                    false => ascii += &format!("[{class}]"),
+                }
+            }
+            '[' => {
+                in_class = true;
+                ascii.push(c);
+            }
+            ']' => {
+                in_class = false;
+                ascii.push(c);
+            }
+            _ => ascii.push(c),
+        }
+    }
+    ascii
 }
 
 /// A pattern, which is searched for, as an expression that matches the whole text.
@@ -304,4 +340,25 @@ fn raw_format(name: &str) -> Option<&'static str> {
         "duration" => r"P(?:[0-9]+W|[0-9]+D(?:T[0-9]+H)?|T[0-9]+[HMS])",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_of_a_pattern_are_ascii() {
+        assert_eq!(
+            ascii_classes(r"^\d{3}[\w.-]\.\S$"),
+            r"^[0-9]{3}[A-Za-z0-9_.-]\.\S$"
+        );
+        assert_eq!(ascii_classes(r"a\"), r"a\");
+    }
+
+    #[test]
+    fn pattern_without_anchors_is_searched_for() {
+        assert_eq!(anchored("^a$"), "(?:a)");
+        assert_eq!(anchored("a"), "(?s:.*)(?:a)(?s:.*)");
+        assert_eq!(anchored(r"^a\$"), r"(?:a\$)(?s:.*)");
+    }
 }
