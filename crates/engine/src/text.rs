@@ -1,25 +1,22 @@
 //! The text side of a model: how it is written to and read from.
 
 mod constraints;
+pub mod output;
 mod partial_match;
 #[cfg(test)]
 mod production;
-pub(crate) mod reasoning;
 pub(crate) mod stop;
 pub(crate) mod stream_decoder;
 pub(crate) mod template;
 pub(crate) mod tokenizer;
-pub(crate) mod tool_calls;
 
 use std::sync::Arc;
 
 use constraints::Grammars;
-pub use reasoning::{ReasoningSplitter, Split};
 pub use stop::StopBuffer;
 pub use stream_decoder::StreamDecoder;
 pub use template::{ChatTemplate, RENDER_STACK, TemplateError};
 pub use tokenizer::{Tokenizer, TokenizerError};
-pub use tool_calls::{OutputPiece, ToolCall, ToolCallParser};
 
 /// A model's tokenizer, chat template and end-of-sequence ids.
 #[derive(Clone, Debug)]

@@ -40,6 +40,8 @@ pub enum Event {
     Finished {
         /// Why.
         reason: FinishReason,
+        /// The stop string that ended it, if one did.
+        stop: Option<String>,
         /// Text that was held back and is no stop string.
         text: String,
         /// Its tokens.

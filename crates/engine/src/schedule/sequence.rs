@@ -147,6 +147,7 @@ impl Sequence {
             let (reason, text) = (FinishReason::Stop, String::new());
             let finished = Event::Finished {
                 reason,
+                stop: self.stops.stop().map(str::to_owned),
                 text,
                 usage,
             };
@@ -167,6 +168,7 @@ impl Sequence {
             text.push_str(&self.stops.finish());
         }
         Event::Finished {
+            stop: self.stops.stop().map(str::to_owned),
             reason: if stopped { FinishReason::Stop } else { reason },
             text,
             usage: self.usage(),

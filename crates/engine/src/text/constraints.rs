@@ -28,6 +28,9 @@ impl Text {
         rules: &Rules,
         thinking: bool,
     ) -> Result<Option<Constraint>, GrammarError> {
+        if !rules.constrain() {
+            return Ok(None);
+        }
         let built = self.grammars.0.get_or_init(|| self.build());
         built
             .as_ref()

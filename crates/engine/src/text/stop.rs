@@ -12,7 +12,8 @@ pub struct StopBuffer {
     stops: Vec<String>,
     /// The end of the text so far, while it may become a stop string.
     held: String,
-    hit: bool,
+    /// The stop string that ended the text.
+    hit: Option<usize>,
 }
 
 impl StopBuffer {
@@ -21,28 +22,28 @@ impl StopBuffer {
         Self {
             stops: stops.into_iter().filter(|s| !s.is_empty()).collect(),
             held: String::new(),
-            hit: false,
+            hit: None,
         }
     }
 
     /// Adds a piece. Returns the text that belongs to no stop string, and whether a stop string
     /// is complete; after that there is no more text.
     pub fn push(&mut self, text: &str) -> (String, bool) {
-        if self.hit {
+        if self.hit.is_some() {
             return (String::new(), true);
         }
         self.held.push_str(text);
         let first = self
             .stops
             .iter()
-            .filter_map(|stop| {
-                self.held
-                    .find(stop.as_str())
-                    .map(|at| (at + stop.len(), at))
+            .enumerate()
+            .filter_map(|(index, stop)| {
+                let at = self.held.find(stop.as_str())?;
+                Some((at + stop.len(), at, index))
             })
             .min();
-        if let Some((_, at)) = first {
-            self.hit = true;
+        if let Some((_, at, index)) = first {
+            self.hit = Some(index);
             self.held.truncate(at);
             return (std::mem::take(&mut self.held), true);
         }
@@ -54,6 +55,11 @@ impl StopBuffer {
             .unwrap_or(0);
         let held = self.held.split_off(self.held.len() - keep);
         (std::mem::replace(&mut self.held, held), false)
+    }
+
+    /// The stop string that ended the text.
+    pub fn stop(&self) -> Option<&str> {
+        self.hit.map(|index| self.stops[index].as_str())
     }
 
     /// Ends the text and returns what was held back.

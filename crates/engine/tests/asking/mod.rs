@@ -35,6 +35,7 @@ pub fn answer(mut generation: Generation) -> (Vec<u32>, String, FinishReason, Us
                 reason,
                 text,
                 usage,
+                ..
             }) => {
                 answer += &text;
                 assert_eq!(generation.blocking_next(), None, "an event after the last");
