@@ -7,6 +7,8 @@
 //! [`error::ApiError`].
 
 mod adapters;
+mod answer_rules;
+mod anthropic;
 pub(crate) mod body;
 mod chat;
 mod completions;
@@ -22,14 +24,17 @@ mod logprobs;
 mod models;
 mod openai;
 mod parameters;
+mod protocol;
 mod refusal;
 mod reply;
+mod responses;
 mod router;
 mod sse;
 mod state;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use responses::ResponseStore;
 #[cfg(test)]
 pub(crate) use router::guard;
 pub(crate) use router::router;

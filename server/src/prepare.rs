@@ -54,6 +54,11 @@ impl Owner {
             client,
         }
     }
+
+    /// The client.
+    pub(crate) fn client(&self) -> &ClientKey {
+        &self.client
+    }
 }
 
 /// The threads that prepare requests, and the queue of requests.

@@ -8,6 +8,10 @@ use axum::http::Method;
 pub(crate) const CHAT: &str = "/v1/chat/completions";
 /// Text completions.
 pub(crate) const COMPLETIONS: &str = "/v1/completions";
+/// OpenAI responses.
+pub(crate) const RESPONSES: &str = "/v1/responses";
+/// Anthropic messages.
+pub(crate) const MESSAGES: &str = "/v1/messages";
 /// Adapters, listed and swapped.
 pub(crate) const ADAPTERS: &str = "/v1/adapters";
 /// Whether the server is alive.
@@ -42,7 +46,7 @@ impl Route {
 
     /// Whether the engine answers it.
     fn is_inference(&self) -> bool {
-        [CHAT, COMPLETIONS].contains(&self.path.as_str())
+        [CHAT, COMPLETIONS, RESPONSES, MESSAGES].contains(&self.path.as_str())
     }
 
     /// Whether it is audited: the engine answers it, or it gives a model another adapter.

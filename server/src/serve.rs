@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::api::body::BodyLimit;
-use crate::api::{AppState, router};
+use crate::api::{AppState, ResponseStore, router};
 use crate::banner::banner;
 use crate::failure::CommandFailure;
 use crate::gate::Gate;
@@ -63,6 +63,7 @@ pub(crate) async fn serve(
         models,
         swaps,
         bodies: BodyLimit::default(),
+        responses: ResponseStore::default(),
         preparing: PreparationQueue::start()?,
         metrics,
         shutdown: shutdown.clone(),

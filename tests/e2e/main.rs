@@ -8,6 +8,7 @@ mod auth;
 mod chat;
 mod completions;
 mod concurrency;
+mod constraints;
 mod drift;
 mod files;
 mod fleet;

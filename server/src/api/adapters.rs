@@ -50,7 +50,7 @@ impl SwapRequest {
                 ));
             }
         };
-        fields.finish()?;
+        fields.finish_exact()?;
         Ok(Self { model, adapter })
     }
 }

@@ -6,9 +6,11 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use sanctum_engine::schedule::{TokenLogprob, Usage};
+use sanctum_grammar::Rules;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::answer_rules::take_format;
 use super::body::JsonBody;
 use super::error::ApiError;
 use super::fields::{JsonField, JsonFields};
@@ -17,16 +19,18 @@ use super::generation::{
 };
 use super::openai::{Completion, CompletionHead, finish_reason, logprobs_later};
 use super::parameters::GenerationParameters;
+use super::protocol::Names;
 use super::reply::ReplyPart;
+use super::sse::StreamEvent;
 use super::state::AppState;
-use super::{logprobs, sse};
+use super::{logprobs, openai, sse};
 use crate::gate::GenerationRecord;
 
 /// A text completion, whole or a chunk.
 #[derive(Clone, Debug, Serialize)]
 struct TextChoice {
-    /// Always 0.
-    index: u32,
+    /// Which choice, from 0: the number of the prompt times `n`, plus the number of the continuation.
+    index: usize,
     /// The text, or more of it.
     text: String,
     /// Null unless asked for.
@@ -48,39 +52,55 @@ pub(crate) fn parse(body: &[u8]) -> Result<GenerationRequest, ApiError> {
         |suffix| *suffix == "",
         "the model was not trained to fill in a middle",
     )?;
-    let request = GenerationRequest {
+    let mut request = GenerationRequest {
         model: fields.take("model").map(JsonField::string).transpose()?,
-        prompt: prompt(fields.need("prompt")?)?,
+        prompts: prompts(fields.need("prompt")?)?,
         prompt_field: "prompt",
+        names: Names::default(),
+        ignored: Vec::new(),
+        rules: Rules {
+            answer: take_format(&mut fields)?,
+            calls: None,
+        },
         logprobs: match fields.take("logprobs") {
             Some(field) => Some(field.integer(0..=20)? as usize),
             None => None,
         },
         parameters: GenerationParameters::take(&mut fields)?,
     };
-    fields.finish()?;
+    request.ignored = fields.finish()?;
     Ok(request)
 }
 
-/// A string or an array of token ids. OpenAI also has arrays of these, of which those with one element are supported.
-fn prompt(field: JsonField) -> Result<PromptInput, ApiError> {
-    let wrong = |field: &JsonField| Err(field.must_be("a string or an array of token ids"));
+/// Prompts in one request, at most.
+const MOST_PROMPTS: usize = 64;
+
+/// A string, an array of token ids, or an array of either.
+fn prompts(field: JsonField) -> Result<Vec<PromptInput>, ApiError> {
+    let wrong = |field: &JsonField| {
+        Err(field.must_be(&format!(
+            "a string, an array of token ids, or an array of 1 to {MOST_PROMPTS} of these"
+        )))
+    };
     match field.value() {
-        Value::String(_) => Ok(PromptInput::Text(field.string()?)),
+        Value::String(_) => Ok(vec![PromptInput::Text(field.string()?)]),
         Value::Array(items) => match items.as_slice() {
             [] => wrong(&field),
-            [Value::String(_) | Value::Array(_)] => match field.array()?.pop() {
-                Some(only) if only.value().is_string() => Ok(PromptInput::Text(only.string()?)),
-                Some(only) => Ok(PromptInput::Tokens(tokens(only)?)),
-                None => Ok(PromptInput::Tokens(Vec::new())),
-            },
-            [Value::String(_) | Value::Array(_), ..] => Err(ApiError::unsupported(
-                "prompt",
-                "a request has one prompt; send one request for each",
-            )),
-            _ => Ok(PromptInput::Tokens(tokens(field)?)),
+            [Value::String(_) | Value::Array(_), ..] if items.len() <= MOST_PROMPTS => {
+                field.array()?.into_iter().map(one_prompt).collect()
+            }
+            [Value::String(_) | Value::Array(_), ..] => wrong(&field),
+            _ => Ok(vec![PromptInput::Tokens(tokens(field)?)]),
         },
         _ => wrong(&field),
+    }
+}
+
+fn one_prompt(field: JsonField) -> Result<PromptInput, ApiError> {
+    match field.value() {
+        Value::String(_) => Ok(PromptInput::Text(field.string()?)),
+        Value::Array(ids) if !ids.is_empty() => Ok(PromptInput::Tokens(tokens(field)?)),
+        _ => Err(field.must_be("a string or an array of token ids")),
     }
 }
 
@@ -100,42 +120,64 @@ pub(crate) async fn create(
         let stream = request.parameters.stream;
         Ok((request, stream))
     };
-    let (generation, stream) = generation::start(&app, record, body, parse).await?;
+    let (mut generation, stream) = generation::start(&app, record, body, parse).await?;
+    let ignored = generation.take_ignored();
     let head = CompletionHead::new("cmpl-", "text_completion", generation.model());
     let Some(stream) = stream else {
-        return whole(generation, head).await;
+        let mut response = whole(generation, head).await?;
+        ActiveGeneration::report_ignored(&ignored, &mut response);
+        return Ok(response);
     };
     let encoder = TextEncoder {
         head,
-        columns: logprobs::Columns::new(generation.text().clone()),
+        columns: vec![logprobs::Columns::new(generation.text().clone()); generation.choices()],
         include_usage: stream.include_usage,
     };
-    Ok(sse::stream(generation, encoder))
+    let mut response = sse::stream(generation, encoder);
+    ActiveGeneration::report_ignored(&ignored, &mut response);
+    Ok(response)
 }
 
-/// The whole completion, once the generation has ended.
+/// The whole completion, once all choices have ended.
 async fn whole(
     mut generation: ActiveGeneration,
     head: CompletionHead,
 ) -> Result<Response, ApiError> {
-    let mut columns = logprobs::Columns::new(generation.text().clone());
-    let mut text = String::new();
+    let columns = logprobs::Columns::new(generation.text().clone());
+    let mut choices = vec![(String::new(), columns, None); generation.choices()];
     loop {
         match generation.next().await? {
-            GenerationOutput::Token { parts, logprob } => {
+            GenerationOutput::Token {
+                choice,
+                parts,
+                logprob,
+            } => {
+                let (text, columns, _) = &mut choices[choice];
                 text.push_str(&content(parts));
                 columns.extend(logprob);
             }
-            GenerationOutput::Finished { parts, end, usage } => {
+            GenerationOutput::Finished {
+                choice,
+                parts,
+                end,
+                usage,
+            } => {
+                let (text, _, ended) = &mut choices[choice];
                 text.push_str(&content(parts));
-                let parts = columns.parts(generation.kept());
-                let choice = TextChoice {
-                    index: 0,
-                    text,
-                    logprobs: parts.is_some().then(logprobs_later),
-                    finish_reason: Some(finish_reason(end)),
-                };
-                return Ok(Completion::whole(&head, choice, usage).response(parts));
+                *ended = Some(end);
+                let Some(usage) = usage else { continue };
+                let (mut whole, mut written) = (Vec::new(), Vec::new());
+                for (index, (text, columns, end)) in choices.into_iter().enumerate() {
+                    let parts = columns.parts(generation.kept(index));
+                    whole.push(TextChoice {
+                        index,
+                        text,
+                        logprobs: parts.is_some().then(logprobs_later),
+                        finish_reason: end.as_ref().map(finish_reason),
+                    });
+                    written.extend(parts);
+                }
+                return Ok(Completion::whole(&head, whole, usage).response(written));
             }
         }
     }
@@ -145,7 +187,7 @@ async fn whole(
 fn content(parts: Vec<ReplyPart>) -> String {
     let texts = parts.into_iter().map(|part| match part {
         ReplyPart::Content(text) | ReplyPart::Reasoning(text) => text,
-        ReplyPart::ToolCall { .. } => String::new(),
+        _ => String::new(),
     });
     texts.collect()
 }
@@ -153,42 +195,58 @@ fn content(parts: Vec<ReplyPart>) -> String {
 /// Encodes the chunks of a streamed completion.
 struct TextEncoder {
     head: CompletionHead,
-    columns: logprobs::Columns,
+    /// The log probabilities of each choice.
+    columns: Vec<logprobs::Columns>,
     include_usage: bool,
 }
 
 impl TextEncoder {
-    fn chunk(&mut self, text: String, end: Option<GenerationEnd>) -> String {
+    fn chunk(&mut self, index: usize, text: String, end: Option<GenerationEnd>) -> String {
         let choice = TextChoice {
-            index: 0,
+            index,
             text,
-            logprobs: self.columns.take(),
-            finish_reason: end.map(finish_reason),
+            logprobs: self.columns[index].take(),
+            finish_reason: end.as_ref().map(finish_reason),
         };
         Completion::chunk(&self.head, choice, self.include_usage)
     }
 }
 
 impl sse::Encoder for TextEncoder {
-    fn opening(&mut self) -> Vec<String> {
+    fn opening(&mut self) -> Vec<StreamEvent> {
         Vec::new()
     }
 
-    fn token(&mut self, parts: Vec<ReplyPart>, logprob: Option<TokenLogprob>) -> Vec<String> {
+    fn token(
+        &mut self,
+        choice: usize,
+        parts: Vec<ReplyPart>,
+        logprob: Option<TokenLogprob>,
+    ) -> Vec<StreamEvent> {
         let text = content(parts);
         if text.is_empty() && logprob.is_none() {
             return Vec::new();
         }
-        self.columns.extend(logprob);
-        vec![self.chunk(text, None)]
+        self.columns[choice].extend(logprob);
+        openai::events(vec![self.chunk(choice, text, None)])
     }
 
-    fn closing(&mut self, parts: Vec<ReplyPart>, end: GenerationEnd, usage: Usage) -> Vec<String> {
-        let mut chunks = vec![self.chunk(content(parts), Some(end))];
-        if self.include_usage {
-            chunks.push(Completion::<TextChoice>::usage(&self.head, usage));
-        }
-        chunks
+    fn closing(
+        &mut self,
+        choice: usize,
+        parts: Vec<ReplyPart>,
+        end: GenerationEnd,
+        usage: Option<Usage>,
+    ) -> Vec<StreamEvent> {
+        let chunks = vec![self.chunk(choice, content(parts), Some(end))];
+        openai::closing(chunks, usage, |usage| {
+            self.include_usage
+                .then(|| Completion::<TextChoice>::usage(&self.head, usage))
+        })
+    }
+
+    fn failure(&mut self, error: &ApiError) -> Vec<StreamEvent> {
+        openai::failure(error)
     }
 }
 
@@ -202,17 +260,19 @@ mod tests {
 
     #[test]
     fn prompt_is_a_text_or_token_ids() {
-        let prompt = |text: &str| parse(&format!("{{\"prompt\": {text}}}")).map(|r| r.prompt);
-        let text = PromptInput::Text("hi".into());
-        let tokens = PromptInput::Tokens(vec![1, 2]);
-        assert_eq!(prompt("\"hi\""), Ok(text));
-        assert_eq!(prompt("[\"hi\"]"), Ok(PromptInput::Text("hi".into())));
-        assert_eq!(prompt("[1, 2]"), Ok(tokens));
-        assert_eq!(prompt("[[1, 2]]"), Ok(PromptInput::Tokens(vec![1, 2])));
+        let prompt = |text: &str| parse(&format!("{{\"prompt\": {text}}}")).map(|r| r.prompts);
+        let text = |text: &str| PromptInput::Text(text.into());
+        let tokens = || PromptInput::Tokens(vec![1, 2]);
+        assert_eq!(prompt("\"hi\""), Ok(vec![text("hi")]));
+        assert_eq!(prompt("[\"hi\"]"), Ok(vec![text("hi")]));
+        assert_eq!(prompt("[1, 2]"), Ok(vec![tokens()]));
+        assert_eq!(prompt("[[1, 2]]"), Ok(vec![tokens()]));
+        assert_eq!(prompt("[\"a\", [1, 2]]"), Ok(vec![text("a"), tokens()]));
         for bad in [
             "3",
             "[]",
-            "[\"a\", \"b\"]",
+            "[[]]",
+            "[\"a\", 1]",
             "[1, \"a\"]",
             "[-1]",
             "[1.5]",

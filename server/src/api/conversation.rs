@@ -18,6 +18,8 @@ pub(crate) struct Conversation {
     pub tools: Vec<Value>,
     /// Further variables of the template.
     pub variables: Map<String, Value>,
+    /// Whether the last message, the assistant's, is continued instead of answered.
+    pub continues: bool,
 }
 
 /// Takes `messages`: at least one.
@@ -30,10 +32,69 @@ pub(crate) fn take_messages(fields: &mut JsonFields) -> Result<Vec<Value>, ApiEr
             "`messages` is empty; send one at least",
         ));
     }
-    messages
+    let parsed = messages
         .into_iter()
         .map(|field| message(field, &mut budget))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(join_leading_system(parsed))
+}
+
+/// Several system messages at the beginning become one: templates accept one.
+fn join_leading_system(messages: Vec<Value>) -> Vec<Value> {
+    let is_system = |message: &&Value| message["role"] == "system";
+    let leading = messages.iter().take_while(is_system).count();
+    if leading < 2 {
+        return messages;
+    }
+    let texts: Vec<&str> = messages[..leading].iter().map(text_of).collect();
+    let mut first = messages[0].clone();
+    first["content"] = texts.join("\n\n").into();
+    std::iter::once(first)
+        .chain(messages.into_iter().skip(leading))
         .collect()
+}
+
+fn text_of(message: &Value) -> &str {
+    message["content"].as_str().unwrap_or_default()
+}
+
+/// System messages behind the first, for templates that refuse them there: each becomes a reminder in the user's turn
+/// after it, or in one of its own. None if there is no such message.
+///
+/// In their place they leave what precedes them as it was, which merging them into the first message would not.
+pub(crate) fn fold_later_system(messages: &[Value]) -> Option<Vec<Value>> {
+    let is_system = |message: &Value| message["role"] == "system";
+    if !messages.iter().skip(1).any(is_system) {
+        return None;
+    }
+    let mut folded: Vec<Value> = Vec::with_capacity(messages.len());
+    let mut reminders = String::new();
+    for (index, message) in messages.iter().enumerate() {
+        if index > 0 && is_system(message) {
+            reminders += &format!(
+                "<system-reminder>\n{}\n</system-reminder>\n",
+                text_of(message)
+            );
+            continue;
+        }
+        let mut message = message.clone();
+        if !reminders.is_empty() {
+            let reminders = std::mem::take(&mut reminders);
+            match message["role"] == "user" {
+                true => message["content"] = format!("{reminders}{}", text_of(&message)).into(),
+                false => folded.push(reminder(&reminders)),
+            }
+        }
+        folded.push(message);
+    }
+    if !reminders.is_empty() {
+        folded.push(reminder(&reminders));
+    }
+    Some(folded)
+}
+
+fn reminder(text: &str) -> Value {
+    json!({ "role": "user", "content": text.trim_end() })
 }
 
 fn message(field: JsonField, budget: &mut JsonBudget) -> Result<Value, ApiError> {
@@ -172,13 +233,9 @@ fn tool(field: JsonField) -> Result<Value, ApiError> {
     if let Some(parameters) = function.take("parameters") {
         parameters.map()?;
     }
-    function.refuse(
-        "strict",
-        |strict| *strict == false,
-        "arguments are not forced into the schema; leave it out",
-    )?;
-    function.finish()?;
-    fields.finish()?;
+    if let Some(strict) = function.take("strict") {
+        strict.bool()?;
+    }
     Ok(whole)
 }
 
@@ -220,6 +277,34 @@ mod tests {
             json!({ "role": "user", "content": "Hello" }),
         ];
         assert_eq!(taken.unwrap(), expected);
+    }
+
+    #[test]
+    fn leading_system_messages_are_joined_and_later_ones_folded() {
+        let taken = messages(json!([
+            { "role": "system", "content": "a" }, { "role": "developer", "content": "b" },
+            { "role": "user", "content": "hi" }, { "role": "system", "content": "c" },
+            { "role": "assistant", "content": "ok" }, { "role": "system", "content": "d" },
+            { "role": "user", "content": "more" },
+        ]))
+        .unwrap();
+        assert_eq!((taken.len(), &taken[0]["content"]), (6, &json!("a\n\nb")));
+        let folded = fold_later_system(&taken).unwrap();
+        let shown: Vec<(&str, &str)> = folded
+            .iter()
+            .map(|message| (message["role"].as_str().unwrap(), text_of(message)))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("system", "a\n\nb"),
+                ("user", "hi"),
+                ("user", "<system-reminder>\nc\n</system-reminder>"),
+                ("assistant", "ok"),
+                ("user", "<system-reminder>\nd\n</system-reminder>\nmore"),
+            ]
+        );
+        assert_eq!(fold_later_system(&taken[..2]), None);
     }
 
     #[test]
@@ -299,7 +384,7 @@ mod tests {
                 "tools[0].function.name",
             ),
             (
-                json!([{ "type": "function", "function": { "name": "f", "strict": true } }]),
+                json!([{ "type": "function", "function": { "name": "f", "strict": "yes" } }]),
                 "tools[0].function.strict",
             ),
         ] {

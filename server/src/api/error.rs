@@ -5,8 +5,10 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sanctum_engine::schedule::SubmitError;
+use sanctum_grammar::GrammarError;
 use serde_json::{Value, json};
 
+use super::protocol::Names;
 use crate::models::{ModelError, SwapError};
 
 /// An error of the API.
@@ -114,6 +116,28 @@ impl ApiError {
         }
     }
 
+    /// The same about a chat body that was translated: the field has the client's name.
+    pub(crate) fn renamed(self, names: &Names) -> Self {
+        let Some(param) = &self.param else {
+            return self;
+        };
+        Self {
+            message: names.message(param, &self.message),
+            param: Some(names.client(param)),
+            ..self
+        }
+    }
+
+    /// Why the rules for the form of an answer were refused.
+    pub(crate) fn from_grammar(error: &GrammarError) -> Self {
+        match error.path() {
+            Some(path) => {
+                Self::invalid(path, error.to_string()).with_code("unsupported_constraint")
+            }
+            None => Self::internal(error.to_string()),
+        }
+    }
+
     /// Why the engine did not accept a request; `prompt` is the field that holds the prompt.
     pub(crate) fn from_submit(error: &SubmitError, prompt: &str) -> Self {
         let message = error.to_string();
@@ -142,7 +166,6 @@ impl ApiError {
     }
 
     /// The HTTP status.
-    #[cfg(any(test, fuzzing))]
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }

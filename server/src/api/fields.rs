@@ -45,6 +45,19 @@ impl JsonFields {
         }
     }
 
+    /// The fields and what is left of the limits, for a protocol that translates them.
+    pub(crate) fn into_parts(self) -> (Map<String, Value>, JsonBudget) {
+        (self.map, self.budget)
+    }
+
+    /// Translated fields of a body with so much left of the limits.
+    pub(crate) fn from_parts(map: Map<String, Value>, budget: JsonBudget) -> Self {
+        Self {
+            budget,
+            ..Self::of(String::new(), map)
+        }
+    }
+
     /// The limits on the JSON in the body's strings.
     pub(crate) fn take_budget(&mut self) -> JsonBudget {
         std::mem::take(&mut self.budget)
@@ -99,16 +112,34 @@ impl JsonFields {
         }
     }
 
-    /// Checks that every field was taken.
-    pub(crate) fn finish(self) -> Result<(), ApiError> {
-        let Some(name) = self.map.keys().next() else {
-            return Ok(());
-        };
-        let path = self.path_of(name);
-        let shown: String = path.chars().take(80).collect();
-        let near = did_you_mean(name, self.known.iter().copied());
-        let message = format!("unknown field `{shown}`{near}");
-        Err(ApiError::invalid(shown, message).with_code("unknown_parameter"))
+    /// Refuses a field that looks like a known one, and returns the paths of all others that were not taken: they have no
+    /// effect.
+    pub(crate) fn finish(self) -> Result<Vec<String>, ApiError> {
+        for name in self.map.keys() {
+            let near = did_you_mean(name, self.known.iter().copied());
+            if !near.is_empty() {
+                let path = self.path_of(name);
+                let shown: String = path.chars().take(80).collect();
+                let message = format!("unknown field `{shown}`{near}");
+                return Err(ApiError::invalid(shown, message).with_code("unknown_parameter"));
+            }
+        }
+        let unknown = self.map.iter().filter(|(_, value)| !value.is_null());
+        let mut paths: Vec<String> = unknown.map(|(name, _)| self.path_of(name)).collect();
+        paths.sort_unstable();
+        Ok(paths)
+    }
+
+    /// Refuses every field that was not taken: for operators' requests, which have no fields of other servers.
+    pub(crate) fn finish_exact(self) -> Result<(), ApiError> {
+        match self.finish()?.first() {
+            None => Ok(()),
+            Some(path) => {
+                let shown: String = path.chars().take(80).collect();
+                let message = format!("unknown field `{shown}`");
+                Err(ApiError::invalid(shown, message).with_code("unknown_parameter"))
+            }
+        }
     }
 
     fn path_of(&self, name: &str) -> String {

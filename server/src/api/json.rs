@@ -15,11 +15,14 @@ const MOST_VALUES: usize = 1 << 17;
 const MOST_ELEMENTS: usize = 1 << 14;
 
 /// Elements and members by place; `[]` stands for any element.
-const MOST: [(&str, usize); 9] = [
+const MOST: [(&str, usize); 12] = [
     ("messages", 1 << 14),
     ("messages[].content", 4096),
     ("messages[].tool_calls", 1024),
     ("tools", 1024),
+    ("input", 1 << 14),
+    ("input[].content", 4096),
+    ("system", 1024),
     ("stop", MOST_STOPS),
     ("logit_bias", MOST_BIASES),
     ("modalities", 16),

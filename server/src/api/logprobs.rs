@@ -60,6 +60,7 @@ fn chat_token(token: &TokenLogprob, text: &Text) -> Value {
 }
 
 /// The tokens of a text completion: four columns, each with one entry a token.
+#[derive(Clone)]
 pub(crate) struct Columns {
     text: Text,
     tokens: Vec<TokenLogprob>,

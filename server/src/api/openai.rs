@@ -11,7 +11,9 @@ use sanctum_engine::schedule::Usage;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::error::ApiError;
 use super::generation::{GenerationEnd, ModelInfo};
+use super::sse::StreamEvent;
 use crate::random;
 use crate::unix_time;
 
@@ -68,10 +70,10 @@ impl CompletionHead {
 
 impl<'a, Choice: Serialize> Completion<'a, Choice> {
     /// A whole completion.
-    pub(crate) fn whole(head: &'a CompletionHead, choice: Choice, usage: Usage) -> Self {
+    pub(crate) fn whole(head: &'a CompletionHead, choices: Vec<Choice>, usage: Usage) -> Self {
         Self {
             head,
-            choices: vec![choice],
+            choices,
             usage: Some(Some(usage.into())),
         }
     }
@@ -97,26 +99,28 @@ impl<'a, Choice: Serialize> Completion<'a, Choice> {
         .text()
     }
 
-    /// The response of a whole completion. `logprobs` is the text that replaces [`logprobs_later`] in its choice, made part
-    /// by part while it is sent.
-    pub(crate) fn response<I>(&self, logprobs: Option<I>) -> Response
+    /// The response of a whole completion. `logprobs` are the texts that replace [`logprobs_later`] in its choices, in their
+    /// order, made part by part while they are sent.
+    pub(crate) fn response<I>(&self, logprobs: Vec<I>) -> Response
     where
         I: Iterator<Item = String> + Send + 'static,
     {
         let text = self.text();
         let kind = [(header::CONTENT_TYPE, "application/json")];
-        let Some(parts) = logprobs else {
+        if logprobs.is_empty() {
             return (kind, text).into_response();
-        };
+        }
         // A quotation mark within a string is escaped, so that this is the field itself.
-        let (before, after) = text
-            .split_once(LOGPROBS_LATER)
-            .expect("the choice has logprobs that are written later");
-        let before = format!("{before}\"logprobs\":");
-        let after = after.to_owned();
-        let all = std::iter::once(before)
-            .chain(parts)
-            .chain(std::iter::once_with(move || after));
+        let mut pieces: Vec<String> = text.split(LOGPROBS_LATER).map(str::to_owned).collect();
+        debug_assert_eq!(pieces.len(), logprobs.len() + 1);
+        let last = pieces.pop().unwrap_or_default();
+        let written = pieces
+            .into_iter()
+            .zip(logprobs)
+            .flat_map(|(before, parts)| {
+                std::iter::once(format!("{before}\"logprobs\":")).chain(parts)
+            });
+        let all = written.chain(std::iter::once(last));
         let body = stream::iter(all.map(Ok::<_, Infallible>));
         (kind, axum::body::Body::from_stream(body)).into_response()
     }
@@ -141,10 +145,33 @@ impl From<Usage> for UsageBody {
     }
 }
 
+/// Chunks as events.
+pub(crate) fn events(chunks: Vec<String>) -> Vec<StreamEvent> {
+    chunks.into_iter().map(StreamEvent::Data).collect()
+}
+
+/// The last chunks of a choice; after the last choice, the usage if it was asked for, and `[DONE]`.
+pub(crate) fn closing(
+    mut chunks: Vec<String>,
+    usage: Option<Usage>,
+    chunk: impl FnOnce(Usage) -> Option<String>,
+) -> Vec<StreamEvent> {
+    if let Some(usage) = usage {
+        chunks.extend(chunk(usage));
+        chunks.push("[DONE]".to_owned());
+    }
+    events(chunks)
+}
+
+/// The last event of a stream that failed: `{"error": …}`, and no `[DONE]`.
+pub(crate) fn failure(error: &ApiError) -> Vec<StreamEvent> {
+    events(vec![error.body().to_string()])
+}
+
 /// OpenAI's word for why a generation ended.
-pub(crate) fn finish_reason(end: GenerationEnd) -> &'static str {
+pub(crate) fn finish_reason(end: &GenerationEnd) -> &'static str {
     match end {
-        GenerationEnd::Stop => "stop",
+        GenerationEnd::Stop | GenerationEnd::StopString(_) => "stop",
         GenerationEnd::Length => "length",
         GenerationEnd::ToolCalls => "tool_calls",
     }

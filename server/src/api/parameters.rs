@@ -2,6 +2,7 @@
 
 use sanctum_engine::sampling::Sampling;
 use sanctum_engine::schedule::Request;
+use sanctum_grammar::Constraint;
 use serde_json::Value;
 
 use super::error::ApiError;
@@ -10,11 +11,15 @@ use super::json::{MOST_BIASES, MOST_STOPS};
 use crate::models::Ready;
 use crate::random;
 
+/// Continuations of a prompt: each takes a slot of its own.
+const MOST_CONTINUATIONS: i64 = 16;
 /// Bytes of one stop string: as much text as it may hold back, and be compared again, with every token.
 const LONGEST_STOP: usize = 256;
 /// The checked parameters of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct GenerationParameters {
+    /// Continuations of each prompt.
+    pub n: usize,
     /// Tokens to generate at most; none: as many as the context holds.
     pub max_tokens: Option<usize>,
     /// How each is chosen.
@@ -37,18 +42,43 @@ pub(crate) struct StreamOptions {
 impl GenerationParameters {
     /// Takes all of them from a body.
     pub(crate) fn take(fields: &mut JsonFields) -> Result<Self, ApiError> {
-        refuse_what_changes_the_answer(fields)?;
         fields.ignore(&[
+            "cache_prompt",
+            "client_metadata",
+            "include_reasoning",
+            "keep_alive",
             "metadata",
+            "models",
+            "moderation",
+            "plugins",
             "prediction",
             "prompt_cache_key",
+            "prompt_cache_options",
             "prompt_cache_retention",
+            "provider",
+            "route",
             "safety_identifier",
             "service_tier",
+            "session_id",
             "store",
+            "transforms",
+            "ttl",
+            "usage",
             "user",
+            "verbosity",
         ]);
+        fields.refuse(
+            "min_tokens",
+            |least| *least == 0,
+            "an answer may always end where the model ends it",
+        )?;
+        let none = |list: &Value| list.as_array().is_some_and(Vec::is_empty);
+        fields.refuse("stop_token_ids", none, "send `stop` strings instead")?;
         Ok(Self {
+            n: match fields.take("n") {
+                Some(field) => field.integer(1..=MOST_CONTINUATIONS)? as usize,
+                None => 1,
+            },
             max_tokens: max_tokens(fields)?,
             sampling: sampling(fields)?,
             stop: stop(fields)?,
@@ -63,6 +93,7 @@ impl GenerationParameters {
     pub(crate) fn into_request(
         self,
         prompt: Vec<u32>,
+        constraint: Option<Constraint>,
         logprobs: Option<usize>,
         ready: &Ready,
     ) -> Result<Request, ApiError> {
@@ -81,7 +112,7 @@ impl GenerationParameters {
             sampling: self.sampling,
             stop: self.stop,
             logprobs,
-            constraint: None,
+            constraint,
             ignore_eos: self.ignore_eos,
         })
     }
@@ -92,28 +123,35 @@ pub(crate) fn take_bool(fields: &mut JsonFields, name: &'static str) -> Result<b
     fields.take(name).map_or(Ok(false), JsonField::bool)
 }
 
-fn refuse_what_changes_the_answer(fields: &mut JsonFields) -> Result<(), ApiError> {
-    fields.refuse(
-        "n",
-        |n| *n == 1,
-        "a request gets one answer; send it again for another",
-    )
-}
-
 fn max_tokens(fields: &mut JsonFields) -> Result<Option<usize>, ApiError> {
     let mut limit = |name| -> Result<Option<usize>, ApiError> {
         let Some(field) = fields.take(name) else {
             return Ok(None);
         };
-        Ok(Some(field.integer(1..=i64::from(u32::MAX))? as usize))
+        match field.integer(-1..=i64::from(u32::MAX))? {
+            // Other servers write "as many as fit" as -1.
+            -1 => Ok(None),
+            0 => Err(field_zero(name)),
+            tokens => Ok(Some(tokens as usize)),
+        }
     };
-    match (limit("max_tokens")?, limit("max_completion_tokens")?) {
+    // llama.cpp's name.
+    let old = limit("max_tokens")?;
+    let old = limit("n_predict")?.or(old);
+    match (old, limit("max_completion_tokens")?) {
         (Some(old), Some(new)) if old != new => Err(ApiError::invalid(
             "max_completion_tokens",
             format!("`max_completion_tokens` is {new} and `max_tokens` is {old}; send one of them"),
         )),
         (old, new) => Ok(new.or(old)),
     }
+}
+
+fn field_zero(name: &str) -> ApiError {
+    ApiError::invalid(
+        name,
+        format!("`{name}` must be at least 1, or -1 for as many tokens as fit"),
+    )
 }
 
 fn sampling(fields: &mut JsonFields) -> Result<Sampling, ApiError> {
@@ -126,7 +164,9 @@ fn sampling(fields: &mut JsonFields) -> Result<Sampling, ApiError> {
     let temperature = number("temperature", 0.0..=2.0, usual.temperature)?;
     let top_p = number("top_p", 0.0..=1.0, usual.top_p)?;
     let min_p = number("min_p", 0.0..=1.0, usual.min_p)?;
-    let repetition_penalty = number("repetition_penalty", 0.01..=10.0, usual.repetition_penalty)?;
+    // llama.cpp's name for it comes second.
+    let repeat_penalty = number("repeat_penalty", 0.01..=10.0, usual.repetition_penalty)?;
+    let repetition_penalty = number("repetition_penalty", 0.01..=10.0, repeat_penalty)?;
     let presence_penalty = number("presence_penalty", -2.0..=2.0, usual.presence_penalty)?;
     let frequency_penalty = number("frequency_penalty", -2.0..=2.0, usual.frequency_penalty)?;
 
@@ -303,15 +343,13 @@ mod tests {
             (r#"{"repetition_penalty": 0}"#, "repetition_penalty"),
             (r#"{"logit_bias": {"hello": 1}}"#, "logit_bias"),
             (r#"{"logit_bias": {"5": 101}}"#, "logit_bias.5"),
-            (r#"{"n": 2}"#, "n"),
+            (r#"{"n": 0}"#, "n"),
+            (r#"{"n": 17}"#, "n"),
+            (r#"{"n": "2"}"#, "n"),
             (r#"{"stream": "yes"}"#, "stream"),
             (
                 r#"{"stream_options": {"include_usage": true}}"#,
                 "stream_options",
-            ),
-            (
-                r#"{"stream": true, "stream_options": {"usage": true}}"#,
-                "stream_options.usage",
             ),
             (r#"{"seed": 1.5}"#, "seed"),
             (r#"{"max_token": 5}"#, "max_token"),

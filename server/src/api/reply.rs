@@ -1,7 +1,6 @@
 //! Generated text, divided as it arrives into reasoning, content and tool calls.
 
-use sanctum_engine::text::{OutputPiece, ToolCall, ToolCallParser};
-use sanctum_engine::text::{ReasoningSplitter, Split};
+use sanctum_engine::text::output::{End, OutputEvent, OutputOptions, OutputParser};
 use serde_json::Value;
 
 use crate::random;
@@ -13,116 +12,117 @@ pub(crate) enum ReplyPart {
     Reasoning(String),
     /// More of the content.
     Content(String),
-    /// A call of a tool.
-    ToolCall {
+    /// A call of a tool begins.
+    CallStart {
         /// Which call of the reply it is, from 0.
         index: usize,
         /// The id that the tool's result refers to.
         id: String,
-        /// The tool and its arguments.
-        call: ToolCall,
+        /// The tool.
+        name: String,
+    },
+    /// More of a call's arguments, the text of a JSON object.
+    CallArguments {
+        /// Which call of the reply it is.
+        index: usize,
+        /// The text.
+        delta: String,
+    },
+    /// A call is complete.
+    CallEnd {
+        /// Which call of the reply it is.
+        index: usize,
     },
 }
 
 /// Divides one reply.
+#[derive(Clone, Debug)]
 pub(crate) struct ReplyParser {
     /// None where all text is content.
-    reasoning: Option<ReasoningSplitter>,
-    /// Only where the request has tools: elsewhere text that looks like a call is text.
-    calls: Option<ToolCallParser>,
-    called: usize,
+    parser: Option<OutputParser>,
+    called: bool,
 }
 
 impl ReplyParser {
-    /// For the reply to a conversation that was rendered into `prompt`, with its `tools`. The prompt shows whether the model
-    /// reasons first: the template decides it, and ends the prompt with an open think block.
-    pub(crate) fn of_conversation(prompt: &str, tools: &[Value]) -> Self {
-        let reasons = prompt.trim_end().ends_with("<think>");
+    /// For the reply to a conversation with these `tools`; `reasons` if the model reasons first, `forced` if it must call a
+    /// tool.
+    pub(crate) fn of_conversation(reasons: bool, forced: bool, tools: &[Value]) -> Self {
+        let options = OutputOptions {
+            tools,
+            thinking: reasons,
+            forced,
+        };
         Self {
-            reasoning: Some(ReasoningSplitter::new(reasons)),
-            calls: (!tools.is_empty()).then(|| ToolCallParser::new(tools)),
-            called: 0,
+            parser: Some(OutputParser::new(options)),
+            called: false,
         }
     }
 
     /// For text that is content whatever it contains.
     pub(crate) fn of_text() -> Self {
         Self {
-            reasoning: None,
-            calls: None,
-            called: 0,
+            parser: None,
+            called: false,
         }
     }
 
     /// The parts that became certain with the next piece of text.
     pub(crate) fn push(&mut self, text: String) -> Vec<ReplyPart> {
-        let split = match &mut self.reasoning {
-            Some(reasoning) => reasoning.push(&text),
-            None => content(text),
-        };
-        self.parts(split, false)
-    }
-
-    /// The parts that became certain with the last piece of text: all that remain.
-    pub(crate) fn finish(&mut self, text: String) -> Vec<ReplyPart> {
-        let split = match &mut self.reasoning {
-            Some(reasoning) => {
-                let mut split = reasoning.push(&text);
-                let rest = reasoning.finish();
-                split.reasoning.push_str(&rest.reasoning);
-                split.content.push_str(&rest.content);
-                split
+        match &mut self.parser {
+            Some(parser) => {
+                let events = parser.push(&text);
+                self.parts(events)
             }
             None => content(text),
-        };
-        self.parts(split, true)
+        }
     }
 
-    /// Whether tools were called.
+    /// The parts that became certain with the last piece of text: all that remain. `is_cut` if the reply was cut off.
+    pub(crate) fn finish(&mut self, text: String, is_cut: bool) -> Vec<ReplyPart> {
+        let end = match is_cut {
+            true => End::Length,
+            false => End::Stop,
+        };
+        match &mut self.parser {
+            Some(parser) => {
+                let mut events = parser.push(&text);
+                events.extend(parser.finish(end));
+                self.parts(events)
+            }
+            None => content(text),
+        }
+    }
+
+    /// Whether a tool was called.
     pub(crate) fn has_called(&self) -> bool {
-        self.called > 0
+        self.called
     }
 
-    fn parts(&mut self, split: Split, at_end: bool) -> Vec<ReplyPart> {
-        let mut parts = Vec::new();
-        if !split.reasoning.is_empty() {
-            parts.push(ReplyPart::Reasoning(split.reasoning));
-        }
-        let pieces = match &mut self.calls {
-            None => vec![OutputPiece::Text(split.content)],
-            Some(calls) => {
-                let mut pieces = calls.push(&split.content);
-                if at_end {
-                    pieces.extend(calls.finish());
-                }
-                pieces
+    fn parts(&mut self, events: Vec<OutputEvent>) -> Vec<ReplyPart> {
+        let part = |event| match event {
+            OutputEvent::Reasoning(text) => ReplyPart::Reasoning(text),
+            OutputEvent::Text(text) => ReplyPart::Content(text),
+            OutputEvent::CallStart { index, name } => ReplyPart::CallStart {
+                index,
+                id: random::id("call_"),
+                name,
+            },
+            OutputEvent::CallArguments { index, delta } => {
+                ReplyPart::CallArguments { index, delta }
             }
+            OutputEvent::CallEnd { index } => ReplyPart::CallEnd { index },
         };
-        for piece in pieces {
-            match piece {
-                OutputPiece::Text(text) if text.is_empty() => {}
-                OutputPiece::Text(text) => parts.push(ReplyPart::Content(text)),
-                OutputPiece::Call(call) => parts.push(self.call(call)),
-            }
-        }
+        let parts: Vec<_> = events.into_iter().map(part).collect();
+        let ended = |part: &ReplyPart| matches!(part, ReplyPart::CallEnd { .. });
+        self.called |= parts.iter().any(ended);
         parts
-    }
-
-    fn call(&mut self, call: ToolCall) -> ReplyPart {
-        let index = self.called;
-        self.called += 1;
-        ReplyPart::ToolCall {
-            index,
-            id: random::id("call_"),
-            call,
-        }
     }
 }
 
-fn content(text: String) -> Split {
-    Split {
-        reasoning: String::new(),
-        content: text,
+fn content(text: String) -> Vec<ReplyPart> {
+    match text.is_empty() {
+        true => Vec::new(),
+        false => vec![ReplyPart::Content(text)],
     }
 }
 
@@ -134,23 +134,25 @@ mod tests {
     const CALL: &str =
         "<tool_call>\n<function=add>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>";
 
-    /// Pushes the text in pieces of `size` characters, and returns all reasoning, all content, and the names of the calls.
+    /// Pushes the text in pieces of `size` characters, and returns all reasoning, all content, and the calls.
     fn parse(parser: &mut ReplyParser, text: &str, size: usize) -> (String, String, Vec<String>) {
         let letters: Vec<char> = text.chars().collect();
         let mut parts = Vec::new();
         for piece in letters.chunks(size) {
             parts.extend(parser.push(piece.iter().collect()));
         }
-        parts.extend(parser.finish(String::new()));
+        parts.extend(parser.finish(String::new(), false));
         let (mut reasoning, mut content, mut calls) = (String::new(), String::new(), Vec::new());
         for part in parts {
             match part {
                 ReplyPart::Reasoning(text) => reasoning += &text,
                 ReplyPart::Content(text) => content += &text,
-                ReplyPart::ToolCall { index, call, .. } => {
+                ReplyPart::CallStart { index, name, .. } => {
                     assert_eq!(index, calls.len());
-                    calls.push(call.name);
+                    calls.push(name);
                 }
+                ReplyPart::CallArguments { index, delta } => calls[index] += &delta,
+                ReplyPart::CallEnd { index } => calls[index] += ";",
             }
         }
         (reasoning, content, calls)
@@ -160,32 +162,29 @@ mod tests {
     fn reply_is_divided_alike_however_its_text_is_cut() {
         let tools = [json!({ "type": "function", "function": { "name": "add" } })];
         for size in [1, 3, 1000] {
-            let mut parser =
-                ReplyParser::of_conversation("<|im_start|>assistant\n<think>\n", &tools);
+            let mut parser = ReplyParser::of_conversation(true, false, &tools);
             let text = format!("Add.\n</think>\n\nLet me see.\n{CALL}");
             let (reasoning, content, calls) = parse(&mut parser, &text, size);
             assert_eq!(
                 (reasoning.as_str(), content.as_str()),
                 ("Add.", "Let me see.")
             );
-            assert_eq!(calls, ["add"]);
+            assert_eq!(calls, ["add{\"a\":\"1\"};"]);
             assert!(parser.has_called());
         }
     }
 
     #[test]
-    fn call_is_content_where_the_request_has_no_tools() {
-        let mut parser = ReplyParser::of_conversation("<think>\n\n</think>\n\n", &[]);
-        assert_eq!(
-            parse(&mut parser, CALL, 7),
-            (String::new(), CALL.into(), Vec::new())
-        );
+    fn call_without_tools_is_content() {
+        let mut parser = ReplyParser::of_conversation(false, false, &[]);
+        let parsed = parse(&mut parser, CALL, 5);
+        assert_eq!(parsed, (String::new(), CALL.into(), Vec::new()));
         assert!(!parser.has_called());
     }
 
     #[test]
     fn text_is_content_whatever_it_contains() {
-        let text = format!("<think>a</think>{CALL}");
+        let text = format!("a</think>b{CALL}");
         let mut parser = ReplyParser::of_text();
         assert_eq!(
             parse(&mut parser, &text, 7),

@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 
 use super::error::ApiError;
 use super::state::AppState;
-use super::{adapters, chat, completions, health, models};
+use super::{adapters, anthropic, chat, completions, health, models, responses};
 use crate::gate::Gate;
 use crate::route;
 use crate::tracked_body::TrackedBody;
@@ -25,6 +25,13 @@ pub(crate) fn router(app: Arc<AppState>) -> Router {
     Router::new()
         .route(route::CHAT, post(chat::create))
         .route(route::COMPLETIONS, post(completions::create))
+        .route(route::RESPONSES, post(responses::create))
+        .route(
+            "/v1/responses/{id}",
+            get(responses::read).delete(responses::delete),
+        )
+        .route(route::MESSAGES, post(anthropic::create))
+        .route("/v1/messages/count_tokens", post(anthropic::count))
         .route(route::ADAPTERS, get(adapters::list).post(adapters::swap))
         .route("/v1/models", get(models::list))
         // Ids may look like `Qwen/Qwen3.5-27B`.

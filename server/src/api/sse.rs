@@ -1,70 +1,126 @@
-//! Responses as server-sent events: `data: {chunk}` lines, then `data: [DONE]`.
+//! Responses as server-sent events.
 //!
-//! A response that cannot be finished ends with `data: {"error": …}` and no `[DONE]`, so that no client takes half an
-//! answer for a whole one.
+//! Each protocol encodes its own events ([`Encoder`]). A response that cannot be finished ends with the protocol's error
+//! event, so that no client takes half an answer for a whole one.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use sanctum_engine::schedule::{TokenLogprob, Usage};
 
+use super::error::ApiError;
 use super::generation::{ActiveGeneration, GenerationEnd, GenerationOutput};
 use super::reply::ReplyPart;
 
-/// A comment is sent when nothing else was for so long: proxies and clients close silent connections, and the prefill of a
+/// Something is sent when nothing else was for so long: proxies and clients close silent connections, and the prefill of a
 /// long prompt is silent.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Turns the outputs of a generation into the chunks of a protocol, each the text of a JSON object.
+/// One event.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum StreamEvent {
+    /// `data:` alone.
+    Data(String),
+    /// `event:` and `data:`.
+    Named(&'static str, String),
+    /// A comment, which clients skip.
+    Comment,
+}
+
+/// Turns the outputs of a generation into the events of a protocol.
 pub(crate) trait Encoder: Send + 'static {
     /// Before the first token.
-    fn opening(&mut self) -> Vec<String>;
+    fn opening(&mut self) -> Vec<StreamEvent>;
     /// For a token.
-    fn token(&mut self, parts: Vec<ReplyPart>, logprob: Option<TokenLogprob>) -> Vec<String>;
-    /// After the last token.
-    fn closing(&mut self, parts: Vec<ReplyPart>, end: GenerationEnd, usage: Usage) -> Vec<String>;
+    fn token(
+        &mut self,
+        choice: usize,
+        parts: Vec<ReplyPart>,
+        logprob: Option<TokenLogprob>,
+    ) -> Vec<StreamEvent>;
+    /// After the last token of a choice; after the last choice with the usage of all.
+    fn closing(
+        &mut self,
+        choice: usize,
+        parts: Vec<ReplyPart>,
+        end: GenerationEnd,
+        usage: Option<Usage>,
+    ) -> Vec<StreamEvent>;
+    /// Instead of the rest, after an error.
+    fn failure(&mut self, error: &ApiError) -> Vec<StreamEvent>;
+    /// While nothing happens.
+    fn keep_alive(&mut self) -> StreamEvent {
+        StreamEvent::Comment
+    }
+}
+
+/// A response that is being streamed.
+struct Streaming<E> {
+    /// None once its last event is waiting.
+    generation: Option<ActiveGeneration>,
+    encoder: E,
+    waiting: VecDeque<StreamEvent>,
 }
 
 /// Streams a generation. The response owns it: when the client disconnects, both are dropped.
 pub(crate) fn stream(generation: ActiveGeneration, mut encoder: impl Encoder) -> Response {
-    let waiting: VecDeque<String> = encoder.opening().into();
-    let state = Some((generation, encoder, waiting));
-    let events = stream::unfold(state, |state| async move {
-        let (generation, encoder, waiting) = state?;
-        let (data, state) = next(generation, encoder, waiting).await;
-        Some((Ok::<_, Infallible>(Event::default().data(data)), state))
+    let state = Streaming {
+        waiting: encoder.opening().into(),
+        generation: Some(generation),
+        encoder,
+    };
+    let events = stream::unfold(state, |mut state| async move {
+        let event = match state.next().await? {
+            StreamEvent::Data(data) => Event::default().data(data),
+            StreamEvent::Named(name, data) => Event::default().event(name).data(data),
+            StreamEvent::Comment => Event::default().comment(""),
+        };
+        Some((Ok::<_, Infallible>(event), state))
     });
-    Sse::new(events)
-        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
-        .into_response()
+    Sse::new(events).into_response()
 }
 
-/// The next event's data, and the state that follows it; none after the last event.
-async fn next<E: Encoder>(
-    mut generation: ActiveGeneration,
-    mut encoder: E,
-    mut waiting: VecDeque<String>,
-) -> (String, Option<(ActiveGeneration, E, VecDeque<String>)>) {
-    loop {
-        if let Some(data) = waiting.pop_front() {
-            let more = data != DONE;
-            return (data, more.then_some((generation, encoder, waiting)));
-        }
-        match generation.next().await {
-            Ok(GenerationOutput::Token { parts, logprob }) => {
-                waiting.extend(encoder.token(parts, logprob));
+impl<E: Encoder> Streaming<E> {
+    /// The next event; none after the last.
+    async fn next(&mut self) -> Option<StreamEvent> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(event);
             }
-            Ok(GenerationOutput::Finished { parts, end, usage }) => {
-                waiting.extend(encoder.closing(parts, end, usage));
-                waiting.push_back(DONE.to_owned());
+            let generation = self.generation.as_mut()?;
+            let Ok(output) = tokio::time::timeout(KEEP_ALIVE, generation.next()).await else {
+                return Some(self.encoder.keep_alive());
+            };
+            match output {
+                Ok(GenerationOutput::Token {
+                    choice,
+                    parts,
+                    logprob,
+                }) => {
+                    let events = self.encoder.token(choice, parts, logprob);
+                    self.waiting.extend(events);
+                }
+                Ok(GenerationOutput::Finished {
+                    choice,
+                    parts,
+                    end,
+                    usage,
+                }) => {
+                    let events = self.encoder.closing(choice, parts, end, usage);
+                    self.waiting.extend(events);
+                    if usage.is_some() {
+                        self.generation = None;
+                    }
+                }
+                Err(error) => {
+                    self.waiting.extend(self.encoder.failure(&error));
+                    self.generation = None;
+                }
             }
-            Err(error) => return (error.body().to_string(), None),
         }
     }
 }
-
-const DONE: &str = "[DONE]";

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 
 use super::body::BodyLimit;
+use super::responses::ResponseStore;
 use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::models::{AdapterSwaps, Models};
@@ -19,6 +20,8 @@ pub(crate) struct AppState {
     pub swaps: AdapterSwaps,
     /// The bodies in memory.
     pub bodies: BodyLimit,
+    /// Responses that clients can continue.
+    pub responses: ResponseStore,
     /// Parses, renders and tokenizes requests.
     pub preparing: PreparationQueue,
     /// Counts.

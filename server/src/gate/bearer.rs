@@ -7,6 +7,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+/// Where clients of Anthropic's API put their token.
+const API_KEY: &str = "x-api-key";
 /// The fewest characters that a token may have: 128 bits as hexadecimal digits.
 pub(crate) const SHORTEST: usize = 32;
 
@@ -32,7 +34,7 @@ pub(crate) enum BadToken {
 
 /// The token in a request's headers.
 pub(crate) enum Presented {
-    /// No `Authorization` header.
+    /// Neither an `Authorization` nor an `x-api-key` header.
     None,
     /// A header that is not `Bearer` and a token, or several headers.
     Malformed,
@@ -67,7 +69,11 @@ impl Presented {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut all = headers.get_all(header::AUTHORIZATION).iter();
         match (all.next(), all.next()) {
-            (None, _) => Self::None,
+            (None, _) => match headers.get(API_KEY) {
+                Some(key) if visible(key.as_bytes()) => Self::Token(Token::digest(key.as_bytes())),
+                Some(_) => Self::Malformed,
+                None => Self::None,
+            },
             (Some(one), None) => credentials(one.as_bytes()),
             // Two programs may differ about which of them counts.
             (Some(_), Some(_)) => Self::Malformed,

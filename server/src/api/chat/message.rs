@@ -38,18 +38,21 @@ struct FunctionCall {
     /// Which call of the message it is: in chunks only.
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<usize>,
-    /// The id that the tool's result refers to.
-    id: String,
+    /// The id that the tool's result refers to: in a call's first chunk only, as are its type and name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
     /// Always `function`.
-    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#type: Option<&'static str>,
     function: Function,
 }
 
 /// The tool that is called.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Function {
-    name: String,
-    /// A JSON object, as a string.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// A JSON object, as a string, or the next part of one.
     arguments: String,
 }
 
@@ -66,10 +69,16 @@ impl AssistantMessage {
                     whole.get_or_insert_default().push_str(&more);
                 }
             }
-            for call in &mut delta.tool_calls {
+            for mut call in std::mem::take(&mut delta.tool_calls) {
                 call.index = None;
+                match self.tool_calls.last_mut() {
+                    // More of the call's arguments.
+                    Some(last) if call.id.is_none() => {
+                        last.function.arguments += &call.function.arguments;
+                    }
+                    _ => self.tool_calls.push(call),
+                }
             }
-            self.tool_calls.append(&mut delta.tool_calls);
         }
     }
 
@@ -106,18 +115,31 @@ impl From<ReplyPart> for Delta {
                 content: Some(text),
                 ..Self::default()
             },
-            ReplyPart::ToolCall { index, id, call } => Self {
+            ReplyPart::CallStart { index, id, name } => Self {
                 tool_calls: vec![FunctionCall {
                     index: Some(index),
-                    id,
-                    r#type: "function",
+                    id: Some(id),
+                    r#type: Some("function"),
                     function: Function {
-                        name: call.name,
-                        arguments: call.arguments,
+                        name: Some(name),
+                        arguments: String::new(),
                     },
                 }],
                 ..Self::default()
             },
+            ReplyPart::CallArguments { index, delta } => Self {
+                tool_calls: vec![FunctionCall {
+                    index: Some(index),
+                    id: None,
+                    r#type: None,
+                    function: Function {
+                        name: None,
+                        arguments: delta,
+                    },
+                }],
+                ..Self::default()
+            },
+            ReplyPart::CallEnd { .. } => Self::default(),
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use serde_json::{Map, Value};
 
+use crate::api::answer_rules::take_rules;
 use crate::api::conversation::{Conversation, take_messages, take_tools};
 use crate::api::error::ApiError;
 use crate::api::fields::{JsonField, JsonFields};
 use crate::api::generation::{GenerationRequest, PromptInput};
 use crate::api::parameters::{GenerationParameters, take_bool};
+use crate::api::protocol::Names;
 
 /// The template's own variables, which `chat_template_kwargs` must not touch.
 const RESERVED: [&str; 12] = [
@@ -29,33 +31,49 @@ const RESERVED: [&str; 12] = [
 /// # Errors
 /// The field that is wrong.
 pub(crate) fn parse(body: &[u8]) -> Result<GenerationRequest, ApiError> {
-    let mut fields = JsonFields::parse(body)?;
+    parse_fields(JsonFields::parse(body)?)
+}
+
+/// Parses the fields of a body.
+///
+/// # Errors
+/// The field that is wrong.
+pub(crate) fn parse_fields(mut fields: JsonFields) -> Result<GenerationRequest, ApiError> {
     refuse_what_changes_the_answer(&mut fields)?;
     let model = fields.take("model").map(JsonField::string).transpose()?;
     let messages = take_messages(&mut fields)?;
     let mut tools = take_tools(&mut fields)?;
-    if !may_call(&mut fields)? {
-        tools.clear();
-    }
-    let calls = !tools.is_empty();
-    fields.refuse(
-        "parallel_tool_calls",
-        |parallel| !calls || *parallel == true,
-        "the model decides how many calls it makes; leave it out",
-    )?;
+    let rules = take_rules(&mut fields, &mut tools)?;
+    let is_assistant = |message: &Value| message["role"] == "assistant";
+    let may_continue = messages.last().is_some_and(|last| {
+        is_assistant(last) && last.get("tool_calls").is_none() && last["content"] != ""
+    });
+    let continues = match fields.take("continue_final_message") {
+        Some(field) if !may_continue && *field.value() == true => {
+            return Err(field.must_be("false: the last message is not an assistant's with a text"));
+        }
+        Some(field) => field.bool()?,
+        None => may_continue,
+    };
+    // vLLM's companion of it, which says nothing more.
+    fields.ignore(&["add_generation_prompt"]);
     let conversation = Conversation {
         messages,
         tools,
         variables: template_variables(&mut fields)?,
+        continues,
     };
-    let request = GenerationRequest {
+    let mut request = GenerationRequest {
         model,
-        prompt: PromptInput::Conversation(conversation),
+        prompts: vec![PromptInput::Conversation(conversation)],
         prompt_field: "messages",
+        names: Names::default(),
+        ignored: Vec::new(),
+        rules,
         logprobs: logprobs(&mut fields)?,
         parameters: GenerationParameters::take(&mut fields)?,
     };
-    fields.finish()?;
+    request.ignored = fields.finish()?;
     Ok(request)
 }
 
@@ -67,48 +85,13 @@ fn refuse_what_changes_the_answer(fields: &mut JsonFields) -> Result<(), ApiErro
             .is_some_and(|list| list.iter().all(|kind| kind == "text"))
     };
     fields.refuse("modalities", only_text, text_only)?;
-    fields.refuse(
-        "response_format",
-        |format| format["type"] == "text",
-        "answers cannot be constrained to a format; ask for it in a message",
-    )?;
     fields.refuse("functions", |_| false, "send `tools` instead")?;
     fields.refuse("function_call", |_| false, "send `tool_choice` instead")?;
-    fields.refuse(
-        "reasoning_effort",
-        |effort| effort == "none",
-        "send `chat_template_kwargs: {\"enable_thinking\": true}` to have the model think",
-    )?;
-    fields.refuse(
-        "verbosity",
-        |verbosity| verbosity == "medium",
-        "ask for it in a message",
-    )?;
     fields.refuse("web_search_options", |_| false, "there is no web search")
 }
 
-/// Whether `tool_choice` allows the model to call tools.
-fn may_call(fields: &mut JsonFields) -> Result<bool, ApiError> {
-    let Some(choice) = fields.take("tool_choice") else {
-        return Ok(true);
-    };
-    match choice.value().as_str() {
-        Some("auto") => Ok(true),
-        Some("none") => Ok(false),
-        Some("required") => Err(ApiError::unsupported(
-            "tool_choice",
-            "a call cannot be forced; send \"auto\" or \"none\"",
-        )),
-        None if choice.value().is_object() => Err(ApiError::unsupported(
-            "tool_choice",
-            "a call cannot be forced; send \"auto\" or \"none\"",
-        )),
-        _ => Err(choice.must_be("\"auto\" or \"none\"")),
-    }
-}
-
 fn template_variables(fields: &mut JsonFields) -> Result<Map<String, Value>, ApiError> {
-    let variables = match fields.take("chat_template_kwargs") {
+    let mut variables = match fields.take("chat_template_kwargs") {
         Some(field) => field.map()?,
         None => Map::new(),
     };
@@ -124,7 +107,41 @@ fn template_variables(fields: &mut JsonFields) -> Result<Map<String, Value>, Api
             "`chat_template_kwargs.enable_thinking` must be true or false",
         ));
     }
+    let thinking = thinking_of(fields)?;
+    if let Some(thinking) = thinking
+        && !variables.contains_key("enable_thinking")
+    {
+        variables.insert("enable_thinking".into(), thinking.into());
+    }
     Ok(variables)
+}
+
+/// Whether the model is to reason, by the names that other servers have for it; none where the request does not say.
+fn thinking_of(fields: &mut JsonFields) -> Result<Option<bool>, ApiError> {
+    let mut thinking = fields
+        .take("enable_thinking")
+        .map(JsonField::bool)
+        .transpose()?;
+    let effort = |field: JsonField| match field.value().as_str() {
+        Some("none") => Ok(false),
+        Some("minimal" | "low" | "medium" | "high" | "xhigh" | "max") => Ok(true),
+        _ => Err(field
+            .must_be("\"none\", \"minimal\", \"low\", \"medium\", \"high\", \"xhigh\" or \"max\"")),
+    };
+    if let Some(field) = fields.take("reasoning_effort") {
+        let wanted = effort(field)?;
+        thinking.get_or_insert(wanted);
+    }
+    // OpenRouter's form.
+    if let Some(field) = fields.take("reasoning") {
+        let mut reasoning = field.object()?;
+        let enabled = reasoning.take("enabled").map(JsonField::bool).transpose()?;
+        let wanted = reasoning.take("effort").map(effort).transpose()?;
+        if let Some(wanted) = enabled.or(wanted) {
+            thinking.get_or_insert(wanted);
+        }
+    }
+    Ok(thinking)
 }
 
 fn logprobs(fields: &mut JsonFields) -> Result<Option<usize>, ApiError> {
@@ -154,7 +171,7 @@ mod tests {
     }
 
     fn conversation(extra: Value) -> Conversation {
-        match parse(extra).unwrap().prompt {
+        match parse(extra).unwrap().prompts.remove(0) {
             PromptInput::Conversation(conversation) => conversation,
             other => panic!("{other:?}"),
         }
@@ -182,15 +199,8 @@ mod tests {
         for (field, value) in [
             ("audio", json!({ "voice": "x" })),
             ("modalities", json!(["text", "audio"])),
-            ("response_format", json!({ "type": "json_object" })),
-            (
-                "response_format",
-                json!({ "type": "json_schema", "json_schema": {} }),
-            ),
             ("functions", json!([])),
             ("function_call", json!("auto")),
-            ("reasoning_effort", json!("high")),
-            ("n", json!(3)),
             ("web_search_options", json!({})),
             ("tool_choice", json!("required")),
             (
@@ -199,7 +209,8 @@ mod tests {
             ),
             ("tool_choice", json!(3)),
             ("top_logprobs", json!(3)),
-            ("colour", json!("red")),
+            ("temprature", json!(0)),
+            ("min_tokens", json!(5)),
         ] {
             assert_eq!(refused(json!({ field: value })), field);
         }
@@ -211,8 +222,43 @@ mod tests {
             "user": "u", "store": true, "metadata": {}, "service_tier": "auto", "parallel_tool_calls": true,
             "response_format": { "type": "text" }, "modalities": ["text"], "n": 1, "tool_choice": "auto",
             "stream_options": null, "reasoning_effort": "none", "safety_identifier": "s",
+            "verbosity": "low", "provider": {}, "keep_alive": "5m", "stop_token_ids": [], "min_tokens": 0,
         });
-        assert!(parse(harmless).is_ok());
+        assert_eq!(parse(harmless).unwrap().ignored, [""; 0]);
+    }
+
+    #[test]
+    fn unknown_field_is_accepted_and_listed() {
+        let request = parse(json!({ "colour": "red", "x_trace": 1 })).unwrap();
+        assert_eq!(request.ignored, ["colour", "x_trace"]);
+    }
+
+    #[test]
+    fn reasoning_by_any_name_enables_thinking() {
+        let thinking = |extra| {
+            conversation(extra)
+                .variables
+                .get("enable_thinking")
+                .cloned()
+        };
+        assert_eq!(
+            thinking(json!({ "reasoning_effort": "high" })),
+            Some(true.into())
+        );
+        assert_eq!(
+            thinking(json!({ "reasoning_effort": "none" })),
+            Some(false.into())
+        );
+        assert_eq!(
+            thinking(json!({ "enable_thinking": true })),
+            Some(true.into())
+        );
+        assert_eq!(
+            thinking(json!({ "reasoning": { "effort": "low" } })),
+            Some(true.into())
+        );
+        let explicit = json!({ "reasoning_effort": "high", "chat_template_kwargs": { "enable_thinking": false } });
+        assert_eq!(thinking(explicit), Some(false.into()));
     }
 
     #[test]
@@ -236,8 +282,6 @@ mod tests {
                 .len()
         };
         assert_eq!((tools("auto"), tools("none")), (1, 0));
-        let one_call = json!({ "tools": [tool], "parallel_tool_calls": false });
-        assert_eq!(refused(one_call), "parallel_tool_calls");
     }
 
     /// JSON of any form, with the names of real fields among the keys.

@@ -142,8 +142,8 @@ async fn silent_stream_sends_comments() {
     };
     assert!(next().await.starts_with("data: "), "the role comes at once");
     // The clock jumps ahead whenever there is nothing to do.
-    assert_eq!(next().await, ":\n\n");
-    assert_eq!(next().await, ":\n\n");
+    assert!(next().await.starts_with(':'));
+    assert!(next().await.starts_with(':'));
     job.events.try_send(token("late")).unwrap();
     assert!(next().await.contains("late"));
 }
@@ -222,14 +222,26 @@ async fn calls_are_streamed_whole() {
         .ask(PATH, with_tools(json!({ "stream": true })), said(&CALL))
         .await;
     let chunks = answer.chunks();
-    let call = chunks
+    let calls: Vec<&Value> = chunks
         .iter()
         .map(|chunk| &chunk["choices"][0]["delta"]["tool_calls"][0])
-        .find(|call| call.is_object())
-        .unwrap();
-    assert_eq!(call["index"], 0);
-    assert_eq!(call["type"], "function");
-    assert_eq!(call["function"]["arguments"], "{\"a\":1}");
+        .filter(|call| call.is_object())
+        .collect();
+    // The name comes once, with the id; then only arguments.
+    assert_eq!(calls[0]["type"], "function");
+    assert_eq!(
+        calls[0]["function"],
+        json!({ "name": "add", "arguments": "" })
+    );
+    assert!(calls[0]["id"].as_str().unwrap().starts_with("call_"));
+    let more: String = calls[1..]
+        .iter()
+        .map(|call| {
+            assert_eq!((&call["index"], &call["id"]), (&json!(0), &Value::Null));
+            call["function"]["arguments"].as_str().unwrap()
+        })
+        .collect();
+    assert_eq!(more, "{\"a\":1}");
     assert_eq!(
         chunks.last().unwrap()["choices"][0]["finish_reason"],
         "tool_calls"
@@ -357,4 +369,39 @@ async fn memory_of_log_probabilities_is_reserved_until_the_body_is_read() {
         assert!(answer.json()["choices"][0]["logprobs"].is_object());
         assert_eq!(admission.reserved(), 0, "{path}");
     }
+}
+
+#[tokio::test]
+async fn later_system_message_is_a_reminder_where_the_template_refuses_it() {
+    let server = TestServer::new();
+    let messages = json!([
+        { "role": "user", "content": "a" }, { "role": "system", "content": "b" }, { "role": "user", "content": "c" },
+    ]);
+    let (job, answer) = server
+        .ask(PATH, json!({ "messages": messages }), said(&["x"]))
+        .await;
+    let prompt = "<user>a<user><system-reminder>\nb\n</system-reminder>\nc";
+    assert_eq!(
+        job.request.prompt,
+        prompt.bytes().map(u32::from).collect::<Vec<_>>()
+    );
+    assert_eq!(answer.headers["sanctum-ignored-fields"], "messages[1].role");
+}
+
+#[tokio::test]
+async fn final_message_of_the_assistant_is_continued() {
+    let server = TestServer::new();
+    let messages =
+        json!([{ "role": "user", "content": "a" }, { "role": "assistant", "content": "Sure: " }]);
+    let body = json!({ "messages": messages });
+    let (job, _) = server.ask(PATH, body.clone(), said(&["x"])).await;
+    let prompt = "<user>a<assistant>Sure:";
+    assert_eq!(
+        job.request.prompt,
+        prompt.bytes().map(u32::from).collect::<Vec<_>>()
+    );
+    let mut whole = body;
+    whole["continue_final_message"] = false.into();
+    let (job, _) = server.ask(PATH, whole, said(&["x"])).await;
+    assert_eq!(job.request.prompt.len(), prompt.len() + 1);
 }

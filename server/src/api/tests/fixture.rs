@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 
 use crate::api::body::BodyLimit;
-use crate::api::{AppState, router};
+use crate::api::{AppState, ResponseStore, router};
 use crate::audit::AuditLog;
 use crate::gate::{AccessRules, Gate};
 use crate::metrics::Metrics;
@@ -34,6 +34,7 @@ use crate::shutdown::Shutdown;
 /// Messages as ChatML, an open think block where thinking is enabled, and a rule that can be broken.
 const TEMPLATE: &str = "{%- for m in messages %}\
     {%- if m.role == 'system' and not loop.first %}{{ raise_exception('System message must be at the beginning.') }}{% endif %}\
+    {%- if m.content == 'forbidden' %}{{ raise_exception('This content is forbidden.') }}{% endif %}\
     <{{ m.role }}>{{ m.content }}{% endfor %}\
     {%- if tools %}<tools>{{ tools | length }}{% endif %}\
     {%- if enable_thinking %}<think>\n{% endif %}";
@@ -169,6 +170,7 @@ pub(crate) fn loading() -> Arc<AppState> {
         swaps: AdapterSwaps::new(models.clone(), &[], options, None, shutdown.clone()),
         models,
         bodies: BodyLimit::default(),
+        responses: ResponseStore::default(),
         preparing: PreparationQueue::start().unwrap(),
         metrics,
         shutdown,
@@ -272,6 +274,7 @@ pub(crate) fn likely(text: &str, logprob: f32) -> Event {
 /// The last event.
 pub(crate) fn finished(reason: FinishReason, held: &str) -> Event {
     Event::Finished {
+        stop: None,
         reason,
         text: held.into(),
         usage: Usage {

@@ -1,0 +1,40 @@
+//! The shape of errors.
+
+use serde_json::{Value, json};
+
+use crate::api::protocol::FailureKind;
+
+/// The body of an error response. The same `request_id` belongs into the header `request-id`.
+pub(crate) fn error_body(status: u16, message: &str, request_id: &str) -> Value {
+    json!({
+        "type": "error",
+        "error": { "type": error_type(status), "message": message },
+        "request_id": request_id,
+    })
+}
+
+/// The type of an error with an HTTP status.
+pub(crate) fn error_type(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        408 | 504 => "timeout_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        // Anthropic's own servers send 529; a loading or stopping server is as temporary.
+        503 | 529 => "overloaded_error",
+        500.. => "api_error",
+        _ => "invalid_request_error",
+    }
+}
+
+/// The type of an error that ends a stream.
+pub(crate) fn failure_type(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Invalid => "invalid_request_error",
+        FailureKind::Overloaded => "overloaded_error",
+        FailureKind::Server => "api_error",
+    }
+}

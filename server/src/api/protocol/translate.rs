@@ -1,0 +1,75 @@
+//! From a client's body to a generation, and from a generation's end to a protocol's.
+
+use sanctum_engine::schedule::Usage as EngineUsage;
+use serde_json::{Map, Value};
+
+use super::{End, EndReason, Failure, FailureKind, Names, Refusal, Translated, Usage};
+use crate::api::chat;
+use crate::api::error::ApiError;
+use crate::api::fields::JsonFields;
+use crate::api::generation::{GenerationEnd, GenerationRequest};
+
+/// Parses a body by way of its translation. `translate` also returns what the answer needs.
+///
+/// # Errors
+/// The field that is wrong, by the client's own name for it.
+pub(crate) fn parse<T>(
+    body: &[u8],
+    translate: impl FnOnce(Map<String, Value>) -> Result<(Translated, T), Refusal>,
+) -> Result<(GenerationRequest, Names, T), ApiError> {
+    let (map, budget) = JsonFields::parse(body)?.into_parts();
+    let (translated, rest) = translate(map)?;
+    let Translated {
+        chat,
+        names,
+        ignored,
+    } = translated;
+    let parsed = chat::parse_fields(JsonFields::from_parts(chat, budget));
+    let mut request = parsed.map_err(|error| error.renamed(&names))?;
+    request.ignored.extend(ignored);
+    Ok((request, names, rest))
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.param {
+            Some(param) => Self::invalid(param, refusal.message),
+            None => Self::bad_request(refusal.message),
+        }
+    }
+}
+
+impl End {
+    /// The end of a generation.
+    pub(crate) fn of(end: GenerationEnd, usage: EngineUsage) -> Self {
+        Self {
+            reason: match end {
+                GenerationEnd::Stop => EndReason::Stop,
+                GenerationEnd::StopString(stop) => EndReason::StopString(stop),
+                GenerationEnd::ToolCalls => EndReason::ToolCalls,
+                GenerationEnd::Length => EndReason::Length,
+            },
+            usage: Usage {
+                prompt: usage.prompt_tokens,
+                cached: 0,
+                completion: usage.completion_tokens,
+                reasoning: 0,
+            },
+        }
+    }
+}
+
+impl Failure {
+    /// The failure of a generation.
+    pub(crate) fn of(error: &ApiError) -> Self {
+        let kind = match error.status().as_u16() {
+            400..=499 => FailureKind::Invalid,
+            503 => FailureKind::Overloaded,
+            _ => FailureKind::Server,
+        };
+        Self {
+            kind,
+            message: error.to_string(),
+        }
+    }
+}

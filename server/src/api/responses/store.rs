@@ -1,0 +1,265 @@
+//! Responses that clients can continue by `previous_response_id`.
+//!
+//! Responses are kept in memory only: a restart forgets them. [`Limits`] bounds their number, their bytes and their
+//! age. A response belongs to the client that requested it, its owner; to other clients it does not exist.
+//!
+//! Each response keeps what it added to the conversation: its input items and its output. A continuation shares the
+//! turns before it, so a conversation of `n` turns takes memory for `n` turns, not for `n²`. A turn is freed when the
+//! last response that continues it is gone: a client can continue the newest response of a conversation although the
+//! older ones have expired.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// What a [`Store`] may hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Limits {
+    /// The number of responses.
+    pub entries: usize,
+    /// Their memory, as estimated from their JSON.
+    pub bytes: usize,
+    /// How long a response is kept after it was added. Continuing it does not extend this.
+    pub time_to_live: Duration,
+}
+
+impl Default for Limits {
+    /// 1,024 responses, 64 MiB, one hour.
+    fn default() -> Self {
+        Self {
+            entries: 1024,
+            bytes: 64 << 20,
+            time_to_live: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// The conversation that a response ended, itself included, from its first turn on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct History(Vec<Arc<Turn>>);
+
+/// The turn that a request adds to a conversation once its response is complete.
+#[derive(Debug)]
+pub(crate) struct PendingTurn {
+    history: History,
+    input: Vec<Value>,
+}
+
+#[derive(Debug)]
+struct Turn {
+    input: Vec<Value>,
+    response: Value,
+    bytes: usize,
+    /// The store's sum of the bytes of all turns that are alive.
+    total: Arc<AtomicUsize>,
+}
+
+/// The responses that are kept.
+#[derive(Debug)]
+pub(crate) struct Store {
+    limits: Limits,
+    /// By order of arrival, which is also the order of expiry.
+    entries: BTreeMap<u64, Entry>,
+    by_id: HashMap<String, u64>,
+    arrivals: u64,
+    bytes: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: String,
+    owner: String,
+    added: Instant,
+    history: History,
+}
+
+impl History {
+    /// All items of the conversation, in order. A call that was cut is left out: its arguments are not valid JSON.
+    pub(crate) fn items(&self) -> impl Iterator<Item = &Value> {
+        let turns = self.0.iter();
+        let items = turns.flat_map(|turn| turn.input.iter().chain(output(&turn.response)));
+        items.filter(|item| !(item["type"] == "function_call" && item["status"] == "incomplete"))
+    }
+
+    fn last(&self) -> Option<&Turn> {
+        self.0.last().map(Arc::as_ref)
+    }
+}
+
+impl PendingTurn {
+    /// `input` continues `history`.
+    pub(crate) fn new(history: History, input: Vec<Value>) -> Self {
+        Self { history, input }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Store {
+    /// An empty store.
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            entries: BTreeMap::new(),
+            by_id: HashMap::new(),
+            arrivals: 0,
+            bytes: Arc::default(),
+        }
+    }
+
+    /// The number of responses, expired ones that were not removed yet included.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no response.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The estimated memory of all turns that are alive, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Adds a finished response: the object that the client received, with its `id` and `output`.
+    ///
+    /// Where limits are exceeded, the owner with the most responses loses its oldest one, until they are not: a busy
+    /// client does not evict the responses of others. A turn that is larger than the whole store is not kept.
+    pub(crate) fn insert(
+        &mut self,
+        owner: &str,
+        pending: PendingTurn,
+        response: Value,
+        now: Instant,
+    ) {
+        self.expire(now);
+        let Some(id) = response["id"].as_str().map(str::to_owned) else {
+            return;
+        };
+        let PendingTurn { mut history, input } = pending;
+        let links = (history.0.len() + 1) * size_of::<Arc<Turn>>();
+        let items: usize = input.iter().map(size).sum();
+        let bytes = size_of::<Turn>() + size_of::<Entry>() + links + items + size(&response);
+        if bytes > self.limits.bytes {
+            return;
+        }
+        self.remove_id(&id);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        history.0.push(Arc::new(Turn {
+            input,
+            response,
+            bytes,
+            total: self.bytes.clone(),
+        }));
+        self.arrivals += 1;
+        self.by_id.insert(id.clone(), self.arrivals);
+        let entry = Entry {
+            id,
+            owner: owner.to_owned(),
+            added: now,
+            history,
+        };
+        self.entries.insert(self.arrivals, entry);
+        while self.entries.len() > self.limits.entries || self.bytes() > self.limits.bytes {
+            let Some(oldest) = self.oldest_of_busiest_owner() else {
+                break;
+            };
+            self.remove(oldest);
+        }
+    }
+
+    /// The conversation up to a response, if it is there, has not expired and belongs to `owner`.
+    pub(crate) fn recall(&self, owner: &str, id: &str, now: Instant) -> Option<History> {
+        self.entry(owner, id, now)
+            .map(|entry| entry.history.clone())
+    }
+
+    /// A response as the client received it, under the conditions of [`recall`](Self::recall).
+    pub(crate) fn response(&self, owner: &str, id: &str, now: Instant) -> Option<&Value> {
+        let turn = self.entry(owner, id, now)?.history.last()?;
+        Some(&turn.response)
+    }
+
+    /// Deletes a response. Returns whether it was there and belonged to `owner`. Continuations of it remain.
+    pub(crate) fn delete(&mut self, owner: &str, id: &str, now: Instant) -> bool {
+        let found = self.entry(owner, id, now).is_some();
+        if found {
+            self.remove_id(id);
+        }
+        found
+    }
+
+    /// Removes what has expired. [`insert`](Self::insert) does so too; call it from time to time to free memory of an
+    /// idle server.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        while let Some((&arrival, entry)) = self.entries.first_key_value() {
+            if !self.is_expired(entry, now) {
+                break;
+            }
+            self.remove(arrival);
+        }
+    }
+
+    fn is_expired(&self, entry: &Entry, now: Instant) -> bool {
+        now.saturating_duration_since(entry.added) >= self.limits.time_to_live
+    }
+
+    fn entry(&self, owner: &str, id: &str, now: Instant) -> Option<&Entry> {
+        let entry = self.entries.get(self.by_id.get(id)?)?;
+        (entry.owner == owner && !self.is_expired(entry, now)).then_some(entry)
+    }
+
+    fn oldest_of_busiest_owner(&self) -> Option<u64> {
+        let mut owners: HashMap<&str, (usize, u64)> = HashMap::new();
+        for (arrival, entry) in &self.entries {
+            owners.entry(&entry.owner).or_insert((0, *arrival)).0 += 1;
+        }
+        // Between owners with the same number, the oldest response goes.
+        let busiest = owners
+            .into_values()
+            .max_by_key(|&(count, oldest)| (count, u64::MAX - oldest));
+        busiest.map(|(_, oldest)| oldest)
+    }
+
+    fn remove_id(&mut self, id: &str) {
+        if let Some(arrival) = self.by_id.get(id) {
+            self.remove(*arrival);
+        }
+    }
+
+    fn remove(&mut self, arrival: u64) {
+        if let Some(entry) = self.entries.remove(&arrival) {
+            self.by_id.remove(&entry.id);
+        }
+    }
+}
+
+fn output(response: &Value) -> impl Iterator<Item = &Value> {
+    response["output"].as_array().into_iter().flatten()
+}
+
+/// An estimate of the memory that a value takes.
+fn size(value: &Value) -> usize {
+    // The hash, the table's slot and the key's own header.
+    const MEMBER: usize = 48;
+    let below = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(size).sum(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| MEMBER + key.len() + size(value))
+            .sum(),
+    };
+    size_of::<Value>() + below
+}
