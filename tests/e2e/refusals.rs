@@ -26,10 +26,10 @@ async fn unknown_model_is_a_404() {
 }
 
 #[tokio::test]
-async fn second_answer_is_refused_by_name() {
+async fn too_many_answers_are_refused_by_name() {
     let server = Server::start([""; 0]).await;
     let request = CreateChatCompletionRequest {
-        n: Some(2),
+        n: Some(17),
         ..ask(SUM)
     };
     let error = refusal(&server, request).await;
@@ -81,8 +81,8 @@ async fn unknown_or_wrong_field_is_named() {
         ("stop", json!(["a", 4]), "stop[1]"),
         (
             "response_format",
-            json!({ "type": "json_object" }),
-            "response_format",
+            json!({ "type": "xml" }),
+            "response_format.type",
         ),
         ("logit_bias", json!({ "100000": 1 }), "logit_bias"),
         (

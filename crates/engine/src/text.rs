@@ -12,7 +12,9 @@ pub(crate) mod tokenizer;
 
 use std::sync::Arc;
 
-use constraints::Grammars;
+use sanctum_grammar::{Constraint, GrammarError, Rules};
+
+use constraints::LazyGrammars;
 pub use stop::StopBuffer;
 pub use stream_decoder::StreamDecoder;
 pub use template::{ChatTemplate, RENDER_STACK, TemplateError};
@@ -30,7 +32,7 @@ pub struct Text {
     /// For random weights, whose vocabulary is larger than the tokenizer's: ids are shown modulo this.
     pub wrap: Option<u32>,
     /// Constraints on answers: [`Text::constrain`].
-    grammars: Arc<Grammars>,
+    grammars: LazyGrammars,
 }
 
 impl Text {
@@ -41,8 +43,28 @@ impl Text {
             template: template.map(Arc::new),
             eos,
             wrap: None,
-            grammars: Arc::default(),
+            grammars: LazyGrammars::default(),
         }
+    }
+
+    /// The constraint that `rules` put on an answer; none if they allow everything. With `thinking` the prompt has
+    /// opened the reasoning, which is not constrained.
+    ///
+    /// # Errors
+    /// If the rules are invalid, not supported or too complex, or the vocabulary cannot be used.
+    pub fn constrain(
+        &self,
+        rules: &Rules,
+        thinking: bool,
+    ) -> Result<Option<Constraint>, GrammarError> {
+        self.grammars
+            .constrain(&self.tokenizer, &self.eos, rules, thinking)
+    }
+
+    /// Starts to build what [`Text::constrain`] needs, on a thread of its own.
+    pub fn prepare_constraints(&self) {
+        self.grammars
+            .prepare(Arc::clone(&self.tokenizer), self.eos.clone());
     }
 
     /// The id under which a token is shown.

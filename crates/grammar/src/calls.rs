@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use crate::GrammarError;
 use crate::constraint::Marks;
-use crate::format::quote;
+use crate::literal::quote;
 use crate::schema::Schema;
 use crate::values::Values;
 

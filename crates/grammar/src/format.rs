@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::GrammarError;
-use crate::calls::CallRules;
+use crate::literal::quote;
 use crate::schema::Schema;
 
 /// The form of an answer.
@@ -26,22 +26,6 @@ pub enum Format {
     Choice(Vec<String>),
     /// Text of a context-free grammar, in llguidance's dialect of Lark.
     Lark(String),
-}
-
-/// The rules for one answer. Without either part everything is allowed.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rules {
-    /// The form of the answer's text.
-    pub answer: Option<Format>,
-    /// Tool calls.
-    pub calls: Option<CallRules>,
-}
-
-impl Rules {
-    /// Whether they forbid anything.
-    pub fn constrain(&self) -> bool {
-        self.answer.is_some() || self.calls.as_ref().is_some_and(CallRules::constrains)
-    }
 }
 
 /// Bytes of a grammar, regular expression or choice, at most.
@@ -102,9 +86,4 @@ fn bounded(path: &str, bytes: usize) -> Result<(), GrammarError> {
         }),
         false => Ok(()),
     }
-}
-
-/// A text as a literal of Lark.
-pub(crate) fn quote(text: &str) -> String {
-    Value::from(text).to_string()
 }

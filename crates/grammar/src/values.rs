@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use crate::GrammarError;
-use crate::format::quote;
+use crate::literal::quote;
 use crate::schema::Schema;
 
 /// The end of a value.
