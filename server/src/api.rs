@@ -11,6 +11,7 @@ mod answer_rules;
 mod anthropic;
 pub(crate) mod body;
 mod chat;
+mod client_path;
 mod completions;
 mod conversation;
 mod error;
@@ -22,11 +23,13 @@ mod health;
 mod json;
 mod logprobs;
 mod models;
+mod names;
 mod openai;
 mod parameters;
 mod protocol;
 mod refusal;
 mod reply;
+mod response_store;
 mod responses;
 mod router;
 mod sse;
@@ -34,7 +37,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use responses::ResponseStore;
+pub(crate) use response_store::ResponseStore;
 #[cfg(test)]
 pub(crate) use router::guard;
 pub(crate) use router::router;

@@ -17,9 +17,9 @@ use super::fields::{JsonField, JsonFields};
 use super::generation::{
     self, ActiveGeneration, GenerationEnd, GenerationOutput, GenerationRequest, PromptInput,
 };
+use super::names::Names;
 use super::openai::{Completion, CompletionHead, finish_reason, logprobs_later};
 use super::parameters::GenerationParameters;
-use super::protocol::Names;
 use super::reply::ReplyPart;
 use super::sse::StreamEvent;
 use super::state::AppState;

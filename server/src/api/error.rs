@@ -8,7 +8,7 @@ use sanctum_engine::schedule::SubmitError;
 use sanctum_grammar::GrammarError;
 use serde_json::{Value, json};
 
-use super::protocol::Names;
+use super::names::Names;
 use crate::models::{ModelError, SwapError};
 
 /// An error of the API.

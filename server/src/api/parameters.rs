@@ -185,7 +185,10 @@ fn sampling(fields: &mut JsonFields) -> Result<Sampling, ApiError> {
     )?;
     let seed = match fields.take("seed") {
         // Only its bits matter, so it may be negative.
-        Some(field) => field.integer(i64::MIN..=i64::MAX)? as u64,
+        Some(field) => match field.value().as_u64() {
+            Some(seed) => seed,
+            None => field.integer(i64::MIN..=i64::MAX)? as u64,
+        },
         None => random::number(),
     };
     Ok(Sampling {

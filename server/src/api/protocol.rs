@@ -27,8 +27,6 @@
 mod conversation;
 mod event;
 mod fields;
-mod names;
-mod path;
 mod refusal;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -38,12 +36,12 @@ pub(crate) use crate::api::reply::ReplyPart;
 pub(crate) use conversation::{ChatMessages, Message, ToolCall};
 pub(crate) use event::{End, EndReason, Failure, FailureKind, Sse, Usage};
 pub(crate) use fields::{ProtocolFields, required_object, text};
-pub(crate) use names::Names;
-pub(crate) use path::Path;
 pub(crate) use refusal::Refusal;
 pub(crate) use translate::parse;
 
 use serde_json::{Map, Value};
+
+use super::names::Names;
 
 /// A request as the chat parser takes it.
 #[derive(Clone, Debug, Default, PartialEq)]

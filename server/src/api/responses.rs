@@ -41,7 +41,6 @@ mod handler;
 mod item;
 mod request;
 mod response;
-mod store;
 #[cfg(test)]
 mod tests;
 mod tools;
@@ -49,7 +48,6 @@ mod tools;
 pub(crate) use encoder::ResponseEncoder;
 #[cfg(test)]
 pub(crate) use encoder::whole;
-pub(crate) use handler::{ResponseStore, create, delete, read};
+pub(crate) use handler::{create, delete, read};
 pub(crate) use request::{ResponsesRequest, translate};
 pub(crate) use response::{Echo, deletion_answer};
-pub(crate) use store::{Limits, PendingTurn, Store};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 
 use super::body::BodyLimit;
-use super::responses::ResponseStore;
+use super::response_store::ResponseStore;
 use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::models::{AdapterSwaps, Models};

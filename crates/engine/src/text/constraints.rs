@@ -54,7 +54,7 @@ fn build(tokenizer: &Tokenizer, eos: &[u32]) -> Result<Grammars, GrammarError> {
         added: tokenizer.is_added(id),
     });
     let ends = match eos {
-        [] => tokenizer.id_of(END_OF_TURN).into_iter().collect(),
+        [] => tokenizer.token_id(END_OF_TURN).into_iter().collect(),
         eos => eos.to_vec(),
     };
     Grammars::new(&Vocabulary {

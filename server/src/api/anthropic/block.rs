@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::api::protocol::{Message, Path, Refusal, ToolCall, required_object, text};
+use crate::api::client_path::Path;
+use crate::api::protocol::{Message, Refusal, ToolCall, required_object, text};
 
 /// The line that the output of a failed tool begins with.
 pub(crate) const TOOL_ERROR: &str = "The tool call failed:\n";

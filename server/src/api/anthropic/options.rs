@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::protocol::{Names, Path, ProtocolFields, Refusal, required_object};
+use crate::api::client_path::Path;
+use crate::api::names::Names;
+use crate::api::protocol::{ProtocolFields, Refusal, required_object};
 
 /// Translates `thinking` and `output_config`.
 pub(crate) fn translate(

@@ -3,8 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::{block, options, system, tools};
+use crate::api::client_path::Path;
+use crate::api::names::Names;
 use crate::api::protocol::{
-    ChatMessages, Message, Names, Path, ProtocolFields, Refusal, Translated, required_object, text,
+    ChatMessages, Message, ProtocolFields, Refusal, Translated, required_object, text,
 };
 
 /// ProtocolFields that have no effect on this server by design: they account, advise, or choose hardware.

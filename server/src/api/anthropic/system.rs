@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::api::protocol::{Message, Path, Refusal, required_object, text};
+use crate::api::client_path::Path;
+use crate::api::protocol::{Message, Refusal, required_object, text};
 
 /// How the line begins that Claude Code puts before its system prompt.
 const BILLING_HEADER: &str = "x-anthropic-billing-header";

@@ -7,8 +7,8 @@ use crate::api::conversation::{Conversation, take_messages, take_tools};
 use crate::api::error::ApiError;
 use crate::api::fields::{JsonField, JsonFields};
 use crate::api::generation::{GenerationRequest, PromptInput};
+use crate::api::names::Names;
 use crate::api::parameters::{GenerationParameters, take_bool};
-use crate::api::protocol::Names;
 
 /// The template's own variables, which `chat_template_kwargs` must not touch.
 const RESERVED: [&str; 12] = [

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Names, Path};
+use crate::api::client_path::Path;
+use crate::api::names::Names;
 
 /// A message of a chat body.
 #[derive(Clone, Debug)]

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{Path, Refusal};
+use super::Refusal;
+use crate::api::client_path::Path;
 
 /// The top-level fields of a body that are still to be translated.
 #[derive(Debug)]

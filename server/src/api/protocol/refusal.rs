@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Path;
+use crate::api::client_path::Path;
 
 /// A request that cannot be translated: the server answers 400.
 #[derive(Clone, Debug, PartialEq)]

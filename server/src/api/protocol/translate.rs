@@ -3,11 +3,12 @@
 use sanctum_engine::schedule::Usage as EngineUsage;
 use serde_json::{Map, Value};
 
-use super::{End, EndReason, Failure, FailureKind, Names, Refusal, Translated, Usage};
+use super::{End, EndReason, Failure, FailureKind, Refusal, Translated, Usage};
 use crate::api::chat;
 use crate::api::error::ApiError;
 use crate::api::fields::JsonFields;
 use crate::api::generation::{GenerationEnd, GenerationRequest};
+use crate::api::names::Names;
 
 /// Parses a body by way of its translation. `translate` also returns what the answer needs.
 ///

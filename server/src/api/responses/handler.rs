@@ -1,7 +1,7 @@
 //! `POST /v1/responses`, and the responses that are kept.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -9,39 +9,17 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use sanctum_engine::schedule::{TokenLogprob, Usage};
 
-use super::{
-    Echo, Limits, PendingTurn, ResponseEncoder, ResponsesRequest, Store, deletion_answer, translate,
-};
+use super::{Echo, ResponseEncoder, ResponsesRequest, deletion_answer, translate};
 use crate::api::body::JsonBody;
 use crate::api::error::ApiError;
 use crate::api::generation::{self, ActiveGeneration, GenerationEnd, GenerationOutput};
 use crate::api::protocol::{self, End, Failure, ReplyPart, Sse};
+use crate::api::response_store::{PendingTurn, ResponseStore};
 use crate::api::sse::{self, StreamEvent};
 use crate::api::state::AppState;
 use crate::client_key::ClientKey;
 use crate::gate::GenerationRecord;
 use crate::{random, unix_time};
-
-/// Responses that can be continued. Clones are handles to the same.
-#[derive(Clone)]
-pub(crate) struct ResponseStore(Arc<Mutex<Store>>);
-
-impl Default for ResponseStore {
-    fn default() -> Self {
-        let limits = Limits {
-            entries: 1024,
-            bytes: 64 << 20,
-            time_to_live: Duration::from_secs(3600),
-        };
-        Self(Arc::new(Mutex::new(Store::new(limits))))
-    }
-}
-
-impl ResponseStore {
-    fn with<T>(&self, act: impl FnOnce(&mut Store) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
 
 /// What remains to be done when a response is complete.
 struct Pending {

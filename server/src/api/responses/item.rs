@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use crate::api::protocol::{
-    ChatMessages, Message, Names, Path, Refusal, ToolCall, required_object, text,
-};
+use crate::api::client_path::Path;
+use crate::api::names::Names;
+use crate::api::protocol::{ChatMessages, Message, Refusal, ToolCall, required_object, text};
 
 /// Translates items to messages and adds them to `conversation`. Items that belong to one assistant turn become one
 /// message.

@@ -3,11 +3,11 @@
 use serde_json::{Map, Value};
 
 use super::response::Echo;
-use super::store::{History, PendingTurn};
 use super::{format, item, tools};
-use crate::api::protocol::{
-    ChatMessages, Message, Names, Path, ProtocolFields, Refusal, Translated,
-};
+use crate::api::client_path::Path;
+use crate::api::names::Names;
+use crate::api::protocol::{ChatMessages, Message, ProtocolFields, Refusal, Translated};
+use crate::api::response_store::{History, PendingTurn};
 
 /// ProtocolFields that have no effect on this server by design: they account, advise, or configure hosted tools.
 const INERT: [&str; 6] = [

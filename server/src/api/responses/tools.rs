@@ -3,7 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::response::Echo;
-use crate::api::protocol::{Names, Path, ProtocolFields, Refusal, required_object};
+use crate::api::client_path::Path;
+use crate::api::names::Names;
+use crate::api::protocol::{ProtocolFields, Refusal, required_object};
 
 /// Translates `tools` and `tool_choice`. The answer repeats the tools that are in effect.
 pub(crate) fn translate(

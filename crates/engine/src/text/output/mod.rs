@@ -100,6 +100,7 @@ mod json;
 mod layout;
 mod literal;
 mod parser;
+mod references;
 mod schema;
 mod tags;
 mod types;

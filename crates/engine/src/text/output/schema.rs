@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
+use super::references::combined;
 use super::types::Types;
 
 /// How many schemas are searched for a function's properties: the root and what it refers to or combines.
@@ -110,25 +111,6 @@ fn roots(schema: &Value) -> Vec<&Value> {
         next += 1;
     }
     roots
-}
-
-/// The schemas that `schema` refers to or combines. References in `followed` are not followed again.
-pub(super) fn combined<'a>(
-    schema: &'a Value,
-    root: &'a Value,
-    followed: &mut HashSet<&'a str>,
-) -> Vec<&'a Value> {
-    let mut schemas = Vec::new();
-    for key in ["anyOf", "oneOf", "allOf"] {
-        let listed = schema.get(key).and_then(Value::as_array);
-        schemas.extend(listed.into_iter().flatten());
-    }
-    let reference = schema.get("$ref").and_then(Value::as_str);
-    let target = reference
-        .filter(|reference| followed.insert(*reference))
-        .and_then(|reference| root.pointer(reference.strip_prefix('#')?));
-    schemas.extend(target);
-    schemas
 }
 
 #[cfg(test)]

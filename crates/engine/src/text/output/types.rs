@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::literal::{Syntax, compact, number_len, quote, string};
-use super::schema::combined;
+use super::references::combined;
 
 /// The JSON types that a schema allows; none when it does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

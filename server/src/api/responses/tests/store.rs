@@ -4,9 +4,8 @@ use serde_json::{Value, json};
 
 use crate::api::protocol::tests::{arguments, body, call_start, counting_ids, end, full_answer};
 use crate::api::protocol::{EndReason, Refusal, ReplyPart};
-use crate::api::responses::{
-    Limits, PendingTurn, ResponseEncoder, ResponsesRequest, Store, translate, whole,
-};
+use crate::api::response_store::{Limits, PendingTurn, Store};
+use crate::api::responses::{ResponseEncoder, ResponsesRequest, translate, whole};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

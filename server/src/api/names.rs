@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Path;
+use super::client_path::Path;
 
 /// Maps places of a chat body to places of the client's body.
 ///

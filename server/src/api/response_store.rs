@@ -1,0 +1,7 @@
+//! Responses that clients can continue: kept in memory, for a limited time, within limits of entries and bytes.
+
+mod shared;
+mod store;
+
+pub(crate) use shared::ResponseStore;
+pub(crate) use store::{History, Limits, PendingTurn, Store};
