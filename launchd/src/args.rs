@@ -88,7 +88,7 @@ pub enum Command {
     /// Return to the previous release, or switch a server to its standby agent and back
     ///
     /// Stops all agents that change, replaces their files with those of the release, fleet.toml included, and starts them.
-    /// If a command was interrupted, rolls that back and nothing else.
+    /// If a command was interrupted, rolls that back first; without --agent and --to, it does nothing else.
     Rollback(RollbackArgs),
     /// Compare this host with what was installed; each finding has its fix. Changes nothing
     ///

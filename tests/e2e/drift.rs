@@ -1,5 +1,4 @@
-//! A host that is changed behind the installer's back, under the simulated launchd: drift names each change, and what to
-//! type about it.
+//! A host that is changed without the installer, under the simulated launchd: drift reports each change with its fix.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,11 +10,11 @@ use sanctum_tests::program;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Far longer than anything here takes.
+/// Far longer than any step here takes.
 const SOON: Duration = Duration::from_secs(90);
 
-/// A host with drift, which looks every second, a canary that looks once an hour, and a program of others. Nobody serves
-/// there: drift does not ask.
+/// A host with drift, which checks every second, a canary, which checks every hour, and a program of others. No server
+/// runs: drift sends no requests.
 struct Host {
     launchd: Launchd,
     folder: TempDir,
@@ -29,7 +28,7 @@ impl Host {
         fs::create_dir(&release).unwrap();
         for name in ["canary", "drift", "launchd"] {
             let name = format!("sanctum-{name}");
-            // The programs of a debug build are large, and a link is as good.
+            // The programs of a debug build are large: link them.
             fs::hard_link(program(&name), release.join(&name))
                 .or_else(|_| fs::copy(program(&name), release.join(&name)).map(drop))
                 .unwrap();
@@ -59,7 +58,7 @@ impl Host {
         host
     }
 
-    /// The fleet.toml that a person keeps; the helper sleeps so long.
+    /// Writes the operator's fleet.toml; the helper sleeps for this time.
     fn fleet(&self, seconds: u32) {
         let fleet = format!(
             "[hosts.here]\naddress = \"127.0.0.1\"\nagents = [\"canary\", \"drift\", \"helper\"]\n\
@@ -94,13 +93,13 @@ impl Host {
         out
     }
 
-    /// What drift remembers.
+    /// Drift's state file.
     fn state(&self) -> Value {
         let state = fs::read(self.path(".sanctum/state/watch/drift.json"));
         serde_json::from_slice(&state.unwrap_or_default()).unwrap_or_default()
     }
 
-    /// Waits until drift's state satisfies `wanted`; nobody but its file tells of it.
+    /// Waits until drift's state file satisfies `wanted`.
     fn wait(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         loop {
@@ -113,8 +112,8 @@ impl Host {
         }
     }
 
-    /// Waits until drift says all of these words, and returns what it says to do.
-    fn drift_says(&self, words: &[&str]) -> String {
+    /// Waits until drift's message has all of these texts, and returns the fix.
+    fn drift_reports(&self, words: &[&str]) -> String {
         let state = self.wait(&format!("{words:?}"), |state| {
             let said = state["last"]["message"].as_str().unwrap_or_default();
             state["last"]["kind"] == "miss" && words.iter().all(|word| said.contains(word))
@@ -126,7 +125,7 @@ impl Host {
     }
 
     fn all_well(&self) {
-        self.wait("peace", |state| {
+        self.wait("a drift without findings", |state| {
             state["last"]["kind"] == "ok"
                 && state["open"]
                     .as_object()
@@ -146,47 +145,50 @@ fn edit(path: &Path, edit: impl Fn(&str) -> String) -> String {
 }
 
 #[test]
-fn what_is_changed_behind_the_installer_s_back_is_named() {
+fn drift_reports_each_change_with_its_fix() {
     let host = Host::installed();
     let launchd = &host.launchd;
     host.all_well();
 
-    // A property list is edited by hand: the file is named, and what launchd has of it.
+    // A property list is edited: drift reports the file, and the arguments that launchd has loaded.
     let plist = host.path("Library/LaunchAgents/com.sanctum.canary.plist");
     let before = edit(&plist, |text| {
         text.replace("<string>--name</string>", "<string>--nome</string>")
     });
-    host.drift_says(&[
+    host.drift_reports(&[
         "com.sanctum.canary.plist: it was changed after it was installed",
         "com.sanctum.canary: it was loaded with other arguments than",
         "(fix: sanctum-launchd install",
     ]);
     assert_eq!(host.state()["open"]["misses"]["alerts"], 1);
 
-    // Meanwhile the deployed fleet.toml is: that is news, and is told though the first alert is young.
+    // The deployed fleet.toml is edited too: a new finding alerts during the first alert's cooldown.
     let fleet = host.path(".sanctum/fleet.toml");
     let deployed = edit(&fleet, |text| text.replace("1h", "2h"));
-    host.drift_says(&[
+    host.drift_reports(&[
         "fleet.toml: it was changed after it was installed",
         "--config YOUR-FLEET.TOML",
     ]);
-    let told = host.wait("the second alert", |state| {
+    let state = host.wait("the second alert", |state| {
         state["open"]["misses"]["alerts"] == 2
     });
     assert_eq!(
-        told["open"]["misses"]["problems"].as_array().unwrap().len(),
+        state["open"]["misses"]["problems"]
+            .as_array()
+            .unwrap()
+            .len(),
         3
     );
     fs::write(&plist, before).unwrap();
     fs::write(&fleet, deployed).unwrap();
     host.all_well();
-    // The log's thread may write it a moment after the state.
+    // The log's thread may write the line after the state.
     host.wait("the recovery in the log", |_| {
         host.log()
             .contains("recovered: the installation on here fails its check")
     });
 
-    // fleet.toml is changed, its property lists are written, and the agent is only kicked: it keeps its old arguments.
+    // fleet.toml is changed, its property lists are written, and the agent is only restarted: it keeps its old arguments.
     host.fleet(2000);
     host.must(&[
         "render",
@@ -199,29 +201,28 @@ fn what_is_changed_behind_the_installer_s_back_is_named() {
     ]);
     let helper = format!("{}/com.sanctum.helper", launchd.domain());
     launchd.run(&["kickstart", "-k", &helper]).unwrap();
-    host.drift_says(&[
+    host.drift_reports(&[
         "com.sanctum.helper: it was loaded with other arguments",
-        "(loaded: /bin/sleep 1000; there: /bin/sleep 2000); a kickstart keeps the old ones",
+        "(loaded: /bin/sleep 1000; in the file: /bin/sleep 2000); a kickstart does not change them",
         "com.sanctum.helper.plist: it was changed",
     ]);
     host.must(&["install", "--config", "fleet.toml", "--host", "here"]);
     host.all_well();
 
-    // A program is replaced by the same one: its digest is right, and its process runs another file.
+    // A program is replaced by an identical file: its digest is right, and its process runs the old file.
     let canary = host.path(".sanctum/bin/sanctum-canary");
     let new = host.path(".sanctum/bin/new");
     fs::copy(&canary, &new).unwrap();
     fs::rename(&new, &canary).unwrap();
-    let next =
-        host.drift_says(&["com.sanctum.canary: its process does not run the file that lies at"]);
+    let next = host.drift_reports(&["com.sanctum.canary: its process does not run the file"]);
     let target = format!("{}/com.sanctum.canary", launchd.domain());
     assert_eq!(next, format!("launchctl kickstart -k {target}"));
     launchd.run(&["kickstart", "-k", &target]).unwrap();
     host.all_well();
 
-    // An agent that somebody has unloaded.
+    // An agent is unloaded by hand.
     launchd.run(&["bootout", &helper]).unwrap();
-    let next = host.drift_says(&["com.sanctum.helper: it is not loaded"]);
+    let next = host.drift_reports(&["com.sanctum.helper: it is not loaded"]);
     assert_eq!(next, "sanctum-launchd install");
     host.must(&["install", "--config", "fleet.toml", "--host", "here"]);
     host.all_well();

@@ -24,7 +24,7 @@ alert = ["log"]
 "#;
 
 #[test]
-fn what_is_installed_is_looked_after() {
+fn installed_fleet_is_kept_running_and_verified() {
     let host = Host::new();
     host.release("0.1.0");
     host.fleet(&AGENTS, "", WATCHDOGS);
@@ -33,7 +33,7 @@ fn what_is_installed_is_looked_after() {
     let all_well = || host.all_well(&["guardian", "canary"]);
     all_well();
 
-    // A second install writes nothing and restarts nobody.
+    // A second install writes nothing and restarts no agent.
     let places = ["Library/LaunchAgents", ".sanctum/bin"].map(|place| host.path(place));
     let before = places.each_ref().map(|place| modified(place));
     let pid = host.running("server").pid;
@@ -42,7 +42,7 @@ fn what_is_installed_is_looked_after() {
     assert_eq!(host.running("server").pid, pid);
     host.must(&["verify"]);
 
-    // Killed: launchd brings it back, and the guardian has nothing to do with it.
+    // Killed: launchd restarts it, and the guardian does nothing.
     host.signal("server", "SIGKILL");
     launchd
         .wait_for(&label("server"), SOON, |s| s.runs == 2 && s.pid.is_some())
@@ -50,21 +50,25 @@ fn what_is_installed_is_looked_after() {
     all_well();
     assert_eq!(host.restarts(), 0);
 
-    // Stopped: it answers nobody, and only the guardian can tell launchd.
+    // Stopped (SIGSTOP): launchd does not notice, so the guardian restarts it.
     let stopped = host.running("server");
     host.signal("server", "SIGSTOP");
-    let kicked = launchd
+    let restarted = launchd
         .wait_for(&label("server"), SOON, |s| {
             s.pid.is_some() && s.pid != stopped.pid
         })
         .unwrap();
-    assert_eq!(kicked.last_signal, Some(9), "it could not hear SIGTERM");
+    assert_eq!(
+        restarted.last_signal,
+        Some(9),
+        "a stopped process does not handle SIGTERM"
+    );
     all_well();
     let log = host.log("guardian");
     assert!(log.contains("server on here was restarted"), "{log}");
     assert!(log.contains("launchctl kickstart -k"), "{log}");
 
-    // Edited by hand: verify names the file, and what to type.
+    // Edited by hand: verify names the file and the fix.
     let plist = host.path("Library/LaunchAgents/com.sanctum.canary.plist");
     let text = fs::read_to_string(&plist).unwrap();
     fs::write(&plist, text.replace("<true/>", "<false/>")).unwrap();

@@ -3,10 +3,10 @@
 
 mod alerts;
 mod busy;
-mod flip;
 mod hung;
 #[cfg(debug_assertions)]
 mod interruption;
 mod one_cause;
+mod standby;
 mod start;
 pub mod wrong;

@@ -16,7 +16,7 @@ use desktop::Desktop;
 use pair::{Pair, replace};
 
 const CANARY: &str = "server on mini fails its check";
-const DRIFT: &str = "the installation on mini, seen from outside, fails its check";
+const DRIFT: &str = "the installation on mini, checked from outside, fails its check";
 
 /// Checks after an alert, or after its end, that must not alert.
 const FURTHER: u64 = 5;
@@ -42,7 +42,7 @@ fn stopped_server_of_the_mini_alerts_once_and_recovers_once() {
     let alert = pair.told(CANARY);
     assert!(alert.body.contains("198.18.77.2:1337"), "{}", alert.body);
     assert_eq!(alert.sound.as_deref(), Some("Submarine"));
-    assert!(alert.stays, "until somebody has seen it");
+    assert!(alert.stays, "until it is dismissed");
     assert_eq!(alert.urgency, Some(2));
     pair.look_on("canary-offbox", "miss", FURTHER);
     pair.look_on("drift-offbox", "ok", FURTHER);
@@ -84,7 +84,7 @@ fn wrong_answer_of_the_mini_alerts() {
 #[test]
 fn replaced_program_of_the_mini_alerts() {
     let Some(pair) = Pair::new() else { return };
-    replace(&pair.binary(), &Pair::script("by somebody else"));
+    replace(&pair.binary(), &Pair::script("by an attacker"));
     let alert = pair.told(DRIFT);
     let body = &alert.body;
     assert!(

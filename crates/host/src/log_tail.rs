@@ -218,6 +218,18 @@ mod tests {
     }
 
     #[test]
+    fn last_line_is_after_the_offset_and_not_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("server.log");
+        fs::write(&log, "old\nnew\x1b\n\n").unwrap();
+        let said = |offset| last_line(&log, offset).map(String::from);
+        assert_eq!(said(0).as_deref(), Some(r"new\u{1b}"));
+        assert_eq!(said(4).as_deref(), Some(r"new\u{1b}"));
+        assert_eq!(said(5), None);
+        assert_eq!(last_line(&folder.path().join("none"), 0), None);
+    }
+
+    #[test]
     fn last_error_line_reads_a_bounded_tail_and_shows_safe_text() {
         let early = "ERROR:root:long ago\n";
         let rest = "INFO: fine\n".repeat(7_000);

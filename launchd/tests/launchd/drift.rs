@@ -172,7 +172,7 @@ fn receipt_of_another_host_is_checked_and_copied() {
         "{said}"
     );
 
-    // After an upgrade somebody has to say that it was meant.
+    // After an upgrade, the operator has to confirm the change.
     host.upgrade("2", "").ok();
     let said = receipt(&["--release", &release("2")]).fails(1);
     assert!(
@@ -181,7 +181,7 @@ fn receipt_of_another_host_is_checked_and_copied() {
     );
     receipt(&["--release", &release("2"), "--yes"]).ok();
 
-    // It has no sanctum-launchd of its own here: what is seen from outside is told all the same.
+    // There is no sanctum-launchd on that host here: the findings from outside are reported all the same.
     let verify = || {
         let environment = [
             ("HOME", laptop.to_str().unwrap()),
@@ -202,7 +202,7 @@ fn receipt_of_another_host_is_checked_and_copied() {
         "{said}"
     );
 
-    // Whoever changes the mini's receipt does not change what the release says.
+    // A changed receipt of the mini does not match the release.
     let theirs = host.home().join("state/receipt.json");
     let mut record = host.record("receipt.json");
     record["artefacts"][0]["sha256"] = "0".repeat(64).into();

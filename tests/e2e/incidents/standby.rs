@@ -42,9 +42,9 @@ fn guardian_follows_the_active_agent_and_a_login_starts_only_that_one() {
             s.pid.is_some() && s.pid != stopped.pid
         })
         .unwrap();
-    let kick = format!("Done: launchctl kickstart -k {}", host.target("hatch"));
+    let restart = format!("Executed: launchctl kickstart -k {}", host.target("hatch"));
     host.wait("the guardian's word", |host| {
-        host.log("guardian").contains(&kick)
+        host.log("guardian").contains(&restart)
     });
     assert_eq!(host.restarts(), 1);
 
