@@ -140,7 +140,7 @@ impl Guardian {
         memory: &mut Memory,
         round: &Round<'_>,
     ) -> Result<CheckReport<GuardianAction>, String> {
-        // A check that cannot be made says nothing about the server, which is not restarted for it.
+        // If the check cannot be made, nothing is known about the server, and it is not restarted.
         let active = self.watched.client().await;
         let active = active.map_err(|verdict| verdict.message)?;
         let agent = active.standby.as_ref();

@@ -29,7 +29,7 @@ pub(crate) struct PromptReply {
 /// Asks all questions in their order, one at a time; with the agent that answered.
 ///
 /// # Errors
-/// The verdict on a server that gave no answer: busy, offline, or a miss. It says nothing about the answers.
+/// The verdict on a server that gave no answer: busy, offline, or a miss. Nothing is known about the answers.
 pub(crate) async fn all(
     watched: &WatchedServer,
     spec: &Spec,

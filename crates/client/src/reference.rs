@@ -1,4 +1,4 @@
-//! `reference` in fleet.toml: an address that tells a server that is down from a caller that is offline.
+//! `reference` in fleet.toml: an address that distinguishes a server that is down from a caller that is offline.
 
 use std::io::ErrorKind;
 use std::time::Duration;

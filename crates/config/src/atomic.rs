@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A file that lies ready beside its place. Dropping it removes it.
+/// A complete file beside its destination. Dropping it removes it.
 #[derive(Debug)]
 pub struct Staged {
     beside: PathBuf,
@@ -105,7 +105,7 @@ pub fn folder_for_owner(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes files that [`stage`] was writing in `folder` when its process was killed, and says how many there were. Those
+/// Removes files that [`stage`] was writing in `folder` when its process was killed. Returns how many there were. Those
 /// of processes that still run stay. A folder that is not there has none.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Where everything lies on a host: the fleet's home folder, and launchd's folder of agents.
+//! The paths on a host: the fleet's home folder, and launchd's folder of agents.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub enum HomeError {
     /// This process does not know its user's home folder.
     #[error("HOME is not set; set it to the home folder of the user who runs the agents")]
     NoUser,
-    /// `[fleet] home` is relative: the deployed copy of fleet.toml lies in the home, and would mean another folder.
+    /// `[fleet] home` is relative: the deployed copy of fleet.toml is in the home, and would name another folder.
     #[error("[fleet] `home` is `{0}`; write a path that begins with / or ~/")]
     Relative(String),
 }

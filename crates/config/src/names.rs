@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String")]
 pub struct Label(String);
 
-/// What a request's `model` field says: any printable ASCII without spaces, quotes or backslashes, so that it can
+/// A request's `model` field: any printable ASCII without spaces, quotes or backslashes, so that it can
 /// stand in a URL, a log line and a metric as it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]

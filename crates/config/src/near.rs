@@ -1,6 +1,6 @@
-//! "Did you mean …": the known word nearest to one that is not known.
+//! "Did you mean …": the known word nearest to an unknown one.
 
-/// The candidate nearest to `word`, if one is near enough to be what was meant: at most a third of the letters differ.
+/// The candidate nearest to `word`, if at most a third of the letters differ.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).max(1);
     candidates
@@ -13,7 +13,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 
 /// "; did you mean `x`?", or nothing when no candidate is near: the end of an error message.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    // A word of any length would make the comparison slow, and none that long was a slip of the finger.
+    // The comparison of a long word is slow, and a long word is not a typing error.
     if word.len() > 64 {
         return String::new();
     }

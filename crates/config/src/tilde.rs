@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 #[serde(try_from = "String")]
 pub struct TildePath(String);
 
-/// `~` stands in a path and this process has no home folder.
+/// A path begins with `~`, and this process has no home folder.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` begins with ~ and HOME is not set; set HOME or write the whole path")]
 pub struct NoHome(String);
@@ -37,7 +37,7 @@ impl TildePath {
         }
     }
 
-    /// The path on this host as it stands in `file`: relative ones are taken from that file's folder, wherever this
+    /// The path on this host, as `file` names it: relative ones are relative to that file's folder, wherever this
     /// process was started.
     pub fn beside(&self, file: &Path) -> Result<PathBuf, NoHome> {
         let path = self.here()?;
@@ -54,7 +54,7 @@ impl TildePath {
     }
 }
 
-/// For serde's `deserialize_with`: an optional path, where `""` says "none" as leaving the key out does.
+/// For serde's `deserialize_with`: an optional path; `""` means none, like an absent key.
 pub(crate) fn optional_or_empty<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<TildePath>, D::Error> {

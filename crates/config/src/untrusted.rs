@@ -95,7 +95,7 @@ fn is_hidden(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The same JSON in which every hidden character stands as `\uXXXX`, so that it can be printed to a terminal; a program
+/// The same JSON with every hidden character as `\uXXXX`, so that it can be printed to a terminal; a program
 /// reads the same values from it. Line feeds between the values stay.
 ///
 /// ```

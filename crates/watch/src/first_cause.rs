@@ -1,9 +1,9 @@
-//! One cause is one alert: where the guardian on this host reports that a server gives no answer, the host's other
-//! watchdogs of that server do not report it again.
+//! One cause is one alert: while the guardian on this host reports that a server gives no answer, the host's other watchdogs
+//! of that server do not.
 //!
-//! The guardian's state file is all that is read. Every doubt is decided for the alert: a guardian that is not installed
-//! here, has stopped, cannot be read, cannot look itself, or alerts through fewer channels covers nothing. Watchdogs on
-//! other hosts are not covered either, because this host may be the one that is dead.
+//! Only the guardian's state file is read. In doubt the alert is sent: a guardian that is not installed here, has stopped,
+//! cannot be read, cannot check, or alerts through fewer channels covers nothing. Watchdogs on other hosts always alert,
+//! because this host may be the one that is down.
 
 use std::path::PathBuf;
 
@@ -17,14 +17,14 @@ use crate::verdict::VerdictKind;
 
 /// The key of the guardian's condition "the server gives no answer".
 pub const OUTAGE: &str = "outage";
-/// The key of the guardian's condition "the restart budget is spent": it does not act, and reports outages all the same.
+/// The key of the guardian's condition "the restart budget is spent": it restarts nothing, and still reports outages.
 pub const BUDGET: &str = "budget";
-/// The key of the guardian's condition "it cannot look": it knows nothing about the server.
+/// The key of the guardian's condition "it cannot check": nothing is known about the server.
 pub const BLIND: &str = "blind";
 
-/// So long a guardian may see that something is wrong without having decided what it is.
+/// How long a guardian may count misses without a decision.
 const UNDECIDED: TimeDelta = TimeDelta::minutes(15);
-/// A guardian looks every minute and writes its heartbeat every five.
+/// A guardian checks every minute and writes its heartbeat every five.
 const ALIVE: TimeDelta = TimeDelta::minutes(6);
 
 /// The guardians whose alerts cover a server's outage.
@@ -47,7 +47,7 @@ impl FirstCause {
         } = setting;
         match (watch.check(name).as_str(), fleet.watched_server(watch)) {
             ("guardian", _) => Self::default(),
-            // It looks at the whole host, and says itself that all of its findings are outages of servers.
+            // It checks the whole host, and decides itself whether all of its findings are outages of servers.
             ("drift", _) => {
                 let servers = fleet.servers.keys();
                 let each =
@@ -98,14 +98,14 @@ fn reports(guardian: &WatchdogState, now: DateTime<Utc>) -> bool {
     }
     let last = guardian.last.as_ref().map(|last| last.kind);
     let is_open = |key| guardian.open.contains_key(key);
-    // It knows nothing, or its last round saw nothing wrong: an alert that is still open says nothing about now.
+    // It could not check, or its last round was ok: an alert that is still open is not about the present.
     if is_open(BLIND) || !matches!(last, Some(VerdictKind::Miss | VerdictKind::Busy)) {
         return false;
     }
     if is_open(OUTAGE) || is_open(BUDGET) && last == Some(VerdictKind::Miss) {
         return true;
     }
-    // It sees that something is wrong, and counts.
+    // It counts misses, and has not decided.
     let since = guardian.missing_since.or(guardian.busy_since);
     since.is_some_and(|since| now - since <= UNDECIDED)
 }
@@ -216,7 +216,7 @@ mod tests {
             outage(state);
             open(state, BLIND);
         });
-        assert!(!canary.is_reported(now), "it cannot look");
+        assert!(!canary.is_reported(now), "it cannot check");
         guardian(home.path(), |state| {
             outage(state);
             state.last = Some(Verdict::new(VerdictKind::Ok, "answers"));
@@ -240,15 +240,15 @@ mod tests {
             counting(state);
             state.missing_since = Some(state.heartbeat - TimeDelta::minutes(16));
         });
-        assert!(!canary.is_reported(now), "it has come to no decision");
+        assert!(!canary.is_reported(now), "it has not decided");
         guardian(home.path(), |state| {
             counting(state);
             open(state, BLIND);
         });
-        assert!(!canary.is_reported(now), "it cannot look");
+        assert!(!canary.is_reported(now), "it cannot check");
         guardian(home.path(), |state| {
             state.last = Some(Verdict::new(VerdictKind::Ok, "answers"));
         });
-        assert!(!canary.is_reported(now), "it is content");
+        assert!(!canary.is_reported(now), "its last round was ok");
     }
 }

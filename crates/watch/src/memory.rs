@@ -1,13 +1,16 @@
-//! How much memory a new process could have: `/proc/meminfo` where there is one, else macOS's `vm_stat`.
+//! How much memory a new process could have: `/proc/meminfo` on Linux, `vm_stat` on macOS.
+//!
+//! The crate `sysinfo` is not used: on macOS its available memory includes inactive pages, which [`vm_stat`] excludes on
+//! purpose.
 
 use std::time::Duration;
 
 use sanctum_host::command;
 
-/// How long `vm_stat` may take; it answers in milliseconds.
+/// The time limit of `vm_stat`, which normally takes milliseconds.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Bytes that a new process could have without anything being swapped or compressed; none if the system does not say.
+/// Bytes that a new process could have without anything being swapped or compressed; none if the system does not report it.
 pub fn free() -> Option<u64> {
     match std::fs::read_to_string("/proc/meminfo") {
         Ok(text) => available(&text),
@@ -26,7 +29,7 @@ fn available(text: &str) -> Option<u64> {
 
 /// vm_stat(1): the page size in the first line, then counts of pages.
 ///
-/// What counts is free + speculative + purgeable. vm_stat prints the free pages without the speculative ones (XNU counts
+/// Free, speculative and purgeable pages count. vm_stat prints the free pages without the speculative ones (XNU counts
 /// these among the free; they hold data that was read ahead and that nothing uses yet); purgeable pages are those that
 /// programs have marked as disposable. Inactive pages do not count: they hold the anonymous memory of idle programs
 /// too, which must be compressed or swapped before anything else can have it, and the mapped weights of a model that
@@ -89,7 +92,7 @@ Pages occupied by compressor:            442179.
     }
 
     #[test]
-    fn text_of_another_form_says_nothing() {
+    fn text_of_another_form_has_no_result() {
         for nonsense in [
             "",
             "page size of x bytes",
@@ -101,7 +104,7 @@ Pages occupied by compressor:            442179.
     }
 
     #[test]
-    fn this_machine_says_how_much_is_free() {
+    fn this_machine_reports_its_free_memory() {
         assert!(free().is_some_and(|bytes| bytes > 1 << 20));
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::{Label, ListenAddress, ModelId, TildePath, duration, tilde};
 
-/// The port of a server that says nothing else.
+/// The default port of a server.
 const DEFAULT_PORT: u16 = 1337;
 
 /// One `sanctum-server` instance.
@@ -18,7 +18,7 @@ const DEFAULT_PORT: u16 = 1337;
 pub struct Server {
     /// The host it runs on.
     pub host: Label,
-    /// Where it listens for plain HTTP; `127.0.0.1:1337` unless said otherwise.
+    /// Where it listens for plain HTTP; by default `127.0.0.1:1337`.
     #[serde(default = "default_listen")]
     pub listen: Vec<ListenAddress>,
     /// Where it listens for mTLS.
@@ -31,7 +31,7 @@ pub struct Server {
     #[serde(default)]
     pub models: Vec<Model>,
     /// Public keys of which one must have signed the manifest of every model that has one. None: a manifest is taken as
-    /// it lies there, and protects against accidents only.
+    /// it is there, and protects against accidents only.
     #[serde(default)]
     pub manifest_keys: Vec<TildePath>,
     /// The folder of the adapters that `POST /v1/adapters` may load, each in a folder of its own. None: it loads none.
@@ -43,7 +43,7 @@ pub struct Server {
     /// How the KV cache keeps its values.
     #[serde(default)]
     pub kv_cache: KvCache,
-    /// Worker threads of the cpu backend; all cores unless said otherwise.
+    /// Worker threads of the cpu backend; by default all cores.
     pub threads: Option<NonZeroUsize>,
     /// Compute with f32 activations: slower, the reference for the fast path.
     #[serde(default)]
@@ -227,7 +227,7 @@ impl Server {
         let mut ids = BTreeSet::new();
         let twice = self.models.iter().find(|model| !ids.insert(&model.id))?;
         Some(format!(
-            "two models have the id `{}`; a request could not tell them apart, rename one",
+            "two models have the id `{}`; a request could not distinguish them, rename one",
             twice.id
         ))
     }

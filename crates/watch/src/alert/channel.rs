@@ -110,8 +110,8 @@ impl Channel {
 
 async fn post(url: &Url, alert: &Alert) -> Result<(), DeliveryError> {
     let later = |error: reqwest::Error| {
-        let said = root_cause(&error);
-        DeliveryError::Later(format!("{url} cannot be reached: {said}"))
+        let cause = root_cause(&error);
+        DeliveryError::Later(format!("{url} cannot be reached: {cause}"))
     };
     // The system's certificate authorities are needed for https only.
     let tls = (url.scheme() != "https").then(http::no_tls);
