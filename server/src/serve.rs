@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::api::body::BodyLimit;
-use crate::api::{AppState, ResponseStore, router};
+use crate::api::{AppState, MessageThreads, ResponseStore, router};
 use crate::banner::banner;
 use crate::failure::CommandFailure;
 use crate::gate::Gate;
@@ -64,6 +64,7 @@ pub(crate) async fn serve(
         swaps,
         bodies: BodyLimit::default(),
         responses: ResponseStore::default(),
+        threads: MessageThreads::default(),
         preparing: PreparationQueue::start()?,
         metrics,
         shutdown: shutdown.clone(),

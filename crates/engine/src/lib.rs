@@ -43,6 +43,7 @@
 //!     sampling: Sampling { temperature: 0.0, ..Sampling::default() },
 //!     stop: Vec::new(),
 //!     logprobs: None,
+//!     constraint: None,
 //!     ignore_eos: true,
 //! })?;
 //! let mut tokens = 0;

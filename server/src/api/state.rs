@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 
 use super::body::BodyLimit;
+use super::message_threads::MessageThreads;
 use super::response_store::ResponseStore;
 use crate::gate::Gate;
 use crate::metrics::Metrics;
@@ -22,6 +23,8 @@ pub(crate) struct AppState {
     pub bodies: BodyLimit,
     /// Responses that clients can continue.
     pub responses: ResponseStore,
+    /// Conversations that clients of Anthropic's API can continue.
+    pub threads: MessageThreads,
     /// Parses, renders and tokenizes requests.
     pub preparing: PreparationQueue,
     /// Counts.

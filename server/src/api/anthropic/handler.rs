@@ -11,6 +11,7 @@ use super::{MessageEncoder, count_answer, error_body, translate, translate_count
 use crate::api::body::JsonBody;
 use crate::api::error::ApiError;
 use crate::api::generation::{self, ActiveGeneration, GenerationEnd, GenerationOutput};
+use crate::api::message_threads::PendingThread;
 use crate::api::protocol::{self, End, Failure, ReplyPart};
 use crate::api::sse::{self, StreamEvent};
 use crate::api::state::AppState;
@@ -49,18 +50,25 @@ pub(crate) async fn create(
     Extension(record): Extension<GenerationRecord>,
     body: Result<JsonBody, ApiError>,
 ) -> Result<Response, MessagesError> {
-    let parse = |body: &[u8]| {
-        let (request, names, ()) = protocol::parse(body, |map| Ok((translate(map)?, ())))?;
+    let body = body?;
+    let owner = format!("{:?}", body.owner.client());
+    let threads = app.threads.clone();
+    let parse = move |body: &[u8]| {
+        let (request, names, pending) = protocol::parse(body, |mut map| {
+            let pending = threads.resume(&owner, &mut map)?;
+            Ok((translate(map)?, pending))
+        })?;
         let stream = request.parameters.stream.is_some();
-        Ok((request.named(names), stream))
+        Ok((request.named(names), (stream, pending)))
     };
-    let (mut generation, stream) = generation::start(&app, record, body?, parse).await?;
+    let started = generation::start(&app, record, body, parse).await;
+    let (mut generation, (stream, pending)) = started?;
     let ignored = generation.take_ignored();
     let model = generation.model().id.clone();
     let encoder = MessageEncoder::new(&model, generation.prompt_tokens(), 0, &mut random::id);
     let mut response = match stream {
-        true => sse::stream(generation, Stream(encoder)),
-        false => whole(generation, encoder).await?,
+        true => sse::stream(generation, Stream { encoder, pending }),
+        false => whole(generation, encoder, pending).await?,
     };
     ActiveGeneration::report_ignored(&ignored, &mut response);
     Ok(response)
@@ -70,6 +78,7 @@ pub(crate) async fn create(
 async fn whole(
     mut generation: ActiveGeneration,
     mut encoder: MessageEncoder,
+    pending: Option<PendingThread>,
 ) -> Result<Response, ApiError> {
     loop {
         match generation.next().await? {
@@ -83,25 +92,32 @@ async fn whole(
                     encoder.event(part);
                 });
                 encoder.end(End::of(end, usage.unwrap_or_default()));
-                return Ok(Json(encoder.message()).into_response());
+                let message = encoder.message();
+                if let Some(pending) = pending {
+                    pending.keep(&message);
+                }
+                return Ok(Json(message).into_response());
             }
         }
     }
 }
 
 /// Encodes a streamed message.
-struct Stream(MessageEncoder);
+struct Stream {
+    encoder: MessageEncoder,
+    pending: Option<PendingThread>,
+}
 
 impl Stream {
     fn parts(&mut self, parts: Vec<ReplyPart>) -> Vec<StreamEvent> {
-        let events = parts.into_iter().flat_map(|part| self.0.event(part));
+        let events = parts.into_iter().flat_map(|part| self.encoder.event(part));
         events.map(StreamEvent::from).collect()
     }
 }
 
 impl sse::Encoder for Stream {
     fn opening(&mut self) -> Vec<StreamEvent> {
-        self.0
+        self.encoder
             .opening()
             .into_iter()
             .map(StreamEvent::from)
@@ -125,18 +141,21 @@ impl sse::Encoder for Stream {
         usage: Option<Usage>,
     ) -> Vec<StreamEvent> {
         let mut events = self.parts(parts);
-        let end = self.0.end(End::of(end, usage.unwrap_or_default()));
+        let end = self.encoder.end(End::of(end, usage.unwrap_or_default()));
         events.extend(end.into_iter().map(StreamEvent::from));
+        if let Some(pending) = self.pending.take() {
+            pending.keep(&self.encoder.message());
+        }
         events
     }
 
     fn failure(&mut self, error: &ApiError) -> Vec<StreamEvent> {
-        let events = self.0.failure(Failure::of(error));
+        let events = self.encoder.failure(Failure::of(error));
         events.into_iter().map(StreamEvent::from).collect()
     }
 
     fn keep_alive(&mut self) -> StreamEvent {
-        self.0.keep_alive().into()
+        self.encoder.keep_alive().into()
     }
 }
 
