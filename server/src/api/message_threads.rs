@@ -9,9 +9,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use crate::api::client_path::Path;
-use crate::api::protocol::Refusal;
-
 /// Conversations, at most.
 const MOST: usize = 1024;
 /// Bytes of all of them, as JSON.
@@ -34,6 +31,19 @@ struct Thread {
     body: Map<String, Value>,
 }
 
+/// Why a `thread` cannot be continued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ThreadError {
+    /// The message is unknown, has expired, or is another client's.
+    #[error(
+        "`thread` continues a message that is not kept here; send the whole conversation in `messages`"
+    )]
+    NotKept,
+    /// It is something else.
+    #[error("`thread` must be of the type `create` or `continue`")]
+    Malformed,
+}
+
 /// A conversation that is kept once the answer is complete.
 pub(crate) struct PendingThread {
     threads: MessageThreads,
@@ -47,18 +57,16 @@ impl MessageThreads {
         &self,
         owner: &str,
         body: &mut Map<String, Value>,
-    ) -> Result<Option<PendingThread>, Refusal> {
+    ) -> Result<Option<PendingThread>, ThreadError> {
         let Some(thread) = body.remove("thread").filter(|thread| !thread.is_null()) else {
             return Ok(None);
         };
-        let path = Path::root("thread");
         match thread["type"].as_str() {
             Some("create") => {}
             Some("continue") => {
                 let id = thread["previous_message_id"].as_str().unwrap_or_default();
                 let Some(earlier) = self.recall(owner, id, Instant::now()) else {
-                    let message = "`thread` continues a message that is not kept here; send the whole conversation in `messages`";
-                    return Err(Refusal::new(&path, message));
+                    return Err(ThreadError::NotKept);
                 };
                 for (name, value) in earlier {
                     match (body.get_mut(&name), value) {
@@ -71,7 +79,7 @@ impl MessageThreads {
                     }
                 }
             }
-            _ => return Err(Refusal::must_be(&path, "`create` or `continue`")),
+            _ => return Err(ThreadError::Malformed),
         }
         let kept = KEPT.iter().filter_map(|name| {
             let value = body.get(*name)?;
@@ -145,11 +153,16 @@ mod tests {
         });
         let mut second = body(more.clone());
         threads.resume("x", &mut second).unwrap().unwrap();
-        let contents: Vec<&Value> = second["messages"].as_array().unwrap().iter().map(|m| &m["content"]).collect();
+        let contents: Vec<&Value> = second["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| &m["content"])
+            .collect();
         assert_eq!(contents, ["a", "b", "c"]);
         assert_eq!(second["tools"], json!([{"name": "f"}]));
-        let refusal = threads.resume("y", &mut body(more)).err().unwrap();
-        assert_eq!(refusal.param.as_deref(), Some("thread"));
+        let refused = threads.resume("y", &mut body(more)).err();
+        assert_eq!(refused, Some(ThreadError::NotKept));
     }
 
     #[test]

@@ -9,10 +9,11 @@ use sanctum_engine::schedule::{TokenLogprob, Usage};
 
 use super::{MessageEncoder, count_answer, error_body, translate, translate_count};
 use crate::api::body::JsonBody;
+use crate::api::client_path::Path;
 use crate::api::error::ApiError;
 use crate::api::generation::{self, ActiveGeneration, GenerationEnd, GenerationOutput};
 use crate::api::message_threads::PendingThread;
-use crate::api::protocol::{self, End, Failure, ReplyPart};
+use crate::api::protocol::{self, End, Failure, Refusal, ReplyPart};
 use crate::api::sse::{self, StreamEvent};
 use crate::api::state::AppState;
 use crate::gate::GenerationRecord;
@@ -55,7 +56,9 @@ pub(crate) async fn create(
     let threads = app.threads.clone();
     let parse = move |body: &[u8]| {
         let (request, names, pending) = protocol::parse(body, |mut map| {
-            let pending = threads.resume(&owner, &mut map)?;
+            let pending = threads.resume(&owner, &mut map);
+            let pending =
+                pending.map_err(|error| Refusal::new(&Path::root("thread"), error.to_string()))?;
             Ok((translate(map)?, pending))
         })?;
         let stream = request.parameters.stream.is_some();
