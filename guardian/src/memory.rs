@@ -19,7 +19,7 @@ const SLACK: f64 = 1.25;
 
 /// The shortage, in a sentence; none if there is none, or the system does not report it. `before`: whether there was one in
 /// the last round.
-pub fn shortage(before: bool) -> Option<String> {
+pub(crate) fn shortage(before: bool) -> Option<String> {
     match std::fs::read_to_string("/proc/meminfo") {
         Ok(text) => of_linux(&text, before),
         Err(_) => {

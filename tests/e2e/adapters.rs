@@ -15,7 +15,7 @@ fn shipped() -> PathBuf {
 }
 
 /// An untrained adapter: a pair of rank 1 that shifts the last layer's output.
-pub fn nonsense(folder: &Path) {
+pub(crate) fn nonsense(folder: &Path) {
     let module = "language_model.model.layers.7.mlp.down_proj";
     let (a, b) = (768 * 4, 256 * 4);
     let header = json!({

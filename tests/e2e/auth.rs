@@ -10,12 +10,12 @@ use serde_json::json;
 use tempfile::TempDir;
 
 /// A token as `sanctum-pki token` generates it.
-pub const TOKEN: &str = "5f0c3f6c1f0b4c6d9a1e2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f70";
+pub(crate) const TOKEN: &str = "5f0c3f6c1f0b4c6d9a1e2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f70";
 /// Another token.
-pub const OTHER: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+pub(crate) const OTHER: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// A folder with a token file, which ends in a newline as editors write it.
-pub fn secret() -> (TempDir, PathBuf) {
+pub(crate) fn secret() -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("server.token");
     write(&file, &format!("{TOKEN}\n"));
@@ -23,7 +23,7 @@ pub fn secret() -> (TempDir, PathBuf) {
 }
 
 /// Replaces a token file by renaming.
-pub fn write(file: &Path, text: &str) {
+pub(crate) fn write(file: &Path, text: &str) {
     let beside = file.with_extension("new");
     fs::write(&beside, text).unwrap();
     fs::set_permissions(&beside, Permissions::from_mode(0o600)).unwrap();
@@ -31,7 +31,7 @@ pub fn write(file: &Path, text: &str) {
 }
 
 /// `Authorization: Bearer …`
-pub fn bearer(token: &str) -> String {
+pub(crate) fn bearer(token: &str) -> String {
     format!("authorization: Bearer {token}")
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Far longer than anything here takes.
-pub const SOON: Duration = Duration::from_secs(90);
+pub(crate) const SOON: Duration = Duration::from_secs(90);
 
 /// The factor on launchd's times: half a minute from start to start becomes 0.6 s.
 const TIME_SCALE: f64 = 0.02;
@@ -32,7 +32,7 @@ const PROGRAMS: [&str; 6] = [
 ];
 
 /// A host with its launchd, its home and its releases.
-pub struct Host {
+pub(crate) struct Host {
     pub launchd: Launchd,
     folder: TempDir,
     port: u16,
@@ -40,7 +40,7 @@ pub struct Host {
 
 impl Host {
     /// A host whose launchd runs, without fleet.toml, releases or anything installed.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let sim = folder.path().join("launchd");
         let program = program("launchctl");
@@ -62,17 +62,17 @@ impl Host {
     }
 
     /// The address of its server.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// A path in its folder, the user's home.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes fleet.toml: the host `here` with these agents, additional lines of the server's section, and more sections.
-    pub fn fleet(&self, agents: &[&str], server: &str, more: &str) {
+    pub(crate) fn fleet(&self, agents: &[&str], server: &str, more: &str) {
         let text = format!(
             "[hosts.here]\naddress = \"127.0.0.1\"\nagents = {agents:?}\n\
              [servers.server]\nhost = \"here\"\nlisten = [\"127.0.0.1:{}\"]\nthreads = 1\n{server}\n{more}\n",
@@ -82,7 +82,7 @@ impl Host {
     }
 
     /// A release of the real programs themselves, in the folder of its version.
-    pub fn release(&self, version: &str) {
+    pub(crate) fn release(&self, version: &str) {
         let folder = self.path(version);
         fs::create_dir(&folder).unwrap();
         for name in PROGRAMS {
@@ -97,7 +97,7 @@ impl Host {
 
     /// A release of scripts that execute the real programs, which are fast to copy and to hash. This is the server's
     /// script, in which `$SERVER` is the real program.
-    pub fn release_of_scripts(&self, version: &str, server: &str) {
+    pub(crate) fn release_of_scripts(&self, version: &str, server: &str) {
         let folder = self.path(version);
         fs::create_dir(&folder).unwrap();
         for name in PROGRAMS {
@@ -115,19 +115,19 @@ impl Host {
     }
 
     /// Installs a release with the current fleet.toml.
-    pub fn install(&self, version: &str) {
+    pub(crate) fn install(&self, version: &str) {
         self.must(&Self::installation(version));
     }
 
     /// The command that installs a release.
-    pub fn installation(version: &str) -> [&str; 7] {
+    pub(crate) fn installation(version: &str) -> [&str; 7] {
         let line = ["install", "--config", "fleet.toml", "--host", "here"];
         let [a, b, c, d, e] = line;
         [a, b, c, d, e, "--release", version]
     }
 
     /// A command of `sanctum-launchd`, not yet run.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("sanctum-launchd"));
         command
             .args(arguments)
@@ -139,45 +139,45 @@ impl Host {
     }
 
     /// Runs a command; its exit code and its output.
-    pub fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
+    pub(crate) fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
         said(self.command(arguments).output().unwrap())
     }
 
     /// Runs a command that must succeed.
     #[track_caller]
-    pub fn must(&self, arguments: &[&str]) -> String {
+    pub(crate) fn must(&self, arguments: &[&str]) -> String {
         let (code, said) = self.run(arguments);
         assert_eq!(code, Some(0), "{arguments:?}: {said}");
         said
     }
 
     /// A watchdog's state file.
-    pub fn memory(&self, agent: &str) -> Value {
+    pub(crate) fn memory(&self, agent: &str) -> Value {
         let state = fs::read(self.path(&format!(".sanctum/state/watch/{agent}.json")));
         serde_json::from_slice(&state.unwrap_or_default()).unwrap_or_default()
     }
 
     /// A watchdog's last finding: its kind and its sentence, as one text.
-    pub fn verdict(&self, agent: &str) -> String {
+    pub(crate) fn verdict(&self, agent: &str) -> String {
         let last = &self.memory(agent)["last"];
         let part = |key: &str| last[key].as_str().unwrap_or_default().to_owned();
         format!("{}: {}", part("kind"), part("message"))
     }
 
     /// An agent's log.
-    pub fn log(&self, agent: &str) -> String {
+    pub(crate) fn log(&self, agent: &str) -> String {
         fs::read_to_string(self.path(&format!(".sanctum/logs/{agent}.log"))).unwrap_or_default()
     }
 
     /// The number of a watchdog's checks.
-    pub fn rounds(&self, agent: &str) -> usize {
+    pub(crate) fn rounds(&self, agent: &str) -> usize {
         let log = self.log(agent);
         let looks = log.lines().filter(|line| line.contains("\"kind\":"));
         looks.count()
     }
 
     /// The number of restarts that the guardian has requested.
-    pub fn restarts(&self) -> usize {
+    pub(crate) fn restarts(&self) -> usize {
         let log = self.log("guardian");
         let asked = log
             .lines()
@@ -187,7 +187,7 @@ impl Host {
 
     /// Waits until a condition on files and pages is true.
     #[track_caller]
-    pub fn wait(&self, what: &str, wanted: impl Fn(&Self) -> bool) {
+    pub(crate) fn wait(&self, what: &str, wanted: impl Fn(&Self) -> bool) {
         let begun = Instant::now();
         while !wanted(self) {
             let logs = || ["server", "guardian", "canary"].map(|name| end(&self.log(name)));
@@ -202,7 +202,7 @@ impl Host {
 
     /// Waits until these watchdogs report no problem.
     #[track_caller]
-    pub fn all_well(&self, watchdogs: &[&str]) {
+    pub(crate) fn all_well(&self, watchdogs: &[&str]) {
         self.wait("answers", |host| {
             let well = |agent: &&str| host.verdict(agent).starts_with("ok:");
             watchdogs.iter().all(well)
@@ -211,7 +211,7 @@ impl Host {
 
     /// Waits until a watchdog has completed this many more checks.
     #[track_caller]
-    pub fn look_on(&self, agent: &str, rounds: usize) {
+    pub(crate) fn look_on(&self, agent: &str, rounds: usize) {
         let seen = self.rounds(agent);
         self.wait("a watchdog's rounds", |host| {
             host.rounds(agent) >= seen + rounds
@@ -219,32 +219,32 @@ impl Host {
     }
 
     /// The service target of an agent: `gui/<uid>/com.sanctum.<agent>`.
-    pub fn target(&self, agent: &str) -> String {
+    pub(crate) fn target(&self, agent: &str) -> String {
         format!("{}/{}", self.launchd.domain(), label(agent))
     }
 
     /// An agent that has a process.
     #[track_caller]
-    pub fn running(&self, agent: &str) -> Status {
+    pub(crate) fn running(&self, agent: &str) -> Status {
         self.launchd
             .wait_for(&label(agent), SOON, |status| status.pid.is_some())
             .unwrap_or_else(|error| panic!("{error}\n{}", self.log(agent)))
     }
 
     /// Sends an agent's process a signal.
-    pub fn signal(&self, agent: &str, signal: &str) {
+    pub(crate) fn signal(&self, agent: &str, signal: &str) {
         let reply = self.launchd.run(&["kill", signal, &self.target(agent)]);
         assert_eq!(reply.unwrap().code, 0, "{signal} to {agent}");
     }
 
     /// `GET /health` of its server; null if it does not answer.
-    pub fn health(&self) -> Value {
+    pub(crate) fn health(&self) -> Value {
         let answer = request(self.port, "GET /health", "", SOON);
         serde_json::from_str(&answer.unwrap_or_default().1).unwrap_or_default()
     }
 
     /// Its server's answer to a question at temperature 0.
-    pub fn ask(&self, question: &str) -> String {
+    pub(crate) fn ask(&self, question: &str) -> String {
         let message = json!({ "role": "user", "content": question });
         let body = json!({ "messages": [message], "temperature": 0, "max_tokens": 16 });
         let answer = request(
@@ -262,12 +262,12 @@ impl Host {
 }
 
 /// launchd's name of an agent.
-pub fn label(agent: &str) -> String {
+pub(crate) fn label(agent: &str) -> String {
     format!("com.sanctum.{agent}")
 }
 
 /// Whether an agent is loaded and has a process.
-pub fn runs(loaded: &[Status], agent: &str) -> bool {
+pub(crate) fn runs(loaded: &[Status], agent: &str) -> bool {
     let is_it = |status: &&Status| status.label == label(agent);
     loaded
         .iter()
@@ -276,7 +276,7 @@ pub fn runs(loaded: &[Status], agent: &str) -> bool {
 }
 
 /// A command's exit code and its output.
-pub fn said(output: Output) -> (Option<i32>, String) {
+pub(crate) fn said(output: Output) -> (Option<i32>, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (
         output.status.code(),
@@ -285,7 +285,7 @@ pub fn said(output: Output) -> (Option<i32>, String) {
 }
 
 /// Sends a request over a new connection; the response's status and body, or none after the time limit.
-pub fn request(port: u16, request: &str, body: &str, limit: Duration) -> Option<(u16, String)> {
+pub(crate) fn request(port: u16, request: &str, body: &str, limit: Duration) -> Option<(u16, String)> {
     let mut stream = ask(port, request, body).ok()?;
     stream.set_read_timeout(Some(limit)).ok()?;
     let mut lines = BufReader::new(&mut stream).lines();
@@ -297,7 +297,7 @@ pub fn request(port: u16, request: &str, body: &str, limit: Duration) -> Option<
 }
 
 /// Sends a request; the caller reads the response or drops it.
-pub fn ask(port: u16, request: &str, body: &str) -> std::io::Result<TcpStream> {
+pub(crate) fn ask(port: u16, request: &str, body: &str) -> std::io::Result<TcpStream> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     let text = format!(
         "{request} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-type: application/json\r\n\
@@ -315,7 +315,7 @@ fn end(log: &str) -> String {
 }
 
 /// When a folder's files were written.
-pub fn modified(folder: &Path) -> Vec<(PathBuf, std::time::SystemTime)> {
+pub(crate) fn modified(folder: &Path) -> Vec<(PathBuf, std::time::SystemTime)> {
     let written = |path: PathBuf| {
         let at = fs::metadata(&path).unwrap().modified().unwrap();
         (path, at)
@@ -329,7 +329,7 @@ pub fn modified(folder: &Path) -> Vec<(PathBuf, std::time::SystemTime)> {
 }
 
 /// Whether a connection has received anything.
-pub fn has_answered(stream: &TcpStream) -> bool {
+pub(crate) fn has_answered(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     let came = stream.peek(&mut [0; 1]).is_ok();
     stream.set_nonblocking(false).unwrap();
@@ -337,7 +337,7 @@ pub fn has_answered(stream: &TcpStream) -> bool {
 }
 
 /// Reads the status of a response, and nothing after it.
-pub fn status(mut stream: &TcpStream) -> String {
+pub(crate) fn status(mut stream: &TcpStream) -> String {
     stream.set_read_timeout(Some(SOON)).unwrap();
     let mut first = [0; 12];
     stream.read_exact(&mut first).unwrap();

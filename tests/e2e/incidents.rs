@@ -9,4 +9,4 @@ mod interruption;
 mod one_cause;
 mod standby;
 mod start;
-pub mod wrong;
+pub(crate) mod wrong;

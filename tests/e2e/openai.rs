@@ -11,12 +11,12 @@ use futures_util::StreamExt;
 use sanctum_tests::{Server, within};
 
 /// A question that the built-in model answers with one or two tokens.
-pub const SUM: &str = "What is 2+2? Respond with only the number.";
+pub(crate) const SUM: &str = "What is 2+2? Respond with only the number.";
 /// A question with an answer of some length.
-pub const COUNT: &str = "Count from 5 to 15.";
+pub(crate) const COUNT: &str = "Count from 5 to 15.";
 
 /// A client of this server.
-pub fn client(server: &Server) -> Client<OpenAIConfig> {
+pub(crate) fn client(server: &Server) -> Client<OpenAIConfig> {
     let config = OpenAIConfig::new()
         .with_api_base(format!("{}/v1", server.http().base()))
         .with_api_key("none is needed");
@@ -24,12 +24,12 @@ pub fn client(server: &Server) -> Client<OpenAIConfig> {
 }
 
 /// A message of the user.
-pub fn user(text: &str) -> ChatCompletionRequestMessage {
+pub(crate) fn user(text: &str) -> ChatCompletionRequestMessage {
     ChatCompletionRequestUserMessage::from(text).into()
 }
 
 /// A question at temperature 0.
-pub fn ask(question: &str) -> CreateChatCompletionRequest {
+pub(crate) fn ask(question: &str) -> CreateChatCompletionRequest {
     CreateChatCompletionRequest {
         model: Server::BUILT_IN.into(),
         messages: vec![user(question)],
@@ -39,7 +39,7 @@ pub fn ask(question: &str) -> CreateChatCompletionRequest {
 }
 
 /// Sends a request and returns the complete response.
-pub async fn chat(
+pub(crate) async fn chat(
     server: &Server,
     request: CreateChatCompletionRequest,
 ) -> CreateChatCompletionResponse {
@@ -50,7 +50,7 @@ pub async fn chat(
 }
 
 /// Sends a streaming request and returns its chunks.
-pub async fn stream(
+pub(crate) async fn stream(
     server: &Server,
     request: CreateChatCompletionRequest,
 ) -> Vec<CreateChatCompletionStreamResponse> {
@@ -67,7 +67,7 @@ pub async fn stream(
 }
 
 /// Sends a request that is refused, and returns the error.
-pub async fn refusal(server: &Server, request: CreateChatCompletionRequest) -> ApiErrorResponse {
+pub(crate) async fn refusal(server: &Server, request: CreateChatCompletionRequest) -> ApiErrorResponse {
     let client = client(server);
     match within("an answer", client.chat().create(request)).await {
         Err(OpenAIError::ApiError(error)) => error,
@@ -76,12 +76,12 @@ pub async fn refusal(server: &Server, request: CreateChatCompletionRequest) -> A
 }
 
 /// The text of a response.
-pub fn said(answer: &CreateChatCompletionResponse) -> &str {
+pub(crate) fn said(answer: &CreateChatCompletionResponse) -> &str {
     answer.choices[0].message.content.as_deref().expect("words")
 }
 
 /// The text of all chunks.
-pub fn joined(chunks: &[CreateChatCompletionStreamResponse]) -> String {
+pub(crate) fn joined(chunks: &[CreateChatCompletionStreamResponse]) -> String {
     let choices = chunks.iter().flat_map(|chunk| &chunk.choices);
     choices
         .filter_map(|choice| choice.delta.content.as_deref())

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::host::SOON;
 
 /// Accepts alerts over HTTP while the test runs.
-pub struct Receiver {
+pub(crate) struct Receiver {
     port: u16,
     seen: Arc<Mutex<Seen>>,
 }
@@ -23,7 +23,7 @@ struct Seen {
 }
 
 impl Receiver {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -37,7 +37,7 @@ impl Receiver {
     }
 
     /// The sections of fleet.toml that make it the channel `phone`.
-    pub fn section(&self) -> String {
+    pub(crate) fn section(&self) -> String {
         format!(
             "[alerts.phone]\nurl = \"http://127.0.0.1:{}/notify\"\n",
             self.port
@@ -45,22 +45,22 @@ impl Receiver {
     }
 
     /// Sets whether it answers 503 to everything.
-    pub fn set_down(&self, is_down: bool) {
+    pub(crate) fn set_down(&self, is_down: bool) {
         self.seen.lock().unwrap().is_down = is_down;
     }
 
     /// The accepted alerts, in order.
-    pub fn taken(&self) -> Vec<Value> {
+    pub(crate) fn taken(&self) -> Vec<Value> {
         self.seen.lock().unwrap().taken.clone()
     }
 
     /// The alerts that it refused.
-    pub fn refused(&self) -> Vec<Value> {
+    pub(crate) fn refused(&self) -> Vec<Value> {
         self.seen.lock().unwrap().refused.clone()
     }
 
     /// The alerts with this in their title.
-    pub fn titled(&self, part: &str) -> Vec<Value> {
+    pub(crate) fn titled(&self, part: &str) -> Vec<Value> {
         let all = self.taken().into_iter();
         all.filter(|alert| field(alert, "title").contains(part))
             .collect()
@@ -68,7 +68,7 @@ impl Receiver {
 
     /// Waits until this many alerts have `part` in their title.
     #[track_caller]
-    pub fn wait(&self, part: &str, count: usize) -> Vec<Value> {
+    pub(crate) fn wait(&self, part: &str, count: usize) -> Vec<Value> {
         let begun = Instant::now();
         loop {
             let found = self.titled(part);
@@ -86,7 +86,7 @@ impl Receiver {
 }
 
 /// A field of an alert.
-pub fn field(alert: &Value, name: &str) -> String {
+pub(crate) fn field(alert: &Value, name: &str) -> String {
     alert[name].as_str().unwrap_or_default().to_owned()
 }
 

@@ -12,13 +12,13 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 /// The path of `sanctum-server`; the first call builds it. `SANCTUM_SERVER` names another program to test instead.
-pub fn server() -> &'static Path {
+pub(crate) fn server() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| given_or_built("SANCTUM_SERVER", "sanctum-server"))
 }
 
 /// The path of `sanctum-pki`; the first call builds it. `SANCTUM_PKI` names another program to test instead.
-pub fn pki() -> &'static Path {
+pub(crate) fn pki() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| given_or_built("SANCTUM_PKI", "sanctum-pki"))
 }

@@ -13,11 +13,11 @@ use tokio::time::sleep;
 use crate::Server;
 
 /// Bodies that are sent at once.
-pub const BODIES: usize = 12;
+pub(crate) const BODIES: usize = 12;
 /// Bytes of each.
-pub const BODY: usize = 2 << 20;
+pub(crate) const BODY: usize = 2 << 20;
 /// Bodies that are announced as large and sent slowly.
-pub const SLOW: usize = 4;
+pub(crate) const SLOW: usize = 4;
 
 /// The hostile client: [`BODIES`] requests of [`BODY`] bytes at once, each sent again after its response, and [`SLOW`]
 /// bodies that never end. Dropping this closes its connections.

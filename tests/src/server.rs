@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{Chunks, Ended, Http, Metrics, Process, within};
 
 /// The id of the built-in model.
-pub const BUILT_IN: &str = "sanctum-tiny";
+pub(crate) const BUILT_IN: &str = "sanctum-tiny";
 
 /// A server that has logged that it is ready. Dereferences to its [`Process`].
 pub struct Server {

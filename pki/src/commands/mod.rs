@@ -38,7 +38,7 @@ pub(crate) struct CommandContext<'a> {
 }
 
 impl<'a> CommandContext<'a> {
-    pub fn new(args: &CommonArgs, out: &'a mut dyn Write) -> Result<Self, PkiError> {
+    pub(crate) fn new(args: &CommonArgs, out: &'a mut dyn Write) -> Result<Self, PkiError> {
         let fleet = args.config.as_deref().map(Fleet::read).transpose()?;
         let home = match (&args.home, &fleet, &args.config) {
             (Some(home), _, _) => home.clone(),
@@ -55,22 +55,22 @@ impl<'a> CommandContext<'a> {
     }
 
     /// The fleet, for commands that need it.
-    pub fn fleet(&self) -> Result<Fleet, PkiError> {
+    pub(crate) fn fleet(&self) -> Result<Fleet, PkiError> {
         self.fleet.clone().ok_or(PkiError::NeedsFleet)
     }
 
     /// The fleet, where one was named.
-    pub fn maybe_fleet(&self) -> Option<&Fleet> {
+    pub(crate) fn maybe_fleet(&self) -> Option<&Fleet> {
         self.fleet.as_ref()
     }
 
     /// The fleet's name, or the default name.
-    pub fn fleet_name(&self) -> Label {
+    pub(crate) fn fleet_name(&self) -> Label {
         self.fleet.clone().unwrap_or_default().fleet.name
     }
 
     /// A path of fleet.toml relative to the home; none if it leads elsewhere.
-    pub fn within_home(&self, path: &TildePath) -> Option<PathBuf> {
+    pub(crate) fn within_home(&self, path: &TildePath) -> Option<PathBuf> {
         let home = self
             .fleet
             .as_ref()?
@@ -86,32 +86,32 @@ impl<'a> CommandContext<'a> {
     }
 
     /// Opens the CA.
-    pub fn open_ca(&self) -> Result<CaSession, PkiError> {
+    pub(crate) fn open_ca(&self) -> Result<CaSession, PkiError> {
         CaSession::open(&self.home, self.dry_run)
     }
 
     /// A new CA.
-    pub fn create_ca(&self, authority: crate::authority::Authority) -> Result<CaSession, PkiError> {
+    pub(crate) fn create_ca(&self, authority: crate::authority::Authority) -> Result<CaSession, PkiError> {
         CaSession::create(&self.home, authority, self.dry_run)
     }
 
     /// Prints a line.
-    pub fn say(&mut self, line: impl fmt::Display) -> Result<(), PkiError> {
+    pub(crate) fn say(&mut self, line: impl fmt::Display) -> Result<(), PkiError> {
         Ok(writeln!(self.out, "{line}")?)
     }
 
     /// Prints a JSON document.
-    pub fn say_json(&mut self, value: &Value) -> Result<(), PkiError> {
+    pub(crate) fn say_json(&mut self, value: &Value) -> Result<(), PkiError> {
         Ok(writeln!(self.out, "{value:#}")?)
     }
 
     /// Whether nothing is to be written.
-    pub fn is_dry_run(&self) -> bool {
+    pub(crate) fn is_dry_run(&self) -> bool {
         self.dry_run
     }
 
     /// Writes the changes, or with --dry-run prints them.
-    pub fn finish(&mut self, changes: Changes) -> Result<(), PkiError> {
+    pub(crate) fn finish(&mut self, changes: Changes) -> Result<(), PkiError> {
         if self.dry_run {
             return Ok(changes.describe(self.out)?);
         }
@@ -120,7 +120,7 @@ impl<'a> CommandContext<'a> {
     }
 
     /// The same, for changes of the CA.
-    pub fn close(&mut self, ca: CaSession) -> Result<(), PkiError> {
+    pub(crate) fn close(&mut self, ca: CaSession) -> Result<(), PkiError> {
         let (changes, lock) = ca.into_changes();
         self.finish(changes)?;
         drop(lock);
@@ -128,7 +128,7 @@ impl<'a> CommandContext<'a> {
     }
 
     /// The prefix of the output of a dry run.
-    pub fn would(&self) -> &'static str {
+    pub(crate) fn would(&self) -> &'static str {
         match self.dry_run {
             true => "dry run: ",
             false => "",

@@ -12,7 +12,7 @@ use crate::host::{Host, SOON, label};
 use crate::receiver::{Receiver, field};
 
 /// A scale whose wrong exponent makes a wrong answer: attention to the wrong places.
-pub const SCALES: &str = "language_model.model.layers.3.self_attn.q_proj.scales";
+pub(crate) const SCALES: &str = "language_model.model.layers.3.self_attn.q_proj.scales";
 
 /// The canary's default question.
 const QUESTION: &str = "What is 2+2? Respond with only the number.";
@@ -33,7 +33,7 @@ fn exported(host: &Host) -> PathBuf {
 }
 
 /// Flips the highest bit of a bf16's exponent: the first number of this tensor.
-pub fn flip_a_bit(model: &Path, tensor: &str) {
+pub(crate) fn flip_a_bit(model: &Path, tensor: &str) {
     let path = model.join("model.safetensors");
     let bytes = fs::read(&path).unwrap();
     // safetensors: the header's length in 8 bytes, the header as JSON, the data.

@@ -14,7 +14,7 @@ use zbus::{Connection, OwnedVariant, connection, interface};
 
 /// A recorded notification.
 #[derive(Clone, Debug)]
-pub struct Notification {
+pub(super) struct Notification {
     pub title: String,
     pub body: String,
     pub sound: Option<String>,
@@ -25,7 +25,7 @@ pub struct Notification {
 }
 
 /// The bus and the service on it.
-pub struct Desktop {
+pub(super) struct Desktop {
     bus: Child,
     address: String,
     shown: Arc<Mutex<Vec<Notification>>>,
@@ -36,7 +36,7 @@ pub struct Desktop {
 
 impl Desktop {
     /// Starts both. The bus's socket is in `folder`: a path is reachable from every network namespace.
-    pub fn new(folder: &Path) -> Self {
+    pub(super) fn new(folder: &Path) -> Self {
         let address = format!("unix:path={}", folder.join("bus").display());
         let mut bus = Command::new("dbus-daemon")
             .args(["--session", "--nofork", "--print-address"])
@@ -73,12 +73,12 @@ impl Desktop {
     }
 
     /// The `DBUS_SESSION_BUS_ADDRESS` of this desktop.
-    pub fn address(&self) -> &str {
+    pub(super) fn address(&self) -> &str {
         &self.address
     }
 
     /// All notifications, in order.
-    pub fn shown(&self) -> Vec<Notification> {
+    pub(super) fn shown(&self) -> Vec<Notification> {
         self.shown.lock().unwrap().clone()
     }
 }

@@ -21,12 +21,12 @@ use super::network::{LAPTOP, MINI, Network, REFERENCE};
 const SOON: Duration = Duration::from_secs(150);
 
 /// The two watchdogs on the laptop.
-pub const WATCHDOGS: [&str; 2] = ["canary-offbox", "drift-offbox"];
+pub(super) const WATCHDOGS: [&str; 2] = ["canary-offbox", "drift-offbox"];
 
 const SSHD: &str = "/usr/sbin/sshd";
 
 /// Both hosts and their processes.
-pub struct Pair {
+pub(super) struct Pair {
     pub network: Network,
     desktop: Desktop,
     server: Option<Running>,
@@ -51,7 +51,7 @@ impl Drop for Running {
     }
 }
 
-pub fn is_there(program: &str) -> bool {
+pub(super) fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     program.starts_with('/') && Path::new(program).exists()
         || std::env::split_paths(&path).any(|folder| folder.join(program).exists())
@@ -59,7 +59,7 @@ pub fn is_there(program: &str) -> bool {
 
 impl Pair {
     /// Both hosts, with ok verdicts; or why they cannot be made here.
-    pub fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             return skipped("root, for network namespaces and sshd");
         }
@@ -98,17 +98,17 @@ impl Pair {
     }
 
     /// A path in the home of `mini` or `laptop`.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// The program that serves on the Mini.
-    pub fn binary(&self) -> PathBuf {
+    pub(super) fn binary(&self) -> PathBuf {
         self.path("mini/.sanctum/bin/sanctum-server")
     }
 
     /// The text of that program: a script that executes the real one, and is hashed quickly.
-    pub fn script(remark: &str) -> String {
+    pub(super) fn script(remark: &str) -> String {
         let server = program("sanctum-server");
         format!(
             "#!/bin/sh\n# {remark}\nexec '{}' \"$@\"\n",
@@ -207,7 +207,7 @@ impl Pair {
     }
 
     /// Starts the Mini's server.
-    pub fn start_server(&mut self) {
+    pub(super) fn start_server(&mut self) {
         let binary = self.binary();
         let mut command = self.network.command("mini", binary.to_str().unwrap());
         command
@@ -218,12 +218,12 @@ impl Pair {
     }
 
     /// Kills the Mini's server.
-    pub fn kill_server(&mut self) {
+    pub(super) fn kill_server(&mut self) {
         self.server = None;
     }
 
     /// Starts another server, and waits until the laptop has checked it.
-    pub fn serve_again_after(&mut self, change: impl FnOnce(&Self)) {
+    pub(super) fn serve_again_after(&mut self, change: impl FnOnce(&Self)) {
         let canary = &self.watchdogs[0];
         canary.signal(Signal::STOP);
         self.kill_server();
@@ -283,7 +283,7 @@ impl Pair {
 
     /// Waits until a watchdog has had this verdict this many more times.
     #[track_caller]
-    pub fn look_on(&self, watchdog: &str, kind: &str, checks: u64) {
+    pub(super) fn look_on(&self, watchdog: &str, kind: &str, checks: u64) {
         let seen = self.checks(watchdog, kind);
         self.wait(&format!("{checks} × {kind} of {watchdog}"), |pair| {
             pair.checks(watchdog, kind) >= seen + checks
@@ -292,7 +292,7 @@ impl Pair {
 
     /// Waits until both verdicts are ok.
     #[track_caller]
-    pub fn all_well(&self) {
+    pub(super) fn all_well(&self) {
         self.wait("peace", |pair| {
             let well = |name: &&str| pair.state(name)["last"]["kind"] == "ok";
             WATCHDOGS.iter().all(well)
@@ -300,14 +300,14 @@ impl Pair {
     }
 
     /// The titles on the laptop's screen so far, in order.
-    pub fn titles(&self) -> Vec<String> {
+    pub(super) fn titles(&self) -> Vec<String> {
         let shown = self.desktop.shown().into_iter();
         shown.map(|one| one.title).collect()
     }
 
     /// Waits until a notification of this title is shown.
     #[track_caller]
-    pub fn told(&self, title: &str) -> Notification {
+    pub(super) fn told(&self, title: &str) -> Notification {
         let find = |pair: &Self| {
             let mut shown = pair.desktop.shown().into_iter();
             shown.find(|one| one.title == title)
@@ -363,7 +363,7 @@ fn write(path: &Path, text: &str, mode: u32) {
 }
 
 /// Replaces a file; processes that have the old one open keep it.
-pub fn replace(path: &Path, text: &str) {
+pub(super) fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
     write(&new, text, 0o755);
     fs::rename(new, path).unwrap();

@@ -5,7 +5,7 @@ use std::process::Command;
 
 /// Bytes of memory that this process may use: the machine's, or its control group's if that is less. None where
 /// the system does not say.
-pub fn memory() -> Option<u64> {
+pub(super) fn memory() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo")
         .ok()
         .and_then(|text| total(&text))

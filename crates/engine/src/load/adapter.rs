@@ -20,7 +20,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-pub use config::Layout;
+pub(crate) use config::Layout;
 pub use error::AdapterError;
 pub use name::{AdapterName, InvalidAdapterName};
 pub use source::AdapterSource;

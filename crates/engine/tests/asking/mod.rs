@@ -4,7 +4,7 @@ use sanctum_engine::sampling::Sampling;
 use sanctum_engine::schedule::{Engine, Event, FinishReason, Generation, Request, Usage};
 
 /// A greedy request for the answer to a question.
-pub fn request(engine: &Engine, question: &str, max_tokens: usize) -> Request {
+pub(crate) fn request(engine: &Engine, question: &str, max_tokens: usize) -> Request {
     let prompt = format!(
         "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
     );
@@ -23,7 +23,7 @@ pub fn request(engine: &Engine, question: &str, max_tokens: usize) -> Request {
 }
 
 /// All of an answer: its ids, its text, why it ended, what it cost.
-pub fn answer(mut generation: Generation) -> (Vec<u32>, String, FinishReason, Usage) {
+pub(crate) fn answer(mut generation: Generation) -> (Vec<u32>, String, FinishReason, Usage) {
     let (mut ids, mut answer) = (Vec::new(), String::new());
     loop {
         match generation.blocking_next() {

@@ -10,7 +10,7 @@ use sanctum_engine::text::Text;
 use serde_json::{Map, Value};
 
 /// A question with its answer.
-pub struct Case {
+pub(crate) struct Case {
     /// Prompt, answer and the end of the turn.
     pub ids: Vec<u32>,
     /// Tokens of the prompt.
@@ -18,7 +18,7 @@ pub struct Case {
 }
 
 /// Every `step`-th case of the set.
-pub fn cases(text: &Text, step: usize) -> Vec<Case> {
+pub(crate) fn cases(text: &Text, step: usize) -> Vec<Case> {
     let set = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny/eval/held_out.jsonl");
     let template = text.template.as_ref().unwrap();
     let one = |line: &str| {
@@ -42,7 +42,7 @@ pub fn cases(text: &Text, step: usize) -> Vec<Case> {
 
 impl Case {
     /// Whether these logits, a row a token, give the answer.
-    pub fn is_right(&self, logits: &[f32]) -> bool {
+    pub(crate) fn is_right(&self, logits: &[f32]) -> bool {
         let vocab = logits.len() / self.ids.len();
         let rows = logits.chunks(vocab).skip(self.prompt - 1);
         rows.zip(&self.ids[self.prompt..])
@@ -52,7 +52,7 @@ impl Case {
 
 /// How near predictions are to those of a reference.
 #[derive(Default)]
-pub struct Agreement {
+pub(crate) struct Agreement {
     /// Tokens that were compared.
     pub tokens: usize,
     same: usize,
@@ -61,7 +61,7 @@ pub struct Agreement {
 
 impl Agreement {
     /// Counts the logits of a case, a row a token.
-    pub fn count(&mut self, reference: &[f32], logits: &[f32], vocab: usize) {
+    pub(crate) fn count(&mut self, reference: &[f32], logits: &[f32], vocab: usize) {
         for (p, q) in reference.chunks(vocab).zip(logits.chunks(vocab)) {
             self.tokens += 1;
             self.same += usize::from(argmax(p) == argmax(q));
@@ -72,12 +72,12 @@ impl Agreement {
     }
 
     /// The share of tokens that are the argmax of both.
-    pub fn top_1(&self) -> f64 {
+    pub(crate) fn top_1(&self) -> f64 {
         self.same as f64 / self.tokens as f64
     }
 
     /// The mean Kullback-Leibler divergence from the reference, in nats.
-    pub fn mean_divergence(&self) -> f64 {
+    pub(crate) fn mean_divergence(&self) -> f64 {
         self.divergence / self.tokens as f64
     }
 }

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 
 /// A reference: tokens and the logits that another program computed for them.
-pub struct Golden {
+pub(crate) struct Golden {
     pub tokens: Vec<u32>,
     pub logits: Vec<f32>,
 }
 
 /// The reference in a folder.
-pub fn golden(folder: &Path) -> Golden {
+pub(crate) fn golden(folder: &Path) -> Golden {
     let bytes = fs::read(folder.join("golden.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let words = |name: &str| -> Vec<[u8; 4]> {
@@ -34,14 +34,14 @@ pub fn golden(folder: &Path) -> Golden {
 
 /// The folder of a reference.
 #[allow(dead_code)] // not every test picks one
-pub fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
     root.join(name)
 }
 
 /// The references of a kind, in order.
 #[allow(dead_code)] // nor does every test take all of them
-pub fn folders(kind: &str) -> Vec<PathBuf> {
+pub(crate) fn folders(kind: &str) -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../tests/golden")
         .join(kind);
@@ -55,7 +55,7 @@ pub fn folders(kind: &str) -> Vec<PathBuf> {
 }
 
 /// max |Δ| over the reference's standard deviation.
-pub fn distance(ours: &[f32], reference: &[f32]) -> f64 {
+pub(crate) fn distance(ours: &[f32], reference: &[f32]) -> f64 {
     assert_eq!(ours.len(), reference.len());
     let mean = reference.iter().map(|&x| f64::from(x)).sum::<f64>() / reference.len() as f64;
     let variance = reference

@@ -68,7 +68,7 @@ pub(super) struct Tile<'a> {
 
 impl Activations {
     /// Rounds `x`, `[rows, cols]`, to be multiplied with weights of the given kind.
-    pub fn new(
+    pub(super) fn new(
         cpu: &Cpu,
         x: &[f32],
         cols: usize,
@@ -138,7 +138,7 @@ impl Activations {
     }
 
     /// The tile with the given index.
-    pub fn tile(&self, index: usize) -> Tile<'_> {
+    pub(super) fn tile(&self, index: usize) -> Tile<'_> {
         let first = index * self.tile_rows;
         let rows = self.tile_rows.min(self.rows - first);
         let block_row = self.blocks * BLOCK;

@@ -15,7 +15,7 @@ pub(super) struct Disjoint<'a, T> {
 unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
 
 impl<'a, T> Disjoint<'a, T> {
-    pub fn new(slice: &'a mut [T]) -> Self {
+    pub(super) fn new(slice: &'a mut [T]) -> Self {
         Self {
             start: slice.as_mut_ptr(),
             len: slice.len(),
@@ -28,7 +28,7 @@ impl<'a, T> Disjoint<'a, T> {
     /// # Safety
     /// While the result lives, no element of it may be asked for again.
     #[allow(clippy::mut_from_ref)] // the point of the type
-    pub unsafe fn slice(&self, range: Range<usize>) -> &'a mut [T] {
+    pub(super) unsafe fn slice(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len);
         // SAFETY: within the slice that was borrowed for 'a, and not aliased as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
@@ -38,7 +38,7 @@ impl<'a, T> Disjoint<'a, T> {
     /// # Safety
     /// No other thread may use the element at the same time.
     #[inline(always)]
-    pub unsafe fn write(&self, index: usize, value: T) {
+    pub(super) unsafe fn write(&self, index: usize, value: T) {
         // SAFETY: the caller vouches for the element.
         unsafe { self.slice(index..index + 1)[0] = value };
     }

@@ -33,13 +33,13 @@ mod x86 {
     use super::Routine;
 
     #[target_feature(enable = "avx2,fma,f16c")]
-    pub unsafe fn avx2<R: Routine>(routine: R) -> R::Output {
+    pub(super) unsafe fn avx2<R: Routine>(routine: R) -> R::Output {
         // SAFETY: the caller vouches for the features that this function enables.
         unsafe { routine.run::<Avx2>() }
     }
 
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    pub unsafe fn avx512<R: Routine>(routine: R) -> R::Output {
+    pub(super) unsafe fn avx512<R: Routine>(routine: R) -> R::Output {
         // SAFETY: the caller vouches for the features that this function enables.
         unsafe { routine.run::<Avx512>() }
     }

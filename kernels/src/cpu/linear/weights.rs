@@ -19,7 +19,7 @@ pub(super) struct Weights<'a> {
 
 impl<'a> Weights<'a> {
     /// The matrix itself, or a copy padded with zeros if it is smaller than a panel.
-    pub fn of(matrix: &Affine<'a>, least: usize) -> Self {
+    pub(super) fn of(matrix: &Affine<'a>, least: usize) -> Self {
         let rows = matrix.rows.max(least);
         let pad = |part: &'a [u8], row: usize| {
             if matrix.rows == rows {
@@ -39,13 +39,13 @@ impl<'a> Weights<'a> {
         }
     }
 
-    pub fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.rows
     }
 
     /// The panel that begins at `row`.
     #[inline(always)]
-    pub fn panel<L: Lanes>(&self, row: usize) -> Panel<'_> {
+    pub(super) fn panel<L: Lanes>(&self, row: usize) -> Panel<'_> {
         assert!(row + L::ROWS <= self.rows);
         let stride = self.matrix.packed_row();
         let groups = self.matrix.groups();
@@ -79,7 +79,7 @@ pub(super) struct Panel<'a> {
 impl Panel<'_> {
     /// Scale and bias of each of the groups from `group` on, at most [`PARTS`].
     #[inline(always)]
-    pub unsafe fn parameters<L: Lanes>(&self, group: usize) -> [[L::Floats; 2]; PARTS] {
+    pub(super) unsafe fn parameters<L: Lanes>(&self, group: usize) -> [[L::Floats; 2]; PARTS] {
         // SAFETY: as the caller vouches.
         unsafe {
             let mut parameters = [[L::zero(); 2]; PARTS];
@@ -114,7 +114,7 @@ impl Panel<'_> {
     /// Asks for as many weights as one line of this panel, from a panel further down and in the order in which
     /// they lie there: rows of a panel are too many streams for the hardware to see through.
     #[inline(always)]
-    pub fn prefetch<L: Lanes>(&self, line: usize) {
+    pub(super) fn prefetch<L: Lanes>(&self, line: usize) {
         let ahead = AHEAD.next_multiple_of(L::ROWS * self.stride);
         let from = self.packed.wrapping_add(ahead + line * L::ROWS * 16 * LINE);
         for i in 0..L::ROWS {

@@ -3,11 +3,11 @@
 use half::{bf16, f16};
 
 /// Bytes before and behind an array that no kernel may write, and that read as NaN.
-pub const FENCE: usize = 64;
+pub(super) const FENCE: usize = 64;
 
 /// The types of numbers in the texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Number {
+pub(super) enum Number {
     F32,
     Bf16,
     F16,
@@ -17,7 +17,7 @@ pub enum Number {
 
 /// An array.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Operand {
+pub(super) struct Operand {
     pub number: Number,
     pub shape: Vec<usize>,
     /// Fence, numbers, fence.
@@ -26,7 +26,7 @@ pub struct Operand {
 
 impl Number {
     /// Its C++ name.
-    pub fn spelling(self) -> &'static str {
+    pub(super) fn spelling(self) -> &'static str {
         match self {
             Self::F32 => "float",
             Self::Bf16 => "bfloat16_t",
@@ -44,7 +44,7 @@ impl Number {
     }
 
     /// How much a result may differ by when it is stored, relative to the largest.
-    pub fn tolerance(self) -> f32 {
+    pub(super) fn tolerance(self) -> f32 {
         match self {
             Self::Bf16 => 5e-3,
             Self::F16 => 1e-3,
@@ -55,7 +55,7 @@ impl Number {
 
 impl Operand {
     /// An output, not yet written: all NaN.
-    pub fn out(number: Number, shape: &[usize]) -> Self {
+    pub(super) fn out(number: Number, shape: &[usize]) -> Self {
         let len = shape.iter().product::<usize>() * number.size();
         Self {
             number,
@@ -65,7 +65,7 @@ impl Operand {
     }
 
     /// Real numbers, rounded to the type.
-    pub fn real(number: Number, shape: &[usize], values: &[f32]) -> Self {
+    pub(super) fn real(number: Number, shape: &[usize], values: &[f32]) -> Self {
         let bytes = values.iter().flat_map(|&value| match number {
             Number::Bf16 => bf16::from_f32(value).to_le_bytes().to_vec(),
             Number::F16 => f16::from_f32(value).to_le_bytes().to_vec(),
@@ -75,7 +75,7 @@ impl Operand {
     }
 
     /// Whole numbers with a sign.
-    pub fn ints(shape: &[usize], values: &[i32]) -> Self {
+    pub(super) fn ints(shape: &[usize], values: &[i32]) -> Self {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes());
         Self::out(Number::I32, shape).filled(bytes.collect())
     }
@@ -87,7 +87,7 @@ impl Operand {
     }
 
     /// The same array with other bytes, fences included.
-    pub fn with(&self, bytes: &[u8]) -> Self {
+    pub(super) fn with(&self, bytes: &[u8]) -> Self {
         Self {
             bytes: bytes.to_vec(),
             ..self.clone()
@@ -95,7 +95,7 @@ impl Operand {
     }
 
     /// What no kernel may write.
-    pub fn fences(&self) -> [&[u8]; 2] {
+    pub(super) fn fences(&self) -> [&[u8]; 2] {
         [
             &self.bytes[..FENCE],
             &self.bytes[self.bytes.len() - FENCE..],
@@ -107,7 +107,7 @@ impl Operand {
     }
 
     /// Its real numbers.
-    pub fn values(&self) -> Vec<f32> {
+    pub(super) fn values(&self) -> Vec<f32> {
         let two = |b: &[u8]| [b[0], b[1]];
         let of = |b: &[u8]| match self.number {
             Number::Bf16 => bf16::from_le_bytes(two(b)).to_f32(),
@@ -118,7 +118,7 @@ impl Operand {
     }
 
     /// Its words.
-    pub fn bits(&self) -> Vec<u32> {
+    pub(super) fn bits(&self) -> Vec<u32> {
         let of = |b: &[u8]| u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
         self.inner().chunks(4).map(of).collect()
     }

@@ -8,19 +8,19 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 /// Tokens of each prompt.
-pub const PROMPT: usize = 16;
+pub(crate) const PROMPT: usize = 16;
 /// Tokens of a response that does not end during a measurement.
-pub const ENDLESS: usize = 8_000;
+pub(crate) const ENDLESS: usize = 8_000;
 
 /// Streams that are read as fast as they arrive, each started again when it ends. Dropping this closes them.
-pub struct Crowd {
+pub(crate) struct Crowd {
     streams: JoinSet<()>,
     ended: Arc<AtomicUsize>,
 }
 
 impl Crowd {
     /// Starts `count` streams with responses of this many tokens.
-    pub fn of(server: &Server, streams: usize, tokens: usize) -> Self {
+    pub(crate) fn of(server: &Server, streams: usize, tokens: usize) -> Self {
         let ended = Arc::new(AtomicUsize::new(0));
         let one = |number| keep_asking(server.http().clone(), number, tokens, ended.clone());
         Self {
@@ -30,7 +30,7 @@ impl Crowd {
     }
 
     /// Starts endless streams, and waits until all of them hold a slot and have processed their prompt.
-    pub async fn decoding(server: &Server, streams: usize) -> Self {
+    pub(crate) async fn decoding(server: &Server, streams: usize) -> Self {
         let read =
             |metrics: &sanctum_tests::Metrics| metrics.sum("sanctum_prompt_tokens_total", &[]);
         let before = read(&server.metrics().await);
@@ -45,19 +45,19 @@ impl Crowd {
     }
 
     /// The number of completed responses.
-    pub fn answered(&self) -> usize {
+    pub(crate) fn answered(&self) -> usize {
         self.ended.load(Relaxed)
     }
 
     /// Closes all of them and waits until the server has freed their slots.
-    pub async fn leave(mut self, server: &Server) {
+    pub(crate) async fn leave(mut self, server: &Server) {
         self.streams.shutdown().await;
         idle(server).await;
     }
 }
 
 /// Waits until the server has nothing to do.
-pub async fn idle(server: &Server) {
+pub(crate) async fn idle(server: &Server) {
     server
         .health_shows("an idle server", |health| {
             health["in_flight"] == 0 && health["queued"] == 0
@@ -74,7 +74,7 @@ async fn keep_asking(http: Http, number: usize, tokens: usize, ended: Arc<Atomic
 }
 
 /// A request for exactly this many tokens.
-pub fn completion(prompt: Vec<usize>, tokens: usize) -> Value {
+pub(crate) fn completion(prompt: Vec<usize>, tokens: usize) -> Value {
     json!({
         "prompt": prompt,
         "max_tokens": tokens,
@@ -85,7 +85,7 @@ pub fn completion(prompt: Vec<usize>, tokens: usize) -> Value {
 }
 
 /// Token ids that every vocabulary has, in a meaningless order.
-pub fn prompt(tokens: usize, seed: usize) -> Vec<usize> {
+pub(crate) fn prompt(tokens: usize, seed: usize) -> Vec<usize> {
     let id = |at: usize| (seed * 7919 + at * 104_729) % 997;
     (0..tokens).map(id).collect()
 }

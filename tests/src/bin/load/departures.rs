@@ -18,7 +18,7 @@ const OTHERS: usize = 15;
 const TIMES: usize = 10;
 
 /// Disconnects one client after the other.
-pub async fn measure(server: &Server, report: &mut Report) {
+pub(crate) async fn measure(server: &Server, report: &mut Report) {
     eprintln!("departures: {TIMES} clients disconnect");
     let crowd = Crowd::decoding(server, OTHERS).await;
     let mut passes: f64 = 0.0;

@@ -17,7 +17,7 @@ const EVERY: Duration = Duration::from_millis(4);
 
 /// Requests both pages, each over a separate connection, and single tokens. `beside` is appended to the names of the
 /// measurements.
-pub async fn measure(server: &Server, window: Duration, beside: &str, report: &mut Report) {
+pub(crate) async fn measure(server: &Server, window: Duration, beside: &str, report: &mut Report) {
     eprintln!("latency: {STREAMS} streams for {} s", window.as_secs());
     let crowd = Crowd::of(server, STREAMS, TOKENS);
     server

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// The measurements, in the order of the table.
 #[derive(Debug, Default)]
-pub struct Report(Vec<Finding>);
+pub(crate) struct Report(Vec<Finding>);
 
 #[derive(Debug)]
 struct Finding {
@@ -18,7 +18,7 @@ struct Finding {
 
 /// The limit of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Limit {
+pub(crate) enum Limit {
     /// Less than this.
     Below(f64),
     /// At most this.
@@ -29,7 +29,7 @@ pub enum Limit {
 
 impl Report {
     /// Adds a value.
-    pub fn add(&mut self, name: &str, value: f64, unit: &'static str, limit: Option<Limit>) {
+    pub(crate) fn add(&mut self, name: &str, value: f64, unit: &'static str, limit: Option<Limit>) {
         self.0.push(Finding {
             name: name.to_owned(),
             value,
@@ -39,12 +39,12 @@ impl Report {
     }
 
     /// How many limits were missed.
-    pub fn missed(&self) -> usize {
+    pub(crate) fn missed(&self) -> usize {
         self.0.iter().filter(|finding| !finding.holds()).count()
     }
 
     /// The report as a table.
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let width = self.0.iter().map(|finding| finding.name.len()).max();
         let width = width.unwrap_or_default();
         let mut table = String::new();
@@ -65,7 +65,7 @@ impl Report {
     }
 
     /// The report as JSON.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let finding = |finding: &Finding| {
             json!({
                 "name": finding.name,

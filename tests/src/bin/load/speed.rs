@@ -16,13 +16,13 @@ const STREAMS: usize = 16;
 const TIMES: usize = 3;
 
 /// The reference for other measurements.
-pub struct Speeds {
+pub(crate) struct Speeds {
     /// The time of one pass over a full chunk of a prompt, without other streams.
     chunk: Duration,
 }
 
 /// Measures prefill alone, then decoding of all streams together.
-pub async fn measure(
+pub(crate) async fn measure(
     server: &Server,
     chunk: usize,
     window: Duration,
@@ -62,7 +62,7 @@ pub async fn measure(
 }
 
 /// The longest pause of a stream while a long prompt is processed and the other slots are busy.
-pub async fn pauses(server: &Server, speeds: &Speeds, report: &mut Report) {
+pub(crate) async fn pauses(server: &Server, speeds: &Speeds, report: &mut Report) {
     eprintln!(
         "pauses: {TIMES} prompts of {LONG} tokens beside {} streams",
         STREAMS - 1

@@ -48,7 +48,7 @@ const IDLE: [&str; 24] = [
 
 /// The tool that wrote an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub(crate) enum Layout {
     /// mlx-lm: `<module>.lora_a [in, r]`, `<module>.lora_b [r, out]`.
     Mlx,
     /// PEFT: `base_model.model.<module>.lora_A.weight [r, in]`, `….lora_B.weight [out, r]`.
@@ -57,7 +57,7 @@ pub enum Layout {
 
 /// What merging needs of the file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Config {
+pub(super) struct Config {
     /// The layout it was read from.
     pub layout: Layout,
     /// The rank of pairs that no pattern names.
@@ -72,7 +72,7 @@ pub struct Config {
 
 impl Layout {
     /// The file of its weights.
-    pub const fn weights(self) -> &'static str {
+    pub(crate) const fn weights(self) -> &'static str {
         match self {
             Self::Mlx => "adapters.safetensors",
             Self::Peft => "adapter_model.safetensors",
@@ -96,7 +96,7 @@ impl Config {
     ///
     /// # Errors
     /// If a field is missing or wrong, or needs something that is not supported.
-    pub fn parse(layout: Layout, file: &[u8]) -> Result<Self, AdapterError> {
+    pub(super) fn parse(layout: Layout, file: &[u8]) -> Result<Self, AdapterError> {
         let fields: Map<String, Value> = json::parse(file)
             .map_err(|error| wrong("", format!("it is not an object of JSON: {error}")))?;
         match layout {
@@ -109,7 +109,7 @@ impl Config {
     ///
     /// # Errors
     /// If two patterns disagree, or the scale is no number that f32 holds.
-    pub fn of(&self, module: &str) -> Result<(usize, f32), AdapterError> {
+    pub(super) fn of(&self, module: &str) -> Result<(usize, f32), AdapterError> {
         let rank = picked("rank_pattern", &self.ranks, module)?.unwrap_or(self.rank);
         let alpha = picked("alpha_pattern", &self.alphas, module)?.unwrap_or(self.alpha);
         let scale = match self.rank_stabilised {

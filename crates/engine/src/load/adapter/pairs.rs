@@ -174,12 +174,12 @@ impl Pair {
     }
 
     /// The names of both halves in the file, for messages.
-    pub fn tensors(&self) -> [&String; 2] {
+    pub(super) fn tensors(&self) -> [&String; 2] {
         self.halves.each_ref().map(|half| &half.name)
     }
 
     /// Its numbers, both halves in PEFT's orientation.
-    pub fn decoded(&self, file: &'static str) -> Result<Decoded, AdapterError> {
+    pub(super) fn decoded(&self, file: &'static str) -> Result<Decoded, AdapterError> {
         let [a, b] = &self.halves;
         let (mut down, mut up) = (values(file, a)?, values(file, b)?);
         if self.transposed {
@@ -196,7 +196,7 @@ impl Pair {
     }
 
     /// Checks that it is for a matrix of this shape.
-    pub fn fit(&self, file: &'static str, rows: usize, cols: usize) -> Result<(), AdapterError> {
+    pub(super) fn fit(&self, file: &'static str, rows: usize, cols: usize) -> Result<(), AdapterError> {
         let halves = [(self.inputs, cols, 0), (self.outputs, rows, 1)];
         for (has, wanted, which) in halves {
             if has != wanted {

@@ -11,7 +11,7 @@ use crate::json;
 
 /// A tensor, as a view into its file.
 #[derive(Clone, Debug)]
-pub struct Tensor {
+pub(crate) struct Tensor {
     /// Its name in the file, for messages.
     pub name: String,
     /// The file that holds it.
@@ -25,7 +25,7 @@ pub struct Tensor {
 }
 
 /// The name of a tensor or module without the prefixes by which exporters differ: `model.…` or `lm_head.…`.
-pub fn canonical_name(name: &str) -> String {
+pub(crate) fn canonical_name(name: &str) -> String {
     for (prefix, plain) in [
         ("model.language_model.", "model."),
         ("language_model.model.", "model."),
@@ -61,7 +61,7 @@ struct Index {
 ///
 /// # Errors
 /// If a file is missing or damaged, the index and the shards disagree, or a tensor is there twice.
-pub fn tensors(files: &Files) -> Result<BTreeMap<String, Tensor>, CheckpointError> {
+pub(crate) fn tensors(files: &Files) -> Result<BTreeMap<String, Tensor>, CheckpointError> {
     let mut promised = BTreeMap::new();
     let shards: BTreeSet<String> = match files.open("model.safetensors.index.json")? {
         None => ["model.safetensors".to_owned()].into(),
