@@ -6,8 +6,6 @@
 //! it. The engine runs on threads of its own; everything here is asynchronous and waits for it through channels, so that
 //! `/health` responds however busy it is.
 
-#![deny(unreachable_pub)]
-
 mod api;
 mod args;
 mod audit;

@@ -285,7 +285,12 @@ pub(crate) fn said(output: Output) -> (Option<i32>, String) {
 }
 
 /// Sends a request over a new connection; the response's status and body, or none after the time limit.
-pub(crate) fn request(port: u16, request: &str, body: &str, limit: Duration) -> Option<(u16, String)> {
+pub(crate) fn request(
+    port: u16,
+    request: &str,
+    body: &str,
+    limit: Duration,
+) -> Option<(u16, String)> {
     let mut stream = ask(port, request, body).ok()?;
     stream.set_read_timeout(Some(limit)).ok()?;
     let mut lines = BufReader::new(&mut stream).lines();

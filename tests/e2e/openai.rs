@@ -67,7 +67,10 @@ pub(crate) async fn stream(
 }
 
 /// Sends a request that is refused, and returns the error.
-pub(crate) async fn refusal(server: &Server, request: CreateChatCompletionRequest) -> ApiErrorResponse {
+pub(crate) async fn refusal(
+    server: &Server,
+    request: CreateChatCompletionRequest,
+) -> ApiErrorResponse {
     let client = client(server);
     match within("an answer", client.chat().create(request)).await {
         Err(OpenAIError::ApiError(error)) => error,

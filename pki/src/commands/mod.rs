@@ -91,7 +91,10 @@ impl<'a> CommandContext<'a> {
     }
 
     /// A new CA.
-    pub(crate) fn create_ca(&self, authority: crate::authority::Authority) -> Result<CaSession, PkiError> {
+    pub(crate) fn create_ca(
+        &self,
+        authority: crate::authority::Authority,
+    ) -> Result<CaSession, PkiError> {
         CaSession::create(&self.home, authority, self.dry_run)
     }
 

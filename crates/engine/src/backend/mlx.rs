@@ -28,9 +28,9 @@ use sanctum_kernels::cpu::{Pool, Precision};
 use sanctum_kernels::{KvMode, RopeScaling};
 
 pub use self::device::MlxDevice;
-pub use self::matrix::MlxMatrix;
-pub use self::memory::usage;
-pub use self::slots::MlxSlots;
+pub(super) use self::matrix::MlxMatrix;
+pub(super) use self::memory::usage;
+pub(super) use self::slots::MlxSlots;
 
 use self::bridge::Gpu;
 use self::fused::Fused;

@@ -51,13 +51,13 @@ mod arm {
     use super::Routine;
 
     #[target_feature(enable = "neon")]
-    pub unsafe fn neon<R: Routine>(routine: R) -> R::Output {
+    pub(super) unsafe fn neon<R: Routine>(routine: R) -> R::Output {
         // SAFETY: the caller vouches for the features that this function enables.
         unsafe { routine.run::<Neon>() }
     }
 
     #[target_feature(enable = "neon,dotprod")]
-    pub unsafe fn neon_dot<R: Routine>(routine: R) -> R::Output {
+    pub(super) unsafe fn neon_dot<R: Routine>(routine: R) -> R::Output {
         // SAFETY: the caller vouches for the features that this function enables.
         unsafe { routine.run::<NeonDot>() }
     }

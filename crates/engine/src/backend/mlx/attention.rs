@@ -12,7 +12,7 @@ use super::packed::unpacked;
 use super::plan::{Plan, Read};
 
 /// What attention needs besides the rows.
-pub struct Parameters<'a> {
+pub(super) struct Parameters<'a> {
     pub dims: &'a AttentionDims,
     /// `[head_dim]`.
     pub q_norm: &'a Array,
@@ -24,7 +24,7 @@ pub struct Parameters<'a> {
 }
 
 /// Queries and gates, `[N, heads, head_dim]` each, normed and rotated, from `[N, heads * 2 * head_dim]`.
-pub fn queries(p: &Parameters<'_>, q: &Array, plan: &Plan) -> [Array; 2] {
+pub(super) fn queries(p: &Parameters<'_>, q: &Array, plan: &Plan) -> [Array; 2] {
     let (heads, d) = (dim(p.dims.heads), dim(p.dims.head_dim));
     let both = reshape(q, &[-1, heads, 2 * d]);
     let (query, gate) = (both.index((.., .., ..d)), both.index((.., .., d..)));
@@ -32,12 +32,12 @@ pub fn queries(p: &Parameters<'_>, q: &Array, plan: &Plan) -> [Array; 2] {
 }
 
 /// Keys `[N, kv_heads, head_dim]`, normed and rotated, from `[N, kv_heads * head_dim]`.
-pub fn keys(p: &Parameters<'_>, k: &Array, plan: &Plan) -> Array {
+pub(super) fn keys(p: &Parameters<'_>, k: &Array, plan: &Plan) -> Array {
     placed(p, &heads(p, k), p.k_norm, plan)
 }
 
 /// `[N, kv_heads, head_dim]` from `[N, kv_heads * head_dim]`.
-pub fn heads(p: &Parameters<'_>, x: &Array) -> Array {
+pub(super) fn heads(p: &Parameters<'_>, x: &Array) -> Array {
     reshape(x, &[-1, dim(p.dims.kv_heads), dim(p.dims.head_dim)])
 }
 
@@ -68,7 +68,7 @@ fn placed(p: &Parameters<'_>, x: &Array, norm: &Array, plan: &Plan) -> Array {
 
 /// Each segment's queries over its own sequence, times the sigmoid of the gate; `[N, heads * head_dim]`. Of packed
 /// values, those that a segment reads are unpacked for it.
-pub fn attend(
+pub(super) fn attend(
     p: &Parameters<'_>,
     kv_cache: KvMode,
     q: &Array,

@@ -7,14 +7,14 @@ use std::ffi::CStr;
 
 use mlx_rs::{Array, Device, Dtype};
 
-pub use self::environment::{disable_graph_limit, has_graph_limit};
-pub use self::kernel::{Argument, Call, CustomKernel, Gpu};
+pub(super) use self::environment::{disable_graph_limit, has_graph_limit};
+pub(super) use self::kernel::{Argument, Call, CustomKernel, Gpu};
 
 /// Copies `bytes` into an array of its own.
 ///
 /// # Panics
 /// If there are more or fewer bytes than the shape needs.
-pub fn copied(bytes: &[u8], shape: &[i32], dtype: Dtype) -> Array {
+pub(super) fn copied(bytes: &[u8], shape: &[i32], dtype: Dtype) -> Array {
     let size = match dtype {
         Dtype::Uint32 | Dtype::Float32 => 4,
         Dtype::Float16 | Dtype::Bfloat16 => 2,
@@ -36,7 +36,7 @@ pub fn copied(bytes: &[u8], shape: &[i32], dtype: Dtype) -> Array {
 }
 
 /// A size that MLX knows of the GPU, by its name there.
-pub fn gpu_size(key: &CStr) -> Option<u64> {
+pub(super) fn gpu_size(key: &CStr) -> Option<u64> {
     // The first use of mlx-rs makes errors come back: mlx-c's own way is to end the process.
     Device::try_default().ok()?;
     // SAFETY: the device and the info are made and freed here, each once; every out-pointer is a live local; a call

@@ -35,7 +35,7 @@ const ENOUGH: usize = 512;
 const WARPS: usize = 4;
 
 /// The kernels, ready to be called.
-pub struct Fused {
+pub(super) struct Fused {
     add_norm: CustomKernel,
     swiglu: CustomKernel,
     gated_norm: CustomKernel,
@@ -55,7 +55,7 @@ pub struct Fused {
 
 impl Fused {
     /// Takes the kernels for a make of GPU; they are compiled when they first run.
-    pub fn new(gpu: Gpu) -> Self {
+    pub(super) fn new(gpu: Gpu) -> Self {
         let dialect = match gpu {
             Gpu::Metal => Dialect::Metal,
             Gpu::Cuda => Dialect::Cuda,
@@ -83,7 +83,7 @@ impl Fused {
     }
 
     /// `x + y` in f32, and its norm as `dtype`. `x`: f32 `[N, W]`, `y`: `[N, W]`.
-    pub fn add_norm(
+    pub(super) fn add_norm(
         &self,
         x: &Array,
         y: &Array,
@@ -107,7 +107,7 @@ impl Fused {
     }
 
     /// `silu(gate) * up`, `[N, W]` of one type.
-    pub fn swiglu(&self, gate: &Array, up: &Array) -> Option<Array> {
+    pub(super) fn swiglu(&self, gate: &Array, up: &Array) -> Option<Array> {
         let (rows, width) = sizes(gate);
         let launch = Launch::elements(rows, width)?;
         let outputs = [(shape(gate), gate.dtype())];
@@ -120,7 +120,13 @@ impl Fused {
     }
 
     /// The norm of `y`, f32 `[N, H, D]`, gated by `z`, `[N, H * D]`; of the type of `z`.
-    pub fn gated_norm(&self, y: &Array, z: &Array, weight: &Array, eps: f32) -> Option<Array> {
+    pub(super) fn gated_norm(
+        &self,
+        y: &Array,
+        z: &Array,
+        weight: &Array,
+        eps: f32,
+    ) -> Option<Array> {
         let [rows, heads, width] = y.shape() else {
             return None;
         };
@@ -141,7 +147,7 @@ impl Fused {
     }
 
     /// The short convolution of `x`, `[N, C]`, and the tails it leaves; both of the type of `x`.
-    pub fn short_conv(
+    pub(super) fn short_conv(
         &self,
         dims: &ConvDims,
         x: &Array,
@@ -177,7 +183,7 @@ impl Fused {
     }
 
     /// The delta rule: `[N, value_heads, value_dim]` in f32 and the new states.
-    pub fn gated_delta(
+    pub(super) fn gated_delta(
         &self,
         dims: &DeltaDims,
         [qkv, a, b]: [&Array; 3],
@@ -224,13 +230,13 @@ impl Fused {
     }
 
     /// Whether attention can be ours.
-    pub fn attends(&self, dims: &AttentionDims) -> bool {
+    pub(super) fn attends(&self, dims: &AttentionDims) -> bool {
         [32, 64, 128, 256].contains(&dims.head_dim) && dims.heads / dims.kv_heads <= 8
     }
 
     /// Queries (`stride` 2 D, the gates between them) or keys (`stride` D) of `x`, `[N, heads * stride]`, normed and
     /// rotated: `[N, heads, head_dim]`.
-    pub fn placed(
+    pub(super) fn placed(
         &self,
         p: &attention::Parameters<'_>,
         x: &Array,
@@ -256,7 +262,7 @@ impl Fused {
 
     /// Values `[N, kv_heads, head_dim]` as codes `[N, kv_heads, head_dim * bits / 32]`, scales and zeros `[N, kv_heads,
     /// head_dim / 64]`.
-    pub fn packed(&self, values: &Array, bits: usize) -> Vec<Array> {
+    pub(super) fn packed(&self, values: &Array, bits: usize) -> Vec<Array> {
         let shape = values.shape();
         let (rows, width) = (&shape[..2], shape[2] as usize);
         let of = |width: usize| [rows, &[dim(width)]].concat();
@@ -274,7 +280,7 @@ impl Fused {
 
     /// Attention of `q`, `[N, heads, head_dim]`, over the pools of keys and values, times the sigmoid of the gates, which
     /// stand in `gated`, `[N, heads * 2 * head_dim]`; `[N, heads * head_dim]`.
-    pub fn attend(
+    pub(super) fn attend(
         &self,
         dims: &AttentionDims,
         kv_cache: KvMode,
@@ -360,7 +366,7 @@ impl Fused {
     }
 
     /// Whether matrices are wanted as tiles.
-    pub fn multiplies(&self) -> bool {
+    pub(super) fn multiplies(&self) -> bool {
         !self.products.is_empty()
     }
 
@@ -368,7 +374,7 @@ impl Fused {
     ///
     /// With scales in f32, which an output matrix has, `x` is split into two bf16 numbers, whose products are added:
     /// that is 16 bits of it. Otherwise many rows are multiplied with the unpacked matrix.
-    pub fn products<const W: usize>(
+    pub(super) fn products<const W: usize>(
         &self,
         x: &Array,
         matrices: [&MlxMatrix; W],

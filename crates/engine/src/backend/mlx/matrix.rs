@@ -14,7 +14,7 @@ use sanctum_manifest::Bytes;
 
 /// From so many rows on a quantised matrix is unpacked for a dense product: then the product, not the reading of the
 /// weights, takes the time, and the dense one is the faster.
-pub const CROSSOVER: usize = 64;
+pub(super) const CROSSOVER: usize = 64;
 
 /// The same where MLX's own product asks a GPU for more shared memory than it gives: 64 KB for f32 and groups of 128
 /// (`qmm_naive` of MLX 0.32.2). Fewer rows are multiplied by another one.
@@ -60,7 +60,7 @@ enum Stored {
 }
 
 /// MLX's name of a stored type.
-pub fn dtype_of(float: Float) -> Dtype {
+pub(super) fn dtype_of(float: Float) -> Dtype {
     match float {
         Float::F32 => Dtype::Float32,
         Float::F16 => Dtype::Float16,
@@ -69,7 +69,7 @@ pub fn dtype_of(float: Float) -> Dtype {
 }
 
 /// Bytes of a number of a type that [`dtype_of`] gives.
-pub fn size_of(dtype: Dtype) -> usize {
+pub(super) fn size_of(dtype: Dtype) -> usize {
     match dtype {
         Dtype::Float32 => 4,
         _ => 2,
@@ -77,14 +77,14 @@ pub fn size_of(dtype: Dtype) -> usize {
 }
 
 /// The type of a matrix' numbers, or of its scales.
-pub fn float_of(matrix: &HostMatrix) -> Float {
+pub(super) fn float_of(matrix: &HostMatrix) -> Float {
     match matrix.storage {
         Storage::Dense { float, .. } | Storage::Affine { float, .. } => float,
     }
 }
 
 /// Numbers on the device as `dtype`.
-pub fn vector(values: &[f32], shape: &[i32], dtype: Dtype) -> Array {
+pub(super) fn vector(values: &[f32], shape: &[i32], dtype: Dtype) -> Array {
     match dtype {
         Dtype::Bfloat16 => {
             let rounded: Vec<bf16> = values.iter().map(|&x| bf16::from_f32(x)).collect();

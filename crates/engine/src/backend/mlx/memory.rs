@@ -11,7 +11,7 @@ use super::{MlxDevice, bridge};
 use crate::backend::memory::{MemoryLimits, MemoryUsage, ResolvedLimits};
 
 /// Sets the limits; returns the limits in effect.
-pub fn limit(device: MlxDevice, limits: &MemoryLimits) -> ResolvedLimits {
+pub(super) fn limit(device: MlxDevice, limits: &MemoryLimits) -> ResolvedLimits {
     let limits = limits.resolve(memory_of(device));
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let set = [
@@ -42,7 +42,7 @@ fn memory_of(device: MlxDevice) -> Option<u64> {
 }
 
 /// What MLX has allocated; none if it does not report it.
-pub fn usage() -> Option<MemoryUsage> {
+pub(crate) fn usage() -> Option<MemoryUsage> {
     Some(MemoryUsage {
         active: active_memory().ok()? as u64,
         cache: cache_memory().ok()? as u64,
@@ -60,20 +60,20 @@ static DRAINS: AtomicU64 = AtomicU64::new(0);
 /// the system only once no engine computes: to allocate it again for each sequence is slow, and public reports tie
 /// kernel panics of Macs to such churn beside concurrent streams. Until then the cache limit bounds it.
 #[derive(Debug, Default)]
-pub struct Busy {
+pub(super) struct Busy {
     busy: bool,
 }
 
 impl Busy {
     /// The engine computes.
-    pub fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         if !std::mem::replace(&mut self.busy, true) {
             BUSY.fetch_add(1, Ordering::AcqRel);
         }
     }
 
     /// The engine is idle.
-    pub fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         if std::mem::take(&mut self.busy) && BUSY.fetch_sub(1, Ordering::AcqRel) == 1 {
             drain();
         }

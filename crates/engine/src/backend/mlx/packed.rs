@@ -17,7 +17,7 @@ const LEAST_STEP: f32 = 5.960_464_5e-8;
 
 /// Values `[N, kv_heads, head_dim]` as codes `[N, kv_heads, head_dim * bits / 32]`, 32 bits of them a word, and scales
 /// and zeros `[N, kv_heads, head_dim / 64]` in f16.
-pub fn packed(values: &Array, bits: usize) -> Vec<Array> {
+pub(super) fn packed(values: &Array, bits: usize) -> Vec<Array> {
     let &[n, heads, width] = values.shape() else {
         panic!("values have rows, heads and a width");
     };
@@ -45,7 +45,7 @@ pub fn packed(values: &Array, bits: usize) -> Vec<Array> {
 }
 
 /// The values that codes, scales and zeros stand for, `[N, kv_heads, head_dim]` of `dtype`.
-pub fn unpacked([codes, scales, zeros]: [&Array; 3], bits: usize, dtype: Dtype) -> Array {
+pub(super) fn unpacked([codes, scales, zeros]: [&Array; 3], bits: usize, dtype: Dtype) -> Array {
     let (scales, zeros) = (f32(scales), f32(zeros));
     let group = dim(KvMode::GROUP);
     cast(

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use crate::backend::batch::{Segment, SlotId};
 
 /// Tokens in a page.
-pub const PAGE: usize = 64;
+pub(super) const PAGE: usize = 64;
 
 /// The fewest pages that a pool has or grows by.
 const LEAST: usize = 8;

@@ -69,7 +69,7 @@ pub struct Group {
 }
 
 /// Rows that the recurrent layers keep: which sequence each belongs to; none where it has ended.
-pub type Rows = [Option<SlotId>];
+pub(super) type Rows = [Option<SlotId>];
 
 impl Plan {
     /// Where the rows of `segments` lie; the table has room for them and has counted them already.

@@ -16,7 +16,7 @@ const UNIT_EPS: f32 = 1e-6;
 
 /// Causal depthwise convolution, then SiLU, in f32. `x`: `[N, channels]`, `weight`: `[channels, kernel]`. Gives the
 /// result `[N, channels]` and the new tails.
-pub fn short_conv(
+pub(super) fn short_conv(
     dims: &ConvDims,
     x: &Array,
     weight: &Array,
@@ -54,7 +54,7 @@ struct Steps {
 }
 
 /// The parameters of the delta rule, in f32.
-pub struct Parameters<'a> {
+pub(super) struct Parameters<'a> {
     pub dims: &'a DeltaDims,
     /// `[value_heads]`.
     pub a_log: &'a Array,
@@ -100,7 +100,7 @@ fn repeated(dims: &DeltaDims, x: &Array) -> Array {
 
 /// The delta rule. `qkv`: `[N, channels]`, `a`, `b`: `[N, value_heads]`, `states`: `[rows, value_heads, value_dim,
 /// key_dim]`. Gives `[N, value_heads, value_dim]` in f32 and the new states.
-pub fn gated_delta(
+pub(super) fn gated_delta(
     p: &Parameters<'_>,
     [qkv, a, b]: [&Array; 3],
     states: Option<&Array>,

@@ -196,7 +196,12 @@ impl Pair {
     }
 
     /// Checks that it is for a matrix of this shape.
-    pub(super) fn fit(&self, file: &'static str, rows: usize, cols: usize) -> Result<(), AdapterError> {
+    pub(super) fn fit(
+        &self,
+        file: &'static str,
+        rows: usize,
+        cols: usize,
+    ) -> Result<(), AdapterError> {
         let halves = [(self.inputs, cols, 0), (self.outputs, rows, 1)];
         for (has, wanted, which) in halves {
             if has != wanted {

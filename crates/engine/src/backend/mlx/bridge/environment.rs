@@ -9,7 +9,7 @@ use std::env;
 const CHECK: &str = "MLX_ENABLE_CACHE_THRASHING_CHECK";
 
 /// Whether MLX will check the number of graphs. Only Linux has MLX's CUDA device.
-pub fn has_graph_limit() -> bool {
+pub(crate) fn has_graph_limit() -> bool {
     let off = || env::var(CHECK).is_ok_and(|said| said.trim().parse() == Ok(0));
     cfg!(target_os = "linux") && !off()
 }
@@ -17,7 +17,7 @@ pub fn has_graph_limit() -> bool {
 /// Disables the check, unless the environment sets it already, or other threads run, which may read the environment at any
 /// time.
 #[cfg(target_os = "linux")]
-pub fn disable_graph_limit() {
+pub(crate) fn disable_graph_limit() {
     let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
     if env::var_os(CHECK).is_none() && threads == 1 {
         // SAFETY: this thread is the process's only one, so nothing else reads or writes the environment meanwhile.
@@ -27,4 +27,4 @@ pub fn disable_graph_limit() {
 
 /// Does nothing: there is no such check.
 #[cfg(not(target_os = "linux"))]
-pub fn disable_graph_limit() {}
+pub(crate) fn disable_graph_limit() {}

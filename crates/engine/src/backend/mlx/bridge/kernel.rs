@@ -8,7 +8,7 @@ use sanctum_kernels::gpu::{Kernel, Launch};
 use super::super::ops::{dim, must};
 
 /// A kernel that MLX has taken.
-pub struct CustomKernel {
+pub(crate) struct CustomKernel {
     name: String,
     handle: Handle,
 }
@@ -20,7 +20,7 @@ enum Handle {
 
 /// The make of GPU that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gpu {
+pub(crate) enum Gpu {
     /// Apple's.
     Metal,
     /// NVIDIA's.
@@ -28,7 +28,7 @@ pub enum Gpu {
 }
 
 /// What a kernel is called with besides its inputs.
-pub struct Call<'a> {
+pub(crate) struct Call<'a> {
     /// Shape and type of each output.
     pub outputs: &'a [(Vec<i32>, Dtype)],
     /// Threads.
@@ -39,7 +39,7 @@ pub struct Call<'a> {
 
 /// A template argument.
 #[derive(Clone, Copy, Debug)]
-pub enum Argument {
+pub(crate) enum Argument {
     /// A whole number, not negative.
     Int(i32),
     /// A type of numbers.
@@ -48,7 +48,7 @@ pub enum Argument {
 
 impl<'a> Call<'a> {
     /// A call.
-    pub fn new(
+    pub(crate) fn new(
         outputs: &'a [(Vec<i32>, Dtype)],
         launch: Launch,
         template: &'a [(&'static CStr, Argument)],
@@ -63,7 +63,7 @@ impl<'a> Call<'a> {
 
 impl Gpu {
     /// The GPU that this MLX was built for and that is there.
-    pub fn here() -> Option<Self> {
+    pub(crate) fn here() -> Option<Self> {
         // The first use of mlx-rs makes errors come back: mlx-c's own way is to end the process.
         Device::try_default().ok()?;
         let (mut metal, mut cuda) = (false, false);
@@ -82,7 +82,7 @@ impl Gpu {
 
 impl CustomKernel {
     /// Takes a kernel's text, and what stands before it. Nothing is compiled yet.
-    pub fn new(gpu: Gpu, kernel: &Kernel, header: &str) -> Self {
+    pub(crate) fn new(gpu: Gpu, kernel: &Kernel, header: &str) -> Self {
         let text = |text: &str| CString::new(text).expect("kernel texts hold no zero byte");
         let names =
             |names: &[String]| Names::new(&names.iter().map(|n| text(n)).collect::<Vec<_>>());
@@ -128,7 +128,7 @@ impl CustomKernel {
     /// Puts a call into MLX's graph; gives its outputs. The inputs are made contiguous first.
     ///
     /// A text must write nothing but its outputs: those of `sanctum_kernels::gpu` are held to that by their tests.
-    pub fn apply(&self, inputs: &[&Array], call: &Call<'_>) -> Vec<Array> {
+    pub(crate) fn apply(&self, inputs: &[&Array], call: &Call<'_>) -> Vec<Array> {
         let stream = must(Stream::try_default_on_device(&must(Device::try_default())));
         let results = match &self.handle {
             Handle::Metal(kernel) => METAL.apply(*kernel, inputs, call, &stream),
