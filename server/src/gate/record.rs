@@ -252,6 +252,7 @@ impl Facts {
             }
             _ => None,
         };
+        tracing::debug!(%model, outcome, tokens = self.tokens, "generation");
         metrics.generation(model, outcome, per_token);
     }
 }
