@@ -325,13 +325,6 @@ def completions_take_lists_of_prompts():
     equal([choice.index for choice in answer.choices], [0, 1], "the indexes")
 
 
-@case
-def completions_echo_with_logprobs():
-    answer = client.completions.create(model=TINY, prompt="The capital", max_tokens=0, echo=True, logprobs=1)
-    choice = answer.choices[0]
-    equal(choice.text, "The capital", "the text")
-    equal(choice.logprobs.token_logprobs[0], None, "the first token's logprob")
-    equal("".join(choice.logprobs.tokens), "The capital", "the tokens")
 
 
 @case
