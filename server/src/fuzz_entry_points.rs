@@ -11,6 +11,7 @@ use sanctum_manifest::Manifest;
 pub use crate::api::fuzz::request;
 pub use crate::gate::fuzz::bearer;
 pub use crate::tls::fuzz::{certificate, crl};
+pub use sanctum_engine::text::output::fuzz_output as output;
 
 /// The manifest of a model's folder. It is the same after it was printed and parsed again.
 pub fn manifest(bytes: &[u8]) {
@@ -40,12 +41,13 @@ mod tests {
 
     type Feed = fn(&[u8]);
 
-    const ENTRY_POINTS: [(&str, Feed); 6] = [
+    const ENTRY_POINTS: [(&str, Feed); 7] = [
         ("bearer", bearer),
         ("certificate", certificate),
         ("crl", crl),
         ("fleet", fleet),
         ("manifest", manifest),
+        ("output", output),
         ("request", request),
     ];
 
