@@ -2,7 +2,7 @@
 //!
 //! Source: RFC 6750, section 2.1, for the header; RFC 9110, section 11.1, for its scheme, which has no case.
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -69,15 +69,23 @@ impl Presented {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut all = headers.get_all(header::AUTHORIZATION).iter();
         match (all.next(), all.next()) {
-            (None, _) => match headers.get(API_KEY) {
-                Some(key) if visible(key.as_bytes()) => Self::Token(Token::digest(key.as_bytes())),
-                Some(_) => Self::Malformed,
-                None => Self::None,
-            },
+            (None, _) => api_key(headers),
             (Some(one), None) => credentials(one.as_bytes()),
             // Two programs may differ about which of them counts.
             (Some(_), Some(_)) => Self::Malformed,
         }
+    }
+}
+
+/// The token of an `x-api-key` header.
+fn api_key(headers: &HeaderMap) -> Presented {
+    let mut all = headers.get_all(API_KEY).iter().map(HeaderValue::as_bytes);
+    match (all.next(), all.next()) {
+        (None, _) => Presented::None,
+        (Some(key), None) if !key.is_empty() && visible(key) => {
+            Presented::Token(Token::digest(key))
+        }
+        _ => Presented::Malformed,
     }
 }
 
@@ -102,7 +110,6 @@ fn visible(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
 
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -143,6 +150,30 @@ mod tests {
             assert_eq!(presents(bad.as_bytes()), None, "{bad:?}");
         }
         assert_eq!(presents("Bearer é".as_bytes()), None);
+    }
+
+    #[test]
+    fn api_key_is_read_where_there_is_no_authorization() {
+        let expected = Token::expected(TOKEN.as_bytes()).unwrap();
+        let presents = |headers: &[(&'static str, &str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, HeaderValue::from_str(value).unwrap());
+            }
+            match Presented::of(&map) {
+                Presented::Token(token) => Some(token.matches(&expected)),
+                Presented::Malformed | Presented::None => None,
+            }
+        };
+        assert_eq!(presents(&[(API_KEY, TOKEN)]), Some(true));
+        assert_eq!(presents(&[(API_KEY, "wrong")]), Some(false));
+        assert_eq!(presents(&[(API_KEY, "")]), None);
+        assert_eq!(presents(&[(API_KEY, TOKEN), (API_KEY, TOKEN)]), None);
+        let other = format!("Bearer {}", TOKEN.replace('0', "1"));
+        assert_eq!(
+            presents(&[(API_KEY, TOKEN), ("authorization", &other)]),
+            Some(false)
+        );
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub(crate) struct RequestRecord {
 pub(crate) struct GenerationRecord(Arc<GenerationState>);
 
 struct GenerationState {
+    request_id: String,
     began: Instant,
     metrics: Arc<Metrics>,
     facts: Mutex<Facts>,
@@ -82,13 +83,15 @@ impl RequestRecord {
         metrics: Arc<Metrics>,
     ) -> Self {
         let began = Instant::now();
+        let id = random::id("req_");
         let generation = GenerationState {
+            request_id: id.clone(),
             began,
             metrics: metrics.clone(),
             facts: Mutex::default(),
         };
         Self {
-            id: random::id("req_"),
+            id,
             time: SystemTime::now(),
             began,
             route,
@@ -184,6 +187,11 @@ impl Drop for RequestRecord {
 }
 
 impl GenerationRecord {
+    /// The id of the request.
+    pub(crate) fn request_id(&self) -> &str {
+        &self.0.request_id
+    }
+
     /// The request is for this model.
     pub(crate) fn model(&self, id: &str) {
         self.facts().model = Some(id.to_owned());
