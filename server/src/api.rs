@@ -22,7 +22,6 @@ mod generation;
 mod health;
 mod json;
 mod logprobs;
-mod message_threads;
 mod models;
 mod names;
 mod openai;
@@ -38,7 +37,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use message_threads::MessageThreads;
 pub(crate) use response_store::ResponseStore;
 #[cfg(test)]
 pub(crate) use router::guard;

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::api::body::BodyLimit;
-use crate::api::{AppState, MessageThreads, ResponseStore, router};
+use crate::api::{AppState, ResponseStore, router};
 use crate::banner::banner;
 use crate::failure::CommandFailure;
 use crate::gate::Gate;
@@ -64,7 +64,7 @@ pub(crate) async fn serve(
         swaps,
         bodies: BodyLimit::default(),
         responses: ResponseStore::default(),
-        threads: MessageThreads::default(),
+        threads: ResponseStore::default(),
         preparing: PreparationQueue::start()?,
         metrics,
         shutdown: shutdown.clone(),
@@ -72,6 +72,8 @@ pub(crate) async fn serve(
     });
     let counting = app.metrics.clone();
     tokio::spawn(async move { counting.upkeep().await });
+    tokio::spawn(app.responses.clone().upkeep());
+    tokio::spawn(app.threads.clone().upkeep());
     let gate = app.gate.clone();
     if settings.keep_awake {
         tokio::spawn(power::keep_awake(gate.running_requests()));

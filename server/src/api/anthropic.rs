@@ -55,6 +55,7 @@ mod request;
 mod system;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod tools;
 
 pub(crate) use encoder::MessageEncoder;

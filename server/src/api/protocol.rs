@@ -28,6 +28,7 @@ mod conversation;
 mod event;
 mod fields;
 mod refusal;
+mod respond;
 #[cfg(test)]
 pub(crate) mod tests;
 mod translate;
@@ -37,6 +38,7 @@ pub(crate) use conversation::{ChatMessages, Message, ToolCall};
 pub(crate) use event::{End, EndReason, Failure, FailureKind, Sse, Usage};
 pub(crate) use fields::{ProtocolFields, required_object, text};
 pub(crate) use refusal::Refusal;
+pub(crate) use respond::{AnswerEncoder, respond};
 pub(crate) use translate::parse;
 
 use serde_json::{Map, Value};

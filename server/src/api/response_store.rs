@@ -3,5 +3,5 @@
 mod shared;
 mod store;
 
-pub(crate) use shared::ResponseStore;
+pub(crate) use shared::{PendingAnswer, ResponseStore};
 pub(crate) use store::{History, Limits, PendingTurn, Store};

@@ -50,4 +50,4 @@ pub(crate) use encoder::ResponseEncoder;
 pub(crate) use encoder::whole;
 pub(crate) use handler::{create, delete, read};
 pub(crate) use request::{ResponsesRequest, translate};
-pub(crate) use response::{Echo, deletion_answer};
+pub(crate) use response::deletion_answer;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 
 use super::body::BodyLimit;
-use super::message_threads::MessageThreads;
 use super::response_store::ResponseStore;
 use crate::gate::Gate;
 use crate::metrics::Metrics;
@@ -24,7 +23,7 @@ pub(crate) struct AppState {
     /// Responses that clients can continue.
     pub responses: ResponseStore,
     /// Conversations that clients of Anthropic's API can continue.
-    pub threads: MessageThreads,
+    pub threads: ResponseStore,
     /// Parses, renders and tokenizes requests.
     pub preparing: PreparationQueue,
     /// Counts.

@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 
 use crate::api::body::BodyLimit;
-use crate::api::{AppState, MessageThreads, ResponseStore, router};
+use crate::api::{AppState, ResponseStore, router};
 use crate::audit::AuditLog;
 use crate::gate::{AccessRules, Gate};
 use crate::metrics::Metrics;
@@ -171,7 +171,7 @@ pub(crate) fn loading() -> Arc<AppState> {
         models,
         bodies: BodyLimit::default(),
         responses: ResponseStore::default(),
-        threads: MessageThreads::default(),
+        threads: ResponseStore::default(),
         preparing: PreparationQueue::start().unwrap(),
         metrics,
         shutdown,

@@ -3,7 +3,8 @@ use serde_json::{Value, json};
 
 use crate::api::protocol::tests::{any_end, any_events, any_json, any_typed, body, counting_ids};
 use crate::api::protocol::{ProtocolFields, Sse};
-use crate::api::responses::{Echo, ResponseEncoder, translate, whole};
+use crate::api::responses::response::Echo;
+use crate::api::responses::{ResponseEncoder, translate, whole};
 
 const KEYS: &[&str] = &[
     "input",
