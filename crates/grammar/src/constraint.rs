@@ -64,6 +64,8 @@ pub(crate) struct Marks {
     environment: TokEnv,
     /// Tokens of one or two line breaks.
     breaks: Vec<u32>,
+    /// Tokens of one or two line breaks and more: the token, and what follows the breaks as tokens.
+    begins_answer: Vec<(u32, Vec<u32>)>,
     /// Everything but the ends of a sequence.
     reasoning: Mask,
     /// For each proper prefix of `</think>`, by length: tokens that complete the tag and go on with something else.
@@ -73,6 +75,10 @@ pub(crate) struct Marks {
 const CLOSE_REASONING: &[u8] = b"</think>";
 /// Tokens of line breaks between the reasoning and the answer, at most.
 const MAX_GAP: usize = 2;
+
+fn is_break(bytes: &[u8]) -> bool {
+    matches!(bytes, b"\n" | b"\n\n")
+}
 
 impl Marks {
     pub(crate) fn new(vocabulary: &Vocabulary, environment: TokEnv) -> Self {
@@ -93,12 +99,22 @@ impl Marks {
                     .any(|&b| b != b'\n')
             })
         });
+        let begins_answer = vocabulary
+            .texts(|bytes| bytes.starts_with(b"\n") && !is_break(bytes))
+            .into_iter()
+            .map(|id| {
+                let rest = &vocabulary.tokens[id as usize].bytes[1..];
+                let rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+                (id, environment.tok_trie().greedy_tokenize(rest))
+            })
+            .collect();
         Self {
             close_reasoning: vocabulary.added("</think>"),
             open_call: vocabulary.added("<tool_call>"),
             close_call: vocabulary.added("</tool_call>"),
             environment,
-            breaks: vocabulary.texts(|bytes| matches!(bytes, b"\n" | b"\n\n")),
+            breaks: vocabulary.texts(is_break),
+            begins_answer,
             reasoning: Mask::new(&words).without(&vocabulary.ends).without(&within),
             overshoot: (0..CLOSE_REASONING.len())
                 .map(|len| match len {
@@ -195,7 +211,10 @@ impl Constraint {
         Ok(match &self.phase {
             Phase::Free => Allowed::All,
             Phase::Reasoning { tail } => Allowed::Only(self.marks.in_reasoning(tail)),
-            Phase::Gap(_) => Allowed::Only(self.mask()?.with(&self.marks.breaks)),
+            Phase::Gap(_) => {
+                let mask = self.mask()?.with(&self.marks.breaks);
+                Allowed::Only(mask.with(&self.first_tokens()?))
+            }
             Phase::Constrained => Allowed::Only(self.mask()?),
             Phase::Complete => Allowed::Only(Mask::new(&[])),
         })
@@ -236,10 +255,16 @@ impl Constraint {
                     self.phase = Phase::Constrained;
                 }
             }
-            Phase::Gap(_) | Phase::Constrained => {
+            Phase::Gap(_) => {
                 self.phase = Phase::Constrained;
-                return self.consume(token);
+                let begins = marks.begins_answer.iter().find(|(id, _)| *id == token);
+                return match begins {
+                    // What the rules themselves allow at the start of the answer is read as they do.
+                    Some((_, rest)) if !self.accepts(&[token])? => self.consume(rest),
+                    _ => self.consume(&[token]),
+                };
             }
+            Phase::Constrained => return self.consume(&[token]),
         }
         Ok(Progress::Continue)
     }
@@ -257,19 +282,34 @@ impl Constraint {
     }
 
     fn mask(&mut self) -> Result<Mask, GrammarError> {
-        let Some(matcher) = self.matcher.as_mut() else {
-            return Err(GrammarError::Failed("it has no matcher".into()));
-        };
+        let matcher = self.matcher.as_mut().ok_or_else(no_matcher)?;
         let mask = matcher.compute_mask_or_eos();
         let mask = mask.map_err(|e| failed(&e))?;
         Ok(Mask::new(mask.as_slice()))
     }
 
-    fn consume(&mut self, token: u32) -> Result<Progress, GrammarError> {
-        let Some(matcher) = self.matcher.as_mut() else {
-            return Err(GrammarError::Failed("it has no matcher".into()));
-        };
-        matcher.consume_token(token).map_err(|e| failed(&e))?;
+    /// Tokens that begin with the line breaks behind the reasoning and go on with the start of an answer.
+    fn first_tokens(&mut self) -> Result<Vec<u32>, GrammarError> {
+        let marks = Arc::clone(&self.marks);
+        let mut ids = Vec::new();
+        for (id, rest) in &marks.begins_answer {
+            if self.accepts(rest)? {
+                ids.push(*id);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Whether the matcher would accept all of these tokens.
+    fn accepts(&mut self, tokens: &[u32]) -> Result<bool, GrammarError> {
+        let matcher = self.matcher.as_mut().ok_or_else(no_matcher)?;
+        let valid = matcher.validate_tokens(tokens).map_err(|e| failed(&e))?;
+        Ok(valid == tokens.len())
+    }
+
+    fn consume(&mut self, tokens: &[u32]) -> Result<Progress, GrammarError> {
+        let matcher = self.matcher.as_mut().ok_or_else(no_matcher)?;
+        matcher.consume_tokens(tokens).map_err(|e| failed(&e))?;
         if !matcher.is_stopped() {
             return Ok(Progress::Continue);
         }
@@ -300,6 +340,10 @@ impl Constraint {
         self.matcher = self.compiled.matcher();
         self.phase = Phase::Constrained;
     }
+}
+
+fn no_matcher() -> GrammarError {
+    GrammarError::Failed("it has no matcher".into())
 }
 
 fn failed(error: &anyhow::Error) -> GrammarError {

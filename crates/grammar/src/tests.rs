@@ -34,6 +34,8 @@ fn vocabulary() -> Vocabulary {
         "Rome",
         "parameter",
         "\n</",
+        "\n\n{\"",
+        "\n\nx",
         "function",
     ];
     tokens.extend(longer.map(|t| text(t.as_bytes())));
@@ -205,6 +207,28 @@ fn reasoning_is_free_until_its_end_and_breaks_may_follow() {
         Some(Progress::Continue)
     );
     assert_eq!(feed(&mut constraint, "s"), Some(Progress::Complete));
+}
+
+#[test]
+fn token_of_breaks_and_answer_behind_reasoning_is_allowed_if_the_answer_is() {
+    let vocabulary = vocabulary();
+    let id = |text: &str| {
+        let is = |token: &TokenBytes| token.bytes == text.as_bytes();
+        vocabulary.tokens.iter().position(is).unwrap() as u32
+    };
+    let grammars = grammars();
+    let form =
+        json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]});
+    let rules = answer(schema(form));
+    let mut constraint = grammars.compile(&rules, true).unwrap().unwrap();
+    feed(&mut constraint, "so</think>").unwrap();
+    let Allowed::Only(mask) = constraint.allowed().unwrap() else {
+        panic!("every token is allowed")
+    };
+    assert!(mask.allows(id("\n\n")) && mask.allows(id("\n\n{\"")) && mask.allows(id("{\"")));
+    assert!(!mask.allows(id("\n\nx")) && !mask.allows(id("\n</")));
+    constraint.accept(id("\n\n{\"")).unwrap();
+    assert_eq!(feed(&mut constraint, "a\":7}"), Some(Progress::Complete));
 }
 
 #[test]
