@@ -19,4 +19,4 @@ pub use check::{Compare, Parity, ParityAction};
 pub use record::{Consent, record};
 pub use recorded_answers::{AnswerDifference, RecordedAnswers, Transcript};
 pub use run_report::{KEPT, PromptOutcome, RunReport};
-pub use spec::{Expected, Prompt, Spec, SpecError};
+pub use spec::{ExpectedAnswer, Prompt, Spec, SpecError};

@@ -52,12 +52,12 @@ pub struct Prompt {
     /// The request.
     pub request: ChatRequest,
     /// What is expected of the answer.
-    pub expect: Expected,
+    pub expect: ExpectedAnswer,
 }
 
 /// What is expected of an answer. White space around the answer does not count.
 #[derive(Clone, Debug)]
-pub enum Expected {
+pub enum ExpectedAnswer {
     /// It contains this text.
     Substring(String),
     /// It matches this expression.
@@ -100,7 +100,7 @@ pub enum SpecError {
 struct File {
     #[serde(default)]
     defaults: Defaults,
-    prompts: Vec<Entry>,
+    prompts: Vec<QuestionEntry>,
 }
 
 #[derive(Default, Deserialize)]
@@ -114,7 +114,7 @@ struct Defaults {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct QuestionEntry {
     name: String,
     prompt: Option<String>,
     messages: Option<Vec<ChatMessage>>,
@@ -178,7 +178,7 @@ impl Spec {
     }
 }
 
-impl Entry {
+impl QuestionEntry {
     fn read(self, defaults: &Defaults) -> Result<Prompt, String> {
         let messages = match (self.prompt, self.messages) {
             (Some(text), None) => ChatRequest::user(&text, 0).messages,
@@ -190,11 +190,11 @@ impl Entry {
             (Some(text), None, None) if text.is_empty() => {
                 return Err("`substring` is empty, which every answer contains".to_owned());
             }
-            (Some(text), None, None) => Expected::Substring(text),
-            (None, Some(text), None) => {
-                Expected::Regex(Regex::new(&text).map_err(|error| format!("`regex`: {error}"))?)
-            }
-            (None, None, Some(text)) => Expected::Exact(text.trim().to_owned()),
+            (Some(text), None, None) => ExpectedAnswer::Substring(text),
+            (None, Some(text), None) => ExpectedAnswer::Regex(
+                Regex::new(&text).map_err(|error| format!("`regex`: {error}"))?,
+            ),
+            (None, None, Some(text)) => ExpectedAnswer::Exact(text.trim().to_owned()),
             _ => return Err("write one of `substring`, `regex` and `exact`".to_owned()),
         };
         let max_tokens = self
@@ -226,7 +226,7 @@ impl Entry {
     }
 }
 
-impl Expected {
+impl ExpectedAnswer {
     /// Whether an answer is as expected.
     pub fn matches(&self, answer: &str) -> bool {
         match self {
@@ -237,7 +237,7 @@ impl Expected {
     }
 }
 
-impl fmt::Display for Expected {
+impl fmt::Display for ExpectedAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Substring(text) => write!(f, "a text with `{text}`"),

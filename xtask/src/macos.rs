@@ -19,7 +19,7 @@ use self::folders::MacosFolders;
 use self::toolchain::{TARGET, Toolchain};
 use crate::error::StepError;
 use crate::mlx;
-use crate::steps::Steps;
+use crate::steps::CachedSteps;
 use crate::target_folder;
 
 /// Runs clippy for macOS: the whole workspace, then engine and server with MLX.
@@ -29,7 +29,7 @@ pub(crate) fn run() -> Result<ExitCode, MacosError> {
     }
     let folders = MacosFolders::at(target_folder::path().join("macos"));
     let toolchain = Toolchain::installed()?;
-    let mut steps = Steps::new(false);
+    let mut steps = CachedSteps::new(false);
     let sysroot = sysroot::make(&toolchain, &folders, &mut steps)?;
     let sdk = folders.sdk();
     fs::create_dir_all(&sdk).map_err(StepError::file(&sdk))?;

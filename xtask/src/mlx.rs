@@ -20,7 +20,7 @@ use self::folders::MlxFolders;
 use self::wheel::Wheel;
 use crate::command_line::command_line;
 use crate::error::StepError;
-use crate::steps::Steps;
+use crate::steps::CachedSteps;
 
 /// What to prepare, and what to run with it.
 #[derive(Debug, clap::Args)]
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &MlxArgs) -> Result<ExitCode, MlxError> {
     }
     let wheel = if args.cuda { Wheel::CUDA } else { Wheel::CPU };
     let folders = MlxFolders::new(wheel.device);
-    let mut steps = Steps::new(args.dry_run);
+    let mut steps = CachedSteps::new(args.dry_run);
     let source = source::find()?;
     wheel.unpack(&source, &folders, &mut steps)?;
     mlxc::build(&source, &folders, &mut steps)?;
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &MlxArgs) -> Result<ExitCode, MlxError> {
 }
 
 /// The folder of the bindings, generated if missing: all that a check of another target needs.
-pub(crate) fn bindings_folder(steps: &mut Steps) -> Result<PathBuf, MlxError> {
+pub(crate) fn bindings_folder(steps: &mut CachedSteps) -> Result<PathBuf, MlxError> {
     let folders = MlxFolders::new(Wheel::CPU.device);
     bindings::make(&source::find()?, &folders, steps)?;
     Ok(folders.out())

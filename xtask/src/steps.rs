@@ -9,11 +9,11 @@ use crate::command_line::command_line;
 use crate::error::StepError;
 
 /// The steps of one run.
-pub(crate) struct Steps {
+pub(crate) struct CachedSteps {
     dry_run: bool,
 }
 
-impl Steps {
+impl CachedSteps {
     /// A dry run prints commands instead of running them.
     pub(crate) fn new(dry_run: bool) -> Self {
         Self { dry_run }
@@ -107,7 +107,7 @@ mod tests {
     fn step_runs_again_only_after_failure_or_with_another_key() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("step");
-        let mut steps = Steps::new(false);
+        let mut steps = CachedSteps::new(false);
         let mut done = 0;
         let mut once = |key: &str, fail: bool| {
             let _ = steps.once("a step", &folder, key, |steps| -> Result<(), StepError> {
@@ -131,7 +131,7 @@ mod tests {
                 shell.args(["-c", script]);
                 shell
             };
-            Steps::new(false)
+            CachedSteps::new(false)
                 .pipe(&mut shell(from), &mut shell(to))
                 .is_ok()
         };
@@ -144,9 +144,10 @@ mod tests {
     fn dry_run_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("step");
-        let mut steps = Steps::new(true);
-        let work =
-            |steps: &mut Steps| -> Result<(), StepError> { steps.run(&mut Command::new("false")) };
+        let mut steps = CachedSteps::new(true);
+        let work = |steps: &mut CachedSteps| -> Result<(), StepError> {
+            steps.run(&mut Command::new("false"))
+        };
         steps.once("a step", &folder, "key", work).unwrap();
         assert!(!folder.exists());
     }

@@ -24,7 +24,7 @@ use crate::GrammarError;
 use crate::constraint::Marks;
 use crate::literal::quote;
 use crate::schema::Schema;
-use crate::values::Values;
+use crate::values::ParameterValues;
 
 /// A function that may be called.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,7 +115,7 @@ fn function(index: usize, tool: &Tool, rules: &mut String) -> Result<(), Grammar
     let head = quote(&format!("{}>\n", tool.name));
     let empty = Value::Object(Default::default());
     let schema = Schema::check(tool.parameters.as_ref().unwrap_or(&empty), &tool.path)?;
-    let values = Values::new(&schema, tool.strict, format!("V{index}"));
+    let values = ParameterValues::new(&schema, tool.strict, format!("V{index}"));
     let parameters = values.parameters()?;
     let open_ended = values.is_open_ended() && !tool.strict;
     let mut names = Vec::new();

@@ -26,7 +26,7 @@ pub enum Progress {
 }
 
 /// Where a sequence is.
-enum Phase {
+enum ConstraintPhase {
     /// In the reasoning; the last bytes of it.
     Reasoning { tail: Vec<u8> },
     /// Between `</think>` and the answer: so many tokens of line breaks were seen.
@@ -42,11 +42,11 @@ enum Phase {
 /// Rules in compiled form. A matcher is cloned for each use.
 pub(crate) struct Compiled {
     matcher: Mutex<Option<Matcher>>,
-    kind: Kind,
+    kind: RuleKind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum RuleKind {
     /// The matcher reads the whole answer, which has no calls.
     Answer,
     /// The matcher reads the whole answer, which may begin with a call.
@@ -139,18 +139,18 @@ impl Marks {
 
 impl Compiled {
     pub(crate) fn answer(matcher: Option<Matcher>) -> Self {
-        Self::of(matcher, Kind::Answer)
+        Self::of(matcher, RuleKind::Answer)
     }
 
     pub(crate) fn calls(matcher: Matcher) -> Self {
-        Self::of(Some(matcher), Kind::Calls)
+        Self::of(Some(matcher), RuleKind::Calls)
     }
 
     pub(crate) fn optional_calls(matcher: Matcher, parallel: bool) -> Self {
-        Self::of(Some(matcher), Kind::OptionalCalls { parallel })
+        Self::of(Some(matcher), RuleKind::OptionalCalls { parallel })
     }
 
-    fn of(matcher: Option<Matcher>, kind: Kind) -> Self {
+    fn of(matcher: Option<Matcher>, kind: RuleKind) -> Self {
         Self {
             matcher: Mutex::new(matcher),
             kind,
@@ -167,7 +167,7 @@ impl Compiled {
 pub struct Constraint {
     compiled: Arc<Compiled>,
     marks: Arc<Marks>,
-    phase: Phase,
+    phase: ConstraintPhase,
     matcher: Option<Matcher>,
 }
 
@@ -180,7 +180,7 @@ impl std::fmt::Debug for Constraint {
 impl Clone for Constraint {
     /// The same rules at the start of another sequence with the same prompt.
     fn clone(&self) -> Self {
-        let thinking = matches!(self.phase, Phase::Reasoning { .. });
+        let thinking = matches!(self.phase, ConstraintPhase::Reasoning { .. });
         Self::new(
             Arc::clone(&self.compiled),
             Arc::clone(&self.marks),
@@ -194,7 +194,7 @@ impl Constraint {
         let mut constraint = Self {
             compiled,
             marks,
-            phase: Phase::Reasoning { tail: Vec::new() },
+            phase: ConstraintPhase::Reasoning { tail: Vec::new() },
             matcher: None,
         };
         if !thinking {
@@ -209,14 +209,14 @@ impl Constraint {
     /// If a limit of the parser is exceeded.
     pub fn allowed(&mut self) -> Result<Allowed, GrammarError> {
         Ok(match &self.phase {
-            Phase::Free => Allowed::All,
-            Phase::Reasoning { tail } => Allowed::Only(self.marks.in_reasoning(tail)),
-            Phase::Gap(_) => {
+            ConstraintPhase::Free => Allowed::All,
+            ConstraintPhase::Reasoning { tail } => Allowed::Only(self.marks.in_reasoning(tail)),
+            ConstraintPhase::Gap(_) => {
                 let mask = self.mask()?.with(&self.marks.breaks);
                 Allowed::Only(mask.with(&self.first_tokens()?))
             }
-            Phase::Constrained => Allowed::Only(self.mask()?),
-            Phase::Complete => Allowed::Only(Mask::new(&[])),
+            ConstraintPhase::Constrained => Allowed::Only(self.mask()?),
+            ConstraintPhase::Complete => Allowed::Only(Mask::new(&[])),
         })
     }
 
@@ -227,16 +227,16 @@ impl Constraint {
     pub fn accept(&mut self, token: u32) -> Result<Progress, GrammarError> {
         let marks = Arc::clone(&self.marks);
         match &mut self.phase {
-            Phase::Complete => return Err(GrammarError::Failed("it is complete".into())),
-            Phase::Free => {
+            ConstraintPhase::Complete => return Err(GrammarError::Failed("it is complete".into())),
+            ConstraintPhase::Free => {
                 if Some(token) == marks.open_call {
                     self.begin_call();
                 }
             }
-            Phase::Reasoning { tail } => {
+            ConstraintPhase::Reasoning { tail } => {
                 if Some(token) == marks.close_reasoning {
                     self.end_reasoning();
-                } else if Some(token) == marks.open_call && self.compiled.kind != Kind::Answer {
+                } else if Some(token) == marks.open_call && self.compiled.kind != RuleKind::Answer {
                     // Qwen sometimes calls without closing its reasoning.
                     self.begin_answer();
                     return self.accept(token);
@@ -249,14 +249,14 @@ impl Constraint {
                     }
                 }
             }
-            Phase::Gap(seen) if marks.breaks.contains(&token) => {
+            ConstraintPhase::Gap(seen) if marks.breaks.contains(&token) => {
                 *seen += 1;
                 if *seen == MAX_GAP {
-                    self.phase = Phase::Constrained;
+                    self.phase = ConstraintPhase::Constrained;
                 }
             }
-            Phase::Gap(_) => {
-                self.phase = Phase::Constrained;
+            ConstraintPhase::Gap(_) => {
+                self.phase = ConstraintPhase::Constrained;
                 let begins = marks.begins_answer.iter().find(|(id, _)| *id == token);
                 return match begins {
                     // What the rules themselves allow at the start of the answer is read as they do.
@@ -264,7 +264,7 @@ impl Constraint {
                     _ => self.consume(&[token]),
                 };
             }
-            Phase::Constrained => return self.consume(&[token]),
+            ConstraintPhase::Constrained => return self.consume(&[token]),
         }
         Ok(Progress::Continue)
     }
@@ -272,9 +272,9 @@ impl Constraint {
     /// Whether the sequence may end here.
     pub fn may_end(&mut self) -> bool {
         match &self.phase {
-            Phase::Free | Phase::Complete => true,
-            Phase::Reasoning { .. } => false,
-            Phase::Gap(_) | Phase::Constrained => self
+            ConstraintPhase::Free | ConstraintPhase::Complete => true,
+            ConstraintPhase::Reasoning { .. } => false,
+            ConstraintPhase::Gap(_) | ConstraintPhase::Constrained => self
                 .matcher
                 .as_mut()
                 .is_some_and(|matcher| matcher.is_accepting().unwrap_or(false)),
@@ -313,32 +313,32 @@ impl Constraint {
         if !matcher.is_stopped() {
             return Ok(Progress::Continue);
         }
-        if let Kind::OptionalCalls { parallel: true } = self.compiled.kind {
-            self.phase = Phase::Free;
+        if let RuleKind::OptionalCalls { parallel: true } = self.compiled.kind {
+            self.phase = ConstraintPhase::Free;
             self.matcher = None;
             return Ok(Progress::Continue);
         }
-        self.phase = Phase::Complete;
+        self.phase = ConstraintPhase::Complete;
         Ok(Progress::Complete)
     }
 
     fn end_reasoning(&mut self) {
         self.begin_answer();
-        if matches!(self.phase, Phase::Constrained) {
-            self.phase = Phase::Gap(0);
+        if matches!(self.phase, ConstraintPhase::Constrained) {
+            self.phase = ConstraintPhase::Gap(0);
         }
     }
 
     fn begin_answer(&mut self) {
         match self.compiled.kind {
-            Kind::OptionalCalls { .. } => self.phase = Phase::Free,
-            Kind::Answer | Kind::Calls => self.begin_call(),
+            RuleKind::OptionalCalls { .. } => self.phase = ConstraintPhase::Free,
+            RuleKind::Answer | RuleKind::Calls => self.begin_call(),
         }
     }
 
     fn begin_call(&mut self) {
         self.matcher = self.compiled.matcher();
-        self.phase = Phase::Constrained;
+        self.phase = ConstraintPhase::Constrained;
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Parameter {
 }
 
 /// The parameters of a schema.
-pub(crate) struct Values<'a> {
+pub(crate) struct ParameterValues<'a> {
     schema: &'a Schema,
     strict: bool,
     /// The prefix of the terminals' names.
@@ -35,7 +35,7 @@ pub(crate) struct Values<'a> {
     terminals: RefCell<Vec<String>>,
 }
 
-impl<'a> Values<'a> {
+impl<'a> ParameterValues<'a> {
     pub(crate) fn new(schema: &'a Schema, strict: bool, prefix: String) -> Self {
         Self {
             schema,

@@ -115,7 +115,7 @@ struct Slice<'a> {
 
 /// What a step multiplies by, apart from k, q and v themselves.
 #[derive(Clone, Copy, Default)]
-struct Step {
+struct DeltaStep {
     decay: f32,
     beta: f32,
     /// `1 / |k|`
@@ -146,7 +146,7 @@ impl Kernel for Recurrence<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { head, slice } = self;
-        let mut steps = [Step::default(); STEPS];
+        let mut steps = [DeltaStep::default(); STEPS];
         for start in slice.rows.clone().step_by(STEPS) {
             let steps = &mut steps[..STEPS.min(slice.rows.end - start)];
             head.coefficients(s, start, steps);
@@ -194,7 +194,7 @@ impl<'a> Head<'a> {
 
     /// Fills in the steps of the rows from `start` on.
     #[inline(always)]
-    fn coefficients<S: Simd>(self, s: S, start: usize, steps: &mut [Step]) {
+    fn coefficients<S: Simd>(self, s: S, start: usize, steps: &mut [DeltaStep]) {
         let head = self.head;
         let rate = exp_scalar(s, self.weights.a_log[head]);
         let root = (self.dims.key_dim as f32).sqrt();
@@ -245,7 +245,7 @@ fn advance<S: Simd, const R: usize>(
     q: &[[f32; LANES]],
     k: &[[f32; LANES]],
     v: &[f32],
-    step: &Step,
+    step: &DeltaStep,
     out: &mut [f32],
 ) {
     let len = k.len();
@@ -310,7 +310,7 @@ mod tests {
     use crate::testing::{assert_close, noise, same_everywhere};
     use proptest::prelude::*;
 
-    struct Layer {
+    struct DeltaLayer {
         dims: DeltaDims,
         a_log: Vec<f32>,
         dt_bias: Vec<f32>,
@@ -319,7 +319,7 @@ mod tests {
         b: Vec<f32>,
     }
 
-    impl Layer {
+    impl DeltaLayer {
         fn new(dims: DeltaDims, rows: usize, seed: u64) -> Self {
             let heads = dims.value_heads;
             Self {
@@ -373,7 +373,7 @@ mod tests {
 
         #[test]
         fn the_recurrence_matches_its_formula(dims in shapes(), rows in 1..150_usize, seed: u64) {
-            let layer = Layer::new(dims, rows, seed);
+            let layer = DeltaLayer::new(dims, rows, seed);
             let start = noise(seed ^ 9, dims.state_len());
             let got = same_everywhere(|cpu| {
                 let mut state = start.clone();
@@ -401,7 +401,7 @@ mod tests {
         ) {
             let cpu = Cpu::new(2);
             let rows = lens.iter().sum();
-            let layer = Layer::new(dims, rows, seed);
+            let layer = DeltaLayer::new(dims, rows, seed);
             let mut whole_state = vec![0.0; dims.state_len()];
             let whole = layer.run(&cpu, 0..rows, vec![(rows, &mut whole_state)]);
             let mut state = vec![0.0; dims.state_len()];

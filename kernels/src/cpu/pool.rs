@@ -30,7 +30,7 @@ pub struct Pool {
 }
 
 /// What a call runs, on the caller's stack for as long as the call lasts.
-struct Job<'a> {
+struct PoolJob<'a> {
     task: &'a (dyn Fn(usize) + Sync),
     count: usize,
     panicked: AtomicBool,
@@ -39,8 +39,8 @@ struct Job<'a> {
 struct Shared {
     /// High half: the number of the current call. Low half: tasks not yet claimed.
     ticket: AtomicU64,
-    /// The current call's [`Job`]; may be followed only after a task of that call has been claimed.
-    job: AtomicPtr<Job<'static>>,
+    /// The current call's [`PoolJob`]; may be followed only after a task of that call has been claimed.
+    job: AtomicPtr<PoolJob<'static>>,
     done: AtomicUsize,
     asleep: AtomicUsize,
     stop: AtomicBool,
@@ -91,7 +91,7 @@ impl Pool {
         }
         assert!(count as u64 <= UNCLAIMED, "{count} tasks in one call");
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let job = Job {
+        let job = PoolJob {
             task,
             count,
             panicked: AtomicBool::new(false),

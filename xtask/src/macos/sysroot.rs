@@ -8,13 +8,13 @@ use super::folders::MacosFolders;
 use super::toolchain::{self, TARGET, Toolchain};
 use super::{MacosError, apt};
 use crate::error::StepError;
-use crate::steps::Steps;
+use crate::steps::CachedSteps;
 
 /// Builds it once for each toolchain. None if the toolchain has it installed.
 pub(super) fn make(
     toolchain: &Toolchain,
     folders: &MacosFolders,
-    steps: &mut Steps,
+    steps: &mut CachedSteps,
 ) -> Result<Option<PathBuf>, MacosError> {
     if toolchain.has_target() {
         return Ok(None);
@@ -39,7 +39,7 @@ pub(super) fn make(
 }
 
 /// The library's source in `work`: the toolchain's own, or Debian's package of the same version.
-fn source(toolchain: &Toolchain, work: &Path, steps: &Steps) -> Result<PathBuf, MacosError> {
+fn source(toolchain: &Toolchain, work: &Path, steps: &CachedSteps) -> Result<PathBuf, MacosError> {
     if let Some(own) = toolchain.std_source() {
         let mut copy = Command::new("cp");
         steps.run(copy.arg("-r").arg(own).arg(work))?;
@@ -69,7 +69,7 @@ fn only_rlib(manifest: &Path) -> Result<(), StepError> {
     fs::write(manifest, text).map_err(StepError::file(manifest))
 }
 
-fn check(library: &Path, build: &Path, steps: &Steps) -> Result<(), StepError> {
+fn check(library: &Path, build: &Path, steps: &CachedSteps) -> Result<(), StepError> {
     let mut cargo = Command::new(toolchain::cargo());
     cargo
         .args(["check", "--quiet", "--release", "--target", TARGET])

@@ -9,7 +9,7 @@ use super::mlxc::Compiler;
 use super::source::{self, Source};
 use super::wheel::{self, Wheel};
 use crate::error::StepError;
-use crate::steps::Steps;
+use crate::steps::CachedSteps;
 
 const HALF: &str = include_str!("native/half.h");
 
@@ -24,7 +24,7 @@ pub struct float16_t(pub u16);";
 pub(crate) fn make(
     source: &Source,
     folders: &MlxFolders,
-    steps: &mut Steps,
+    steps: &mut CachedSteps,
 ) -> Result<(), MlxError> {
     Wheel::LIBCLANG.fetch("libclang", &folders.libclang(), steps)?;
     let out = folders.out();

@@ -5,13 +5,13 @@ use std::path::Path;
 use super::folders::MlxFolders;
 use super::wheel::{self, Wheel};
 use crate::error::StepError;
-use crate::steps::Steps;
+use crate::steps::CachedSteps;
 
 /// Writes both files.
 pub(super) fn write(
     wheel: &Wheel,
     folders: &MlxFolders,
-    steps: &mut Steps,
+    steps: &mut CachedSteps,
 ) -> Result<(), StepError> {
     steps.write(&folders.config(), &config(folders))?;
     steps.write(&folders.flags(), &flags(wheel, folders))

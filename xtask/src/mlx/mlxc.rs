@@ -13,7 +13,7 @@ use super::folders::MlxFolders;
 use super::source::Source;
 use super::{MlxError, wheel};
 use crate::error::StepError;
-use crate::steps::Steps;
+use crate::steps::CachedSteps;
 
 const FORMAT: &str = include_str!("native/format.h");
 const SUPPLEMENT: &str = include_str!("native/supplement.cpp");
@@ -22,7 +22,7 @@ const SUPPLEMENT: &str = include_str!("native/supplement.cpp");
 pub(super) fn build(
     source: &Source,
     folders: &MlxFolders,
-    steps: &mut Steps,
+    steps: &mut CachedSteps,
 ) -> Result<(), MlxError> {
     let compiler = Compiler::find()?;
     let lib = folders.lib();
@@ -95,7 +95,7 @@ impl Compiler {
         into: &Path,
         includes: &[&PathBuf],
         format: &Path,
-        steps: &Steps,
+        steps: &CachedSteps,
     ) -> Result<Vec<PathBuf>, MlxError> {
         let object = |unit: &PathBuf| {
             let name = unit.file_stem().unwrap_or_default().to_string_lossy();

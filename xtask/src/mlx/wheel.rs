@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use super::MlxError;
 use super::folders::MlxFolders;
 use super::source::Source;
-use crate::steps::Steps;
+use crate::steps::CachedSteps;
 
 /// The version of MLX whose hashes follow.
 const VERSION: &str = "0.32.2";
@@ -54,7 +54,7 @@ impl Wheel {
         &self,
         source: &Source,
         folders: &MlxFolders,
-        steps: &mut Steps,
+        steps: &mut CachedSteps,
     ) -> Result<(), MlxError> {
         if source.mlx != VERSION {
             return Err(MlxError::Version {
@@ -71,7 +71,7 @@ impl Wheel {
         &self,
         what: &str,
         folder: &Path,
-        steps: &mut Steps,
+        steps: &mut CachedSteps,
     ) -> Result<(), MlxError> {
         let title = format!("{what} ({} from PyPI)", self.requirement);
         let line = format!("{} --hash=sha256:{}\n", self.requirement, self.sha256);

@@ -20,7 +20,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-pub(crate) use config::Layout;
+pub(crate) use config::AdapterLayout;
 pub use error::AdapterError;
 pub use name::{AdapterName, InvalidAdapterName};
 pub use source::AdapterSource;
@@ -97,7 +97,7 @@ impl AdapterSource {
     }
 
     fn read(&self, files: &Files) -> Result<Adapter, AdapterError> {
-        let (layout, weights) = Layout::find(files, &self.name)?;
+        let (layout, weights) = AdapterLayout::find(files, &self.name)?;
         let json = files
             .open(config::FILE)?
             .ok_or_else(|| AdapterError::NoConfig(self.name.clone()))?;

@@ -120,7 +120,7 @@ impl ModelConfig {
         let context = size("max_position_embeddings", LARGEST_SIZE)?;
         refused::check(fields, context, head_dim)?;
 
-        let rope = rope::Rope::parse(fields)?;
+        let rope = rope::RopeFields::parse(fields)?;
         let attention = AttentionDims::new(
             heads,
             size("num_key_value_heads", LARGEST_SIZE)?,

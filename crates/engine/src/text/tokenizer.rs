@@ -21,7 +21,7 @@ pub use error::TokenizerError;
 use crate::json;
 use cuts::Cuts;
 use lock::CancellableLock;
-use vocabulary::Vocabulary;
+use vocabulary::TokenTable;
 
 /// Bytes that are tokenized at once where the text can be cut: milliseconds of work.
 const PIECE: usize = 16 << 10;
@@ -33,7 +33,7 @@ const LONG_PIECE: usize = 4 * PIECE;
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    vocabulary: Vocabulary,
+    vocabulary: TokenTable,
     /// Where a text can be cut.
     cuts: Cuts,
     /// HeldMemory while a piece of more than [`LONG_PIECE`] bytes is tokenized.
@@ -60,7 +60,7 @@ impl Tokenizer {
         let whole: Value = serde_json::from_slice(&standard).map_err(|e| malformed(&e))?;
         Ok(Self {
             cuts: Cuts::of(&whole),
-            vocabulary: Vocabulary::read(&inner, whole)?,
+            vocabulary: TokenTable::read(&inner, whole)?,
             inner,
             long_piece: CancellableLock::default(),
         })

@@ -1,6 +1,6 @@
 //! Writes a batch's keys and values into the caches.
 
-use super::context::{Context, rotate};
+use super::context::{TaskContext, rotate};
 use super::kv_cache::{KvCache, Place, RoomLines, ValuesMut};
 use super::values::Values;
 use crate::cpu::norm::{rms_scale, scaled};
@@ -9,7 +9,7 @@ use crate::cpu::tasks::{run_each, with_scratch};
 use crate::cpu::{Cpu, Segment};
 
 /// Grows every segment's cache by the segment's rows: keys normed and rotated, values as they are or packed.
-pub(super) fn append(cpu: &Cpu, context: &Context<'_>, segments: &mut [Segment<'_, KvCache>]) {
+pub(super) fn append(cpu: &Cpu, context: &TaskContext<'_>, segments: &mut [Segment<'_, KvCache>]) {
     let mut tasks = Vec::new();
     for segment in segments {
         let first = segment.rows.start;
@@ -51,7 +51,7 @@ pub(super) fn append(cpu: &Cpu, context: &Context<'_>, segments: &mut [Segment<'
 
 /// Writes the rows from `first` on to one place.
 struct Write<'a, 'b, L> {
-    context: &'a Context<'a>,
+    context: &'a TaskContext<'a>,
     first: usize,
     place: &'a Place,
     /// `[D]` lines, each of one dimension of sixteen positions.

@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::context::{Context, rotate};
+use super::context::{TaskContext, rotate};
 use super::kv_cache::{KvCache, Page};
-use super::multiply::{Lines, Rows, multiply};
+use super::multiply::{Lines, StridedRows, multiply};
 use super::values::Values;
 use crate::cpu::norm::{rms_scale, scaled};
 use crate::cpu::simd::{Kernel, LANES, Line, Simd, exp, exp_scalar, sigmoid};
@@ -68,7 +68,7 @@ pub(super) enum Sink<'a, 'b> {
 
 /// Runs `queries` over `spans` of a cache.
 pub(super) struct Attend<'a, 'b, L> {
-    pub(super) context: &'a Context<'a>,
+    pub(super) context: &'a TaskContext<'a>,
     pub(super) pages: &'a [Arc<Page<L>>],
     pub(super) queries: &'a Queries,
     pub(super) spans: Range<usize>,
@@ -130,7 +130,7 @@ impl<L: Line> Kernel for Attend<'_, '_, L> {
 
 /// Merges a tile's parts in the order of their spans.
 pub(super) struct Merge<'a, 'b> {
-    pub(super) context: &'a Context<'a>,
+    pub(super) context: &'a TaskContext<'a>,
     pub(super) queries: &'a Queries,
     pub(super) parts: &'a mut [f32],
     pub(super) out: &'a mut Tile<'b>,
@@ -153,7 +153,7 @@ impl Kernel for Merge<'_, '_> {
 
 /// The queries `[Q, D]`: normed, rotated and scaled.
 #[inline(always)]
-fn prepare<S: Simd>(s: S, context: &Context<'_>, queries: &Queries, q: &mut [f32]) {
+fn prepare<S: Simd>(s: S, context: &TaskContext<'_>, queries: &Queries, q: &mut [f32]) {
     let (dims, weights) = (context.dims, context.weights);
     let heads = q.chunks_exact_mut(dims.head_dim).enumerate();
     for (i, out) in heads {
@@ -177,7 +177,7 @@ struct Working<'a> {
 
 /// Queries over one cache.
 struct Over<'a, L> {
-    context: &'a Context<'a>,
+    context: &'a TaskContext<'a>,
     pages: &'a [Arc<Page<L>>],
     queries: &'a Queries,
 }
@@ -211,7 +211,7 @@ impl<L: Line> Over<'_, L> {
             let blind = start.saturating_sub(self.queries.position);
             let first = blind * group;
             let count = self.queries.rows.len() * group - first;
-            let q = Rows {
+            let q = StridedRows {
                 floats: &q[first * d..],
                 stride: d,
             };
@@ -243,7 +243,7 @@ impl<L: Line> Over<'_, L> {
                 let position = self.queries.position + blind + i / group;
                 soften(s, weights, position + 1 - start, record);
             }
-            let weights = Rows {
+            let weights = StridedRows {
                 floats: weights,
                 stride: KvCache::PAGE,
             };
@@ -349,7 +349,7 @@ fn merge<S: Simd>(s: S, total: &mut [f32], part: &[f32], head_dim: usize) {
 #[inline(always)]
 fn finish<S: Simd>(
     s: S,
-    context: &Context<'_>,
+    context: &TaskContext<'_>,
     queries: &Queries,
     total: &[f32],
     out: &mut Tile<'_>,

@@ -28,7 +28,7 @@ pub struct AttentionParams<'a> {
 
 /// Everything that a task reads beside its cache.
 #[derive(Clone, Copy)]
-pub(super) struct Context<'a> {
+pub(super) struct TaskContext<'a> {
     pub(super) dims: &'a AttentionDims,
     pub(super) weights: AttentionParams<'a>,
     pub(super) input: AttentionInput<'a>,
@@ -36,7 +36,7 @@ pub(super) struct Context<'a> {
     pub(super) angles: &'a [f32],
 }
 
-impl<'a> Context<'a> {
+impl<'a> TaskContext<'a> {
     /// A row's cosines and sines.
     #[inline(always)]
     pub(super) fn angles(&self, row: usize) -> &'a [f32] {

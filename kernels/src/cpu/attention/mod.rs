@@ -20,7 +20,7 @@ mod values;
 use super::tasks::run_each;
 use super::{Cpu, Segment};
 use crate::{AttentionDims, Rope};
-use context::Context;
+use context::TaskContext;
 pub use context::{AttentionInput, AttentionParams};
 pub use kv_cache::{KvCache, KvType};
 
@@ -48,7 +48,7 @@ pub fn attention(
     assert!(segments.iter().all(|segment| segment.state.fits(dims)));
 
     let angles = angles(cpu, weights.rope, batch, segments);
-    let context = Context {
+    let context = TaskContext {
         dims,
         weights,
         input,

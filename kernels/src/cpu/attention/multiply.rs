@@ -16,7 +16,7 @@ pub(super) struct Lines<'a, L> {
 }
 
 /// Rows of floats, `stride` apart.
-pub(super) struct Rows<'a> {
+pub(super) struct StridedRows<'a> {
     pub(super) floats: &'a [f32],
     pub(super) stride: usize,
 }
@@ -28,7 +28,7 @@ pub(super) struct Rows<'a> {
 #[inline(always)]
 pub(super) fn multiply<S: Simd, L: Line>(
     s: S,
-    rows: Rows<'_>,
+    rows: StridedRows<'_>,
     lines: Lines<'_, L>,
     (count, steps, groups): (usize, usize, usize),
     to: &mut [f32],
@@ -37,7 +37,7 @@ pub(super) fn multiply<S: Simd, L: Line>(
     /// Rows that share a load of the lines.
     const MOST: usize = 4;
     for first in (0..count).step_by(MOST) {
-        let rows = Rows {
+        let rows = StridedRows {
             floats: &rows.floats[first * rows.stride..],
             ..rows
         };
@@ -57,7 +57,7 @@ pub(super) fn multiply<S: Simd, L: Line>(
 #[inline(always)]
 fn block<S: Simd, L: Line, const Q: usize>(
     s: S,
-    rows: Rows<'_>,
+    rows: StridedRows<'_>,
     lines: Lines<'_, L>,
     (steps, groups): (usize, usize),
     to: &mut [f32],
@@ -79,7 +79,7 @@ fn block<S: Simd, L: Line, const Q: usize>(
 #[inline(always)]
 fn registers<S: Simd, L: Line, const Q: usize, const G: usize>(
     s: S,
-    rows: &Rows<'_>,
+    rows: &StridedRows<'_>,
     lines: Lines<'_, L>,
     steps: usize,
     group: usize,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::attend::{Attend, Merge, Queries, Sink, part_len, scratch_len};
-use super::context::Context;
+use super::context::TaskContext;
 use super::kv_cache::{KvCache, Pages};
 use crate::cpu::segment::tiles;
 use crate::cpu::simd::dispatch;
@@ -26,7 +26,7 @@ struct Work<'a, 'b> {
 }
 
 /// Some spans of a tile.
-struct Piece<'a, 'b> {
+struct TilePiece<'a, 'b> {
     queries: &'a Queries,
     cache: &'a KvCache,
     spans: Range<usize>,
@@ -36,7 +36,7 @@ struct Piece<'a, 'b> {
 /// Attends from every row to its cache, which holds the row's own key and value already.
 pub(super) fn attend(
     cpu: &Cpu,
-    context: &Context<'_>,
+    context: &TaskContext<'_>,
     segments: &[Segment<'_, KvCache>],
     out: &mut [f32],
 ) {
@@ -74,7 +74,7 @@ pub(super) fn attend(
 
 /// Cuts the batch into tiles.
 fn works<'a, 'b>(
-    context: &Context<'_>,
+    context: &TaskContext<'_>,
     segments: &'a [Segment<'_, KvCache>],
     out: &'b mut [f32],
 ) -> Vec<Work<'a, 'b>> {
@@ -111,7 +111,7 @@ fn works<'a, 'b>(
 }
 
 /// Cuts tiles that would keep one thread busy while others wait into several pieces.
-fn cut(threads: usize, context: &Context<'_>, works: &mut [Work<'_, '_>]) {
+fn cut(threads: usize, context: &TaskContext<'_>, works: &mut [Work<'_, '_>]) {
     if threads == 1 {
         return;
     }
@@ -135,7 +135,10 @@ fn cut(threads: usize, context: &Context<'_>, works: &mut [Work<'_, '_>]) {
 }
 
 /// The pieces of every tile.
-fn pieces<'a, 'b>(context: &Context<'_>, works: &'a mut [Work<'_, 'b>]) -> Vec<Piece<'a, 'b>> {
+fn pieces<'a, 'b>(
+    context: &TaskContext<'_>,
+    works: &'a mut [Work<'_, 'b>],
+) -> Vec<TilePiece<'a, 'b>> {
     let mut pieces = Vec::with_capacity(works.len());
     for Work {
         queries,
@@ -148,7 +151,7 @@ fn pieces<'a, 'b>(context: &Context<'_>, works: &'a mut [Work<'_, 'b>]) -> Vec<P
         let (queries, cache, spans) = (&*queries, &**cache, queries.spans());
         if parts.is_empty() {
             let sink = Some(Sink::Output(out));
-            pieces.push(Piece {
+            pieces.push(TilePiece {
                 queries,
                 cache,
                 spans: 0..spans,
@@ -163,7 +166,7 @@ fn pieces<'a, 'b>(context: &Context<'_>, works: &'a mut [Work<'_, 'b>]) -> Vec<P
         for (i, parts) in parts.chunks_mut(*piece * part_len).enumerate() {
             let spans = i * *piece..((i + 1) * *piece).min(spans);
             let sink = Some(Sink::Parts(parts));
-            pieces.push(Piece {
+            pieces.push(TilePiece {
                 queries,
                 cache,
                 spans,
@@ -174,7 +177,7 @@ fn pieces<'a, 'b>(context: &Context<'_>, works: &'a mut [Work<'_, 'b>]) -> Vec<P
     pieces
 }
 
-fn run(cpu: &Cpu, context: &Context<'_>, piece: &mut Piece<'_, '_>) {
+fn run(cpu: &Cpu, context: &TaskContext<'_>, piece: &mut TilePiece<'_, '_>) {
     let Some(sink) = piece.sink.take() else {
         return;
     };

@@ -71,7 +71,7 @@ impl Layer {
     fn remember(&self, cpu: &Cpu, rows: usize, cache: &mut KvCache) {
         let mut segments = [Segment::new(0..rows, cache)];
         let angles = angles(cpu, &self.rope, rows, &segments);
-        let context = Context {
+        let context = TaskContext {
             dims: &self.dims,
             weights: AttentionParams {
                 q_norm: &self.q_norm,

@@ -53,7 +53,7 @@ impl Drop for Activations {
 
 /// Some rows of activations.
 #[derive(Clone, Copy)]
-pub(super) struct Tile<'a> {
+pub(super) struct ActivationTile<'a> {
     pub rows: usize,
     /// `[blocks, rows, BLOCK]`
     pub values: &'a [i8],
@@ -138,11 +138,11 @@ impl Activations {
     }
 
     /// The tile with the given index.
-    pub(super) fn tile(&self, index: usize) -> Tile<'_> {
+    pub(super) fn tile(&self, index: usize) -> ActivationTile<'_> {
         let first = index * self.tile_rows;
         let rows = self.tile_rows.min(self.rows - first);
         let block_row = self.blocks * BLOCK;
-        Tile {
+        ActivationTile {
             rows,
             values: &self.buffers.values[first * block_row..][..rows * block_row],
             steps: &self.buffers.steps[first * self.groups..][..rows * self.groups],

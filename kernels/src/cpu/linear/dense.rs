@@ -55,7 +55,7 @@ impl Routine for Products<'_> {
                     let w = rows.map(|row| m.row(row));
                     match m.float {
                         Float::F32 => multiply::<L, Single>(w, self.x, cols, write),
-                        Float::F16 => multiply::<L, Half>(w, self.x, cols, write),
+                        Float::F16 => multiply::<L, HalfFloat>(w, self.x, cols, write),
                         Float::Bf16 => multiply::<L, Bfloat>(w, self.x, cols, write),
                     }
                 }
@@ -100,14 +100,14 @@ fn expand(matrix: &Matrix<'_>, row: usize, out: &mut [f32]) {
         Matrix::Affine(m) => m.dequantise_row(row, out),
         Matrix::Dense(m) => match m.float {
             Float::F32 => expand_dense::<Single>(m, row, out),
-            Float::F16 => expand_dense::<Half>(m, row, out),
+            Float::F16 => expand_dense::<HalfFloat>(m, row, out),
             Float::Bf16 => expand_dense::<Bfloat>(m, row, out),
         },
     }
 }
 
 #[inline(always)]
-fn expand_dense<'a, S: Stored<Value = u8>>(matrix: &Dense<'a>, row: usize, out: &mut [f32]) {
+fn expand_dense<'a, S: StoredFloat<Value = u8>>(matrix: &Dense<'a>, row: usize, out: &mut [f32]) {
     let bytes = matrix.row(row);
     let (whole, rest) = out.as_chunks_mut::<PARTS>();
     for (part, out) in whole.iter_mut().enumerate() {
@@ -120,7 +120,7 @@ fn expand_dense<'a, S: Stored<Value = u8>>(matrix: &Dense<'a>, row: usize, out: 
 }
 
 /// A way to store a row of weights.
-trait Stored {
+trait StoredFloat {
     type Value;
     /// Sixteen weights from index `at` on.
     fn read(row: &[Self::Value], at: usize) -> [f32; PARTS];
@@ -129,13 +129,13 @@ trait Stored {
 }
 
 struct Single;
-struct Half;
+struct HalfFloat;
 struct Bfloat;
 struct Expanded;
 
 macro_rules! stored_as_bytes {
     ($type:ty, $bytes:literal, $convert:expr) => {
-        impl Stored for $type {
+        impl StoredFloat for $type {
             type Value = u8;
 
             #[inline(always)]
@@ -160,12 +160,12 @@ macro_rules! stored_as_bytes {
 }
 
 stored_as_bytes!(Single, 4, f32::from_le_bytes);
-stored_as_bytes!(Half, 2, |b| f16_to_f32(u16::from_le_bytes(b)));
+stored_as_bytes!(HalfFloat, 2, |b| f16_to_f32(u16::from_le_bytes(b)));
 stored_as_bytes!(Bfloat, 2, |b| f32::from_bits(
     u32::from(u16::from_le_bytes(b)) << 16
 ));
 
-impl Stored for Expanded {
+impl StoredFloat for Expanded {
     type Value = f32;
 
     #[inline(always)]
@@ -186,7 +186,7 @@ impl Stored for Expanded {
 
 /// Multiplies four rows of weights with every row of `x`.
 #[inline(always)]
-fn multiply<L: Lanes, S: Stored>(
+fn multiply<L: Lanes, S: StoredFloat>(
     w: [&[S::Value]; WEIGHTS],
     x: &[f32],
     cols: usize,
@@ -222,7 +222,7 @@ fn multiply<L: Lanes, S: Stored>(
 
 /// `W` rows of weights times `X` rows of activations: `[X, W]`.
 #[inline(always)]
-fn tile<S: Stored, const W: usize, const X: usize>(
+fn tile<S: StoredFloat, const W: usize, const X: usize>(
     w: [&[S::Value]; W],
     x: [&[f32]; X],
     cols: usize,

@@ -46,7 +46,7 @@ use dispatch::dispatch;
 use lanes::MAX_ROWS;
 pub use matrix::{Affine, AffineParts, Dense, Float, Matrix, MatrixError};
 use panels::{MAX_TILE_ROWS, Panels};
-use rows::Rows;
+use rows::RowProducts;
 
 /// How activations meet quantised weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -130,7 +130,7 @@ pub fn project(
                 match (*matrix, part.quantised) {
                     (Matrix::Affine(matrix), Some(index)) if n <= FEW => dispatch(
                         cpu.isa,
-                        Rows {
+                        RowProducts {
                             matrix,
                             rows,
                             x: rounded[index].1.tile(tile),

@@ -11,11 +11,11 @@
 
 use std::ops::Range;
 
-use super::activations::Tile;
+use super::activations::ActivationTile;
 use super::disjoint::Disjoint;
 use super::lanes::{BLOCK, LINE, Lanes, MAX_ROWS, PARTS, Routine};
 use super::matrix::{Affine, Bits};
-use super::weights::{Panel, Weights};
+use super::weights::{Panel, PanelWeights};
 
 /// The most activation rows in a tile.
 pub(super) const MAX_TILE_ROWS: usize = 64;
@@ -29,7 +29,7 @@ const NEAR: usize = 1024;
 pub(super) struct Panels<'a> {
     pub matrix: Affine<'a>,
     pub rows: Range<usize>,
-    pub tile: Tile<'a>,
+    pub tile: ActivationTile<'a>,
     /// `[all activation rows, matrix.rows]`
     pub out: &'a Disjoint<'a, f32>,
     /// The tile's first row among all activation rows.
@@ -41,7 +41,7 @@ impl Routine for Panels<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let weights = Weights::of(&self.matrix, L::ROWS);
+        let weights = PanelWeights::of(&self.matrix, L::ROWS);
         // SAFETY: as for `run`.
         let mut y = unsafe { [[L::zero(); MAX_TILE_ROWS]; PARTS] };
         let mut row = self.rows.start;
@@ -50,7 +50,7 @@ impl Routine for Panels<'_> {
             // is computed again and not written.
             let first = row.min(weights.rows() - L::ROWS);
             let panel = weights.panel::<L>(first);
-            let target = Target {
+            let target = PanelTarget {
                 out: self.out,
                 stride: self.matrix.rows,
                 first: self.first,
@@ -70,7 +70,7 @@ impl Routine for Panels<'_> {
 }
 
 /// Where a panel's results go.
-struct Target<'a> {
+struct PanelTarget<'a> {
     out: &'a Disjoint<'a, f32>,
     /// Results of one activation row.
     stride: usize,
@@ -82,7 +82,7 @@ struct Target<'a> {
     skip: usize,
 }
 
-impl Target<'_> {
+impl PanelTarget<'_> {
     /// Writes the results of the tile's row `n`, one a lane.
     #[inline(always)]
     unsafe fn write<L: Lanes>(&self, n: usize, y: L::Floats) {
@@ -143,9 +143,9 @@ unsafe fn dot<L: Lanes, const FOUR: bool, const N: usize>(
 #[inline(always)]
 unsafe fn many<L: Lanes, const FOUR: bool>(
     panel: &Panel<'_>,
-    tile: &Tile<'_>,
+    tile: &ActivationTile<'_>,
     y: &mut [[L::Floats; MAX_TILE_ROWS]; PARTS],
-    target: &Target<'_>,
+    target: &PanelTarget<'_>,
 ) {
     let per_group = panel.columns_per_group;
     let columns = panel.groups * per_group;
@@ -177,7 +177,7 @@ unsafe fn many<L: Lanes, const FOUR: bool>(
                 if part == 0 {
                     parameters = panel.parameters::<L>(group);
                 }
-                let group = Group::<L> {
+                let group = PanelGroup::<L> {
                     fresh: group < PARTS,
                     columns: &unpacked[column..][..per_group],
                     first_column: first + column,
@@ -208,7 +208,7 @@ unsafe fn many<L: Lanes, const FOUR: bool>(
 }
 
 /// One group of a panel, unpacked.
-struct Group<'a, L: Lanes> {
+struct PanelGroup<'a, L: Lanes> {
     /// Whether it is the first of its part.
     fresh: bool,
     columns: &'a [L::Column],
@@ -221,12 +221,12 @@ struct Group<'a, L: Lanes> {
     totals: &'a [f32],
 }
 
-impl<L: Lanes> Group<'_, L> {
+impl<L: Lanes> PanelGroup<'_, L> {
     /// Multiplies with the activation rows from `row` on, as long as `N` are left; returns the next row.
     #[inline(always)]
     unsafe fn multiply<const FOUR: bool, const N: usize>(
         &self,
-        tile: &Tile<'_>,
+        tile: &ActivationTile<'_>,
         y: &mut [L::Floats; MAX_TILE_ROWS],
         mut row: usize,
     ) -> usize {

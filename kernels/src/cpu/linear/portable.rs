@@ -9,7 +9,7 @@ pub(super) struct Portable;
 
 const ROWS: usize = 8;
 /// A line of weights.
-type Bytes = [u8; 64];
+type ByteLine = [u8; 64];
 
 impl Lanes for Portable {
     type PartInts = [i32; PARTS];
@@ -20,7 +20,7 @@ impl Lanes for Portable {
     #[inline]
     unsafe fn line4<const N: usize>(w: *const u8, x: *const i8) -> [Self::Line; N] {
         // SAFETY: the caller vouches for a line of weights and N blocks of activations.
-        let (w, x) = unsafe { (&*w.cast::<Bytes>(), &*x.cast::<[[[i8; 64]; 2]; N]>()) };
+        let (w, x) = unsafe { (&*w.cast::<ByteLine>(), &*x.cast::<[[[i8; 64]; 2]; N]>()) };
         x.map(|[even, odd]| {
             let mut sums = [0; LINE];
             for k in 0..64 {
@@ -34,7 +34,7 @@ impl Lanes for Portable {
     #[inline]
     unsafe fn line8<const N: usize>(w: *const u8, x: *const i8) -> [Self::Line; N] {
         // SAFETY: the caller vouches for a line of weights.
-        let w = unsafe { &*w.cast::<Bytes>() };
+        let w = unsafe { &*w.cast::<ByteLine>() };
         std::array::from_fn(|n| {
             // SAFETY: and for half a block of activations in each of N rows.
             let x = unsafe { &*x.add(n * BLOCK).cast::<[i8; 64]>() };

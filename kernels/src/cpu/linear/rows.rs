@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::activations::Tile;
+use super::activations::ActivationTile;
 use super::disjoint::Disjoint;
 use super::lanes::{BLOCK, LINE, Lanes, PARTS, Routine};
 use super::matrix::{Affine, Bits};
@@ -17,15 +17,15 @@ const AHEAD: usize = 8 << 10;
 /// Multiplies `rows` of `matrix` with up to [`FEW`](super::activations::FEW) rows of activations.
 ///
 /// The creator guarantees that nothing else uses the outputs that it writes.
-pub(super) struct Rows<'a> {
+pub(super) struct RowProducts<'a> {
     pub matrix: Affine<'a>,
     pub rows: Range<usize>,
-    pub x: Tile<'a>,
+    pub x: ActivationTile<'a>,
     /// `[activation rows, matrix.rows]`
     pub out: &'a Disjoint<'a, f32>,
 }
 
-impl Routine for Rows<'_> {
+impl Routine for RowProducts<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -42,7 +42,7 @@ impl Routine for Rows<'_> {
     }
 }
 
-impl Rows<'_> {
+impl RowProducts<'_> {
     #[inline(always)]
     unsafe fn few<L: Lanes, const N: usize>(&self) {
         // SAFETY: as the caller vouches; a group has as many columns as its size and bits say.
@@ -103,7 +103,7 @@ impl Rows<'_> {
 unsafe fn span_products<L: Lanes, const FOUR: bool, const COLUMNS: usize, const N: usize>(
     y: &mut [L::PartFloats; N],
     matrix: &Affine<'_>,
-    x: &Tile<'_>,
+    x: &ActivationTile<'_>,
     group: usize,
     [packed, scales, biases]: [*const u8; 3],
 ) {

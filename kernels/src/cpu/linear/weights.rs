@@ -9,7 +9,7 @@ use super::matrix::{Affine, Float};
 const AHEAD: usize = 32 << 10;
 
 /// A matrix with at least as many rows as a panel.
-pub(super) struct Weights<'a> {
+pub(super) struct PanelWeights<'a> {
     matrix: Affine<'a>,
     rows: usize,
     packed: Cow<'a, [u8]>,
@@ -17,7 +17,7 @@ pub(super) struct Weights<'a> {
     biases: Cow<'a, [u8]>,
 }
 
-impl<'a> Weights<'a> {
+impl<'a> PanelWeights<'a> {
     /// The matrix itself, or a copy padded with zeros if it is smaller than a panel.
     pub(super) fn of(matrix: &Affine<'a>, least: usize) -> Self {
         let rows = matrix.rows.max(least);

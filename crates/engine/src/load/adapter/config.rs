@@ -48,7 +48,7 @@ const IDLE: [&str; 24] = [
 
 /// The tool that wrote an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Layout {
+pub(crate) enum AdapterLayout {
     /// mlx-lm: `<module>.lora_a [in, r]`, `<module>.lora_b [r, out]`.
     Mlx,
     /// PEFT: `base_model.model.<module>.lora_A.weight [r, in]`, `….lora_B.weight [out, r]`.
@@ -59,7 +59,7 @@ pub(crate) enum Layout {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Config {
     /// The layout it was read from.
-    pub layout: Layout,
+    pub layout: AdapterLayout,
     /// The rank of pairs that no pattern names.
     pub rank: usize,
     /// Their alpha.
@@ -70,7 +70,7 @@ pub(super) struct Config {
     alphas: BTreeMap<String, f64>,
 }
 
-impl Layout {
+impl AdapterLayout {
     /// The file of its weights.
     pub(crate) const fn weights(self) -> &'static str {
         match self {
@@ -85,8 +85,8 @@ impl Layout {
         match (mlx?, peft?) {
             (Some(bytes), None) => Ok((Self::Mlx, bytes)),
             (None, Some(bytes)) => Ok((Self::Peft, bytes)),
-            (Some(_), Some(_)) => Err(AdapterError::Layout(name.clone(), "both")),
-            (None, None) => Err(AdapterError::Layout(name.clone(), "neither")),
+            (Some(_), Some(_)) => Err(AdapterError::AdapterLayout(name.clone(), "both")),
+            (None, None) => Err(AdapterError::AdapterLayout(name.clone(), "neither")),
         }
     }
 }
@@ -96,12 +96,12 @@ impl Config {
     ///
     /// # Errors
     /// If a field is missing or wrong, or needs something that is not supported.
-    pub(super) fn parse(layout: Layout, file: &[u8]) -> Result<Self, AdapterError> {
+    pub(super) fn parse(layout: AdapterLayout, file: &[u8]) -> Result<Self, AdapterError> {
         let fields: Map<String, Value> = json::parse(file)
             .map_err(|error| wrong("", format!("it is not an object of JSON: {error}")))?;
         match layout {
-            Layout::Mlx => mlx(&fields),
-            Layout::Peft => peft(&fields),
+            AdapterLayout::Mlx => mlx(&fields),
+            AdapterLayout::Peft => peft(&fields),
         }
     }
 
@@ -147,7 +147,7 @@ fn mlx(fields: &Map<String, Value>) -> Result<Config, AdapterError> {
     let rank = rank(inner.get("rank"), "lora_parameters.rank")?;
     let scale = number(inner.get("scale"), "lora_parameters.scale")?;
     Ok(Config {
-        layout: Layout::Mlx,
+        layout: AdapterLayout::Mlx,
         rank,
         alpha: scale * rank as f64,
         rank_stabilised: false,
@@ -185,7 +185,7 @@ fn peft(fields: &Map<String, Value>) -> Result<Config, AdapterError> {
         }
     }
     Ok(Config {
-        layout: Layout::Peft,
+        layout: AdapterLayout::Peft,
         rank: rank(fields.get("r"), "r")?,
         alpha: number(fields.get("lora_alpha"), "lora_alpha")?,
         rank_stabilised: match fields.get("use_rslora") {

@@ -14,7 +14,7 @@ pub enum AdapterError {
         "it must hold adapters.safetensors (mlx-lm) or adapter_model.safetensors (PEFT), one of them, beside adapter_config.json; \
          the folder of {0} has {1}"
     )]
-    Layout(AdapterName, &'static str),
+    AdapterLayout(AdapterName, &'static str),
     /// There are weights, but no settings.
     #[error("the folder of {0} has no adapter_config.json; save it in the folder of the weights")]
     NoConfig(AdapterName),

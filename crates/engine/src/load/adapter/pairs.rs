@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 
 use super::AdapterError;
-use super::config::{Config, Layout};
+use super::config::{AdapterLayout, Config};
 use crate::load::checkpoint::{Tensor, canonical_name, shard_tensors};
 use sanctum_manifest::Bytes;
 
@@ -36,7 +36,7 @@ pub(super) struct Decoded {
 
 /// A half of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Half {
+enum PairHalf {
     A,
     B,
 }
@@ -48,14 +48,14 @@ pub(super) fn read(
     bytes: Bytes,
 ) -> Result<BTreeMap<String, Pair>, AdapterError> {
     // By the module's name in the file: patterns name it so.
-    let mut halves = BTreeMap::<String, BTreeMap<Half, Tensor>>::new();
+    let mut halves = BTreeMap::<String, BTreeMap<PairHalf, Tensor>>::new();
     for tensor in shard_tensors(file, bytes)? {
         let (module, half) = parse(config.layout, file, &tensor.name)?;
         halves.entry(module).or_default().insert(half, tensor);
     }
     let mut pairs = BTreeMap::<String, Pair>::new();
     for (module, mut halves) in halves {
-        let (a, b) = match (halves.remove(&Half::A), halves.remove(&Half::B)) {
+        let (a, b) = match (halves.remove(&PairHalf::A), halves.remove(&PairHalf::B)) {
             (Some(a), Some(b)) => (a, b),
             (a, b) => return Err(half(config.layout, file, a.or(b))),
         };
@@ -77,7 +77,11 @@ pub(super) fn read(
 }
 
 /// The module of a tensor, and which half of the pair it is.
-fn parse(layout: Layout, file: &'static str, name: &str) -> Result<(String, Half), AdapterError> {
+fn parse(
+    layout: AdapterLayout,
+    file: &'static str,
+    name: &str,
+) -> Result<(String, PairHalf), AdapterError> {
     let other = |what, fix| {
         Err(AdapterError::Tensor {
             tensor: name.to_owned(),
@@ -88,22 +92,22 @@ fn parse(layout: Layout, file: &'static str, name: &str) -> Result<(String, Half
     };
     let retrain = "train without it";
     let (module, half) = match layout {
-        Layout::Mlx => match name.rsplit_once('.') {
-            Some((module, "lora_a")) => (module, Half::A),
-            Some((module, "lora_b")) => (module, Half::B),
+        AdapterLayout::Mlx => match name.rsplit_once('.') {
+            Some((module, "lora_a")) => (module, PairHalf::A),
+            Some((module, "lora_b")) => (module, PairHalf::B),
             Some((_, "m")) => return other("a DoRA magnitude", "train it as plain LoRA"),
             _ => return other("no half of a LoRA pair", retrain),
         },
-        Layout::Peft => {
+        AdapterLayout::Peft => {
             let inner = name.strip_prefix("base_model.model.");
             let Some(inner) = inner else {
                 let fix = "save the adapter with PEFT's save_pretrained";
                 return other("not under base_model.model", fix);
             };
             if let Some(module) = inner.strip_suffix(".lora_A.weight") {
-                (module, Half::A)
+                (module, PairHalf::A)
             } else if let Some(module) = inner.strip_suffix(".lora_B.weight") {
-                (module, Half::B)
+                (module, PairHalf::B)
             } else if inner.contains(".lora_magnitude_vector") {
                 return other("a DoRA magnitude", "train it as plain LoRA");
             } else if inner.contains(".lora_embedding_") {
@@ -125,11 +129,11 @@ fn parse(layout: Layout, file: &'static str, name: &str) -> Result<(String, Half
 }
 
 /// The error that a pair has one half only.
-fn half(layout: Layout, file: &'static str, alone: Option<Tensor>) -> AdapterError {
+fn half(layout: AdapterLayout, file: &'static str, alone: Option<Tensor>) -> AdapterError {
     let tensor = alone.map(|tensor| tensor.name).unwrap_or_default();
     let (a, b) = match layout {
-        Layout::Mlx => (".lora_a", ".lora_b"),
-        Layout::Peft => (".lora_A.weight", ".lora_B.weight"),
+        AdapterLayout::Mlx => (".lora_a", ".lora_b"),
+        AdapterLayout::Peft => (".lora_A.weight", ".lora_B.weight"),
     };
     let missing = match tensor.strip_suffix(a) {
         Some(module) => format!("{module}{b}"),
@@ -151,7 +155,7 @@ impl Pair {
         b: Tensor,
     ) -> Result<Self, AdapterError> {
         let (rank, scale) = config.of(module)?;
-        let transposed = config.layout == Layout::Mlx;
+        let transposed = config.layout == AdapterLayout::Mlx;
         let inputs = width(file, &a, rank, usize::from(!transposed))?;
         let outputs = width(file, &b, rank, usize::from(transposed))?;
         for half in [&a, &b] {

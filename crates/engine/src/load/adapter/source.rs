@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::config::{self, Layout};
+use super::config::{self, AdapterLayout};
 use super::name::{AdapterName, InvalidAdapterName};
 
 /// An adapter's name and folder.
@@ -17,7 +17,11 @@ pub struct AdapterSource {
 
 impl AdapterSource {
     /// The files of an adapter that are read: its settings, and its weights in one layout or the other.
-    pub const FILES: [&str; 3] = [config::FILE, Layout::Mlx.weights(), Layout::Peft.weights()];
+    pub const FILES: [&str; 3] = [
+        config::FILE,
+        AdapterLayout::Mlx.weights(),
+        AdapterLayout::Peft.weights(),
+    ];
 
     /// The adapter in a folder, named after it. Links are resolved here, so that the name stays valid: the adapter is
     /// the folder that they point to.

@@ -133,7 +133,7 @@ fn patterns_name_modules_by_their_ends() {
     config["rank_pattern"] = json!({ "self_attn.q_proj": 4, "layers.1.mlp.up_proj": 8 });
     config["alpha_pattern"] =
         json!({ "o_proj": 1, "self_attn.o_proj": 1, "k_proj": 16, "self_attn.k_proj": 64 });
-    let config = Config::parse(Layout::Peft, config.to_string().as_bytes()).unwrap();
+    let config = Config::parse(AdapterLayout::Peft, config.to_string().as_bytes()).unwrap();
     let of = |module| config.of(module).unwrap();
     assert_eq!(of("model.layers.0.self_attn.q_proj"), (4, 2.0));
     assert_eq!(of("model.layers.1.mlp.up_proj"), (8, 1.0));
@@ -499,7 +499,7 @@ proptest! {
             (any::<u32>(), any::<f64>()).prop_map(|(rank, scale)| json!({ "rank": rank, "scale": scale })),
         ],
     ) {
-        for (layout, config) in [(Layout::Mlx, mlx_config()), (Layout::Peft, peft_config())] {
+        for (layout, config) in [(AdapterLayout::Mlx, mlx_config()), (AdapterLayout::Peft, peft_config())] {
             let json = changed(config, field, value.clone()).to_string();
             match Config::parse(layout, json.as_bytes()) {
                 Ok(config) => {

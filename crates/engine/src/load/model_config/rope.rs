@@ -11,7 +11,7 @@ use super::fields::Fields;
 
 /// Base, rotated share of a head, and stretching.
 #[derive(Debug)]
-pub(super) struct Rope {
+pub(super) struct RopeFields {
     pub(super) theta: f64,
     pub(super) rotary_factor: f64,
     pub(super) scaling: RopeScaling,
@@ -36,7 +36,7 @@ const REMOVE_ONE: &str = "the two must agree; remove one of them";
 const KINDS: &str = "default, linear and yarn are supported; convert the model without context extension, or serve it \
                      with a program that supports this one";
 
-impl Rope {
+impl RopeFields {
     pub(super) fn parse(config: &Fields) -> Result<Self, ConfigError> {
         let rope = together(config)?;
         let kind = kind(&rope)?.unwrap_or("default");

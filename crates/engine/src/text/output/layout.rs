@@ -11,7 +11,7 @@ const MAX_FENCE_INFO: u8 = 16;
 
 /// The part of the output that text belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Section {
+enum OutputPart {
     /// Before the reasoning's first word. A model may repeat the opening tag here.
     BeforeReasoning { tag_seen: bool },
     /// In the reasoning.
@@ -24,8 +24,8 @@ enum Section {
 
 /// Reports text as soon as it is certain that it is not layout.
 #[derive(Clone, Debug)]
-pub(super) struct Layout {
-    section: Section,
+pub(super) struct LayoutFilter {
+    section: OutputPart,
     /// The next `</think>` in the answer is a second one.
     drops_close: bool,
     /// White space and a code fence that may belong to a call.
@@ -37,13 +37,13 @@ pub(super) struct Layout {
     answered: bool,
 }
 
-impl Layout {
+impl LayoutFilter {
     pub(super) fn new(thinking: bool) -> Self {
         Self {
             section: if thinking {
-                Section::BeforeReasoning { tag_seen: false }
+                OutputPart::BeforeReasoning { tag_seen: false }
             } else {
-                Section::Answer
+                OutputPart::Answer
             },
             drops_close: thinking,
             held: String::new(),
@@ -57,7 +57,7 @@ impl Layout {
     pub(super) fn in_reasoning(&self) -> bool {
         matches!(
             self.section,
-            Section::BeforeReasoning { .. } | Section::Reasoning
+            OutputPart::BeforeReasoning { .. } | OutputPart::Reasoning
         )
     }
 
@@ -90,9 +90,9 @@ impl Layout {
     /// Skips the layout at the beginning of the reasoning or the answer.
     fn skip_layout<'a>(&mut self, text: &'a str) -> &'a str {
         let (rest, next) = match self.section {
-            Section::BeforeReasoning { .. } => (text.trim_start(), Section::Reasoning),
-            Section::BeforeAnswer => (text.trim_start_matches('\n'), Section::Answer),
-            Section::Reasoning | Section::Answer => return text,
+            OutputPart::BeforeReasoning { .. } => (text.trim_start(), OutputPart::Reasoning),
+            OutputPart::BeforeAnswer => (text.trim_start_matches('\n'), OutputPart::Answer),
+            OutputPart::Reasoning | OutputPart::Answer => return text,
         };
         if !rest.is_empty() {
             self.section = next;
@@ -129,8 +129,8 @@ impl Layout {
 
     /// Handles `<think>`, written as `raw`.
     pub(super) fn open_think(&mut self, raw: &str, events: &mut Events) {
-        if self.section == (Section::BeforeReasoning { tag_seen: false }) {
-            self.section = Section::BeforeReasoning { tag_seen: true };
+        if self.section == (OutputPart::BeforeReasoning { tag_seen: false }) {
+            self.section = OutputPart::BeforeReasoning { tag_seen: true };
         } else {
             self.text(raw, events);
         }
@@ -140,7 +140,7 @@ impl Layout {
     pub(super) fn close_think(&mut self, raw: &str, events: &mut Events) {
         if self.in_reasoning() {
             self.end_reasoning(events);
-            self.section = Section::BeforeAnswer;
+            self.section = OutputPart::BeforeAnswer;
         } else if !self.drop_close() {
             self.text(raw, events);
         }
@@ -158,7 +158,7 @@ impl Layout {
         if !self.fence.may_precede_call() {
             self.release(events);
         }
-        self.section = Section::Answer;
+        self.section = OutputPart::Answer;
         self.answered = true;
         self.line_start = true;
         self.fence = Fence::None;

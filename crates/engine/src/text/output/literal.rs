@@ -18,7 +18,7 @@ pub(super) enum Syntax {
 
 /// `text` as compact JSON; `None` if it is not one complete value.
 pub(super) fn compact(text: &str, syntax: Syntax) -> Option<String> {
-    let mut reader = Reader::new(text, syntax);
+    let mut reader = LiteralReader::new(text, syntax);
     let mut json = String::with_capacity(text.len());
     reader.value(&mut json, 0)?;
     reader.at_end().then_some(json)
@@ -26,7 +26,7 @@ pub(super) fn compact(text: &str, syntax: Syntax) -> Option<String> {
 
 /// The members of the object in `text`: each name, decoded, and its value as compact JSON.
 pub(super) fn members(text: &str, syntax: Syntax) -> Option<Vec<(String, String)>> {
-    let mut reader = Reader::new(text, syntax);
+    let mut reader = LiteralReader::new(text, syntax);
     let mut members = Vec::new();
     reader.skip_space();
     reader.expect('{')?;
@@ -43,7 +43,7 @@ pub(super) fn members(text: &str, syntax: Syntax) -> Option<Vec<(String, String)
 
 /// The string that `json` is, if it is one.
 pub(super) fn string(json: &str) -> Option<String> {
-    let mut reader = Reader::new(json, Syntax::Json);
+    let mut reader = LiteralReader::new(json, Syntax::Json);
     let string = reader.string()?;
     reader.at_end().then_some(string)
 }
@@ -113,12 +113,12 @@ pub(super) fn number_len(text: &str) -> usize {
     len
 }
 
-struct Reader<'a> {
+struct LiteralReader<'a> {
     rest: &'a str,
     python: bool,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> LiteralReader<'a> {
     fn new(text: &'a str, syntax: Syntax) -> Self {
         Self {
             rest: text,

@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::events::{End, Events, OutputEvent};
 use super::json::{ObjectKind, ObjectScanner};
-use super::layout::{Fence, Layout};
+use super::layout::{Fence, LayoutFilter};
 use super::schema::Functions;
-use super::tags::{Tag, TagLexer, Token};
-use super::xml::{Context, OpenedBy, Progress, XmlCall};
+use super::tags::{Tag, TagLexer, TagToken};
+use super::xml::{CallContext, CallProgress, OpenedBy, XmlCall};
 
 /// The settings of the parser, from the request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,7 +27,7 @@ pub struct OutputOptions<'a> {
 pub struct OutputParser {
     functions: Functions,
     lexer: TagLexer,
-    layout: Layout,
+    layout: LayoutFilter,
     state: State,
     events: Events,
     /// Calls that have started.
@@ -80,7 +80,7 @@ impl OutputParser {
             bare_objects: options.forced && !functions.is_empty(),
             functions,
             lexer: TagLexer::default(),
-            layout: Layout::new(options.thinking),
+            layout: LayoutFilter::new(options.thinking),
             state: State::Text,
             events: Events::default(),
             calls: 0,
@@ -115,8 +115,8 @@ impl OutputParser {
         let mut rest = text;
         while let Some(token) = self.lexer.next(&mut rest) {
             match token {
-                Token::Text(text) => self.text(&text),
-                Token::Tag(tag, raw) => self.tag(&tag, &raw),
+                TagToken::Text(text) => self.text(&text),
+                TagToken::Tag(tag, raw) => self.tag(&tag, &raw),
             }
         }
     }
@@ -138,12 +138,12 @@ impl OutputParser {
                 }
                 State::Object { .. } => self.object_text(rest),
                 State::Call(call) => {
-                    let mut context = Context {
+                    let mut context = CallContext {
                         functions: &mut self.functions,
                         events: &mut self.events,
                     };
                     match call.text(rest, &mut context) {
-                        Progress::EndedAt(at) => {
+                        CallProgress::EndedAt(at) => {
                             self.after_call();
                             at
                         }
@@ -185,17 +185,17 @@ impl OutputParser {
                 }
             }
             (State::Call(call), _) => {
-                let mut context = Context {
+                let mut context = CallContext {
                     functions: &mut self.functions,
                     events: &mut self.events,
                 };
                 match call.tag(tag, raw, &mut context) {
-                    Progress::Open => {}
-                    Progress::EndedBefore => {
+                    CallProgress::Open => {}
+                    CallProgress::EndedBefore => {
                         self.after_call();
                         self.tag(tag, raw);
                     }
-                    Progress::Ended | Progress::EndedAt(_) => self.after_call(),
+                    CallProgress::Ended | CallProgress::EndedAt(_) => self.after_call(),
                 }
             }
             (State::AfterCall { .. }, _) => self.tag_after_call(tag, raw),
@@ -288,7 +288,7 @@ impl OutputParser {
                     self.decide_object(kind, "", 0);
                 }
                 State::Call(call) => {
-                    let mut context = Context {
+                    let mut context = CallContext {
                         functions: &mut self.functions,
                         events: &mut self.events,
                     };

@@ -15,11 +15,11 @@ const MAX_ROOTS: usize = 16;
 /// A schema is read only when the model calls the function: the client writes it, and may write a very large one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Functions {
-    by_name: HashMap<String, Function>,
+    by_name: HashMap<String, DeclaredFunction>,
 }
 
 #[derive(Clone, Debug)]
-struct Function {
+struct DeclaredFunction {
     schema: Value,
     /// The schema of each property, once the function was called.
     properties: Option<Map<String, Value>>,
@@ -33,7 +33,7 @@ impl Functions {
         let by_name = tools.iter().filter_map(|tool| {
             let function = tool.get("function").unwrap_or(tool);
             let name = function.get("name")?.as_str()?;
-            let function = Function {
+            let function = DeclaredFunction {
                 schema: function.get("parameters").cloned().unwrap_or_default(),
                 properties: None,
                 types: HashMap::new(),
@@ -82,7 +82,7 @@ impl Functions {
     }
 }
 
-impl Function {
+impl DeclaredFunction {
     fn properties(&mut self) -> &Map<String, Value> {
         let schema = &self.schema;
         self.properties.get_or_insert_with(|| {

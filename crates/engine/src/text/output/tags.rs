@@ -39,7 +39,7 @@ pub(super) enum Tag {
 
 /// A piece of the output.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Token<'a> {
+pub(super) enum TagToken<'a> {
     /// Text without a tag in it.
     Text(Cow<'a, str>),
     /// A tag, and how it was written.
@@ -58,7 +58,7 @@ pub(super) struct TagLexer {
 /// A possible tag, without its text.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
-    phase: Phase,
+    phase: TagPhase,
     closing: bool,
     /// How many bytes it has.
     len: usize,
@@ -70,7 +70,7 @@ struct Candidate {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum TagPhase {
     /// After `<` or `</`.
     Open,
     /// In the keyword.
@@ -83,7 +83,7 @@ enum Phase {
 
 /// What one more character makes of a possible tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum TagStep {
     Hold,
     /// It is a tag with this character.
     Complete,
@@ -114,7 +114,7 @@ impl Keyword {
 
 impl TagLexer {
     /// The next token of `rest`, which is shortened by what was read. `None` once all was read.
-    pub(super) fn next<'a>(&mut self, rest: &mut &'a str) -> Option<Token<'a>> {
+    pub(super) fn next<'a>(&mut self, rest: &mut &'a str) -> Option<TagToken<'a>> {
         let text = *rest;
         let mut at = 0;
         loop {
@@ -124,7 +124,7 @@ impl TagLexer {
                 None => {
                     let Some(start) = text[at..].find('<').map(|open| at + open) else {
                         *rest = "";
-                        return (!text.is_empty()).then(|| Token::Text(text.into()));
+                        return (!text.is_empty()).then(|| TagToken::Text(text.into()));
                     };
                     at = start + 1;
                     Candidate::default()
@@ -132,32 +132,32 @@ impl TagLexer {
             };
             let start = if self.held.is_empty() { at - 1 } else { start };
             let (step, end) = candidate.read(text, at);
-            if start > 0 && step != Step::Fail {
+            if start > 0 && step != TagStep::Fail {
                 // The text before the tag comes first. The tag is read again, once.
                 *rest = &text[start..];
-                return Some(Token::Text(text[..start].into()));
+                return Some(TagToken::Text(text[..start].into()));
             }
             match step {
-                Step::Hold => {
+                TagStep::Hold => {
                     self.held.push_str(&text[start..]);
                     self.candidate = Some(candidate);
                     *rest = "";
                     return None;
                 }
-                Step::Complete | Step::CompleteBefore => {
+                TagStep::Complete | TagStep::CompleteBefore => {
                     let raw = self.written(&text[start..end]);
                     *rest = &text[end..];
-                    let tag = candidate.tag(&raw, step == Step::Complete);
+                    let tag = candidate.tag(&raw, step == TagStep::Complete);
                     return Some(match tag {
-                        Some(tag) => Token::Tag(tag, raw),
-                        None => Token::Text(raw),
+                        Some(tag) => TagToken::Tag(tag, raw),
+                        None => TagToken::Text(raw),
                     });
                 }
-                Step::Fail if !self.held.is_empty() => {
+                TagStep::Fail if !self.held.is_empty() => {
                     *rest = &text[end..];
-                    return Some(Token::Text(self.written(&text[start..end])));
+                    return Some(TagToken::Text(self.written(&text[start..end])));
                 }
-                Step::Fail => at = end,
+                TagStep::Fail => at = end,
             }
         }
     }
@@ -181,7 +181,7 @@ impl Default for Candidate {
     /// After `<`.
     fn default() -> Self {
         Self {
-            phase: Phase::Open,
+            phase: TagPhase::Open,
             closing: false,
             len: 1,
             keyword: Keyword::Think,
@@ -195,74 +195,74 @@ impl Candidate {
     /// Reads `text` from `at` on, until the tag is decided. Returns where it stopped.
     ///
     /// Only ASCII decides anything, so it reads bytes.
-    fn read(&mut self, text: &str, at: usize) -> (Step, usize) {
+    fn read(&mut self, text: &str, at: usize) -> (TagStep, usize) {
         let bytes = text.as_bytes();
         for (end, byte) in bytes.iter().enumerate().skip(at) {
             let step = if self.len >= MAX_TAG_BYTES && text.is_char_boundary(end) {
-                Step::Fail
+                TagStep::Fail
             } else {
                 self.step(*byte)
             };
             match step {
-                Step::Hold => self.len += 1,
-                Step::Complete => return (step, end + 1),
-                Step::CompleteBefore | Step::Fail => return (step, end),
+                TagStep::Hold => self.len += 1,
+                TagStep::Complete => return (step, end + 1),
+                TagStep::CompleteBefore | TagStep::Fail => return (step, end),
             }
         }
-        (Step::Hold, bytes.len())
+        (TagStep::Hold, bytes.len())
     }
 
-    fn step(&mut self, byte: u8) -> Step {
+    fn step(&mut self, byte: u8) -> TagStep {
         match self.phase {
-            Phase::Open => match byte {
-                b' ' | b'\t' => return Step::Hold,
+            TagPhase::Open => match byte {
+                b' ' | b'\t' => return TagStep::Hold,
                 b'/' if !self.closing => {
                     self.closing = true;
-                    return Step::Hold;
+                    return TagStep::Hold;
                 }
                 b't' => self.keyword = Keyword::Think,
                 b'f' => self.keyword = Keyword::Function,
                 b'p' => self.keyword = Keyword::Parameter,
-                _ => return Step::Fail,
+                _ => return TagStep::Fail,
             },
-            Phase::Keyword => {
+            TagPhase::Keyword => {
                 if byte == b'o' && self.letters == 1 && self.keyword == Keyword::Think {
                     self.keyword = Keyword::ToolCall;
                 }
                 match self.keyword.letters().get(self.letters) {
-                    Some(letter) if *letter != byte => return Step::Fail,
+                    Some(letter) if *letter != byte => return TagStep::Fail,
                     Some(_) => {}
                     None => return self.after_keyword(byte),
                 }
             }
-            Phase::AfterKeyword => return self.after_keyword(byte),
-            Phase::Name => {
+            TagPhase::AfterKeyword => return self.after_keyword(byte),
+            TagPhase::Name => {
                 return match byte {
-                    b'>' => Step::Complete,
-                    b'\n' => Step::CompleteBefore,
-                    b'<' => Step::Fail,
-                    _ => Step::Hold,
+                    b'>' => TagStep::Complete,
+                    b'\n' => TagStep::CompleteBefore,
+                    b'<' => TagStep::Fail,
+                    _ => TagStep::Hold,
                 };
             }
         }
-        self.phase = Phase::Keyword;
+        self.phase = TagPhase::Keyword;
         self.letters += 1;
-        Step::Hold
+        TagStep::Hold
     }
 
-    fn after_keyword(&mut self, byte: u8) -> Step {
+    fn after_keyword(&mut self, byte: u8) -> TagStep {
         match byte {
-            b'>' => Step::Complete,
+            b'>' => TagStep::Complete,
             b' ' | b'\t' => {
-                self.phase = Phase::AfterKeyword;
-                Step::Hold
+                self.phase = TagPhase::AfterKeyword;
+                TagStep::Hold
             }
             b'=' if self.takes_name() => {
-                self.phase = Phase::Name;
+                self.phase = TagPhase::Name;
                 self.name = self.len + 1;
-                Step::Hold
+                TagStep::Hold
             }
-            _ => Step::Fail,
+            _ => TagStep::Fail,
         }
     }
 
@@ -272,7 +272,7 @@ impl Candidate {
 
     /// The tag that was written as `raw`; `closed` if it ends with `>`.
     fn tag(&self, raw: &str, closed: bool) -> Option<Tag> {
-        if self.phase == Phase::Name {
+        if self.phase == TagPhase::Name {
             let name = raw[self.name..]
                 .strip_suffix('>')
                 .unwrap_or(&raw[self.name..]);
@@ -300,16 +300,16 @@ impl Candidate {
 mod tests {
     use super::*;
 
-    fn lex(text: &str) -> Vec<Token<'_>> {
+    fn lex(text: &str) -> Vec<TagToken<'_>> {
         let mut lexer = TagLexer::default();
         let mut rest = text;
-        let mut tokens: Vec<Token> = std::iter::from_fn(|| lexer.next(&mut rest)).collect();
-        tokens.extend(lexer.finish().map(|text| Token::Text(text.into())));
+        let mut tokens: Vec<TagToken> = std::iter::from_fn(|| lexer.next(&mut rest)).collect();
+        tokens.extend(lexer.finish().map(|text| TagToken::Text(text.into())));
         tokens
     }
 
-    fn parameter(name: &str, raw: &'static str) -> Token<'static> {
-        Token::Tag(Tag::Parameter { name: name.into() }, raw.into())
+    fn parameter(name: &str, raw: &'static str) -> TagToken<'static> {
+        TagToken::Tag(Tag::Parameter { name: name.into() }, raw.into())
     }
 
     #[test]
@@ -320,7 +320,7 @@ mod tests {
         );
         assert_eq!(
             lex("</ tool_call >"),
-            [Token::Tag(Tag::CloseCall, "</ tool_call >".into())]
+            [TagToken::Tag(Tag::CloseCall, "</ tool_call >".into())]
         );
     }
 
@@ -328,7 +328,7 @@ mod tests {
     fn parameter_without_bracket_ends_at_newline() {
         assert_eq!(
             lex("<parameter=a\n1"),
-            [parameter("a", "<parameter=a"), Token::Text("\n1".into())]
+            [parameter("a", "<parameter=a"), TagToken::Text("\n1".into())]
         );
     }
 
@@ -345,8 +345,8 @@ mod tests {
             let joined: String = lex(text)
                 .into_iter()
                 .map(|token| match token {
-                    Token::Text(text) => text.into_owned(),
-                    Token::Tag(..) => panic!("{text}"),
+                    TagToken::Text(text) => text.into_owned(),
+                    TagToken::Tag(..) => panic!("{text}"),
                 })
                 .collect();
             assert_eq!(joined, text);
@@ -358,8 +358,8 @@ mod tests {
         assert_eq!(
             lex("<<function=<tool_call>"),
             [
-                Token::Text("<<function=".into()),
-                Token::Tag(Tag::OpenCall, "<tool_call>".into())
+                TagToken::Text("<<function=".into()),
+                TagToken::Tag(Tag::OpenCall, "<tool_call>".into())
             ]
         );
     }
@@ -370,7 +370,7 @@ mod tests {
         assert!(
             lex(&text)
                 .iter()
-                .all(|token| matches!(token, Token::Text(_)))
+                .all(|token| matches!(token, TagToken::Text(_)))
         );
     }
 }

@@ -43,7 +43,7 @@ impl OpenedBy {
 
 /// The state of a call after a piece of the output.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum CallProgress {
     /// It continues.
     Open,
     /// It has ended, and the tag belongs to it.
@@ -55,7 +55,7 @@ pub(super) enum Progress {
 }
 
 /// What a call reads and reports with.
-pub(super) struct Context<'a> {
+pub(super) struct CallContext<'a> {
     pub(super) functions: &'a mut Functions,
     pub(super) events: &'a mut Events,
 }
@@ -82,7 +82,7 @@ impl XmlCall {
         self.opened_by.block
     }
 
-    pub(super) fn text(&mut self, text: &str, context: &mut Context) -> Progress {
+    pub(super) fn text(&mut self, text: &str, context: &mut CallContext) -> CallProgress {
         match &mut self.value {
             Some(value) => match value.text(
                 text,
@@ -90,11 +90,11 @@ impl XmlCall {
                 self.index,
                 context.events,
             ) {
-                None => Progress::Open,
+                None => CallProgress::Open,
                 Some(at) => {
                     self.close_value(context);
                     self.end(context);
-                    Progress::EndedAt(at)
+                    CallProgress::EndedAt(at)
                 }
             },
             None => {
@@ -104,12 +104,12 @@ impl XmlCall {
                     text
                 };
                 self.stray.push_str(text);
-                Progress::Open
+                CallProgress::Open
             }
         }
     }
 
-    pub(super) fn tag(&mut self, tag: &Tag, raw: &str, context: &mut Context) -> Progress {
+    pub(super) fn tag(&mut self, tag: &Tag, raw: &str, context: &mut CallContext) -> CallProgress {
         let Some(value) = &mut self.value else {
             return self.tag_between(tag, raw, context);
         };
@@ -130,7 +130,7 @@ impl XmlCall {
             self.index,
             context.events,
         ) {
-            ValueEnd::Open => Progress::Open,
+            ValueEnd::Open => CallProgress::Open,
             ValueEnd::Parameter => {
                 self.close_value(context);
                 self.tag_between(tag, raw, context)
@@ -138,35 +138,35 @@ impl XmlCall {
             ValueEnd::Call => {
                 self.close_value(context);
                 self.end(context);
-                Progress::EndedBefore
+                CallProgress::EndedBefore
             }
         }
     }
 
-    fn tag_between(&mut self, tag: &Tag, raw: &str, context: &mut Context) -> Progress {
+    fn tag_between(&mut self, tag: &Tag, raw: &str, context: &mut CallContext) -> CallProgress {
         match tag {
             Tag::Parameter { name } => {
                 self.open_value(name, context);
-                return Progress::Open;
+                return CallProgress::Open;
             }
             // Closes nothing.
-            Tag::CloseParameter => return Progress::Open,
+            Tag::CloseParameter => return CallProgress::Open,
             Tag::CloseFunction => {}
             Tag::Function { .. } | Tag::OpenCall | Tag::CloseCall => {
                 self.end(context);
-                return Progress::EndedBefore;
+                return CallProgress::EndedBefore;
             }
             Tag::OpenThink | Tag::CloseThink => {
                 self.stray.push_str(raw);
-                return Progress::Open;
+                return CallProgress::Open;
             }
         }
         self.end(context);
-        Progress::Ended
+        CallProgress::Ended
     }
 
     /// Completes the call at the natural end of the output, with the closing tags that are missing.
-    pub(super) fn finish(&mut self, context: &mut Context) {
+    pub(super) fn finish(&mut self, context: &mut CallContext) {
         if let Some(value) = &mut self.value {
             value.finish();
             self.close_value(context);
@@ -179,7 +179,7 @@ impl XmlCall {
         events.text(self.stray.trim_end());
     }
 
-    fn open_value(&mut self, name: &str, context: &mut Context) {
+    fn open_value(&mut self, name: &str, context: &mut CallContext) {
         let types = context.functions.types(&self.function, name);
         let value = ValueReader::new(name.to_owned(), types);
         if types.is_string() {
@@ -189,7 +189,7 @@ impl XmlCall {
         self.value = Some(value);
     }
 
-    fn close_value(&mut self, context: &mut Context) {
+    fn close_value(&mut self, context: &mut CallContext) {
         let Some(value) = self.value.take() else {
             return;
         };
@@ -210,7 +210,7 @@ impl XmlCall {
         events.arguments(self.index, ":");
     }
 
-    fn end(&mut self, context: &mut Context) {
+    fn end(&mut self, context: &mut CallContext) {
         let mut stray = self.stray.trim_end();
         if !self.given.is_empty() {
             context.events.arguments(self.index, "}");

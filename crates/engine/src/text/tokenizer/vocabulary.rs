@@ -12,7 +12,7 @@ const LARGEST_ID: u32 = (1 << 22) - 1;
 
 /// What each token id stands for.
 #[derive(Debug)]
-pub(super) struct Vocabulary {
+pub(super) struct TokenTable {
     /// The bytes of all tokens, one after the other.
     bytes: Vec<u8>,
     /// Token `id` is `bytes[starts[id]..starts[id + 1]]`.
@@ -36,7 +36,7 @@ struct DeclaredToken {
     content: String,
 }
 
-impl Vocabulary {
+impl TokenTable {
     /// The vocabulary of a tokenizer that was read from `file`.
     ///
     /// # Errors
