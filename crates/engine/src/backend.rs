@@ -49,6 +49,8 @@ pub trait Backend {
     type Slots;
     /// Tokens that were chosen on the device, `[outputs]`.
     type Chosen;
+    /// What a slot holds at one length: pages of keys and values, shared by reference, and copies of the recurrent states.
+    type Snapshot;
 
     /// Moves a matrix to the device.
     fn matrix(&self, matrix: HostMatrix, role: MatrixRole) -> Self::Matrix;
@@ -59,6 +61,35 @@ pub trait Backend {
     fn slots(&self, config: &ModelConfig, count: usize) -> Self::Slots;
     /// Forgets a sequence and frees what it took.
     fn clear(&self, slots: &mut Self::Slots, slot: SlotId);
+    /// Whether snapshots can be taken. If not, none of the next functions is called.
+    fn has_snapshots(&self) -> bool {
+        true
+    }
+    /// What a sequence's slot holds after all passes that were begun. The sequence may go on: what it writes later is no part of
+    /// the snapshot. Not within a pass.
+    fn snapshot(&self, slots: &mut Self::Slots, slot: SlotId) -> Self::Snapshot;
+    /// Begins a sequence with what a snapshot holds. The slot is empty before. The snapshot stays as it is.
+    fn restore(&self, slots: &mut Self::Slots, slot: SlotId, snapshot: &Self::Snapshot);
+    /// Frees a snapshot, and the pages that nothing else shares.
+    fn release(&self, slots: &mut Self::Slots, snapshot: Self::Snapshot);
+    /// Identifies the pages that a snapshot holds, in order: equal numbers are the same memory, as long as a snapshot holds it.
+    /// Each stands for the pages of all layers; together they take [`SequenceCost::page`] times [`SequenceCost::per_token`] bytes.
+    fn pages(&self, slots: &Self::Slots, snapshot: &Self::Snapshot) -> Vec<u64>;
+    /// A snapshot as bytes: its recurrent states, and the keys and values of the positions `from..`. Little-endian, and the same
+    /// for equal states. It may hold more than that: whole pages.
+    fn export(&self, slots: &mut Self::Slots, snapshot: &Self::Snapshot, from: usize) -> Vec<u8>;
+    /// The snapshot that [`Backend::export`] made these bytes of; `parent` holds the positions before `from` and shares their
+    /// pages, none if `from` was 0.
+    ///
+    /// # Errors
+    /// If the bytes do not fit the model, or the parent; the text says how.
+    fn import(
+        &self,
+        slots: &mut Self::Slots,
+        parent: Option<&Self::Snapshot>,
+        bytes: &[u8],
+    ) -> Result<Self::Snapshot, String>;
+
     /// No sequence is running and no request waits: memory that is kept only for the next pass may be freed.
     fn idle(&self, _slots: &mut Self::Slots) {}
 

@@ -13,6 +13,7 @@ use crate::freeze::{self, Point};
 use crate::graph::Model;
 
 use crate::load::{AdapterInfo, AdapterSource, HostModel, LoadError, Loaded, ModelSource};
+use crate::prefix::PrefixOptions;
 use crate::schedule::{Engine, EngineLimits, Heartbeat};
 use crate::text::Text;
 use sanctum_manifest::Verified;
@@ -54,6 +55,8 @@ pub struct LaunchOptions {
     pub queue: usize,
     /// Prompt tokens that one pass processes.
     pub prefill_chunk: NonZeroUsize,
+    /// How prefixes are reused.
+    pub prefix: PrefixOptions,
 }
 
 /// A model that runs.
@@ -137,6 +140,7 @@ impl Default for LaunchOptions {
             max_slots: NonZeroUsize::new(16).expect("16 is not zero"),
             queue: 64,
             prefill_chunk: NonZeroUsize::new(256).expect("256 is not zero"),
+            prefix: PrefixOptions::default(),
         }
     }
 }
@@ -281,7 +285,14 @@ impl Start<'_> {
         let backend = CpuBackend::new(&self.host.config, self.threads(), self.options.precision)
             .with_kv_cache(self.options.kv_cache);
         let model = Model::new(backend, self.host.config, self.host.weights);
-        let engine = Engine::start_within(budget, model, self.text, self.limits, self.heartbeat)?;
+        let engine = Engine::start_with(
+            budget,
+            self.options.prefix.clone(),
+            model,
+            self.text,
+            self.limits,
+            self.heartbeat,
+        )?;
         Ok((engine, fingerprint, share))
     }
 
@@ -337,7 +348,14 @@ impl Start<'_> {
         let backend = MlxBackend::new(device, &self.host.weights, threads, precision)
             .with_kv_cache(self.options.kv_cache);
         let model = Model::load(backend, self.host.config, self.host.weights, progress);
-        let engine = Engine::start_within(budget, model, self.text, self.limits, self.heartbeat)?;
+        let engine = Engine::start_with(
+            budget,
+            self.options.prefix.clone(),
+            model,
+            self.text,
+            self.limits,
+            self.heartbeat,
+        )?;
         Ok((engine, fingerprint, share))
     }
 

@@ -12,7 +12,7 @@
 //! - A **slot** is the memory of one sequence: its KV cache and recurrent states. Admission ([`schedule::Admission`]) starts a
 //!   sequence only if its whole answer fits into memory.
 //! - The **engine** ([`schedule::Engine`]) is a handle to the one thread that owns the model. [`schedule`] decides which
-//!   sequences take part in the next pass; [`sampling`] chooses each token; the heartbeat shows progress without a lock.
+//!   sequences take part in the next pass; [`prefix`] keeps what was computed, so that a prompt that begins alike starts behind it; [`sampling`] chooses each token; the heartbeat shows progress without a lock.
 //! - The **text side** ([`text`]) is what surrounds the tokens: tokenizer, chat template, stop strings, reasoning, tool calls.
 //!
 //! [`launch`] does all of it. On the CPU backend a sequence's tokens do not depend on the batch, the chunks, or the number of
@@ -27,6 +27,7 @@
 //!
 //! use sanctum_engine::launch::{BackendChoice, LaunchOptions, launch};
 //! use sanctum_engine::load::ModelSource;
+//! use sanctum_engine::prefix::Reuse;
 //! use sanctum_engine::sampling::Sampling;
 //! use sanctum_engine::schedule::{Event, Heartbeat, Request};
 //!
@@ -45,6 +46,7 @@
 //!     logprobs: None,
 //!     constraint: None,
 //!     ignore_eos: true,
+//!     reuse: Reuse::Off,
 //! })?;
 //! let mut tokens = 0;
 //! while let Some(event) = generation.blocking_next() {
@@ -64,6 +66,7 @@ pub mod graph;
 mod json;
 pub mod launch;
 pub mod load;
+pub mod prefix;
 pub mod sampling;
 pub mod schedule;
 pub mod text;

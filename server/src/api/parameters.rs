@@ -1,5 +1,6 @@
 //! The parameters that chat and text completions share: how much to generate, how tokens are chosen, where to stop.
 
+use sanctum_engine::prefix::Reuse;
 use sanctum_engine::sampling::Sampling;
 use sanctum_engine::schedule::Request;
 use sanctum_grammar::Constraint;
@@ -114,6 +115,7 @@ impl GenerationParameters {
             logprobs,
             constraint,
             ignore_eos: self.ignore_eos,
+            reuse: Reuse::Off,
         })
     }
 }

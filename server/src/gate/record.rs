@@ -202,6 +202,7 @@ impl GenerationRecord {
         self.facts().usage = Some(Usage {
             prompt_tokens,
             completion_tokens: 0,
+            cached_tokens: 0,
         });
     }
 

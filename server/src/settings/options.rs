@@ -73,6 +73,7 @@ fn options(args: &ServeArgs, server: Option<&Server>, models: usize) -> LaunchOp
             .prefill_chunk
             .or(limits.prefill_chunk)
             .unwrap_or(usual.prefill_chunk),
+        prefix: usual.prefix,
     }
 }
 

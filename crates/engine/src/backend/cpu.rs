@@ -1,5 +1,8 @@
 //! The CPU backend: `sanctum-kernels` on all cores. Weights are multiplied in place, where their file is mapped.
 
+mod slots;
+mod snapshot;
+
 use std::convert::Infallible;
 use std::fmt;
 
@@ -8,6 +11,8 @@ use sanctum_kernels::cpu::{
 };
 use sanctum_kernels::{KvMode, Rope};
 
+use self::slots::{CpuSlots, LayerState};
+use self::snapshot::CpuSnapshot;
 use super::{Backend, Tokens};
 use crate::backend::batch::{Segment, SlotId};
 use crate::backend::cost::SequenceCost;
@@ -49,51 +54,6 @@ impl fmt::Debug for CpuTensor {
     }
 }
 
-/// The state of one sequence in one layer.
-#[derive(Clone, Debug)]
-enum LayerState {
-    Attention(KvCache),
-    Delta {
-        /// The last raw rows, `[kernel - 1, channels]`.
-        tail: Vec<f32>,
-        /// `[value_heads, value_dim, key_dim]`.
-        state: Vec<f32>,
-    },
-}
-
-/// The states of all sequences; a free slot is empty.
-#[derive(Debug)]
-pub struct CpuSlots {
-    slots: Vec<Vec<LayerState>>,
-    fresh: Vec<LayerState>,
-}
-
-impl CpuSlots {
-    /// The part of a layer's state that `part` picks, for each segment, in order.
-    fn segments<'a, S: ?Sized>(
-        &'a mut self,
-        layer: usize,
-        segments: &[Segment],
-        part: impl Fn(&'a mut LayerState) -> Option<&'a mut S>,
-    ) -> Vec<cpu::Segment<'a, S>> {
-        for segment in segments {
-            let slot = &mut self.slots[segment.slot.0];
-            if slot.is_empty() {
-                slot.clone_from(&self.fresh);
-            }
-        }
-        let mut memories: Vec<_> = self.slots.iter_mut().map(|s| s.get_mut(layer)).collect();
-        segments
-            .iter()
-            .filter_map(|segment| {
-                let memory = memories[segment.slot.0].take()?;
-                let rows = segment.start..segment.start + segment.len;
-                Some(cpu::Segment::new(rows, part(memory)?))
-            })
-            .collect()
-    }
-}
-
 impl CpuBackend {
     /// Runs models of shape `config` on `threads` threads, with a plain KV cache.
     pub fn new(config: &ModelConfig, threads: usize, precision: Precision) -> Self {
@@ -130,6 +90,7 @@ impl Backend for CpuBackend {
     type Slots = CpuSlots;
     /// Logits are on the host already.
     type Chosen = Infallible;
+    type Snapshot = CpuSnapshot;
 
     fn matrix(&self, matrix: HostMatrix, _role: MatrixRole) -> HostMatrix {
         matrix
@@ -141,21 +102,40 @@ impl Backend for CpuBackend {
 
     fn slots(&self, config: &ModelConfig, count: usize) -> CpuSlots {
         let empty = KvCache::new(&config.attention, self.kv_type(), self.kv_cache);
-        let fresh = |mixer: &Mixer| match mixer {
-            Mixer::Attention => LayerState::Attention(empty.clone()),
-            Mixer::Delta => LayerState::Delta {
-                tail: vec![0.0; config.conv.tail_len()],
-                state: vec![0.0; config.delta.state_len()],
-            },
-        };
-        CpuSlots {
-            slots: (0..count).map(|_| Vec::new()).collect(),
-            fresh: config.layers.iter().map(fresh).collect(),
-        }
+        CpuSlots::new(config, &empty, count)
     }
 
     fn clear(&self, slots: &mut CpuSlots, slot: SlotId) {
-        slots.slots[slot.0] = Vec::new();
+        slots.clear(slot);
+    }
+
+    fn snapshot(&self, slots: &mut CpuSlots, slot: SlotId) -> CpuSnapshot {
+        CpuSnapshot::of(slots.layers(slot))
+    }
+
+    fn restore(&self, slots: &mut CpuSlots, slot: SlotId, snapshot: &CpuSnapshot) {
+        slots.fill(slot, snapshot.layers().to_vec());
+    }
+
+    fn release(&self, _slots: &mut CpuSlots, snapshot: CpuSnapshot) {
+        drop(snapshot);
+    }
+
+    fn pages(&self, _slots: &CpuSlots, snapshot: &CpuSnapshot) -> Vec<u64> {
+        snapshot.pages()
+    }
+
+    fn export(&self, _slots: &mut CpuSlots, snapshot: &CpuSnapshot, from: usize) -> Vec<u8> {
+        snapshot.export(from)
+    }
+
+    fn import(
+        &self,
+        slots: &mut CpuSlots,
+        parent: Option<&CpuSnapshot>,
+        bytes: &[u8],
+    ) -> Result<CpuSnapshot, String> {
+        CpuSnapshot::import(slots.fresh(), parent, bytes)
     }
 
     fn cost(&self, config: &ModelConfig) -> SequenceCost {

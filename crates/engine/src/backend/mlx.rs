@@ -153,6 +153,7 @@ impl Backend for MlxBackend {
     type Vector = MlxVector;
     type Slots = MlxSlots;
     type Chosen = Chosen;
+    type Snapshot = std::convert::Infallible;
 
     fn matrix(&self, matrix: HostMatrix, role: MatrixRole) -> MlxMatrix {
         // Logits of 16 bits would often be equal where they should not be. Scales in f32 cost little, a whole matrix
@@ -184,6 +185,39 @@ impl Backend for MlxBackend {
 
     fn clear(&self, slots: &mut MlxSlots, slot: SlotId) {
         slots.clear(slot);
+    }
+
+    fn has_snapshots(&self) -> bool {
+        false
+    }
+
+    fn snapshot(&self, _slots: &mut MlxSlots, _slot: SlotId) -> Self::Snapshot {
+        unreachable!("this backend has no snapshots")
+    }
+
+    fn restore(&self, _slots: &mut MlxSlots, _slot: SlotId, snapshot: &Self::Snapshot) {
+        match *snapshot {}
+    }
+
+    fn release(&self, _slots: &mut MlxSlots, snapshot: Self::Snapshot) {
+        match snapshot {}
+    }
+
+    fn pages(&self, _slots: &MlxSlots, snapshot: &Self::Snapshot) -> Vec<u64> {
+        match *snapshot {}
+    }
+
+    fn export(&self, _slots: &mut MlxSlots, snapshot: &Self::Snapshot, _from: usize) -> Vec<u8> {
+        match *snapshot {}
+    }
+
+    fn import(
+        &self,
+        _slots: &mut MlxSlots,
+        _parent: Option<&Self::Snapshot>,
+        _bytes: &[u8],
+    ) -> Result<Self::Snapshot, String> {
+        Err("this backend has no snapshots".into())
     }
 
     fn idle(&self, slots: &mut MlxSlots) {

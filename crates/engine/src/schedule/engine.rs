@@ -16,6 +16,8 @@ use super::scheduler::Scheduler;
 use super::shared::{EngineLimits, EngineShared, EngineStats, Inbox, LAST, QueuedRequest, UNREAD};
 use crate::backend::Backend;
 use crate::graph::Model;
+use crate::prefix::options::PrefixOptions;
+use crate::prefix::status::{PrefixState, PrefixStatus};
 use crate::text::Text;
 
 /// A running engine; clones are handles to the same one. Dropping the last handle ends the engine and waits for its thread.
@@ -107,12 +109,35 @@ impl Engine {
         Self::start_within(u64::MAX, model, text, limits, heartbeat)
     }
 
-    /// Starts the engine's thread with `memory` bytes for sequences, and waits until the model is warm.
+    /// Starts the engine's thread with `memory` bytes for sequences, without reuse of prefixes.
+    ///
+    /// # Errors
+    /// As [`Engine::start_with`].
+    pub fn start_within<B>(
+        memory: u64,
+        model: Model<B>,
+        text: Text,
+        limits: EngineLimits,
+        heartbeat: Arc<Heartbeat>,
+    ) -> std::io::Result<Self>
+    where
+        B: Backend + Send + 'static,
+        B::Matrix: Send,
+        B::Vector: Send,
+        B::Slots: Send,
+    {
+        let prefix = PrefixOptions::off();
+        Self::start_with(memory, prefix, model, text, limits, heartbeat)
+    }
+
+    /// Starts the engine's thread with `memory` bytes for sequences and what is kept for reuse, and waits until the model is
+    /// warm.
     ///
     /// # Errors
     /// If the system refuses another thread, or the model cannot be warmed up.
-    pub fn start_within<B>(
+    pub fn start_with<B>(
         memory: u64,
+        prefix: PrefixOptions,
         model: Model<B>,
         text: Text,
         limits: EngineLimits,
@@ -136,7 +161,7 @@ impl Engine {
                 let run = AssertUnwindSafe(|| {
                     model.warm_up(|| beats.beat());
                     let _ = warm.send(());
-                    Scheduler::new(model, seen).run(&inbox.jobs);
+                    Scheduler::new(model, prefix, seen).run(&inbox.jobs);
                 });
                 let reason = match catch_unwind(run) {
                     Ok(()) => STOP_REQUESTED.to_owned(),
@@ -188,6 +213,7 @@ impl Engine {
             text,
             heartbeat,
             stats: Arc::default(),
+            prefix: PrefixStatus::default(),
             waiting: AtomicUsize::new(0),
             slot_ms: AtomicU64::new(1_000),
         });
@@ -263,6 +289,11 @@ impl Engine {
     /// Its counters.
     pub fn stats(&self) -> &Arc<EngineStats> {
         &self.shared.stats
+    }
+
+    /// Whether prefixes are being reused.
+    pub fn prefix_state(&self) -> PrefixState {
+        self.shared.prefix.get()
     }
 
     /// Its limits.

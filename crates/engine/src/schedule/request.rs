@@ -2,6 +2,7 @@
 
 use sanctum_grammar::Constraint;
 
+use crate::prefix::scope::Reuse;
 use crate::sampling::Sampling;
 
 /// One sequence to generate.
@@ -21,6 +22,8 @@ pub struct Request {
     pub constraint: Option<Constraint>,
     /// Generate past end-of-sequence tokens, as benchmarks do.
     pub ignore_eos: bool,
+    /// Whether it reuses what others have computed.
+    pub reuse: Reuse,
 }
 
 /// What a running sequence reports. Exactly one [`Event::Finished`] or [`Event::Failed`] ends it.
@@ -67,6 +70,8 @@ pub struct Usage {
     pub prompt_tokens: usize,
     /// Tokens generated, the end-of-sequence token not included.
     pub completion_tokens: usize,
+    /// Tokens of the prompt that were not computed, but reused.
+    pub cached_tokens: usize,
 }
 
 /// A token's log probability, before temperature and filters: ids and numbers only, since an answer may keep one for each

@@ -21,6 +21,8 @@ use crate::backend::Backend;
 use crate::backend::batch::{Batch, SlotId};
 use crate::freeze::{self, Point};
 use crate::graph::Model;
+use crate::prefix::options::PrefixOptions;
+use crate::prefix::status::PrefixState;
 use crate::schedule::admission::Reservation;
 use crate::schedule::masks::MaskWorkers;
 use crate::schedule::request::Event;
@@ -71,7 +73,10 @@ pub(crate) struct Scheduler<B: Backend> {
 }
 
 impl<B: Backend> Scheduler<B> {
-    pub(crate) fn new(model: Model<B>, shared: Arc<EngineShared>) -> Self {
+    pub(crate) fn new(model: Model<B>, prefix: PrefixOptions, shared: Arc<EngineShared>) -> Self {
+        if prefix.enabled && model.backend().has_snapshots() {
+            shared.prefix.set(PrefixState::On);
+        }
         let count = shared.limits.slots;
         Self {
             slots: model.slots(count),

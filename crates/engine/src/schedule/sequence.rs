@@ -179,6 +179,7 @@ impl Sequence {
         Usage {
             prompt_tokens: self.prompt.len(),
             completion_tokens: self.generated,
+            cached_tokens: 0,
         }
     }
 }

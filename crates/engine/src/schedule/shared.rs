@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use super::admission::{Admission, Reservation};
 use super::heartbeat::Heartbeat;
 use super::request::{Event, Request};
+use crate::prefix::status::PrefixStatus;
 use crate::text::Text;
 
 /// How much work the engine accepts at once.
@@ -37,6 +38,28 @@ pub struct EngineStats {
     pub rows: AtomicU64,
     /// Sequences whose client disconnected before the end.
     pub cancelled: AtomicU64,
+    /// Requests that reused a prefix.
+    pub prefix_hits: AtomicU64,
+    /// Prompt tokens that were reused.
+    pub prefix_hit_tokens: AtomicU64,
+    /// Snapshots that were evicted from memory.
+    pub prefix_evictions: AtomicU64,
+    /// Requests that waited for another one to compute a prefix that both share.
+    pub prefix_waits: AtomicU64,
+    /// Snapshots that were read from disk.
+    pub prefix_restores: AtomicU64,
+    /// Microseconds that this took.
+    pub prefix_restore_us: AtomicU64,
+    /// Reuses that were checked.
+    pub prefix_checks: AtomicU64,
+    /// Checks that found a difference.
+    pub prefix_differences: AtomicU64,
+    /// Bytes that are kept in memory for reuse, now.
+    pub prefix_hot_bytes: AtomicU64,
+    /// Bytes that are kept on disk for reuse, now.
+    pub prefix_cold_bytes: AtomicU64,
+    /// Snapshots in memory, now.
+    pub prefix_snapshots: AtomicU64,
 }
 
 /// State that the handles and the engine's thread share.
@@ -48,6 +71,7 @@ pub(crate) struct EngineShared {
     pub(crate) text: Text,
     pub(crate) heartbeat: Arc<Heartbeat>,
     pub(crate) stats: Arc<EngineStats>,
+    pub(crate) prefix: PrefixStatus,
     /// Requests submitted and not yet admitted.
     pub(crate) waiting: AtomicUsize,
     /// How long a sequence holds its slot, in milliseconds: a moving average.

@@ -1,5 +1,6 @@
 //! Asking a running engine, as the tests of all backends do.
 
+use sanctum_engine::prefix::Reuse;
 use sanctum_engine::sampling::Sampling;
 use sanctum_engine::schedule::{Engine, Event, FinishReason, Generation, Request, Usage};
 
@@ -19,6 +20,7 @@ pub(crate) fn request(engine: &Engine, question: &str, max_tokens: usize) -> Req
         logprobs: None,
         constraint: None,
         ignore_eos: false,
+        reuse: Reuse::Off,
     }
 }
 

@@ -44,10 +44,13 @@ pub(super) enum Pages {
 #[derive(Clone, Debug)]
 pub(super) struct Page<L> {
     /// `[Hkv, PAGE / 16, D]` lines, each of one dimension of sixteen positions.
-    keys: Box<[L]>,
+    pub(super) keys: Box<[L]>,
     /// `[Hkv, PAGE, D / 16]` lines, each of sixteen dimensions of one position, or `[Hkv, PAGE, D / 64]` groups.
-    values: Values<Box<[L]>, Box<[u8]>>,
+    pub(super) values: Values<Box<[L]>, Box<[u8]>>,
 }
+
+/// A page's heads, their width, and how it keeps values.
+pub(super) type PageShape = (usize, usize, KvMode);
 
 /// Some new positions of one head that lie among the same sixteen.
 #[derive(Clone, Debug)]
@@ -158,11 +161,24 @@ impl KvCache {
         &self.pages
     }
 
+    pub(super) fn page_shape(&self) -> PageShape {
+        (self.kv_heads, self.head_dim, self.mode)
+    }
+
+    /// One of the same shape with other positions.
+    pub(super) fn with_pages(&self, len: usize, pages: Pages) -> Self {
+        Self {
+            len,
+            pages,
+            ..*self
+        }
+    }
+
     /// Grows by `count` positions and returns where each head's part of them is to be written.
     pub(super) fn grow(&mut self, count: usize) -> Vec<Room<'_>> {
         let new = self.len..self.len + count;
         self.len = new.end;
-        let shape = (self.kv_heads, self.head_dim, self.mode);
+        let shape = self.page_shape();
         match &mut self.pages {
             Pages::F32(pages) => rooms(pages, shape, new, RoomLines::F32),
             Pages::F16(pages) => rooms(pages, shape, new, RoomLines::F16),
@@ -171,7 +187,7 @@ impl KvCache {
 }
 
 impl<L: Line> Page<L> {
-    fn new((kv_heads, head_dim, mode): (usize, usize, KvMode)) -> Self {
+    pub(super) fn new((kv_heads, head_dim, mode): PageShape) -> Self {
         let numbers = kv_heads * KvCache::PAGE * head_dim;
         let lines = || vec![L::ZERO; numbers / LANES].into();
         Self {
@@ -210,7 +226,7 @@ impl<L: Line> Page<L> {
 /// The lines to which the positions `new` are written, in pages that no other cache shares.
 fn rooms<'a, L: Line>(
     pages: &'a mut Vec<Arc<Page<L>>>,
-    shape @ (kv_heads, head_dim, _): (usize, usize, KvMode),
+    shape @ (kv_heads, head_dim, _): PageShape,
     new: Range<usize>,
     lines: fn(&'a mut [L], ValuesMut<'a, L>) -> RoomLines<'a>,
 ) -> Vec<Room<'a>> {

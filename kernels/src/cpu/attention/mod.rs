@@ -12,6 +12,7 @@
 mod append;
 mod attend;
 mod context;
+mod kv_bytes;
 mod kv_cache;
 mod multiply;
 mod plan;

@@ -281,6 +281,7 @@ pub(crate) fn finished(reason: FinishReason, held: &str) -> Event {
         usage: Usage {
             prompt_tokens: 5,
             completion_tokens: 2,
+            cached_tokens: 0,
         },
     }
 }

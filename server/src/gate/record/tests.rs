@@ -68,6 +68,7 @@ impl Log {
 const COST: Usage = Usage {
     prompt_tokens: 12,
     completion_tokens: 3,
+    cached_tokens: 0,
 };
 
 #[test]
