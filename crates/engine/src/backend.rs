@@ -90,6 +90,12 @@ pub trait Backend {
         bytes: &[u8],
     ) -> Result<Self::Snapshot, String>;
 
+    /// How far the logits of a sequence may be from those of the same tokens divided into other passes, in standard deviations of
+    /// the logits; none: every bit is equal.
+    fn tolerance(&self) -> Option<f64> {
+        None
+    }
+
     /// No sequence is running and no request waits: memory that is kept only for the next pass may be freed.
     fn idle(&self, _slots: &mut Self::Slots) {}
 

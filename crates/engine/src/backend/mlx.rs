@@ -14,7 +14,9 @@ mod packed;
 mod pages;
 mod plan;
 mod recurrent;
+mod shapes;
 mod slots;
+mod snapshot;
 
 use std::fmt;
 
@@ -31,6 +33,7 @@ pub use self::device::MlxDevice;
 pub(super) use self::matrix::MlxMatrix;
 pub(super) use self::memory::usage;
 pub(super) use self::slots::MlxSlots;
+pub(super) use self::snapshot::MlxSnapshot;
 
 use self::bridge::Gpu;
 use self::fused::Fused;
@@ -153,7 +156,7 @@ impl Backend for MlxBackend {
     type Vector = MlxVector;
     type Slots = MlxSlots;
     type Chosen = Chosen;
-    type Snapshot = std::convert::Infallible;
+    type Snapshot = MlxSnapshot;
 
     fn matrix(&self, matrix: HostMatrix, role: MatrixRole) -> MlxMatrix {
         // Logits of 16 bits would often be equal where they should not be. Scales in f32 cost little, a whole matrix
@@ -187,37 +190,47 @@ impl Backend for MlxBackend {
         slots.clear(slot);
     }
 
-    fn has_snapshots(&self) -> bool {
-        false
+    fn snapshot(&self, slots: &mut MlxSlots, slot: SlotId) -> MlxSnapshot {
+        slots.snapshot(slot)
     }
 
-    fn snapshot(&self, _slots: &mut MlxSlots, _slot: SlotId) -> Self::Snapshot {
-        unreachable!("this backend has no snapshots")
+    fn restore(&self, slots: &mut MlxSlots, slot: SlotId, snapshot: &MlxSnapshot) {
+        slots.restore(slot, snapshot);
     }
 
-    fn restore(&self, _slots: &mut MlxSlots, _slot: SlotId, snapshot: &Self::Snapshot) {
-        match *snapshot {}
+    fn release(&self, slots: &mut MlxSlots, snapshot: MlxSnapshot) {
+        slots.release(snapshot);
     }
 
-    fn release(&self, _slots: &mut MlxSlots, snapshot: Self::Snapshot) {
-        match snapshot {}
+    fn pages(&self, _slots: &MlxSlots, snapshot: &MlxSnapshot) -> Vec<u64> {
+        snapshot.pages()
     }
 
-    fn pages(&self, _slots: &MlxSlots, snapshot: &Self::Snapshot) -> Vec<u64> {
-        match *snapshot {}
-    }
-
-    fn export(&self, _slots: &mut MlxSlots, snapshot: &Self::Snapshot, _from: usize) -> Vec<u8> {
-        match *snapshot {}
+    fn export(&self, slots: &mut MlxSlots, snapshot: &MlxSnapshot, from: usize) -> Vec<u8> {
+        slots.export(snapshot, from)
     }
 
     fn import(
         &self,
-        _slots: &mut MlxSlots,
-        _parent: Option<&Self::Snapshot>,
-        _bytes: &[u8],
-    ) -> Result<Self::Snapshot, String> {
-        Err("this backend has no snapshots".into())
+        slots: &mut MlxSlots,
+        parent: Option<&MlxSnapshot>,
+        bytes: &[u8],
+    ) -> Result<MlxSnapshot, String> {
+        slots.import(self.kv_cache, parent, bytes)
+    }
+
+    /// A GPU chooses its products by the number of rows, so that their last bits depend on how a sequence is divided into
+    /// passes. A packed value that lies between two codes may become either.
+    fn tolerance(&self) -> Option<f64> {
+        let rounded = match self.dtype {
+            Dtype::Float32 => 1e-3,
+            _ => 1e-1,
+        };
+        Some(match self.kv_cache {
+            KvMode::Plain => rounded,
+            KvMode::V8 => rounded.max(5e-3),
+            KvMode::V4 => rounded.max(1e-1),
+        })
     }
 
     fn idle(&self, slots: &mut MlxSlots) {

@@ -5,18 +5,20 @@ use std::fmt;
 use mlx_rs::{Array, Dtype};
 
 use super::memory::Busy;
-use super::ops::{dim, stacked, with_rows, zeros};
-use super::pages::PageTable;
+use super::ops::{dim, indices, rows, stacked, with_rows, zeros};
+use super::pages::{PageTable, PagedSequence, RowCopy};
 use super::plan::Plan;
+use super::shapes::CacheShapes;
 use crate::backend::batch::{Segment, SlotId};
 use crate::load::model_config::{Mixer, ModelConfig};
 
 /// The states of all sequences.
 pub struct MlxSlots {
-    table: PageTable,
+    pub(super) table: PageTable,
     /// The owner of each row of the recurrent layers.
-    kept: Vec<Option<SlotId>>,
-    layers: Vec<LayerState>,
+    pub(super) kept: Vec<Option<SlotId>>,
+    pub(super) layers: Vec<LayerState>,
+    pub(super) shapes: CacheShapes,
     plan: Option<Plan>,
     kernel: usize,
     /// From the first pass on until the engine is idle.
@@ -35,7 +37,7 @@ pub enum LayerState {
 #[derive(Default)]
 pub struct KeyValues {
     /// Keys, `[places, kv_heads, head_dim]`, then values: alike, or in three pools as their codes, scales and zeros.
-    pools: Vec<Array>,
+    pub(super) pools: Vec<Array>,
 }
 
 /// One layer's rows; none while there is no sequence.
@@ -64,6 +66,7 @@ impl MlxSlots {
             table: PageTable::new(count),
             kept: Vec::new(),
             layers: config.layers.iter().map(memory).collect(),
+            shapes: CacheShapes::new(config),
             plan: None,
             kernel: config.conv.kernel,
             busy: Busy::default(),
@@ -110,13 +113,28 @@ impl MlxSlots {
     /// Frees a sequence's rows, and everything with the last one.
     pub fn clear(&mut self, slot: SlotId) {
         self.table.clear(slot);
+        self.release_rows(slot);
+    }
+
+    /// Frees pages, and the pools with the last one.
+    pub fn release_pages(&mut self, pages: PagedSequence) {
+        self.table.release(pages);
+        self.drop_unused();
+    }
+
+    fn release_rows(&mut self, slot: SlotId) {
         let rows = self.kept.iter_mut();
         rows.filter(|owner| **owner == Some(slot))
             .for_each(|owner| *owner = None);
-        let no_rows = self.kept.iter().all(Option::is_none);
-        if no_rows {
+        if self.kept.iter().all(Option::is_none) {
             self.kept.clear();
         }
+        self.drop_unused();
+    }
+
+    /// Drops the arrays that hold nothing.
+    fn drop_unused(&mut self) {
+        let no_rows = self.kept.is_empty();
         for memory in &mut self.layers {
             match memory {
                 LayerState::Attention(pools) if self.table.rows() == 0 => {
@@ -142,10 +160,21 @@ impl KeyValues {
             .collect();
         self.pools.clone()
     }
+
+    /// Copies rows to others, in pools that have room for the table's.
+    pub fn copy_rows(&mut self, copy: RowCopy, table: &PageTable) {
+        let from = indices(copy.from..copy.from + copy.count);
+        let to = indices(copy.to..copy.to + copy.count);
+        for pool in &mut self.pools {
+            let copied = rows(pool, &from);
+            let old = std::mem::replace(pool, Array::from_f32(0.0));
+            *pool = with_rows(grown(Some(old), &copied, table.rows()), &to, &copied);
+        }
+    }
 }
 
 /// A pool of `places` rows like those of `like`.
-fn grown(pool: Option<Array>, like: &Array, places: usize) -> Array {
+pub(super) fn grown(pool: Option<Array>, like: &Array, places: usize) -> Array {
     let mut shape = like.shape().to_vec();
     let have = pool.as_ref().map_or(0, |pool| pool.shape()[0]);
     shape[0] = dim(places) - have;
