@@ -5,7 +5,15 @@
 //! pages of keys and values, shared by reference, and copies of its recurrent states. A recurrent state cannot be cut back to an
 //! earlier token, so a prefix can be reused at snapshots only.
 
+#[allow(dead_code, reason = "the scheduler will use it")]
+pub mod cold;
+#[allow(dead_code, reason = "the scheduler will use it")]
+pub(crate) mod cold_tier;
+#[allow(dead_code, reason = "the scheduler will use it")]
+pub(crate) mod damage;
 pub(crate) mod options;
+#[allow(dead_code, reason = "the scheduler will use it")]
+pub(crate) mod oracle;
 pub(crate) mod scope;
 pub(crate) mod status;
 

@@ -1,6 +1,7 @@
 //! How much is kept for reuse, and where.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// How prefixes are reused.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +30,19 @@ pub struct ColdOptions {
     pub folder: PathBuf,
     /// Bytes that its files may take together.
     pub limit_bytes: u64,
+    /// How long a prefix waits before it is written: in a conversation that goes on, the next turn replaces it.
+    pub settle: Duration,
+}
+
+impl ColdOptions {
+    /// This folder, with at most `limit_bytes` in it.
+    pub fn new(folder: PathBuf, limit_bytes: u64) -> Self {
+        Self {
+            folder,
+            limit_bytes,
+            settle: Duration::from_secs(10),
+        }
+    }
 }
 
 impl PrefixOptions {

@@ -1,0 +1,275 @@
+//! The cold prefixes of a folder: found, read, written, evicted.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use sanctum_config::atomic;
+
+use super::error::ColdError;
+use super::file::{self, BadFile, Header};
+use super::folder::Folder;
+use super::index::Index;
+use super::key::{ColdKey, ScopeBytes};
+
+/// Bytes that are written at the start to measure the disk.
+const PROBE: usize = 8 << 20;
+/// Bytes a second of a disk that cannot be measured.
+const SLOW: u64 = 100 << 20;
+
+/// The cold prefixes of a folder.
+#[derive(Debug)]
+pub(crate) struct ColdStore {
+    folder: Folder,
+    /// Bytes that all files may take together.
+    limit: u64,
+    index: Mutex<Index>,
+    /// Held while files are written or removed to make room: one thread at a time changes the folder.
+    writing: Mutex<()>,
+    /// Bytes a second, from the last measurements.
+    speed: AtomicU64,
+}
+
+/// One file of a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ColdLink {
+    pub(crate) key: ColdKey,
+    /// Tokens of its parent.
+    pub(crate) from: usize,
+    /// Tokens of its prefix.
+    pub(crate) len: usize,
+    /// Bytes of its file.
+    pub(crate) bytes: u64,
+}
+
+/// A prefix to be written.
+#[derive(Debug)]
+pub(crate) struct NewPrefix<'a> {
+    pub(crate) fingerprint: &'a [u8; 32],
+    pub(crate) scope: &'a ScopeBytes,
+    pub(crate) key: ColdKey,
+    /// The prefix that it continues, and its tokens; it must be in the store.
+    pub(crate) parent: Option<(ColdKey, usize)>,
+    /// Its tokens behind the parent.
+    pub(crate) tokens: &'a [u32],
+    pub(crate) payload: &'a [u8],
+}
+
+/// The stores of this process: engines of several models share one folder, and so does an engine with its successor.
+static STORES: Mutex<Vec<(PathBuf, Weak<ColdStore>)>> = Mutex::new(Vec::new());
+
+impl ColdStore {
+    /// The store in `folder`, of at most `limit` bytes. Removes files that are damaged, of another format or beyond the limit,
+    /// and measures the disk.
+    ///
+    /// # Errors
+    /// If the folder cannot be used, or another process serves from it.
+    pub(crate) fn open(folder: &Path, limit: u64) -> Result<Arc<Self>, ColdError> {
+        let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = |folder: &Path| folder.canonicalize().ok();
+        let same = |(path, _): &&(PathBuf, Weak<Self>)| Some(path) == place(folder).as_ref();
+        if let Some(store) = stores
+            .iter()
+            .find(same)
+            .and_then(|(_, store)| store.upgrade())
+        {
+            return Ok(store);
+        }
+        let store = Arc::new(Self::take(folder, limit)?);
+        stores.retain(|(_, store)| store.strong_count() > 0);
+        if let Some(path) = place(folder) {
+            stores.push((path, Arc::downgrade(&store)));
+        }
+        Ok(store)
+    }
+
+    fn take(folder: &Path, limit: u64) -> Result<Self, ColdError> {
+        let folder = Folder::take(folder)?;
+        let failed = |source| ColdError::Folder {
+            folder: folder.path().to_owned(),
+            source,
+        };
+        let index = folder.load().map_err(failed)?;
+        let speed = measure(&folder).unwrap_or_else(|error| {
+            let folder = folder.path().display();
+            tracing::warn!(%folder, "cannot write to the cache folder: {error}; prefixes are read from it");
+            SLOW
+        });
+        let store = Self {
+            folder,
+            limit,
+            index: Mutex::new(index),
+            writing: Mutex::new(()),
+            speed: AtomicU64::new(speed),
+        };
+        store.make_room(0, &[]);
+        Ok(store)
+    }
+
+    /// Bytes of all files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.index().bytes()
+    }
+
+    /// Prefixes in the folder.
+    pub(crate) fn len(&self) -> usize {
+        self.index().len()
+    }
+
+    /// Whether a prefix is here.
+    pub(crate) fn contains(&self, key: ColdKey) -> bool {
+        self.index().get(key).is_some()
+    }
+
+    /// How long it takes to read so many bytes.
+    pub(crate) fn read_time(&self, bytes: u64) -> Duration {
+        Duration::from_secs_f64(bytes as f64 / self.speed.load(Relaxed).max(1) as f64)
+    }
+
+    /// The files of the longest prefix of `tokens` that is here, from the beginning of the conversation on; empty if there is
+    /// none. Marks them as used.
+    pub(crate) fn chain(
+        &self,
+        fingerprint: &[u8; 32],
+        scope: &ScopeBytes,
+        tokens: &[u32],
+    ) -> Vec<ColdLink> {
+        let mut index = self.index();
+        let longest = index.longest(fingerprint, scope, tokens);
+        let chain = longest.and_then(|key| index.chain(key));
+        let link = |key| {
+            index.get(key).map(|header| ColdLink {
+                key,
+                from: header.from(),
+                len: header.len,
+                bytes: header.file_bytes(),
+            })
+        };
+        let links: Option<Vec<_>> = chain.map(|chain| chain.into_iter().filter_map(link).collect());
+        links.unwrap_or_default()
+    }
+
+    /// The payload of a prefix, `tokens` being all of its tokens. None if it is no longer here, or its file is damaged: then it
+    /// is removed, with those that continue it, and logged.
+    pub(crate) fn read(&self, key: ColdKey, tokens: &[u32]) -> Option<Vec<u8>> {
+        let path = self.folder.file(key);
+        let begun = Instant::now();
+        let read = file::open(&path, key).and_then(|(opened, header, _)| {
+            let same = self.index().get(key) == Some(&header);
+            match same {
+                true => file::read(opened, &header, tokens),
+                false => Err(BadFile::Name),
+            }
+        });
+        match read {
+            Ok(payload) => {
+                self.measured(payload.len(), begun.elapsed());
+                Some(payload)
+            }
+            Err(error) => {
+                let was_here = self.contains(key);
+                self.forget(key);
+                if was_here {
+                    self.folder.discard(&path, &error);
+                }
+                None
+            }
+        }
+    }
+
+    /// Writes a prefix. Returns whether it is here now: one that is larger than the limit, or whose parent is gone, is not.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub(crate) fn write(&self, new: &NewPrefix<'_>) -> Result<bool, ColdError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.contains(new.key) {
+            return Ok(true);
+        }
+        let keep = match new.parent {
+            None => Some(Vec::new()),
+            Some((parent, _)) => self.index().chain(parent),
+        };
+        let bytes = file::file_bytes(new.tokens.len(), new.payload.len() as u64);
+        let Some(keep) = keep.filter(|keep| self.make_room(bytes, keep)) else {
+            return Ok(false);
+        };
+        let of = (new.fingerprint, new.scope);
+        let header = Header::new(of, new.key, new.parent, new.tokens, new.payload);
+        let path = self.folder.file(new.key);
+        file::write(&path, &header, new.tokens, new.payload).map_err(|source| {
+            ColdError::Folder {
+                folder: self.folder.path().to_owned(),
+                source,
+            }
+        })?;
+        // A reader may have found the parent damaged meanwhile.
+        let mut index = self.index();
+        let parent_is_here = keep
+            .last()
+            .is_none_or(|parent| index.get(*parent).is_some());
+        match parent_is_here {
+            true => index.insert(header),
+            false => self.folder.remove(new.key),
+        }
+        Ok(parent_is_here)
+    }
+
+    /// Removes all prefixes of a fingerprint.
+    pub(crate) fn clear(&self, fingerprint: &[u8; 32]) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |header: &Header| header.fingerprint == *fingerprint;
+        let removed = self.index().remove_where(of);
+        removed.into_iter().for_each(|key| self.folder.remove(key));
+    }
+
+    /// Removes a prefix and those that continue it, for a payload that is not what its header promises.
+    pub(crate) fn forget(&self, key: ColdKey) {
+        let removed = self.index().remove(key);
+        removed.into_iter().for_each(|key| self.folder.remove(key));
+    }
+
+    /// Evicts until so many bytes more fit; returns whether they do. The prefixes of `keep` stay.
+    fn make_room(&self, bytes: u64, keep: &[ColdKey]) -> bool {
+        let mut index = self.index();
+        if bytes > self.limit {
+            return false;
+        }
+        while index.bytes() + bytes > self.limit {
+            let Some(victim) = index.victim(keep) else {
+                return false;
+            };
+            index.remove(victim);
+            self.folder.remove(victim);
+        }
+        true
+    }
+
+    /// Takes a measurement of the disk into account. Small files say little about it.
+    fn measured(&self, bytes: usize, took: Duration) {
+        const LEAST: usize = 1 << 20;
+        if bytes >= LEAST {
+            let now = bytes as f64 / took.as_secs_f64().max(1e-9);
+            let mean = self.speed.load(Relaxed) as f64;
+            self.speed.store((0.75 * mean + 0.25 * now) as u64, Relaxed);
+        }
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes a second that the disk writes: at most what it reads. The first reads correct it.
+fn measure(folder: &Folder) -> io::Result<u64> {
+    let path = folder.path().join("probe");
+    let bytes = vec![0x5A; PROBE];
+    let begun = Instant::now();
+    let written = atomic::write(&path, &bytes, 0o600);
+    let took = begun.elapsed();
+    atomic::remove(&path)?;
+    written?;
+    Ok((bytes.len() as f64 / took.as_secs_f64().max(1e-9)) as u64)
+}
