@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sanctum_config::fleet::Server;
-use sanctum_config::{Fleet, Label, Role, TildePath, nearest};
+use sanctum_config::{Fleet, Label, Origin, Role, TildePath, nearest};
 use sanctum_watch::Policy;
 
 use crate::plist::THROTTLE;
@@ -74,6 +74,13 @@ fn servers(fleet: &Fleet, notes: &mut Vec<String>) {
             notes.push(format!(
                 "[servers.{name}] does not start: other machines reach {address}, and there is no token that they must present; write \
                  `auth = {{ token_file = \"~/.sanctum/secrets/server.token\" }}` (sanctum-pki token), or listen on 127.0.0.1"
+            ));
+        }
+        let is_any = server.allow_origins.contains(&Origin::Any);
+        if is_any && server.auth.token_file.is_none() {
+            notes.push(format!(
+                "[servers.{name}]: `allow_origins` has `*`, whose pages need the token, and there is none: they are all \
+                 refused; list the origins that you use, or write `auth = {{ token_file = … }}`"
             ));
         }
         let folders = server

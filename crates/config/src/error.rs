@@ -41,15 +41,18 @@ pub enum FleetError {
 impl FleetError {
     /// The error of the TOML parser in `text`.
     pub(crate) fn from_toml(path: PathBuf, text: &str, error: &toml::de::Error) -> Self {
-        let at = error.span().map_or(0, |span| span.start.min(text.len()));
+        let at = error.span().map_or(0, |span| span.start);
         Self::Line {
             path,
-            line: 1 + text.as_bytes()[..at]
-                .iter()
-                .filter(|&&b| b == b'\n')
-                .count(),
+            line: Self::line_at(text, at),
             message: with_suggestion(error.message()),
         }
+    }
+
+    /// The line of a byte of `text`, counted from 1.
+    pub(crate) fn line_at(text: &str, at: usize) -> usize {
+        let before = &text.as_bytes()[..at.min(text.len())];
+        1 + before.iter().filter(|&&byte| byte == b'\n').count()
     }
 }
 

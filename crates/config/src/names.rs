@@ -1,4 +1,4 @@
-//! The names that stand in `fleet.toml`: labels of sections, and model ids.
+//! The names that stand in `fleet.toml`: labels of sections, and model ids and their aliases.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,6 +17,20 @@ pub struct Label(String);
 #[serde(try_from = "String")]
 pub struct ModelId(String);
 
+/// Another name by which requests may name a model: a [`ModelId`], or the beginning of one with `*` after it, which stands
+/// for any end.
+///
+/// ```
+/// use sanctum_config::ModelAlias;
+///
+/// let alias: ModelAlias = "claude-*".parse()?;
+/// assert!(alias.matches("claude-small") && !alias.matches("gpt-4o"));
+/// # Ok::<(), sanctum_config::BadName>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ModelAlias(String);
+
 /// A name that breaks the rule of its kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadName {
@@ -30,6 +44,12 @@ pub enum BadName {
         "`{0}` is not a model id: 1 to 200 printable ASCII characters without spaces, quotes or backslashes"
     )]
     ModelId(String),
+    /// Not a [`ModelAlias`].
+    #[error(
+        "`{0}` is not an alias: 1 to 200 printable ASCII characters without spaces, quotes or backslashes, the last of \
+         which may be `*`; for every name, write any_model = true instead of `*`"
+    )]
+    ModelAlias(String),
 }
 
 impl Label {
@@ -43,6 +63,26 @@ impl ModelId {
     /// The id's text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl ModelAlias {
+    /// The alias as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What a name must begin with; none where it must be the whole alias.
+    pub fn prefix(&self) -> Option<&str> {
+        self.0.strip_suffix('*')
+    }
+
+    /// Whether it stands for this name.
+    pub fn matches(&self, name: &str) -> bool {
+        match self.prefix() {
+            Some(prefix) => name.starts_with(prefix),
+            None => name == self.0,
+        }
     }
 }
 
@@ -74,6 +114,32 @@ impl TryFrom<String> for ModelId {
         } else {
             Err(BadName::ModelId(text))
         }
+    }
+}
+
+impl TryFrom<String> for ModelAlias {
+    type Error = BadName;
+
+    fn try_from(text: String) -> Result<Self, BadName> {
+        let name = text.strip_suffix('*').unwrap_or(&text);
+        match name.parse::<ModelId>() {
+            Ok(_) if !name.contains('*') => Ok(Self(text)),
+            _ => Err(BadName::ModelAlias(text)),
+        }
+    }
+}
+
+impl FromStr for ModelAlias {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        text.to_owned().try_into()
+    }
+}
+
+impl fmt::Display for ModelAlias {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -126,6 +192,20 @@ mod tests {
         }
         for bad in ["", "a b", "a\"b", "a\nb", "é"] {
             assert!(bad.parse::<ModelId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn alias_is_a_name_or_the_beginning_of_one() {
+        let alias = |text: &str| text.parse::<ModelAlias>();
+        let exact = alias("gpt-4o").unwrap();
+        assert!(exact.matches("gpt-4o") && !exact.matches("gpt-4o-mini"));
+        let prefix = alias("claude-*").unwrap();
+        assert_eq!(prefix.prefix(), Some("claude-"));
+        assert!(prefix.matches("claude-x") && prefix.matches("claude-"));
+        assert!(!prefix.matches("Claude-x"));
+        for bad in ["", "*", "a*b", "a**", "*a", "a b", "a\"b"] {
+            assert_eq!(alias(bad), Err(BadName::ModelAlias(bad.into())));
         }
     }
 }

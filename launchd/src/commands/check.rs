@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use sanctum_config::{Fleet, Home, Label, Role};
+use sanctum_config::fleet::{Model, Server};
+use sanctum_config::{Fleet, Home, HostName, Label, ModelAlias, Origin, Role};
 use sanctum_host::{read_fleet, this_host};
 use sanctum_watch::Schedule;
 use serde_json::{Value, json};
@@ -66,22 +67,21 @@ fn kind(name: &Label, role: Role) -> String {
 fn what(fleet: &Fleet, name: &Label, role: Role) -> Result<String, Error> {
     Ok(match role {
         Role::Server(server) => {
-            let models: Vec<&str> = server
-                .models
-                .iter()
-                .map(|model| model.id.as_str())
-                .collect();
+            let mut models: Vec<String> = server.models.iter().map(named).collect();
             let plain = server.listen.iter().map(ToString::to_string);
             let tls = server
                 .tls_listen
                 .iter()
                 .map(|address| format!("{address} (mTLS)"));
             let listens: Vec<String> = plain.chain(tls).collect();
-            let models = match models.is_empty() {
-                true => "the built-in model".to_owned(),
-                false => models.join(", "),
-            };
-            format!("{models} on {}", listens.join(", "))
+            if models.is_empty() {
+                models.push("the built-in model".to_owned());
+            }
+            if server.any_model {
+                models.push("any other name".to_owned());
+            }
+            let models = models.join(", ");
+            format!("{models} on {}{}", listens.join(", "), options(server))
         }
         Role::Agent(agent) => {
             let standby = agent
@@ -105,6 +105,30 @@ fn what(fleet: &Fleet, name: &Label, role: Role) -> Result<String, Error> {
             format!("{watched}{schedule}, {alerts}")
         }
     })
+}
+
+/// A model and its other names.
+fn named(model: &Model) -> String {
+    let aliases: Vec<&str> = model.aliases.iter().map(ModelAlias::as_str).collect();
+    match aliases.is_empty() {
+        true => model.id.to_string(),
+        false => format!("{} ({})", model.id, aliases.join(", ")),
+    }
+}
+
+/// What clients of a server meet beyond the defaults.
+fn options(server: &Server) -> String {
+    let strict = server.strict_fields.then(|| "strict fields".to_owned());
+    let list = |what: &str, names: Vec<&str>| {
+        (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")))
+    };
+    let origins = server.allow_origins.iter().map(Origin::as_str).collect();
+    let hosts = server.allow_hosts.iter().map(HostName::as_str).collect();
+    let all = [strict, list("pages of", origins), list("as", hosts)];
+    all.into_iter()
+        .flatten()
+        .map(|option| format!("; {option}"))
+        .collect()
 }
 
 fn table(rows: &[[String; 4]]) -> String {

@@ -97,6 +97,34 @@ fn server_that_would_not_start_and_watchdog_without_alert_are_noted() {
 }
 
 #[test]
+fn names_pages_and_hosts_that_a_server_accepts_are_shown() {
+    let host = Host::new();
+    host.fleet(
+        "[hosts.b]\naddress = \"b\"\nagents = [\"open\"]\n[servers.open]\nhost = \"b\"\nany_model = true\nstrict_fields = true\n\
+         models = [{ id = \"council\", path = \"/m\", aliases = [\"gpt-4o\", \"claude-*\"] }]\n\
+         allow_origins = [\"https://chat.example\", \"*\"]\nallow_hosts = [\"host.docker.internal\"]\n",
+    );
+    let said = host.run(&["check"]).ok();
+    for words in [
+        "council (gpt-4o, claude-*), any other name on 127.0.0.1:1337; strict fields; pages of https://chat.example, *; \
+         as host.docker.internal\n",
+        "note: [servers.open]: `allow_origins` has `*`, whose pages need the token",
+    ] {
+        assert!(said.contains(words), "{words}\n{said}");
+    }
+    host.fleet(
+        "[hosts.b]\naddress = \"b\"\n[servers.open]\nhost = \"b\"\nmodels = [\n  { id = \"a\", path = \"/a\", aliases = [\"x\"] },\n\
+         { id = \"x\", path = \"/x\" },\n]\n",
+    );
+    let said = host.run(&["check"]).fails(1);
+    assert!(
+        said.contains("`aliases` of the model `a`: `x`: the model `x` has this id itself"),
+        "{said}"
+    );
+    assert!(said.contains(", line "), "{said}");
+}
+
+#[test]
 fn check_notes_servers_and_watchdogs_that_do_not_start_for_their_addresses() {
     let host = Host::new();
     host.fleet(

@@ -3,9 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
+use serde::Deserialize;
+use toml::Spanned;
+
 use super::daemons::Agent;
 use super::role::Role;
 use super::sections::Fleet;
+use super::server::AmbiguousAlias;
 use crate::near::did_you_mean;
 use crate::{FleetError, Label, files};
 
@@ -25,6 +29,15 @@ impl Fleet {
     pub fn parse(text: &str, path: &Path) -> Result<Self, FleetError> {
         let fleet: Self = toml::from_str(text)
             .map_err(|error| FleetError::from_toml(path.to_owned(), text, &error))?;
+        for (name, server) in &fleet.servers {
+            if let Some(AmbiguousAlias { place, message }) = server.ambiguous_alias() {
+                return Err(FleetError::Line {
+                    path: path.to_owned(),
+                    line: line_of_alias(text, name, place),
+                    message,
+                });
+            }
+        }
         fleet.check(path)?;
         Ok(fleet)
     }
@@ -146,6 +159,30 @@ impl Fleet {
             )
         })
     }
+}
+
+/// The line of an alias, in a text that is a valid fleet.toml.
+fn line_of_alias(text: &str, server: &Label, (model, alias): (usize, usize)) -> usize {
+    #[derive(Deserialize)]
+    struct Places {
+        servers: BTreeMap<String, ServerPlaces>,
+    }
+    #[derive(Deserialize)]
+    struct ServerPlaces {
+        #[serde(default)]
+        models: Vec<ModelPlaces>,
+    }
+    #[derive(Deserialize)]
+    struct ModelPlaces {
+        #[serde(default)]
+        aliases: Vec<Spanned<String>>,
+    }
+    let places: Option<Places> = toml::from_str(text).ok();
+    let at = places.and_then(|places| {
+        let models = &places.servers.get(server.as_str())?.models;
+        Some(models.get(model)?.aliases.get(alias)?.span().start)
+    });
+    FleetError::line_at(text, at.unwrap_or_default())
 }
 
 /// Looks up the references from one section to another.

@@ -1,13 +1,15 @@
 //! `[servers.NAME]`: what one `sanctum-server` serves, where it listens and what it may use.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::{Label, ListenAddress, ModelId, TildePath, duration, tilde};
+use crate::{
+    HostName, Label, ListenAddress, ModelAlias, ModelId, Origin, TildePath, duration, tilde,
+};
 
 /// The default port of a server.
 const DEFAULT_PORT: u16 = 1337;
@@ -30,6 +32,19 @@ pub struct Server {
     /// What it serves; the first is used where a request names no model. None: the model that is built in.
     #[serde(default)]
     pub models: Vec<Model>,
+    /// A request that names no model of this server gets the first one instead of an error.
+    #[serde(default)]
+    pub any_model: bool,
+    /// A request with an unknown field is refused. By default the field has no effect and the response names it.
+    #[serde(default)]
+    pub strict_fields: bool,
+    /// The origins whose pages may read answers in a browser. A page on this host needs no token where programs need none,
+    /// unless it is only covered by `*`.
+    #[serde(default)]
+    pub allow_origins: Vec<Origin>,
+    /// Names of this host, besides `localhost` and its addresses, that local requests without the token may use.
+    #[serde(default)]
+    pub allow_hosts: Vec<HostName>,
     /// Public keys of which one must have signed the manifest of every model that has one. None: a manifest is taken as
     /// it is there, and protects against accidents only.
     #[serde(default)]
@@ -88,6 +103,9 @@ pub struct Tls {
 pub struct Model {
     /// What requests call it.
     pub id: ModelId,
+    /// Other names by which requests may name it.
+    #[serde(default)]
+    pub aliases: Vec<ModelAlias>,
     /// Its checkpoint's folder.
     pub path: TildePath,
     /// The SHA-256 manifest that the folder must match before anything is served or listened on. Its signature lies
@@ -224,12 +242,52 @@ impl Server {
                     .into(),
             );
         }
+        let mut origins = self.allow_origins.iter().enumerate();
+        if let Some((_, twice)) =
+            origins.find(|(index, origin)| self.allow_origins[..*index].contains(origin))
+        {
+            return Some(format!("`allow_origins` has {twice} twice; remove one"));
+        }
         let mut ids = BTreeSet::new();
         let twice = self.models.iter().find(|model| !ids.insert(&model.id))?;
         Some(format!(
             "two models have the id `{}`; a request could not distinguish them, rename one",
             twice.id
         ))
+    }
+}
+
+/// An alias that names two models.
+pub(super) struct AmbiguousAlias {
+    /// Which model has it, and which of its aliases it is.
+    pub(super) place: (usize, usize),
+    /// What else has the name, and the fix.
+    pub(super) message: String,
+}
+
+impl Server {
+    /// An alias that is the id of a model, or that is written twice.
+    pub(super) fn ambiguous_alias(&self) -> Option<AmbiguousAlias> {
+        let mut seen: BTreeMap<&ModelAlias, &ModelId> = BTreeMap::new();
+        for (number, model) in self.models.iter().enumerate() {
+            for (index, alias) in model.aliases.iter().enumerate() {
+                let is_id = self.models.iter().any(|m| m.id.as_str() == alias.as_str());
+                let what = match seen.insert(alias, &model.id) {
+                    _ if is_id => format!("the model `{alias}` has this id itself"),
+                    Some(other) if *other == model.id => "it is listed twice".to_owned(),
+                    Some(other) => format!("it is an alias of `{other}` too"),
+                    None => continue,
+                };
+                return Some(AmbiguousAlias {
+                    place: (number, index),
+                    message: format!(
+                        "`aliases` of the model `{}`: `{alias}`: {what}; remove one",
+                        model.id
+                    ),
+                });
+            }
+        }
+        None
     }
 }
 

@@ -161,6 +161,70 @@ fn server_that_contradicts_itself_is_an_error() {
 }
 
 #[test]
+fn alias_that_names_two_models_is_an_error_with_its_line() {
+    let head = "[hosts.m]\naddress = \"a\"\n[servers.s]\nhost = \"m\"\n";
+    let model = |id: &str, aliases: &str| {
+        format!("[[servers.s.models]]\nid = \"{id}\"\npath = \"x\"\naliases = [{aliases}]\n")
+    };
+    let good = model("a", "\"gpt-4o\", \"claude-*\"") + &model("b", "\"gpt-*\"");
+    let fleet = parse(&format!("{head}{good}")).unwrap();
+    let aliases = &fleet.servers[&label("s")].models[0].aliases;
+    assert_eq!(
+        aliases.iter().map(|a| a.as_str()).collect::<Vec<_>>(),
+        ["gpt-4o", "claude-*"]
+    );
+    for (models, error) in [
+        (
+            model("a", "\"x\"") + &model("b", "\n  \"y\",\n  \"x\""),
+            "fleet.toml, line 14: `aliases` of the model `b`: `x`: it is an alias of `a` too; remove one",
+        ),
+        (
+            model("a", "\"x-*\", \"x-*\""),
+            "fleet.toml, line 8: `aliases` of the model `a`: `x-*`: it is listed twice; remove one",
+        ),
+        (
+            model("a", "\"b\"") + &model("b", ""),
+            "fleet.toml, line 8: `aliases` of the model `a`: `b`: the model `b` has this id itself; remove one",
+        ),
+    ] {
+        assert_eq!(parse(&format!("{head}{models}")).unwrap_err(), error);
+    }
+    let error = parse(&format!("{head}{}", model("a", "\"*\""))).unwrap_err();
+    assert!(
+        error.starts_with("fleet.toml, line 8: `*` is not an alias"),
+        "{error}"
+    );
+}
+
+#[test]
+fn origin_or_host_that_no_browser_sends_is_an_error_with_its_line() {
+    let head = "[hosts.m]\naddress = \"a\"\n[servers.s]\nhost = \"m\"\n";
+    let good = "allow_origins = [\"https://chat.example\", \"null\"]\nallow_hosts = [\"host.docker.internal\"]\n";
+    assert_eq!(
+        parse(&format!("{head}{good}")).unwrap().servers[&label("s")]
+            .allow_origins
+            .len(),
+        2
+    );
+    for (key, words) in [
+        (
+            "allow_origins = [\"https://chat.example/\"]",
+            "line 5: `https://chat.example/` is not an origin",
+        ),
+        ("allow_origins = [\"null\", \"null\"]", "null twice"),
+        (
+            "allow_hosts = [\"a:80\"]",
+            "line 5: `a:80` is not a host name",
+        ),
+        ("any_model = 1", "line 5"),
+        ("strict_field = true", "did you mean `strict_fields`?"),
+    ] {
+        let error = parse(&format!("{head}{key}\n")).unwrap_err();
+        assert!(error.contains(words), "{key}: {error}");
+    }
+}
+
+#[test]
 fn agent_or_watchdog_that_contradicts_itself_is_an_error() {
     let head = "[hosts.m]\naddress = \"a\"\n[servers.s]\nhost = \"m\"\n";
     let cases = [
