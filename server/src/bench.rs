@@ -3,6 +3,10 @@
 //! Only the forward pass is measured: no HTTP, no sampling. Prefill feeds a prompt chunk by chunk as the server does;
 //! decode continues one or more sequences by a token a pass. A figure is the median of several repetitions, with the
 //! slowest and the fastest beside it.
+//!
+//! With `--schema` it measures what a constraint costs instead: [`constrained`].
+
+mod constrained;
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -16,8 +20,11 @@ use sanctum_engine::backend::{MlxBackend, MlxDevice};
 use sanctum_engine::graph::Model;
 use sanctum_engine::launch::LaunchError;
 use sanctum_engine::load::{HostModel, ModelSource};
+use sanctum_engine::text::Text;
 use sanctum_kernels::cpu::read_bandwidth;
 use serde::Serialize;
+
+use constrained::ConstrainedRun;
 
 use crate::args::{BackendArg, BenchArgs};
 use crate::failure::CommandFailure;
@@ -36,6 +43,8 @@ struct BenchReport {
     /// The bandwidth of a plain read loop on these threads; MLX's devices are not measured.
     read_bandwidth_gb_s: Option<f64>,
     runs: Vec<BenchRun>,
+    /// With a schema.
+    constrained: Vec<ConstrainedRun>,
 }
 
 /// One measurement.
@@ -73,6 +82,11 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), CommandFailure> {
     });
     bar.finish_and_clear();
     let host = host?;
+    // Before the weights are moved to the backend, so that a mistake is reported at once.
+    let text = match &args.schema {
+        Some(_) => Some(constrained::text(args, Text::open(&source, &host.config)?)?),
+        None => None,
+    };
     let cores = std::thread::available_parallelism()?;
     let threads = args.threads.unwrap_or(cores).get();
     let precision = match args.exact {
@@ -88,13 +102,14 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), CommandFailure> {
             MlxBackend::limit(device, &MemoryLimits::default());
             let backend = MlxBackend::new(device, &host.weights, threads, precision)
                 .with_kv_cache(args.kv_cache);
-            Benchmark::new(backend, host).report(args, format!("MLX, {device:?}"), None)
+            let device = format!("MLX, {device:?}");
+            Benchmark::new(backend, host).run(args, device, None, text)?
         }
         Device::Cpu => {
             let backend =
                 CpuBackend::new(&host.config, threads, precision).with_kv_cache(args.kv_cache);
             let (isa, bandwidth) = (backend.cpu().isa, read_bandwidth(backend.cpu()));
-            Benchmark::new(backend, host).report(args, isa.to_string(), Some(bandwidth))
+            Benchmark::new(backend, host).run(args, isa.to_string(), Some(bandwidth), text)?
         }
     };
     report.model = source.to_string();
@@ -150,7 +165,43 @@ impl<B: Backend> Benchmark<B> {
         }
     }
 
-    /// Measures what was asked for.
+    /// Measures the cost of a constraint where there is a schema, and else the forward passes.
+    fn run(
+        self,
+        args: &BenchArgs,
+        device: String,
+        bandwidth: Option<f64>,
+        text: Option<Text>,
+    ) -> Result<BenchReport, CommandFailure>
+    where
+        B: Send + 'static,
+        B::Matrix: Send,
+        B::Vector: Send,
+        B::Slots: Send,
+    {
+        let (Some(text), Some(file)) = (text, &args.schema) else {
+            return Ok(self.report(args, device, bandwidth));
+        };
+        let mut report = self.header(args, device, bandwidth);
+        report.constrained = constrained::measure(args, file, self.model, text)?;
+        Ok(report)
+    }
+
+    /// A report without measurements.
+    fn header(&self, args: &BenchArgs, device: String, bandwidth: Option<f64>) -> BenchReport {
+        BenchReport {
+            model: String::new(),
+            precision: if args.exact { "exact" } else { "fast" },
+            kv_cache: args.kv_cache.to_string(),
+            device,
+            threads: self.model.backend().pool().threads(),
+            read_bandwidth_gb_s: bandwidth,
+            runs: Vec::new(),
+            constrained: Vec::new(),
+        }
+    }
+
+    /// Measures the forward passes.
     fn report(&self, args: &BenchArgs, device: String, bandwidth: Option<f64>) -> BenchReport {
         let mut runs = Vec::new();
         let mut measure =
@@ -192,13 +243,8 @@ impl<B: Backend> Benchmark<B> {
             }
         }
         BenchReport {
-            model: String::new(),
-            precision: if args.exact { "exact" } else { "fast" },
-            kv_cache: args.kv_cache.to_string(),
-            device,
-            threads: self.model.backend().pool().threads(),
-            read_bandwidth_gb_s: bandwidth,
             runs,
+            ..self.header(args, device, bandwidth)
         }
     }
 
@@ -295,7 +341,7 @@ impl Spread {
 impl BenchReport {
     fn table(&self) -> String {
         let mut text = format!(
-            "{}, {}, {} KV cache, {} on {} threads{}\n\n{:<22} {:>10} {:>19} {:>12} {:>10}\n",
+            "{}, {}, {} KV cache, {} on {} threads{}\n",
             self.model,
             self.precision,
             self.kv_cache,
@@ -304,12 +350,34 @@ impl BenchReport {
             self.read_bandwidth_gb_s
                 .map(|rate| format!(", memory reads at {rate:.1} GB/s"))
                 .unwrap_or_default(),
-            "",
-            "tok/s",
-            "(min - max)",
-            "MB/token",
-            "bandwidth",
         );
+        if !self.constrained.is_empty() {
+            let _ = writeln!(
+                text,
+                "\n{:<22} {:>10} {:>19} {:>10} {:>19} {:>10}",
+                "", "free", "(min - max)", "schema", "(min - max)", "ratio"
+            );
+        }
+        for run in &self.constrained {
+            let range = |spread: Spread| format!("({:.1} - {:.1})", spread.min, spread.max);
+            let _ = writeln!(
+                text,
+                "{:<22} {:>10.1} {:>19} {:>10.1} {:>19} {:>10.3}",
+                run.name,
+                run.free.median,
+                range(run.free),
+                run.constrained.median,
+                range(run.constrained),
+                run.ratio,
+            );
+        }
+        if !self.runs.is_empty() {
+            let _ = writeln!(
+                text,
+                "\n{:<22} {:>10} {:>19} {:>12} {:>10}",
+                "", "tok/s", "(min - max)", "MB/token", "bandwidth"
+            );
+        }
         for run in &self.runs {
             let Spread { median, min, max } = run.tokens_per_s;
             let _ = writeln!(

@@ -54,6 +54,17 @@ pub(crate) enum CommandFailure {
     /// A model cannot be measured.
     #[error("nothing to measure: {0}")]
     Bench(#[from] LoadError),
+    /// A file of the benchmark cannot be used.
+    #[error("cannot use {}: {why}", file.display())]
+    BenchFile {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// The engine of the benchmark failed.
+    #[error("the engine does not generate: {0}")]
+    BenchEngine(String),
     /// Loading panicked; the panic's own message was printed before this.
     #[error("loading ended without a result; the message above has the reason")]
     LoaderDied,

@@ -1,6 +1,7 @@
 //! The arguments of `sanctum-server bench`.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use sanctum_config::TildePath;
 use sanctum_engine::backend::KvMode;
@@ -34,6 +35,12 @@ pub(crate) struct BenchArgs {
     /// Tokens that each stream has processed before it generates
     #[arg(short, long, value_name = "TOKENS", default_value_t = 0)]
     pub depth: usize,
+    /// Measure what a constraint costs instead: a JSON schema, which the engine enforces in every other measurement
+    #[arg(long, value_name = "FILE")]
+    pub schema: Option<PathBuf>,
+    /// A folder whose tokenizer.json has the tokens of --schema [default: the model's; for --shape the built-in model's]
+    #[arg(long, value_name = "DIR", requires = "schema")]
+    pub tokenizer: Option<TildePath>,
     /// Prompt tokens a pass
     #[arg(long, value_name = "TOKENS", default_value = "128")]
     pub prefill_chunk: NonZeroUsize,
