@@ -14,6 +14,7 @@ mod chat;
 mod client_path;
 mod completions;
 mod conversation;
+mod cors;
 mod error;
 mod fields;
 #[cfg(any(test, fuzzing))]

@@ -36,6 +36,7 @@ fn check(model: &ModelSpec) -> Result<(), CommandFailure> {
         id,
         source,
         adapter,
+        ..
     } = model;
     let bar = loading_bar(&source.to_string());
     let opened = source.open(adapter.as_ref(), |done, total| {

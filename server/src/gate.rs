@@ -10,6 +10,9 @@
 //!    does not have the token, so the token proves what the rules can only suspect.
 //! 5. All other requests are refused.
 //!
+//! A browser's preflight from an allowed origin is answered before all of these: it never has credentials. The request that
+//! follows it passes the gate like any other.
+//!
 //! The gate opens a [`RequestRecord`] for each request, accepted or not. It carries the request's identity, its line in the
 //! audit log, its metrics and its permits to the end of the response.
 
@@ -18,6 +21,7 @@ mod bearer;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod loopback;
+mod origins;
 mod record;
 mod refusal;
 mod request_limit;
@@ -31,10 +35,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
-use sanctum_config::ListenAddress;
 use sanctum_config::fleet::Loopback;
+use sanctum_config::{HostName, ListenAddress};
 
 pub(crate) use auth_method::AuthMethod;
+pub(crate) use origins::{AllowedOrigins, Reader};
 pub(crate) use record::{GenerationRecord, RequestRecord};
 pub(crate) use refusal::Refusal;
 pub(crate) use rules::{AccessRules, TokenPath};
@@ -61,10 +66,22 @@ pub(crate) struct Gate {
     disabled: bool,
     /// The addresses that the server listens on.
     own: Vec<IpAddr>,
+    /// Its further names.
+    names: Vec<HostName>,
+    origins: AllowedOrigins,
     limit: Arc<RequestLimit>,
     metrics: Arc<Metrics>,
     audit: AuditLog,
     running: RunningRequests,
+}
+
+/// What is accepted.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Admitted {
+    /// The request of this client.
+    Client(ClientKey),
+    /// A browser's question whether a page may send a request.
+    Preflight,
 }
 
 impl Gate {
@@ -88,11 +105,18 @@ impl Gate {
             loopback: rules.loopback,
             disabled: rules.disabled,
             own: listen.iter().map(ListenAddress::ip).collect(),
+            names: rules.hosts,
+            origins: AllowedOrigins::new(rules.origins),
             limit: RequestLimit::new(rules.per_client),
             metrics,
             audit,
             running: RunningRequests::default(),
         })
+    }
+
+    /// The pages that may read answers.
+    pub(crate) fn origins(&self) -> &AllowedOrigins {
+        &self.origins
     }
 
     /// The requests that run now, without those of watchdogs and operators.
@@ -131,10 +155,19 @@ impl Gate {
 
     /// Accepts a request, and returns the client that it counts for, or refuses it. The decision is counted. Either way
     /// the record must be kept until the response has been sent.
-    pub(crate) fn admit(&self, request: &Request) -> (RequestRecord, Result<ClientKey, Refusal>) {
+    pub(crate) fn admit(&self, request: &Request) -> (RequestRecord, Result<Admitted, Refusal>) {
         let route = Route::of(request);
         let is_for_operators = route.is_for_operators();
         let peer = request.extensions().get::<Peer>().cloned();
+        if peer.is_some() && self.origins.allow_preflight(request) {
+            let method = AuthMethod::Preflight;
+            self.metrics
+                .auth_counter(method.as_str(), None)
+                .increment(1);
+            let (audit, metrics) = (self.audit.clone(), self.metrics.clone());
+            let record = RequestRecord::new(route, method, peer, audit, metrics);
+            return (record, Ok(Admitted::Preflight));
+        }
         let (method, authenticated) = match &peer {
             Some(peer) => self.authenticate(request, peer),
             None => (AuthMethod::None, Err(Refusal::NoPeer)),
@@ -156,7 +189,7 @@ impl Gate {
                 }
                 record.running = Some(self.running.begin());
             }
-            Ok(client)
+            Ok(Admitted::Client(client))
         });
         if let Err(refusal) = &admitted {
             record.refused(refusal);
@@ -194,9 +227,20 @@ impl Gate {
             Err(refusal) => return (AuthMethod::None, Err(refusal)),
         };
         if !bypass {
+            let token = token.map_err(|refusal| match origins::is_preflight(request) {
+                // A preflight never has a token: what is missing is the page's origin.
+                true => Refusal::Origin,
+                false => refusal,
+            });
             return (presented, token.map(|()| client));
         }
-        match (loopback::check(request, &host, &self.own), token) {
+        let is_named = self.origins.names(request.headers());
+        let rules = loopback::Rules {
+            own: &self.own,
+            names: &self.names,
+            is_named_origin: is_named,
+        };
+        match (loopback::check(request, &host, &rules), token) {
             (Ok(()), _) => (AuthMethod::Loopback, Ok(client)),
             (Err(_), Ok(())) => (AuthMethod::Bearer, Ok(client)),
             (Err(refusal), Err(_)) => (AuthMethod::Loopback, Err(refusal)),

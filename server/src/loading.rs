@@ -49,6 +49,7 @@ fn load_one(
         id,
         source,
         adapter,
+        ..
     } = spec;
     let failed = |source: LaunchError| CommandFailure::Load {
         id: id.clone(),

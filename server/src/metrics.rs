@@ -103,6 +103,11 @@ impl Metrics {
         self.within(|| counter!("sanctum_client_requests_total", label).increment(1));
     }
 
+    /// Counts fields of a request that had no effect.
+    pub(crate) fn ignored_fields(&self, count: usize) {
+        self.within(|| counter!("sanctum_ignored_fields_total").increment(count as u64));
+    }
+
     /// Counts lines of the audit log that could not be written, and returns how many there were before.
     pub(crate) fn audit_lost(&self, lines: u64) -> u64 {
         self.audit_lost.fetch_add(lines, Relaxed)
@@ -230,7 +235,7 @@ fn describe() {
     );
     counter!(
         "sanctum_auth_total",
-        "Decisions of the gate, by method (mtls, bearer, loopback, disabled, none), outcome and, if refused, reason"
+        "Decisions of the gate, by method (mtls, bearer, loopback, disabled, preflight, none), outcome and, if refused, reason"
     );
     gauge!(
         "sanctum_auth_disabled",
@@ -239,6 +244,10 @@ fn describe() {
     counter!(
         "sanctum_client_requests_total",
         "Requests accepted by a client certificate, by its common name"
+    );
+    counter!(
+        "sanctum_ignored_fields_total",
+        "Fields of requests that had no effect and that the response header sanctum-ignored-fields named"
     );
     counter!(
         "sanctum_audit_lost_total",

@@ -10,8 +10,16 @@ pub(crate) const CHAT: &str = "/v1/chat/completions";
 pub(crate) const COMPLETIONS: &str = "/v1/completions";
 /// OpenAI responses.
 pub(crate) const RESPONSES: &str = "/v1/responses";
+/// A stored response.
+pub(crate) const RESPONSE: &str = "/v1/responses/{id}";
 /// Anthropic messages.
 pub(crate) const MESSAGES: &str = "/v1/messages";
+/// Anthropic messages, counted.
+pub(crate) const COUNT_TOKENS: &str = "/v1/messages/count_tokens";
+/// The models.
+pub(crate) const MODELS: &str = "/v1/models";
+/// One model. Ids may look like `Qwen/Qwen3.5-27B`.
+pub(crate) const MODEL: &str = "/v1/models/{*id}";
 /// Adapters, listed and swapped.
 pub(crate) const ADAPTERS: &str = "/v1/adapters";
 /// Whether the server is alive.
@@ -19,12 +27,33 @@ pub(crate) const HEALTH: &str = "/health";
 /// The metrics.
 pub(crate) const METRICS: &str = "/metrics";
 
+/// The routes that exist without `/v1` too: not every client puts it into its base URL.
+const VERSIONED: [&str; 9] = [
+    CHAT,
+    COMPLETIONS,
+    RESPONSES,
+    RESPONSE,
+    MESSAGES,
+    COUNT_TOKENS,
+    ADAPTERS,
+    MODELS,
+    MODEL,
+];
+/// What [`VERSIONED`] routes begin with.
+const VERSION: &str = "/v1";
+
+/// The path of a route without its version; none where it exists in one form only.
+pub(crate) fn unversioned(route: &str) -> Option<&str> {
+    let is_versioned = VERSIONED.contains(&route);
+    route.strip_prefix(VERSION).filter(|_| is_versioned)
+}
+
 /// A method and the matched route, both from a fixed set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     /// `GET`, `POST`, `HEAD`, `OPTIONS` or `OTHER`.
     pub method: &'static str,
-    /// The pattern of the route; `none` where no route matched.
+    /// The pattern of the route, with its version where it has one; `none` where no route matched.
     pub path: String,
 }
 
@@ -32,6 +61,10 @@ impl Route {
     /// The route of a request that the router has matched.
     pub(crate) fn of(request: &Request) -> Self {
         let path = request.extensions().get::<MatchedPath>();
+        let path = path.map_or("none", MatchedPath::as_str);
+        let versioned = VERSIONED
+            .into_iter()
+            .find(|route| unversioned(route) == Some(path));
         Self {
             method: match *request.method() {
                 Method::GET => "GET",
@@ -40,7 +73,7 @@ impl Route {
                 Method::OPTIONS => "OPTIONS",
                 _ => "OTHER",
             },
-            path: path.map_or("none", MatchedPath::as_str).to_owned(),
+            path: versioned.unwrap_or(path).to_owned(),
         }
     }
 
@@ -51,11 +84,29 @@ impl Route {
 
     /// Whether it is audited: the engine answers it, or it gives a model another adapter.
     pub(crate) fn is_audited(&self) -> bool {
-        self.is_inference() || (self.method == "POST" && self.path == ADAPTERS)
+        let is_preflight = self.method == "OPTIONS";
+        (self.is_inference() && !is_preflight) || (self.method == "POST" && self.path == ADAPTERS)
     }
 
     /// Whether watchdogs and operators use it, however busy a server is.
     pub(crate) fn is_for_operators(&self) -> bool {
         [HEALTH, METRICS].contains(&self.path.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versioned_route_has_a_form_without_version_and_pages_do_not() {
+        assert_eq!(unversioned(CHAT), Some("/chat/completions"));
+        assert_eq!(unversioned(MODEL), Some("/models/{*id}"));
+        for route in [HEALTH, METRICS, "/v1/other"] {
+            assert_eq!(unversioned(route), None);
+        }
+        for route in VERSIONED {
+            assert!(unversioned(route).is_some_and(|short| short.starts_with('/')));
+        }
     }
 }

@@ -50,8 +50,9 @@ pub(crate) async fn serve(
     stop_on_signals(shutdown.clone(), settings.drain)?;
     let mut hangup = signal(SignalKind::hangup())?;
 
-    let ids = settings.models.iter().map(|model| model.id.clone());
-    let models = Arc::new(Models::new(ids));
+    let named = settings.models.iter();
+    let named = named.map(|model| (model.id.clone(), model.aliases.clone()));
+    let models = Arc::new(Models::new(named, settings.any_model));
     let swaps = AdapterSwaps::new(
         models.clone(),
         &settings.models,
@@ -69,6 +70,7 @@ pub(crate) async fn serve(
         metrics,
         shutdown: shutdown.clone(),
         gate: Arc::new(gate),
+        strict_fields: settings.strict_fields,
     });
     let counting = app.metrics.clone();
     tokio::spawn(async move { counting.upkeep().await });

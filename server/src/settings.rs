@@ -42,6 +42,10 @@ pub(crate) struct Settings {
     pub listen: Vec<ListenAddress>,
     /// What to serve: at least one model; the first where a request names none.
     pub models: Vec<ModelSpec>,
+    /// A request that names no model gets the first one.
+    pub any_model: bool,
+    /// A request with an unknown field is refused.
+    pub strict_fields: bool,
     /// The folder of the adapters that may be swapped in; none: none may.
     pub adapters: Option<PathBuf>,
     /// How to load and run them.
@@ -95,6 +99,8 @@ impl Settings {
                 .or(server.and_then(|server| server.limits.max_connections))
                 .map_or(CONNECTIONS, NonZeroUsize::get),
             options,
+            any_model: args.any_model || server.is_some_and(|server| server.any_model),
+            strict_fields: args.strict_fields || server.is_some_and(|server| server.strict_fields),
             adapters: models::adapters(args, server)?,
             models,
             drain: args

@@ -83,13 +83,13 @@ pub(crate) async fn swap(
     body: JsonBody,
 ) -> Result<Json<Value>, ApiError> {
     let request = SwapRequest::parse(&body.bytes)?;
-    let id = app.models.pick(request.model.as_deref())?.id().clone();
+    let id = app.models.exact(request.model.as_deref())?.id().clone();
     record.model(&match &request.adapter {
         None => id.to_string(),
         Some(adapter) => format!("{id}+{adapter}"),
     });
     let ready = app.swaps.swap(id.clone(), request.adapter).await?;
-    Ok(Json(card(app.models.pick(Some(id.as_str()))?, &ready)))
+    Ok(Json(card(app.models.exact(Some(id.as_str()))?, &ready)))
 }
 
 #[cfg(test)]

@@ -177,7 +177,11 @@ pub(crate) fn take_format(fields: &mut JsonFields) -> Result<Option<Format>, Api
     {
         add("response_format", format)?;
     }
-    if let Some(field) = fields.take("guided_json") {
+    // llama.cpp's name comes second.
+    for name in ["guided_json", "json_schema"] {
+        let Some(field) = fields.take(name) else {
+            continue;
+        };
         let path = field.path().to_owned();
         // vLLM accepts the schema as text too.
         let schema = match field.value() {
@@ -191,7 +195,7 @@ pub(crate) fn take_format(fields: &mut JsonFields) -> Result<Option<Format>, Api
             lenient: false,
             path,
         };
-        add("guided_json", format)?;
+        add(name, format)?;
     }
     if let Some(field) = fields.take("guided_regex") {
         add("guided_regex", Format::Regex(field.string()?))?;
@@ -204,6 +208,11 @@ pub(crate) fn take_format(fields: &mut JsonFields) -> Result<Option<Format>, Api
     if let Some(field) = fields.take("guided_grammar") {
         add("guided_grammar", Format::Lark(field.string()?))?;
     }
+    fields.refuse(
+        "grammar",
+        |grammar| *grammar == "",
+        "GBNF is not read; send `guided_grammar`, in llguidance's dialect of Lark",
+    )?;
     Ok(found.map(|(_, format)| format))
 }
 

@@ -12,6 +12,7 @@ use axum::body::Body;
 use axum::extract::{FromRef, FromRequest, Request};
 use axum::http::{StatusCode, header};
 use futures_util::StreamExt;
+use sanctum_config::UntrustedText;
 
 use super::error::ApiError;
 use crate::client_key::ClientKey;
@@ -76,6 +77,17 @@ where
         if announced(&request).is_some_and(|length| length > LARGEST as u64) {
             return Err(too_large());
         }
+        if let Some(encoding) = encoding(&request) {
+            return Err(ApiError::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_content_encoding",
+                format!(
+                    "the body is compressed (Content-Encoding: {encoding}) and this server reads plain JSON; send it without \
+                     Content-Encoding"
+                ),
+            )
+            .closing());
+        }
         let kind = request.headers().get(header::CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim();
@@ -111,6 +123,16 @@ fn sender(request: &Request) -> Option<(ClientKey, std::net::SocketAddr)> {
 fn announced(request: &Request) -> Option<u64> {
     let length = request.headers().get(header::CONTENT_LENGTH)?;
     length.to_str().ok()?.parse().ok()
+}
+
+/// The first encoding of the body that is not the identity, as an error may show it.
+fn encoding(request: &Request) -> Option<UntrustedText> {
+    let all = request.headers().get_all(header::CONTENT_ENCODING).iter();
+    let names = all.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+    let name = names
+        .map(<[u8]>::trim_ascii)
+        .find(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"))?;
+    Some(UntrustedText::bounded(&String::from_utf8_lossy(name), 40))
 }
 
 fn too_large() -> ApiError {

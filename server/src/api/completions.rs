@@ -57,6 +57,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<GenerationRequest, ApiError> {
         prompts: prompts(fields.need("prompt")?)?,
         prompt_field: "prompt",
         names: Names::default(),
+        unknown: Vec::new(),
         ignored: Vec::new(),
         rules: Rules {
             answer: take_format(&mut fields)?,
@@ -68,7 +69,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<GenerationRequest, ApiError> {
         },
         parameters: GenerationParameters::take(&mut fields)?,
     };
-    request.ignored = fields.finish()?;
+    request.unknown = fields.finish()?;
     Ok(request)
 }
 
@@ -77,31 +78,40 @@ const MOST_PROMPTS: usize = 64;
 
 /// A string, an array of token ids, or an array of either.
 fn prompts(field: JsonField) -> Result<Vec<PromptInput>, ApiError> {
-    let wrong = |field: &JsonField| {
-        Err(field.must_be(&format!(
-            "a string, an array of token ids, or an array of 1 to {MOST_PROMPTS} of these"
-        )))
-    };
+    let forms = "a string, an array of token ids, or an array of these";
     match field.value() {
         Value::String(_) => Ok(vec![PromptInput::Text(field.string()?)]),
         Value::Array(items) => match items.as_slice() {
-            [] => wrong(&field),
+            [] => Err(empty(&field)),
             [Value::String(_) | Value::Array(_), ..] if items.len() <= MOST_PROMPTS => {
                 field.array()?.into_iter().map(one_prompt).collect()
             }
-            [Value::String(_) | Value::Array(_), ..] => wrong(&field),
+            [Value::String(_) | Value::Array(_), ..] => Err(ApiError::invalid(
+                "prompt",
+                format!(
+                    "`prompt` has {} prompts; {MOST_PROMPTS} at most",
+                    items.len()
+                ),
+            )),
             _ => Ok(vec![PromptInput::Tokens(tokens(field)?)]),
         },
-        _ => wrong(&field),
+        _ => Err(field.must_be(forms)),
     }
 }
 
 fn one_prompt(field: JsonField) -> Result<PromptInput, ApiError> {
     match field.value() {
         Value::String(_) => Ok(PromptInput::Text(field.string()?)),
-        Value::Array(ids) if !ids.is_empty() => Ok(PromptInput::Tokens(tokens(field)?)),
+        Value::Array(ids) if ids.is_empty() => Err(empty(&field)),
+        Value::Array(_) => Ok(PromptInput::Tokens(tokens(field)?)),
         _ => Err(field.must_be("a string or an array of token ids")),
     }
+}
+
+fn empty(field: &JsonField) -> ApiError {
+    let path = field.path();
+    let message = format!("`{path}` is empty; send a text or one token id at least");
+    ApiError::invalid(path, message)
 }
 
 fn tokens(field: JsonField) -> Result<Vec<u32>, ApiError> {

@@ -64,6 +64,13 @@ impl ApiError {
         Self::invalid(param, message).with_code("unsupported_parameter")
     }
 
+    /// A field that this server does not know; `fix` is the end of the sentence.
+    pub(crate) fn unknown_field(path: &str, fix: &str) -> Self {
+        let shown: String = path.chars().take(80).collect();
+        let message = format!("unknown field `{shown}`{fix}");
+        Self::invalid(shown, message).with_code("unknown_parameter")
+    }
+
     /// A prompt that does not fit into the context; `tokens` is its length in words.
     pub(crate) fn too_long(param: &str, tokens: &str, context: usize) -> Self {
         let message = format!(

@@ -50,10 +50,15 @@ impl JsonFields {
         (self.map, self.budget)
     }
 
-    /// Translated fields of a body with so much left of the limits.
-    pub(crate) fn from_parts(map: Map<String, Value>, budget: JsonBudget) -> Self {
+    /// Translated fields of a body with so much left of the limits. `known` are the fields that the translation took.
+    pub(crate) fn from_parts(
+        map: Map<String, Value>,
+        budget: JsonBudget,
+        known: Vec<&'static str>,
+    ) -> Self {
         Self {
             budget,
+            known,
             ..Self::of(String::new(), map)
         }
     }
@@ -88,8 +93,8 @@ impl JsonFields {
     /// Takes a required field.
     pub(crate) fn need(&mut self, name: &'static str) -> Result<JsonField, ApiError> {
         let path = self.path_of(name);
-        self.take(name)
-            .ok_or_else(|| ApiError::invalid(path.as_str(), format!("`{path}` is missing")))
+        let missing = || ApiError::invalid(path.as_str(), format!("`{path}` is missing or null"));
+        self.take(name).ok_or_else(missing)
     }
 
     /// Takes fields that have no effect, whatever their value.
@@ -118,10 +123,7 @@ impl JsonFields {
         for name in self.map.keys() {
             let near = did_you_mean(name, self.known.iter().copied());
             if !near.is_empty() {
-                let path = self.path_of(name);
-                let shown: String = path.chars().take(80).collect();
-                let message = format!("unknown field `{shown}`{near}");
-                return Err(ApiError::invalid(shown, message).with_code("unknown_parameter"));
+                return Err(ApiError::unknown_field(&self.path_of(name), &near));
             }
         }
         let unknown = self.map.iter().filter(|(_, value)| !value.is_null());
@@ -134,11 +136,7 @@ impl JsonFields {
     pub(crate) fn finish_exact(self) -> Result<(), ApiError> {
         match self.finish()?.first() {
             None => Ok(()),
-            Some(path) => {
-                let shown: String = path.chars().take(80).collect();
-                let message = format!("unknown field `{shown}`");
-                Err(ApiError::invalid(shown, message).with_code("unknown_parameter"))
-            }
+            Some(path) => Err(ApiError::unknown_field(path, "")),
         }
     }
 
@@ -325,7 +323,7 @@ mod tests {
             message(second.take("d").unwrap().integer(1..=8)),
             "`b.c[1].d` must be a whole number from 1 to 8, not 9"
         );
-        assert_eq!(message(second.need("e")), "`b.c[1].e` is missing");
+        assert_eq!(message(second.need("e")), "`b.c[1].e` is missing or null");
     }
 
     #[test]

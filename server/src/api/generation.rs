@@ -40,7 +40,9 @@ pub(crate) struct GenerationRequest {
     pub prompt_field: &'static str,
     /// The client's names of the fields that errors name, if its body was translated.
     pub names: Names,
-    /// JsonFields that are unknown and have no effect.
+    /// Fields that are unknown and have no effect.
+    pub unknown: Vec<String>,
+    /// Known fields that have no effect here, although a client might expect one.
     pub ignored: Vec<String>,
     /// What form the answer must have.
     pub rules: Rules,
@@ -153,6 +155,7 @@ pub(crate) async fn start<T: Send + 'static>(
         // The body is not needed any more, and a long prompt takes long.
         drop((bytes, memory));
         let (request, rest) = parsed?;
+        refuse_unknown(&request, shared.strict_fields)?;
         let names = request.names.clone();
         let submitted = submit(&shared, record, request, ticket);
         Ok((submitted.map_err(|error| error.renamed(&names))?, rest))
@@ -172,11 +175,14 @@ fn submit(
         prompts,
         prompt_field,
         names: _,
-        mut ignored,
+        unknown,
+        ignored: without_effect,
         rules,
         logprobs,
         parameters,
     } = request;
+    let mut ignored = unknown;
+    ignored.extend(without_effect);
     let served = app.models.pick(model.as_deref())?;
     record.model(served.id().as_str());
     let ready = served.ready()?;
@@ -236,6 +242,17 @@ fn submit(
     })
 }
 
+/// With `--strict-fields`, refuses a request that has an unknown field.
+fn refuse_unknown(request: &GenerationRequest, strict: bool) -> Result<(), ApiError> {
+    match request.unknown.first().filter(|_| strict) {
+        None => Ok(()),
+        Some(name) => Err(ApiError::unknown_field(
+            name,
+            "; this server refuses unknown fields (--strict-fields): remove it",
+        )),
+    }
+}
+
 /// Counts the tokens of a request's prompt, when it is its client's turn.
 pub(crate) async fn count(
     app: &Arc<AppState>,
@@ -253,6 +270,7 @@ pub(crate) async fn count(
         let parsed = parse(&bytes);
         drop((bytes, memory));
         let request = parsed?;
+        refuse_unknown(&request, shared.strict_fields)?;
         let ready = shared.models.pick(request.model.as_deref())?.ready()?;
         let field = request.prompt_field;
         let mut tokens = 0;
@@ -391,7 +409,6 @@ impl ActiveGeneration {
         if ignored.is_empty() {
             return;
         }
-        metrics::counter!("sanctum_ignored_fields_total").increment(ignored.len() as u64);
         let named: Vec<String> = ignored
             .iter()
             .take(MOST_NAMED)
@@ -402,8 +419,9 @@ impl ActiveGeneration {
         }
     }
 
-    /// JsonFields of the request that are unknown and have no effect.
+    /// The fields of the request that have no effect, which are counted now.
     pub(crate) fn take_ignored(&mut self) -> Vec<String> {
+        self.record.ignored_fields(self.ignored.len());
         std::mem::take(&mut self.ignored)
     }
 

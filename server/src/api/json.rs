@@ -15,7 +15,7 @@ const MOST_VALUES: usize = 1 << 17;
 const MOST_ELEMENTS: usize = 1 << 14;
 
 /// Elements and members by place; `[]` stands for any element.
-const MOST: [(&str, usize); 12] = [
+const MOST: [(&str, usize); 13] = [
     ("messages", 1 << 14),
     ("messages[].content", 4096),
     ("messages[].tool_calls", 1024),
@@ -24,6 +24,7 @@ const MOST: [(&str, usize); 12] = [
     ("input[].content", 4096),
     ("system", 1024),
     ("stop", MOST_STOPS),
+    ("stop_sequences", MOST_STOPS),
     ("logit_bias", MOST_BIASES),
     ("modalities", 16),
     ("prompt", MOST_PROMPT),
@@ -35,6 +36,8 @@ pub(crate) const MOST_STOPS: usize = 16;
 pub(crate) const MOST_BIASES: usize = 1024;
 /// Token ids of all prompts of a body together: no context is larger.
 const MOST_PROMPT: usize = 1 << 20;
+/// Characters of a place that an error shows, at most.
+const MOST_SHOWN: usize = 80;
 /// UTF-8's byte order mark, which some clients send before a body.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -44,6 +47,8 @@ pub(crate) struct JsonBudget {
     values: usize,
     token_ids: usize,
     refusal: Option<ApiError>,
+    /// The innermost value that could not be parsed.
+    broken: Option<String>,
 }
 
 impl Default for JsonBudget {
@@ -52,6 +57,7 @@ impl Default for JsonBudget {
             values: MOST_VALUES,
             token_ids: MOST_PROMPT,
             refusal: None,
+            broken: None,
         }
     }
 }
@@ -70,13 +76,14 @@ impl JsonBudget {
         let mut parser = serde_json::Deserializer::from_slice(json);
         let seed = ValueSeed {
             budget: self,
-            place: JsonPath::Root(place),
+            place: &JsonPath::Root(place),
         };
         let parsed = seed.deserialize(&mut parser);
         let parsed = parsed.and_then(|value| parser.end().map(|()| value));
-        parsed.map_err(|error| match self.refusal.take() {
-            Some(refusal) => Malformed::Refused(refusal),
-            None => Malformed::Syntax(error),
+        parsed.map_err(|error| {
+            let broken = self.broken.take().unwrap_or_default();
+            let refusal = self.refusal.take().or_else(|| no_text(&broken, &error));
+            refusal.map_or(Malformed::Syntax(error), Malformed::Refused)
         })
     }
 
@@ -120,10 +127,40 @@ impl JsonBudget {
     }
 
     fn refuse<E: Error>(&mut self, place: &JsonPath<'_>, message: String) -> Result<(), E> {
-        let place: String = place.to_string().chars().take(80).collect();
+        let place: String = place.to_string().chars().take(MOST_SHOWN).collect();
         self.refusal = Some(ApiError::invalid(place, message));
         Err(E::custom("a limit is exceeded"))
     }
+}
+
+/// The error of a string that is no text, by its place in the request; none if something else is wrong.
+fn no_text(place: &str, error: &serde_json::Error) -> Option<ApiError> {
+    let what = error.to_string();
+    // These are serde_json's words for an escape of half a surrogate pair, and for bytes that are not UTF-8.
+    let is_half = ["lone leading surrogate", "unexpected end of hex escape"]
+        .iter()
+        .any(|words| what.starts_with(words));
+    let problem = match () {
+        () if is_half => {
+            "has half of a surrogate pair (an escape such as \\ud800 without its other half), which is no character"
+        }
+        () if what.starts_with("invalid unicode code point") => "is not UTF-8",
+        () => return None,
+    };
+    let place: String = place.chars().take(MOST_SHOWN).collect();
+    let subject = match place.is_empty() {
+        true => "the body".to_owned(),
+        false => format!("`{place}`"),
+    };
+    let message = format!(
+        "{subject} {problem}; send whole characters (line {}, column {})",
+        error.line(),
+        error.column()
+    );
+    Some(match place.is_empty() {
+        true => ApiError::bad_request(message),
+        false => ApiError::invalid(place, message),
+    })
 }
 
 /// Why JSON was not parsed.
@@ -186,15 +223,15 @@ impl JsonPath<'_> {
 
 struct ValueSeed<'a> {
     budget: &'a mut JsonBudget,
-    place: JsonPath<'a>,
+    place: &'a JsonPath<'a>,
 }
 
 impl ValueSeed<'_> {
     fn number<E: Error>(self, number: impl Into<Number>) -> Result<Value, E> {
         if self.place.is_token() {
-            self.budget.count_token_id(&self.place)?;
+            self.budget.count_token_id(self.place)?;
         } else {
-            self.budget.count(&self.place)?;
+            self.budget.count(self.place)?;
         }
         Ok(Value::Number(number.into()))
     }
@@ -204,7 +241,16 @@ impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
     type Value = Value;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
-        from.deserialize_any(self)
+        let Self { budget, place } = self;
+        let visitor = ValueSeed {
+            budget: &mut *budget,
+            place,
+        };
+        let parsed = from.deserialize_any(visitor);
+        if parsed.is_err() {
+            budget.broken.get_or_insert_with(|| place.to_string());
+        }
+        parsed
     }
 }
 
@@ -216,7 +262,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
-        self.budget.count(&self.place)?;
+        self.budget.count(self.place)?;
         Ok(Value::Bool(value))
     }
 
@@ -229,7 +275,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        self.budget.count(&self.place)?;
+        self.budget.count(self.place)?;
         Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
     }
 
@@ -238,26 +284,26 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
-        self.budget.count(&self.place)?;
+        self.budget.count(self.place)?;
         Ok(Value::String(value))
     }
 
     fn visit_unit<E: Error>(self) -> Result<Value, E> {
-        self.budget.count(&self.place)?;
+        self.budget.count(self.place)?;
         Ok(Value::Null)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
-        self.budget.count(&self.place)?;
+        self.budget.count(self.place)?;
         let most = self.place.most();
         let mut values = Vec::new();
         loop {
-            let index = values.len();
+            let place = JsonPath::Element(self.place, values.len());
             let seed = ElementSeed {
                 most,
                 seed: ValueSeed {
                     budget: &mut *self.budget,
-                    place: JsonPath::Element(&self.place, index),
+                    place: &place,
                 },
             };
             match elements.next_element_seed(seed)? {
@@ -268,18 +314,19 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        self.budget.count(&self.place)?;
+        self.budget.count(self.place)?;
         let most = self.place.most();
         let mut values = Map::new();
         let mut number = 0;
         while let Some(name) = members.next_key::<String>()? {
             number += 1;
             // A key that is repeated is a member too.
-            self.budget.count(&self.place)?;
-            self.budget.check(&self.place, number, most, "members")?;
+            self.budget.count(self.place)?;
+            self.budget.check(self.place, number, most, "members")?;
+            let place = JsonPath::Member(self.place, &name);
             let value = members.next_value_seed(ValueSeed {
                 budget: &mut *self.budget,
-                place: JsonPath::Member(&self.place, &name),
+                place: &place,
             })?;
             values.insert(name, value);
         }
@@ -298,7 +345,7 @@ impl<'de> DeserializeSeed<'de> for ElementSeed<'_> {
 
     fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
         let ValueSeed { budget, place } = self.seed;
-        if let JsonPath::Element(array, index) = &place {
+        if let JsonPath::Element(array, index) = place {
             budget.check(array, index + 1, self.most, "elements")?;
         }
         ValueSeed { budget, place }.deserialize(from)

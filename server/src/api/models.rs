@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use sanctum_config::ModelAlias;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
@@ -24,7 +25,7 @@ pub(crate) async fn list(State(app): State<Arc<AppState>>) -> Json<Value> {
     Json(json!({ "object": "list", "data": models }))
 }
 
-/// Answers `GET /v1/models/{id}`.
+/// Answers `GET /v1/models/{id}`: for an alias, with the model that answers to it.
 pub(crate) async fn one(
     State(app): State<Arc<AppState>>,
     id: Result<Path<String>, PathRejection>,
@@ -35,7 +36,7 @@ pub(crate) async fn one(
     Ok(Json(card(served, &ready)))
 }
 
-/// OpenAI's four fields, the context in tokens under the name that other open servers use, the weights and the adapter.
+/// OpenAI's four fields, other names of the model, the context in tokens under the name that other open servers use, the weights and the adapter.
 pub(crate) fn card(served: &Served, ready: &Ready) -> Value {
     let adapter = ready.adapter.as_ref().map(|adapter| {
         json!({
@@ -47,6 +48,7 @@ pub(crate) fn card(served: &Served, ready: &Ready) -> Value {
     });
     json!({
         "id": served.id().as_str(),
+        "aliases": served.aliases().iter().map(ModelAlias::as_str).collect::<Vec<_>>(),
         "object": "model",
         "created": ready.created,
         "owned_by": "sanctum",

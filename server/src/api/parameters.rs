@@ -241,11 +241,25 @@ fn stop(fields: &mut JsonFields) -> Result<Vec<String>, ApiError> {
     let stops = match field.value() {
         Value::String(_) => vec![field],
         Value::Array(stops) if stops.len() <= MOST_STOPS => field.array()?,
-        _ => return Err(field.must_be(&format!("a string or an array of up to {MOST_STOPS}"))),
+        _ => {
+            return Err(field.must_be(&format!(
+                "a string or an array of up to {MOST_STOPS} strings"
+            )));
+        }
     };
-    let text = |field: JsonField| match field.value() {
-        Value::String(text) if (1..=LONGEST_STOP).contains(&text.len()) => field.string(),
-        _ => Err(field.must_be(&format!("a string of 1 to {LONGEST_STOP} bytes"))),
+    let text = |field: JsonField| {
+        let wrong = |problem: &str| {
+            let path = field.path();
+            Err(ApiError::invalid(path, format!("`{path}` {problem}")))
+        };
+        match field.value() {
+            Value::String(text) if text.is_empty() => wrong("is empty; remove it"),
+            Value::String(text) if text.len() > LONGEST_STOP => wrong(&format!(
+                "has {} bytes; a stop string has at most {LONGEST_STOP}",
+                text.len()
+            )),
+            _ => field.string(),
+        }
     };
     stops.into_iter().map(text).collect()
 }

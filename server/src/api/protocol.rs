@@ -52,6 +52,8 @@ pub(crate) struct Translated {
     pub chat: Map<String, Value>,
     /// Maps places of `chat` to places of the client's body.
     pub names: Names,
+    /// The top-level fields of the client's protocol: one that looks like them is misspelt.
+    pub known: Vec<&'static str>,
     /// Paths of the client's body that were accepted and have no effect, although the client might expect one.
     pub ignored: Vec<String>,
 }

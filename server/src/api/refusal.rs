@@ -16,7 +16,7 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::TokenMissing { .. }
         | Refusal::TokenMalformed { .. }
         | Refusal::TokenWrong { .. } => StatusCode::UNAUTHORIZED,
-        Refusal::ForeignHost | Refusal::Origin => StatusCode::FORBIDDEN,
+        Refusal::ForeignHost { .. } | Refusal::Origin => StatusCode::FORBIDDEN,
         Refusal::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Refusal::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
     }

@@ -8,12 +8,12 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 
 use super::error::ApiError;
 use super::state::AppState;
-use super::{adapters, anthropic, chat, completions, health, models, responses};
-use crate::gate::Gate;
+use super::{adapters, anthropic, chat, completions, cors, health, models, responses};
+use crate::gate::{Admitted, Gate};
 use crate::route;
 use crate::tracked_body::TrackedBody;
 
@@ -22,22 +22,31 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// All routes, behind the gate. A listener puts a [`Peer`](crate::peer::Peer) into each request.
 pub(crate) fn router(app: Arc<AppState>) -> Router {
-    Router::new()
-        .route(route::CHAT, post(chat::create))
-        .route(route::COMPLETIONS, post(completions::create))
-        .route(route::RESPONSES, post(responses::create))
-        .route(
-            "/v1/responses/{id}",
+    let routes: [(&str, MethodRouter<Arc<AppState>>); 11] = [
+        (route::CHAT, post(chat::create)),
+        (route::COMPLETIONS, post(completions::create)),
+        (route::RESPONSES, post(responses::create)),
+        (
+            route::RESPONSE,
             get(responses::read).delete(responses::delete),
+        ),
+        (route::MESSAGES, post(anthropic::create)),
+        (route::COUNT_TOKENS, post(anthropic::count)),
+        (route::ADAPTERS, get(adapters::list).post(adapters::swap)),
+        (route::MODELS, get(models::list)),
+        (route::MODEL, get(models::one)),
+        (route::HEALTH, get(health::health)),
+        (route::METRICS, get(metrics)),
+    ];
+    routes
+        .into_iter()
+        .fold(
+            Router::new(),
+            |router, (path, methods)| match route::unversioned(path) {
+                Some(short) => router.route(short, methods.clone()).route(path, methods),
+                None => router.route(path, methods),
+            },
         )
-        .route(route::MESSAGES, post(anthropic::create))
-        .route("/v1/messages/count_tokens", post(anthropic::count))
-        .route(route::ADAPTERS, get(adapters::list).post(adapters::swap))
-        .route("/v1/models", get(models::list))
-        // Ids may look like `Qwen/Qwen3.5-27B`.
-        .route("/v1/models/{*id}", get(models::one))
-        .route(route::HEALTH, get(health::health))
-        .route(route::METRICS, get(metrics))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn_with_state(app.gate.clone(), guard))
@@ -46,21 +55,24 @@ pub(crate) fn router(app: Arc<AppState>) -> Router {
 
 /// Passes accepted requests on, with their [`ClientKey`](crate::client_key::ClientKey) and
 /// [`GenerationRecord`](crate::gate::GenerationRecord) in their extensions, and answers the others. The response carries the
-/// record of the request to its end.
+/// record of the request to its end, and tells a browser whether the page may read it.
 pub(crate) async fn guard(
     State(gate): State<Arc<Gate>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let (mut record, admitted) = gate.admit(&request);
+    let reader = gate.origins().reader(request.headers());
     let mut response = match admitted {
-        Ok(client) => {
+        Ok(Admitted::Client(client)) => {
             request.extensions_mut().insert(client);
             request.extensions_mut().insert(record.generation());
             next.run(request).await
         }
+        Ok(Admitted::Preflight) => cors::preflight(request.headers()),
         Err(refusal) => refusal.into_response(),
     };
+    cors::finish(gate.origins(), reader, response.headers_mut());
     record.responded(response.status());
     if let Ok(id) = HeaderValue::from_str(record.id()) {
         response.headers_mut().insert(REQUEST_ID, id);

@@ -32,6 +32,8 @@ pub(crate) struct AppState {
     pub shutdown: Shutdown,
     /// Accepts and refuses requests.
     pub gate: Arc<Gate>,
+    /// Refuses requests that have unknown fields.
+    pub strict_fields: bool,
 }
 
 impl FromRef<Arc<AppState>> for BodyLimit {

@@ -5,4 +5,7 @@ mod completions;
 mod connections;
 mod errors;
 pub(crate) mod fixture;
+mod messages;
+mod names;
 mod operators;
+mod request_fields;

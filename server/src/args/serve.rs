@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use sanctum_config::{Label, TildePath};
+use sanctum_config::{HostName, Label, Origin, TildePath};
 use sanctum_engine::backend::KvMode;
 use sanctum_engine::load::random::Shape;
 
@@ -47,6 +47,12 @@ pub(crate) struct ServeArgs {
     /// A checkpoint folder, and the id that requests name it by [default id: the folder's name]; may be repeated
     #[arg(long, value_name = "[ID=]DIR")]
     pub model: Vec<ModelArg>,
+    /// Answer requests that name an unknown model with the first model, instead of 404
+    #[arg(long)]
+    pub any_model: bool,
+    /// Refuse requests that have an unknown field, instead of naming it in the response header sanctum-ignored-fields
+    #[arg(long)]
+    pub strict_fields: bool,
     /// The SHA-256 manifest that the folder must match before anything is listened on; needs exactly one --model
     #[arg(long, value_name = "FILE", requires = "model")]
     pub manifest: Option<PathBuf>,
@@ -99,6 +105,15 @@ pub(crate) struct ServeArgs {
     /// they do [default: bypass]
     #[arg(long, value_name = "RULE")]
     pub loopback: Option<LoopbackArg>,
+    /// The origin of web pages that may read answers in a browser, such as https://chat.example.com; may be repeated. A page
+    /// on this machine needs no token then where programs need none; with `*`, every page may read answers and needs the
+    /// token [default: none]
+    #[arg(long, value_name = "ORIGIN")]
+    pub allow_origin: Vec<Origin>,
+    /// A name by which local programs may call this machine without the token, besides localhost and its addresses, such as
+    /// host.docker.internal; may be repeated [default: none]
+    #[arg(long, value_name = "NAME")]
+    pub allow_host: Vec<HostName>,
     /// Requests that one client may have running or waiting at once; more are refused with 429. Those from this
     /// machine that need no token are not counted [default: 32]
     #[arg(long, value_name = "N")]

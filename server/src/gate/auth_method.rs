@@ -11,17 +11,20 @@ pub(crate) enum AuthMethod {
     Loopback,
     /// Authentication is disabled.
     Disabled,
+    /// It is a browser's preflight, which never has credentials and gets no more than permission to ask.
+    Preflight,
     /// It presented nothing.
     None,
 }
 
 impl AuthMethod {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Mtls,
         Self::Bearer,
         Self::Loopback,
         Self::Disabled,
+        Self::Preflight,
         Self::None,
     ];
 
@@ -32,6 +35,7 @@ impl AuthMethod {
             Self::Bearer => "bearer",
             Self::Loopback => "loopback",
             Self::Disabled => "disabled",
+            Self::Preflight => "preflight",
             Self::None => "none",
         }
     }

@@ -12,26 +12,53 @@ use std::net::{IpAddr, Ipv6Addr};
 use axum::body::HttpBody;
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
+use sanctum_config::HostName;
 
 use super::refusal::Refusal;
+
+/// Characters of a foreign name that an error message shows, at most.
+const MOST_SHOWN: usize = 100;
 
 /// Whether the address is this machine's own loopback, however it is written.
 pub(crate) fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-/// Refuses what a program on this machine would not send. `own` are the addresses that the server listens on.
-pub(crate) fn check(request: &Request, host: &RequestHost, own: &[IpAddr]) -> Result<(), Refusal> {
-    if !host.is_ours(own) {
-        return Err(Refusal::ForeignHost);
+/// What a request over loopback may look like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules<'a> {
+    /// The addresses that the server listens on.
+    pub own: &'a [IpAddr],
+    /// The names that the operator gives this machine.
+    pub names: &'a [HostName],
+    /// The operator lists the origin of the request.
+    pub is_named_origin: bool,
+}
+
+/// Refuses what neither a program on this machine nor an allowed page would send.
+pub(crate) fn check(
+    request: &Request,
+    host: &RequestHost,
+    rules: &Rules<'_>,
+) -> Result<(), Refusal> {
+    if let Some(foreign) = host.foreign(rules) {
+        return Err(Refusal::ForeignHost {
+            host: shown(foreign),
+        });
     }
-    if request.headers().contains_key(header::ORIGIN) {
+    if request.headers().contains_key(header::ORIGIN) && !rules.is_named_origin {
         return Err(Refusal::Origin);
     }
     if !request.body().is_end_stream() && !is_json(request.headers()) {
         return Err(Refusal::NotJson);
     }
     Ok(())
+}
+
+/// A name as an error message may show it: characters of host names only.
+fn shown(name: &str) -> String {
+    let plain = |c: &char| c.is_ascii_alphanumeric() || ".-_:[]".contains(*c);
+    name.chars().filter(plain).take(MOST_SHOWN).collect()
 }
 
 /// Exactly one content type, and it is JSON; parameters such as a charset are allowed.
@@ -47,13 +74,14 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// The hosts that a request names: in its `Host` header, and in its target where that is a whole URL.
 #[derive(Debug, PartialEq)]
-pub(crate) struct RequestHost(Vec<Name>);
+pub(crate) struct RequestHost(Vec<(Name, String)>);
 
 #[derive(Debug, PartialEq)]
 enum Name {
     Localhost,
     Address(IpAddr),
-    Other,
+    /// Any other, without its port where it has one.
+    Other(String),
 }
 
 impl RequestHost {
@@ -71,19 +99,27 @@ impl RequestHost {
         Ok(Self(names))
     }
 
-    /// Whether every name is one of this machine.
-    fn is_ours(&self, own: &[IpAddr]) -> bool {
-        let listens = |address: IpAddr| !address.is_unspecified() && own.contains(&address);
-        self.0.iter().all(|name| match name {
-            Name::Localhost => true,
-            Name::Address(address) => is_loopback(*address) || listens(*address),
-            Name::Other => false,
+    /// The first name that is not one of this machine.
+    fn foreign(&self, rules: &Rules<'_>) -> Option<&str> {
+        let listens = |address: IpAddr| !address.is_unspecified() && rules.own.contains(&address);
+        self.0.iter().find_map(|(name, text)| {
+            let is_ours = match name {
+                Name::Localhost => true,
+                Name::Address(address) => {
+                    let written = address.to_string();
+                    is_loopback(*address)
+                        || listens(*address)
+                        || rules.names.iter().any(|listed| listed.is(&written))
+                }
+                Name::Other(name) => rules.names.iter().any(|listed| listed.is(name)),
+            };
+            (!is_ours).then_some(text.as_str())
         })
     }
 }
 
 /// `name`, `name:port`, `a.b.c.d:port` or `[v6]:port`.
-fn name(text: &[u8]) -> Name {
+fn name(text: &[u8]) -> (Name, String) {
     let parse = || {
         let text = std::str::from_utf8(text).ok()?;
         if let Some(rest) = text.strip_prefix('[') {
@@ -97,13 +133,14 @@ fn name(text: &[u8]) -> Name {
         let rooted = name.strip_suffix('.').unwrap_or(name);
         match rooted.eq_ignore_ascii_case("localhost") {
             true => Some(Name::Localhost),
-            false => name
-                .parse()
-                .ok()
-                .map(|v4: std::net::Ipv4Addr| Name::Address(v4.into())),
+            false => Some(match name.parse::<std::net::Ipv4Addr>() {
+                Ok(v4) => Name::Address(v4.into()),
+                Err(_) => Name::Other(name.to_owned()),
+            }),
         }
     };
-    parse().unwrap_or(Name::Other)
+    let name = parse().unwrap_or_else(|| Name::Other(String::new()));
+    (name, String::from_utf8_lossy(text).into_owned())
 }
 
 /// Nothing, or a colon and digits.
@@ -130,7 +167,17 @@ mod tests {
     fn judge(request: &Request) -> Result<(), Refusal> {
         let own = ["192.0.2.1", "2001:db8::1", "0.0.0.0", "127.0.0.1"];
         let own = own.map(|address| address.parse().unwrap());
-        check(request, &RequestHost::of(request)?, &own)
+        let names = ["host.docker.internal".parse().unwrap()];
+        let rules = Rules {
+            own: &own,
+            names: &names,
+            is_named_origin: false,
+        };
+        check(request, &RequestHost::of(request)?, &rules)
+    }
+
+    fn is_foreign(result: Result<(), Refusal>) -> bool {
+        matches!(result, Err(Refusal::ForeignHost { .. }))
     }
 
     fn host(text: &str) -> Result<(), Refusal> {
@@ -178,6 +225,8 @@ mod tests {
             "[::ffff:127.0.0.1]:1",
             "192.0.2.1:9",
             "[2001:db8::1]:9",
+            "host.docker.internal",
+            "Host.Docker.Internal.:1337",
         ] {
             assert_eq!(host(ours), Ok(()), "{ours}");
         }
@@ -187,6 +236,7 @@ mod tests {
     fn similar_names_are_foreign() {
         for foreign in [
             "localhost.evil.example",
+            "host.docker.internal.evil.example",
             "127.0.0.1.evil.example",
             "evil.example",
             "evil.example:1337",
@@ -213,8 +263,38 @@ mod tests {
             "",
             ":1337",
         ] {
-            assert_eq!(host(foreign), Err(Refusal::ForeignHost), "{foreign}");
+            assert!(is_foreign(host(foreign)), "{foreign}");
         }
+    }
+
+    #[test]
+    fn foreign_name_is_shown_without_what_is_not_a_name() {
+        for (text, shown) in [
+            ("evil.example:1337", "evil.example:1337"),
+            ("<b>evil", "bevil"),
+            (&"x".repeat(300), &"x".repeat(100)),
+        ] {
+            let refusal = Refusal::ForeignHost { host: shown.into() };
+            assert_eq!(host(text), Err(refusal));
+        }
+    }
+
+    #[test]
+    fn page_of_a_listed_origin_is_judged_as_a_program_is() {
+        let headers = [("host", "localhost"), ("origin", "http://page.example")];
+        let rules = Rules {
+            own: &[],
+            names: &[],
+            is_named_origin: true,
+        };
+        let judge = |headers: &[(&str, &str)], body| {
+            let request = request(headers, body);
+            check(&request, &RequestHost::of(&request)?, &rules)
+        };
+        assert_eq!(judge(&headers, ""), Ok(()));
+        assert_eq!(judge(&headers, "{}"), Err(Refusal::NotJson));
+        let rebound = [("host", "page.example"), ("origin", "http://page.example")];
+        assert!(is_foreign(judge(&rebound, "")));
     }
 
     #[test]
@@ -225,7 +305,7 @@ mod tests {
         assert_eq!(judge(&two), Err(Refusal::NotOneHost));
         let mut target = request(&[("host", "localhost")], "");
         *target.uri_mut() = "http://evil.example/v1/completions".parse().unwrap();
-        assert_eq!(judge(&target), Err(Refusal::ForeignHost));
+        assert!(is_foreign(judge(&target)));
         *target.uri_mut() = "http://127.0.0.1:1337/v1/completions".parse().unwrap();
         assert_eq!(judge(&target), Ok(()));
         target.headers_mut().clear();

@@ -197,6 +197,13 @@ impl GenerationRecord {
         self.facts().model = Some(id.to_owned());
     }
 
+    /// So many of its fields had no effect.
+    pub(crate) fn ignored_fields(&self, count: usize) {
+        if count > 0 {
+            self.0.metrics.ignored_fields(count);
+        }
+    }
+
     /// The engine has accepted it, with a prompt of so many tokens.
     pub(crate) fn submitted(&self, prompt_tokens: usize) {
         self.facts().usage = Some(Usage {

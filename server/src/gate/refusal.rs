@@ -1,4 +1,4 @@
-//! Why the gate refuses a request. Messages never repeat what was presented and always say how to be accepted.
+//! Why the gate refuses a request. Messages never repeat credentials that were presented and always say how to be accepted.
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,14 +49,19 @@ pub(crate) enum Refusal {
     },
     /// Over loopback, and the host is not this machine's.
     #[error(
-        "the Host header names another machine, as a browser sends it when a web page has tricked it into a request to this \
-         one; use http://127.0.0.1 or http://localhost, or send the bearer token"
+        "the Host header names `{host}`, which is not this machine, as when a web page has tricked a browser into a request to \
+         it; use http://127.0.0.1 or http://localhost, or send the bearer token. If programs reach this machine by that \
+         name, as containers do by host.docker.internal, start the server with --allow-host NAME, or add it to \
+         `allow_hosts` in fleet.toml"
     )]
-    ForeignHost,
+    ForeignHost {
+        /// As an error message may show it.
+        host: String,
+    },
     /// Over loopback, from a script in a browser.
     #[error(
-        "the request has an Origin header, as a web page's script sends it; programs do not send one, and a page must \
-         send the bearer token"
+        "the request has an Origin header, as a web page's script sends it, and this server does not list that origin; send \
+         the bearer token, or start the server with --allow-origin ORIGIN (`allow_origins` in fleet.toml)"
     )]
     Origin,
     /// Over loopback, and the body is what a form in a browser can send.
@@ -85,7 +90,7 @@ impl Refusal {
             Self::TokenMissing { .. } => "token_missing",
             Self::TokenMalformed { .. } => "token_malformed",
             Self::TokenWrong { .. } => "token_wrong",
-            Self::ForeignHost => "foreign_host",
+            Self::ForeignHost { .. } => "foreign_host",
             Self::Origin => "origin",
             Self::NotJson => "not_json",
             Self::TooMany { .. } => "too_many",

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use sanctum_config::fleet::Loopback;
+use sanctum_config::{HostName, Origin};
 
 /// Which clients are accepted.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +15,10 @@ pub(crate) struct AccessRules {
     pub loopback: Loopback,
     /// Authentication is disabled.
     pub disabled: bool,
+    /// The origins whose pages may read answers.
+    pub origins: Vec<Origin>,
+    /// Names of this machine besides `localhost` and its addresses.
+    pub hosts: Vec<HostName>,
     /// Requests of one client that may run or wait at once.
     pub per_client: NonZeroUsize,
 }

@@ -91,7 +91,7 @@ impl Served {
 
     /// Waits until the metrics say so.
     async fn counts(&self, line: &str) {
-        let models = Models::new(["council".parse().unwrap()]);
+        let models = Models::new([("council".parse().unwrap(), Vec::new())], false);
         let reported = async {
             while !self
                 .metrics

@@ -3,7 +3,7 @@
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sanctum_config::{ModelId, did_you_mean};
+use sanctum_config::{ModelAlias, ModelId, did_you_mean};
 use sanctum_engine::launch::{Launched, MemoryShare};
 use sanctum_engine::load::AdapterInfo;
 use sanctum_engine::schedule::Engine;
@@ -18,11 +18,16 @@ use crate::unix_time;
 const LONGEST_SHOWN: usize = 200;
 
 /// All models, in the order of the configuration; at least one.
-pub(crate) struct Models(Vec<Served>);
+pub(crate) struct Models {
+    served: Vec<Served>,
+    /// The first model answers to every name.
+    any: bool,
+}
 
 /// A model, loaded or not yet.
 pub(crate) struct Served {
     id: ModelId,
+    aliases: Vec<ModelAlias>,
     /// Beats from the first byte that is loaded to the last layer that the first engine computes.
     heartbeat: Arc<Heartbeat>,
     current: watch::Sender<Option<Arc<Ready>>>,
@@ -63,23 +68,42 @@ pub(crate) struct RetiringEngine {
 }
 
 impl Models {
-    /// Models that are to be loaded.
+    /// Models that are to be loaded. With `any`, the first answers to every name that no other has.
     ///
     /// # Panics
     /// Without any: the configuration always yields one.
-    pub(crate) fn new(ids: impl IntoIterator<Item = ModelId>) -> Self {
-        let models: Vec<Served> = ids.into_iter().map(Served::new).collect();
-        assert!(!models.is_empty(), "a server serves one model at least");
-        Self(models)
+    pub(crate) fn new(
+        named: impl IntoIterator<Item = (ModelId, Vec<ModelAlias>)>,
+        any: bool,
+    ) -> Self {
+        let served: Vec<Served> = (named.into_iter())
+            .map(|(id, aliases)| Served::new(id, aliases))
+            .collect();
+        assert!(!served.is_empty(), "a server serves one model at least");
+        Self { served, any }
     }
 
-    /// The model that a request names; the first if it names none.
+    /// The model that a request names, by its id or an alias; the first if it names none, or if any name will do. Of several
+    /// aliases that match, an exact one wins, and then the longest.
     ///
     /// # Errors
     /// [`ModelError::NotFound`].
-    pub(crate) fn pick(&self, id: Option<&str>) -> Result<&Served, ModelError> {
+    pub(crate) fn pick(&self, name: Option<&str>) -> Result<&Served, ModelError> {
+        let Some(name) = name else {
+            return Ok(&self.served[0]);
+        };
+        let first = self.any.then(|| &self.served[0]);
+        self.exact(Some(name))
+            .or_else(|error| self.by_alias(name).or(first).ok_or(error))
+    }
+
+    /// The model with this id; the first if there is none. What changes a model must name it exactly.
+    ///
+    /// # Errors
+    /// [`ModelError::NotFound`].
+    pub(crate) fn exact(&self, id: Option<&str>) -> Result<&Served, ModelError> {
         let Some(id) = id else {
-            return Ok(&self.0[0]);
+            return Ok(&self.served[0]);
         };
         self.iter()
             .find(|served| served.id().as_str() == id)
@@ -89,14 +113,31 @@ impl Models {
                 let known: Vec<&str> = known().collect();
                 ModelError::NotFound {
                     id: id.chars().take(LONGEST_SHOWN).collect(),
-                    fix: format!("{near}; this server has {}", known.join(", ")),
+                    fix: format!(
+                        "{near}; this server has {}; to serve other names, add `aliases` to a model in fleet.toml, or \
+                         start it with --any-model",
+                        known.join(", ")
+                    ),
                 }
             })
     }
 
+    fn by_alias(&self, name: &str) -> Option<&Served> {
+        let matching = self.iter().flat_map(|served| {
+            let aliases = served.aliases.iter();
+            let matching = aliases.filter(|alias| alias.matches(name));
+            matching.map(move |alias| (alias, served))
+        });
+        let rank = |(alias, _): &(&ModelAlias, &Served)| match alias.prefix() {
+            None => usize::MAX,
+            Some(prefix) => prefix.len(),
+        };
+        matching.max_by_key(rank).map(|(_, served)| served)
+    }
+
     /// Each model.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Served> {
-        self.0.iter()
+        self.served.iter()
     }
 
     /// The engines that run already.
@@ -121,9 +162,10 @@ impl Ready {
 
 impl Served {
     /// A model that is to be loaded.
-    pub(crate) fn new(id: ModelId) -> Self {
+    pub(crate) fn new(id: ModelId, aliases: Vec<ModelAlias>) -> Self {
         Self {
             id,
+            aliases,
             heartbeat: Arc::new(Heartbeat::new()),
             current: watch::Sender::new(None),
             replaced: Mutex::default(),
@@ -134,6 +176,11 @@ impl Served {
     /// The id that requests name it by.
     pub(crate) fn id(&self) -> &ModelId {
         &self.id
+    }
+
+    /// Other names by which requests may name it.
+    pub(crate) fn aliases(&self) -> &[ModelAlias] {
+        &self.aliases
     }
 
     /// The heartbeat of loading and of the first engine.
@@ -279,7 +326,39 @@ mod tests {
     use super::*;
 
     fn models() -> Models {
-        Models::new(["council", "tiny"].map(|id| id.parse().unwrap()))
+        named(false)
+    }
+
+    fn named(any: bool) -> Models {
+        let aliases = |aliases: &[&str]| aliases.iter().map(|a| a.parse().unwrap()).collect();
+        let models = [
+            ("council".parse().unwrap(), aliases(&["gpt-*", "claude-*"])),
+            ("tiny".parse().unwrap(), aliases(&["gpt-4o", "gpt-4o-m*"])),
+        ];
+        Models::new(models, any)
+    }
+
+    #[test]
+    fn alias_names_its_model_and_the_longest_wins() {
+        let models = models();
+        for (name, id) in [
+            ("gpt-4o", "tiny"),
+            ("gpt-4o-mini", "tiny"),
+            ("gpt-4.1", "council"),
+            ("claude-x", "council"),
+        ] {
+            assert_eq!(models.pick(Some(name)).unwrap().id().as_str(), id, "{name}");
+        }
+        assert!(models.pick(Some("gpt")).is_err());
+        assert!(models.exact(Some("gpt-4o")).is_err());
+    }
+
+    #[test]
+    fn any_name_gets_the_first_model_where_that_is_configured() {
+        let models = named(true);
+        assert_eq!(models.pick(Some("llama")).unwrap().id().as_str(), "council");
+        assert_eq!(models.pick(Some("gpt-4o")).unwrap().id().as_str(), "tiny");
+        assert!(models.exact(Some("llama")).is_err());
     }
 
     #[test]
@@ -294,7 +373,8 @@ mod tests {
         let error = models().pick(Some("counsil")).err().unwrap();
         assert_eq!(
             error.to_string(),
-            "the model `counsil` does not exist; did you mean `council`?; this server has council, tiny"
+            "the model `counsil` does not exist; did you mean `council`?; this server has council, tiny; \
+             to serve other names, add `aliases` to a model in fleet.toml, or start it with --any-model"
         );
     }
 

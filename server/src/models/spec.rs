@@ -1,6 +1,6 @@
 //! What is known of a model before it is loaded.
 
-use sanctum_config::ModelId;
+use sanctum_config::{ModelAlias, ModelId};
 use sanctum_engine::load::AdapterSource;
 use sanctum_engine::load::ModelSource;
 
@@ -9,6 +9,8 @@ use sanctum_engine::load::ModelSource;
 pub(crate) struct ModelSpec {
     /// The id that requests name it by.
     pub id: ModelId,
+    /// Other names by which requests may name it.
+    pub aliases: Vec<ModelAlias>,
     /// Where its weights are, and what they must match.
     pub source: ModelSource,
     /// The adapter that it starts with.

@@ -165,7 +165,7 @@ impl AdapterSwaps {
             shutdown,
             ..
         } = &*self.0;
-        let served = models.pick(Some(id.as_str()))?;
+        let served = models.exact(Some(id.as_str()))?;
         let is_done = |ready: &Ready| name.is_none() && ready.adapter.is_none();
         let (Some(swappable), Some(_)) = (swappable.get(&id), &self.0.folder) else {
             let ready = served.ready()?;
@@ -229,7 +229,7 @@ impl AdapterSwaps {
             ..
         } = &*self.0;
         let id = spec.id.clone();
-        let served = models.pick(Some(id.as_str()))?;
+        let served = models.exact(Some(id.as_str()))?;
         let before = served.ready()?;
         let (source, bytes) = source.unzip();
         let name = source.as_ref().map(|source| source.name.clone());
@@ -269,7 +269,7 @@ impl AdapterSwaps {
             let models = models.clone();
             let engine = ready.engine.admission().clone();
             tokio::spawn(async move {
-                if let Ok(served) = models.pick(Some(id.as_str())) {
+                if let Ok(served) = models.exact(Some(id.as_str())) {
                     retire(served, retiring, &engine).await;
                 }
             });

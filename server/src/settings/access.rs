@@ -56,10 +56,21 @@ pub(crate) fn rules(
         return Err(SettingsError::NothingToRequire);
     }
     let limit = section.and_then(|section| section.server.limits.max_requests_per_client);
+    let server = section.map(|section| &section.server);
+    let origins = match (args.allow_origin.as_slice(), server) {
+        ([], Some(server)) => server.allow_origins.clone(),
+        (flags, _) => flags.to_vec(),
+    };
+    let hosts = match (args.allow_host.as_slice(), server) {
+        ([], Some(server)) => server.allow_hosts.clone(),
+        (flags, _) => flags.to_vec(),
+    };
     Ok(AccessRules {
         token,
         loopback,
         disabled,
+        origins,
+        hosts,
         per_client: args.max_requests_per_client.or(limit).unwrap_or(PER_CLIENT),
     })
 }

@@ -67,6 +67,7 @@ fn bases(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<ModelSpec>, Se
             let folders = model.adapter.as_ref().map(|path| place(path, file));
             models.push(ModelSpec {
                 id: model.id.clone(),
+                aliases: model.aliases.clone(),
                 source: source(folder, manifest.transpose()?),
                 adapter: folders.transpose()?.map(adapter).transpose()?,
             });
@@ -112,6 +113,7 @@ pub(super) fn adapters(
 fn plain(id: ModelId, source: ModelSource) -> ModelSpec {
     ModelSpec {
         id,
+        aliases: Vec::new(),
         source,
         adapter: None,
     }

@@ -10,16 +10,21 @@ use crate::api::protocol::{
 };
 
 /// ProtocolFields that have no effect on this server by design: they account, advise, or choose hardware.
-const INERT: [&str; 9] = [
+const INERT: [&str; 14] = [
     "anthropic_beta",
     "anthropic_version",
     "betas",
+    "billing_policy",
     "cache_control",
     "diagnostics",
+    "fallback_credit_token",
+    "fallbacks",
     "inference_geo",
     "metadata",
     "service_tier",
     "speed",
+    "user_profile_id",
+    "workspace_id",
 ];
 /// ProtocolFields that change the answer of Anthropic's servers and have no effect on this one.
 const WITHOUT_EFFECT: [&str; 3] = ["container", "context_management", "mcp_servers"];
@@ -33,6 +38,11 @@ pub(crate) fn translate(body: Map<String, Value>) -> Result<Translated, Refusal>
     let Some(max_tokens) = fields.take("max_tokens") else {
         return Err(Refusal::missing(&Path::root("max_tokens")));
     };
+    if fields.take("compaction").is_some() {
+        let path = Path::root("compaction");
+        let fix = "this server does not summarize conversations; remove it, or ask for a summary in a message";
+        return Err(Refusal::unsupported(&path, fix));
+    }
     let mut translated = translate_fields(fields)?;
     translated.chat.insert("max_tokens".into(), max_tokens);
     Ok(translated)
@@ -41,10 +51,10 @@ pub(crate) fn translate(body: Map<String, Value>) -> Result<Translated, Refusal>
 /// Translates the body of `POST /v1/messages/count_tokens`: the prompt of the chat body is what is counted.
 ///
 /// # Errors
-/// As [`translate`]; `max_tokens` and `stream` have no effect.
+/// As [`translate`]; `max_tokens`, `stream` and `compaction` have no effect.
 pub(crate) fn translate_count(body: Map<String, Value>) -> Result<Translated, Refusal> {
     let mut fields = ProtocolFields::new(body);
-    fields.discard(&["max_tokens", "stream"]);
+    fields.discard(&["max_tokens", "stream", "compaction"]);
     translate_fields(fields)
 }
 
@@ -78,10 +88,11 @@ fn translate_fields(mut fields: ProtocolFields) -> Result<Translated, Refusal> {
     fields.discard_reported(&["logprobs", "top_logprobs"], &mut ignored);
     fields.discard(&INERT);
     fields.discard(&["stream_options"]);
-    fields.pass_on(&mut chat, &mut ignored);
+    let known = fields.pass_on(&mut chat, &mut ignored);
     Ok(Translated {
         chat,
         names,
+        known,
         ignored,
     })
 }

@@ -68,12 +68,13 @@ pub(crate) fn parse_fields(mut fields: JsonFields) -> Result<GenerationRequest, 
         prompts: vec![PromptInput::Conversation(conversation)],
         prompt_field: "messages",
         names: Names::default(),
+        unknown: Vec::new(),
         ignored: Vec::new(),
         rules,
         logprobs: logprobs(&mut fields)?,
         parameters: GenerationParameters::take(&mut fields)?,
     };
-    request.ignored = fields.finish()?;
+    request.unknown = fields.finish()?;
     Ok(request)
 }
 
@@ -224,13 +225,13 @@ mod tests {
             "stream_options": null, "reasoning_effort": "none", "safety_identifier": "s",
             "verbosity": "low", "provider": {}, "keep_alive": "5m", "stop_token_ids": [], "min_tokens": 0,
         });
-        assert_eq!(parse(harmless).unwrap().ignored, [""; 0]);
+        assert_eq!(parse(harmless).unwrap().unknown, [""; 0]);
     }
 
     #[test]
     fn unknown_field_is_accepted_and_listed() {
         let request = parse(json!({ "colour": "red", "x_trace": 1 })).unwrap();
-        assert_eq!(request.ignored, ["colour", "x_trace"]);
+        assert_eq!(request.unknown, ["colour", "x_trace"]);
     }
 
     #[test]

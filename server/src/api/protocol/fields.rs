@@ -7,26 +7,37 @@ use crate::api::client_path::Path;
 
 /// The top-level fields of a body that are still to be translated.
 #[derive(Debug)]
-pub(crate) struct ProtocolFields(Map<String, Value>);
+pub(crate) struct ProtocolFields {
+    map: Map<String, Value>,
+    /// The names that were taken, present or not.
+    known: Vec<&'static str>,
+}
 
 impl ProtocolFields {
     /// The fields of a body.
     pub(crate) fn new(body: Map<String, Value>) -> Self {
-        Self(body)
+        Self {
+            map: body,
+            known: Vec::new(),
+        }
     }
 
     /// A field that is present and not null.
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name).filter(|value| !value.is_null())
+        self.map.get(name).filter(|value| !value.is_null())
     }
 
     /// Takes a field that is present and not null.
-    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
-        self.0.shift_remove(name).filter(|value| !value.is_null())
+    pub(crate) fn take(&mut self, name: &'static str) -> Option<Value> {
+        self.known.push(name);
+        self.map.shift_remove(name).filter(|value| !value.is_null())
     }
 
     /// Takes a field that is an object if it is present.
-    pub(crate) fn take_object(&mut self, name: &str) -> Result<Map<String, Value>, Refusal> {
+    pub(crate) fn take_object(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Map<String, Value>, Refusal> {
         match self.take(name) {
             None => Ok(Map::new()),
             Some(Value::Object(map)) => Ok(map),
@@ -35,7 +46,7 @@ impl ProtocolFields {
     }
 
     /// Takes a field that is an array if it is present.
-    pub(crate) fn take_array(&mut self, name: &str) -> Result<Vec<Value>, Refusal> {
+    pub(crate) fn take_array(&mut self, name: &'static str) -> Result<Vec<Value>, Refusal> {
         match self.take(name) {
             None => Ok(Vec::new()),
             Some(Value::Array(values)) => Ok(values),
@@ -44,7 +55,7 @@ impl ProtocolFields {
     }
 
     /// Takes a boolean that is `default` if it is absent.
-    pub(crate) fn take_bool(&mut self, name: &str, default: bool) -> Result<bool, Refusal> {
+    pub(crate) fn take_bool(&mut self, name: &'static str, default: bool) -> Result<bool, Refusal> {
         match self.take(name) {
             None => Ok(default),
             Some(Value::Bool(value)) => Ok(value),
@@ -53,26 +64,30 @@ impl ProtocolFields {
     }
 
     /// Discards fields that have no effect here, by design and without a report.
-    pub(crate) fn discard(&mut self, names: &[&str]) {
-        for name in names {
-            self.0.shift_remove(*name);
+    pub(crate) fn discard(&mut self, names: &[&'static str]) {
+        for &name in names {
+            self.take(name);
         }
     }
 
     /// Discards fields that a client might expect an effect of, and reports those that are set to one: present, and
     /// neither null, false, 0 nor empty.
-    pub(crate) fn discard_reported(&mut self, names: &[&str], ignored: &mut Vec<String>) {
-        for name in names {
+    pub(crate) fn discard_reported(&mut self, names: &[&'static str], ignored: &mut Vec<String>) {
+        for &name in names {
             if self.take(name).is_some_and(|value| !is_unset(&value)) {
-                ignored.push((*name).to_owned());
+                ignored.push(name.to_owned());
             }
         }
     }
 
-    /// Passes all remaining fields on under their own names. A field whose place in the chat body is taken by a
-    /// translated one is reported instead. Null ones are dropped.
-    pub(crate) fn pass_on(self, chat: &mut Map<String, Value>, ignored: &mut Vec<String>) {
-        for (name, value) in self.0 {
+    /// Passes all remaining fields on under their own names, and returns the names of those that were taken. A field whose
+    /// place in the chat body is taken by a translated one is reported instead. Null ones are dropped.
+    pub(crate) fn pass_on(
+        self,
+        chat: &mut Map<String, Value>,
+        ignored: &mut Vec<String>,
+    ) -> Vec<&'static str> {
+        for (name, value) in self.map {
             if value.is_null() {
                 continue;
             }
@@ -82,6 +97,7 @@ impl ProtocolFields {
                 chat.insert(name, value);
             }
         }
+        self.known
     }
 
     /// Refuses fields of chat completions that the client's protocol has no answer for.

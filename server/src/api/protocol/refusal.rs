@@ -24,7 +24,7 @@ impl Refusal {
 
     /// A required field is absent.
     pub(crate) fn missing(path: &Path) -> Self {
-        Self::new(path, format!("`{path}` is missing"))
+        Self::new(path, format!("`{path}` is missing or null"))
     }
 
     /// A value has the wrong type. `what` says which one is right: "a string".

@@ -23,9 +23,10 @@ pub(crate) fn parse<T>(
     let Translated {
         chat,
         names,
+        known,
         ignored,
     } = translated;
-    let parsed = chat::parse_fields(JsonFields::from_parts(chat, budget));
+    let parsed = chat::parse_fields(JsonFields::from_parts(chat, budget, known));
     let mut request = parsed.map_err(|error| error.renamed(&names))?;
     request.ignored.extend(ignored);
     Ok((request, names, rest))

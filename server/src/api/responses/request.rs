@@ -10,9 +10,12 @@ use crate::api::protocol::{ChatMessages, Message, ProtocolFields, Refusal, Trans
 use crate::api::response_store::{History, PendingTurn};
 
 /// ProtocolFields that have no effect on this server by design: they account, advise, or configure hosted tools.
-const INERT: [&str; 6] = [
+const INERT: [&str; 9] = [
+    "access_programs",
+    "background_options",
     "client_metadata",
     "context_management",
+    "image",
     "max_tool_calls",
     "moderation",
     "prompt_cache_options",
@@ -83,7 +86,7 @@ pub(crate) fn translate(
     // GenerationOutput items carry no log probabilities here.
     fields.discard_reported(&["top_logprobs", "logprobs"], &mut ignored);
     fields.discard(&INERT);
-    fields.pass_on(&mut chat, &mut ignored);
+    let known = fields.pass_on(&mut chat, &mut ignored);
 
     echo.set("store", store.into());
     let previous = previous.map(|(id, history)| {
@@ -94,6 +97,7 @@ pub(crate) fn translate(
         translated: Translated {
             chat,
             names,
+            known,
             ignored,
         },
         echo,

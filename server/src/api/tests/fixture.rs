@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum::middleware::map_request;
 use axum::response::Response;
 use http_body_util::BodyExt;
+use sanctum_config::ModelAlias;
 use sanctum_config::fleet::Loopback;
 use sanctum_engine::launch::{LaunchOptions, MemoryShare};
 use sanctum_engine::schedule::{Engine, EngineLimits, Inbox, QueuedRequest};
@@ -70,7 +71,22 @@ impl TestServer {
 
     /// The same with a queue of another length; there is one slot.
     pub(crate) fn with_queue(queue: usize) -> Self {
-        let app = loading();
+        Self::of(loading(), queue)
+    }
+
+    /// A server that refuses unknown fields.
+    pub(crate) fn strict() -> Self {
+        let app = loading_with(Vec::new(), |app| app.strict_fields = true);
+        Self::of(app, 4)
+    }
+
+    /// A server whose model has these aliases.
+    pub(crate) fn with_aliases(aliases: &[&str]) -> Self {
+        let aliases = aliases.iter().map(|alias| alias.parse().unwrap()).collect();
+        Self::of(loading_with(aliases, |_| {}), 4)
+    }
+
+    fn of(app: Arc<AppState>, queue: usize) -> Self {
         let served = app.models.pick(None).unwrap();
         let limits = EngineLimits {
             slots: 1,
@@ -81,7 +97,8 @@ impl TestServer {
         let text = Text::new(
             tokenizer(),
             Some(ChatTemplate::new(TEMPLATE).unwrap()),
-            Vec::new(),
+            // Constraints need a token that ends an answer.
+            vec![0],
         );
         let (engine, inbox) = Engine::wire(text, VOCAB, limits, served.heartbeat().clone());
         served.loaded(Ready {
@@ -154,19 +171,25 @@ impl TestServer {
 
 /// The state of a server whose model is not loaded yet, which accepts this machine and keeps no audit log.
 pub(crate) fn loading() -> Arc<AppState> {
+    loading_with(Vec::new(), |_| {})
+}
+
+fn loading_with(aliases: Vec<ModelAlias>, change: impl FnOnce(&mut AppState)) -> Arc<AppState> {
     let rules = AccessRules {
         token: None,
         loopback: Loopback::Bypass,
         disabled: false,
+        origins: Vec::new(),
+        hosts: Vec::new(),
         per_client: NonZeroUsize::MIN,
     };
     let metrics = Arc::new(Metrics::new());
     let audit = AuditLog::off(metrics.clone());
     let gate = Gate::new(rules, &[], metrics.clone(), audit).unwrap();
-    let models = Arc::new(Models::new(["council".parse().unwrap()]));
+    let models = Arc::new(Models::new([("council".parse().unwrap(), aliases)], false));
     let shutdown = Shutdown::new();
     let options = LaunchOptions::default();
-    Arc::new(AppState {
+    let mut app = AppState {
         swaps: AdapterSwaps::new(models.clone(), &[], options, None, shutdown.clone()),
         models,
         bodies: BodyLimit::default(),
@@ -176,7 +199,10 @@ pub(crate) fn loading() -> Arc<AppState> {
         metrics,
         shutdown,
         gate: Arc::new(gate),
-    })
+        strict_fields: false,
+    };
+    change(&mut app);
+    Arc::new(app)
 }
 
 /// All routes, asked by a program on this machine.

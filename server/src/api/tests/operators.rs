@@ -10,7 +10,7 @@ use crate::prepare::Owner;
 async fn models_are_listed_with_their_context() {
     let server = TestServer::new();
     let card = json!({
-        "id": "council", "object": "model", "created": 1_700_000_000, "owned_by": "sanctum", "max_model_len": 1000,
+        "id": "council", "aliases": [], "object": "model", "created": 1_700_000_000, "owned_by": "sanctum", "max_model_len": 1000,
         "system_fingerprint": "fp_test", "adapter": null,
     });
     assert_eq!(

@@ -1,0 +1,137 @@
+//! The origins of web pages: which of them may read answers, and which need no token on this machine.
+//!
+//! A browser sends a page's request to another origin and hides the answer from the page, unless the answer names the page's
+//! origin. Before a request that a form could not send, it asks with a preflight, which never has credentials.
+//!
+//! Source: the Fetch standard, "CORS protocol"; RFC 6454 for `Origin`.
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use sanctum_config::Origin;
+
+/// The origins that the operator allows.
+#[derive(Debug)]
+pub(crate) struct AllowedOrigins {
+    listed: Vec<Origin>,
+}
+
+/// Who may read an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// Pages of this origin, as the request wrote it.
+    Origin(HeaderValue),
+    /// Every page.
+    Any,
+}
+
+impl AllowedOrigins {
+    /// As the operator lists them.
+    pub(super) fn new(listed: Vec<Origin>) -> Self {
+        Self { listed }
+    }
+
+    /// Whether there are none: then answers do not depend on `Origin`.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.listed.is_empty()
+    }
+
+    /// The page that may read the answer to a request; none for requests of programs and of other pages.
+    pub(crate) fn reader(&self, headers: &HeaderMap) -> Option<Reader> {
+        let origin = only_origin(headers)?;
+        if self.lists(origin) {
+            return Some(Reader::Origin(origin.clone()));
+        }
+        self.listed.contains(&Origin::Any).then_some(Reader::Any)
+    }
+
+    /// Whether pages of the request's origin are listed by name. `*` lists none: it would let every page that a browser on
+    /// this machine has open use the server without the token.
+    pub(super) fn names(&self, headers: &HeaderMap) -> bool {
+        only_origin(headers).is_some_and(|origin| self.lists(origin))
+    }
+
+    /// Whether the request is the preflight of a page that may read answers.
+    pub(super) fn allow_preflight(&self, request: &Request) -> bool {
+        is_preflight(request) && self.reader(request.headers()).is_some()
+    }
+
+    fn lists(&self, origin: &HeaderValue) -> bool {
+        let is = |listed: &Origin| match listed {
+            Origin::Any => false,
+            Origin::Exact(text) => text.as_bytes() == origin.as_bytes(),
+        };
+        self.listed.iter().any(is)
+    }
+}
+
+/// Whether a browser asks with it whether a page may send another request.
+pub(super) fn is_preflight(request: &Request) -> bool {
+    let has = |name| request.headers().contains_key(name);
+    *request.method() == Method::OPTIONS
+        && has(header::ORIGIN)
+        && has(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// The `Origin` header, if there is exactly one.
+fn only_origin(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut all = headers.get_all(header::ORIGIN).iter();
+    match (all.next(), all.next()) {
+        (Some(origin), None) => Some(origin),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(listed: &[&str]) -> AllowedOrigins {
+        AllowedOrigins::new(
+            listed
+                .iter()
+                .map(|origin| origin.parse().unwrap())
+                .collect(),
+        )
+    }
+
+    fn headers(origins: &[&'static str]) -> HeaderMap {
+        let values = origins
+            .iter()
+            .map(|origin| HeaderValue::from_static(origin));
+        values.map(|value| (header::ORIGIN, value)).collect()
+    }
+
+    #[test]
+    fn listed_origin_may_read_and_needs_no_token_here() {
+        let allowed = allowed(&["https://chat.example", "null"]);
+        for origin in ["https://chat.example", "null"] {
+            let headers = headers(&[origin]);
+            let reader = Reader::Origin(HeaderValue::from_static(origin));
+            assert_eq!(allowed.reader(&headers), Some(reader));
+            assert!(allowed.names(&headers));
+        }
+        for other in [
+            &["https://chat.example.evil.example"][..],
+            &["http://chat.example"],
+            &["https://chat.example:8443"],
+            &["https://chat.example", "https://chat.example"],
+            &["https://chat.example, https://evil.example"],
+            &["*"],
+            &[""],
+            &[],
+        ] {
+            assert_eq!(allowed.reader(&headers(other)), None, "{other:?}");
+            assert!(!allowed.names(&headers(other)), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn star_lets_every_page_read_and_lists_none() {
+        let any = allowed(&["*", "https://chat.example"]);
+        let other = headers(&["https://other.example"]);
+        assert_eq!(any.reader(&other), Some(Reader::Any));
+        assert!(!any.names(&other));
+        assert!(any.names(&headers(&["https://chat.example"])));
+        assert_eq!(any.reader(&headers(&[])), None);
+    }
+}
