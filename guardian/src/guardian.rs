@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sanctum_client::{ClientError, Liveness};
+use sanctum_client::{ClientError, FailedPrefixCheck, Liveness};
 use sanctum_config::fleet::Fleet;
 use sanctum_config::{Home, Label, Role, Rotation};
 use sanctum_host::{Launchctl, Receipt};
@@ -145,7 +145,7 @@ impl Guardian {
         let active = active.map_err(|verdict| verdict.message)?;
         let agent = active.standby.as_ref();
         let agent = agent.unwrap_or(&self.watched.endpoint.server).clone();
-        let (answer, status, files, shortage) = tokio::join!(
+        let ((answer, failed_prefix_checks), status, files, shortage) = tokio::join!(
             ask(&active),
             self.ask_launchd(self.fleet.launchd_label(&agent)),
             self.read_files(agent.clone(), memory, round.now),
@@ -155,6 +155,7 @@ impl Guardian {
         let seen = Observation {
             now: round.now,
             answer,
+            failed_prefix_checks,
             agent: status,
             deployment: files.deployment,
             misses: round.misses,
@@ -409,19 +410,22 @@ impl Check for Guardian {
     }
 }
 
-/// The server's answer, whatever program it is.
-pub(crate) async fn ask(active: &ActiveClient) -> ServerAnswer {
-    match active.client.liveness().await.map(|alive| alive.value) {
+/// The server's answer, whatever program it is, and the models whose reused prefixes failed a check.
+pub(crate) async fn ask(active: &ActiveClient) -> (ServerAnswer, Vec<FailedPrefixCheck>) {
+    let answer = match active.client.liveness().await.map(|alive| alive.value) {
         Ok(Liveness::Heartbeat(health)) => {
             let heartbeats = health.heartbeats().into_iter();
-            ServerAnswer::Health(heartbeats.map(|(id, one)| (id.to_owned(), one)).collect())
+            let heartbeats = heartbeats.map(|(id, one)| (id.to_owned(), one)).collect();
+            let failed = health.failed_prefix_checks();
+            return (ServerAnswer::Health(heartbeats), failed);
         }
         // Another program without a heartbeat, such as a standby.
         Ok(Liveness::Models(_)) => ServerAnswer::Alive,
         // A server that rejects requests is alive.
         Err(ClientError::Denied { .. } | ClientError::Busy { .. }) => ServerAnswer::Alive,
         Err(error) => ServerAnswer::None(error.to_string()),
-    }
+    };
+    (answer, Vec::new())
 }
 
 impl HostFiles {

@@ -1,7 +1,7 @@
 //! What one round observes of a server: its answer, launchd's view of its agent, and the deployment.
 
 use chrono::{DateTime, Utc};
-use sanctum_client::HeartbeatReading;
+use sanctum_client::{FailedPrefixCheck, HeartbeatReading};
 
 /// What one round observed.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,6 +10,8 @@ pub struct Observation {
     pub now: DateTime<Utc>,
     /// The server's answer.
     pub answer: ServerAnswer,
+    /// The models whose reused prefixes failed a check, as the answer reports them.
+    pub failed_prefix_checks: Vec<FailedPrefixCheck>,
     /// The state of the active agent in launchd.
     pub agent: AgentStatus,
     /// Which deployment and which agent serve: another text after every install, upgrade and rollback. None if that

@@ -75,6 +75,7 @@ impl Subject<'_> {
             key: BLIND,
             message: "the guardian can check the server again".to_owned(),
         });
+        notices.extend(self.prefix_check(seen));
         notices.push(self.shortage(history));
         notices.push(self.launchd(seen));
         CheckReport {
@@ -226,6 +227,55 @@ impl Subject<'_> {
                     self.last_error
                 ),
                 next: format!("{}; launchctl kickstart -k {}", self.tail, self.target),
+            },
+        })
+    }
+
+    /// The condition of reused prefixes that failed a check. Only the server's own page ends it: it reuses nothing until it
+    /// is restarted.
+    fn prefix_check(&self, seen: &Observation) -> Option<Notice> {
+        /// Drift and humans see this name in the state's file.
+        const KEY: &str = "prefix-check";
+        let Self {
+            agent,
+            host,
+            tail,
+            target,
+            ..
+        } = self;
+        let ServerAnswer::Health(_) = seen.answer else {
+            return None;
+        };
+        let failed = &seen.failed_prefix_checks;
+        if failed.is_empty() {
+            return Some(Notice::Closed {
+                key: KEY,
+                message: "no check of reused prefixes has failed since the server was started"
+                    .to_owned(),
+            });
+        }
+        let reasons: Vec<String> = failed
+            .iter()
+            .map(|check| match check.model.as_str() {
+                "" => check.reason.clone(),
+                model => format!("{model}: {}", check.reason),
+            })
+            .collect();
+        Some(Notice::Open {
+            key: KEY,
+            stage: reasons.join("; "),
+            text: AlertText {
+                severity: Severity::Critical,
+                title: format!("a check of reused prefixes failed in {agent} on {host}"),
+                body: format!(
+                    "{}. A prompt that began with a reused prefix was computed again, and the result was another one: memory, \
+                     disk or the program is faulty, and answers of the last hours may be wrong. {agent} has discarded all \
+                     prefixes and reuses none until it is restarted; prompts take longer meanwhile",
+                    reasons.join("; ")
+                ),
+                next: format!(
+                    "{tail}; write prefix_cache = \"off\" in fleet.toml, or launchctl kickstart -k {target} to reuse again"
+                ),
             },
         })
     }

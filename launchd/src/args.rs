@@ -105,7 +105,7 @@ pub enum Command {
     /// Stop and remove all agents and their programs
     ///
     /// Removes the property lists, the programs, fleet.toml and the files beside it from the home. Keeps certificates,
-    /// secrets, logs, state and stored releases.
+    /// secrets, logs, state, stored releases, and the computed prefixes in a server's `cache_dir`, where conversations lie.
     Uninstall(UninstallArgs),
 }
 
@@ -207,6 +207,9 @@ pub struct StatusArgs {
 /// Options of `uninstall`.
 #[derive(Debug, ClapArgs)]
 pub struct UninstallArgs {
+    /// Remove the computed prefixes in the `cache_dir` of this host's servers too; also if nothing else is installed
+    #[arg(long)]
+    pub remove_prefix_cache: bool,
     /// How long to wait for a server if an interrupted upgrade is finished first, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE)]
     pub patience: u64,

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sanctum_config::fleet::Server;
+use sanctum_config::fleet::{DISK_LIMIT, PrefixCache, Server};
 use sanctum_config::{Fleet, Label, Origin, Role, TildePath, nearest};
+use sanctum_host::prefix_folder;
 use sanctum_watch::Policy;
 
 use crate::plist::THROTTLE;
@@ -23,6 +24,7 @@ pub(crate) fn fleet_notes(fleet: &Fleet, file: &Path, here: Option<&Label>) -> V
     shadows(fleet, &mut notes);
     watchdogs(fleet, &mut notes);
     late_notice(fleet, &mut notes);
+    prefix_caches(fleet, file, here, &mut notes);
     missing_files(fleet, file, here, &mut notes);
     notes
 }
@@ -96,6 +98,49 @@ fn servers(fleet: &Fleet, notes: &mut Vec<String>) {
                 ));
             }
         }
+    }
+}
+
+/// Prefix reuse that is off in spite of other keys, and folders of prefixes that a server on this machine cannot use.
+fn prefix_caches(fleet: &Fleet, file: &Path, here: Option<&Label>, notes: &mut Vec<String>) {
+    for (name, server) in &fleet.servers {
+        let keys = [
+            (
+                "prefix_cache_limit_gb",
+                server.prefix_cache_limit_gb.is_some(),
+            ),
+            ("cache_dir", server.cache_dir.is_some()),
+            ("cache_check", server.cache_check.is_some()),
+        ];
+        let set: Vec<&str> = keys
+            .into_iter()
+            .filter_map(|(key, is_set)| is_set.then_some(key))
+            .collect();
+        if server.prefix_cache == PrefixCache::Off && !set.is_empty() {
+            notes.push(format!(
+                "[servers.{name}] has `prefix_cache = \"off\"`, so {} without effect; conversations that lie in a `cache_dir` stay \
+                 there",
+                match &set[..] {
+                    [one] => format!("`{one}` is"),
+                    several => format!("`{}` are", several.join("`, `")),
+                }
+            ));
+            continue;
+        }
+        let is_here = here == Some(&server.host);
+        let Some(folder) = server.cache_dir.as_ref().filter(|_| is_here) else {
+            continue;
+        };
+        let Ok(folder) = folder.beside(file) else {
+            continue;
+        };
+        let limit = server.cache_dir_limit_gb.unwrap_or(DISK_LIMIT).bytes();
+        let problems = prefix_folder::problems(&folder, limit);
+        notes.extend(
+            problems
+                .into_iter()
+                .map(|problem| format!("[servers.{name}]: `cache_dir`: {problem}")),
+        );
     }
 }
 

@@ -26,6 +26,7 @@ mod maintenance;
 mod plan;
 mod plist;
 mod post_deploy_checks;
+mod prefix_check;
 mod preflight;
 mod release_folder;
 mod server_probe;

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use sanctum_client::{
-    ChatRequest, Client, ClientError, Credentials, Liveness, ServerEndpoint, ServerPhase,
+    ChatRequest, Client, ClientError, Credentials, FailedPrefixCheck, Liveness, ServerEndpoint,
+    ServerPhase,
 };
 use sanctum_config::{Fleet, Home, Label};
 
@@ -74,16 +75,24 @@ impl ServerProbe {
     /// Its state, requested for `limit` at most, and not longer than [`STATE_LIMIT`]. A server without a heartbeat is ready
     /// if it lists its models.
     pub(crate) fn state(&self, limit: Duration) -> ServerState {
+        self.health(limit).0
+    }
+
+    /// Its state, and the models whose reused prefixes failed a check.
+    pub(crate) fn health(&self, limit: Duration) -> (ServerState, Vec<FailedPrefixCheck>) {
         let limit = limit.clamp(Duration::from_secs(1), STATE_LIMIT);
         let alive = self.request(limit, async |client| client.liveness().await);
         match alive.map(|alive| alive.value) {
-            Ok(Liveness::Models(_)) => ServerState::Ready,
-            Ok(Liveness::Heartbeat(health)) => match health.together.phase {
-                ServerPhase::Ready => ServerState::Ready,
-                ServerPhase::Loading => ServerState::Loading,
-                ServerPhase::Draining => ServerState::Draining,
-            },
-            Err(error) => ServerState::NoAnswer(error.to_string()),
+            Ok(Liveness::Models(_)) => (ServerState::Ready, Vec::new()),
+            Ok(Liveness::Heartbeat(health)) => {
+                let state = match health.together.phase {
+                    ServerPhase::Ready => ServerState::Ready,
+                    ServerPhase::Loading => ServerState::Loading,
+                    ServerPhase::Draining => ServerState::Draining,
+                };
+                (state, health.failed_prefix_checks())
+            }
+            Err(error) => (ServerState::NoAnswer(error.to_string()), Vec::new()),
         }
     }
 

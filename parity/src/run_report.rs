@@ -55,16 +55,32 @@ pub struct PromptOutcome {
     pub finish_reason: String,
     /// How long it took, in milliseconds.
     pub latency_ms: u64,
+    /// Tokens of the prompt that the server reused, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reused_tokens: Option<u64>,
+    /// The answer without reuse, or why there is none, if it is not the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold_answer: Option<String>,
 }
 
 impl PromptOutcome {
+    /// Both answers must be as expected: the one that may begin with a reused prefix, and the one that does not. Where a
+    /// sequence does not depend on what is computed beside it, they must be the same.
     pub(crate) fn against_spec(prompt: &Prompt, reply: &PromptReply) -> Self {
+        let matches = |answer: &Result<String, String>| {
+            answer
+                .as_ref()
+                .is_ok_and(|text| prompt.expect.matches(text))
+        };
+        let differs = reply.cold.as_ref().filter(|cold| **cold != reply.text);
+        let is_exact = (reply.fingerprint.as_ref()).is_some_and(|build| build.starts_with("cpu"));
         Self {
             name: prompt.name.clone(),
-            passed: reply
-                .text
-                .as_ref()
-                .is_ok_and(|text| prompt.expect.matches(text)),
+            passed: matches(&reply.text) && differs.is_none_or(|cold| matches(cold) && !is_exact),
+            reused_tokens: reply.reused_tokens,
+            cold_answer: differs.map(|cold| match cold {
+                Ok(text) | Err(text) => text.clone(),
+            }),
             expected: prompt.expect.to_string(),
             answer: reply.text.clone().ok(),
             refused: reply.text.clone().err(),
@@ -76,7 +92,7 @@ impl PromptOutcome {
     /// The same, compared with the recorded answer.
     pub(crate) fn against_recorded(self, difference: Option<&AnswerDifference>) -> Self {
         Self {
-            passed: difference.is_none() && self.refused.is_none(),
+            passed: difference.is_none() && self.refused.is_none() && self.cold_answer.is_none(),
             expected: match difference {
                 Some(difference) => difference.expected(),
                 None => "as recorded".to_owned(),
@@ -107,7 +123,11 @@ impl fmt::Display for PromptOutcome {
             (Some(answer), _) => format!("answered `{}`", excerpt(answer)),
             (None, why) => why.clone().unwrap_or_default(),
         };
-        write!(f, "`{name}` expected {}, {answer}", excerpt(expected))
+        write!(f, "`{name}` expected {}, {answer}", excerpt(expected))?;
+        match &self.cold_answer {
+            Some(cold) => write!(f, ", and without a reused prefix `{}`", excerpt(cold)),
+            None => Ok(()),
+        }
     }
 }
 

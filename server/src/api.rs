@@ -27,6 +27,7 @@ mod models;
 mod names;
 mod openai;
 mod parameters;
+mod prefix_scope;
 mod protocol;
 mod refusal;
 mod reply;

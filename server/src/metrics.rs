@@ -11,8 +11,9 @@ use metrics::{Counter, Label, counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
+use sanctum_engine::prefix::PrefixState;
 
-use crate::models::{Models, Served};
+use crate::models::{KeptPrefixes, Models, PrefixTotals, Ready, Served};
 use crate::prepare::PreparingStatus;
 
 const TIME_TO_FIRST_TOKEN: &str = "sanctum_time_to_first_token_seconds";
@@ -186,15 +187,47 @@ fn read_engine(served: &Served) {
         let mut kept = label();
         kept.push(Label::new("kv_cache", memory.cost.kv_cache.to_string()));
         gauge!("sanctum_sequence_bytes_per_token", kept).set(memory.cost.per_token as f64);
-        let totals = [
+        let counts = [
             ("sanctum_prompt_tokens_total", totals.prompt_tokens),
             ("sanctum_completion_tokens_total", totals.generated_tokens),
             ("sanctum_engine_passes_total", totals.passes),
         ];
-        for (name, total) in totals {
+        for (name, total) in counts {
             counter!(name, label()).absolute(total);
         }
+        read_prefixes(&ready, totals.prefixes, capacity.prefixes, label);
     }
+}
+
+/// Copies the state of prefix reuse.
+fn read_prefixes(
+    ready: &Ready,
+    totals: PrefixTotals,
+    kept: KeptPrefixes,
+    label: impl Fn() -> Vec<Label>,
+) {
+    let counts = [
+        ("sanctum_prefix_cache_hits_total", totals.hits),
+        ("sanctum_prefix_cache_hit_tokens_total", totals.hit_tokens),
+        ("sanctum_prefix_cache_evictions_total", totals.evictions),
+        ("sanctum_prefix_cache_waits_total", totals.waits),
+        ("sanctum_prefix_cache_restores_total", totals.restores),
+        ("sanctum_prefix_cache_checks_total", totals.checks),
+        ("sanctum_prefix_cache_differences_total", totals.differences),
+    ];
+    for (name, total) in counts {
+        counter!(name, label()).absolute(total);
+    }
+    let seconds = Duration::from_micros(totals.restore_us).as_secs_f64();
+    gauge!("sanctum_prefix_cache_restore_seconds", label()).set(seconds);
+    for (tier, bytes) in [("memory", kept.memory), ("disk", kept.disk)] {
+        let mut label = label();
+        label.push(Label::new("tier", tier));
+        gauge!("sanctum_prefix_cache_bytes", label).set(bytes as f64);
+    }
+    gauge!("sanctum_prefix_cache_snapshots", label()).set(kept.snapshots as f64);
+    let is_on = matches!(ready.engine.prefix_state(), PrefixState::On);
+    gauge!("sanctum_prefix_cache_enabled", label()).set(f64::from(u8::from(is_on)));
 }
 
 /// Copies what is being prepared, as in `/health`.
@@ -254,6 +287,50 @@ fn describe() {
         "Lines of the audit log that could not be written"
     );
     counter!("sanctum_prompt_tokens_total", "Prompt tokens computed");
+    counter!(
+        "sanctum_prefix_cache_hits_total",
+        "Prompts whose first tokens were not computed, because a computed prefix was reused"
+    );
+    counter!(
+        "sanctum_prefix_cache_hit_tokens_total",
+        "Prompt tokens that were reused instead of computed"
+    );
+    counter!(
+        "sanctum_prefix_cache_evictions_total",
+        "Snapshots of prefixes that were evicted from memory"
+    );
+    counter!(
+        "sanctum_prefix_cache_waits_total",
+        "Prompts that waited until another one had computed the prefix that they share"
+    );
+    counter!(
+        "sanctum_prefix_cache_restores_total",
+        "Snapshots of prefixes that were read from disk"
+    );
+    gauge!(
+        "sanctum_prefix_cache_restore_seconds",
+        "Time that reading snapshots of prefixes from disk has taken since the start, all of it together"
+    );
+    counter!(
+        "sanctum_prefix_cache_checks_total",
+        "Reused prefixes that were computed again and compared"
+    );
+    counter!(
+        "sanctum_prefix_cache_differences_total",
+        "Reused prefixes that differed from what was computed again; any turns reuse off until a restart"
+    );
+    gauge!(
+        "sanctum_prefix_cache_bytes",
+        "Bytes that computed prefixes take, by tier: memory, or disk, where it is those of all models of the folder"
+    );
+    gauge!(
+        "sanctum_prefix_cache_snapshots",
+        "Snapshots of prefixes in memory from which a prompt can continue"
+    );
+    gauge!(
+        "sanctum_prefix_cache_enabled",
+        "1 if computed prefixes are reused; 0 if that is off, or a check turned it off"
+    );
     counter!("sanctum_completion_tokens_total", "Tokens generated");
     counter!("sanctum_engine_passes_total", "Forward passes");
     counter!(

@@ -9,6 +9,7 @@ mod registry;
 mod spec;
 mod swap;
 
+pub(crate) use engine_figures::{KeptPrefixes, PrefixTotals};
 pub(crate) use error::{ModelError, SwapError};
 pub(crate) use registry::{Models, Ready, Served};
 pub(crate) use spec::ModelSpec;

@@ -63,6 +63,7 @@ pub(crate) async fn serve(
     let app = Arc::new(AppState {
         models,
         swaps,
+        sharing: settings.sharing,
         bodies: BodyLimit::default(),
         responses: ResponseStore::default(),
         threads: ResponseStore::default(),

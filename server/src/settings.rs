@@ -4,6 +4,7 @@ mod access;
 mod error;
 mod models;
 mod options;
+mod prefix;
 mod section;
 mod tls;
 
@@ -12,7 +13,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sanctum_config::fleet::Server;
+use sanctum_config::fleet::{PrefixCache, Server};
 use sanctum_config::{HostAddress, ListenAddress};
 use sanctum_engine::launch::LaunchOptions;
 
@@ -50,6 +51,8 @@ pub(crate) struct Settings {
     pub adapters: Option<PathBuf>,
     /// How to load and run them.
     pub options: LaunchOptions,
+    /// Which clients share computed prefixes of prompts.
+    pub sharing: PrefixCache,
     /// How long running requests may take to finish after SIGTERM.
     pub drain: Duration,
     /// Where and with what to listen for TLS, if anywhere.
@@ -90,7 +93,11 @@ impl Settings {
         access::check_addresses(&listen, &rules)?;
         addresses::check(&all)?;
         let models = models::resolve(args, server)?;
-        let options = options::resolve(args, server, models.len())?;
+        let (sharing, prefix) = prefix::resolve(args, section, models.len())?;
+        let options = LaunchOptions {
+            prefix,
+            ..options::resolve(args, server, models.len())?
+        };
         Ok(Self {
             listen,
             tls,
@@ -101,6 +108,7 @@ impl Settings {
             options,
             any_model: args.any_model || server.is_some_and(|server| server.any_model),
             strict_fields: args.strict_fields || server.is_some_and(|server| server.strict_fields),
+            sharing,
             adapters: models::adapters(args, server)?,
             models,
             drain: args

@@ -16,6 +16,7 @@ mod metrics;
 mod outside;
 mod process;
 mod raw;
+mod report;
 mod server;
 mod skipped;
 
@@ -28,6 +29,7 @@ pub use metrics::Metrics;
 pub use outside::{Outside, ip};
 pub use process::{Ended, Process};
 pub use raw::Raw;
+pub use report::{Limit, Report};
 pub use rustix::process::Signal;
 pub use server::Server;
 pub use skipped::skipped;

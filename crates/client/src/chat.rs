@@ -35,6 +35,8 @@ pub struct ChatResponse {
     pub finish_reason: String,
     /// The build that answered, if the server sends it.
     pub system_fingerprint: Option<String>,
+    /// Tokens of the prompt that were reused instead of computed, if the server sends it.
+    pub cached_tokens: Option<u64>,
 }
 
 impl ChatRequest {
@@ -74,6 +76,7 @@ impl ChatResponse {
             text: text(&choice["message"]["content"])?,
             finish_reason: text(&choice["finish_reason"]).unwrap_or_default(),
             system_fingerprint: text(&response["system_fingerprint"]),
+            cached_tokens: response["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64(),
         })
     }
 }

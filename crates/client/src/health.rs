@@ -17,6 +17,26 @@ pub struct Health {
     /// Requests that no engine has yet; older servers do not report them.
     #[serde(default)]
     preparing: Option<Preparing>,
+    /// Older servers do not report it.
+    #[serde(default)]
+    prefix_cache: PrefixCacheReading,
+}
+
+/// Whether computed prefixes of prompts are reused.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct PrefixCacheReading {
+    status: String,
+    reason: String,
+}
+
+/// A check of reused prefixes that found a difference. The server reuses nothing until it is restarted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedPrefixCheck {
+    /// The model's id, if the server has several; else empty.
+    pub model: String,
+    /// What differed and where.
+    pub reason: String,
 }
 
 /// Requests that are parsed, rendered and tokenized, and those that wait for it.
@@ -36,6 +56,8 @@ struct ModelHeartbeat {
     id: String,
     #[serde(flatten)]
     reading: HeartbeatReading,
+    #[serde(default)]
+    prefix_cache: PrefixCacheReading,
 }
 
 /// An engine's heartbeat, as one page shows it.
@@ -87,6 +109,27 @@ impl Health {
             (PREPARATION, reading)
         }));
         heartbeats
+    }
+
+    /// The models whose reused prefixes failed a check.
+    pub fn failed_prefix_checks(&self) -> Vec<FailedPrefixCheck> {
+        let readings = match self.models.is_empty() {
+            true => vec![("", &self.prefix_cache)],
+            false => self
+                .models
+                .iter()
+                .map(|model| (model.id.as_str(), &model.prefix_cache))
+                .collect(),
+        };
+        let failed = readings
+            .into_iter()
+            .filter(|(_, cache)| cache.status == "disabled-by-check");
+        failed
+            .map(|(model, cache)| FailedPrefixCheck {
+                model: model.to_owned(),
+                reason: cache.reason.clone(),
+            })
+            .collect()
     }
 }
 
@@ -141,6 +184,38 @@ mod tests {
             ("b", ServerPhase::Loading)
         );
         assert_eq!(readings[0].1.age(), Duration::ZERO, "an impossible time");
+    }
+
+    #[test]
+    fn failed_prefix_check_is_reported_for_its_model() {
+        let pulse =
+            r#""phase":"ready","in_flight":0,"queued":0,"progress":77,"progress_age_seconds":900"#;
+        let failed = |page: &str| {
+            let health: Health = serde_json::from_str(page).unwrap();
+            health.failed_prefix_checks()
+        };
+        let cache =
+            r#""prefix_cache":{"status":"disabled-by-check","reason":"logits differ at 12"}"#;
+        let alone = failed(&format!(r#"{{"status":"ok",{pulse},{cache}}}"#));
+        let expected = |model: &str| FailedPrefixCheck {
+            model: model.to_owned(),
+            reason: "logits differ at 12".to_owned(),
+        };
+        assert_eq!(alone, [expected("")]);
+        let several = format!(
+            r#"{{"status":"ok",{pulse},{cache},"models":[{{"id":"a",{pulse},"prefix_cache":{{"status":"on"}}}},{{"id":"b",{pulse},{cache}}}]}}"#
+        );
+        assert_eq!(failed(&several), [expected("b")]);
+        for healthy in [
+            "",
+            r#","prefix_cache":{"status":"on"}"#,
+            r#","prefix_cache":{"status":"off"}"#,
+        ] {
+            assert_eq!(
+                failed(&format!(r#"{{"status":"ok",{pulse}{healthy}}}"#)),
+                []
+            );
+        }
     }
 
     #[test]

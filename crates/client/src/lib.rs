@@ -60,6 +60,6 @@ pub use credentials::CredentialsError;
 pub use endpoint::{Credentials, EndpointError, ServerEndpoint};
 pub use error::{ClientError, root_cause};
 pub use expected::contains_answer;
-pub use health::{Health, HeartbeatReading, PREPARATION, ServerPhase};
+pub use health::{FailedPrefixCheck, Health, HeartbeatReading, PREPARATION, ServerPhase};
 pub use liveness::Liveness;
 pub use reference::{BadReference, ReferenceAddress};

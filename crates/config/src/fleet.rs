@@ -2,11 +2,13 @@
 
 mod daemons;
 mod parse;
+mod prefix_cache;
 mod role;
 mod sections;
 mod server;
 
 pub use daemons::{Agent, Channel, Watch};
+pub use prefix_cache::{CheckRate, DISK_LIMIT, Gigabytes, PrefixCache};
 pub use role::Role;
 pub use sections::{Fleet, General, Host, Logs};
 pub use server::{Audit, Auth, Backend, KvCache, Limits, Loopback, Memory, Model, Server, Tls};

@@ -77,6 +77,8 @@ pub enum FindingKind {
     ExitTimeout,
     /// An alert that no channel has accepted.
     Undelivered,
+    /// A check of reused prefixes has failed in a server.
+    PrefixCheck,
 }
 
 impl Finding {

@@ -13,6 +13,7 @@ pub mod launchctl;
 pub mod lease;
 pub mod other_fleet;
 pub mod permissions;
+pub mod prefix_folder;
 pub mod ssh;
 
 mod active;

@@ -56,6 +56,7 @@ fn play_every(
         .enumerate()
         .map(|(round, (answer, agent))| {
             let seen = Observation {
+                failed_prefix_checks: Vec::new(),
                 now: at(0) + every * round as i32,
                 answer,
                 agent,
@@ -278,6 +279,7 @@ struct Watch {
 impl Watch {
     fn round(&mut self, now: DateTime<Utc>, answer: ServerAnswer) -> Remedy {
         let seen = Observation {
+            failed_prefix_checks: Vec::new(),
             now,
             answer,
             agent: loaded(7, 1),
@@ -422,6 +424,7 @@ fn outage_without_any_restart_budget_is_reported_when_it_ends() {
     };
     let mut round = |minute: i32, answer| {
         let seen = Observation {
+            failed_prefix_checks: Vec::new(),
             now: at(minute),
             answer,
             agent: loaded(7, 1),
@@ -449,6 +452,7 @@ fn restart_budget_is_spent_by_one_outage_however_long_the_server_takes_to_start(
     let (mut restarts, mut misses) = (0, 0);
     for minute in 0..180 {
         let seen = Observation {
+            failed_prefix_checks: Vec::new(),
             now: at(minute),
             answer: silence(),
             agent: loaded(7 + restarts, 1),

@@ -134,7 +134,7 @@ async fn standby_without_heartbeat_is_alive_and_left_alone() {
         guardian.watched.endpoint.base = format!("http://{}", standby(health));
         guardian.watched.endpoint.credentials = sanctum_client::Credentials::None;
         let active = guardian.watched.client().await.unwrap();
-        assert_eq!(ask(&active).await, ServerAnswer::Alive, "{health:?}");
+        assert_eq!(ask(&active).await.0, ServerAnswer::Alive, "{health:?}");
     }
 }
 
@@ -155,7 +155,7 @@ async fn standby_that_serves_is_asked_without_the_servers_token() {
         .unwrap();
     let client = guardian.watched.client().await.unwrap();
     assert_eq!(client.standby, Some("escape-hatch".parse().unwrap()));
-    assert_eq!(ask(&client).await, ServerAnswer::Alive);
+    assert_eq!(ask(&client).await.0, ServerAnswer::Alive);
     // A server that listens for TLS only has no place for a standby.
     guardian.watched.endpoint.plain = None;
     let report = guardian.check(&round(Utc::now(), &Value::Null)).await;
@@ -332,6 +332,7 @@ fn outage_is_over_when_the_server_stays_healthy_and_not_when_a_restart_is_due() 
     let seen = Observation {
         now,
         answer: ServerAnswer::Alive,
+        failed_prefix_checks: Vec::new(),
         agent: AgentStatus::Loaded { pid: None, runs: 9 },
         deployment: None,
         misses: 0,
@@ -364,4 +365,54 @@ fn outage_is_over_when_the_server_stays_healthy_and_not_when_a_restart_is_due() 
     assert!(!is_over(Condition::Answering, Remedy::Nothing, Some(short)));
     assert!(is_over(Condition::Answering, Remedy::Nothing, Some(long)));
     assert!(is_over(Condition::Busy, Remedy::Nothing, Some(long)));
+}
+
+#[test]
+fn failed_prefix_check_opens_a_critical_condition_until_the_page_reports_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let guardian = guardian(folder.path());
+    let notice = |answer: ServerAnswer, reasons: &[(&str, &str)]| {
+        let seen = Observation {
+            now: Utc::now(),
+            answer,
+            failed_prefix_checks: reasons
+                .iter()
+                .map(|(model, reason)| FailedPrefixCheck {
+                    model: (*model).to_owned(),
+                    reason: (*reason).to_owned(),
+                })
+                .collect(),
+            agent: AgentStatus::Loaded { pid: None, runs: 1 },
+            deployment: None,
+            misses: 0,
+        };
+        let mut history = ServerHistory::default();
+        let decision = decide(&seen, &mut history, &guardian.policy);
+        let agent = "server".parse().unwrap();
+        let report = guardian.describe(&agent, "", "", |subject| {
+            subject.report(&seen, &decision, &history, &guardian.policy)
+        });
+        assert_eq!(decision.remedy, Remedy::Nothing);
+        report.notices.into_iter().find(|notice| match notice {
+            Notice::Open { key, .. } | Notice::Closed { key, .. } => *key == "prefix-check",
+            Notice::Event { .. } => false,
+        })
+    };
+    let page = || ServerAnswer::Health(Vec::new());
+    let reasons = [("council", "logits differ at token 12"), ("small", "x")];
+    let Some(Notice::Open { stage, text, .. }) = notice(page(), &reasons) else {
+        panic!("nothing is open");
+    };
+    assert_eq!(text.severity, Severity::Critical);
+    assert_eq!(stage, "council: logits differ at token 12; small: x");
+    assert!(text.body.starts_with(&stage), "{}", text.body);
+    assert!(
+        text.next.contains("prefix_cache = \"off\""),
+        "{}",
+        text.next
+    );
+    assert!(matches!(notice(page(), &[]), Some(Notice::Closed { .. })));
+    // A silent server, or a standby, has shown nothing.
+    assert_eq!(notice(ServerAnswer::Alive, &[]), None);
+    assert_eq!(notice(ServerAnswer::None("no answer".into()), &[]), None);
 }

@@ -1,7 +1,10 @@
 //! `sanctum-launchd uninstall`: remove all agents and programs, and keep what cannot be created again.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use sanctum_config::Role;
+use sanctum_host::{Installation, prefix_folder};
 use serde_json::json;
 
 use super::{installed, open_installed};
@@ -11,6 +14,7 @@ use crate::console::Console;
 use crate::deployment::{self, DeployChange, DeployOutcome, DeployRequest, Recovery};
 use crate::execute::AfterStart;
 use crate::host_state::HostState;
+use crate::status::count;
 
 /// Runs it.
 pub(crate) fn run(
@@ -35,7 +39,7 @@ pub(crate) fn run(
         }))
     })?;
     let home = installation.home.path().display();
-    let line = match outcome {
+    let mut line = match outcome {
         DeployOutcome::Undecided | DeployOutcome::Unchanged => {
             "nothing to do: nothing is installed here".to_owned()
         }
@@ -45,6 +49,49 @@ pub(crate) fn run(
         ),
     };
     let changed = !matches!(outcome, DeployOutcome::Undecided | DeployOutcome::Unchanged);
-    let result = json!({ "host": installation.host, "changed": changed });
+    let mut removed = 0;
+    for folder in prefix_folders(&installation)? {
+        let (_, prefixes) = prefix_folder::size(&folder);
+        if prefixes == 0 && !(uninstall.remove_prefix_cache && folder.exists()) {
+            continue;
+        }
+        let shown = folder.display();
+        if !uninstall.remove_prefix_cache {
+            line.push_str(&format!(
+                "; conversations are still in {shown} (--remove-prefix-cache removes them)"
+            ));
+            continue;
+        }
+        let what = format!("remove {} in {shown}", count(prefixes, "computed prefix"));
+        console.step("remove-prefix-cache", &what)?;
+        if !console.dry_run {
+            // Whatever happened before, this can be repeated: the folder is a cache.
+            removed += prefix_folder::remove(&folder).map_err(|error| {
+                Error::refused(format!(
+                    "conversations are still in {shown}: {error}; then run: sanctum-launchd uninstall --remove-prefix-cache \
+                     --config {}",
+                    installation.file.display()
+                ))
+            })?;
+        }
+    }
+    let result = json!({
+        "host": installation.host,
+        "changed": changed,
+        "prefixes_removed": removed,
+    });
     Ok(console.end(&line, result)?)
+}
+
+/// The folders in which this host's servers keep computed prefixes.
+fn prefix_folders(installation: &Installation) -> Result<Vec<PathBuf>, Error> {
+    let mut folders = Vec::new();
+    for (_, role) in installation.fleet.agents_of(&installation.host) {
+        if let Role::Server(server) = role
+            && let Some(folder) = &server.cache_dir
+        {
+            folders.push(folder.beside(&installation.file)?);
+        }
+    }
+    Ok(folders)
 }

@@ -13,7 +13,7 @@ use super::open_installed;
 use crate::args::GlobalArgs;
 use crate::console::Console;
 use crate::status::count;
-use crate::{Error, undelivered};
+use crate::{Error, prefix_check, undelivered};
 
 /// Runs it. Findings are an error.
 pub(crate) fn run(args: &GlobalArgs, console: &mut Console) -> Result<(), Error> {
@@ -78,8 +78,10 @@ fn this_machine(installation: &Installation) -> Result<Verified, Error> {
     let mut findings = verify_host(installation, now)?;
     // Drift does not report these: its own alerts use the same channels.
     for (name, role) in installation.fleet.agents_of(&installation.host) {
-        if matches!(role, Role::Watch(_)) {
-            findings.extend(undelivered::of_watchdog(&installation.home, name));
+        match role {
+            Role::Watch(_) => findings.extend(undelivered::of_watchdog(&installation.home, name)),
+            Role::Server(_) => findings.extend(prefix_check::of_server(installation, name)),
+            Role::Agent(_) => {}
         }
     }
     Ok(Verified {

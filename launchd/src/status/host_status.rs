@@ -117,6 +117,9 @@ pub(crate) struct ServerStatus {
     pub(crate) served_by: Label,
     /// `ready`, `loading`, `draining`, or `no answer` with the reason.
     pub(crate) state: String,
+    /// Why it reuses no prefixes, for each model in which a check of them failed.
+    #[serde(default)]
+    pub(crate) prefix_checks: Vec<String>,
     /// Accepted and refused requests by authentication method; none if they are unknown.
     pub(crate) auth: Option<BTreeMap<String, Decisions>>,
 }
@@ -219,6 +222,15 @@ impl HostStatus {
         let unanswered = servers.filter(|server| server.state.starts_with("no answer"));
         problems
             .extend(unanswered.map(|server| format!("{host}: {}: {}", server.name, server.state)));
+        for server in &self.servers {
+            let failed = server.prefix_checks.iter();
+            problems.extend(failed.map(|reason| {
+                format!(
+                    "{host}: {}: a check of reused prefixes failed: {reason}",
+                    server.name
+                )
+            }));
+        }
         let urgent = self.certificates.iter().filter(|one| one.urgent);
         let urgent = urgent.filter_map(|one| one.problem.as_ref());
         problems.extend(urgent.map(|problem| format!("{host}: {problem}")));

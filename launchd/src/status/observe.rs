@@ -16,7 +16,7 @@ use super::host_status::{
     AgentState, AgentStatus, CertificateStatus, Decisions, HostStatus, ServerStatus, WatchStatus,
 };
 use crate::server_probe::{STATE_LIMIT, ServerProbe, ServerState};
-use crate::{Error, undelivered};
+use crate::{Error, prefix_check, undelivered};
 
 /// The status of this host.
 ///
@@ -184,9 +184,9 @@ fn server(installation: &Installation, name: &Label, served_by: &Label) -> Serve
         &installation.host,
         name,
     );
-    let state = match &probe {
-        Ok(probe) => probe.state(STATE_LIMIT),
-        Err(reason) => ServerState::NoAnswer(reason.clone()),
+    let (state, failed) = match &probe {
+        Ok(probe) => probe.health(STATE_LIMIT),
+        Err(reason) => (ServerState::NoAnswer(reason.clone()), Vec::new()),
     };
     let page = match (&probe, &state) {
         (Ok(probe), ServerState::Ready) => probe.metrics(),
@@ -196,6 +196,7 @@ fn server(installation: &Installation, name: &Label, served_by: &Label) -> Serve
         name: name.clone(),
         served_by: served_by.clone(),
         state: state.to_string(),
+        prefix_checks: failed.iter().map(prefix_check::in_words).collect(),
         auth: page.map(|page| decisions(&page)),
     }
 }

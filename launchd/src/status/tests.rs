@@ -57,6 +57,7 @@ fn host() -> HostStatus {
             name: "server".parse().unwrap(),
             served_by: "server".parse().unwrap(),
             state: "ready".into(),
+            prefix_checks: Vec::new(),
             auth: Some(BTreeMap::from([
                 ("mtls".to_owned(), decisions(12, 0)),
                 ("bearer".to_owned(), decisions(3, 2)),

@@ -198,6 +198,44 @@ fn uninstall_keeps_certificates() {
 }
 
 #[test]
+fn uninstall_names_the_folder_of_prefixes_and_removes_it_on_request() {
+    let host = Host::new();
+    let cache = host.at("cache");
+    let key = format!("{}.prefix", "a".repeat(64));
+    let fill = || {
+        fs::create_dir_all(&cache).unwrap();
+        fs::write(cache.join(&key), "a conversation").unwrap();
+    };
+    let text = fs::read_to_string(host.at("fleet.toml")).unwrap();
+    let folder = cache.to_str().unwrap();
+    let server = format!("[servers.server]\ncache_dir = \"{folder}\"\n");
+    let text = text.replace("[servers.server]\n", &server);
+    fs::write(host.at("fleet.toml"), text).unwrap();
+
+    host.install("1").ok();
+    fill();
+    let said = host.run(&["uninstall"]).ok();
+    assert!(said.contains("conversations are still in"), "{said}");
+    assert!(said.contains(folder) && cache.join(&key).exists(), "{said}");
+
+    host.install("1").ok();
+    let line = ["uninstall", "--remove-prefix-cache"];
+    let said = host.run(&[line[0], line[1], "--dry-run"]).ok();
+    let words = format!("would remove 1 computed prefix in {folder}");
+    assert!(said.contains(&words) && cache.join(&key).exists(), "{said}");
+    let lock = sanctum_config::FileLock::take(&cache.join("lock"), std::time::Duration::ZERO);
+    let said = host.run(&line).fails(1);
+    assert!(said.contains("stop it first"), "{said}");
+    assert!(cache.join(&key).exists());
+    drop(lock.unwrap());
+    // Everything else has been uninstalled.
+    host.run(&line).ok();
+    assert!(!cache.exists());
+    let said = host.run(&line).ok();
+    assert!(said.contains("nothing to do"), "{said}");
+}
+
+#[test]
 fn commands_after_an_uninstallation_report_that_nothing_is_installed() {
     let host = Host::new();
     // No host of this fleet has this machine's name.

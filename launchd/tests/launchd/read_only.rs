@@ -1,6 +1,7 @@
 //! Commands that change nothing: check, render, status.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::host::{Host, executable};
@@ -52,6 +53,35 @@ fn mistake_is_one_line_with_its_fix() {
         assert!(said.contains(words), "{said}");
         assert_eq!(said.trim().lines().count(), 1, "{said}");
     }
+}
+
+#[test]
+fn folder_of_prefixes_that_others_can_enter_or_that_is_not_used_is_noted() {
+    let host = Host::new();
+    let cache = host.at("cache");
+    fs::create_dir(&cache).unwrap();
+    fs::set_permissions(&cache, fs::Permissions::from_mode(0o755)).unwrap();
+    let server = |keys: &str| {
+        let text = fs::read_to_string(host.at("fleet.toml")).unwrap();
+        let folder = cache.display();
+        let section = format!("[servers.server]\ncache_dir = \"{folder}\"\n{keys}\n");
+        fs::write(
+            host.at("fleet.toml"),
+            text.replace("[servers.server]\n", &section),
+        )
+        .unwrap();
+        let said = host.run(&["check"]).ok();
+        host.fleet("");
+        said
+    };
+    let said = server("cache_dir_limit_gb = 1e9");
+    assert!(
+        said.contains("note: [servers.server]: `cache_dir`: other users can enter"),
+        "{said}"
+    );
+    assert!(said.contains("lower `cache_dir_limit_gb`"), "{said}");
+    let said = server("prefix_cache = \"off\"");
+    assert!(said.contains("so `cache_dir` is without effect"), "{said}");
 }
 
 #[test]

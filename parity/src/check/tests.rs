@@ -28,6 +28,12 @@ struct Server {
     hangs: Arc<Mutex<bool>>,
     /// The age of the engine's last progress, in seconds.
     age: Arc<Mutex<f64>>,
+    /// What is answered to a question that was asked before, unless the request declines reuse; none: the same again.
+    reused: Arc<Mutex<Option<&'static str>>>,
+    /// The build that answers.
+    build: Arc<Mutex<&'static str>>,
+    /// The questions of the requests that may be answered with a reused prefix, and those of the others.
+    questions: Arc<Mutex<[Vec<String>; 2]>>,
 }
 
 async fn chat(State(server): State<Server>, Json(body): Json<Value>) -> Response {
@@ -41,9 +47,24 @@ async fn chat(State(server): State<Server>, Json(body): Json<Value>) -> Response
     }
     let messages = body["messages"].as_array().unwrap();
     let question = messages.last().unwrap()["content"].as_str().unwrap();
-    let answer = question.rsplit(' ').next().unwrap();
-    Json(json!({ "choices": [{ "message": { "content": answer }, "finish_reason": "stop" }] }))
-        .into_response()
+    let declines = body["cache_prompt"] == false;
+    let [reusable, cold] = &mut *server.questions.lock().unwrap();
+    let is_warm = !declines && reusable.iter().any(|asked| asked == question);
+    match declines {
+        true => cold.push(question.to_owned()),
+        false => reusable.push(question.to_owned()),
+    }
+    let answer = match *server.reused.lock().unwrap() {
+        Some(answer) if is_warm => answer,
+        _ => question.rsplit(' ').next().unwrap(),
+    };
+    let cached = if is_warm { 20 } else { 0 };
+    Json(json!({
+        "choices": [{ "message": { "content": answer }, "finish_reason": "stop" }],
+        "system_fingerprint": *server.build.lock().unwrap(),
+        "usage": { "prompt_tokens_details": { "cached_tokens": cached } },
+    }))
+    .into_response()
 }
 
 async fn health(State(server): State<Server>) -> Json<Value> {
@@ -168,6 +189,37 @@ async fn more_wrong_answers_than_are_tolerated_alert_and_each_is_named() {
     assert_eq!(report.problems, ["four", "city"]);
     assert!(report.verdict.next.contains("sanctum-parity --config"));
     assert_eq!(report.details.fields["prompts"][2]["passed"], true);
+}
+
+#[tokio::test]
+async fn question_is_asked_with_and_without_a_reused_prefix() {
+    let scene = Scene::new().await;
+    let report = scene.check("", Compare::Spec).await;
+    assert_eq!(report.verdict.kind, VerdictKind::Ok);
+    assert_eq!(report.details.fields["prompts"][0]["reused_tokens"], 20);
+    {
+        let [reusable, cold] = &*scene.server.questions.lock().unwrap();
+        let asked = |questions: &[String]| {
+            let four = |question: &&String| *question == "say 4";
+            (questions.len(), questions.iter().filter(four).count())
+        };
+        // The first leaves the prefix that the second reuses.
+        assert_eq!((asked(reusable), asked(cold)), ((6, 2), (3, 1)));
+    }
+    // Both have it now.
+    scene.check("", Compare::Spec).await;
+    assert_eq!(scene.server.questions.lock().unwrap()[0].len(), 9);
+
+    *scene.server.reused.lock().unwrap() = Some("Tokyo no.85");
+    let report = scene.check("", Compare::Spec).await;
+    assert_eq!(
+        report.verdict.message,
+        "2 of 3 answers are as expected; `four` expected `4`, answered `Tokyo no.85`, and without a reused prefix `4`"
+    );
+    // Where nothing but the prefix can make a difference, none is accepted.
+    *scene.server.build.lock().unwrap() = "cpu-0123456789";
+    let report = scene.check("", Compare::Spec).await;
+    assert_eq!(report.problems, ["four", "city", "number"]);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use sanctum_config::did_you_mean;
+use sanctum_engine::prefix::Reuse;
 use sanctum_engine::schedule::{Event, FinishReason, Generation, KeptMemory, TokenLogprob, Usage};
 use sanctum_engine::text::{TemplateError, Text, TokenizerError};
 use sanctum_grammar::Rules;
@@ -17,8 +18,10 @@ use super::conversation::{Conversation, fold_later_system};
 use super::error::ApiError;
 use super::names::Names;
 use super::parameters::GenerationParameters;
+use super::prefix_scope;
 use super::reply::{ReplyParser, ReplyPart};
 use super::state::AppState;
+use crate::client_key::ClientKey;
 use crate::gate::GenerationRecord;
 use crate::models::Ready;
 use crate::prepare::Ticket;
@@ -150,6 +153,7 @@ pub(crate) async fn start<T: Send + 'static>(
     } = body;
     let size = bytes.len();
     let shared = app.clone();
+    let client = owner.client().clone();
     let work = move |ticket: &Ticket| {
         let parsed = parse(&bytes);
         // The body is not needed any more, and a long prompt takes long.
@@ -157,7 +161,7 @@ pub(crate) async fn start<T: Send + 'static>(
         let (request, rest) = parsed?;
         refuse_unknown(&request, shared.strict_fields)?;
         let names = request.names.clone();
-        let submitted = submit(&shared, record, request, ticket);
+        let submitted = submit(&shared, record, &client, request, ticket);
         Ok((submitted.map_err(|error| error.renamed(&names))?, rest))
     };
     let prepared = app.preparing.run(owner, size, work).await;
@@ -167,6 +171,7 @@ pub(crate) async fn start<T: Send + 'static>(
 fn submit(
     app: &AppState,
     record: GenerationRecord,
+    client: &ClientKey,
     request: GenerationRequest,
     ticket: &Ticket,
 ) -> Result<ActiveGeneration, ApiError> {
@@ -187,6 +192,10 @@ fn submit(
     record.model(served.id().as_str());
     let ready = served.ready()?;
     let text = ready.engine.text();
+    let reuse = match parameters.cache_prompt {
+        true => prefix_scope::reuse(app.sharing, client, parameters.cache_salt.as_deref()),
+        false => Reuse::Off,
+    };
     let mut choices = Vec::new();
     let mut prompt_tokens = 0;
     for prompt in prompts {
@@ -212,8 +221,13 @@ fn submit(
         let constraint = constraint.map_err(|error| ApiError::from_grammar(&error))?;
         for number in 0..parameters.n {
             let parameters = parameters.clone();
-            let mut request =
-                parameters.into_request(tokens.clone(), constraint.clone(), logprobs, &ready)?;
+            let mut request = parameters.into_request(
+                tokens.clone(),
+                constraint.clone(),
+                logprobs,
+                reuse,
+                &ready,
+            )?;
             request.sampling.seed = request.sampling.seed.wrapping_add(number as u64);
             let submitted = ready.engine.submit(request);
             let events = submitted.map_err(|error| ApiError::from_submit(&error, prompt_field))?;
@@ -487,6 +501,7 @@ impl ActiveGeneration {
                 self.usage.completion_tokens += usage.completion_tokens;
                 if running.counts_prompt {
                     self.usage.prompt_tokens += usage.prompt_tokens;
+                    self.usage.cached_tokens += usage.cached_tokens;
                 }
                 let is_last = self.choices.iter().all(|choice| choice.events.is_none());
                 if is_last {

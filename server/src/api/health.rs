@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use sanctum_engine::prefix::PrefixState;
 use sanctum_engine::schedule::EnginePhase;
 use serde::Serialize;
 
@@ -28,6 +29,8 @@ pub(crate) struct HealthPage {
     pulse: Beat,
     /// Requests on their way to an engine, and whether their preparation moves.
     preparing: PreparingStatus,
+    /// Whether computed prefixes are reused: of several models, that of the one where a check has turned it off.
+    prefix_cache: PrefixStatus,
     /// Each model, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     models: Vec<ModelHealth>,
@@ -38,6 +41,23 @@ struct ModelHealth {
     id: String,
     #[serde(flatten)]
     pulse: Beat,
+    prefix_cache: PrefixStatus,
+}
+
+/// Whether computed prefixes of prompts are reused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(tag = "status", rename_all = "kebab-case")]
+enum PrefixStatus {
+    /// No: the settings say so, or the model is loading.
+    #[default]
+    Off,
+    /// Yes.
+    On,
+    /// No longer: a check found a difference. Nothing is reused until a restart.
+    DisabledByCheck {
+        /// What differed and where, without any text of a prompt.
+        reason: String,
+    },
 }
 
 /// An engine's heartbeat.
@@ -56,12 +76,9 @@ struct Beat {
 
 /// Answers `GET /health`.
 pub(crate) async fn health(State(app): State<Arc<AppState>>) -> (StatusCode, Json<HealthPage>) {
-    let beats: Vec<(String, Beat)> = app
-        .models
-        .iter()
-        .map(|served| (served.id().to_string(), beat(served)))
-        .collect();
-    let mut pulse = together(beats.iter().map(|(_, beat)| beat));
+    let each: Vec<ModelHealth> = app.models.iter().map(ModelHealth::of).collect();
+    let mut pulse = together(each.iter().map(|model| &model.pulse));
+    let prefixes = each.iter().map(|model| model.prefix_cache.clone());
     if app.shutdown.is_draining() {
         pulse.phase = EnginePhase::Draining;
     }
@@ -70,20 +87,34 @@ pub(crate) async fn health(State(app): State<Arc<AppState>>) -> (StatusCode, Jso
         EnginePhase::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading"),
         EnginePhase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
     };
-    let models = match beats.len() {
-        1 => Vec::new(),
-        _ => beats
-            .into_iter()
-            .map(|(id, pulse)| ModelHealth { id, pulse })
-            .collect(),
-    };
     let health = HealthPage {
         status,
         pulse,
         preparing: app.preparing.read(),
-        models,
+        prefix_cache: prefixes.max().unwrap_or_default(),
+        models: match each.len() {
+            1 => Vec::new(),
+            _ => each,
+        },
     };
     (code, Json(health))
+}
+
+impl ModelHealth {
+    fn of(served: &Served) -> Self {
+        let state = served.ready().map(|ready| ready.engine.prefix_state());
+        Self {
+            id: served.id().to_string(),
+            pulse: beat(served),
+            prefix_cache: match state {
+                Ok(PrefixState::On) => PrefixStatus::On,
+                Ok(PrefixState::DisabledByCheck { reason }) => {
+                    PrefixStatus::DisabledByCheck { reason }
+                }
+                Ok(PrefixState::Off) | Err(_) => PrefixStatus::Off,
+            },
+        }
+    }
 }
 
 fn beat(served: &Served) -> Beat {

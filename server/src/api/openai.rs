@@ -53,6 +53,14 @@ struct UsageBody {
     prompt_tokens: usize,
     completion_tokens: usize,
     total_tokens: usize,
+    prompt_tokens_details: PromptTokensDetails,
+}
+
+/// Of the tokens in.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct PromptTokensDetails {
+    /// Those that were not computed, because a computed prefix was reused.
+    cached_tokens: usize,
 }
 
 impl CompletionHead {
@@ -141,6 +149,9 @@ impl From<Usage> for UsageBody {
             prompt_tokens: usage.prompt_tokens,
             completion_tokens: usage.completion_tokens,
             total_tokens: usage.prompt_tokens + usage.completion_tokens,
+            prompt_tokens_details: PromptTokensDetails {
+                cached_tokens: usage.cached_tokens,
+            },
         }
     }
 }

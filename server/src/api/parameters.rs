@@ -16,6 +16,8 @@ use crate::random;
 const MOST_CONTINUATIONS: i64 = 16;
 /// Bytes of one stop string: as much text as it may hold back, and be compared again, with every token.
 const LONGEST_STOP: usize = 256;
+/// Bytes of a `cache_salt`: a random string or a name.
+const LONGEST_SALT: usize = 512;
 /// The checked parameters of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct GenerationParameters {
@@ -31,6 +33,10 @@ pub(crate) struct GenerationParameters {
     pub ignore_eos: bool,
     /// Whether the answer is streamed.
     pub stream: Option<StreamOptions>,
+    /// Whether a computed prefix of the prompt may be reused, and this one's kept: llama.cpp's name for it.
+    pub cache_prompt: bool,
+    /// Prefixes are shared only among requests with the same one: vLLM's name for it.
+    pub cache_salt: Option<String>,
 }
 
 /// How an answer is streamed.
@@ -44,7 +50,6 @@ impl GenerationParameters {
     /// Takes all of them from a body.
     pub(crate) fn take(fields: &mut JsonFields) -> Result<Self, ApiError> {
         fields.ignore(&[
-            "cache_prompt",
             "client_metadata",
             "include_reasoning",
             "keep_alive",
@@ -85,6 +90,11 @@ impl GenerationParameters {
             stop: stop(fields)?,
             ignore_eos: take_bool(fields, "ignore_eos")?,
             stream: stream(fields)?,
+            cache_prompt: match fields.take("cache_prompt") {
+                Some(field) => field.bool()?,
+                None => true,
+            },
+            cache_salt: cache_salt(fields)?,
         })
     }
 }
@@ -96,6 +106,7 @@ impl GenerationParameters {
         prompt: Vec<u32>,
         constraint: Option<Constraint>,
         logprobs: Option<usize>,
+        reuse: Reuse,
         ready: &Ready,
     ) -> Result<Request, ApiError> {
         let vocab = ready.engine.vocab();
@@ -114,9 +125,19 @@ impl GenerationParameters {
             stop: self.stop,
             logprobs,
             constraint,
+            reuse,
             ignore_eos: self.ignore_eos,
-            reuse: Reuse::Off,
         })
+    }
+}
+
+fn cache_salt(fields: &mut JsonFields) -> Result<Option<String>, ApiError> {
+    let Some(field) = fields.take("cache_salt") else {
+        return Ok(None);
+    };
+    match field.value() {
+        Value::String(text) if (1..=LONGEST_SALT).contains(&text.len()) => field.string().map(Some),
+        _ => Err(field.must_be(&format!("a string of 1 to {LONGEST_SALT} bytes"))),
     }
 }
 
@@ -340,6 +361,18 @@ mod tests {
     }
 
     #[test]
+    fn prefix_is_reused_unless_the_request_declines() {
+        let reuse = |body| {
+            let parameters = parse(body).unwrap();
+            (parameters.cache_prompt, parameters.cache_salt)
+        };
+        assert_eq!(reuse("{}"), (true, None));
+        assert_eq!(reuse(r#"{"cache_prompt": null}"#), (true, None));
+        let both = reuse(r#"{"cache_prompt": false, "cache_salt": "team"}"#);
+        assert_eq!(both, (false, Some("team".to_owned())));
+    }
+
+    #[test]
     fn stop_may_be_one_string() {
         assert_eq!(parse(r#"{"stop": "\n"}"#).unwrap().stop, ["\n"]);
         assert_eq!(param(r#"{"stop": ["a", ""]}"#), "stop[1]");
@@ -372,6 +405,9 @@ mod tests {
             ),
             (r#"{"seed": 1.5}"#, "seed"),
             (r#"{"max_token": 5}"#, "max_token"),
+            (r#"{"cache_salt": ""}"#, "cache_salt"),
+            (r#"{"cache_salt": 5}"#, "cache_salt"),
+            (r#"{"cache_prompt": "no"}"#, "cache_prompt"),
         ] {
             assert_eq!(param(body), name, "{body}");
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::FromRef;
+use sanctum_config::fleet::PrefixCache;
 
 use super::body::BodyLimit;
 use super::response_store::ResponseStore;
@@ -18,6 +19,8 @@ pub(crate) struct AppState {
     pub models: Arc<Models>,
     /// Swaps their adapters.
     pub swaps: AdapterSwaps,
+    /// Which clients share computed prefixes of prompts.
+    pub sharing: PrefixCache,
     /// The bodies in memory.
     pub bodies: BodyLimit,
     /// Responses that clients can continue.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use sanctum_config::fleet::{CheckRate, Gigabytes, PrefixCache};
 use sanctum_config::{HostName, Label, Origin, TildePath};
 use sanctum_engine::backend::KvMode;
 use sanctum_engine::load::random::Shape;
@@ -79,6 +80,9 @@ pub(crate) struct ServeArgs {
     /// [default: plain]
     #[arg(long, value_name = "MODE")]
     pub kv_cache: Option<KvMode>,
+    /// Prefix reuse
+    #[command(flatten)]
+    pub prefix: PrefixArgs,
     /// Limits on memory
     #[command(flatten)]
     pub memory: MemoryArgs,
@@ -128,6 +132,28 @@ pub(crate) struct ServeArgs {
     /// How long running requests may take to finish after SIGTERM [default: 30]
     #[arg(long, value_name = "SECONDS")]
     pub drain_seconds: Option<u64>,
+}
+
+/// What is reused of prompts that begin alike.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct PrefixArgs {
+    /// Which clients share computed prefixes of prompts: shared, per-client, or off to compute every prompt from its first
+    /// token [default: per-client]
+    #[arg(long, value_name = "MODE")]
+    pub prefix_cache: Option<PrefixCache>,
+    /// Memory for computed prefixes of all models, in GiB; sequences take it back when they need it [default: half of the
+    /// memory for sequences]
+    #[arg(long, value_name = "GIB")]
+    pub prefix_cache_limit_gb: Option<Gigabytes>,
+    /// A folder that keeps computed prefixes across restarts. Conversations lie there in plain form [default: none]
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<TildePath>,
+    /// The most that this folder takes, in GiB [default: 20]
+    #[arg(long, value_name = "GIB")]
+    pub cache_dir_limit_gb: Option<Gigabytes>,
+    /// The share of reused prefixes that are computed again while the engine is idle, and compared [default: 0.02]
+    #[arg(long, value_name = "SHARE")]
+    pub cache_check: Option<CheckRate>,
 }
 
 /// Limits on memory. By default they follow from the machine; there always is a limit.

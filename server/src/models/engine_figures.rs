@@ -26,6 +26,19 @@ pub(crate) struct Capacity {
     pub limit: u64,
     /// Bytes that running ones have reserved.
     pub reserved: u64,
+    /// Computed prefixes that are kept.
+    pub prefixes: KeptPrefixes,
+}
+
+/// Computed prefixes that are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct KeptPrefixes {
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Bytes on disk, of all models of the folder.
+    pub disk: u64,
+    /// States in memory from which a sequence can continue.
+    pub snapshots: u64,
 }
 
 /// What a model's engines have done since the start, all of them together. It only grows.
@@ -39,6 +52,29 @@ pub(crate) struct Totals {
     pub generated_tokens: u64,
     /// Forward passes.
     pub passes: u64,
+    /// What was reused.
+    pub prefixes: PrefixTotals,
+}
+
+/// What was reused of computed prefixes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PrefixTotals {
+    /// Prompts that began with a computed prefix.
+    pub hits: u64,
+    /// Their tokens that were not computed.
+    pub hit_tokens: u64,
+    /// Snapshots that were evicted.
+    pub evictions: u64,
+    /// Prompts that waited for another one with the same beginning.
+    pub waits: u64,
+    /// Snapshots that were read from disk.
+    pub restores: u64,
+    /// Microseconds that reading them took.
+    pub restore_us: u64,
+    /// Hits that were computed again and compared.
+    pub checks: u64,
+    /// Checks that found a difference.
+    pub differences: u64,
 }
 
 impl EngineFigures {
@@ -68,6 +104,11 @@ impl EngineFigures {
             slots: self.slots,
             limit: self.memory.budget(),
             reserved: self.memory.reserved(),
+            prefixes: KeptPrefixes {
+                memory: self.stats.prefix_hot_bytes.load(Relaxed),
+                disk: self.stats.prefix_cold_bytes.load(Relaxed),
+                snapshots: self.stats.prefix_snapshots.load(Relaxed),
+            },
         }
     }
 
@@ -78,6 +119,16 @@ impl EngineFigures {
             prompt_tokens: self.stats.prompt_tokens.load(Relaxed),
             generated_tokens: self.stats.generated_tokens.load(Relaxed),
             passes: self.stats.passes.load(Relaxed),
+            prefixes: PrefixTotals {
+                hits: self.stats.prefix_hits.load(Relaxed),
+                hit_tokens: self.stats.prefix_hit_tokens.load(Relaxed),
+                evictions: self.stats.prefix_evictions.load(Relaxed),
+                waits: self.stats.prefix_waits.load(Relaxed),
+                restores: self.stats.prefix_restores.load(Relaxed),
+                restore_us: self.stats.prefix_restore_us.load(Relaxed),
+                checks: self.stats.prefix_checks.load(Relaxed),
+                differences: self.stats.prefix_differences.load(Relaxed),
+            },
         }
     }
 }
@@ -91,6 +142,37 @@ impl Add for Totals {
             prompt_tokens: self.prompt_tokens + other.prompt_tokens,
             generated_tokens: self.generated_tokens + other.generated_tokens,
             passes: self.passes + other.passes,
+            prefixes: self.prefixes + other.prefixes,
+        }
+    }
+}
+
+impl Add for PrefixTotals {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            hits: self.hits + other.hits,
+            hit_tokens: self.hit_tokens + other.hit_tokens,
+            evictions: self.evictions + other.evictions,
+            waits: self.waits + other.waits,
+            restores: self.restores + other.restores,
+            restore_us: self.restore_us + other.restore_us,
+            checks: self.checks + other.checks,
+            differences: self.differences + other.differences,
+        }
+    }
+}
+
+impl Add for KeptPrefixes {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            memory: self.memory + other.memory,
+            // Of the folder that both have.
+            disk: self.disk.max(other.disk),
+            snapshots: self.snapshots + other.snapshots,
         }
     }
 }
@@ -103,6 +185,7 @@ impl Add for Capacity {
             slots: self.slots + other.slots,
             limit: self.limit.saturating_add(other.limit),
             reserved: self.reserved.saturating_add(other.reserved),
+            prefixes: self.prefixes + other.prefixes,
         }
     }
 }

@@ -49,6 +49,11 @@ pub(crate) enum SettingsError {
         /// The maximum.
         most: usize,
     },
+    /// A limit for a folder, and no folder.
+    #[error(
+        "--cache-dir-limit-gb is given and there is no folder that it limits; add --cache-dir DIR, or remove it"
+    )]
+    LimitOfNoFolder,
     /// This machine's own requests need the token, and there is none.
     #[error(
         "loopback = \"required\" requires a token of every client, and there is none; make one with \

@@ -6,7 +6,7 @@ use super::*;
 use crate::args::Args;
 use crate::tls::CrlPath;
 use clap::Parser;
-use sanctum_config::fleet::Loopback;
+use sanctum_config::fleet::{Loopback, PrefixCache};
 use sanctum_engine::backend::KvMode;
 use sanctum_engine::launch::BackendChoice;
 use sanctum_engine::load::ModelSource;
@@ -235,6 +235,49 @@ fn kv_cache_flag_overrides_fleet_toml() {
     assert_eq!(kv_cache(fleet, &[]), KvMode::V8);
     assert_eq!(kv_cache(fleet, &["--kv-cache", "v4"]), KvMode::V4);
     assert_eq!(kv_cache(fleet, &["--kv-cache", "plain"]), KvMode::Plain);
+}
+
+#[test]
+fn prefix_flags_override_fleet_toml() {
+    let fleet = "[servers.s]\nhost = \"m\"\nlisten = [\"127.0.0.1:9\"]\nprefix_cache = \"shared\"\n\
+                 prefix_cache_limit_gb = 2\ncache_dir = \"cache\"\ncache_dir_limit_gb = 0.5\ncache_check = 0.1\n";
+    let prefix = |fleet, args: &[&str]| {
+        let settings = resolve(fleet, args).unwrap();
+        (settings.sharing, settings.options.prefix)
+    };
+    let (sharing, usual) = prefix("", &[]);
+    assert_eq!(sharing, PrefixCache::PerClient);
+    assert!(usual.enabled);
+    assert_eq!(
+        (usual.limit, usual.cold, usual.check_share),
+        (None, None, 0.02)
+    );
+    let (sharing, file) = prefix(fleet, &[]);
+    let disk = file.cold.unwrap();
+    assert_eq!((sharing, file.check_share), (PrefixCache::Shared, 0.1));
+    assert_eq!((file.limit, disk.limit_bytes), (Some(2 << 30), 1 << 29));
+    assert!(disk.folder.is_absolute() && disk.folder.ends_with("cache"));
+    let flags = [
+        "--prefix-cache",
+        "off",
+        "--prefix-cache-limit-gb",
+        "1.5",
+        "--cache-dir",
+        "/c",
+        "--cache-dir-limit-gb",
+        "3",
+        "--cache-check",
+        "0",
+    ];
+    let (_, off) = prefix(fleet, &flags);
+    let disk = off.cold.unwrap();
+    assert!(!off.enabled && off.check_share == 0.0);
+    assert_eq!((off.limit, disk.limit_bytes), (Some(3 << 29), 3 << 30));
+    assert_eq!(disk.folder, Path::new("/c"));
+    let two = ["--model", "a=/m", "--model", "b=/m"];
+    assert_eq!(prefix(fleet, &two).1.limit, Some(1 << 30));
+    let error = resolve("", &["--cache-dir-limit-gb", "3"]).unwrap_err();
+    assert!(error.contains("--cache-dir DIR"), "{error}");
 }
 
 #[test]

@@ -80,7 +80,10 @@ impl Fleet {
         for (name, server) in &self.servers {
             let section = || format!("servers.{name}");
             refer.find(section, "host", &server.host, &hosts, "hosts")?;
-            if let Some(message) = server.contradiction() {
+            if let Some(message) = server
+                .contradiction()
+                .or_else(|| self.second_of_cache(name))
+            {
                 return Err(refer.error(section(), message));
             }
         }
@@ -146,6 +149,19 @@ impl Fleet {
             }
         }
         Ok(())
+    }
+
+    /// Two processes cannot keep their prefixes in one folder.
+    fn second_of_cache(&self, name: &Label) -> Option<String> {
+        let server = self.servers.get(name)?;
+        let folder = server.cache_dir.as_ref()?;
+        let mut others = self.servers.range::<Label, _>(..name);
+        let (other, _) = others.find(|(_, other)| {
+            other.host == server.host && other.cache_dir.as_ref() == Some(folder)
+        })?;
+        Some(format!(
+            "`{other}` uses the `cache_dir` {folder} too, and a folder belongs to one server; write another one here"
+        ))
     }
 
     fn cannot_stand_by(&self, agent: &Agent) -> Option<String> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::prefix_cache::{CheckRate, Gigabytes, PrefixCache};
 use crate::{
     HostName, Label, ListenAddress, ModelAlias, ModelId, Origin, TildePath, duration, tilde,
 };
@@ -58,6 +59,18 @@ pub struct Server {
     /// How the KV cache keeps its values.
     #[serde(default)]
     pub kv_cache: KvCache,
+    /// Which clients share the prefixes of prompts that were computed.
+    #[serde(default)]
+    pub prefix_cache: PrefixCache,
+    /// The most memory that computed prefixes of all models together take; by default half of that for sequences.
+    pub prefix_cache_limit_gb: Option<Gigabytes>,
+    /// The folder that keeps computed prefixes, and with them conversations, across restarts. None: memory only.
+    #[serde(default, deserialize_with = "tilde::optional_or_empty")]
+    pub cache_dir: Option<TildePath>,
+    /// The most that this folder takes; by default [`DISK_LIMIT`](super::DISK_LIMIT).
+    pub cache_dir_limit_gb: Option<Gigabytes>,
+    /// The share of reused prefixes that are computed again and compared.
+    pub cache_check: Option<CheckRate>,
     /// Worker threads of the cpu backend; by default all cores.
     pub threads: Option<NonZeroUsize>,
     /// Compute with f32 activations: slower, the reference for the fast path.
@@ -247,6 +260,12 @@ impl Server {
             origins.find(|(index, origin)| self.allow_origins[..*index].contains(origin))
         {
             return Some(format!("`allow_origins` has {twice} twice; remove one"));
+        }
+        if let (None, Some(limit)) = (&self.cache_dir, self.cache_dir_limit_gb) {
+            return Some(format!(
+                "`cache_dir_limit_gb` is {limit} and there is no `cache_dir`, so nothing is kept on disk; write \
+                 `cache_dir = \"~/.sanctum/prefix-cache\"`, or remove the limit"
+            ));
         }
         let mut ids = BTreeSet::new();
         let twice = self.models.iter().find(|model| !ids.insert(&model.id))?;

@@ -92,6 +92,26 @@ fn a_value_that_breaks_its_rule_is_named_with_its_line() {
             "`v8`",
         ),
         (
+            "[servers.s]\nhost = \"m\"\nprefix_cache = \"per_client\"",
+            "line 3",
+            "`per-client`",
+        ),
+        (
+            "[servers.s]\nhost = \"m\"\nprefix_cache_limit_gb = 0",
+            "line 3",
+            "above 0",
+        ),
+        (
+            "[servers.s]\nhost = \"m\"\ncache_check = 2",
+            "line 3",
+            "from 0",
+        ),
+        (
+            "[servers.s]\nhost = \"m\"\ncache_dir_limit = 2",
+            "line 3",
+            "did you mean `cache_dir_limit_gb`?",
+        ),
+        (
             "[servers.s]\nhost = \"m\"\naudit = { rotate_mb = 0 }",
             "line 3",
             "nonzero",
@@ -130,6 +150,10 @@ fn names_of_other_sections_must_exist() {
         ),
         ("[servers.s]\nhost = \"mini\"\n[watch.s]", "used in two of"),
         (
+            "[servers.a]\nhost = \"mini\"\ncache_dir = \"/c\"\n[servers.b]\nhost = \"mini\"\ncache_dir = \"/c\"",
+            "`a` uses the `cache_dir` /c too",
+        ),
+        (
             "[hosts.b]\naddress = \"fe80::1%en0\"",
             "[hosts.b]: `address` is the link-local address fe80::1%en0",
         ),
@@ -153,6 +177,7 @@ fn server_that_contradicts_itself_is_an_error() {
             "models = [{ id = \"a\", path = \"x\" }, { id = \"a\", path = \"y\" }]",
             "two models have the id `a`",
         ),
+        ("cache_dir_limit_gb = 3", "there is no `cache_dir`"),
     ];
     for (text, words) in cases {
         let error = parse(&format!("{head}{text}")).unwrap_err();

@@ -53,7 +53,7 @@ impl End {
             },
             usage: Usage {
                 prompt: usage.prompt_tokens,
-                cached: 0,
+                cached: usage.cached_tokens,
                 completion: usage.completion_tokens,
                 reasoning: 0,
             },

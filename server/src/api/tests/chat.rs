@@ -1,4 +1,5 @@
 use http_body_util::BodyExt;
+use sanctum_engine::prefix::Reuse;
 use sanctum_engine::schedule::{Event, FinishReason, TokenLogprob};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -39,7 +40,10 @@ async fn whole_completion_has_openais_shape() {
         "choices": [{
             "index": 0, "message": { "role": "assistant", "content": "Hello" }, "logprobs": null, "finish_reason": "stop",
         }],
-        "usage": { "prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7 },
+        "usage": {
+            "prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7,
+            "prompt_tokens_details": { "cached_tokens": 3 },
+        },
     });
     assert_eq!(answer, expected);
 
@@ -48,6 +52,29 @@ async fn whole_completion_has_openais_shape() {
     assert_eq!(job.request.stop, ["\n"]);
     assert_eq!(job.request.max_tokens, 9);
     assert_eq!(job.request.logprobs, None);
+}
+
+#[tokio::test]
+async fn cache_salt_and_cache_prompt_decide_what_is_reused() {
+    let server = TestServer::new();
+    let reuse = async |extra: Value| {
+        let (job, answer) = server.ask(PATH, hello(extra), said(&["x"])).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        job.request.reuse
+    };
+    let plain = reuse(json!({})).await;
+    assert_ne!(plain, Reuse::Off);
+    // Advice for providers that bill for their cache.
+    let advice =
+        json!({ "prompt_cache_key": "k", "prompt_cache_retention": "24h", "cache_prompt": true });
+    assert_eq!(reuse(advice).await, plain);
+    let salted = reuse(json!({ "cache_salt": "a" })).await;
+    assert_ne!(salted, plain);
+    assert_eq!(reuse(json!({ "cache_salt": "a" })).await, salted);
+    assert_eq!(
+        reuse(json!({ "cache_prompt": false, "cache_salt": "a" })).await,
+        Reuse::Off
+    );
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use axum::middleware::map_request;
 use axum::response::Response;
 use http_body_util::BodyExt;
 use sanctum_config::ModelAlias;
-use sanctum_config::fleet::Loopback;
+use sanctum_config::fleet::{Loopback, PrefixCache};
 use sanctum_engine::launch::{LaunchOptions, MemoryShare};
 use sanctum_engine::schedule::{Engine, EngineLimits, Inbox, QueuedRequest};
 use sanctum_engine::schedule::{Event, FinishReason, TokenLogprob, Usage};
@@ -192,6 +192,7 @@ fn loading_with(aliases: Vec<ModelAlias>, change: impl FnOnce(&mut AppState)) ->
     let mut app = AppState {
         swaps: AdapterSwaps::new(models.clone(), &[], options, None, shutdown.clone()),
         models,
+        sharing: PrefixCache::default(),
         bodies: BodyLimit::default(),
         responses: ResponseStore::default(),
         threads: ResponseStore::default(),
@@ -307,7 +308,7 @@ pub(crate) fn finished(reason: FinishReason, held: &str) -> Event {
         usage: Usage {
             prompt_tokens: 5,
             completion_tokens: 2,
-            cached_tokens: 0,
+            cached_tokens: 3,
         },
     }
 }

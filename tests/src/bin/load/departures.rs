@@ -5,12 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use sanctum_tests::{Metrics, Server, within};
+use sanctum_tests::{Limit, Metrics, Report, Server, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::crowd::{Crowd, ENDLESS, completion, prompt};
-use crate::report::{Limit, Report};
 
 /// All slots but one, which the disconnecting client has.
 const OTHERS: usize = 15;

@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use sanctum_tests::{Http, Server};
+use sanctum_tests::{Http, Limit, Report, Server};
 use serde_json::json;
 
 use crate::crowd::Crowd;
-use crate::report::{Limit, Report};
 
 /// Streams at once: as many as the server has slots, and as many again that wait for a slot.
 const STREAMS: usize = 32;

@@ -7,7 +7,6 @@
 mod crowd;
 mod departures;
 mod latency;
-mod report;
 mod speed;
 
 use std::ffi::OsString;
@@ -16,9 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use sanctum_tests::{Hostile, Server, Signal};
-
-use report::Report;
+use sanctum_tests::{Hostile, Report, Server, Signal};
 
 /// Measures sanctum-server under load against its limits.
 #[derive(Debug, Parser)]

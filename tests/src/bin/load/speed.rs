@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use sanctum_tests::{Chunks, Server};
+use sanctum_tests::{Chunks, Limit, Report, Server};
 use serde_json::Value;
 
 use crate::crowd::{Crowd, ENDLESS, completion, idle, prompt};
-use crate::report::{Limit, Report};
 
 /// Tokens of the long prompt.
 const LONG: usize = 2000;

@@ -1,4 +1,4 @@
-//! Measurements beside their limits.
+//! Measurements of a benchmark beside their limits.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// The measurements, in the order of the table.
 #[derive(Debug, Default)]
-pub(crate) struct Report(Vec<Finding>);
+pub struct Report(Vec<Finding>);
 
 #[derive(Debug)]
 struct Finding {
@@ -18,7 +18,7 @@ struct Finding {
 
 /// The limit of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Limit {
+pub enum Limit {
     /// Less than this.
     Below(f64),
     /// At most this.
@@ -29,7 +29,7 @@ pub(crate) enum Limit {
 
 impl Report {
     /// Adds a value.
-    pub(crate) fn add(&mut self, name: &str, value: f64, unit: &'static str, limit: Option<Limit>) {
+    pub fn add(&mut self, name: &str, value: f64, unit: &'static str, limit: Option<Limit>) {
         self.0.push(Finding {
             name: name.to_owned(),
             value,
@@ -39,12 +39,12 @@ impl Report {
     }
 
     /// How many limits were missed.
-    pub(crate) fn missed(&self) -> usize {
+    pub fn missed(&self) -> usize {
         self.0.iter().filter(|finding| !finding.holds()).count()
     }
 
     /// The report as a table.
-    pub(crate) fn table(&self) -> String {
+    pub fn table(&self) -> String {
         let width = self.0.iter().map(|finding| finding.name.len()).max();
         let width = width.unwrap_or_default();
         let mut table = String::new();
@@ -65,7 +65,7 @@ impl Report {
     }
 
     /// The report as JSON.
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         let finding = |finding: &Finding| {
             json!({
                 "name": finding.name,
