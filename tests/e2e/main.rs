@@ -5,6 +5,7 @@
 mod adapters;
 mod audit;
 mod auth;
+mod browsers;
 mod chat;
 mod completions;
 mod concurrency;
