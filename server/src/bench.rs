@@ -7,6 +7,7 @@
 //! With `--schema` it measures what a constraint costs instead: [`constrained`].
 
 mod constrained;
+mod spread;
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -25,6 +26,7 @@ use sanctum_kernels::cpu::read_bandwidth;
 use serde::Serialize;
 
 use constrained::ConstrainedRun;
+use spread::Spread;
 
 use crate::args::{BackendArg, BenchArgs};
 use crate::failure::CommandFailure;
@@ -58,14 +60,6 @@ struct BenchRun {
     bytes_per_token: f64,
     /// The share of the read bandwidth that they take.
     bandwidth_share: Option<f64>,
-}
-
-/// A median and its extremes.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
 }
 
 /// Measures and prints.
@@ -327,17 +321,6 @@ impl<B: Backend> Benchmark<B> {
     }
 }
 
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Self {
-        values.sort_by(f64::total_cmp);
-        Self {
-            median: values[values.len() / 2],
-            min: values[0],
-            max: values[values.len() - 1],
-        }
-    }
-}
-
 impl BenchReport {
     fn table(&self) -> String {
         let mut text = format!(
@@ -392,16 +375,5 @@ impl BenchReport {
             );
         }
         text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spread_has_the_median_and_the_extremes() {
-        let spread = Spread::of(vec![3.0, 1.0, 2.0]);
-        assert_eq!((spread.min, spread.median, spread.max), (1.0, 2.0, 3.0));
     }
 }

@@ -18,7 +18,7 @@ use sanctum_engine::text::{Text, Tokenizer};
 use sanctum_grammar::{Constraint, Format, Rules};
 use serde::Serialize;
 
-use super::Spread;
+use super::spread::Spread;
 use crate::args::BenchArgs;
 use crate::failure::CommandFailure;
 
