@@ -5,6 +5,7 @@
 //! pages of keys and values, shared by reference, and copies of its recurrent states. A recurrent state cannot be cut back to an
 //! earlier token, so a prefix can be reused at snapshots only.
 
+pub(crate) mod cache;
 #[allow(dead_code, reason = "the scheduler will use it")]
 pub mod cold;
 #[allow(dead_code, reason = "the scheduler will use it")]
@@ -14,8 +15,12 @@ pub(crate) mod damage;
 pub(crate) mod options;
 #[allow(dead_code, reason = "the scheduler will use it")]
 pub(crate) mod oracle;
+mod page_counts;
+pub(crate) mod points;
 pub(crate) mod scope;
 pub(crate) mod status;
+pub(crate) mod tree;
+mod worth;
 
 pub use options::{ColdOptions, PrefixOptions};
 pub use scope::{Reuse, Scope};

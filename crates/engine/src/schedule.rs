@@ -5,6 +5,7 @@ pub(crate) mod engine;
 pub(crate) mod heartbeat;
 mod masks;
 pub(crate) mod request;
+mod reuse;
 mod scheduler;
 mod sequence;
 mod shared;

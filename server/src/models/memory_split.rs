@@ -20,7 +20,7 @@ impl MemorySplit {
     pub(super) fn make(memory: MemoryShare, engine: &Engine, adapter: u64) -> Result<Self, String> {
         let admission = engine.admission();
         let least = admission.cost.of(engine.limits().context.min(1024));
-        admission.lower(|held| {
+        engine.lower_budget(|held| {
             let room = Self::share(memory, held, least, adapter)?;
             Ok((room.old, room))
         })

@@ -111,6 +111,12 @@ impl Admission {
         self.ledger().reserved
     }
 
+    /// Bytes of the budget that are not reserved.
+    pub(crate) fn left(&self) -> u64 {
+        let ledger = self.ledger();
+        ledger.budget.saturating_sub(ledger.reserved)
+    }
+
     /// Lowers the budget while another engine needs memory: `choose` gets the memory in use and returns the new budget, together
     /// with a result of its own; both happen atomically.
     ///
@@ -257,6 +263,11 @@ impl Reservation {
     /// The part that stays reserved after the sequence, for as long as a handle to it exists.
     pub fn kept(&self) -> KeptMemory {
         self.kept.clone()
+    }
+
+    /// Bytes that are released with it.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     fn all(&self) -> u64 {

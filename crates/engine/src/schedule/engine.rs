@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use super::admission::{Admission, KeptMemory};
+use super::admission::{Admission, HeldMemory, KeptMemory};
 use super::heartbeat::{EnginePhase, Heartbeat};
 use super::request::{Event, Request, SubmitError, TokenLogprob};
 use super::scheduler::Scheduler;
@@ -24,7 +24,7 @@ use crate::text::Text;
 #[derive(Clone, Debug)]
 pub struct Engine {
     shared: Arc<EngineShared>,
-    inbox: std_mpsc::Sender<QueuedRequest>,
+    inbox: std_mpsc::Sender<Option<QueuedRequest>>,
     stopped: watch::Receiver<Option<String>>,
     /// Declared after the inbox: the thread ends when the inbox's last sender is dropped.
     thread: Arc<Thread>,
@@ -160,8 +160,9 @@ impl Engine {
             .spawn(move || {
                 let run = AssertUnwindSafe(|| {
                     model.warm_up(|| beats.beat());
+                    let scheduler = Scheduler::new(model, &prefix, seen);
                     let _ = warm.send(());
-                    Scheduler::new(model, prefix, seen).run(&inbox.jobs);
+                    scheduler.run(&inbox.jobs);
                 });
                 let reason = match catch_unwind(run) {
                     Ok(()) => STOP_REQUESTED.to_owned(),
@@ -274,7 +275,9 @@ impl Engine {
             events,
             memory,
         };
-        self.inbox.send(job).map_err(|_| SubmitError::Stopped)?;
+        self.inbox
+            .send(Some(job))
+            .map_err(|_| SubmitError::Stopped)?;
         Ok(Generation {
             events: receiver,
             kept: kept_memory,
@@ -304,6 +307,21 @@ impl Engine {
     /// The memory budget of its sequences.
     pub fn admission(&self) -> &Arc<Admission> {
         &self.shared.admission
+    }
+
+    /// Lowers the memory budget of its sequences, as [`Admission::lower`] does, and has the engine free what it keeps beyond that for
+    /// reuse.
+    ///
+    /// # Errors
+    /// Those of `choose`; then nothing changes.
+    pub fn lower_budget<T, E>(
+        &self,
+        choose: impl FnOnce(HeldMemory) -> Result<(u64, T), E>,
+    ) -> Result<T, E> {
+        let found = self.shared.admission.lower(choose)?;
+        // An engine that has stopped keeps nothing.
+        let _ = self.inbox.send(None);
+        Ok(found)
     }
 
     /// Tokens in the model's vocabulary.

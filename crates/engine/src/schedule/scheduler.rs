@@ -22,10 +22,11 @@ use crate::backend::batch::{Batch, SlotId};
 use crate::freeze::{self, Point};
 use crate::graph::Model;
 use crate::prefix::options::PrefixOptions;
-use crate::prefix::status::PrefixState;
+use crate::prefix::scope::Reuse;
 use crate::schedule::admission::Reservation;
 use crate::schedule::masks::MaskWorkers;
 use crate::schedule::request::Event;
+use crate::schedule::reuse::{Leader, PrefixReuse, SequenceReuse, SlotState};
 use crate::schedule::sequence::{PassResult, Sequence, SequenceProgress};
 use crate::schedule::shared::{EngineShared, LAST, QueuedRequest, UNREAD};
 
@@ -35,10 +36,21 @@ struct Running {
     number: u64,
     slot: SlotId,
     since: Instant,
+    /// Tokens that the slot holds.
+    len: usize,
     /// Held until the slot is free.
-    _memory: Reservation,
+    memory: Reservation,
     events: Sender<Event>,
     sequence: Sequence,
+    /// None if it neither reuses nor leaves anything.
+    reuse: Option<SequenceReuse>,
+}
+
+/// A request without a slot.
+struct Waiting {
+    queued: QueuedRequest,
+    /// Whether it waits, or has waited, for a prefix that another one computes.
+    for_prefix: bool,
 }
 
 /// A pass that the device is running.
@@ -66,17 +78,15 @@ pub(crate) struct Scheduler<B: Backend> {
     /// Sequences started so far.
     count: u64,
     free: Vec<SlotId>,
-    waiting: VecDeque<QueuedRequest>,
+    waiting: VecDeque<Waiting>,
     running: Vec<Running>,
+    reuse: Option<PrefixReuse<B>>,
     masks: MaskWorkers,
     shared: Arc<EngineShared>,
 }
 
 impl<B: Backend> Scheduler<B> {
-    pub(crate) fn new(model: Model<B>, prefix: PrefixOptions, shared: Arc<EngineShared>) -> Self {
-        if prefix.enabled && model.backend().has_snapshots() {
-            shared.prefix.set(PrefixState::On);
-        }
+    pub(crate) fn new(model: Model<B>, prefix: &PrefixOptions, shared: Arc<EngineShared>) -> Self {
         let count = shared.limits.slots;
         Self {
             slots: model.slots(count),
@@ -85,6 +95,7 @@ impl<B: Backend> Scheduler<B> {
             free: (0..count).rev().map(SlotId).collect(),
             waiting: VecDeque::new(),
             running: Vec::new(),
+            reuse: PrefixReuse::new(prefix, &model, &shared),
             masks: MaskWorkers::default(),
             model,
             shared,
@@ -92,7 +103,7 @@ impl<B: Backend> Scheduler<B> {
     }
 
     /// Serves until every handle is gone and the last sequence is done.
-    pub(crate) fn run(mut self, inbox: &Receiver<QueuedRequest>) {
+    pub(crate) fn run(mut self, inbox: &Receiver<Option<QueuedRequest>>) {
         while self.receive(inbox) {
             self.release_cancelled();
             self.admit();
@@ -113,8 +124,8 @@ impl<B: Backend> Scheduler<B> {
     }
 
     /// Receives new requests; waits for one if there is nothing else to do. False when there will be no more.
-    fn receive(&mut self, inbox: &Receiver<QueuedRequest>) -> bool {
-        if self.running.is_empty() && self.waiting.is_empty() {
+    fn receive(&mut self, inbox: &Receiver<Option<QueuedRequest>>) -> bool {
+        while self.running.is_empty() && self.waiting.is_empty() {
             let next = match inbox.try_recv() {
                 // Idle only if no request is here already: it would have to allocate the backend's memory again.
                 Err(TryRecvError::Empty) => {
@@ -124,13 +135,13 @@ impl<B: Backend> Scheduler<B> {
                 next => next.ok(),
             };
             match next {
-                Some(job) => self.waiting.push_back(job),
+                Some(message) => self.enqueue(message),
                 None => return false,
             }
         }
         loop {
             match inbox.try_recv() {
-                Ok(job) => self.waiting.push_back(job),
+                Ok(message) => self.enqueue(message),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => {
                     return !(self.running.is_empty() && self.waiting.is_empty());
@@ -139,10 +150,29 @@ impl<B: Backend> Scheduler<B> {
         }
     }
 
+    /// Receives a request, or that the memory budget has changed.
+    fn enqueue(&mut self, message: Option<QueuedRequest>) {
+        match message {
+            Some(queued) => self.waiting.push_back(Waiting {
+                queued,
+                for_prefix: false,
+            }),
+            None => self.shrink_reuse(),
+        }
+    }
+
+    /// Frees what is kept for reuse beyond what reservations leave.
+    fn shrink_reuse(&mut self) {
+        if let Some(reuse) = &mut self.reuse {
+            reuse.shrink(self.model.backend(), &mut self.slots);
+        }
+    }
+
     /// Releases requests whose client has disconnected.
     fn release_cancelled(&mut self) {
         let before = self.waiting.len();
-        self.waiting.retain(|job| !job.events.is_closed());
+        self.waiting
+            .retain(|waiting| !waiting.queued.events.is_closed());
         let left = before - self.waiting.len();
         self.shared.waiting.fetch_sub(left, Relaxed);
         let gone = self.release_where(|running| running.events.is_closed());
@@ -155,6 +185,16 @@ impl<B: Backend> Scheduler<B> {
     fn release_where(&mut self, done: impl Fn(&Running) -> bool) -> usize {
         let before = self.running.len();
         for running in self.running.extract_if(.., |running| done(running)) {
+            if let (Some(reuse), Some(sequence)) = (&mut self.reuse, &running.reuse)
+                && let Some(tokens) = running.sequence.first(running.len)
+            {
+                let state = SlotState {
+                    backend: self.model.backend(),
+                    slots: &mut self.slots,
+                    slot: running.slot,
+                };
+                reuse.at_end(state, sequence, &tokens, running.memory.bytes());
+            }
             self.model.backend().clear(&mut self.slots, running.slot);
             self.free.push(running.slot);
             let held = running.since.elapsed().as_millis() as u64;
@@ -164,28 +204,92 @@ impl<B: Backend> Scheduler<B> {
         before - self.running.len()
     }
 
-    /// Gives slots to waiting requests, in the order of their arrival, while there are slots and memory.
+    /// Gives slots to waiting requests, in the order of their arrival, while there are slots and memory. One that waits for a prefix
+    /// which another one computes lets others go first.
     fn admit(&mut self) {
-        while let (Some(job), Some(&slot)) = (self.waiting.front_mut(), self.free.last()) {
-            if !job.memory.begin() {
+        let mut index = 0;
+        while let Some(&slot) = self.free.last()
+            && index < self.waiting.len()
+        {
+            if self.waits_for_prefix(index) {
+                index += 1;
+                continue;
+            }
+            if !self.waiting[index].queued.memory.begin() {
                 break;
             }
-            self.free.pop();
-            let Some(job) = self.waiting.pop_front() else {
+            let Some(Waiting { queued, .. }) = self.waiting.remove(index) else {
                 break;
             };
-            self.count += 1;
-            self.running.push(Running {
-                number: self.count,
-                slot,
-                since: Instant::now(),
-                _memory: job.memory,
-                events: job.events,
-                sequence: Sequence::new(job.request, &self.shared.text),
-            });
+            self.shrink_reuse();
+            self.free.pop();
+            self.start(slot, queued);
             self.shared.waiting.fetch_sub(1, Relaxed);
         }
         self.report_load();
+    }
+
+    /// Whether a waiting request should go on waiting, for a prefix that another one computes.
+    fn waits_for_prefix(&mut self, index: usize) -> bool {
+        let waiting = &mut self.waiting[index];
+        let request = &waiting.queued.request;
+        let (Some(reuse), Reuse::Scope(scope)) = (&self.reuse, request.reuse) else {
+            return false;
+        };
+        let running = self.running.iter_mut().filter_map(|running| {
+            Some(Leader {
+                reuse: running.reuse.as_mut()?,
+                prompt: running.sequence.prompt(),
+                computed: running.len,
+            })
+        });
+        let waits = reuse.waits(scope, &request.prompt, running);
+        if waits && !waiting.for_prefix {
+            waiting.for_prefix = true;
+            self.shared.stats.prefix_waits.fetch_add(1, Relaxed);
+        }
+        waits
+    }
+
+    /// Starts a request in a slot, behind the longest prefix of its prompt that is kept.
+    fn start(&mut self, slot: SlotId, queued: QueuedRequest) {
+        let QueuedRequest {
+            request,
+            events,
+            memory,
+        } = queued;
+        let scope = match request.reuse {
+            Reuse::Scope(scope) => Some(scope),
+            Reuse::Off => None,
+        };
+        let mut sequence = Sequence::new(request, &self.shared.text);
+        let reuse = scope.zip(self.reuse.as_mut()).map(|(scope, reuse)| {
+            let prompt = sequence.prompt();
+            let known = self.running.iter().filter_map(|running| {
+                let other = running.reuse.as_ref()?;
+                Some(other.shared(running.sequence.prompt(), scope, prompt))
+            });
+            let known = known.max().unwrap_or(0);
+            let state = SlotState {
+                backend: self.model.backend(),
+                slots: &mut self.slots,
+                slot,
+            };
+            reuse.begin(state, scope, prompt, known)
+        });
+        let start = reuse.as_ref().map_or(0, SequenceReuse::start);
+        sequence.skip(start);
+        self.count += 1;
+        self.running.push(Running {
+            number: self.count,
+            slot,
+            since: Instant::now(),
+            len: start,
+            memory,
+            events,
+            sequence,
+            reuse,
+        });
     }
 
     /// Waits for memory: nothing runs and the next request does not fit, because answers that are still being written hold the
@@ -210,7 +314,11 @@ impl<B: Backend> Scheduler<B> {
         let mut prompts = Vec::new();
         for running in &self.running {
             match running.sequence.pending() {
-                pending if running.sequence.in_prompt() => prompts.push((pending.len(), running)),
+                pending if running.sequence.in_prompt() => {
+                    let end = running.reuse.as_ref().and_then(|r| r.next_end(running.len));
+                    let most = end.map_or(usize::MAX, |end| end - running.len);
+                    prompts.push((pending.len().min(most), running));
+                }
                 pending => batch.push(running.slot, pending, true),
             }
         }
@@ -226,8 +334,8 @@ impl<B: Backend> Scheduler<B> {
                 break;
             }
             budget -= share;
-            let rows = &running.sequence.pending()[..share];
-            batch.push(running.slot, rows, share == len);
+            let pending = running.sequence.pending();
+            batch.push(running.slot, &pending[..share], share == pending.len());
         }
         batch
     }
@@ -263,12 +371,22 @@ impl<B: Backend> Scheduler<B> {
             let Some(running) = self.running.iter_mut().find(|r| r.slot == segment.slot) else {
                 continue;
             };
+            running.len += segment.len;
             if running.sequence.in_prompt() {
                 running.sequence.advance(segment.len);
                 shared
                     .stats
                     .prompt_tokens
                     .fetch_add(segment.len as u64, Relaxed);
+                if let (Some(reuse), Some(sequence)) = (&mut self.reuse, &mut running.reuse) {
+                    let state = SlotState {
+                        backend: self.model.backend(),
+                        slots: &mut self.slots,
+                        slot: segment.slot,
+                    };
+                    let tokens = &running.sequence.prompt()[..running.len];
+                    reuse.at_point(state, sequence, tokens);
+                }
             }
             if !running.sequence.in_prompt() {
                 owners.push(running.number);
@@ -396,6 +514,14 @@ impl<B: Backend> Scheduler<B> {
             .fetch_add(generated as u64, Relaxed);
         if ended.len() == self.running.len() {
             self.cancel_ahead();
+        }
+        // What has failed leaves nothing.
+        for (number, _, last) in &ended {
+            let failed = last.iter().any(|event| matches!(event, Event::Failed(_)));
+            let running = self.running.iter_mut().find(|r| r.number == *number);
+            if let Some(running) = running.filter(|_| failed) {
+                running.reuse = None;
+            }
         }
         // The slot is free before its client receives the last event, so that the client's next request can use it.
         self.release_where(|running| ended.iter().any(|(number, ..)| *number == running.number));

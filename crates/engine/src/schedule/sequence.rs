@@ -16,8 +16,12 @@ pub(crate) struct Sequence {
     prompt: Vec<u32>,
     /// Prompt tokens that the model has seen.
     fed: usize,
+    /// Those of them that were not computed.
+    cached: usize,
     /// The token chosen last, which the model has not seen.
     last: Option<u32>,
+    /// All tokens that were chosen, the end-of-sequence token too.
+    chosen: Vec<u32>,
     generated: usize,
     max_tokens: usize,
     logprobs: Option<usize>,
@@ -48,7 +52,9 @@ impl Sequence {
     pub(crate) fn new(request: Request, text: &Text) -> Self {
         Self {
             fed: 0,
+            cached: 0,
             last: None,
+            chosen: Vec::new(),
             generated: 0,
             max_tokens: request.max_tokens,
             logprobs: request.logprobs,
@@ -72,6 +78,24 @@ impl Sequence {
             Some(_) => self.last.as_slice(),
             None => &self.prompt[self.fed..],
         }
+    }
+
+    /// Begins behind the first `count` tokens of the prompt, which need not be computed.
+    pub(crate) fn skip(&mut self, count: usize) {
+        debug_assert!(self.fed == 0 && count < self.prompt.len());
+        (self.fed, self.cached) = (count, count);
+    }
+
+    /// Its prompt.
+    pub(crate) fn prompt(&self) -> &[u32] {
+        &self.prompt
+    }
+
+    /// Its first `len` tokens, of prompt and answer; none if it does not know so many.
+    pub(crate) fn first(&self, len: usize) -> Option<Vec<u32>> {
+        let tokens = self.prompt.iter().chain(&self.chosen).copied();
+        let tokens: Vec<u32> = tokens.take(len).collect();
+        (tokens.len() == len).then_some(tokens)
     }
 
     /// Records that the model has seen `count` more tokens of the prompt.
@@ -121,6 +145,7 @@ impl Sequence {
             Err(error) => return SequenceProgress::End(vec![Event::Failed(error.to_string())]),
         };
         let id = choice.id;
+        self.chosen.push(id);
         // A constraint that allows the end where it stands decides over `ignore_eos`.
         if text.eos.contains(&id) && (!self.ignore_eos || mask.is_some()) {
             return SequenceProgress::End(vec![self.finished(FinishReason::Stop)]);
@@ -179,7 +204,7 @@ impl Sequence {
         Usage {
             prompt_tokens: self.prompt.len(),
             completion_tokens: self.generated,
-            cached_tokens: 0,
+            cached_tokens: self.cached,
         }
     }
 }

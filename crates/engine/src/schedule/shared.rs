@@ -108,8 +108,8 @@ pub struct QueuedRequest {
 /// The engine thread's end of a handle.
 #[derive(Debug)]
 pub struct Inbox {
-    /// Requests in the order of their arrival.
-    pub jobs: std_mpsc::Receiver<QueuedRequest>,
+    /// Requests in the order of their arrival; none: the memory budget has changed.
+    pub jobs: std_mpsc::Receiver<Option<QueuedRequest>>,
     /// Receives the reason for which the thread ended, once.
     pub stop: watch::Sender<Option<String>>,
 }

@@ -122,8 +122,8 @@ impl TestServer {
     pub(crate) async fn job(&self) -> QueuedRequest {
         for _ in 0..2000 {
             match self.inbox.jobs.try_recv() {
-                Ok(job) => return job,
-                Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+                Ok(Some(job)) => return job,
+                Ok(None) | Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
             }
         }
         panic!("no request reached the engine");

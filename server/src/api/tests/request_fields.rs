@@ -154,7 +154,7 @@ async fn send(server: &TestServer, route: &str, body: Value) -> TestResponse {
     let answer = async { TestResponse::read(answer.await.unwrap()).await };
     let engine = async {
         loop {
-            while let Ok(job) = server.inbox.jobs.try_recv() {
+            while let Ok(Some(job)) = server.inbox.jobs.try_recv() {
                 let _ = job.events.try_send(finished(FinishReason::Stop, "a"));
             }
             tokio::task::yield_now().await;
