@@ -10,6 +10,8 @@ use std::time::Duration;
 use reqwest::Client;
 use reqwest::redirect::Policy;
 use rustls::client::WantsClientCert;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 
 /// The time limit of a connection; the limit of the whole request overrides it where that is shorter.
@@ -40,6 +42,26 @@ pub fn client(tls: Option<ClientConfig>, limit: Duration) -> Result<Client, reqw
 /// TLS for clients that connect over plain HTTP only: it trusts no certificate, and does not load the system's authorities.
 pub fn no_tls() -> ClientConfig {
     tls(RootCertStore::empty()).with_no_client_auth()
+}
+
+/// TLS for a server outside of the fleet, which trusts only the certificate authorities in `pem`.
+///
+/// # Errors
+/// If there is none in it, or one cannot be used: the reason.
+pub fn trusting(pem: &[u8]) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(pem) {
+        let authority = authority.map_err(|error| format!("it is not PEM: {error}"))?;
+        roots.add(authority).map_err(|error| error.to_string())?;
+    }
+    if roots.is_empty() {
+        return Err("it has no PEM certificate".to_owned());
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(versions.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// TLS 1.3 that trusts these authorities.

@@ -6,7 +6,10 @@ use serde::{Deserialize, Deserializer, de::Error};
 
 /// A number and a unit, or several of them. There is no default unit, and zero is an error: `timeout = 10` would be
 /// ambiguous, and a timeout of zero cannot be met.
-fn parse(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// A sentence with the value and examples.
+pub fn parse(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| {
         format!(
             "`{text}` is not a duration ({error}); write a number and a unit: \"500ms\", \"60s\", \"10m\", \"1h\", \"7d\""

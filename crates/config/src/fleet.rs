@@ -1,5 +1,6 @@
 //! fleet.toml in types. Every program reads all of it, so that one error is found by the first program that starts.
 
+mod alerts;
 mod daemons;
 mod parse;
 mod prefix_cache;
@@ -7,7 +8,8 @@ mod role;
 mod sections;
 mod server;
 
-pub use daemons::{Agent, Channel, Watch};
+pub use alerts::{Channel, ChannelKind, SmtpTls};
+pub use daemons::{Agent, Watch};
 pub use prefix_cache::{CheckRate, DISK_LIMIT, Gigabytes, PrefixCache};
 pub use role::Role;
 pub use sections::{Fleet, General, Host, Logs};

@@ -135,6 +135,30 @@ impl Home {
         self.state().join("spool").join(agent.as_str())
     }
 
+    /// The last alerts of a watchdog, with the channels that accepted them.
+    pub fn alert_history(&self, agent: &Label) -> PathBuf {
+        self.alerts().join("history").join(format!("{agent}.json"))
+    }
+
+    /// The conditions whose alerts are muted.
+    pub fn mutes(&self) -> PathBuf {
+        self.alerts().join("mutes.json")
+    }
+
+    /// The requests to close a condition by hand, one file for each.
+    pub fn resolve_requests(&self) -> PathBuf {
+        self.alerts().join("resolve")
+    }
+
+    /// Which watchdog alerts about the wrong answers of a server.
+    pub fn first_alert(&self, server: &Label) -> PathBuf {
+        self.alerts().join("first").join(format!("{server}.json"))
+    }
+
+    fn alerts(&self) -> PathBuf {
+        self.state().join("alerts")
+    }
+
     /// The folder that launchd reads a user's agents from at login.
     pub fn launch_agents(&self) -> PathBuf {
         self.user.join("Library/LaunchAgents")

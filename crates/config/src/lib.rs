@@ -52,6 +52,7 @@ mod untrusted;
 
 pub use address::{BadAddress, HostAddress, ListenAddress};
 pub use digest::{BadDigest, Digest, DigestReader};
+pub use duration::parse as parse_duration;
 pub use error::FleetError;
 pub use fleet::{Fleet, Role};
 pub use home::{Home, HomeError};

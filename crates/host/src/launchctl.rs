@@ -302,6 +302,15 @@ impl Launchctl {
         }
     }
 
+    /// Sends the process of a loaded service a signal, such as `SIGUSR1`.
+    ///
+    /// # Errors
+    /// If launchctl fails.
+    pub fn signal(&self, label: &str, signal: &str) -> Result<(), LaunchctlError> {
+        self.call_checked(&["kill", signal, &self.target(label)])
+            .map(drop)
+    }
+
     /// Allows a service to be loaded again, including at login.
     ///
     /// # Errors

@@ -2,15 +2,24 @@
 
 mod channel;
 mod desktop;
+mod history;
+mod mutes;
 mod outbox;
+mod resolve;
 mod spool;
+
+use std::fmt;
 
 use chrono::{DateTime, Utc};
 use sanctum_config::UntrustedText;
 use serde::{Deserialize, Serialize};
 
-pub use channel::{BadChannel, Channel, DeliveryError};
+pub(crate) use channel::Endpoint;
+pub use channel::{BadChannel, Channel, DeliveryError, Email, Ntfy, Webhook};
+pub use history::{History, PastAlert};
+pub use mutes::{Mute, Mutes, MutesError};
 pub use outbox::Outbox;
+pub use resolve::ResolveRequest;
 pub use spool::{OutboxError, Undelivered, undelivered};
 
 /// How urgent an alert is.
@@ -23,6 +32,23 @@ pub enum Severity {
     Warning,
     /// Needs attention now.
     Critical,
+}
+
+impl Severity {
+    /// As JSON has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// What an alert says.
@@ -43,6 +69,9 @@ pub struct AlertText {
 pub struct Alert {
     /// The same for every delivery: delivery is at least once, and the receiver drops duplicates.
     pub id: String,
+    /// What it is about, across recoveries: the watchdog and its condition, such as `canary/misses`.
+    #[serde(default)]
+    pub condition: String,
     /// How urgent it is.
     pub severity: Severity,
     /// The watchdog that raised it.

@@ -96,7 +96,8 @@ impl WatchdogConfig {
 
     /// The channels that `alert` names.
     pub(crate) fn channels(&self) -> Result<Vec<(Label, Channel)>, BadChannel> {
-        let channel = |name: &Label| Ok((name.clone(), Channel::of(&self.fleet, name)?));
+        let channel =
+            |name: &Label| Ok((name.clone(), Channel::of(&self.fleet, &self.config, name)?));
         self.watch.alert.iter().map(channel).collect()
     }
 }

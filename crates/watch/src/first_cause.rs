@@ -1,15 +1,17 @@
 //! One cause is one alert: while the guardian on this host reports that a server gives no answer, the host's other watchdogs
-//! of that server do not.
+//! of that server do not; and of those that get wrong answers from a server, the first one alerts.
 //!
-//! Only the guardian's state file is read. In doubt the alert is sent: a guardian that is not installed here, has stopped,
+//! Only state files are read. In doubt the alert is sent: a guardian that is not installed here, has stopped,
 //! cannot be read, cannot check, or alerts through fewer channels covers nothing. Watchdogs on other hosts always alert,
 //! because this host may be the one that is down.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sanctum_config::fleet::{Fleet, Watch};
-use sanctum_config::{Home, Label};
+use sanctum_config::{FileLock, Home, Label, record};
+use serde::{Deserialize, Serialize};
 
 use crate::config::WatchdogConfig;
 use crate::state::WatchdogState;
@@ -27,11 +29,37 @@ const UNDECIDED: TimeDelta = TimeDelta::minutes(15);
 /// A guardian checks every minute and writes its heartbeat every five.
 const ALIVE: TimeDelta = TimeDelta::minutes(6);
 
-/// The guardians whose alerts cover a server's outage.
+/// A watchdog that asks a server for answers has checked it within this time, if its alert is about the present.
+const RECENT: TimeDelta = TimeDelta::minutes(30);
+/// How long a watchdog may take from its claim to the alert.
+const CLAIMED: TimeDelta = TimeDelta::minutes(1);
+/// How long to wait for the lock of the claim, which a process holds for milliseconds.
+const LOCK: Duration = Duration::from_secs(1);
+
+/// The other watchdogs whose alerts cover those of a watchdog.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FirstCause {
-    /// Their state files.
-    guardians: Vec<PathBuf>,
+    /// The guardians that report outages of its server, and their state files.
+    guardians: Vec<(Label, PathBuf)>,
+    /// The watchdogs that report wrong answers of its server.
+    answers: Option<WrongAnswers>,
+}
+
+/// The watchdogs of a host that ask one server for answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct WrongAnswers {
+    own: Label,
+    /// The others, and their state files.
+    others: Vec<(Label, PathBuf)>,
+    /// The file that says which one alerts.
+    claim: PathBuf,
+}
+
+/// Which watchdog alerts about the wrong answers of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+struct Claim {
+    by: Label,
+    at: DateTime<Utc>,
 }
 
 impl FirstCause {
@@ -54,9 +82,13 @@ impl FirstCause {
                     servers.map(|server| Self::of_server(fleet, home, host, server, &watch.alert));
                 Self {
                     guardians: each.flat_map(|each| each.guardians).collect(),
+                    answers: None,
                 }
             }
-            (_, Some(server)) => Self::of_server(fleet, home, host, server, &watch.alert),
+            (check, Some(server)) => Self {
+                answers: asks(check).then(|| WrongAnswers::of(setting, server)),
+                ..Self::of_server(fleet, home, host, server, &watch.alert)
+            },
             (_, None) => Self::default(),
         }
     }
@@ -71,24 +103,126 @@ impl FirstCause {
     ) -> Self {
         let covers = |(name, watch): &(&Label, &Watch)| {
             watch.check(name).as_str() == "guardian"
-                && fleet.host_of(name) == Some(host)
-                && fleet.watched_server(watch) == Some(server)
-                && channels.iter().all(|channel| watch.alert.contains(channel))
+                && covers(fleet, host, server, channels, name, watch)
         };
         let guardians = fleet.watch.iter().filter(covers);
         Self {
-            guardians: guardians.map(|(name, _)| home.watch_state(name)).collect(),
+            guardians: guardians
+                .map(|(name, _)| (name.clone(), home.watch_state(name)))
+                .collect(),
+            answers: None,
         }
     }
 
     /// Whether a guardian reports at `now` that the server gives no answer, or is about to decide that.
     pub fn is_reported(&self, now: DateTime<Utc>) -> bool {
-        let read = |path: &PathBuf| WatchdogState::read(path).ok().flatten();
-        self.guardians
-            .iter()
-            .filter_map(read)
-            .any(|guardian| reports(&guardian, now))
+        self.reported_by(now).is_some()
     }
+
+    /// The guardian that reports at `now` that the server gives no answer, or is about to decide that.
+    pub(crate) fn reported_by(&self, now: DateTime<Utc>) -> Option<Label> {
+        let mut guardians = self.guardians.iter();
+        let first =
+            guardians.find(|(_, path)| read(path).is_some_and(|state| reports(&state, now)));
+        first.map(|(name, _)| name.clone())
+    }
+
+    /// The watchdog that reports at `now` that the server gives wrong answers. If there is none, the one that asks is it
+    /// from here on.
+    pub(crate) fn wrong_answers_reported_by(&self, now: DateTime<Utc>) -> Option<Label> {
+        let answers = self.answers.as_ref()?;
+        match answers.reported_by(now) {
+            Ok(by) => by,
+            Err(error) => {
+                tracing::warn!("{}: {error}; this watchdog alerts", answers.claim.display());
+                None
+            }
+        }
+    }
+}
+
+impl WrongAnswers {
+    fn of(setting: &WatchdogConfig, server: &Label) -> Self {
+        let WatchdogConfig {
+            fleet,
+            home,
+            name: own,
+            watch,
+            host,
+            ..
+        } = setting;
+        let others = fleet.watch.iter().filter(|(name, other)| {
+            *name != own
+                && asks(other.check(name).as_str())
+                && covers(fleet, host, server, &watch.alert, name, other)
+        });
+        Self {
+            own: own.clone(),
+            others: others
+                .map(|(name, _)| (name.clone(), home.watch_state(name)))
+                .collect(),
+            claim: home.first_alert(server),
+        }
+    }
+
+    /// Two watchdogs that find wrong answers at the same time must not both wait for the other's alert, nor both alert: the
+    /// first to write the claim alerts.
+    fn reported_by(&self, now: DateTime<Utc>) -> Result<Option<Label>, String> {
+        if self.others.is_empty() {
+            return Ok(None);
+        }
+        let lock = FileLock::take(&self.claim.with_extension("lock"), LOCK);
+        let lock = lock.map_err(|error| error.to_string())?;
+        let _lock = lock.ok_or("its lock is held by another process")?;
+        let claim: Option<Claim> = record::read(&self.claim).unwrap_or_default();
+        let others = || self.others.iter();
+        let claimed = claim.filter(|claim| {
+            let age = now - claim.at;
+            age >= -CLAIMED && age <= CLAIMED && others().any(|(name, _)| *name == claim.by)
+        });
+        if let Some(claim) = claimed {
+            return Ok(Some(claim.by));
+        }
+        let mut alerted = others()
+            .filter(|(_, path)| read(path).is_some_and(|state| reports_wrong_answers(&state, now)));
+        if let Some((name, _)) = alerted.next() {
+            return Ok(Some(name.clone()));
+        }
+        let by = self.own.clone();
+        record::write(&self.claim, &Claim { by, at: now }).map_err(|error| error.to_string())?;
+        Ok(None)
+    }
+}
+
+/// Whether a check asks a server for answers.
+fn asks(check: &str) -> bool {
+    matches!(check, "canary" | "parity")
+}
+
+/// Whether a watchdog watches `server` on `host` and alerts through all of `channels`.
+fn covers(
+    fleet: &Fleet,
+    host: &Label,
+    server: &Label,
+    channels: &[Label],
+    name: &Label,
+    watch: &Watch,
+) -> bool {
+    fleet.host_of(name) == Some(host)
+        && fleet.watched_server(watch) == Some(server)
+        && channels.iter().all(|channel| watch.alert.contains(channel))
+}
+
+fn read(path: &Path) -> Option<WatchdogState> {
+    WatchdogState::read(path).ok().flatten()
+}
+
+/// Whether a watchdog has alerted about wrong answers that it still gets.
+fn reports_wrong_answers(state: &WatchdogState, now: DateTime<Utc>) -> bool {
+    let is_recent = |time: DateTime<Utc>| (now - time).abs() <= RECENT;
+    state.checked.is_some_and(is_recent)
+        && state.last.as_ref().map(|last| last.kind) == Some(VerdictKind::Miss)
+        && state.open.values().any(|open| open.is_wrong_answer)
 }
 
 fn reports(guardian: &WatchdogState, now: DateTime<Utc>) -> bool {

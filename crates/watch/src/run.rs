@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -11,6 +12,7 @@ use sanctum_config::{FileLock, Label, RecordError, atomic, terminal_json};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::alert::{Outbox, undelivered};
 use crate::args::Args;
@@ -18,8 +20,10 @@ use crate::check::{Check, Round};
 use crate::config::WatchdogConfig;
 use crate::error::MainError;
 use crate::first_cause::FirstCause;
+use crate::heartbeat_url::HeartbeatUrl;
 use crate::policy::Policy;
 use crate::schedule::{BadSchedule, Schedule};
+use crate::server_log::ServerLog;
 use crate::state::WatchdogState;
 use crate::verdict::VerdictKind;
 use crate::watchdog::{Watchdog, check_within_limit};
@@ -93,6 +97,7 @@ fn run<C: Check>(
     let channels = config
         .channels()
         .map_err(|error| section(error.to_string()))?;
+    let heartbeat_url = HeartbeatUrl::of(&config).map_err(section)?;
     let check = make(&config).map_err(section)?;
     let _lock = lock(&config)?;
     sweep(&config);
@@ -115,10 +120,16 @@ fn run<C: Check>(
         state_file,
         lease_file: config.home.lease(),
         first_cause: FirstCause::of(&config),
-        outbox: Outbox::new(config.home.spool(&config.name), channels),
+        outbox: Outbox::new(config.home.spool(&config.name), channels)
+            .recorded_in(&config.home, &config.name),
+        resolve_folder: config.home.resolve_requests(),
+        server_log: ServerLog::of(&config),
+        heartbeat_url,
+        wake: Arc::default(),
     };
     let done = runtime.block_on(async {
-        let stop = stop_signal().map_err(MainError::System)?;
+        let wake = Arc::clone(&watchdog.wake);
+        let stop = stop_signal(wake).map_err(MainError::System)?;
         tracing::info!(
             agent = %config.name,
             subject = watchdog.check.subject(),
@@ -212,18 +223,19 @@ fn sweep(config: &WatchdogConfig) {
     }
 }
 
-/// Done with the first SIGTERM or SIGINT. SIGHUP and SIGUSR1, which end a process by default, are handled: what can be
-/// reloaded is read for every check.
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+/// Done with the first SIGTERM or SIGINT. SIGHUP, which ends a process by default, is handled: what can be reloaded is read
+/// for every check. SIGUSR1 wakes the watchdog, to handle the requests of operators.
+fn stop_signal(wake: Arc<Notify>) -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let _ = signal(SignalKind::user_defined1())?;
+    let mut user = signal(SignalKind::user_defined1())?;
     Ok(async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
+                _ = user.recv() => wake.notify_one(),
                 _ = hangup.recv() => tracing::info!(
                     "SIGHUP: tokens and certificates are read for every check; fleet.toml needs a restart"
                 ),

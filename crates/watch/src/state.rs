@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::age;
-use crate::alert::AlertText;
+use crate::alert::{AlertText, Severity};
+use crate::heartbeat_url::HeartbeatStatus;
 use crate::schedule::Schedule;
 use crate::verdict::{Verdict, VerdictKind};
 
@@ -42,6 +43,15 @@ pub struct WatchdogState {
     pub missing_since: Option<DateTime<Utc>>,
     /// The first busy verdict since the last ok.
     pub busy_since: Option<DateTime<Utc>>,
+    /// The last ok verdict.
+    #[serde(default)]
+    pub last_ok: Option<DateTime<Utc>>,
+    /// The alert that this watchdog would raise, if another one had not alerted about the same cause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covered: Option<CoveredAlert>,
+    /// The last request of `heartbeat_url`; none without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_url: Option<HeartbeatStatus>,
     /// The open conditions, each with its alerts.
     pub open: BTreeMap<String, OpenCondition>,
     /// The notices of actions whose outcome is not known, because the process ended before they did.
@@ -54,6 +64,17 @@ pub struct WatchdogState {
     pub memory: Value,
 }
 
+/// An alert that is not raised, because another watchdog's alert has the same cause.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct CoveredAlert {
+    /// The watchdog that reports the cause.
+    pub by: Label,
+    /// What this one observes.
+    pub message: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
 /// A condition that an alert was raised for and that is not closed.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct OpenCondition {
@@ -61,6 +82,12 @@ pub struct OpenCondition {
     pub id: String,
     /// The alert's title.
     pub title: String,
+    /// How urgent its last alert is; none in the state of an older version.
+    #[serde(default)]
+    pub severity: Option<Severity>,
+    /// Whether the server gave wrong answers, rather than none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_wrong_answer: bool,
     /// Since when it is open.
     pub since: DateTime<Utc>,
     /// When its last alert was raised: written to the log and the spool.
@@ -124,6 +151,9 @@ impl WatchdogState {
             misses: 0,
             missing_since: None,
             busy_since: None,
+            last_ok: None,
+            covered: None,
+            heartbeat_url: None,
             open: BTreeMap::new(),
             interrupted: Vec::new(),
             hours: Vec::new(),
@@ -228,6 +258,7 @@ impl WatchdogState {
             VerdictKind::Ok => {
                 self.missing_since = None;
                 self.busy_since = None;
+                self.last_ok = Some(now);
             }
             VerdictKind::Miss => {
                 self.missing_since.get_or_insert(now);

@@ -4,20 +4,24 @@ mod conditions;
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sanctum_config::Label;
 use sanctum_host::lease::{self, LeaseStatus};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::alert::{AlertText, Outbox, Severity};
+use crate::alert::{AlertText, Outbox, ResolveRequest, Severity};
 use crate::check::{Check, CheckReport, PlannedAction, Round};
 use crate::error::WatchError;
 use crate::first_cause::FirstCause;
+use crate::heartbeat_url::HeartbeatUrl;
 use crate::policy::Policy;
 use crate::schedule::Schedule;
-use crate::state::{PULSE, WatchdogState};
+use crate::server_log::ServerLog;
+use crate::state::{CoveredAlert, PULSE, WatchdogState};
 use crate::verdict::{MissCause, Verdict, VerdictKind};
 
 /// The condition of misses in a row.
@@ -50,6 +54,14 @@ pub struct Watchdog<C> {
     pub first_cause: FirstCause,
     /// Alerts that are not delivered yet.
     pub outbox: Outbox,
+    /// The folder of requests to close a condition by hand.
+    pub resolve_folder: PathBuf,
+    /// The log of the watched server, if it is on this host.
+    pub server_log: Option<ServerLog>,
+    /// The service outside that notices when the rounds stop.
+    pub heartbeat_url: Option<HeartbeatUrl>,
+    /// Notified when there may be a request.
+    pub wake: Arc<Notify>,
 }
 
 impl<C: Check> Watchdog<C> {
@@ -73,6 +85,7 @@ impl<C: Check> Watchdog<C> {
             let now = Utc::now();
             // The clock may have been set back meanwhile.
             since = since.min(now);
+            self.resolve_requested(now)?;
             let before = self.state.checked;
             let mut is_paused = false;
             if self.schedule.due(before, since, now) <= now {
@@ -81,6 +94,9 @@ impl<C: Check> Watchdog<C> {
                     () = &mut stop => return Ok(()),
                 }
                 is_paused = self.state.checked == before;
+                if !is_paused {
+                    self.report_heartbeat();
+                }
             }
             let retry = tokio::select! {
                 retry = self.outbox.deliver() => retry?,
@@ -100,9 +116,50 @@ impl<C: Check> Watchdog<C> {
             let wake = retry.map_or(wake, |retry| wake.min(retry));
             tokio::select! {
                 () = tokio::time::sleep_until(wake) => {}
+                () = self.wake.notified() => {}
+                result = finished(&mut self.heartbeat_url) => {
+                    let status = self.state.heartbeat_url.get_or_insert_default();
+                    status.note(result, Utc::now());
+                }
                 () = &mut stop => return Ok(()),
             }
         }
+    }
+
+    /// Closes the conditions that an operator asks to close.
+    fn resolve_requested(&mut self, now: DateTime<Utc>) -> Result<(), WatchError> {
+        let requests = match ResolveRequest::pending(&self.resolve_folder, &self.state.agent) {
+            Ok(requests) => requests,
+            Err(error) => {
+                let folder = self.resolve_folder.display();
+                tracing::warn!("cannot read the requests in {folder}: {error}");
+                return Ok(());
+            }
+        };
+        for request in requests {
+            self.resolve(&request, now)?;
+            // In this order: after a crash the request is handled again, and finds the condition closed.
+            self.remember(now)?;
+            if let Err(error) = request.remove(&self.resolve_folder) {
+                tracing::warn!("cannot remove the request to close {}: {error}", request.id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports the round that was completed to the service outside.
+    fn report_heartbeat(&mut self) {
+        let Some(url) = &mut self.heartbeat_url else {
+            // The status of a URL that was removed from fleet.toml.
+            self.state.heartbeat_url = None;
+            return;
+        };
+        let open = self.state.open.values();
+        let critical: Vec<&str> = open
+            .filter(|open| open.severity == Some(Severity::Critical))
+            .map(|open| open.title.as_str())
+            .collect();
+        url.report((!critical.is_empty()).then(|| critical.join("\n")));
     }
 
     /// Runs one check and what follows from it. While a maintenance lease is held it does not, and the check stays due, so
@@ -126,7 +183,8 @@ impl<C: Check> Watchdog<C> {
             return Ok(());
         }
         let actions = std::mem::take(&mut report.actions);
-        self.settle(report, now)?;
+        let last_error = self.last_error(&report.verdict).await;
+        self.settle(report, &last_error, now)?;
         self.remember(now)?;
         self.execute(actions, now).await
     }
@@ -154,6 +212,17 @@ impl<C: Check> Watchdog<C> {
             self.remember(now)?;
         }
         Ok(())
+    }
+
+    /// The last error in the watched server's log since its last good answer, for an alert about a miss.
+    async fn last_error(&self, verdict: &Verdict) -> String {
+        let is_about_server =
+            verdict.kind == VerdictKind::Miss && verdict.miss != MissCause::CannotCheck;
+        let since = self.state.last_ok.or(self.state.missing_since);
+        match (&self.server_log, since) {
+            (Some(log), Some(since)) if is_about_server => log.last_error(since).await,
+            _ => String::new(),
+        }
     }
 
     /// Records which conditions an operator was notified of. Returns whether there were any.
@@ -186,10 +255,12 @@ impl<C: Check> Watchdog<C> {
     fn settle(
         &mut self,
         report: CheckReport<C::Action>,
+        last_error: &str,
         now: DateTime<Utc>,
     ) -> Result<(), WatchError> {
         let verdict = report.verdict;
         verdict.log();
+        self.state.covered = None;
         // A host that was asleep did not observe that its target was busy all the time.
         if self.state.overdue(&self.schedule, now).is_some() {
             self.state.busy_since = None;
@@ -205,7 +276,9 @@ impl<C: Check> Watchdog<C> {
                 self.close(MISSES, &verdict.message, now)?;
                 self.close(BUSY, &verdict.message, now)?;
             }
-            VerdictKind::Miss => self.alert_on_misses(&verdict, &report.problems, now)?,
+            VerdictKind::Miss => {
+                self.alert_on_misses(&verdict, &report.problems, last_error, now)?
+            }
             VerdictKind::Busy => self.alert_on_hours_of_busy(&verdict, now)?,
             VerdictKind::Offline => {}
         }
@@ -220,14 +293,20 @@ impl<C: Check> Watchdog<C> {
         &mut self,
         verdict: &Verdict,
         problems: &[String],
+        last_error: &str,
         now: DateTime<Utc>,
     ) -> Result<(), WatchError> {
         let misses = self.state.misses;
         if misses < self.policy.misses || !self.check.alerts_on_misses() {
             return Ok(());
         }
-        if verdict.miss == MissCause::NoAnswer && self.is_reported(now) {
-            tracing::info!("this server's guardian reports the outage; one cause is one alert");
+        if let Some(by) = self.reported_by(verdict.miss, now) {
+            tracing::info!("{by} reports the same cause; one cause is one alert");
+            self.state.covered = Some(CoveredAlert {
+                by,
+                message: verdict.message.clone(),
+                since: self.state.missing_since.unwrap_or(now),
+            });
             return Ok(());
         }
         let subject = self.check.subject();
@@ -249,13 +328,17 @@ impl<C: Check> Watchdog<C> {
             severity,
             title,
             body: format!(
-                "{} ({count} in a row since {})",
+                "{} ({count} in a row since {}){last_error}",
                 verdict.message,
                 since.format("%Y-%m-%d %H:%M:%S UTC")
             ),
             next: verdict.next.clone(),
         };
-        self.open(MISSES, text, since, now, problems)
+        self.open(MISSES, text, since, now, problems)?;
+        if let Some(open) = self.state.open.get_mut(MISSES) {
+            open.is_wrong_answer = verdict.miss == MissCause::Failed;
+        }
+        Ok(())
     }
 
     fn alert_on_hours_of_busy(
@@ -335,9 +418,24 @@ impl<C: Check> Watchdog<C> {
         }
     }
 
-    /// Whether the guardian of the same server reports this outage. A condition that is open here stays open.
-    fn is_reported(&self, now: DateTime<Utc>) -> bool {
-        !self.state.open.contains_key(MISSES) && self.first_cause.is_reported(now)
+    /// The watchdog that reports the cause of these misses. A condition that is open here stays open.
+    fn reported_by(&self, cause: MissCause, now: DateTime<Utc>) -> Option<Label> {
+        if self.state.open.contains_key(MISSES) {
+            return None;
+        }
+        match cause {
+            MissCause::NoAnswer => self.first_cause.reported_by(now),
+            MissCause::Failed => self.first_cause.wrong_answers_reported_by(now),
+            MissCause::CannotCheck => None,
+        }
+    }
+}
+
+/// Waits until the running request of a heartbeat URL has finished; for ever if there is none.
+async fn finished(url: &mut Option<HeartbeatUrl>) -> Result<(), String> {
+    match url {
+        Some(url) => url.finished().await,
+        None => std::future::pending().await,
     }
 }
 

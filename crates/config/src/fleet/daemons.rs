@@ -1,5 +1,5 @@
-//! `[agents.*]`, `[watch.*]` and `[alerts.*]`: parsed here so that every program finds an error in them. The watchdogs
-//! interpret schedules and channels.
+//! `[agents.*]` and `[watch.*]`: parsed here so that every program finds an error in them. The watchdogs interpret
+//! schedules.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -67,16 +67,10 @@ pub struct Watch {
     /// The channels that it alerts through.
     #[serde(default)]
     pub alert: Vec<Label>,
-}
-
-/// `[alerts.NAME]`: a channel for alerts.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Channel {
-    /// The URL that alerts are posted to.
-    pub url: Option<String>,
-    /// The sound of a desktop notification.
-    pub sound: Option<String>,
+    /// The address that is requested after each round, so that a service outside notices when the rounds stop.
+    pub heartbeat_url: Option<String>,
+    /// The file with that address, if it is a secret.
+    pub heartbeat_url_file: Option<TildePath>,
 }
 
 impl Agent {
@@ -101,8 +95,15 @@ impl Watch {
 
     /// A contradiction within this section.
     pub(super) fn contradiction(&self) -> Option<String> {
-        (self.every.is_some() && self.at.is_some()).then(|| {
-            "`every` and `at` are two schedules; keep one of them (a watchdog runs at intervals or at set times)"
+        if self.every.is_some() && self.at.is_some() {
+            return Some(
+                "`every` and `at` are two schedules; keep one of them (a watchdog runs at intervals or at set times)"
+                    .into(),
+            );
+        }
+        (self.heartbeat_url.is_some() && self.heartbeat_url_file.is_some()).then(|| {
+            "`heartbeat_url` and `heartbeat_url_file` are two addresses; keep one of them (the file, if the address is \
+             a secret)"
                 .into()
         })
     }

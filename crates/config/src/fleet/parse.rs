@@ -112,6 +112,11 @@ impl Fleet {
                 return Err(refer.error(section(), message));
             }
         }
+        for (name, channel) in &self.alerts {
+            if let Some(message) = channel.contradiction(name) {
+                return Err(refer.error(format!("alerts.{name}"), message));
+            }
+        }
         self.places(&refer)
     }
 

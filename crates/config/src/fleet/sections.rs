@@ -6,7 +6,8 @@ use std::num::{NonZeroU64, NonZeroUsize};
 
 use serde::Deserialize;
 
-use super::daemons::{Agent, Channel, Watch};
+use super::alerts::Channel;
+use super::daemons::{Agent, Watch};
 use super::server::Server;
 use crate::{Label, Rotation, TildePath};
 

@@ -1,27 +1,37 @@
-//! Channels: an HTTP receiver such as Force Flow, or the screen of the watchdog's host.
+//! Channels: an HTTP receiver such as Force Flow, an ntfy topic, mail, or the screen of the watchdog's host.
 
-use std::time::Duration;
+mod delivery;
+mod email;
+mod endpoint;
+mod ntfy;
+mod secret;
+mod template;
+mod webhook;
 
-use reqwest::Url;
-use reqwest::header::LOCATION;
-use sanctum_client::{http, root_cause};
-use sanctum_config::fleet::Fleet;
-use sanctum_config::{Label, UntrustedText, did_you_mean};
+use std::path::Path;
+
+use sanctum_config::fleet::{ChannelKind, Fleet};
+use sanctum_config::{Label, did_you_mean};
 
 use super::Alert;
 use super::desktop;
+pub use delivery::DeliveryError;
+use delivery::LIMIT;
+pub use email::Email;
+pub(crate) use endpoint::Endpoint;
+pub use ntfy::Ntfy;
+pub use webhook::Webhook;
 
-/// The time limit of one delivery.
-const LIMIT: Duration = Duration::from_secs(10);
-
-/// The statuses that reject the alert itself, so that a retry would fail too.
-const MALFORMED: [u16; 4] = [400, 413, 415, 422];
-
-/// A channel, as `[alerts.NAME]` describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A channel, as `[alerts.NAME]` describes it. Secrets are read for each delivery, so that a new token or password counts
+/// at once.
+#[derive(Clone, Debug)]
 pub enum Channel {
     /// `POST` as JSON; delivered with a 2xx status only.
-    Http(Url),
+    Webhook(Webhook),
+    /// A message to an ntfy topic; delivered with a 2xx status only.
+    Ntfy(Ntfy),
+    /// Mail; delivered when the server has accepted the message for all recipients.
+    Email(Box<Email>),
     /// A notification on this host's screen, with this sound.
     Desktop(Option<String>),
     /// The log only.
@@ -32,45 +42,34 @@ pub enum Channel {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadChannel {
     /// There is no such section.
-    #[error("`alert` names `{name}`, and there is no [alerts.{name}]{near}")]
+    #[error("there is no [alerts.{name}]{near}")]
     Missing {
         /// The name.
         name: Label,
         /// A suggestion, or empty.
         near: String,
     },
-    /// Not an HTTP address.
-    #[error("[alerts.{name}]: `url = \"{url}\"` is not an http:// or https:// address")]
-    Url {
+    /// A key has a value that it does not accept.
+    #[error("[alerts.{name}]: {why}")]
+    Value {
         /// The section.
         name: Label,
-        /// Its value.
-        url: String,
+        /// The key, its value and what to write instead.
+        why: String,
     },
     /// Neither a URL nor a known name.
     #[error(
-        "[alerts.{0}] has no `url`; add one, or use the names `desktop` (this host's screen) or `log`"
+        "[alerts.{0}] has no `url` and no `kind`; add one, or use the names `desktop` (this host's screen) or `log`"
     )]
     Kind(Label),
 }
 
-/// An alert that was not delivered.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DeliveryError {
-    /// It is retried later.
-    #[error("{0}")]
-    Later(String),
-    /// The receiver rejects this alert permanently.
-    #[error("{0}")]
-    Never(String),
-}
-
 impl Channel {
-    /// The channel of that name.
+    /// The channel of that name in `fleet`, which was read from `file`.
     ///
     /// # Errors
     /// If its section is missing or describes no channel.
-    pub fn of(fleet: &Fleet, name: &Label) -> Result<Self, BadChannel> {
+    pub fn of(fleet: &Fleet, file: &Path, name: &Label) -> Result<Self, BadChannel> {
         let section = fleet.alerts.get(name).ok_or_else(|| {
             let known = fleet.alerts.keys().map(Label::as_str);
             BadChannel::Missing {
@@ -78,160 +77,50 @@ impl Channel {
                 near: did_you_mean(name.as_str(), known),
             }
         })?;
-        match (&section.url, name.as_str()) {
-            (Some(text), _) => Url::parse(text)
-                .ok()
-                .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-                .map(Self::Http)
-                .ok_or_else(|| BadChannel::Url {
-                    name: name.clone(),
-                    url: text.clone(),
-                }),
-            (None, "desktop") => Ok(Self::Desktop(section.sound.clone())),
-            (None, "log") => Ok(Self::Log),
-            (None, _) => Err(BadChannel::Kind(name.clone())),
-        }
+        let value = |why: String| BadChannel::Value {
+            name: name.clone(),
+            why,
+        };
+        Ok(match section.kind(name) {
+            Some(ChannelKind::Webhook) => Self::Webhook(Webhook::of(section, file).map_err(value)?),
+            Some(ChannelKind::Ntfy) => Self::Ntfy(Ntfy::of(section, file).map_err(value)?),
+            Some(ChannelKind::Email) => {
+                Self::Email(Box::new(Email::of(section, file).map_err(value)?))
+            }
+            Some(ChannelKind::Desktop) => Self::Desktop(section.sound.clone()),
+            Some(ChannelKind::Log) => Self::Log,
+            None => return Err(BadChannel::Kind(name.clone())),
+        })
     }
 
-    /// Delivers an alert, within ten seconds.
+    /// Whether it is the log, which has every alert anyway.
+    pub fn is_log(&self) -> bool {
+        matches!(self, Self::Log)
+    }
+
+    /// Delivers an alert, within ten seconds, mail within twenty.
     ///
     /// # Errors
     /// If the channel did not confirm the delivery.
     pub async fn deliver(&self, alert: &Alert) -> Result<(), DeliveryError> {
         match self {
-            Self::Http(url) => post(url, alert).await,
-            Self::Desktop(sound) => desktop::show(alert, sound.as_deref(), LIMIT)
-                .await
-                .map_err(DeliveryError::Later),
+            Self::Webhook(webhook) => webhook.deliver(alert).await,
+            Self::Ntfy(ntfy) => ntfy.deliver(alert).await,
+            Self::Email(email) => email.deliver(alert).await,
+            Self::Desktop(sound) => {
+                let shown = desktop::show(alert, sound.as_deref(), LIMIT).await;
+                shown.map_err(|error| DeliveryError::later(error, desktop::FIX))
+            }
             Self::Log => Ok(()),
         }
     }
-}
 
-async fn post(url: &Url, alert: &Alert) -> Result<(), DeliveryError> {
-    let later = |error: reqwest::Error| {
-        let cause = root_cause(&error);
-        DeliveryError::Later(format!("{url} cannot be reached: {cause}"))
-    };
-    // The system's certificate authorities are needed for https only.
-    let tls = (url.scheme() != "https").then(http::no_tls);
-    let client = http::client(tls, LIMIT).map_err(later)?;
-    let answer = client
-        .post(url.clone())
-        .json(alert)
-        .send()
-        .await
-        .map_err(later)?;
-    let status = answer.status();
-    if status.is_success() {
-        return Ok(());
+    /// A channel that posts alerts as JSON to this address.
+    #[cfg(test)]
+    pub(crate) fn http(url: &str) -> Self {
+        Self::Webhook(Webhook::to(url))
     }
-    let answered = format!("{url} answered {status}");
-    Err(match answer.headers().get(LOCATION) {
-        // A gateway that asks for a login answers like this too, temporarily.
-        Some(location) if status.is_redirection() => DeliveryError::Later(format!(
-            "{answered} to {}, and redirects are not followed; write the final address as `url`",
-            UntrustedText::from_bytes(location.as_bytes())
-        )),
-        _ if MALFORMED.contains(&status.as_u16()) => DeliveryError::Never(answered),
-        _ => DeliveryError::Later(answered),
-    })
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use axum::Router;
-    use axum::http::StatusCode;
-
-    use super::*;
-    use crate::alert::Severity;
-
-    fn alert() -> Alert {
-        Alert {
-            id: "canary-1".into(),
-            severity: Severity::Info,
-            source: "canary".into(),
-            host: "mini".into(),
-            title: "title".into(),
-            body: "body".into(),
-            time: chrono::DateTime::UNIX_EPOCH,
-        }
-    }
-
-    #[tokio::test]
-    async fn alert_is_delivered_by_2xx_only_and_never_follows_a_redirect() {
-        let elsewhere = Arc::new(AtomicU32::new(0));
-        let counter = Arc::clone(&elsewhere);
-        let receiver = Router::new()
-            .fallback(move || async move {
-                counter.fetch_add(1, Ordering::Relaxed);
-            })
-            .route(
-                "/status/{code}",
-                axum::routing::any(
-                    async |axum::extract::Path(code): axum::extract::Path<u16>| {
-                        let status = StatusCode::from_u16(code).unwrap();
-                        (status, [("location", "/elsewhere")])
-                    },
-                ),
-            );
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, receiver).await });
-        let answered = async |code: u16| {
-            let url = format!("http://{address}/status/{code}").parse().unwrap();
-            Channel::Http(url).deliver(&alert()).await
-        };
-        for code in [200, 201, 202, 204] {
-            assert_eq!(answered(code).await, Ok(()), "{code}");
-        }
-        for code in [301, 302, 303, 307, 308] {
-            let error = answered(code).await.unwrap_err();
-            assert!(matches!(error, DeliveryError::Later(_)), "{code}: {error}");
-            assert!(error.to_string().contains("redirects"), "{code}: {error}");
-        }
-        for code in [
-            300, 304, 401, 403, 404, 408, 409, 410, 429, 500, 502, 503, 504,
-        ] {
-            let error = answered(code).await.unwrap_err();
-            assert!(matches!(error, DeliveryError::Later(_)), "{code}: {error}");
-        }
-        for code in MALFORMED {
-            let error = answered(code).await.unwrap_err();
-            assert!(matches!(error, DeliveryError::Never(_)), "{code}: {error}");
-        }
-        assert_eq!(elsewhere.load(Ordering::Relaxed), 0);
-    }
-
-    #[tokio::test]
-    async fn receiver_with_tls_that_is_down_is_retried() {
-        // The listener keeps the port, and closes connections without TLS.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || drop(listener.accept()));
-        let channel = Channel::Http(format!("https://{address}/notify").parse().unwrap());
-        let failed = channel.deliver(&alert()).await.unwrap_err();
-        assert!(matches!(failed, DeliveryError::Later(_)), "{failed}");
-    }
-
-    #[test]
-    fn section_of_alerts_is_one_of_three_channels_or_an_error() {
-        let text = "[alerts.force-flow]\nurl = \"http://127.0.0.1:4077/notify\"\n[alerts.desktop]\nsound = \"Submarine\"\n[alerts.log]\n[alerts.pager]\n[alerts.odd]\nurl = \"ftp://x\"\n";
-        let fleet = Fleet::parse(text, Path::new("fleet.toml")).unwrap();
-        let of = |name: &str| Channel::of(&fleet, &name.parse().unwrap());
-        assert!(matches!(of("force-flow"), Ok(Channel::Http(_))));
-        assert_eq!(
-            of("desktop"),
-            Ok(Channel::Desktop(Some("Submarine".into())))
-        );
-        assert_eq!(of("log"), Ok(Channel::Log));
-        assert!(matches!(of("pager"), Err(BadChannel::Kind(_))));
-        assert!(matches!(of("odd"), Err(BadChannel::Url { .. })));
-        let error = of("desktp").unwrap_err().to_string();
-        assert!(error.contains("did you mean `desktop`"), "{error}");
-    }
-}
+mod tests;

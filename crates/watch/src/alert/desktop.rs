@@ -8,6 +8,15 @@ mod bus;
 #[cfg(any(target_os = "macos", test))]
 mod script;
 
+/// What to do if a notification cannot be shown.
+#[cfg(not(target_os = "macos"))]
+pub(super) const FIX: &str =
+    "run the agents in a graphical session with a notification service, or use another channel";
+/// What to do if a notification cannot be shown.
+#[cfg(target_os = "macos")]
+pub(super) const FIX: &str =
+    "allow Script Editor's notifications: docs/watching.md, \"How an alert is delivered\"";
+
 #[cfg(not(target_os = "macos"))]
 pub(super) use bus::show;
 #[cfg(target_os = "macos")]

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::Utc;
-use sanctum_config::{Label, RecordError, UntrustedText, atomic, record};
+use sanctum_config::{Home, Label, RecordError, UntrustedText, atomic, record};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::spool::{self, ChannelFailure, OutboxError, SpooledAlert};
-use super::{Alert, Channel, DeliveryError};
+use super::{Alert, Channel, DeliveryError, History, Mutes};
 
 /// The pause after the first failed delivery; it doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -32,6 +34,10 @@ pub struct Outbox {
     accepted: Vec<String>,
     /// The log is the only channel: what is logged is delivered.
     is_log_enough: bool,
+    /// The file of muted conditions, if there is one.
+    mutes: Option<PathBuf>,
+    /// The list of past alerts, if one is kept.
+    history: Option<History>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,13 +46,18 @@ struct Down {
     pause: Duration,
 }
 
-/// The outcome of one alert on one channel.
-enum DeliveryOutcome {
-    Accepted,
-    /// It is not tried again: the channel rejected it permanently, or is no longer in fleet.toml.
-    Ended,
-    /// It is retried later. The error, if it was tried now.
-    Waits(Option<UntrustedText>),
+/// An alert that waits, and where.
+struct Queued {
+    /// Its file; none in memory.
+    path: Option<PathBuf>,
+    spooled: SpooledAlert,
+}
+
+/// What one channel did with one alert of the queue.
+struct Attempt {
+    channel: Label,
+    index: usize,
+    result: Result<(), DeliveryError>,
 }
 
 impl Outbox {
@@ -54,7 +65,7 @@ impl Outbox {
     pub fn new(folder: PathBuf, channels: impl IntoIterator<Item = (Label, Channel)>) -> Self {
         let (log, channels): (BTreeMap<_, _>, BTreeMap<_, _>) = channels
             .into_iter()
-            .partition(|(_, channel)| *channel == Channel::Log);
+            .partition(|(_, channel)| channel.is_log());
         Self {
             folder,
             is_log_enough: !log.is_empty() && channels.is_empty(),
@@ -62,11 +73,22 @@ impl Outbox {
             down: BTreeMap::new(),
             in_memory: VecDeque::new(),
             accepted: Vec::new(),
+            mutes: None,
+            history: None,
+        }
+    }
+
+    /// The same, which obeys the mutes of `home` and keeps the list of past alerts of the watchdog `agent` there.
+    pub fn recorded_in(self, home: &Home, agent: &Label) -> Self {
+        Self {
+            mutes: Some(home.mutes()),
+            history: Some(History::open(home.alert_history(agent))),
+            ..self
         }
     }
 
     /// Logs an alert and writes it to disk for all channels, with its texts escaped. An id that is waiting already is a
-    /// duplicate.
+    /// duplicate. A muted alert is logged and listed, and not delivered later either.
     ///
     /// # Errors
     /// If the spool cannot be read.
@@ -77,6 +99,9 @@ impl Outbox {
             ..alert
         };
         alert.log();
+        if let Some(history) = &mut self.history {
+            history.raised(&alert);
+        }
         if self.is_log_enough {
             self.accepted.push(alert.id.clone());
         }
@@ -87,16 +112,57 @@ impl Outbox {
                 .in_memory
                 .iter()
                 .any(|spooled| spooled.alert.id == alert.id);
-        if self.channels.is_empty() || waits {
-            return Ok(());
+        let mut pending: Vec<Label> = self.channels.keys().cloned().collect();
+        if !waits {
+            let mutes = self.mutes();
+            self.silence(&mutes, &alert, &mut pending);
         }
-        let pending = self.channels.keys().cloned().collect();
-        self.in_memory.push_back(SpooledAlert {
-            alert,
-            pending,
-            failures: BTreeMap::new(),
-        });
-        self.keep()
+        if !pending.is_empty() && !waits {
+            self.in_memory.push_back(SpooledAlert {
+                alert,
+                pending,
+                failures: BTreeMap::new(),
+            });
+            self.keep()?;
+        }
+        self.write_history();
+        Ok(())
+    }
+
+    /// The mutes, as they are now. In doubt nothing is muted.
+    fn mutes(&self) -> Mutes {
+        let read = |path: &PathBuf| {
+            Mutes::read(path).unwrap_or_else(|error| {
+                tracing::warn!("{error}; no alert is muted");
+                Mutes::default()
+            })
+        };
+        self.mutes.as_ref().map(read).unwrap_or_default()
+    }
+
+    /// Takes all channels from the pending ones of an alert that is muted. Returns whether it is.
+    fn silence(&mut self, mutes: &Mutes, alert: &Alert, pending: &mut Vec<Label>) -> bool {
+        let Some(mute) = mutes.of(&alert.condition, Utc::now()) else {
+            return false;
+        };
+        tracing::info!(
+            alert = alert.id,
+            "muted until {} by {}: no channel receives this alert",
+            mute.until.format("%Y-%m-%d %H:%M UTC"),
+            mute.by
+        );
+        for channel in pending.drain(..) {
+            if let Some(history) = &mut self.history {
+                history.muted(&alert.id, &channel);
+            }
+        }
+        true
+    }
+
+    fn write_history(&mut self) {
+        if let Some(history) = &mut self.history {
+            history.write();
+        }
     }
 
     /// Writes the alerts in memory to disk, in their order, until one cannot be written.
@@ -119,47 +185,97 @@ impl Outbox {
         self.folder.join(format!("{number:010}-{}.json", alert.id))
     }
 
-    /// Delivers what is due. Returns when to try again; none if nothing waits.
+    /// Delivers what is due: each channel its own alerts, in their order and at the same time as the others, so that one
+    /// that is slow or down delays no other. Returns when to try again; none if nothing waits.
     ///
     /// # Errors
-    /// If the spool cannot be read.
+    /// If the spool cannot be read or changed.
     pub async fn deliver(&mut self) -> Result<Option<Instant>, OutboxError> {
         self.keep()?;
-        for (_, path) in spool::files(&self.folder)? {
-            let mut spooled = match spool::read(&path) {
-                Ok(Some(spooled)) => spooled,
-                Ok(None) => continue,
-                Err(error) if is_damaged(&error) => {
-                    self.set_aside(&path, &error)?;
-                    continue;
-                }
-                // It may be readable later.
-                Err(error) => {
-                    tracing::error!("{error}");
-                    continue;
-                }
-            };
-            let changed = self.deliver_one(&mut spooled, &path).await;
-            if spooled.pending.is_empty() {
-                atomic::remove(&path).map_err(|source| self.failed(source))?;
-            } else if changed && let Err(error) = self.write(&path, &spooled) {
-                // A channel that accepted it will receive it again.
-                tracing::error!("{error}");
+        let mut queue = self.queue()?;
+        self.end_silent(&mut queue)?;
+        // Dropped with this future, which ends the deliveries.
+        let mut deliveries = JoinSet::new();
+        let (report, mut attempts) = mpsc::unbounded_channel();
+        for (name, channel) in &self.channels {
+            // A channel that is down is not tried, which keeps its order.
+            let is_down = self.down.get(name);
+            if is_down.is_some_and(|down| Instant::now() < down.until) {
+                continue;
+            }
+            let waiting = queue.iter().enumerate();
+            let waiting = waiting.filter(|(_, queued)| queued.spooled.pending.contains(name));
+            let alerts: Vec<(usize, Alert)> = waiting
+                .map(|(index, queued)| (index, queued.spooled.alert.clone()))
+                .collect();
+            if !alerts.is_empty() {
+                let (name, channel, report) = (name.clone(), channel.clone(), report.clone());
+                deliveries.spawn(deliver_in_order(name, channel, alerts, report));
             }
         }
-        for mut spooled in std::mem::take(&mut self.in_memory) {
-            let path = self.path(0, &spooled.alert);
-            self.deliver_one(&mut spooled, &path).await;
-            if !spooled.pending.is_empty() {
-                self.in_memory.push_back(spooled);
-            }
+        drop(report);
+        // Each outcome is on disk before the next one is known: a process that ends meanwhile repeats little.
+        while let Some(attempt) = attempts.recv().await {
+            self.settle(&mut queue, attempt)?;
         }
+        self.write_history();
         let left = !(self.in_memory.is_empty() && spool::files(&self.folder)?.is_empty());
         let now = Instant::now();
         // A channel for which nothing waits is not tried, and its time stays in the past.
         let next = self.down.values().map(|down| down.until);
         let next = next.filter(|until| *until > now).min();
         Ok(left.then(|| next.unwrap_or(now + FIRST_PAUSE)))
+    }
+
+    /// The alerts that wait, in their order.
+    fn queue(&self) -> Result<Vec<Queued>, OutboxError> {
+        let mut queue = Vec::new();
+        for (_, path) in spool::files(&self.folder)? {
+            match spool::read(&path) {
+                Ok(Some(spooled)) => queue.push(Queued {
+                    path: Some(path),
+                    spooled,
+                }),
+                Ok(None) => {}
+                Err(error) if is_damaged(&error) => self.set_aside(&path, &error)?,
+                // It may be readable later.
+                Err(error) => tracing::error!("{error}"),
+            }
+        }
+        let in_memory = self.in_memory.iter().map(|spooled| Queued {
+            path: None,
+            spooled: spooled.clone(),
+        });
+        queue.extend(in_memory);
+        Ok(queue)
+    }
+
+    /// Ends the wait of alerts that are muted by now, and of all for a channel that is no longer in fleet.toml.
+    fn end_silent(&mut self, queue: &mut [Queued]) -> Result<(), OutboxError> {
+        let mutes = self.mutes();
+        for queued in queue {
+            let SpooledAlert { alert, pending, .. } = &mut queued.spooled;
+            let before = pending.len();
+            pending.retain(|name| {
+                let is_known = self.channels.contains_key(name);
+                if !is_known {
+                    tracing::warn!(
+                        alert = alert.id,
+                        "the channel {name} is no longer in fleet.toml; this alert is not delivered there"
+                    );
+                }
+                is_known
+            });
+            let is_muted = self.silence(
+                &mutes,
+                &queued.spooled.alert.clone(),
+                &mut queued.spooled.pending,
+            );
+            if is_muted || queued.spooled.pending.len() < before {
+                self.update(queued)?;
+            }
+        }
+        Ok(())
     }
 
     /// The number of alerts that wait.
@@ -176,94 +292,112 @@ impl Outbox {
         std::mem::take(&mut self.accepted)
     }
 
-    /// Tries one alert on every channel that has not accepted it. Returns whether its file must be written again.
-    async fn deliver_one(&mut self, spooled: &mut SpooledAlert, path: &Path) -> bool {
-        let before = spooled.pending.len();
-        let mut changed = false;
-        for name in std::mem::take(&mut spooled.pending) {
-            match self.deliver_to(&name, spooled, path).await {
-                DeliveryOutcome::Accepted => self.accepted.push(spooled.alert.id.clone()),
-                DeliveryOutcome::Ended => {}
-                DeliveryOutcome::Waits(error) => {
-                    if let Some(error) = error
-                        && spooled.failures.get(&name).map(|known| &known.error) != Some(&error)
-                    {
-                        let since = Utc::now();
-                        let failure = ChannelFailure { error, since };
-                        spooled.failures.insert(name.clone(), failure);
-                        changed = true;
-                    }
-                    spooled.pending.push(name);
-                }
-            }
-        }
+    /// Notes what a channel did with an alert.
+    fn settle(&mut self, queue: &mut [Queued], attempt: Attempt) -> Result<(), OutboxError> {
+        let Attempt {
+            channel: name,
+            index,
+            result,
+        } = attempt;
+        let queued = &mut queue[index];
         let SpooledAlert {
-            pending, failures, ..
-        } = spooled;
-        failures.retain(|name, _| pending.contains(name));
-        changed || pending.len() < before
-    }
-
-    /// Tries one alert on one channel. A channel that is down is not tried, which keeps the order.
-    async fn deliver_to(
-        &mut self,
-        name: &Label,
-        spooled: &SpooledAlert,
-        path: &Path,
-    ) -> DeliveryOutcome {
-        let alert = &spooled.alert;
-        let Some(channel) = self.channels.get(name) else {
-            tracing::warn!(
-                alert = alert.id,
-                "the channel {name} is no longer in fleet.toml; this alert is not delivered there"
-            );
-            return DeliveryOutcome::Ended;
-        };
-        let down = self.down.get(name).copied();
-        if down.is_some_and(|down| Instant::now() < down.until) {
-            return DeliveryOutcome::Waits(None);
-        }
-        match channel.deliver(alert).await {
+            alert,
+            pending,
+            failures,
+        } = &mut queued.spooled;
+        let waits = match result {
             Ok(()) => {
-                if self.down.remove(name).is_some() {
+                if self.down.remove(&name).is_some() {
                     tracing::info!("the channel {name} accepts alerts again");
                 }
-                DeliveryOutcome::Accepted
+                self.accepted.push(alert.id.clone());
+                if let Some(history) = &mut self.history {
+                    history.delivered(&alert.id, &name, Utc::now());
+                }
+                false
             }
-            Err(DeliveryError::Later(why)) => {
-                let why = UntrustedText::new(&why);
-                let pause = down.map_or(FIRST_PAUSE, |down| (down.pause * 2).min(MAX_PAUSE));
+            Err(error) if error.is_permanent => {
+                self.down.remove(&name);
+                // It would block all alerts after it.
+                let error = UntrustedText::new(&error.problem);
+                self.refuse(alert, &name, queued.path.as_deref(), error);
+                false
+            }
+            Err(error) => {
+                let why = UntrustedText::new(&error.problem);
+                let before = self.down.get(&name);
+                let pause = before.map_or(FIRST_PAUSE, |down| (down.pause * 2).min(MAX_PAUSE));
                 let until = Instant::now() + pause;
                 self.down.insert(name.clone(), Down { until, pause });
                 tracing::warn!(
                     alert = alert.id,
-                    "cannot deliver to the channel {name}: {why}; its alerts wait in {} and are retried in {} s",
+                    "cannot deliver to the channel {name}: {why}; its alerts wait in {} and are retried in {} s; to try it now: \
+                     sanctum-launchd alert test {name}",
                     self.folder.display(),
                     pause.as_secs()
                 );
-                DeliveryOutcome::Waits(Some(why))
-            }
-            Err(DeliveryError::Never(why)) => {
-                let error = UntrustedText::new(&why);
-                self.down.remove(name);
-                // It would block all alerts after it.
-                let aside = self.refused(path, name);
-                tracing::error!(
-                    alert = alert.id,
-                    "the channel {name} rejects this alert permanently: {error}; see {}",
-                    aside.display()
-                );
+                if failures.get(&name).map(|known| &known.error) == Some(&why) {
+                    return Ok(());
+                }
                 let since = Utc::now();
-                let refused = SpooledAlert {
-                    alert: alert.clone(),
-                    pending: vec![name.clone()],
-                    failures: BTreeMap::from([(name.clone(), ChannelFailure { error, since })]),
-                };
-                if let Err(error) = self.write(&aside, &refused) {
+                failures.insert(name.clone(), ChannelFailure { error: why, since });
+                true
+            }
+        };
+        if !waits {
+            pending.retain(|other| *other != name);
+            failures.remove(&name);
+        }
+        self.update(queued)
+    }
+
+    /// Writes where an alert still waits; removes it if it waits nowhere.
+    fn update(&mut self, queued: &Queued) -> Result<(), OutboxError> {
+        let Queued { path, spooled } = queued;
+        let is_done = spooled.pending.is_empty();
+        match path {
+            Some(path) if is_done => atomic::remove(path).map_err(|source| self.failed(source))?,
+            Some(path) => {
+                if let Err(error) = self.write(path, spooled) {
+                    // A channel that accepted it will receive it again.
                     tracing::error!("{error}");
                 }
-                DeliveryOutcome::Ended
             }
+            None => {
+                let id = &spooled.alert.id;
+                let waiting = self
+                    .in_memory
+                    .iter()
+                    .position(|other| other.alert.id == *id);
+                match waiting {
+                    Some(index) if is_done => drop(self.in_memory.remove(index)),
+                    Some(index) => self.in_memory[index] = spooled.clone(),
+                    None => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps an alert that a channel rejects permanently, to be listed.
+    fn refuse(&self, alert: &Alert, name: &Label, path: Option<&Path>, error: UntrustedText) {
+        let aside = match path {
+            Some(path) => self.refused(path, name),
+            None => self.refused(&self.path(0, alert), name),
+        };
+        tracing::error!(
+            alert = alert.id,
+            "the channel {name} rejects this alert permanently: {error}; see {}",
+            aside.display()
+        );
+        let since = Utc::now();
+        let refused = SpooledAlert {
+            alert: alert.clone(),
+            pending: vec![name.clone()],
+            failures: BTreeMap::from([(name.clone(), ChannelFailure { error, since })]),
+        };
+        if let Err(error) = self.write(&aside, &refused) {
+            tracing::error!("{error}");
         }
     }
 
@@ -313,166 +447,28 @@ fn is_damaged(error: &RecordError) -> bool {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::alert::{Severity, undelivered};
-
-    fn name(text: &str) -> Label {
-        text.parse().unwrap()
-    }
-
-    fn alert(id: &str) -> Alert {
-        Alert {
-            id: id.into(),
-            severity: Severity::Info,
-            source: "canary".into(),
-            host: "mini".into(),
-            title: "title".into(),
-            body: "body".into(),
-            time: chrono::DateTime::UNIX_EPOCH,
+/// Delivers alerts to one channel, in their order, up to the first that must be retried.
+async fn deliver_in_order(
+    name: Label,
+    channel: Channel,
+    alerts: Vec<(usize, Alert)>,
+    report: mpsc::UnboundedSender<Attempt>,
+) {
+    for (index, alert) in alerts {
+        let result = channel.deliver(&alert).await;
+        let must_wait = matches!(&result, Err(error) if !error.is_permanent);
+        let channel = name.clone();
+        let attempt = Attempt {
+            channel,
+            index,
+            result,
+        };
+        // The receiver is gone when the delivery was interrupted.
+        if report.send(attempt).is_err() || must_wait {
+            return;
         }
-    }
-
-    /// An HTTP receiver that answers `status` to everything, and closes.
-    fn receiver(status: &'static str) -> Channel {
-        use std::io::{Read, Write};
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().flatten() {
-                let _ = stream.read(&mut [0; 4096]);
-                let head = format!("HTTP/1.1 {status}\r\ncontent-length: 0");
-                let _ = write!(stream, "{head}\r\nconnection: close\r\n\r\n");
-            }
-        });
-        Channel::Http(format!("http://{address}/").parse().unwrap())
-    }
-
-    #[tokio::test]
-    async fn undelivered_alerts_are_listed_with_channel_and_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let down = [
-            (name("down"), receiver("503 Service Unavailable")),
-            (name("up"), receiver("204 No Content")),
-        ];
-        let mut outbox = Outbox::new(folder.path().to_owned(), down);
-        assert_eq!(undelivered(folder.path()).unwrap(), []);
-        outbox.put(alert("canary-1")).unwrap();
-        outbox.put(alert("canary-2")).unwrap();
-        assert_eq!(
-            undelivered(folder.path()).unwrap().len(),
-            4,
-            "not tried yet"
-        );
-        assert!(outbox.deliver().await.unwrap().is_some());
-        assert_eq!(outbox.take_accepted(), ["canary-1", "canary-2"]);
-        let waiting = undelivered(folder.path()).unwrap();
-        assert_eq!(waiting.len(), 2);
-        for (one, id) in waiting.iter().zip(["canary-1", "canary-2"]) {
-            assert_eq!((one.id.as_str(), &one.channel), (id, &name("down")));
-            // The second one was not tried.
-            let error = one.error.as_deref().unwrap();
-            assert!(error.contains("503"), "{error}");
-            assert!(!one.refused);
-        }
-        let now = chrono::DateTime::UNIX_EPOCH + chrono::TimeDelta::days(392);
-        let line = waiting[0].line(now);
-        assert!(
-            line.starts_with(
-                "\"title\", raised 392 days ago, has not reached the channel down: http"
-            ),
-            "{line}"
-        );
-        // The channel is up again, and the error is removed with the alert.
-        let up = [(name("down"), receiver("200 OK"))];
-        let mut outbox = Outbox::new(folder.path().to_owned(), up);
-        assert_eq!(outbox.deliver().await.unwrap(), None);
-        assert_eq!(outbox.take_accepted(), ["canary-1", "canary-2"]);
-        assert_eq!(undelivered(folder.path()).unwrap(), []);
-    }
-
-    #[test]
-    fn alert_is_delivered_by_the_log_if_no_other_channel_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let accepted = |channels: Vec<(Label, Channel)>| {
-            let mut outbox = Outbox::new(folder.path().to_owned(), channels);
-            outbox.put(alert("canary-1")).unwrap();
-            outbox.take_accepted()
-        };
-        let log = || (name("log"), Channel::Log);
-        assert_eq!(accepted(vec![log()]), ["canary-1"]);
-        assert_eq!(accepted(vec![]), [] as [&str; 0]);
-        assert_eq!(
-            accepted(vec![log(), (name("down"), receiver("503 Down"))]),
-            [] as [&str; 0]
-        );
-    }
-
-    #[tokio::test]
-    async fn alert_that_is_rejected_permanently_is_listed_as_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let channel = (name("flow"), receiver("422 Unprocessable Entity"));
-        let mut outbox = Outbox::new(folder.path().to_owned(), [channel]);
-        outbox.put(alert("canary-1")).unwrap();
-        assert_eq!(outbox.deliver().await.unwrap(), None);
-        assert_eq!(outbox.take_accepted(), [] as [&str; 0]);
-        let [refused] = &undelivered(folder.path()).unwrap()[..] else {
-            panic!("one alert is refused");
-        };
-        assert!(refused.refused && refused.error.as_deref().unwrap().contains("422"));
-    }
-
-    #[tokio::test]
-    async fn alert_that_two_channels_reject_is_listed_for_both() {
-        let folder = tempfile::tempdir().unwrap();
-        let refuses = |channel| (name(channel), receiver("422 Unprocessable Entity"));
-        let channels = [refuses("flow"), refuses("phone")];
-        let mut outbox = Outbox::new(folder.path().to_owned(), channels);
-        outbox.put(alert("canary-1")).unwrap();
-        assert_eq!(outbox.deliver().await.unwrap(), None);
-        let refused = undelivered(folder.path()).unwrap();
-        let channels: Vec<_> = refused.iter().map(|one| one.channel.as_str()).collect();
-        assert_eq!(channels, ["flow", "phone"]);
-        assert!(refused.iter().all(|one| one.refused && one.error.is_some()));
-    }
-
-    #[tokio::test]
-    async fn spool_file_that_is_not_an_alert_is_moved_away_at_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let spool = folder.path();
-        let made = std::process::Command::new("mkfifo")
-            .arg(spool.join("0000000001-fifo.json"))
-            .status();
-        assert!(made.unwrap().success());
-        std::fs::create_dir(spool.join("0000000002-folder.json")).unwrap();
-        std::fs::write(spool.join("0000000003-text.json"), "{").unwrap();
-        assert_eq!(undelivered(spool).unwrap(), []);
-        let mut outbox = Outbox::new(spool.to_owned(), [(name("up"), receiver("200 OK"))]);
-        outbox.put(alert("canary-1")).unwrap();
-        let begun = std::time::Instant::now();
-        assert_eq!(outbox.deliver().await.unwrap(), None);
-        assert!(begun.elapsed() < Duration::from_secs(1));
-        assert_eq!(outbox.take_accepted(), ["canary-1"]);
-        let aside = std::fs::read_dir(spool.join("refused")).unwrap();
-        assert_eq!(aside.count(), 3);
-    }
-
-    #[tokio::test]
-    async fn channel_for_which_nothing_waits_does_not_wake_the_loop() {
-        let folder = tempfile::tempdir().unwrap();
-        let url = Channel::Http("http://127.0.0.1:9/notify".parse().unwrap());
-        let mut outbox = Outbox::new(folder.path().to_owned(), [(name("two"), url)]);
-        outbox.put(alert("canary-1")).unwrap();
-        // `one` was down, and nothing waits for it; `two` is down for a while.
-        let now = Instant::now();
-        let down = |until| Down {
-            until,
-            pause: FIRST_PAUSE,
-        };
-        outbox.down.insert(name("one"), down(now));
-        outbox.down.insert(name("two"), down(now + MAX_PAUSE));
-        let next = outbox.deliver().await.unwrap();
-        assert_eq!(next, Some(now + MAX_PAUSE));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use super::{Alert, Severity};
 use crate::age;
 
 /// One file of the spool.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct SpooledAlert {
     pub(super) alert: Alert,
     /// The channels that have not accepted it.

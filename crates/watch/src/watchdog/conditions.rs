@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::Watchdog;
+use super::{BUSY, MISSES, Watchdog};
 use crate::age;
-use crate::alert::{Alert, AlertText, Severity};
+use crate::alert::{Alert, AlertText, ResolveRequest, Severity};
 use crate::check::Notice;
 use crate::error::WatchError;
 use crate::state::{InterruptedAction, OpenCondition};
@@ -15,7 +15,7 @@ impl<C> Watchdog<C> {
         match notice {
             Notice::Event { key, text } => {
                 let id = format!("{}-{key}-{}", self.state.agent, in_id(now));
-                self.raise(id, text, now)
+                self.raise(key, id, text, now)
             }
             Notice::Open { key, stage, text } => self.open(key, text, now, now, &[stage]),
             Notice::Closed { key, message } => self.close(key, &message, now),
@@ -66,12 +66,15 @@ impl<C> Watchdog<C> {
                 open.problems.extend(problems.iter().cloned());
                 open.alerted = now;
                 open.alerts += 1;
+                open.severity = Some(text.severity);
                 format!("{}-{}", open.id, open.alerts)
             }
             None => {
                 let open = OpenCondition {
                     id: first.clone(),
                     title: text.title.clone(),
+                    severity: Some(text.severity),
+                    is_wrong_answer: false,
                     since,
                     alerted: now,
                     alerts: 1,
@@ -82,7 +85,7 @@ impl<C> Watchdog<C> {
                 first
             }
         };
-        self.raise(id, text, now)
+        self.raise(key, id, text, now)
     }
 
     /// Closes a condition and reports that; nothing if it was not open.
@@ -101,10 +104,65 @@ impl<C> Watchdog<C> {
             body: format!("{message}; it had lasted {}", age(now - open.since)),
             next: String::new(),
         };
-        self.raise(format!("{}-recovered", open.id), text, now)
+        self.raise(key, format!("{}-recovered", open.id), text, now)
     }
 
-    fn raise(&mut self, id: String, text: AlertText, now: DateTime<Utc>) -> Result<(), WatchError> {
+    /// Closes a condition because an operator asks for it. If it recurs, it opens and alerts again.
+    pub(super) fn resolve(
+        &mut self,
+        request: &ResolveRequest,
+        now: DateTime<Utc>,
+    ) -> Result<(), WatchError> {
+        let ResolveRequest { id, by, why, .. } = request;
+        let is_it = |(_, open): &(&String, &OpenCondition)| open.id == *id;
+        let Some(key) = self
+            .state
+            .open
+            .iter()
+            .find(is_it)
+            .map(|(key, _)| key.clone())
+        else {
+            tracing::info!(
+                alert = id,
+                "{by} asked to close this alert, and it is not open"
+            );
+            return Ok(());
+        };
+        let Some(open) = self.state.open.remove(&key) else {
+            return Ok(());
+        };
+        // Counted from here: the condition recurs when its limit is reached again.
+        match key.as_str() {
+            MISSES => {
+                self.state.misses = 0;
+                self.state.missing_since = None;
+            }
+            BUSY => self.state.busy_since = None,
+            _ => {}
+        }
+        let why = match why.is_empty() {
+            true => "no reason was given".to_owned(),
+            false => why.to_string(),
+        };
+        let lasted = age(now - open.since);
+        let text = AlertText {
+            severity: Severity::Info,
+            title: format!("closed by hand: {}", open.title),
+            body: format!(
+                "{by} closed it ({why}); it had lasted {lasted}. If it recurs, it alerts again"
+            ),
+            next: String::new(),
+        };
+        self.raise(&key, format!("{}-resolved", open.id), text, now)
+    }
+
+    fn raise(
+        &mut self,
+        key: &str,
+        id: String,
+        text: AlertText,
+        now: DateTime<Utc>,
+    ) -> Result<(), WatchError> {
         let AlertText {
             severity,
             title,
@@ -117,6 +175,7 @@ impl<C> Watchdog<C> {
         };
         self.outbox.put(Alert {
             id,
+            condition: format!("{}/{key}", self.state.agent),
             severity,
             source: self.state.agent.to_string(),
             host: self.host.to_string(),

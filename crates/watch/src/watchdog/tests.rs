@@ -12,7 +12,7 @@ use axum::{Json, Router, routing::post};
 use serde_json::Value;
 
 use super::*;
-use crate::alert::{Alert, Channel};
+use crate::alert::{Alert, Channel, History, Mute, Mutes};
 use crate::check::Notice;
 
 /// Returns one verdict after the other.
@@ -72,7 +72,7 @@ async fn flow() -> (Flow, SocketAddr) {
 }
 
 fn watchdog(folder: &Path, address: SocketAddr, script: &[VerdictKind]) -> Watchdog<Script> {
-    let url = format!("http://{address}/notify").parse().unwrap();
+    let channel = Channel::http(&format!("http://{address}/notify"));
     let agent: Label = "canary".parse().unwrap();
     let state_file = folder.join("watch/canary.json");
     let state = WatchdogState::read(&state_file).unwrap();
@@ -93,11 +93,17 @@ fn watchdog(folder: &Path, address: SocketAddr, script: &[VerdictKind]) -> Watch
         state_file,
         lease_file: folder.join("lease.json"),
         first_cause: FirstCause::default(),
-        outbox: Outbox::new(
-            folder.join("spool"),
-            [("flow".parse().unwrap(), Channel::Http(url))],
-        ),
+        outbox: Outbox::new(folder.join("spool"), [("flow".parse().unwrap(), channel)])
+            .recorded_in(&home(folder), &"canary".parse().unwrap()),
+        resolve_folder: home(folder).resolve_requests(),
+        server_log: None,
+        heartbeat_url: None,
+        wake: Arc::default(),
     }
+}
+
+fn home(folder: &Path) -> sanctum_config::Home {
+    sanctum_config::Home::new(folder.to_owned(), folder.to_owned())
 }
 
 fn start() -> DateTime<Utc> {
@@ -401,6 +407,10 @@ fn with_check<C>(dog: Watchdog<Script>, check: C) -> Watchdog<C> {
         lease_file: dog.lease_file,
         first_cause: dog.first_cause,
         outbox: dog.outbox,
+        resolve_folder: dog.resolve_folder,
+        server_log: dog.server_log,
+        heartbeat_url: dog.heartbeat_url,
+        wake: dog.wake,
     }
 }
 
@@ -659,4 +669,129 @@ async fn two_events_of_one_round_are_two_alerts() {
     }
     let _ = dog.outbox.deliver().await.unwrap();
     assert_eq!(titles(&flow), ["panic", "answers-again"]);
+}
+
+#[tokio::test]
+async fn muted_condition_is_logged_and_listed_and_reaches_no_channel() {
+    use VerdictKind::{Miss, Ok};
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let script = [Miss, Miss, Ok, Miss, Miss];
+    let mut dog = watchdog(folder.path(), address, &script);
+    let mutes = home(folder.path()).mutes();
+    let mute = Mute {
+        condition: "canary/misses".to_owned(),
+        since: Utc::now(),
+        until: Utc::now() + TimeDelta::hours(1),
+        by: "ada".into(),
+        why: "".into(),
+    };
+    // While the channel is down its alert waits; then it is muted, and the end of the condition too.
+    *flow.down.lock().unwrap() = true;
+    rounds(&mut dog, 0, 2).await;
+    assert_eq!(dog.outbox.waiting().unwrap(), 1);
+    Mutes::add(&mutes, mute).unwrap();
+    *flow.down.lock().unwrap() = false;
+    rounds(&mut dog, 2, 3).await;
+    assert_eq!(dog.outbox.waiting().unwrap(), 0);
+    assert!(titles(&flow).is_empty() && dog.state.open.contains_key(MISSES));
+    assert!(Mutes::remove(&mutes, "canary/misses").unwrap());
+    // A new process tries the channel at once.
+    let mut dog = watchdog(folder.path(), address, &[Ok]);
+    rounds(&mut dog, 5, 1).await;
+    assert_eq!(titles(&flow), ["recovered: server on mini fails its check"]);
+    let agent = "canary".parse().unwrap();
+    let past = History::read(&home(folder.path()).alert_history(&agent)).unwrap();
+    let silent: Vec<bool> = past.iter().map(|alert| !alert.muted.is_empty()).collect();
+    assert_eq!(silent, [true, true, true, false]);
+    assert_eq!(past[3].delivered.len(), 1);
+}
+
+#[tokio::test]
+async fn condition_that_is_closed_by_hand_opens_again_if_it_recurs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let mut dog = watchdog(folder.path(), address, &[VerdictKind::Miss; 4]);
+    rounds(&mut dog, 0, 2).await;
+    let id = dog.state.open[MISSES].id.clone();
+    let request = |id: &str| ResolveRequest {
+        agent: "canary".parse().unwrap(),
+        id: id.to_owned(),
+        by: "ada".into(),
+        why: "the model was replaced".into(),
+        at: Utc::now(),
+    };
+    request(&id).write(&dog.resolve_folder).unwrap();
+    request("canary-misses-1")
+        .write(&dog.resolve_folder)
+        .unwrap();
+    let now = start() + TimeDelta::minutes(15);
+    dog.resolve_requested(now).unwrap();
+    assert!(!request(&id).is_pending(&dog.resolve_folder));
+    assert!(!request("canary-misses-1").is_pending(&dog.resolve_folder));
+    let written = WatchdogState::read(&dog.state_file).unwrap().unwrap();
+    assert!(written.open.is_empty() && written.misses == 0);
+    rounds(&mut dog, 2, 2).await;
+    let title = "server on mini fails its check";
+    assert_eq!(
+        titles(&flow),
+        [title, &format!("closed by hand: {title}"), title]
+    );
+    let got = flow.got.lock().unwrap();
+    assert_eq!(got[1].id, format!("{id}-resolved"));
+    assert!(
+        got[1]
+            .body
+            .starts_with("ada closed it (the model was replaced)"),
+        "{}",
+        got[1].body
+    );
+    assert_ne!(got[2].id, id);
+}
+
+/// Two watchdogs of one server and host, which find wrong answers.
+#[tokio::test]
+async fn wrong_answers_alert_through_the_first_watchdog_that_finds_them() {
+    use VerdictKind::{Miss, Ok};
+    const FLEET: &str = "[hosts.mini]\naddress = \"a\"\nagents = [\"server\", \"canary\", \"parity\"]\n\
+        [servers.server]\nhost = \"mini\"\nlisten = [\"127.0.0.1:1\"]\n\
+        [watch.canary]\nalert = [\"flow\"]\n[watch.parity]\nalert = [\"flow\"]\n[alerts.flow]\nurl = \"http://127.0.0.1:9/\"\n";
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let path = Path::new("/etc/fleet.toml");
+    let fleet = sanctum_config::Fleet::parse(FLEET, path).unwrap();
+    let home = home(folder.path());
+    let dog = |name: &str, script: &[VerdictKind]| {
+        let label: Label = name.parse().unwrap();
+        let mut dog = watchdog(folder.path(), address, script);
+        dog.state = WatchdogState::new(label.clone(), start());
+        dog.state_file = home.watch_state(&label);
+        dog.first_cause = FirstCause::of(&crate::WatchdogConfig {
+            home: home.clone(),
+            watch: fleet.watch[&label].clone(),
+            host: "mini".parse().unwrap(),
+            config: path.to_owned(),
+            name: label,
+            fleet: fleet.clone(),
+        });
+        dog
+    };
+    let mut canary = dog("canary", &[Miss, Miss, Miss, Miss, Ok]);
+    let mut parity = dog("parity", &[Miss; 6]);
+    for round in 0..4 {
+        rounds(&mut canary, round, 1).await;
+        rounds(&mut parity, round, 1).await;
+    }
+    assert_eq!(titles(&flow), ["server on mini fails its check"]);
+    let covered = parity.state.covered.as_ref().unwrap();
+    assert_eq!((covered.by.as_str(), parity.state.misses), ("canary", 4));
+    // The canary gets right answers again; what is still wrong alerts.
+    rounds(&mut canary, 4, 1).await;
+    rounds(&mut parity, 4, 1).await;
+    let title = "server on mini fails its check";
+    assert_eq!(
+        titles(&flow),
+        [title, &format!("recovered: {title}"), title]
+    );
+    assert_eq!(parity.state.covered, None);
 }

@@ -105,6 +105,7 @@ mod tests {
         }
         let alert = Alert {
             id: "x".into(),
+            condition: "canary/misses".into(),
             severity: Severity::Critical,
             source: "canary-offbox".into(),
             host: "laptop".into(),

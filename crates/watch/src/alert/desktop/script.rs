@@ -92,6 +92,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let alert = Alert {
             id: "x".into(),
+            condition: "canary/misses".into(),
             severity: Severity::Critical,
             source: "canary-offbox".into(),
             host: "laptop".into(),
