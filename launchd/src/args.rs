@@ -1,5 +1,7 @@
 //! The command line.
 
+mod alert;
+
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -8,6 +10,7 @@ use sanctum_host::PathPart;
 
 use crate::post_deploy_checks::PATIENCE;
 pub use crate::preflight::TrialMode;
+pub use alert::{AlertCommand, AlertId, ListArgs, MuteArgs, ResolveArgs, TestArgs};
 
 /// Install a fleet's agents under launchd, upgrade them, roll them back and check them.
 ///
@@ -102,6 +105,9 @@ pub enum Command {
     Receipt(ReceiptArgs),
     /// Show all agents of all hosts on one screen. Changes nothing
     Status(StatusArgs),
+    /// Test the alert channels; list, mute and close the alerts of this host's watchdogs
+    #[command(subcommand)]
+    Alert(AlertCommand),
     /// Stop and remove all agents and their programs
     ///
     /// Removes the property lists, the programs, fleet.toml and the files beside it from the home. Keeps certificates,
@@ -232,6 +238,10 @@ mod tests {
             &["rollback", "--agent", "a", "--to", "1"],
             &["rollback", "--to", "../x"],
             &["install", "--host", "a b"],
+            &["alert", "mute", "canary-misses-1"],
+            &["alert", "mute", "canary-misses-1", "--for", "2"],
+            &["alert", "mute", "canary-misses-1", "--for", "60d"],
+            &["alert", "resolve"],
         ] {
             let line = ["sanctum-launchd"].iter().chain(bad);
             assert!(Args::try_parse_from(line).is_err(), "{bad:?}");

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sanctum_config::fleet::{DISK_LIMIT, PrefixCache, Server};
+use sanctum_config::fleet::{DISK_LIMIT, PrefixCache, Server, Watch};
 use sanctum_config::{Fleet, Label, Origin, Role, TildePath, nearest};
 use sanctum_host::prefix_folder;
 use sanctum_watch::Policy;
@@ -278,6 +278,7 @@ fn missing_files(fleet: &Fleet, file: &Path, here: Option<&Label>, notes: &mut V
             match role {
                 Role::Server(server) => files_of(name, server, host, &mut missing),
                 Role::Watch(watch) => {
+                    secrets_of(fleet, name, watch, host, &mut missing);
                     if let Some(spec) = &watch.spec {
                         let fix = "put it there, or change `spec`; without it nothing is installed"
                             .to_owned();
@@ -311,6 +312,39 @@ fn missing_files(fleet: &Fleet, file: &Path, here: Option<&Label>, notes: &mut V
                  `bundle` delivers SERVER.token; write secrets/{near}.token"
             ));
         }
+    }
+}
+
+/// The files of a watchdog's channels, and of its heartbeat URL.
+fn secrets_of(
+    fleet: &Fleet,
+    name: &Label,
+    watch: &Watch,
+    host: &Label,
+    missing: &mut impl FnMut(String, &TildePath, &Label, String),
+) {
+    let channels = watch.alert.iter();
+    let channels = channels.filter_map(|channel| fleet.alerts.get_key_value(channel));
+    for (channel, section) in channels {
+        for (key, path) in section.files() {
+            let fix = match key {
+                "ca_file" => "put the certificate authority there, or remove `ca_file`".to_owned(),
+                _ => format!(
+                    "write the secret into it on {host}, with mode 600; without it this channel delivers nothing \
+                     (sanctum-launchd alert test {channel})"
+                ),
+            };
+            missing(format!("[alerts.{channel}]: the `{key}`"), path, host, fix);
+        }
+    }
+    if let Some(path) = &watch.heartbeat_url_file {
+        let fix = format!("write the address into it on {host}, with mode 600");
+        missing(
+            format!("[watch.{name}]: the `heartbeat_url_file`"),
+            path,
+            host,
+            fix,
+        );
     }
 }
 

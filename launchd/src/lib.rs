@@ -62,6 +62,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
         Command::Verify => commands::verify::run(global, console),
         Command::Receipt(args) => commands::receipt::run(global, args, console),
         Command::Status(args) => commands::status::run(global, args, console),
+        Command::Alert(command) => commands::alert::run(global, command, console),
         Command::Uninstall(args) => commands::uninstall::run(global, args, console),
     }
 }

@@ -6,6 +6,7 @@ use sanctum_config::fleet::{Model, Server};
 use sanctum_config::{Fleet, Home, HostName, Label, ModelAlias, Origin, Role};
 use sanctum_host::{read_fleet, this_host};
 use sanctum_watch::Schedule;
+use sanctum_watch::alert::Channel;
 use serde_json::{Value, json};
 
 use crate::Error;
@@ -29,6 +30,15 @@ pub(crate) fn run(args: &GlobalArgs, console: &mut Console) -> Result<(), Error>
                 kind(name, role),
                 what(&fleet, name, role)?,
             ]);
+        }
+    }
+    for name in fleet.alerts.keys() {
+        // A section that no watchdog uses may be unfinished.
+        let is_used = fleet.watch.values().any(|watch| watch.alert.contains(name));
+        if let Err(error) = Channel::of(&fleet, &file, name)
+            && is_used
+        {
+            return Err(Error::refused(error.to_string()));
         }
     }
     let here = this_host(&fleet, &home).ok().flatten();

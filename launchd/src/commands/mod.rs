@@ -1,5 +1,6 @@
 //! The commands, one a file: each decides what to change and reports the outcome.
 
+pub(crate) mod alert;
 pub(crate) mod check;
 pub(crate) mod install;
 pub(crate) mod pack;

@@ -104,6 +104,9 @@ pub(crate) struct WatchStatus {
     /// Alerts in its spool that a channel has not accepted, with the channel's error.
     #[serde(default)]
     pub(crate) undelivered: Vec<String>,
+    /// Why the service behind its heartbeat URL does not accept its heartbeat.
+    #[serde(default)]
+    pub(crate) heartbeat_url: Option<String>,
     /// Why it seems to have stopped watching.
     pub(crate) stopped: Option<String>,
 }
@@ -216,6 +219,11 @@ impl HostStatus {
                     ))
                 });
                 watch.undelivered.iter().for_each(|line| add(line));
+                if let Some(error) = &watch.heartbeat_url {
+                    add(&format!(
+                        "runs, and its heartbeat_url is not accepted: {error}"
+                    ));
+                }
             }
         }
         let servers = self.servers.iter();

@@ -136,6 +136,7 @@ fn watch_status(
             .into_iter()
             .map(|finding| finding.problem)
             .collect(),
+        heartbeat_url: None,
         stopped: None,
     };
     match WatchdogState::read(&installation.home.watch_state(name)) {
@@ -153,10 +154,21 @@ fn watch_status(
             success_7d: state.rates(7 * 24, now).success,
             open: titles(&state, true),
             unnotified: titles(&state, false),
+            heartbeat_url: heartbeat_problem(&state),
             stopped: state.stopped(now),
             ..nothing
         }),
     }
+}
+
+/// Why the service behind the heartbeat URL accepts nothing.
+fn heartbeat_problem(state: &WatchdogState) -> Option<String> {
+    let status = state.heartbeat_url.as_ref()?;
+    let error = status.error.as_ref()?;
+    let since = status
+        .failing_since
+        .map(|since| since.format(" since %Y-%m-%d %H:%M UTC").to_string());
+    Some(format!("{error}{}", since.unwrap_or_default()))
 }
 
 /// The titles of open conditions that a channel has accepted an alert for, or that none has.

@@ -36,6 +36,7 @@ fn host() -> HostStatus {
         open: Vec::new(),
         unnotified: Vec::new(),
         undelivered: Vec::new(),
+        heartbeat_url: None,
         stopped: None,
     };
     HostStatus {

@@ -485,6 +485,7 @@ impl World {
             "HUP" | "1" => Signal::HUP,
             "INT" | "2" => Signal::INT,
             "ABRT" | "6" => Signal::ABORT,
+            "USR1" => Signal::USR1,
             _ => return failed(64, &format!("Unknown signal: {name}")),
         };
         match kill_process(pid, signal) {

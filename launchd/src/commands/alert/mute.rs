@@ -1,0 +1,102 @@
+//! `alert mute` and `alert unmute`.
+
+use chrono::{TimeDelta, Utc};
+use sanctum_config::{UntrustedText, did_you_mean};
+use sanctum_host::Installation;
+use sanctum_watch::alert::{Mute, Mutes};
+use serde_json::json;
+
+use super::listed_alert::HostAlerts;
+use super::place::{operator, reason, watchdogs};
+use crate::Error;
+use crate::args::{AlertId, MuteArgs};
+use crate::console::Console;
+
+/// Mutes a condition.
+pub(super) fn mute(
+    installation: &Installation,
+    options: &MuteArgs,
+    console: &mut Console,
+) -> Result<(), Error> {
+    let now = Utc::now();
+    let condition = condition(installation, &options.alert.id)?;
+    let time = TimeDelta::from_std(options.duration).unwrap_or(TimeDelta::MAX);
+    let mute = Mute {
+        condition: condition.clone(),
+        since: now,
+        until: now + time,
+        by: operator(),
+        why: reason(options.why.as_deref()),
+    };
+    let until = mute.until.format("%Y-%m-%d %H:%M UTC");
+    let line = format!(
+        "{condition} is muted until {until}: its alerts are logged and listed, and no channel receives them; to end that: \
+         sanctum-launchd alert unmute {condition}"
+    );
+    let page = json!({ "mute": mute });
+    if console.dry_run {
+        return Ok(console.end(&format!("{condition} would be muted until {until}"), page)?);
+    }
+    Mutes::add(&installation.home.mutes(), mute)
+        .map_err(|error| Error::refused(error.to_string()))?;
+    Ok(console.end(&line, page)?)
+}
+
+/// Ends a mute.
+pub(super) fn unmute(
+    installation: &Installation,
+    options: &AlertId,
+    console: &mut Console,
+) -> Result<(), Error> {
+    let path = installation.home.mutes();
+    let mutes = Mutes::read(&path)?;
+    let now = Utc::now();
+    // The alert may be older than what the list of past alerts keeps.
+    let condition = match mutes.of(&options.id, now) {
+        Some(mute) => mute.condition.clone(),
+        None => condition(installation, &options.id)?,
+    };
+    let is_muted = mutes.of(&condition, now).is_some();
+    if is_muted && !console.dry_run {
+        Mutes::remove(&path, &condition).map_err(|error| Error::refused(error.to_string()))?;
+    }
+    let line = match (is_muted, console.dry_run) {
+        (false, _) => format!("{condition} is not muted"),
+        (true, true) => format!("the mute of {condition} would end"),
+        (true, false) => format!("{condition} is no longer muted: its next alert is delivered"),
+    };
+    Ok(console.end(
+        &line,
+        json!({ "condition": condition, "was_muted": is_muted }),
+    )?)
+}
+
+/// The condition of an alert, or one that is named itself.
+fn condition(installation: &Installation, id: &str) -> Result<String, Error> {
+    let alerts = HostAlerts::read(installation, Utc::now())?;
+    if let Some(alert) = alerts.find(id) {
+        return Ok(alert.condition.clone());
+    }
+    // A condition that has not alerted yet, before work that will cause it.
+    let is_plain = |c: char| c.is_ascii_lowercase() || c == '-';
+    if let Some((agent, key)) = id.split_once('/')
+        && watchdogs(installation)
+            .iter()
+            .any(|name| name.as_str() == agent)
+        && !key.is_empty()
+        && key.chars().all(is_plain)
+    {
+        return Ok(id.to_owned());
+    }
+    Err(unknown(&alerts, id))
+}
+
+/// The error for an id that no alert has.
+pub(super) fn unknown(alerts: &HostAlerts, id: &str) -> Error {
+    Error::refused(format!(
+        "no alert of {} has the id `{}`{}; to see all: sanctum-launchd alert list",
+        alerts.host,
+        UntrustedText::bounded(id, 100),
+        did_you_mean(id, alerts.ids())
+    ))
+}
