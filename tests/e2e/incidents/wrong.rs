@@ -21,7 +21,7 @@ const GUARDIAN: &str = "[watch.guardian]\ntarget = \"server\"\nevery = \"300ms\"
      stall_after = \"5s\"\nstartup_grace = \"30s\"\nalert = [\"log\"]\n[alerts.log]\n";
 
 /// The built-in model, as a folder.
-fn exported(host: &Host) -> PathBuf {
+pub(crate) fn exported(host: &Host) -> PathBuf {
     let model = host.path("model");
     let done = Command::new(program("sanctum-server"))
         .arg("export-model")
