@@ -29,7 +29,9 @@ fn kernels() -> Vec<Kernel> {
         gpu::gated_norm(),
         gpu::short_conv(),
         gpu::gated_delta(),
+        gpu::delta_step(),
         gpu::placed(),
+        gpu::placed_store(),
         gpu::sdpa_dequant_v(false),
         gpu::sdpa_dequant_v(true),
         gpu::attention_end(),
@@ -37,5 +39,8 @@ fn kernels() -> Vec<Kernel> {
         gpu::unpack(),
     ];
     kernels.extend((1..=4).map(gpu::qmv));
+    kernels.extend((1..=4).map(gpu::qmm));
+    kernels.extend([gpu::qmv_gated(), gpu::qmm_gated()]);
+    kernels.extend([true, false].map(gpu::sdpa_tensor));
     kernels
 }

@@ -7,13 +7,17 @@ TYPES = ("float", "half", "bf16")
 # Metal passes in another address space), and template arguments to try.
 CASES = {
     "add_norm": ("float Y float float", "float T", [
-        {"W": 5120, "GROUP": 512, "Y": y, "T": t} for y in TYPES for t in TYPES]),
+        {"W": 5120, "GROUP": 512, "Y": y, "PARTS": parts, "T": t} for y in TYPES for t in TYPES
+        for parts in ((1, 3) if y == "float" else (1,))]),
     "swiglu": ("T T", "T", [{"GROUP": 256, "T": t} for t in TYPES]),
     "gated_norm": ("float T float float", "T", [{"D": 128, "T": t} for t in TYPES]),
     "short_conv": ("T float T int? int? int", "T T", [{"C": 10240, "TAPS": 4, "GROUP": 256, "T": t} for t in TYPES]),
     "gated_delta": ("T T? T? float? float? float int?", "float float", [
-        {"HK": 16, "HV": 48, "DK": dk, "DV": 128, "LINES": 8, "TILE": 2048 // dk, "T": t}
+        {"HK": 16, "HV": 48, "DK": dk, "DV": 128, "LINES": 32, "TILE": 2048 // dk, "T": t}
         for t in TYPES for dk in (32, 64, 128, 256)]),
+    "delta_step": ("T float T int? int? int T? T? float? float? float int? T float float", "T T float", [
+        {"HK": 16, "HV": 48, "DK": dk, "DV": 128, "TAPS": 4, "WARPS": 8, "T": t}
+        for t in TYPES for dk in (32, 128)]),
     "placed": ("T T int? float", "T", [{"H": 24, "D": 256, "STRIDE": 512, "ROTARY": 64, "T": t} for t in TYPES]),
     "sdpa_plain_v": ("T T T int? int? float", "float float", [
         {"G": g, "HKV": 4, "D": d, "PAGE": 64, "KEYS": 4, "SPAN": 512, "WARPS": 4, "T": t}
@@ -28,10 +32,26 @@ CASES = {
 
 # On NVIDIA's tensor cores.
 CUDA_ONLY = {}
+FEW = [
+    {"S": s, "Y": s, "NT": nt, "MT": mt, "U": u, "WK": wk, "RUN": run}
+    for nt, mt, u, wk, run in (
+        (1, 2, 2, 4, 3), (1, 1, 2, 8, 3), (2, 2, 2, 4, 3), (2, 2, 1, 8, 2), (4, 2, 1, 4, 3), (4, 1, 1, 8, 2))
+    for s in ("bf16", "float")]
+WIDE = [
+    {"S": "bf16", "Y": y, "NT": nt, "MT": 2, "W": 4, "WK": 4, "RUN": 4, "PARTS": parts}
+    for nt in (2, 4) for y, parts in (("bf16", 1), ("float", 3))]
 for m in range(1, 5):
-    CUDA_ONLY[f"qmv{m}"] = ("bf16 int" + " uint S" * m, " ".join(["Y"] * m), [
-        {"S": s, "Y": s, "NT": nt, "WK": wk, "RUN": run}
-        for nt, wk, run in ((1, 8, 3), (2, 8, 3), (4, 4, 4)) for s in ("bf16", "float")])
+    for family, variants in (("qmv", FEW), ("qmm", WIDE)):
+        CUDA_ONLY[f"{family}{m}"] = ("bf16 int" + " uint S" * m, " ".join(["Y"] * m), variants)
+CUDA_ONLY["qmv_gated"] = ("bf16 int uint S uint S", "Y", [
+    v for v in FEW if v["MT"] == 2 and v["WK"] == 4 and v["S"] == "bf16"])
+CUDA_ONLY["qmm_gated"] = ("bf16 int uint S uint S", "Y", [
+    {"S": "bf16", "Y": "bf16", "NT": nt, "MT": 2, "W": 3, "WK": 2, "RUN": 4, "PARTS": 1} for nt in (2, 4)])
+CUDA_ONLY["placed_store"] = ("T T T T T int int float T T", "T", [
+    {"H": 24, "HKV": 4, "D": 256, "ROTARY": 64, "T": t} for t in TYPES])
+for kind in ("rows", "segments"):
+    CUDA_ONLY[f"sdpa_tensor_{kind}"] = ("bf16 bf16 bf16 int int int int float", "float float", [
+        {"G": g, "HKV": 4, "D": d} for g, d in ((6, 256), (8, 128), (1, 64))])
 
 
 def cases(sources):

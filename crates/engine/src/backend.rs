@@ -128,6 +128,11 @@ pub trait Backend {
         x: &Self::Tensor,
         matrices: [&Self::Matrix; W],
     ) -> [Self::Tensor; W];
+    /// `x Wᵀ` that [`Self::add`] or [`Self::add_norm`] takes next, and nothing else: a backend may leave the last sum to it.
+    fn project_summand(&self, x: &Self::Tensor, matrix: &Self::Matrix) -> Self::Tensor {
+        let [product] = self.project(x, [matrix]);
+        product
+    }
     /// `x + y`.
     fn add(&self, x: Self::Tensor, y: &Self::Tensor) -> Self::Tensor;
     /// `x + bias`, the bias being one row.
@@ -148,6 +153,11 @@ pub trait Backend {
     }
     /// `silu(gate) * up`.
     fn swiglu(&self, gate: Self::Tensor, up: &Self::Tensor) -> Self::Tensor;
+    /// `silu(x Gᵀ) * (x Uᵀ)` for the matrices `[G, U]`.
+    fn project_gated(&self, x: &Self::Tensor, matrices: [&Self::Matrix; 2]) -> Self::Tensor {
+        let [gate, up] = self.project(x, matrices);
+        self.swiglu(gate, &up)
+    }
     /// Some of the rows.
     fn select_rows(&self, x: &Self::Tensor, rows: &[usize]) -> Self::Tensor;
 
@@ -194,6 +204,24 @@ pub trait Backend {
         a: &Self::Tensor,
         b: &Self::Tensor,
     ) -> Self::Tensor;
+
+    /// [`Self::short_conv`] of `qkv`, then [`Self::gated_delta`].
+    #[allow(clippy::too_many_arguments)]
+    fn delta(
+        &self,
+        config: &ModelConfig,
+        weights: &DeltaWeights<Self::Matrix, Self::Vector>,
+        layer: usize,
+        segments: &[Segment],
+        slots: &mut Self::Slots,
+        qkv: Self::Tensor,
+        z: &Self::Tensor,
+        a: &Self::Tensor,
+        b: &Self::Tensor,
+    ) -> Self::Tensor {
+        let qkv = self.short_conv(config, weights, layer, segments, slots, qkv);
+        self.gated_delta(config, weights, layer, segments, slots, qkv, z, a, b)
+    }
 
     /// Threads for work on the host, such as sampling.
     fn pool(&self) -> &Pool;

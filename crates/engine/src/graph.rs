@@ -117,8 +117,8 @@ impl<B: Backend> Model<B> {
             };
             let out = self.mix_out(layer, &mixed);
             let [h, inner] = backend.add_norm(residual, &out, &layer.post_norm, eps);
-            let [gate, up] = backend.project(&inner, [&layer.gate, &layer.up]);
-            let [down] = backend.project(&backend.swiglu(gate, &up), [&layer.down]);
+            let gated = backend.project_gated(&inner, [&layer.gate, &layer.up]);
+            let down = backend.project_summand(&gated, &layer.down);
             beat();
             let Some(next) = next else {
                 x = backend.add(h, &down);
@@ -187,8 +187,7 @@ impl<B: Backend> Model<B> {
             }
             MixerWeights::Delta(w) => {
                 let [qkv, z, b, a] = backend.project(x, [&w.qkv, &w.z, &w.b, &w.a]);
-                let qkv = backend.short_conv(config, w, index, segments, slots, qkv);
-                backend.gated_delta(config, w, index, segments, slots, qkv, &z, &a, &b)
+                backend.delta(config, w, index, segments, slots, qkv, &z, &a, &b)
             }
         }
     }
@@ -196,17 +195,14 @@ impl<B: Backend> Model<B> {
     /// The mixer's output projection.
     fn mix_out(&self, layer: &Layer<B::Matrix, B::Vector>, mixed: &B::Tensor) -> B::Tensor {
         match &layer.mixer {
-            MixerWeights::Attention(w) => {
-                let [out] = self.backend.project(mixed, [&w.o]);
-                match &w.bias {
-                    Some([.., bias]) => self.backend.add_bias(out, bias),
-                    None => out,
+            MixerWeights::Attention(w) => match &w.bias {
+                Some([.., bias]) => {
+                    let [out] = self.backend.project(mixed, [&w.o]);
+                    self.backend.add_bias(out, bias)
                 }
-            }
-            MixerWeights::Delta(w) => {
-                let [out] = self.backend.project(mixed, [&w.out]);
-                out
-            }
+                None => self.backend.project_summand(mixed, &w.o),
+            },
+            MixerWeights::Delta(w) => self.backend.project_summand(mixed, &w.out),
         }
     }
 }

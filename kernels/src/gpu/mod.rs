@@ -14,7 +14,7 @@ mod launch;
 mod lockstep;
 pub mod tiles;
 
-pub use launch::{Launch, ProductCut};
+pub use launch::{Launch, ProductCut, WideCut};
 
 /// The languages that a text is compiled as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Kernel {
     pub body: String,
     /// What the body needs besides the prelude.
     own: &'static str,
+    /// Bytes of shared memory that a launch on CUDA brings along, besides what the text declares.
+    pub shared: usize,
 }
 
 impl Kernel {
@@ -52,6 +54,7 @@ impl Kernel {
             outputs: names(outputs),
             body: body.to_owned(),
             own: "",
+            shared: 0,
         }
     }
 
@@ -67,8 +70,8 @@ impl Kernel {
     }
 }
 
-/// A sum and its norm. Template: `W` width, `GROUP` threads a row, `Y` type of the second summand, `T` type of the normed
-/// row. Launch: [`Launch::rows`].
+/// A sum and its norm. Template: `W` width, `GROUP` threads a row, `Y` type of the second summand, `PARTS` that it has, `T`
+/// type of the normed row. Launch: [`Launch::rows`].
 pub fn add_norm() -> Kernel {
     Kernel::new(
         "add_norm",
@@ -115,6 +118,18 @@ pub fn gated_delta() -> Kernel {
     )
 }
 
+/// [`short_conv`], [`gated_delta`] and [`gated_norm`] in one, for batches in which no sequence has more than one row; to
+/// the same bits. Template: `HK`, `HV` heads, `DK`, `DV` widths, multiples of 32, `TAPS`, `WARPS`, `T` type. Launch:
+/// [`Launch::delta_step`].
+pub fn delta_step() -> Kernel {
+    Kernel::new(
+        "delta_step",
+        "x weight tails seen left counts a b a_log dt_bias states segments z norm eps",
+        "out later after",
+        include_str!("delta_step.kernel"),
+    )
+}
+
 /// Queries or keys, normed and rotated by each row's position. Template: `H` heads, `D` width of a head, `STRIDE` from one
 /// head to the next in `x`, `ROTARY` numbers that are rotated, `T` type. Launch: [`Launch::heads`].
 pub fn placed() -> Kernel {
@@ -123,6 +138,21 @@ pub fn placed() -> Kernel {
         "x weight positions numbers",
         "out",
         include_str!("placed.kernel"),
+    )
+}
+
+/// Queries and keys as [`placed`] makes them, and keys and values written to their places in the pools of plain values. CUDA
+/// only. Template: `H`, `HKV` heads, `D` width of a head, `ROTARY` numbers that are rotated, `T` type. Launch:
+/// [`Launch::heads`] with `H + 2 * HKV` heads.
+///
+/// The pools are inputs that the kernel writes to, so that one row costs no copy of a pool. MLX knows nothing of that: every
+/// kernel that reads the rows must take `query` too, which orders it behind this one, and no other array may share the pools.
+pub fn placed_store() -> Kernel {
+    Kernel::new(
+        "placed_store",
+        "q k v q_norm k_norm positions places numbers keys values",
+        "query",
+        include_str!("placed_store.kernel"),
     )
 }
 
@@ -175,44 +205,148 @@ pub fn quantize_v() -> Kernel {
 /// Products of up to 32 rows with 4-bit matrices in groups of 64 that share them, on NVIDIA's tensor cores: reads the
 /// weights once, whatever the number of rows. CUDA only.
 ///
-/// Inputs: `x`: bf16 `[n, cols]`; `sizes`: int `[8]`, each matrix' rows, and last the number of groups; and for every matrix `m` the [`tiles`] of its
+/// Inputs: `x`: bf16 `[n, cols]`; `sizes`: int `[8]`, each matrix' rows; and for every matrix `m` the [`tiles`] of its
 /// words, `w{m}`, and of its scales and biases, `s{m}`: S. Outputs: `y{m}`: Y `[n, rows]`.
-/// Template: `S`, `Y` types, and a [`ProductCut`] as `NT`, `WK`, `RUN`. Launch: [`Launch::products`].
+/// Template: `S`, `Y` types, and a [`ProductCut`] as `NT`, `MT`, `U`, `WK`, `RUN`. Launch: [`Launch::products`].
 ///
 /// A nibble in the last bits of a bf16 128 is `128 + q` exactly, so that unpacking takes one operation for two weights;
 /// the sum over 64 columns of `(128 + q) x` is turned into that of `(scale q + bias) x` by the sum of `x`, which the tensor
 /// cores give too.
 pub fn qmv(matrices: usize) -> Kernel {
-    let mut inputs = "x sizes".to_owned();
-    let mut outputs = String::new();
-    let mut each = String::new();
-    let mut tiles = String::new();
-    for m in 0..matrices {
-        inputs += &format!(" w{m} s{m}");
-        outputs += &format!(" y{m}");
-        each += &format!(
-            "    if (tile < (uint(sizes[{m}]) + 15) / 16) {{
+    few_rows(Choice::Matrices(matrices))
+}
+
+/// `silu(x Gᵀ) * (x Uᵀ)` of two matrices of one shape as [`qmv`] multiplies them. Inputs and template as there for two
+/// matrices, `MT` being 2; output: `y0`: Y `[n, rows]`. Launch: [`Launch::products`] of both matrices' tiles.
+pub fn qmv_gated() -> Kernel {
+    few_rows(Choice::Gated)
+}
+
+/// [`qmv`] for 9 to 32 rows, whose warps share the vectors; scales and biases in bf16, and weights rounded to bf16 as
+/// [`unpack`] rounds them. Template: `S` bf16, `Y`, and a [`WideCut`] as `NT`, `MT`, `W`, `WK`, `RUN`, `PARTS`. With more
+/// than one part outputs are float `[PARTS, n, rows]`, to be added up. Launch: [`Launch::wide_products`].
+pub fn qmm(matrices: usize) -> Kernel {
+    more_rows(Choice::Matrices(matrices))
+}
+
+/// [`qmv_gated`] for 9 to 32 rows, as [`qmm`] multiplies them. Launch: [`Launch::wide_products`] of both matrices' tiles.
+pub fn qmm_gated() -> Kernel {
+    more_rows(Choice::Gated)
+}
+
+/// Which matrices a product takes.
+#[derive(Clone, Copy)]
+enum Choice {
+    /// So many, each with an output of its own.
+    Matrices(usize),
+    /// Two for one output.
+    Gated,
+}
+
+impl Choice {
+    /// The text that finds a tile, and the names of inputs and outputs.
+    fn text(self) -> [String; 3] {
+        let (matrices, outputs, choose) = match self {
+            Self::Matrices(count) => {
+                let each = |m: usize| {
+                    format!(
+                        "    if (tile < (uint(sizes[{m}]) + 15) / 16) {{
         return {{w{m}, s{m}, y{m}, uint(sizes[{m}]), tile}};
     }}
     tile -= (uint(sizes[{m}]) + 15) / 16;
 "
-        );
-        tiles += &format!(" + (uint(sizes[{m}]) + 15) / 16");
+                    )
+                };
+                let each: String = (0..count).map(each).collect();
+                let choose = format!("    uint tile = unit * MT + m;\n{each}");
+                (count, count, choose)
+            }
+            Self::Gated => (
+                2,
+                1,
+                "    if (unit < (uint(sizes[0]) + 15) / 16) {
+        return {m == 0 ? w0 : w1, m == 0 ? s0 : s1, y0, uint(sizes[0]), unit};
     }
-    let choose = format!(
-        "uint tiles = 0{tiles};
-uint span = uint(sizes[7]);
-auto choose = [&](uint tile) -> qmv_matrix<S, Y> {{
-{each}    return {{nullptr, nullptr, nullptr, 0, tile}};
+"
+                .to_owned(),
+            ),
+        };
+        let gated = u8::from(matches!(self, Self::Gated));
+        // Behind the last tile the first is multiplied once more, and not written.
+        let choose = format!(
+            "const int GATED = {gated};
+auto choose = [&](uint unit, uint m) -> qmv_matrix<S, Y> {{
+{choose}    return {{w0, s0, y0, 0, 0}};
 }};
 "
-    );
+        );
+        let operands: String = (0..matrices).map(|m| format!(" w{m} s{m}")).collect();
+        let outputs: String = (0..outputs).map(|m| format!(" y{m}")).collect();
+        [choose, format!("x sizes{operands}"), outputs]
+    }
+
+    fn name(self, family: &str) -> String {
+        match self {
+            Self::Matrices(count) => format!("{family}{count}"),
+            Self::Gated => format!("{family}_gated"),
+        }
+    }
+}
+
+fn few_rows(choice: Choice) -> Kernel {
+    let [choose, inputs, outputs] = choice.text();
     let body = choose + include_str!("qmv.kernel");
     Kernel {
         own: include_str!("qmv.h"),
-        ..Kernel::new(&format!("qmv{matrices}"), &inputs, &outputs, &body)
+        ..Kernel::new(&choice.name("qmv"), &inputs, &outputs, &body)
     }
 }
+
+fn more_rows(choice: Choice) -> Kernel {
+    let [choose, inputs, outputs] = choice.text();
+    let body = choose + include_str!("qmm.kernel");
+    Kernel {
+        own: include_str!("qmv.h"),
+        shared: match choice {
+            Choice::Matrices(_) => WideCut::new(WideCut::MOST_ROWS, 0).shared(),
+            Choice::Gated => WideCut::gated(WideCut::MOST_ROWS).shared(),
+        },
+        ..Kernel::new(&choice.name("qmm"), &inputs, &outputs, &body)
+    }
+}
+
+/// [`sdpa_dequant_v`] of plain bf16 values on NVIDIA's tensor cores: of rows that are each a sequence's only one in the
+/// batch (`split`), or of segments of any length. CUDA only.
+///
+/// Inputs: `q`, `keys`, `values`, `rows`, `table`, `scale` as there; `units`: int `[units, 4]` = {a segment's first row,
+/// its rows, its first query here, 0}, which rows of their own do not read; `sizes`: int `[8]` = {pages a span}, which
+/// segments do not read. Outputs as there, with one span for segments. Template: `G`, at most 8 where `split`, `HKV`, `D`:
+/// 64, 128 or 256; pages have 64 rows. Launch: [`Launch::attention`] with four warps, of rows or of units.
+pub fn sdpa_tensor(split: bool) -> Kernel {
+    let (name, queries) = match split {
+        true => ("sdpa_tensor_rows", 8),
+        false => ("sdpa_tensor_segments", 64),
+    };
+    let body = format!(
+        "const int SPLIT = {};\n{}",
+        u8::from(split),
+        include_str!("sdpa_tensor.kernel")
+    );
+    Kernel {
+        own: include_str!("tensor.h"),
+        // Queries, keys and values of the widest heads.
+        shared: (queries + 2 * 64) * 256 * 2,
+        ..Kernel::new(
+            name,
+            "q keys values rows table units sizes scale",
+            "acc stats",
+            &body,
+        )
+    }
+}
+
+/// Queries, counted row by row and head by head, that a group of [`sdpa_tensor`] takes of a segment.
+pub const SEGMENT_QUERIES: usize = 64;
 
 /// The matrix that [`tiles`] stand for. Template: `ROWS`, `COLS`, `GROUP` threads, `S` type of scales, `T` type. Launch:
 /// [`Launch::elements`] over the words.

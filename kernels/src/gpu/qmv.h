@@ -5,11 +5,40 @@ inline void q_mma(float (&c)[4], uint a0, uint a1, uint a2, uint a3, uint b0, ui
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// Sixteen bytes to shared memory, past the registers; they have come once q_wait says so.
-inline void q_copy(void* to, const void* from) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+// The nibbles of a word's two halves that come last, each in the last bits of a bf16 128: `w & 0x000f000f | 0x43004300` in
+// one operation, which the compiler makes two of.
+inline uint q_two(uint w) {
+    uint two;
+    asm("lop3.b32 %0, %1, 0x000f000f, 0x43004300, 0xea;" : "=r"(two) : "r"(w));
+    return two;
+}
+
+// Two weights of a word as bf16, rounded once: scale q + bias.
+inline uint q_weights(uint w, uint scale, uint bias) {
+    uint weights;
+    asm("{.reg .b32 q; sub.rn.bf16x2 q, %1, %4; fma.rn.bf16x2 %0, q, %2, %3;}"
+        : "=r"(weights)
+        : "r"(q_two(w)), "r"(scale), "r"(bias), "r"(0x43004300u));
+    return weights;
+}
+
+// Two of a word's bytes, twice.
+inline uint q_both(uint word, uint bytes) {
+    uint both;
+    asm("prmt.b32 %0, %1, 0, %2;" : "=r"(both) : "r"(word), "r"(bytes));
+    return both;
+}
+
+// A barrier of some of a group's threads.
+inline void q_meet(uint barrier, uint threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
+// Sixteen bytes to shared memory, past the registers, or zeros; they have come once q_wait says so.
+inline void q_copy(void* to, const void* from, bool there) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
         :
-        : "r"(uint(__cvta_generic_to_shared(to))), "l"(from)
+        : "r"(uint(__cvta_generic_to_shared(to))), "l"(from), "r"(there ? 16 : 0)
         : "memory");
 }
 

@@ -266,8 +266,8 @@ impl Backend for MlxBackend {
         let kept = slots.finish();
         match &logits {
             // `read` waits for them; until then the device works concurrently.
-            Some(logits) => must(async_eval(kept.into_iter().chain([logits]))),
-            None => must(eval(kept)),
+            Some(logits) => must(async_eval(kept.iter().chain([logits]))),
+            None => must(eval(&kept)),
         }
         logits
     }
@@ -304,7 +304,19 @@ impl Backend for MlxBackend {
         })
     }
 
+    fn project_summand(&self, x: &Array, matrix: &MlxMatrix) -> Array {
+        let fused = self.fused.as_ref();
+        fused.and_then(|f| f.parts(x, matrix)).unwrap_or_else(|| {
+            let [product] = self.project(x, [matrix]);
+            product
+        })
+    }
+
     fn add(&self, x: Array, y: &Array) -> Array {
+        // In parts, as `project_summand` may leave it.
+        if y.ndim() == 3 {
+            return x + must(y.sum_axis(0, false));
+        }
         x + y
     }
 
@@ -334,6 +346,14 @@ impl Backend for MlxBackend {
         silu(&f32(&gate)) * up
     }
 
+    fn project_gated(&self, x: &Array, matrices: [&MlxMatrix; 2]) -> Array {
+        if let Some(out) = self.fused.as_ref().and_then(|f| f.gated(x, matrices)) {
+            return out;
+        }
+        let [gate, up] = self.project(x, matrices);
+        self.swiglu(gate, &up)
+    }
+
     fn select_rows(&self, x: &Array, some: &[usize]) -> Array {
         rows(x, &ops::indices(some.iter().copied()))
     }
@@ -355,6 +375,15 @@ impl Backend for MlxBackend {
         let p = self.attention_parameters(config, weights);
         let (dims, width) = (&config.attention, config.attention.head_dim);
         let fused = self.fused.as_ref().filter(|f| f.attends(dims));
+        // The kernels compute plain frequencies themselves.
+        let plain = config.rope_scaling == RopeScaling::None && self.kv_cache == KvMode::Plain;
+        if let Some(fused) = fused.filter(|f| plain && f.stores()) {
+            let row = [dims.kv_heads, width];
+            let (pools, query) = memory.store(row, q.dtype(), table, |pools| {
+                fused.placed_store(&p, [&q, &k, &v], pools, plan)
+            });
+            return fused.attend(dims, self.kv_cache, &query, &q, &pools, plan);
+        }
         let values = attention::heads(&p, &v);
         let mut rows = match (self.kv_cache.bits(), fused) {
             (None, _) => vec![values],
@@ -362,7 +391,6 @@ impl Backend for MlxBackend {
             (Some(bits), None) => packed::packed(&values, bits),
         };
         if let Some(fused) = fused {
-            // The kernel computes plain frequencies itself.
             let [query, key] = match config.rope_scaling {
                 RopeScaling::None => [
                     fused.placed(&p, &q, p.q_norm, [dims.heads, 2 * width], plan),
@@ -443,6 +471,40 @@ impl Backend for MlxBackend {
         let normed = must(rms_norm(y, Some(norm), eps));
         let width = dim(dims.value_heads * dims.value_dim);
         silu(&f32(z)) * reshape(&normed, &[-1, width])
+    }
+
+    fn delta(
+        &self,
+        config: &ModelConfig,
+        weights: &DeltaWeights<MlxMatrix, MlxVector>,
+        layer: usize,
+        segments: &[Segment],
+        slots: &mut MlxSlots,
+        qkv: Array,
+        z: &Array,
+        a: &Array,
+        b: &Array,
+    ) -> Array {
+        if let Some(fused) = &self.fused {
+            let (LayerState::Delta(memory), plan, _) = slots.layer(layer) else {
+                unreachable!("layer {layer} is one of the delta rule");
+            };
+            let weights = [
+                &weights.conv.exact,
+                &weights.a_log.exact,
+                &weights.dt_bias.exact,
+                &weights.norm.exact,
+            ];
+            let inputs = [&qkv, a, b, z];
+            if plan.each_alone()
+                && let Some(out) =
+                    fused.delta_step(config, weights, memory, inputs, &plan.recurrent)
+            {
+                return out;
+            }
+        }
+        let qkv = self.short_conv(config, weights, layer, segments, slots, qkv);
+        self.gated_delta(config, weights, layer, segments, slots, qkv, z, a, b)
     }
 
     fn pool(&self) -> &Pool {

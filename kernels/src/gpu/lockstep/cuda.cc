@@ -14,7 +14,8 @@ static void call(uint32_t variant, const uint32_t* groups, const uint32_t* size,
         check(cudaMemcpy(copy, bytes[i].data(), bytes[i].size(), cudaMemcpyHostToDevice));
         operands.all[i].data = copy + FENCE;
     }
-    VARIANTS[variant]<<<dim3(groups[0], groups[1], groups[2]), dim3(size[0], size[1], size[2])>>>(operands);
+    check(cudaFuncSetAttribute(VARIANTS[variant], cudaFuncAttributeMaxDynamicSharedMemorySize, SHARED));
+    VARIANTS[variant]<<<dim3(groups[0], groups[1], groups[2]), dim3(size[0], size[1], size[2]), SHARED>>>(operands);
     check(cudaGetLastError());
     check(cudaDeviceSynchronize());
     for (size_t i = 0; i < bytes.size(); i++) {

@@ -7,10 +7,13 @@
 //! On a machine with an NVIDIA GPU the same tests run there: `SANCTUM_NVCC=nvcc cargo test -p sanctum-kernels gpu`.
 
 mod attention;
+mod delta_step;
 mod operand;
+mod placed;
 mod pointwise;
 mod products;
 mod recurrent;
+mod tensor_attention;
 
 use std::env;
 use std::fmt::Write as _;
@@ -172,6 +175,7 @@ fn program(kernel: &Kernel, variants: &[Variant<'_>], machine: Machine) -> Strin
     };
     let mut text = [before, &header, include_str!("operands.h")].concat();
     let _ = writeln!(text, "constexpr int FENCE = {FENCE};");
+    let _ = writeln!(text, "constexpr int SHARED = {};", kernel.shared);
     let names: Vec<_> = kernel.inputs.iter().chain(&kernel.outputs).collect();
     for (index, (template, numbers)) in variants.iter().enumerate() {
         assert_eq!(names.len(), numbers.len(), "operands of {}", kernel.name);

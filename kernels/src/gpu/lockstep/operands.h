@@ -10,6 +10,6 @@ struct Operand {
 };
 
 struct Operands {
-    Operand all[16];
+    Operand all[24];
     BOTH const Operand& operator[](int index) const { return all[index]; }
 };

@@ -11,25 +11,26 @@ const NUMBERS: [Number; 3] = [Number::F32, Number::Bf16, Number::F16];
 
 #[test]
 fn add_norm_is_a_sum_and_its_rms_norm() {
-    let cases = [(3, 64), (2, 96), (1, 1024), (2, 5120)];
+    let cases = [(3, 64, 1), (2, 96, 3), (1, 1024, 1), (2, 5120, 2)];
     let cases: Vec<_> = cases
         .into_iter()
         .flat_map(|case| NUMBERS.map(|number| (case, number)))
         .collect();
-    let calls = cases.iter().map(|&((rows, width), number)| {
+    let calls = cases.iter().map(|&((rows, width, parts), number)| {
         let group = Launch::row_group(width);
-        let [x, y] = [1, 2].map(|seed| noise(seed, rows * width));
+        let [x, y] = [(1, 1), (2, parts)].map(|(seed, parts)| noise(seed, parts * rows * width));
         Call {
             template: vec![
                 ("W", Int(width)),
                 ("GROUP", Int(group)),
                 ("Y", Type(number)),
+                ("PARTS", Int(parts)),
                 ("T", Type(number)),
             ],
             launch: Launch::rows(rows, group),
             inputs: vec![
                 Operand::real(Number::F32, &[rows, width], &x),
-                Operand::real(number, &[rows, width], &y),
+                Operand::real(number, &[parts, rows, width], &y),
                 Operand::real(Number::F32, &[width], &noise(3, width)),
                 Operand::real(Number::F32, &[1], &[1e-6]),
             ],
@@ -45,7 +46,10 @@ fn add_norm_is_a_sum_and_its_rms_norm() {
     };
     for ((call, outputs), (_, number)) in calls.iter().zip(results).zip(cases) {
         let [x, y, weight] = [0, 1, 2].map(|i| call.inputs[i].values());
-        let sum: Vec<f32> = x.iter().zip(&y).map(|(x, y)| x + y).collect();
+        let mut sum = x.clone();
+        for part in y.chunks(x.len()) {
+            sum.iter_mut().zip(part).for_each(|(sum, y)| *sum += y);
+        }
         assert_eq!(outputs[0].values(), sum);
         let normed = naive::rms_norm(&sum, &weight, 1e-6);
         assert_close(&outputs[1].values(), &normed, number.tolerance());

@@ -3,7 +3,7 @@
 use super::Argument::{Int, Type};
 use super::operand::{Number, Operand};
 use super::{Call, Launch, Machine, run};
-use crate::gpu::{self, ProductCut, tiles};
+use crate::gpu::{self, ProductCut, WideCut, tiles};
 use crate::testing::{assert_close, noise};
 
 /// A matrix `[rows, cols]`: its codes, its scales and biases, as the checkpoint has them.
@@ -86,6 +86,41 @@ fn tiles_are_unpacked_where_they_belong() {
     }
 }
 
+/// Tiles of matrices of so many rows.
+fn tiles_of(rows: &[usize]) -> usize {
+    rows.iter()
+        .map(|rows| rows.div_ceil(tiles::TILE_ROWS))
+        .sum()
+}
+
+fn cut(n: usize, rows: &[usize]) -> ProductCut {
+    ProductCut::new(n, tiles_of(rows))
+}
+
+fn template(number: Number, cut: ProductCut) -> Vec<(&'static str, super::Argument)> {
+    vec![
+        ("S", Type(number)),
+        ("Y", Type(number)),
+        ("NT", Int(cut.nt)),
+        ("MT", Int(cut.mt)),
+        ("U", Int(cut.unroll)),
+        ("WK", Int(cut.wk)),
+        ("RUN", Int(cut.run)),
+    ]
+}
+
+/// `x Wᵀ` in f64.
+fn product(matrix: &Matrix, x: &[f32], n: usize) -> Vec<f64> {
+    let dot = |row: usize, of: usize| {
+        let own = &x[row * matrix.cols..][..matrix.cols];
+        let terms = own.iter().enumerate();
+        let terms = terms.map(|(col, x)| f64::from(matrix.at(of, col)) * f64::from(*x));
+        terms.sum::<f64>()
+    };
+    let places = (0..n).flat_map(|row| (0..matrix.rows).map(move |of| (row, of)));
+    places.map(|(row, of)| dot(row, of)).collect()
+}
+
 /// Tensor cores are what the kernel is made for: nothing stands in for them.
 #[test]
 fn products_are_those_of_the_unpacked_matrices() {
@@ -96,9 +131,12 @@ fn products_are_those_of_the_unpacked_matrices() {
         return;
     }
     // Rows of activations, of each matrix, columns.
-    let cases: [(usize, &[usize], usize); 9] = [
+    let cases: [(usize, &[usize], usize); 12] = [
         (1, &[16], 64),
         (2, &[16 * 700 + 5], 128),
+        (7, &[16 * 511 + 1, 33], 704),
+        (13, &[16 * 600, 17], 320),
+        (25, &[16 * 511 + 3, 16], 192),
         (1, &[48, 37], 512),
         (3, &[100], 832),
         (8, &[640, 64, 17, 16], 320),
@@ -121,35 +159,21 @@ fn products_are_those_of_the_unpacked_matrices() {
                 .map(|(&rows, seed)| Matrix::new(rows, cols, seed))
                 .collect();
             let x = Operand::real(Number::Bf16, &[n, cols], &noise(5, n * cols));
-            let cut = ProductCut::new(n);
+            let cut = cut(n, rows);
             let values = x.values();
             let product = |matrix: &Matrix| {
-                let dot = |row: usize, of: usize| {
-                    let terms = (0..cols).map(|col| {
-                        f64::from(matrix.at(of, col)) * f64::from(values[row * cols + col])
-                    });
-                    terms.sum::<f64>() as f32
-                };
-                let places = (0..n).flat_map(|row| (0..matrix.rows).map(move |of| (row, of)));
-                places.map(|(row, of)| dot(row, of)).collect::<Vec<_>>()
+                let exact = product(matrix, &values, n);
+                exact.into_iter().map(|x| x as f32).collect::<Vec<_>>()
             };
             expected.push(all.iter().map(product).collect::<Vec<_>>());
-            let launch = Launch::products(rows.iter().copied(), cut);
             let mut sizes = vec![0; 8];
             let own = sizes.iter_mut().zip(rows);
             own.for_each(|(size, &rows)| *size = rows as i32);
-            sizes[7] = launch.groups() as i32;
             let mut inputs = vec![x, Operand::ints(&[8], &sizes)];
             inputs.extend(all.iter().flat_map(|matrix| matrix.tiles(number)));
             calls.push(Call {
-                template: vec![
-                    ("S", Type(number)),
-                    ("Y", Type(number)),
-                    ("NT", Int(cut.nt)),
-                    ("WK", Int(cut.wk)),
-                    ("RUN", Int(cut.run)),
-                ],
-                launch,
+                template: template(number, cut),
+                launch: Launch::products(tiles_of(rows), cut),
                 inputs,
                 outputs: rows
                     .iter()
@@ -165,5 +189,168 @@ fn products_are_those_of_the_unpacked_matrices() {
                 assert_close(&output.values(), &expected, tolerance);
             }
         }
+    }
+}
+
+#[test]
+fn gated_product_is_silu_of_one_product_times_the_other() {
+    if Machine::here() != Machine::Cuda {
+        eprintln!(
+            "gated products on tensor cores: not checked, which needs an NVIDIA GPU (SANCTUM_NVCC=nvcc)"
+        );
+        return;
+    }
+    for (n, rows, cols) in [
+        (1, 16, 64),
+        (5, 16 * 300 + 7, 192),
+        (8, 48, 320),
+        (16, 40, 704),
+        (30, 100, 128),
+    ] {
+        let matrices = [1, 2].map(|seed| Matrix::new(rows, cols, 100 * seed));
+        let x = Operand::real(Number::Bf16, &[n, cols], &noise(5, n * cols));
+        let [gate, up] = matrices
+            .each_ref()
+            .map(|matrix| product(matrix, &x.values(), n));
+        let both = gate.iter().zip(&up);
+        let expected: Vec<f32> = both
+            .map(|(g, u)| (g / (1.0 + (-g).exp()) * u) as f32)
+            .collect();
+        let tiles = tiles_of(&[rows, rows]);
+        let cut = ProductCut::gated(n);
+        let mut sizes = [0; 8];
+        sizes[..2].fill(rows as i32);
+        let mut inputs = vec![x, Operand::ints(&[8], &sizes)];
+        inputs.extend(
+            matrices
+                .iter()
+                .flat_map(|matrix| matrix.tiles(Number::Bf16)),
+        );
+        let call = Call {
+            template: template(Number::Bf16, cut),
+            launch: Launch::products(tiles, cut),
+            inputs,
+            outputs: vec![Operand::out(Number::Bf16, &[n, rows])],
+        };
+        let results = run(&gpu::qmv_gated(), &[call]).expect("a compiler");
+        assert_close(&results[0][0].values(), &expected, Number::Bf16.tolerance());
+    }
+}
+
+fn wide_template(output: Number, cut: WideCut) -> Vec<(&'static str, super::Argument)> {
+    vec![
+        ("S", Type(Number::Bf16)),
+        ("Y", Type(output)),
+        ("NT", Int(cut.nt)),
+        ("MT", Int(cut.mt)),
+        ("W", Int(cut.w)),
+        ("WK", Int(cut.wk)),
+        ("RUN", Int(cut.run)),
+        ("PARTS", Int(cut.parts)),
+    ]
+}
+
+#[test]
+fn wide_products_are_those_of_the_unpacked_matrices() {
+    if Machine::here() != Machine::Cuda {
+        eprintln!(
+            "wide products on tensor cores: not checked, which needs an NVIDIA GPU (SANCTUM_NVCC=nvcc)"
+        );
+        return;
+    }
+    // Rows of activations, of each matrix, columns, parts.
+    let cases: [(usize, &[usize], usize, usize); 7] = [
+        (9, &[33], 1088, 3),
+        (16, &[16 * 130 + 5], 64, 1),
+        (17, &[48], 2048, 3),
+        (12, &[256, 37], 192, 1),
+        (32, &[130, 31], 704, 1),
+        (31, &[64, 17, 100], 832, 1),
+        (24, &[640, 64, 17, 16], 320, 1),
+    ];
+    for (n, rows, cols, parts) in cases {
+        let seeds = (1..).map(|m| 100 * m);
+        let made = rows.iter().zip(seeds);
+        let matrices: Vec<_> = made.map(|(&r, seed)| Matrix::new(r, cols, seed)).collect();
+        let x = Operand::real(Number::Bf16, &[n, cols], &noise(5, n * cols));
+        let values = x.values();
+        let cut = WideCut {
+            parts,
+            ..WideCut::new(n, 0)
+        };
+        let output = if parts > 1 { Number::F32 } else { Number::Bf16 };
+        let mut sizes = [0; 8];
+        let own = sizes.iter_mut().zip(rows);
+        own.for_each(|(size, &rows)| *size = rows as i32);
+        let mut inputs = vec![x, Operand::ints(&[8], &sizes)];
+        inputs.extend(
+            matrices
+                .iter()
+                .flat_map(|matrix| matrix.tiles(Number::Bf16)),
+        );
+        let call = Call {
+            template: wide_template(output, cut),
+            launch: Launch::wide_products(tiles_of(rows), cut),
+            inputs,
+            outputs: rows
+                .iter()
+                .map(|&rows| Operand::out(output, &[parts, n, rows]))
+                .collect(),
+        };
+        let results = run(&gpu::qmm(rows.len()), &[call]).expect("a compiler");
+        for (matrix, got) in matrices.iter().zip(&results[0]) {
+            let exact = product(matrix, &values, n);
+            let expected: Vec<f32> = exact.into_iter().map(|x| x as f32).collect();
+            let mut sum = vec![0.0; expected.len()];
+            for part in got.values().chunks(expected.len()) {
+                sum.iter_mut().zip(part).for_each(|(sum, y)| *sum += y);
+            }
+            // Weights are rounded to bf16.
+            assert_close(&sum, &expected, Number::Bf16.tolerance());
+        }
+    }
+}
+
+#[test]
+fn wide_gated_product_is_silu_of_one_product_times_the_other() {
+    if Machine::here() != Machine::Cuda {
+        eprintln!(
+            "wide gated products on tensor cores: not checked, which needs an NVIDIA GPU (SANCTUM_NVCC=nvcc)"
+        );
+        return;
+    }
+    for (n, rows, cols) in [
+        (9, 16, 64),
+        (16, 16 * 40 + 7, 192),
+        (23, 48, 704),
+        (32, 100, 128),
+    ] {
+        let matrices = [1, 2].map(|seed| Matrix::new(rows, cols, 100 * seed));
+        let x = Operand::real(Number::Bf16, &[n, cols], &noise(5, n * cols));
+        let [gate, up] = matrices
+            .each_ref()
+            .map(|matrix| product(matrix, &x.values(), n));
+        let both = gate.iter().zip(&up);
+        let expected: Vec<f32> = both
+            .map(|(g, u)| (g / (1.0 + (-g).exp()) * u) as f32)
+            .collect();
+        let mut sizes = [0; 8];
+        sizes[..2].fill(rows as i32);
+        let mut inputs = vec![x, Operand::ints(&[8], &sizes)];
+        inputs.extend(
+            matrices
+                .iter()
+                .flat_map(|matrix| matrix.tiles(Number::Bf16)),
+        );
+        let cut = WideCut::gated(n);
+        let call = Call {
+            template: wide_template(Number::Bf16, cut),
+            launch: Launch::wide_products(tiles_of(&[rows, rows]), cut),
+            inputs,
+            outputs: vec![Operand::out(Number::Bf16, &[n, rows])],
+        };
+        let results = run(&gpu::qmm_gated(), &[call]).expect("a compiler");
+        let tolerance = 2.0 * Number::Bf16.tolerance();
+        assert_close(&results[0][0].values(), &expected, tolerance);
     }
 }

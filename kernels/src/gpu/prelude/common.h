@@ -9,6 +9,15 @@ inline float k_sum(float v) {
     return v;
 }
 
+// The sum of four numbers of each of 8 lanes, likewise.
+inline float k_sum_8(float a, float b, float c, float d) {
+    float v = (a + b) + (c + d);
+    v += K_XOR(v, 1);
+    v += K_XOR(v, 2);
+    v += K_XOR(v, 4);
+    return v;
+}
+
 inline float k_sigmoid(float x) { return 1.0f / (1.0f + K_EXP(-x)); }
 
 inline float k_silu(float x) { return x * k_sigmoid(x); }

@@ -2,6 +2,7 @@
 
 mod environment;
 mod kernel;
+mod source_file;
 
 use std::ffi::CStr;
 

@@ -1,6 +1,9 @@
 //! One pass seen from the caches: where every row's memory lies, worked out once for all layers.
 
+use std::cell::OnceCell;
+
 use mlx_rs::Array;
+use sanctum_kernels::gpu::SEGMENT_QUERIES;
 
 use super::ops::{dim, indices};
 use super::pages::{PAGE, PageTable};
@@ -22,6 +25,8 @@ pub struct Plan {
     pub longest: usize,
     /// The recurrent layers' part.
     pub recurrent: Recurrent,
+    /// See [`Self::units`].
+    units: OnceCell<Array>,
 }
 
 /// One segment's queries, and the keys and values of its sequence, its own rows included.
@@ -104,7 +109,27 @@ impl Plan {
             table: Array::from_slice(&pages, &[dim(segments.len()), dim(most)]),
             longest,
             recurrent: Recurrent::new(segments, kept, kernel),
+            units: OnceCell::new(),
         }
+    }
+
+    /// Whether every row is its sequence's only one.
+    pub fn each_alone(&self) -> bool {
+        self.reads.iter().all(|read| read.len == 1)
+    }
+
+    /// What groups of `sdpa_tensor` take, `heads` queries a row: `[units, 4]`. The last queries of each segment, which see the
+    /// most, come first.
+    pub fn units(&self, heads: usize) -> &Array {
+        self.units.get_or_init(|| {
+            let units = |read: &Read| {
+                let (start, len) = (read.start, read.len);
+                let first = (0..len * heads).step_by(SEGMENT_QUERIES).rev();
+                first.map(move |query| [start, len, query, 0].map(dim))
+            };
+            let units: Vec<[i32; 4]> = self.reads.iter().flat_map(units).collect();
+            Array::from_slice(units.as_flattened(), &[dim(units.len()), 4])
+        })
     }
 }
 

@@ -38,6 +38,8 @@ pub enum LayerState {
 pub struct KeyValues {
     /// Keys, `[places, kv_heads, head_dim]`, then values: alike, or in three pools as their codes, scales and zeros.
     pub(super) pools: Vec<Array>,
+    /// The result of the kernel that wrote the pass's rows to the pools in place: once it is computed, they are there.
+    stored_by: Option<Array>,
 }
 
 /// One layer's rows; none while there is no sequence.
@@ -96,15 +98,20 @@ impl MlxSlots {
     }
 
     /// Ends the pass: all that must be computed for the next one.
-    pub fn finish(&mut self) -> Vec<&Array> {
+    pub fn finish(&mut self) -> Vec<Array> {
         if let Some(plan) = self.plan.take() {
             self.kept = plan.recurrent.order;
         }
         let mut kept = Vec::new();
-        for memory in &self.layers {
+        for memory in &mut self.layers {
             match memory {
-                LayerState::Attention(memory) => kept.extend(&memory.pools),
-                LayerState::Delta(rows) => kept.extend(rows.tails.iter().chain(&rows.states)),
+                LayerState::Attention(memory) => match memory.stored_by.take() {
+                    Some(kernel) => kept.push(kernel),
+                    None => kept.extend(memory.pools.iter().cloned()),
+                },
+                LayerState::Delta(rows) => {
+                    kept.extend(rows.tails.iter().chain(&rows.states).cloned());
+                }
             }
         }
         kept
@@ -161,6 +168,24 @@ impl KeyValues {
         self.pools.clone()
     }
 
+    /// The same by a kernel that writes plain keys and values, `[kv_heads, head_dim]` a row, to the pools in place, and on
+    /// whose result everything depends that reads them. Gives the pools and that result.
+    pub fn store(
+        &mut self,
+        row: [usize; 2],
+        dtype: Dtype,
+        table: &PageTable,
+        kernel: impl FnOnce([&Array; 2]) -> Array,
+    ) -> (Vec<Array>, Array) {
+        let mut pools = std::mem::take(&mut self.pools).into_iter();
+        let row = row.map(dim);
+        let [keys, values] = [(); 2].map(|()| grown_of(pools.next(), &row, dtype, table.rows()));
+        let result = kernel([&keys, &values]);
+        self.pools = vec![keys, values];
+        self.stored_by = Some(result.clone());
+        (self.pools.clone(), result)
+    }
+
     /// Copies rows to others, in pools that have room for the table's.
     pub fn copy_rows(&mut self, copy: RowCopy, table: &PageTable) {
         let from = indices(copy.from..copy.from + copy.count);
@@ -175,10 +200,13 @@ impl KeyValues {
 
 /// A pool of `places` rows like those of `like`.
 pub(super) fn grown(pool: Option<Array>, like: &Array, places: usize) -> Array {
-    let mut shape = like.shape().to_vec();
+    grown_of(pool, &like.shape()[1..], like.dtype(), places)
+}
+
+/// A pool of `places` rows of a shape and a type.
+fn grown_of(pool: Option<Array>, row: &[i32], dtype: Dtype, places: usize) -> Array {
     let have = pool.as_ref().map_or(0, |pool| pool.shape()[0]);
-    shape[0] = dim(places) - have;
-    let dtype: Dtype = like.dtype();
+    let shape = [&[dim(places) - have], row].concat();
     match pool {
         Some(pool) if shape[0] == 0 => pool,
         Some(pool) => stacked(vec![pool, zeros(&shape, dtype)]),

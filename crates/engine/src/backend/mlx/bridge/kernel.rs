@@ -1,21 +1,26 @@
 //! Kernels of our own, compiled by MLX when they first run: as Metal or as CUDA, from one text.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int};
+use std::fmt::Write as _;
 
 use mlx_rs::{Array, Device, Dtype, Stream};
 use sanctum_kernels::gpu::{Kernel, Launch};
 
 use super::super::ops::{dim, must};
+use super::source_file::SourceFile;
 
 /// A kernel that MLX has taken.
 pub(crate) struct CustomKernel {
     name: String,
     handle: Handle,
+    /// The header and the body that the text given to MLX includes; they must exist whenever MLX compiles a variant.
+    _included: Option<[SourceFile; 2]>,
 }
 
 enum Handle {
-    Metal(mlx_sys::mlx_fast_metal_kernel),
-    Cuda(mlx_sys::mlx_fast_cuda_kernel),
+    Metal(Loaded<mlx_sys::mlx_fast_metal_kernel, mlx_sys::mlx_fast_metal_kernel_config>),
+    Cuda(Loaded<mlx_sys::mlx_fast_cuda_kernel, mlx_sys::mlx_fast_cuda_kernel_config>),
 }
 
 /// The make of GPU that kernels are compiled for.
@@ -38,7 +43,7 @@ pub(crate) struct Call<'a> {
 }
 
 /// A template argument.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Argument {
     /// A whole number, not negative.
     Int(i32),
@@ -86,13 +91,21 @@ impl CustomKernel {
         let text = |text: &str| CString::new(text).expect("kernel texts hold no zero byte");
         let names =
             |names: &[String]| Names::new(&names.iter().map(|n| text(n)).collect::<Vec<_>>());
-        let (label, header, body) = (text(&kernel.name), text(header), text(&kernel.body));
+        let included = match gpu {
+            Gpu::Metal => None,
+            Gpu::Cuda => included(header, &kernel.body),
+        };
+        let (header, body) = match &included {
+            Some([head, body]) => (head.include(), with_shapes(kernel, body)),
+            None => (compact(header), compact(&kernel.body)),
+        };
+        let (label, header, body) = (text(&kernel.name), text(&header), text(&body));
         let (inputs, outputs) = (names(&kernel.inputs), names(&kernel.outputs));
         // SAFETY: every pointer is to a string that ends with a zero byte and outlives the call, which copies it; the
         // name vectors are live.
         let handle = unsafe {
             match gpu {
-                Gpu::Metal => Handle::Metal(mlx_sys::mlx_fast_metal_kernel_new(
+                Gpu::Metal => Handle::Metal(METAL.loaded(mlx_sys::mlx_fast_metal_kernel_new(
                     label.as_ptr(),
                     inputs.0,
                     outputs.0,
@@ -100,28 +113,32 @@ impl CustomKernel {
                     header.as_ptr(),
                     true,
                     false,
-                )),
-                Gpu::Cuda => Handle::Cuda(mlx_sys::mlx_fast_cuda_kernel_new(
+                ))),
+                Gpu::Cuda => Handle::Cuda(CUDA.loaded(mlx_sys::mlx_fast_cuda_kernel_new(
                     label.as_ptr(),
                     inputs.0,
                     outputs.0,
                     body.as_ptr(),
                     header.as_ptr(),
                     true,
-                    0,
-                )),
+                    dim(kernel.shared),
+                ))),
             }
         };
         let name = kernel.name.clone();
-        let taken = Self { name, handle };
+        let taken = Self {
+            name,
+            handle,
+            _included: included,
+        };
         assert!(!taken.is_null(), "MLX does not take {}", taken.name);
         taken
     }
 
     fn is_null(&self) -> bool {
         match &self.handle {
-            Handle::Metal(kernel) => kernel.ctx.is_null(),
-            Handle::Cuda(kernel) => kernel.ctx.is_null(),
+            Handle::Metal(loaded) => loaded.kernel.ctx.is_null(),
+            Handle::Cuda(loaded) => loaded.kernel.ctx.is_null(),
         }
     }
 
@@ -129,32 +146,67 @@ impl CustomKernel {
     ///
     /// A text must write nothing but its outputs: those of `sanctum_kernels::gpu` are held to that by their tests.
     pub(crate) fn apply(&self, inputs: &[&Array], call: &Call<'_>) -> Vec<Array> {
-        let stream = must(Stream::try_default_on_device(&must(Device::try_default())));
-        let results = match &self.handle {
-            Handle::Metal(kernel) => METAL.apply(*kernel, inputs, call, &stream),
-            Handle::Cuda(kernel) => CUDA.apply(*kernel, inputs, call, &stream),
-        };
+        let results = STREAM.with(|stream| match &self.handle {
+            Handle::Metal(loaded) => loaded.apply(inputs, call, stream),
+            Handle::Cuda(loaded) => loaded.apply(inputs, call, stream),
+        });
         results.unwrap_or_else(|| panic!("MLX refuses a call of the kernel {}", self.name))
     }
 }
 
-// SAFETY: what MLX keeps of a kernel are texts and names; it belongs to no thread, and only one uses it at a time.
+// SAFETY: what MLX keeps of a kernel and of its calls are texts, names and numbers; they belong to no thread, and only one
+// uses them at a time.
 unsafe impl Send for CustomKernel {}
 
-impl Drop for CustomKernel {
-    fn drop(&mut self) {
-        // SAFETY: the handle was made by `new` and is freed here only.
-        unsafe {
-            match &self.handle {
-                Handle::Metal(kernel) => mlx_sys::mlx_fast_metal_kernel_free(*kernel),
-                Handle::Cuda(kernel) => mlx_sys::mlx_fast_cuda_kernel_free(*kernel),
-            }
+thread_local! {
+    /// The GPU's stream of this thread.
+    static STREAM: Stream = must(Stream::try_default_on_device(&Device::gpu()));
+}
+
+/// Header and body as files for NVRTC to include; none if the system does not allow it.
+///
+/// MLX assembles, stores and hashes the whole text of a kernel at every call, on the thread that the device waits for.
+/// With includes that text is a few hundred bytes.
+fn included(header: &str, body: &str) -> Option<[SourceFile; 2]> {
+    let file = |name, text| match SourceFile::new(name, text) {
+        Ok(file) => Some(file),
+        Err(error) => {
+            tracing::debug!(%error, "kernel sources are passed to MLX in full");
+            None
+        }
+    };
+    Some([file(c"header.cuh", header)?, file(c"body.cuh", body)?])
+}
+
+/// The include of a body, after the names by which MLX decides that the body needs the shape of an input.
+fn with_shapes(kernel: &Kernel, body: &SourceFile) -> String {
+    let mut text = String::from("//");
+    for input in &kernel.inputs {
+        let shape = format!("{input}_shape");
+        if kernel.body.contains(&shape) {
+            let _ = write!(text, " {shape}");
         }
     }
+    text + "\n" + &body.include()
+}
+
+/// A text without comments and indentation, for the same reason.
+fn compact(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let code = line.split_once("//").map_or(line, |(code, _)| code);
+        code.trim()
+    });
+    let mut compact = String::with_capacity(text.len());
+    for line in lines.filter(|line| !line.is_empty()) {
+        compact += line;
+        compact.push('\n');
+    }
+    compact
 }
 
 /// mlx-c's functions for kernels `K` and the descriptions `C` of their calls, which are the same for both makes.
 struct Api<K, C> {
+    free_kernel: unsafe extern "C" fn(K),
     new: unsafe extern "C" fn() -> C,
     free: unsafe extern "C" fn(C),
     output: unsafe extern "C" fn(C, *const c_int, usize, mlx_sys::mlx_dtype) -> c_int,
@@ -171,7 +223,8 @@ struct Api<K, C> {
     ) -> c_int,
 }
 
-const METAL: Api<mlx_sys::mlx_fast_metal_kernel, mlx_sys::mlx_fast_metal_kernel_config> = Api {
+static METAL: Api<mlx_sys::mlx_fast_metal_kernel, mlx_sys::mlx_fast_metal_kernel_config> = Api {
+    free_kernel: mlx_sys::mlx_fast_metal_kernel_free,
     new: mlx_sys::mlx_fast_metal_kernel_config_new,
     free: mlx_sys::mlx_fast_metal_kernel_config_free,
     output: mlx_sys::mlx_fast_metal_kernel_config_add_output_arg,
@@ -182,7 +235,8 @@ const METAL: Api<mlx_sys::mlx_fast_metal_kernel, mlx_sys::mlx_fast_metal_kernel_
     apply: mlx_sys::mlx_fast_metal_kernel_apply,
 };
 
-const CUDA: Api<mlx_sys::mlx_fast_cuda_kernel, mlx_sys::mlx_fast_cuda_kernel_config> = Api {
+static CUDA: Api<mlx_sys::mlx_fast_cuda_kernel, mlx_sys::mlx_fast_cuda_kernel_config> = Api {
+    free_kernel: mlx_sys::mlx_fast_cuda_kernel_free,
     new: mlx_sys::mlx_fast_cuda_kernel_config_new,
     free: mlx_sys::mlx_fast_cuda_kernel_config_free,
     output: mlx_sys::mlx_fast_cuda_kernel_config_add_output_arg,
@@ -193,21 +247,22 @@ const CUDA: Api<mlx_sys::mlx_fast_cuda_kernel, mlx_sys::mlx_fast_cuda_kernel_con
     apply: mlx_sys::mlx_fast_cuda_kernel_apply,
 };
 
-impl<K, C: Copy> Api<K, C> {
-    /// The outputs of a call; none if MLX refuses it.
-    fn apply(
-        &self,
-        kernel: K,
-        inputs: &[&Array],
-        call: &Call<'_>,
-        stream: &Stream,
-    ) -> Option<Vec<Array>> {
-        let pointers: Vec<_> = inputs.iter().map(|array| array.as_ptr()).collect();
+impl<K: Copy, C: Copy> Api<K, C> {
+    /// Takes over a kernel, which may be null.
+    fn loaded(&'static self, kernel: K) -> Loaded<K, C> {
+        Loaded {
+            api: self,
+            kernel,
+            known: RefCell::default(),
+        }
+    }
+
+    /// MLX's description of a call; none if it refuses a part.
+    fn describe(&self, call: &Call<'_>) -> Option<C> {
         let [gx, gy, gz] = call.launch.grid.map(dim);
         let [tx, ty, tz] = call.launch.group.map(dim);
-        // SAFETY: everything made here is freed here, once; inputs and shapes outlive the calls, which copy them, and
-        // names end with a zero byte; `outputs` holds as many arrays as `call.outputs` once the call has succeeded,
-        // and each array taken from it is a handle of its own, which `Array` frees.
+        // SAFETY: shapes outlive the calls, which copy them, and names end with a zero byte; the description is freed
+        // here if it is not returned.
         unsafe {
             let config = (self.new)();
             let mut taken = (self.grid)(config, gx, gy, gz) == 0;
@@ -221,11 +276,71 @@ impl<K, C: Copy> Api<K, C> {
                     Argument::Type(dtype) => (self.dtype)(config, name.as_ptr(), *dtype as _) == 0,
                 };
             }
+            if !taken {
+                (self.free)(config);
+            }
+            taken.then_some(config)
+        }
+    }
+}
+
+/// A kernel of one make with the calls that were described to MLX before: a model repeats them for each layer and pass.
+struct Loaded<K: Copy + 'static, C: Copy + 'static> {
+    api: &'static Api<K, C>,
+    kernel: K,
+    /// The oldest first.
+    known: RefCell<Vec<KnownCall<C>>>,
+}
+
+/// A call as it was described to MLX.
+struct KnownCall<C> {
+    outputs: Vec<(Vec<i32>, Dtype)>,
+    launch: Launch,
+    template: Vec<(&'static CStr, Argument)>,
+    config: C,
+}
+
+/// Descriptions that a kernel keeps. Batches of many sizes have as many.
+const MOST_KNOWN: usize = 32;
+
+impl<K: Copy, C: Copy> Loaded<K, C> {
+    /// MLX's description of a call, from before if there is one; none if MLX refuses it.
+    fn config(&self, call: &Call<'_>) -> Option<C> {
+        let mut known = self.known.borrow_mut();
+        let same = |k: &&KnownCall<C>| {
+            k.outputs == call.outputs && k.launch == call.launch && k.template == call.template
+        };
+        if let Some(known) = known.iter().find(same) {
+            return Some(known.config);
+        }
+        let config = self.api.describe(call)?;
+        if known.len() == MOST_KNOWN {
+            let oldest = known.remove(0);
+            // SAFETY: made by `describe`, freed here only.
+            unsafe { (self.api.free)(oldest.config) };
+        }
+        known.push(KnownCall {
+            outputs: call.outputs.to_vec(),
+            launch: call.launch,
+            template: call.template.to_vec(),
+            config,
+        });
+        Some(config)
+    }
+
+    /// The outputs of a call; none if MLX refuses it.
+    fn apply(&self, inputs: &[&Array], call: &Call<'_>, stream: &Stream) -> Option<Vec<Array>> {
+        let config = self.config(call)?;
+        let pointers: Vec<_> = inputs.iter().map(|array| array.as_ptr()).collect();
+        // SAFETY: everything made here is freed here, once; inputs outlive the calls, which copy them, and `config` lives
+        // until another call is described; `outputs` holds as many arrays as `call.outputs` once the call has succeeded,
+        // and each array taken from it is a handle of its own, which `Array` frees.
+        unsafe {
             let arrays = mlx_sys::mlx_vector_array_new_data(pointers.as_ptr(), pointers.len());
             let mut outputs = mlx_sys::mlx_vector_array_new();
-            taken =
-                taken && (self.apply)(&mut outputs, kernel, arrays, config, stream.as_ptr()) == 0;
-            let result = taken.then(|| {
+            let status =
+                (self.api.apply)(&mut outputs, self.kernel, arrays, config, stream.as_ptr());
+            let result = (status == 0).then(|| {
                 let one = |index| {
                     let mut array = mlx_sys::mlx_array_new();
                     mlx_sys::mlx_vector_array_get(&mut array, outputs, index);
@@ -235,8 +350,19 @@ impl<K, C: Copy> Api<K, C> {
             });
             mlx_sys::mlx_vector_array_free(outputs);
             mlx_sys::mlx_vector_array_free(arrays);
-            (self.free)(config);
             result
+        }
+    }
+}
+
+impl<K: Copy, C: Copy> Drop for Loaded<K, C> {
+    fn drop(&mut self) {
+        // SAFETY: each description was made by `describe` and the kernel by MLX for this value; they are freed here only.
+        unsafe {
+            for known in self.known.get_mut().drain(..) {
+                (self.api.free)(known.config);
+            }
+            (self.api.free_kernel)(self.kernel);
         }
     }
 }
@@ -258,5 +384,16 @@ impl Drop for Names {
         unsafe {
             mlx_sys::mlx_vector_string_free(self.0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compact_text_has_neither_comments_nor_indentation() {
+        let text = "// Head.\n#define A 1  // one\n\nfor (;;) {\n    f(a / b);\n}\n";
+        assert_eq!(compact(text), "#define A 1\nfor (;;) {\nf(a / b);\n}\n");
     }
 }
