@@ -210,26 +210,29 @@ impl<B: Backend> Benchmark<B> {
                     bandwidth_share: bandwidth.map(|all| bytes * tokens_per_s.median / (all * 1e9)),
                 });
             };
-        if args.prompt > 0 {
+        for &prompt in args.prompt.iter().filter(|&&prompt| prompt > 0) {
             let chunk = args.prefill_chunk.get();
-            let bytes = self.weight_bytes as f64 / chunk.min(args.prompt) as f64;
-            let name = format!("prefill {}", args.prompt);
-            measure(name, args.prompt, bytes, &mut || {
-                self.prefill(args.prompt, chunk)
+            let bytes = self.weight_bytes as f64 / chunk.min(prompt) as f64;
+            measure(format!("prefill {prompt}"), prompt, bytes, &mut || {
+                self.prefill(prompt, chunk)
             });
         }
-        for streams in args.streams.iter().map(|streams| streams.get()) {
+        for (&depth, streams) in args.depth.iter().flat_map(|depth| {
+            args.streams
+                .iter()
+                .map(move |streams| (depth, streams.get()))
+        }) {
             if args.generate > 0 {
                 let bytes = self.weight_bytes as f64 / streams as f64 + self.state_bytes() as f64;
                 let mut name = format!("decode {} x {streams}", args.generate);
-                if args.depth > 0 {
-                    let _ = write!(name, " @ {}", args.depth);
+                if depth > 0 {
+                    let _ = write!(name, " @ {depth}");
                 }
                 let tokens = args.generate * streams;
                 // Each repetition continues where the last one ended.
                 let mut slots = self.model.slots(streams);
                 for stream in 0..streams {
-                    self.prefill_stream(args.depth, args.prefill_chunk.get(), stream, &mut slots);
+                    self.prefill_stream(depth, args.prefill_chunk.get(), stream, &mut slots);
                 }
                 measure(name, tokens, bytes, &mut || {
                     self.decode(args.generate, streams, &mut slots)

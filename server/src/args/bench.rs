@@ -18,9 +18,15 @@ pub(crate) struct BenchArgs {
     /// A checkpoint folder [default: the built-in model]
     #[arg(long, value_name = "DIR")]
     pub model: Option<TildePath>,
-    /// Tokens of the prompt; 0 measures no prefill
-    #[arg(short = 'p', long, value_name = "TOKENS", default_value_t = 128)]
-    pub prompt: usize,
+    /// Tokens of the prompt, or of several prompts; 0 measures no prefill
+    #[arg(
+        short = 'p',
+        long,
+        value_name = "TOKENS,…",
+        value_delimiter = ',',
+        default_value = "128"
+    )]
+    pub prompt: Vec<usize>,
     /// Tokens to generate in each stream; 0 measures no decode
     #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 64)]
     pub generate: usize,
@@ -32,9 +38,15 @@ pub(crate) struct BenchArgs {
         default_value = "1,4,16"
     )]
     pub streams: Vec<NonZeroUsize>,
-    /// Tokens that each stream has processed before it generates
-    #[arg(short, long, value_name = "TOKENS", default_value_t = 0)]
-    pub depth: usize,
+    /// Tokens that each stream has processed before it generates; several measure each number of streams at each depth
+    #[arg(
+        short,
+        long,
+        value_name = "TOKENS,…",
+        value_delimiter = ',',
+        default_value = "0"
+    )]
+    pub depth: Vec<usize>,
     /// Measure what a constraint costs instead: a JSON schema, which the engine enforces in every other measurement
     #[arg(long, value_name = "FILE")]
     pub schema: Option<PathBuf>,
