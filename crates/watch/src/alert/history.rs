@@ -56,10 +56,10 @@ impl History {
         Ok(record::read(path)?.unwrap_or_default())
     }
 
-    /// Opens the history of a watchdog. One that cannot be read begins anew.
+    /// Opens the history of a watchdog. One that cannot be read begins empty.
     pub(super) fn open(path: PathBuf) -> Self {
         let alerts = Self::read(&path).unwrap_or_else(|error| {
-            tracing::warn!("{error}; the list of past alerts begins anew");
+            tracing::warn!("{error}; the list of past alerts begins empty");
             Vec::new()
         });
         Self {
