@@ -20,6 +20,7 @@ mod hostile;
 mod incidents;
 mod logprobs;
 mod manifest;
+mod monitoring;
 #[cfg(target_os = "linux")]
 mod offbox;
 mod openai;
