@@ -88,7 +88,7 @@ fn servers(fleet: &Fleet, notes: &mut Vec<String>) {
         let folders = server
             .models
             .iter()
-            .flat_map(|model| std::iter::once(&model.path).chain(&model.adapter))
+            .flat_map(|model| model.path.iter().chain(&model.adapter))
             .chain(&server.adapters);
         for folder in folders.map(TildePath::as_str) {
             if !folder.starts_with(['/', '~']) {
@@ -355,24 +355,16 @@ fn files_of(
     host: &Label,
     missing: &mut impl FnMut(String, &TildePath, &Label, String),
 ) {
-    for model in &server.models {
+    for (model, path) in server.local_models() {
         // A relative folder has its own note.
-        if model.path.as_str().starts_with(['/', '~']) {
+        if path.as_str().starts_with(['/', '~']) {
             let fix = "put the model there, or change `path`".to_owned();
-            missing(
-                format!("[servers.{name}]: the model"),
-                &model.path,
-                host,
-                fix,
-            );
+            missing(format!("[servers.{name}]: the model"), path, host, fix);
         }
         let Some(manifest) = &model.manifest else {
             continue;
         };
-        let make = format!(
-            "sanctum-pki manifest create {} --out {manifest}",
-            model.path
-        );
+        let make = format!("sanctum-pki manifest create {path} --out {manifest}");
         missing(
             format!("[servers.{name}]: the manifest"),
             manifest,

@@ -193,8 +193,8 @@ impl ServerCheck<'_> {
         /// Caches, and the program itself.
         const OVERHEAD: u64 = 1 << 30;
         let mut needed = OVERHEAD;
-        for model in &self.server.models {
-            let folder = model.path.beside(&self.installation.file)?;
+        for (_, path) in self.server.local_models() {
+            let folder = path.beside(&self.installation.file)?;
             needed += folder_size(&folder) * 5 / 4;
         }
         let free = sanctum_watch::memory::free()

@@ -44,8 +44,8 @@ pub(crate) fn run(
         .port();
     let mut command = Command::new(program);
     command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
-    for model in &server.models {
-        let folder = model.path.beside(&installation.file)?;
+    for (model, path) in server.local_models() {
+        let folder = path.beside(&installation.file)?;
         command
             .arg("--model")
             .arg(format!("{}={}", model.id, folder.display()));

@@ -17,6 +17,7 @@ mod conversation;
 mod cors;
 mod error;
 mod fields;
+mod forward;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod generation;

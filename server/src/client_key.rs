@@ -1,6 +1,7 @@
 //! The client that a connection or a request counts for, wherever something is limited per client.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::peer::Peer;
@@ -61,6 +62,23 @@ impl ClientKey {
     /// Whether this is this machine without a certificate.
     pub(crate) fn is_loopback(&self) -> bool {
         matches!(self, Self::Loopback | Self::LoopbackWithToken)
+    }
+}
+
+/// For logs of another server: the certificate's name, an address, or `loopback`.
+impl fmt::Display for ClientKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificate(name) => f.write_str(&name.replace(' ', "_")),
+            Self::Loopback => f.write_str("loopback"),
+            Self::LoopbackWithToken => f.write_str("loopback-with-token"),
+            Self::Ipv4(address) => address.fmt(f),
+            Self::Ipv6Network(upper) => {
+                let network = Ipv6Addr::from_bits(u128::from(*upper) << 64);
+                write!(f, "{network}/64")
+            }
+            Self::Ipv6Link(scope) => write!(f, "fe80::/64%{scope}"),
+        }
     }
 }
 

@@ -18,6 +18,7 @@
 
 mod auth_method;
 mod bearer;
+mod forwarded;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod loopback;
@@ -52,6 +53,7 @@ use crate::peer::Peer;
 use crate::power::RunningRequests;
 use crate::route::Route;
 use bearer::Presented;
+use forwarded::Forwarded;
 use loopback::RequestHost;
 use request_limit::RequestLimit;
 use token_file::TokenFile;
@@ -64,6 +66,8 @@ pub(crate) struct Gate {
     token: Option<(Arc<TokenFile>, String)>,
     loopback: Loopback,
     disabled: bool,
+    /// Names of the servers that say for whom they ask.
+    fronts: Vec<String>,
     /// The addresses that the server listens on.
     own: Vec<IpAddr>,
     /// Its further names.
@@ -104,6 +108,7 @@ impl Gate {
             token: rules.token.map(open).transpose()?,
             loopback: rules.loopback,
             disabled: rules.disabled,
+            fronts: rules.fronts,
             own: listen.iter().map(ListenAddress::ip).collect(),
             names: rules.hosts,
             origins: AllowedOrigins::new(rules.origins),
@@ -180,9 +185,23 @@ impl Gate {
         if let (Ok(_), AuthMethod::Mtls, Some(identity)) = (&authenticated, method, identity) {
             self.metrics.client_request(identity.name());
         }
+        let front = match (&authenticated, method, identity) {
+            (Ok(_), AuthMethod::Mtls, Some(identity)) => Some(identity.name()),
+            _ => None,
+        };
+        let front = front.filter(|name| self.fronts.iter().any(|front| front == name));
+        let forwarded = front.map(|front| (Forwarded::of(request.headers()), front));
+        let of_front = forwarded
+            .as_ref()
+            .and_then(|(said, front)| said.client_key(front));
         let (audit, metrics) = (self.audit.clone(), self.metrics.clone());
-        let mut record = RequestRecord::new(route, method, peer, audit, metrics);
+        let forwarded = forwarded.map(|(said, _)| said);
+        let mut record = RequestRecord::new(route, method, peer.clone(), audit, metrics);
+        if let Some(forwarded) = forwarded {
+            record.forwarded(forwarded);
+        }
         let admitted = authenticated.and_then(|client| {
+            let client = of_front.unwrap_or(client);
             if !is_for_operators {
                 if is_counted(method, &client) {
                     record.permit = Some(self.limit.acquire(client.clone())?);

@@ -14,6 +14,7 @@ mod bench;
 mod check_model;
 mod client_key;
 mod failure;
+mod front;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz_entry_points;
 mod gate;

@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::{
 };
 use sanctum_engine::prefix::PrefixState;
 
+use crate::front::{CircuitState, FrontModel, Fronts};
 use crate::models::{KeptPrefixes, Models, PrefixTotals, Ready, Served};
 use crate::prepare::PreparingStatus;
 
@@ -138,13 +139,29 @@ impl Metrics {
         });
     }
 
+    /// Counts what came of a request to an upstream: `answered`, `full`, `failed`, `denied` or `skipped`.
+    pub(crate) fn upstream_request(&self, model: &str, upstream: &str, outcome: &'static str) {
+        let labels = vec![
+            Label::new("model", model.to_owned()),
+            Label::new("upstream", upstream.to_owned()),
+            Label::new("outcome", outcome),
+        ];
+        self.within(|| counter!("sanctum_upstream_requests_total", labels).increment(1));
+    }
+
     /// The page.
-    pub(crate) fn render(&self, models: &Models, preparing: &PreparingStatus) -> String {
+    pub(crate) fn render(
+        &self,
+        models: &Models,
+        fronts: &Fronts,
+        preparing: &PreparingStatus,
+    ) -> String {
         self.within(|| {
             read_preparing(preparing);
             gauge!("sanctum_uptime_seconds").set(self.born.elapsed().as_secs_f64());
             counter!("sanctum_audit_lost_total").absolute(self.audit_lost.load(Relaxed));
             models.iter().for_each(read_engine);
+            fronts.iter().for_each(read_upstreams);
             read_memory();
         });
         self.handle.render()
@@ -228,6 +245,20 @@ fn read_prefixes(
     gauge!("sanctum_prefix_cache_snapshots", label()).set(kept.snapshots as f64);
     let is_on = matches!(ready.engine.prefix_state(), PrefixState::On);
     gauge!("sanctum_prefix_cache_enabled", label()).set(f64::from(u8::from(is_on)));
+}
+
+/// Copies the state of a model's upstreams.
+fn read_upstreams(model: &FrontModel) {
+    for upstream in &model.upstreams {
+        let status = upstream.status();
+        let labels = vec![
+            Label::new("model", model.id.to_string()),
+            Label::new("upstream", status.name),
+        ];
+        let is_up = f64::from(u8::from(status.circuit != CircuitState::Open));
+        gauge!("sanctum_upstream_up", labels.clone()).set(is_up);
+        gauge!("sanctum_upstream_requests_in_flight", labels).set(status.in_flight as f64);
+    }
 }
 
 /// Copies what is being prepared, as in `/health`.
@@ -391,6 +422,18 @@ fn describe() {
     gauge!(
         "sanctum_mlx_peak_memory_bytes",
         "The most memory that MLX held at once"
+    );
+    counter!(
+        "sanctum_upstream_requests_total",
+        "Requests to other servers, by model, upstream and outcome (answered, full, failed, denied, skipped)"
+    );
+    gauge!(
+        "sanctum_upstream_up",
+        "1 if requests are sent to the upstream, 0 if it is gone"
+    );
+    gauge!(
+        "sanctum_upstream_requests_in_flight",
+        "Requests that the upstream has of this server"
     );
     gauge!("sanctum_uptime_seconds", "Time since the server started");
     histogram!(

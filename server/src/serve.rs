@@ -12,6 +12,7 @@ use crate::api::body::BodyLimit;
 use crate::api::{AppState, ResponseStore, router};
 use crate::banner::banner;
 use crate::failure::CommandFailure;
+use crate::front::Fronts;
 use crate::gate::Gate;
 use crate::listen::{Endpoint, HttpServer, Listeners, Transport};
 use crate::loading::load_all;
@@ -52,7 +53,12 @@ pub(crate) async fn serve(
 
     let named = settings.models.iter();
     let named = named.map(|model| (model.id.clone(), model.aliases.clone()));
-    let models = Arc::new(Models::new(named, settings.any_model));
+    let elsewhere = settings.fronts.iter().filter(|front| !front.is_local);
+    let models = Models::new(named, settings.any_model);
+    let models = Arc::new(models.beside(elsewhere.map(|front| front.id.clone())));
+    let first = settings.models.first().map(|model| &model.id);
+    let fronts = Fronts::new(settings.fronts.clone(), first, settings.any_model);
+    fronts.start();
     let swaps = AdapterSwaps::new(
         models.clone(),
         &settings.models,
@@ -62,6 +68,7 @@ pub(crate) async fn serve(
     );
     let app = Arc::new(AppState {
         models,
+        fronts,
         swaps,
         sharing: settings.sharing,
         bodies: BodyLimit::default(),
@@ -209,7 +216,9 @@ fn addresses(settings: &Settings, tls: Option<&Arc<TlsServer>>) -> Vec<(ListenAd
 
 /// Reports that the server is ready: a log line for programs, a banner for people.
 fn announce(endpoints: &[Endpoint], app: &AppState, token: Option<&str>) -> io::Result<()> {
-    let models: Vec<&ModelId> = app.models.iter().map(|served| served.id()).collect();
+    let local = app.models.iter().map(|served| served.id());
+    let elsewhere = app.fronts.iter().filter(|model| !model.is_local);
+    let models: Vec<&ModelId> = local.chain(elsewhere.map(|model| &model.id)).collect();
     for address in endpoints {
         tracing::info!(%address, "ready");
     }

@@ -7,6 +7,7 @@ mod options;
 mod prefix;
 mod section;
 mod tls;
+mod upstreams;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
@@ -19,6 +20,7 @@ use sanctum_engine::launch::LaunchOptions;
 
 use crate::args::ServeArgs;
 use crate::audit::AuditFile;
+use crate::front::FrontSpec;
 use crate::gate::AccessRules;
 use crate::listen::addresses;
 use crate::models::ModelSpec;
@@ -41,12 +43,14 @@ const CONNECTIONS: usize = 1024;
 pub(crate) struct Settings {
     /// Where to listen: at least one address.
     pub listen: Vec<ListenAddress>,
-    /// What to serve: at least one model; the first where a request names none.
+    /// The models that this server has; the first where a request names none.
     pub models: Vec<ModelSpec>,
     /// A request that names no model gets the first one.
     pub any_model: bool,
     /// A request with an unknown field is refused.
     pub strict_fields: bool,
+    /// Those that other servers have; the first of both where a request names none.
+    pub fronts: Vec<FrontSpec>,
     /// The folder of the adapters that may be swapped in; none: none may.
     pub adapters: Option<PathBuf>,
     /// How to load and run them.
@@ -93,10 +97,11 @@ impl Settings {
         access::check_addresses(&listen, &rules)?;
         addresses::check(&all)?;
         let models = models::resolve(args, server)?;
-        let (sharing, prefix) = prefix::resolve(args, section, models.len())?;
+        let fronts = upstreams::resolve(args, section, &models)?;
+        let (sharing, prefix) = prefix::resolve(args, section, models.len().max(1))?;
         let options = LaunchOptions {
             prefix,
-            ..options::resolve(args, server, models.len())?
+            ..options::resolve(args, server, models.len().max(1))?
         };
         Ok(Self {
             listen,
@@ -111,6 +116,7 @@ impl Settings {
             sharing,
             adapters: models::adapters(args, server)?,
             models,
+            fronts,
             drain: args
                 .drain()
                 .or(server.and_then(|server| server.drain))

@@ -12,6 +12,8 @@ mod completions;
 mod concurrency;
 mod constraints;
 mod drift;
+#[cfg(target_os = "linux")]
+mod failover;
 mod files;
 mod fleet;
 mod folders;

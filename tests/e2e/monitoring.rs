@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 
-use crate::openai::SUM;
+use crate::openai::COUNT;
 
 /// A file of docs/.
 fn page(name: &str) -> PathBuf {
@@ -64,7 +64,7 @@ fn named(text: &str) -> BTreeSet<String> {
 #[tokio::test]
 async fn rules_and_dashboard_name_metrics_that_the_server_has() {
     let server = Server::start([""; 0]).await;
-    let question = json!({ "messages": [{ "role": "user", "content": SUM }] });
+    let question = json!({ "messages": [{ "role": "user", "content": COUNT }], "temperature": 0 });
     let answer = server.http().post("/v1/chat/completions", &question).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     let dashboard = fs::read_to_string(page("grafana.json")).unwrap();

@@ -58,30 +58,26 @@ impl Client {
     /// # Errors
     /// If its credentials cannot be used.
     pub fn new(endpoint: &ServerEndpoint, timeout: Duration) -> Result<Self, ClientError> {
-        let mut bearer = None;
-        let tls = match &endpoint.credentials {
-            Credentials::None => http::no_tls(),
-            Credentials::Bearer(path) => {
-                let token = credentials::token(path)?;
-                let header = zeroize::Zeroizing::new(format!("Bearer {}", *token));
-                let mut value = HeaderValue::from_str(&header).expect("a token is printable ASCII");
-                value.set_sensitive(true);
-                bearer = Some(value);
-                http::no_tls()
-            }
-            Credentials::Mutual {
-                ca,
-                certificate,
-                key,
-            } => credentials::mutual_tls(ca, certificate, key)?,
-        };
+        Self::at(&endpoint.base, &endpoint.credentials, timeout)
+    }
+
+    /// A client of the server at a base URL, whose requests take `timeout` at most.
+    ///
+    /// # Errors
+    /// If its credentials cannot be used.
+    pub fn at(
+        base: &str,
+        credentials: &Credentials,
+        timeout: Duration,
+    ) -> Result<Self, ClientError> {
+        let (tls, bearer) = credentials::load(credentials)?;
         let http = http::client(Some(tls), timeout).map_err(|error| ClientError::Format {
-            url: endpoint.base.clone(),
+            url: base.to_owned(),
             why: root_cause(&error),
         })?;
         Ok(Self {
             http,
-            base: endpoint.base.clone(),
+            base: base.to_owned(),
             bearer,
             timeout,
         })
@@ -230,28 +226,8 @@ impl Client {
     }
 
     fn failed(&self, url: &str, error: &reqwest::Error) -> ClientError {
-        let url = url.to_owned();
-        if error.is_timeout() {
-            return match error.is_connect() {
-                // A connection has a shorter limit than a response.
-                true => ClientError::Unreachable {
-                    url,
-                    why: format!(
-                        "no connection within {} s",
-                        http::CONNECT.min(self.timeout).as_secs_f64()
-                    ),
-                },
-                false => ClientError::Timeout {
-                    url,
-                    limit: self.timeout,
-                },
-            };
-        }
-        let mut why = root_cause(error.source().unwrap_or(error));
-        if is_without_route(error) {
-            why.push_str(&no_route::cause());
-        }
-        ClientError::Unreachable { url, why }
+        // A connection has a shorter limit than a response.
+        failed(url, error, http::CONNECT.min(self.timeout), self.timeout)
     }
 
     fn format(&self, path: &str, why: &str) -> ClientError {
@@ -261,6 +237,30 @@ impl Client {
             why: UntrustedText::bounded(why, SHOWN).into(),
         }
     }
+}
+
+/// Why a request failed that has these limits for its connection and its response.
+pub(crate) fn failed(
+    url: &str,
+    error: &reqwest::Error,
+    connect: Duration,
+    limit: Duration,
+) -> ClientError {
+    let url = url.to_owned();
+    if error.is_timeout() {
+        return match error.is_connect() {
+            true => ClientError::Unreachable {
+                url,
+                why: format!("no connection within {} s", connect.as_secs_f64()),
+            },
+            false => ClientError::Timeout { url, limit },
+        };
+    }
+    let mut why = root_cause(error.source().unwrap_or(error));
+    if is_without_route(error) {
+        why.push_str(&no_route::cause());
+    }
+    ClientError::Unreachable { url, why }
 }
 
 fn retry_after(response: &Response) -> Option<Duration> {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use reqwest::header::HeaderValue;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
@@ -11,6 +12,7 @@ use sanctum_config::{UntrustedText, files};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
+use crate::endpoint::Credentials;
 use crate::http;
 
 /// The largest of these files that is read, in bytes.
@@ -48,6 +50,27 @@ pub enum CredentialsError {
         /// The difference.
         why: String,
     },
+}
+
+/// TLS with these credentials, and the value of the `Authorization` header if they are a token.
+pub(crate) fn load(
+    credentials: &Credentials,
+) -> Result<(ClientConfig, Option<HeaderValue>), CredentialsError> {
+    match credentials {
+        Credentials::None => Ok((http::no_tls(), None)),
+        Credentials::Bearer(path) => {
+            let token = token(path)?;
+            let header = Zeroizing::new(format!("Bearer {}", *token));
+            let mut value = HeaderValue::from_str(&header).expect("a token is printable ASCII");
+            value.set_sensitive(true);
+            Ok((http::no_tls(), Some(value)))
+        }
+        Credentials::Mutual {
+            ca,
+            certificate,
+            key,
+        } => Ok((mutual_tls(ca, certificate, key)?, None)),
+    }
 }
 
 /// Reads a bearer token.

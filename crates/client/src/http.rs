@@ -39,6 +39,26 @@ pub fn client(tls: Option<ClientConfig>, limit: Duration) -> Result<Client, reqw
     }
 }
 
+/// A client whose connections take `connect` at most, and whose responses may take any time: those of a model are streamed for
+/// minutes.
+///
+/// # Errors
+/// If the client cannot be built.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this is the one other constructor"
+)]
+pub(crate) fn streaming(tls: ClientConfig, connect: Duration) -> Result<Client, reqwest::Error> {
+    Client::builder()
+        .no_proxy()
+        .redirect(Policy::none())
+        .connect_timeout(connect)
+        .http1_only()
+        .user_agent(concat!("sanctum/", env!("CARGO_PKG_VERSION")))
+        .tls_backend_preconfigured(tls)
+        .build()
+}
+
 /// TLS for clients that connect over plain HTTP only: it trusts no certificate, and does not load the system's authorities.
 pub fn no_tls() -> ClientConfig {
     tls(RootCertStore::empty()).with_no_client_auth()

@@ -7,6 +7,7 @@ mod prefix_cache;
 mod role;
 mod sections;
 mod server;
+mod upstream;
 
 pub use alerts::{Channel, ChannelKind, SmtpTls};
 pub use daemons::{Agent, Watch};
@@ -14,6 +15,7 @@ pub use prefix_cache::{CheckRate, DISK_LIMIT, Gigabytes, PrefixCache};
 pub use role::Role;
 pub use sections::{Fleet, General, Host, Logs};
 pub use server::{Audit, Auth, Backend, KvCache, Limits, Loopback, Memory, Model, Server, Tls};
+pub use upstream::Upstream;
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use sanctum_engine::schedule::EnginePhase;
 use serde::Serialize;
 
 use super::state::AppState;
+use crate::front::{FrontModel, UpstreamStatus};
 use crate::models::Served;
 use crate::prepare::PreparingStatus;
 
@@ -34,6 +35,17 @@ pub(crate) struct HealthPage {
     /// Each model, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     models: Vec<ModelHealth>,
+    /// The models that other servers have. They do not change `status`: this server is well if they are gone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    fronts: Vec<FrontHealth>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct FrontHealth {
+    id: String,
+    /// Whether a server has it at present.
+    available: bool,
+    upstreams: Vec<UpstreamStatus>,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -93,9 +105,10 @@ pub(crate) async fn health(State(app): State<Arc<AppState>>) -> (StatusCode, Jso
         preparing: app.preparing.read(),
         prefix_cache: prefixes.max().unwrap_or_default(),
         models: match each.len() {
-            1 => Vec::new(),
+            0 | 1 => Vec::new(),
             _ => each,
         },
+        fronts: app.fronts.iter().map(front).collect(),
     };
     (code, Json(health))
 }
@@ -114,6 +127,18 @@ impl ModelHealth {
                 Ok(PrefixState::Off) | Err(_) => PrefixStatus::Off,
             },
         }
+    }
+}
+
+fn front(model: &FrontModel) -> FrontHealth {
+    FrontHealth {
+        id: model.id.to_string(),
+        available: !model.is_gone(),
+        upstreams: model
+            .upstreams
+            .iter()
+            .map(|upstream| upstream.status())
+            .collect(),
     }
 }
 
@@ -151,7 +176,14 @@ fn together<'a>(beats: impl Iterator<Item = &'a Beat>) -> Beat {
             progress: a.progress + b.progress,
             progress_age_seconds: age(&a, &b),
         })
-        .expect("a server serves one model at least")
+        // Without an engine there is nothing that could hang.
+        .unwrap_or(Beat {
+            phase: EnginePhase::Ready,
+            in_flight: 0,
+            queued: 0,
+            progress: 0,
+            progress_age_seconds: 0.0,
+        })
 }
 
 #[cfg(test)]

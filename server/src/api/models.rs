@@ -21,8 +21,27 @@ pub(crate) async fn list(State(app): State<Arc<AppState>>) -> Json<Value> {
             let ready = served.ready().ok()?;
             Some(card(served, &ready))
         })
+        .chain(elsewhere(&app))
         .collect();
     Json(json!({ "object": "list", "data": models }))
+}
+
+/// Models that only other servers have.
+fn elsewhere(app: &AppState) -> impl Iterator<Item = Value> {
+    let models = app.fronts.iter().filter(|model| !model.is_local);
+    models.map(|model| {
+        let names = model
+            .upstreams
+            .iter()
+            .map(|upstream| upstream.spec.name.as_str());
+        json!({
+            "id": model.id.as_str(),
+            "object": "model",
+            "created": 0,
+            "owned_by": "sanctum",
+            "upstreams": names.collect::<Vec<_>>(),
+        })
+    })
 }
 
 /// Answers `GET /v1/models/{id}`: for an alias, with the model that answers to it.
@@ -31,6 +50,9 @@ pub(crate) async fn one(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let Path(id) = id.map_err(|error| ApiError::invalid("id", error.body_text()))?;
+    if let Some(card) = elsewhere(&app).find(|card| card["id"] == id) {
+        return Ok(Json(card));
+    }
     let served = app.models.pick(Some(&id))?;
     let ready = served.ready()?;
     Ok(Json(card(served, &ready)))

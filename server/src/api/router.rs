@@ -12,7 +12,7 @@ use axum::routing::{MethodRouter, get, post};
 
 use super::error::ApiError;
 use super::state::AppState;
-use super::{adapters, anthropic, chat, completions, cors, health, models, responses};
+use super::{adapters, anthropic, chat, completions, cors, forward, health, models, responses};
 use crate::gate::{Admitted, Gate};
 use crate::route;
 use crate::tracked_body::TrackedBody;
@@ -22,6 +22,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// All routes, behind the gate. A listener puts a [`Peer`](crate::peer::Peer) into each request.
 pub(crate) fn router(app: Arc<AppState>) -> Router {
+    let forwards = !app.fronts.is_empty();
     let routes: [(&str, MethodRouter<Arc<AppState>>); 11] = [
         (route::CHAT, post(chat::create)),
         (route::COMPLETIONS, post(completions::create)),
@@ -38,7 +39,7 @@ pub(crate) fn router(app: Arc<AppState>) -> Router {
         (route::HEALTH, get(health::health)),
         (route::METRICS, get(metrics)),
     ];
-    routes
+    let routes = routes
         .into_iter()
         .fold(
             Router::new(),
@@ -48,7 +49,15 @@ pub(crate) fn router(app: Arc<AppState>) -> Router {
             },
         )
         .fallback(no_route)
-        .method_not_allowed_fallback(no_method)
+        .method_not_allowed_fallback(no_method);
+    let routes = match forwards {
+        true => routes.layer(middleware::from_fn_with_state(
+            app.clone(),
+            forward::forward,
+        )),
+        false => routes,
+    };
+    routes
         .layer(middleware::from_fn_with_state(app.gate.clone(), guard))
         .with_state(app)
 }
@@ -82,7 +91,9 @@ pub(crate) async fn guard(
 
 async fn metrics(State(app): State<Arc<AppState>>) -> impl IntoResponse {
     let text = "text/plain; version=0.0.4; charset=utf-8";
-    let page = app.metrics.render(&app.models, &app.preparing.read());
+    let page = app
+        .metrics
+        .render(&app.models, &app.fronts, &app.preparing.read());
     ([(header::CONTENT_TYPE, text)], page)
 }
 

@@ -7,6 +7,7 @@ use sanctum_config::fleet::PrefixCache;
 
 use super::body::BodyLimit;
 use super::response_store::ResponseStore;
+use crate::front::Fronts;
 use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::models::{AdapterSwaps, Models};
@@ -17,6 +18,8 @@ use crate::shutdown::Shutdown;
 pub(crate) struct AppState {
     /// The models that are served.
     pub models: Arc<Models>,
+    /// Those that other servers have.
+    pub fronts: Fronts,
     /// Swaps their adapters.
     pub swaps: AdapterSwaps,
     /// Which clients share computed prefixes of prompts.

@@ -10,7 +10,7 @@ use sanctum_config::{HostName, Label, Origin, TildePath};
 use sanctum_engine::backend::KvMode;
 use sanctum_engine::load::random::Shape;
 
-use super::values::{BackendArg, HostArg, LoopbackArg, ModelArg, TlsHostArg};
+use super::values::{BackendArg, HostArg, LoopbackArg, ModelArg, TlsHostArg, UpstreamArg};
 
 /// How to serve. A flag overrides fleet.toml.
 #[derive(Debug, Default, Args)]
@@ -54,6 +54,10 @@ pub(crate) struct ServeArgs {
     /// Refuse requests that have an unknown field, instead of naming it in the response header sanctum-ignored-fields
     #[arg(long)]
     pub strict_fields: bool,
+    /// Another server that has a model, such as qwen=http://192.0.2.20:1337; may be repeated, also for one model: requests
+    /// go to the first that answers, after this server if it has the model too. fleet.toml can give credentials
+    #[arg(long, value_name = "ID=URL")]
+    pub upstream: Vec<UpstreamArg>,
     /// The SHA-256 manifest that the folder must match before anything is listened on; needs exactly one --model
     #[arg(long, value_name = "FILE", requires = "model")]
     pub manifest: Option<PathBuf>,

@@ -56,6 +56,44 @@ pub(crate) struct ModelArg {
     pub path: TildePath,
 }
 
+/// A model and another server that has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UpstreamArg {
+    /// The id that requests name the model by.
+    pub id: ModelId,
+    /// `http://HOST:PORT`.
+    pub base: String,
+    /// `HOST:PORT`.
+    pub address: String,
+}
+
+impl FromStr for UpstreamArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (id, url) = text
+            .split_once('=')
+            .ok_or("write ID=URL, such as qwen=http://192.0.2.20:1337")?;
+        let address = url
+            .strip_prefix("http://")
+            .map(|rest| rest.strip_suffix('/').unwrap_or(rest));
+        let is_address = |address: &&str| {
+            !address.is_empty()
+                && address
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || ".-:[]%_".contains(c))
+        };
+        let address = address.filter(is_address).ok_or(
+            "the URL must be http://HOST:PORT, without `/v1`; for https and for tokens name the upstream in fleet.toml",
+        )?;
+        Ok(Self {
+            id: id.parse().map_err(|error| format!("{error}"))?,
+            base: format!("http://{address}"),
+            address: address.to_owned(),
+        })
+    }
+}
+
 impl FromStr for HostArg {
     type Err = String;
 

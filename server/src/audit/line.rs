@@ -23,6 +23,12 @@ pub(crate) struct AuditLine<'a> {
     pub route: &'a str,
     /// The model, if the request got as far as naming one that is served.
     pub model: Option<&'a str>,
+    /// The upstream that answered, where another server has the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub served_by: Option<&'a str>,
+    /// The client for whom another server of the fleet has sent the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_behalf_of: Option<&'a str>,
     /// Tokens of the prompt, if the engine accepted it.
     pub prompt_tokens: Option<usize>,
     /// Tokens generated.

@@ -8,6 +8,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use sanctum_engine::schedule::Usage;
 
 use super::auth_method::AuthMethod;
+use super::forwarded::Forwarded;
 use super::refusal::Refusal;
 use super::request_limit::RequestPermit;
 use crate::audit::{AuditLine, AuditLog, RequestOutcome};
@@ -27,6 +28,8 @@ pub(crate) struct RequestRecord {
     route: Route,
     method: AuthMethod,
     peer: Option<Peer>,
+    /// The client of the server of our fleet that sent it, if it comes from one.
+    on_behalf_of: Option<String>,
     refusal: Option<&'static str>,
     status: Option<StatusCode>,
     complete: bool,
@@ -54,6 +57,8 @@ struct GenerationState {
 #[derive(Default)]
 struct Facts {
     model: Option<String>,
+    /// The upstream that answers it.
+    served_by: Option<String>,
     /// None until the engine has accepted it.
     usage: Option<Usage>,
     first_token: Option<Instant>,
@@ -97,6 +102,7 @@ impl RequestRecord {
             route,
             method,
             peer,
+            on_behalf_of: None,
             refusal: None,
             status: None,
             complete: false,
@@ -108,7 +114,16 @@ impl RequestRecord {
         }
     }
 
-    /// Its id, which no other request has.
+    /// Another server of the fleet has passed it on. Before the first handle is handed out.
+    pub(crate) fn forwarded(&mut self, said: Forwarded) {
+        self.on_behalf_of = said.client;
+        if let (Some(id), Some(generation)) = (said.id, Arc::get_mut(&mut self.generation.0)) {
+            generation.request_id.clone_from(&id);
+            self.id = id;
+        }
+    }
+
+    /// Its id, which no other request has, unless another server of the fleet has passed it on with its own.
     pub(crate) fn id(&self) -> &str {
         &self.id
     }
@@ -156,6 +171,8 @@ impl RequestRecord {
             method: self.route.method,
             route: &self.route.path,
             model: facts.model.as_deref(),
+            served_by: facts.served_by.as_deref(),
+            on_behalf_of: self.on_behalf_of.as_deref(),
             prompt_tokens: facts.usage.map(|usage| usage.prompt_tokens),
             completion_tokens: facts.usage.map(|usage| usage.completion_tokens),
             duration_ms: self.began.elapsed().as_millis() as u64,
@@ -202,6 +219,11 @@ impl GenerationRecord {
         if count > 0 {
             self.0.metrics.ignored_fields(count);
         }
+    }
+
+    /// This upstream answers it.
+    pub(crate) fn served_by(&self, upstream: &str) {
+        self.facts().served_by = Some(upstream.to_owned());
     }
 
     /// The engine has accepted it, with a prompt of so many tokens.

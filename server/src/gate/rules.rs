@@ -19,6 +19,8 @@ pub(crate) struct AccessRules {
     pub origins: Vec<Origin>,
     /// Names of this machine besides `localhost` and its addresses.
     pub hosts: Vec<HostName>,
+    /// The servers that say for whom they ask, by the names in their certificates.
+    pub fronts: Vec<String>,
     /// Requests of one client that may run or wait at once.
     pub per_client: NonZeroUsize,
 }

@@ -20,6 +20,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::api::guard;
+use crate::front::Fronts;
 use crate::models::Models;
 use crate::peer::Identity;
 use crate::prepare::PreparingStatus;
@@ -48,6 +49,7 @@ fn rules() -> AccessRules {
         disabled: false,
         origins: Vec::new(),
         hosts: Vec::new(),
+        fronts: vec!["front".into()],
         per_client: NonZeroUsize::new(2).unwrap(),
     }
 }
@@ -101,6 +103,7 @@ impl GatedServer {
     fn counted(&self, sample: &str) -> bool {
         let page = self.gate.metrics.render(
             &Models::new([("m".parse().unwrap(), Vec::new())], false),
+            &Fronts::new(Vec::new(), None, false),
             &PreparingStatus::default(),
         );
         page.lines().any(|line| line == sample)

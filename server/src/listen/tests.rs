@@ -16,6 +16,7 @@ use tokio::time::{Duration, Instant, sleep, timeout};
 
 use super::phase::{CloseReason, ConnectionState};
 use super::{HttpServer, Listeners, Transport, accept, connection};
+use crate::front::Fronts;
 use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::peer::Peer;
@@ -95,7 +96,11 @@ impl Served {
         let reported = async {
             while !self
                 .metrics
-                .render(&models, &PreparingStatus::default())
+                .render(
+                    &models,
+                    &Fronts::new(Vec::new(), None, false),
+                    &PreparingStatus::default(),
+                )
                 .lines()
                 .any(|l| l == line)
             {
@@ -106,7 +111,11 @@ impl Served {
         assert!(
             reported.is_ok(),
             "{line} in {}",
-            self.metrics.render(&models, &PreparingStatus::default())
+            self.metrics.render(
+                &models,
+                &Fronts::new(Vec::new(), None, false),
+                &PreparingStatus::default()
+            )
         );
     }
 }

@@ -17,9 +17,11 @@ use crate::unix_time;
 /// Characters of an unknown id that an error repeats.
 const LONGEST_SHOWN: usize = 200;
 
-/// All models, in the order of the configuration; at least one.
+/// All models, that this server has, in the order of the configuration.
 pub(crate) struct Models {
     served: Vec<Served>,
+    /// Ids of models that only other servers have.
+    elsewhere: Vec<String>,
     /// The first model answers to every name.
     any: bool,
 }
@@ -68,19 +70,26 @@ pub(crate) struct RetiringEngine {
 }
 
 impl Models {
-    /// Models that are to be loaded. With `any`, the first answers to every name that no other has.
-    ///
-    /// # Panics
-    /// Without any: the configuration always yields one.
+    /// Models that are to be loaded; none where only other servers have models. With `any`, the first answers to every name that
+    /// no other has.
     pub(crate) fn new(
         named: impl IntoIterator<Item = (ModelId, Vec<ModelAlias>)>,
         any: bool,
     ) -> Self {
-        let served: Vec<Served> = (named.into_iter())
-            .map(|(id, aliases)| Served::new(id, aliases))
-            .collect();
-        assert!(!served.is_empty(), "a server serves one model at least");
-        Self { served, any }
+        let served = named.into_iter();
+        Self {
+            served: served
+                .map(|(id, aliases)| Served::new(id, aliases))
+                .collect(),
+            elsewhere: Vec::new(),
+            any,
+        }
+    }
+
+    /// The same where other servers have these models, which errors name.
+    pub(crate) fn beside(self, elsewhere: impl IntoIterator<Item = ModelId>) -> Self {
+        let elsewhere = elsewhere.into_iter().map(|id| id.to_string()).collect();
+        Self { elsewhere, ..self }
     }
 
     /// The model that a request names, by its id or an alias; the first if it names none, or if any name will do. Of several
@@ -90,9 +99,9 @@ impl Models {
     /// [`ModelError::NotFound`].
     pub(crate) fn pick(&self, name: Option<&str>) -> Result<&Served, ModelError> {
         let Some(name) = name else {
-            return Ok(&self.served[0]);
+            return self.exact(None);
         };
-        let first = self.any.then(|| &self.served[0]);
+        let first = self.served.first().filter(|_| self.any);
         self.exact(Some(name))
             .or_else(|error| self.by_alias(name).or(first).ok_or(error))
     }
@@ -102,13 +111,18 @@ impl Models {
     /// # Errors
     /// [`ModelError::NotFound`].
     pub(crate) fn exact(&self, id: Option<&str>) -> Result<&Served, ModelError> {
-        let Some(id) = id else {
-            return Ok(&self.served[0]);
+        let id = match (id, self.served.first()) {
+            (None, Some(first)) => return Ok(first),
+            (None, None) => "",
+            (Some(id), _) => id,
         };
         self.iter()
             .find(|served| served.id().as_str() == id)
             .ok_or_else(|| {
-                let known = || self.iter().map(|served| served.id().as_str());
+                let known = || {
+                    let here = self.iter().map(|served| served.id().as_str());
+                    here.chain(self.elsewhere.iter().map(String::as_str))
+                };
                 let near = did_you_mean(id, known());
                 let known: Vec<&str> = known().collect();
                 ModelError::NotFound {

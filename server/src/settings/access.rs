@@ -71,6 +71,7 @@ pub(crate) fn rules(
         disabled,
         origins,
         hosts,
+        fronts: auth.map(|auth| auth.fronts.clone()).unwrap_or_default(),
         per_client: args.max_requests_per_client.or(limit).unwrap_or(PER_CLIENT),
     })
 }

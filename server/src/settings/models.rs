@@ -61,9 +61,9 @@ fn bases(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<ModelSpec>, Se
     };
     let mut models: Vec<ModelSpec> = Vec::new();
     if args.model.is_empty() {
-        for model in server.into_iter().flat_map(|server| &server.models) {
+        for (model, path) in server.into_iter().flat_map(Server::local_models) {
             let manifest = model.manifest.as_ref().map(|path| place(path, file));
-            let folder = place(&model.path, file)?;
+            let folder = place(path, file)?;
             let folders = model.adapter.as_ref().map(|path| place(path, file));
             models.push(ModelSpec {
                 id: model.id.clone(),
@@ -81,7 +81,7 @@ fn bases(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<ModelSpec>, Se
         let source = source(folder, args.manifest.clone());
         models.push(plain(model.id.clone(), source));
     }
-    if models.is_empty() {
+    if models.is_empty() && !has_upstreams(args, server) {
         models.push(plain(BUILT_IN.parse().expect(known), ModelSource::Embedded));
     }
     for model in models.iter().filter(|_| !keys.is_empty()) {
@@ -94,6 +94,16 @@ fn bases(args: &ServeArgs, server: Option<&Server>) -> Result<Vec<ModelSpec>, Se
         }
     }
     refuse_unused_keys(args, models)
+}
+
+/// Whether requests go to other servers, so that this one needs no model. Models of the command line replace those of
+/// fleet.toml.
+pub(super) fn has_upstreams(args: &ServeArgs, server: Option<&Server>) -> bool {
+    let of_file = || {
+        let mut models = server.into_iter().flat_map(|server| &server.models);
+        args.model.is_empty() && models.any(|model| !model.upstreams.is_empty())
+    };
+    !args.upstream.is_empty() || of_file()
 }
 
 /// The folder of the adapters that may be swapped in.

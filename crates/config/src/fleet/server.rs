@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::prefix_cache::{CheckRate, Gigabytes, PrefixCache};
+use super::upstream::Upstream;
 use crate::{
     HostName, Label, ListenAddress, ModelAlias, ModelId, Origin, TildePath, duration, tilde,
 };
@@ -96,6 +97,36 @@ pub struct Server {
     pub drain: Option<Duration>,
 }
 
+impl Server {
+    /// The models that the server itself has, with their folders.
+    pub fn local_models(&self) -> impl Iterator<Item = (&Model, &TildePath)> {
+        let models = self.models.iter();
+        models.filter_map(|model| Some((model, model.path.as_ref()?)))
+    }
+
+    /// What is wrong with its models and their upstreams.
+    fn models_contradiction(&self) -> Option<String> {
+        for model in &self.models {
+            if model.path.is_none() && model.upstreams.is_empty() {
+                return Some(format!(
+                    "the model `{}` has neither `path` nor `upstreams`; write one of them",
+                    model.id
+                ));
+            }
+            if model.path.is_none() && (model.manifest.is_some() || model.adapter.is_some()) {
+                return Some(format!(
+                    "the model `{}` has a manifest or an adapter, and no `path`; write the folder that they belong to",
+                    model.id
+                ));
+            }
+            if let Some(problem) = model.upstreams.iter().find_map(Upstream::contradiction) {
+                return Some(problem);
+            }
+        }
+        None
+    }
+}
+
 /// The files of a server's mTLS, all of them PEM; what is left out is under the fleet's home.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -119,8 +150,12 @@ pub struct Model {
     /// Other names by which requests may name it.
     #[serde(default)]
     pub aliases: Vec<ModelAlias>,
-    /// Its checkpoint's folder.
-    pub path: TildePath,
+    /// Its checkpoint's folder. None: only the upstreams have it.
+    #[serde(default, deserialize_with = "tilde::optional_or_empty")]
+    pub path: Option<TildePath>,
+    /// Other servers that have it, in the order in which they are tried: after this server if it has a `path`.
+    #[serde(default)]
+    pub upstreams: Vec<Upstream>,
     /// The SHA-256 manifest that the folder must match before anything is served or listened on. Its signature lies
     /// beside it, with `.sig` after its name.
     #[serde(default, deserialize_with = "tilde::optional_or_empty")]
@@ -195,6 +230,9 @@ pub struct Auth {
     pub token_file: Option<TildePath>,
     /// Whether requests from this host need it.
     pub loopback: Loopback,
+    /// Servers that pass requests of their clients on, by the names in their certificates: they are believed for whom they
+    /// ask, so that limits and the audit log see those clients.
+    pub fronts: Vec<String>,
 }
 
 /// What requests over loopback need.
@@ -266,6 +304,9 @@ impl Server {
                 "`cache_dir_limit_gb` is {limit} and there is no `cache_dir`, so nothing is kept on disk; write \
                  `cache_dir = \"~/.sanctum/prefix-cache\"`, or remove the limit"
             ));
+        }
+        if let Some(problem) = self.models_contradiction() {
+            return Some(problem);
         }
         let mut ids = BTreeSet::new();
         let twice = self.models.iter().find(|model| !ids.insert(&model.id))?;

@@ -25,6 +25,7 @@ use tower::ServiceExt;
 use crate::api::body::BodyLimit;
 use crate::api::{AppState, ResponseStore, router};
 use crate::audit::AuditLog;
+use crate::front::Fronts;
 use crate::gate::{AccessRules, Gate};
 use crate::metrics::Metrics;
 use crate::models::{AdapterSwaps, Models, Ready};
@@ -181,6 +182,7 @@ fn loading_with(aliases: Vec<ModelAlias>, change: impl FnOnce(&mut AppState)) ->
         disabled: false,
         origins: Vec::new(),
         hosts: Vec::new(),
+        fronts: Vec::new(),
         per_client: NonZeroUsize::MIN,
     };
     let metrics = Arc::new(Metrics::new());
@@ -193,6 +195,7 @@ fn loading_with(aliases: Vec<ModelAlias>, change: impl FnOnce(&mut AppState)) ->
         swaps: AdapterSwaps::new(models.clone(), &[], options, None, shutdown.clone()),
         models,
         sharing: PrefixCache::default(),
+        fronts: Fronts::new(Vec::new(), None, false),
         bodies: BodyLimit::default(),
         responses: ResponseStore::default(),
         threads: ResponseStore::default(),

@@ -1,0 +1,123 @@
+//! The `model` of a body, read and replaced without touching any other byte.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Where the value of `model` is in a body, and the name.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ModelField {
+    /// The bytes of its value, quotes included; empty at the place for it if the body has none.
+    range: Range<usize>,
+    /// The name; none if the body has none, or null.
+    pub name: Option<String>,
+    is_missing: bool,
+    has_others: bool,
+}
+
+impl ModelField {
+    /// Finds it. None if the body is not a JSON object, or `model` is not a string: the API explains that better.
+    pub(crate) fn find(body: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Fields<'a> {
+            #[serde(borrow)]
+            model: Option<&'a RawValue>,
+        }
+        // Some clients send a byte order mark.
+        let skipped = match body.strip_prefix(b"\xef\xbb\xbf") {
+            Some(_) => 3,
+            None => 0,
+        };
+        let text = &body[skipped..];
+        let fields: Fields<'_> = serde_json::from_slice(text).ok()?;
+        match fields.model {
+            Some(raw) => {
+                let start = raw.get().as_ptr().addr() - body.as_ptr().addr();
+                let name: Option<Cow<'_, str>> = serde_json::from_str(raw.get()).ok()?;
+                Some(Self {
+                    range: start..start + raw.get().len(),
+                    name: name.map(Cow::into_owned),
+                    is_missing: false,
+                    has_others: true,
+                })
+            }
+            None => {
+                let open = skipped + text.iter().position(|&byte| byte == b'{')? + 1;
+                let next = body[open..]
+                    .iter()
+                    .find(|byte| !byte.is_ascii_whitespace())?;
+                Some(Self {
+                    range: open..open,
+                    name: None,
+                    is_missing: true,
+                    has_others: *next != b'}',
+                })
+            }
+        }
+    }
+
+    /// The body with another name.
+    pub(crate) fn replaced(&self, body: &[u8], name: &str) -> Vec<u8> {
+        let name = serde_json::Value::from(name).to_string();
+        let value = match (self.is_missing, self.has_others) {
+            (false, _) => name,
+            (true, true) => format!("\"model\":{name},"),
+            (true, false) => format!("\"model\":{name}"),
+        };
+        [
+            &body[..self.range.start],
+            value.as_bytes(),
+            &body[self.range.end..],
+        ]
+        .concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn model_is_replaced_and_nothing_else() {
+        for (body, name, replaced) in [
+            (
+                r#"{"a": 1.50, "model" : "x\u0041" ,"b":1e999}"#,
+                Some("xA"),
+                r#"{"a": 1.50, "model" : "new" ,"b":1e999}"#,
+            ),
+            (
+                r#"{"messages":[{"model":"inner"}]}"#,
+                None,
+                r#"{"model":"new","messages":[{"model":"inner"}]}"#,
+            ),
+            (" { } ", None, r#" {"model":"new" } "#),
+            (r#"{"model":null}"#, None, r#"{"model":"new"}"#),
+            (
+                "\u{feff}{\"model\":\"x\"}",
+                Some("x"),
+                "\u{feff}{\"model\":\"new\"}",
+            ),
+        ] {
+            let field = ModelField::find(body.as_bytes()).unwrap();
+            assert_eq!(field.name.as_deref(), name, "{body}");
+            let new = field.replaced(body.as_bytes(), "new");
+            assert_eq!(String::from_utf8(new).unwrap(), replaced);
+        }
+    }
+
+    #[test]
+    fn body_that_the_api_refuses_has_no_model_field() {
+        for body in [
+            "",
+            "[]",
+            "{",
+            r#"{"model":7}"#,
+            r#"{"model":"a","model":"b"}"#,
+            "{}x",
+        ] {
+            assert_eq!(ModelField::find(body.as_bytes()), None, "{body}");
+        }
+    }
+}
