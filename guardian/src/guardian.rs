@@ -145,7 +145,7 @@ impl Guardian {
         let active = active.map_err(|verdict| verdict.message)?;
         let agent = active.standby.as_ref();
         let agent = agent.unwrap_or(&self.watched.endpoint.server).clone();
-        let ((answer, failed_prefix_checks), status, files, shortage) = tokio::join!(
+        let ((answer, failed_prefix_checks, models_without_server), status, files, shortage) = tokio::join!(
             ask(&active),
             self.ask_launchd(self.fleet.launchd_label(&agent)),
             self.read_files(agent.clone(), memory, round.now),
@@ -156,6 +156,7 @@ impl Guardian {
             now: round.now,
             answer,
             failed_prefix_checks,
+            models_without_server,
             agent: status,
             deployment: files.deployment,
             misses: round.misses,
@@ -410,14 +411,17 @@ impl Check for Guardian {
     }
 }
 
-/// The server's answer, whatever program it is, and the models whose reused prefixes failed a check.
-pub(crate) async fn ask(active: &ActiveClient) -> (ServerAnswer, Vec<FailedPrefixCheck>) {
+/// The server's answer, whatever program it is, the models whose reused prefixes failed a check, and those that no server has.
+pub(crate) async fn ask(
+    active: &ActiveClient,
+) -> (ServerAnswer, Vec<FailedPrefixCheck>, Vec<String>) {
     let answer = match active.client.liveness().await.map(|alive| alive.value) {
         Ok(Liveness::Heartbeat(health)) => {
             let heartbeats = health.heartbeats().into_iter();
             let heartbeats = heartbeats.map(|(id, one)| (id.to_owned(), one)).collect();
             let failed = health.failed_prefix_checks();
-            return (ServerAnswer::Health(heartbeats), failed);
+            let gone = health.models_without_server();
+            return (ServerAnswer::Health(heartbeats), failed, gone);
         }
         // Another program without a heartbeat, such as a standby.
         Ok(Liveness::Models(_)) => ServerAnswer::Alive,
@@ -425,7 +429,7 @@ pub(crate) async fn ask(active: &ActiveClient) -> (ServerAnswer, Vec<FailedPrefi
         Err(ClientError::Denied { .. } | ClientError::Busy { .. }) => ServerAnswer::Alive,
         Err(error) => ServerAnswer::None(error.to_string()),
     };
-    (answer, Vec::new())
+    (answer, Vec::new(), Vec::new())
 }
 
 impl HostFiles {

@@ -12,6 +12,8 @@ pub struct Observation {
     pub answer: ServerAnswer,
     /// The models whose reused prefixes failed a check, as the answer reports them.
     pub failed_prefix_checks: Vec<FailedPrefixCheck>,
+    /// The models that no server has, of those that the server passes requests on for.
+    pub models_without_server: Vec<String>,
     /// The state of the active agent in launchd.
     pub agent: AgentStatus,
     /// Which deployment and which agent serve: another text after every install, upgrade and rollback. None if that

@@ -76,6 +76,7 @@ impl Subject<'_> {
             message: "the guardian can check the server again".to_owned(),
         });
         notices.extend(self.prefix_check(seen));
+        notices.extend(self.upstreams(seen));
         notices.push(self.shortage(history));
         notices.push(self.launchd(seen));
         CheckReport {
@@ -276,6 +277,39 @@ impl Subject<'_> {
                 next: format!(
                     "{tail}; write prefix_cache = \"off\" in fleet.toml, or launchctl kickstart -k {target} to reuse again"
                 ),
+            },
+        })
+    }
+
+    /// The condition of models that the server passes requests on for, and that no server has. A restart would not help.
+    fn upstreams(&self, seen: &Observation) -> Option<Notice> {
+        const KEY: &str = "upstreams";
+        let ServerAnswer::Health(_) = seen.answer else {
+            return None;
+        };
+        let gone = &seen.models_without_server;
+        if gone.is_empty() {
+            return Some(Notice::Closed {
+                key: KEY,
+                message: "every model has a server again".to_owned(),
+            });
+        }
+        let Self {
+            agent, host, base, ..
+        } = self;
+        Some(Notice::Open {
+            key: KEY,
+            stage: "gone".to_owned(),
+            text: AlertText {
+                severity: Severity::Critical,
+                title: format!(
+                    "no server has a model that {agent} on {host} passes requests on for"
+                ),
+                body: format!(
+                    "{}. {agent} itself is well, and answers requests for it with 503; it is not restarted",
+                    gone.join("; ")
+                ),
+                next: format!("curl -s {base}/health; then look at the servers that it names"),
             },
         })
     }

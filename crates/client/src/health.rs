@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sanctum_config::UntrustedText;
 use serde::{Deserialize, Serialize};
 
 /// The page: all models together, and each of them if there are several.
@@ -14,6 +15,9 @@ pub struct Health {
     pub together: HeartbeatReading,
     #[serde(default)]
     models: Vec<ModelHeartbeat>,
+    /// Models that other servers have.
+    #[serde(default)]
+    fronts: Vec<FrontReading>,
     /// Requests that no engine has yet; older servers do not report them.
     #[serde(default)]
     preparing: Option<Preparing>,
@@ -37,6 +41,21 @@ pub struct FailedPrefixCheck {
     pub model: String,
     /// What differed and where.
     pub reason: String,
+}
+
+/// A model that other servers have.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+struct FrontReading {
+    id: String,
+    available: bool,
+    #[serde(default)]
+    upstreams: Vec<UpstreamReading>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+struct UpstreamReading {
+    name: String,
+    problem: Option<String>,
 }
 
 /// Requests that are parsed, rendered and tokenized, and those that wait for it.
@@ -109,6 +128,21 @@ impl Health {
             (PREPARATION, reading)
         }));
         heartbeats
+    }
+
+    /// The models that no server has at present, each with the problem of every upstream.
+    pub fn models_without_server(&self) -> Vec<String> {
+        let gone = self.fronts.iter().filter(|front| !front.available);
+        gone.map(|front| {
+            let problem = |upstream: &UpstreamReading| match &upstream.problem {
+                Some(problem) => format!("{}: {problem}", upstream.name),
+                None => upstream.name.clone(),
+            };
+            let problems: Vec<String> = front.upstreams.iter().map(problem).collect();
+            let text = format!("{} ({})", front.id, problems.join("; "));
+            UntrustedText::bounded(&text, 600).into()
+        })
+        .collect()
     }
 
     /// The models whose reused prefixes failed a check.
@@ -184,6 +218,24 @@ mod tests {
             ("b", ServerPhase::Loading)
         );
         assert_eq!(readings[0].1.age(), Duration::ZERO, "an impossible time");
+    }
+
+    #[test]
+    fn model_without_server_is_reported_with_the_problem_of_each_upstream() {
+        let page = |available: bool| {
+            format!(
+                r#"{{"status":"ok","phase":"ready","in_flight":0,"queued":0,"progress":0,"progress_age_seconds":0,
+                "fronts":[{{"id":"qwen","available":{available},"upstreams":[{{"name":"studio","circuit":"open","problem":"it is loading"}},
+                {{"name":"mini","circuit":"open"}}]}}]}}"#
+            )
+        };
+        let gone = |page: &str| {
+            serde_json::from_str::<Health>(page)
+                .unwrap()
+                .models_without_server()
+        };
+        assert_eq!(gone(&page(false)), ["qwen (studio: it is loading; mini)"]);
+        assert_eq!(gone(&page(true)), [""; 0]);
     }
 
     #[test]

@@ -57,6 +57,7 @@ fn play_every(
         .map(|(round, (answer, agent))| {
             let seen = Observation {
                 failed_prefix_checks: Vec::new(),
+                models_without_server: Vec::new(),
                 now: at(0) + every * round as i32,
                 answer,
                 agent,
@@ -280,6 +281,7 @@ impl Watch {
     fn round(&mut self, now: DateTime<Utc>, answer: ServerAnswer) -> Remedy {
         let seen = Observation {
             failed_prefix_checks: Vec::new(),
+            models_without_server: Vec::new(),
             now,
             answer,
             agent: loaded(7, 1),
@@ -425,6 +427,7 @@ fn outage_without_any_restart_budget_is_reported_when_it_ends() {
     let mut round = |minute: i32, answer| {
         let seen = Observation {
             failed_prefix_checks: Vec::new(),
+            models_without_server: Vec::new(),
             now: at(minute),
             answer,
             agent: loaded(7, 1),
@@ -453,6 +456,7 @@ fn restart_budget_is_spent_by_one_outage_however_long_the_server_takes_to_start(
     for minute in 0..180 {
         let seen = Observation {
             failed_prefix_checks: Vec::new(),
+            models_without_server: Vec::new(),
             now: at(minute),
             answer: silence(),
             agent: loaded(7 + restarts, 1),

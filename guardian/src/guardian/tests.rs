@@ -333,6 +333,7 @@ fn outage_is_over_when_the_server_stays_healthy_and_not_when_a_restart_is_due() 
         now,
         answer: ServerAnswer::Alive,
         failed_prefix_checks: Vec::new(),
+        models_without_server: Vec::new(),
         agent: AgentStatus::Loaded { pid: None, runs: 9 },
         deployment: None,
         misses: 0,
@@ -382,6 +383,7 @@ fn failed_prefix_check_opens_a_critical_condition_until_the_page_reports_none() 
                     reason: (*reason).to_owned(),
                 })
                 .collect(),
+            models_without_server: Vec::new(),
             agent: AgentStatus::Loaded { pid: None, runs: 1 },
             deployment: None,
             misses: 0,
@@ -415,4 +417,42 @@ fn failed_prefix_check_opens_a_critical_condition_until_the_page_reports_none() 
     // A silent server, or a standby, has shown nothing.
     assert_eq!(notice(ServerAnswer::Alive, &[]), None);
     assert_eq!(notice(ServerAnswer::None("no answer".into()), &[]), None);
+}
+
+#[test]
+fn model_that_no_server_has_opens_a_condition_and_restarts_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let guardian = guardian(folder.path());
+    let notice = |gone: &[&str]| {
+        let seen = Observation {
+            now: Utc::now(),
+            answer: ServerAnswer::Health(Vec::new()),
+            failed_prefix_checks: Vec::new(),
+            models_without_server: gone.iter().map(|&model| model.to_owned()).collect(),
+            agent: AgentStatus::Loaded { pid: None, runs: 1 },
+            deployment: None,
+            misses: 0,
+        };
+        let mut history = ServerHistory::default();
+        let decision = decide(&seen, &mut history, &guardian.policy);
+        let agent = "front".parse().unwrap();
+        let report = guardian.describe(&agent, "http://127.0.0.1:1337", "", |subject| {
+            subject.report(&seen, &decision, &history, &guardian.policy)
+        });
+        assert_eq!(decision.remedy, Remedy::Nothing);
+        report.notices.into_iter().find(|notice| match notice {
+            Notice::Open { key, .. } | Notice::Closed { key, .. } => *key == "upstreams",
+            Notice::Event { .. } => false,
+        })
+    };
+    let Some(Notice::Open { text, .. }) = notice(&["qwen (studio: it is loading)"]) else {
+        panic!("nothing is open");
+    };
+    assert_eq!(text.severity, Severity::Critical);
+    assert!(
+        text.body.starts_with("qwen (studio: it is loading)"),
+        "{}",
+        text.body
+    );
+    assert!(matches!(notice(&[]), Some(Notice::Closed { .. })));
 }
