@@ -15,6 +15,7 @@ mod client_path;
 mod completions;
 mod conversation;
 mod cors;
+mod echo;
 mod error;
 mod fields;
 mod forward;
@@ -39,6 +40,7 @@ mod sse;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 pub(crate) use response_store::ResponseStore;
 #[cfg(test)]

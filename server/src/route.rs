@@ -16,6 +16,14 @@ pub(crate) const RESPONSE: &str = "/v1/responses/{id}";
 pub(crate) const MESSAGES: &str = "/v1/messages";
 /// Anthropic messages, counted.
 pub(crate) const COUNT_TOKENS: &str = "/v1/messages/count_tokens";
+/// A text as tokens.
+pub(crate) const TOKENIZE: &str = "/v1/tokenize";
+/// Tokens as a text.
+pub(crate) const DETOKENIZE: &str = "/v1/detokenize";
+/// A conversation as a prompt.
+pub(crate) const APPLY_TEMPLATE: &str = "/v1/apply-template";
+/// The tokenizer of the first model.
+pub(crate) const TOKENIZER_INFO: &str = "/v1/tokenizer_info";
 /// The models.
 pub(crate) const MODELS: &str = "/v1/models";
 /// One model. Ids may look like `Qwen/Qwen3.5-27B`.
@@ -28,13 +36,17 @@ pub(crate) const HEALTH: &str = "/health";
 pub(crate) const METRICS: &str = "/metrics";
 
 /// The routes that exist without `/v1` too: not every client puts it into its base URL.
-const VERSIONED: [&str; 9] = [
+const VERSIONED: [&str; 13] = [
     CHAT,
     COMPLETIONS,
     RESPONSES,
     RESPONSE,
     MESSAGES,
     COUNT_TOKENS,
+    TOKENIZE,
+    DETOKENIZE,
+    APPLY_TEMPLATE,
+    TOKENIZER_INFO,
     ADAPTERS,
     MODELS,
     MODEL,

@@ -42,6 +42,7 @@ PROGRAMS = {
     "instructor_models.py": "requirements-instructor.txt",
     "smolagents_agents.py": "requirements.txt",
     "litellm_bridges.py": "requirements.txt",
+    "lm_eval_completions.py": "requirements-lm-eval.txt",
     "ai_sdk.mjs": None,
 }
 

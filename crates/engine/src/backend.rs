@@ -13,7 +13,7 @@ mod mlx;
 mod usage;
 
 pub use batch::{Batch, Segment, SlotId};
-pub use cost::SequenceCost;
+pub use cost::{ExtraCost, SequenceCost};
 pub use cpu::CpuBackend;
 pub use memory::{MemoryLimits, MemoryUsage, ResolvedLimits};
 #[cfg(feature = "mlx")]

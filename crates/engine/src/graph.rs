@@ -156,8 +156,7 @@ impl<B: Backend> Model<B> {
         let mut logits = Vec::new();
         for chunk in chunks {
             let mut batch = Batch::default();
-            batch.push(SlotId(0), chunk, true);
-            batch.outputs = (0..chunk.len()).collect();
+            batch.push_scored(SlotId(0), chunk);
             if let Some(rows) = self.forward(&batch, &mut slots, || {}) {
                 logits.extend(self.backend.read(rows));
             }

@@ -44,6 +44,7 @@
 //!     sampling: Sampling { temperature: 0.0, ..Sampling::default() },
 //!     stop: Vec::new(),
 //!     logprobs: None,
+//!     score_prompt: false,
 //!     constraint: None,
 //!     ignore_eos: true,
 //!     reuse: Reuse::Off,
@@ -53,7 +54,7 @@
 //!     match event {
 //!         Event::Token { .. } => tokens += 1,
 //!         Event::Finished { usage, .. } => assert_eq!(usage.completion_tokens, tokens),
-//!         Event::Failed(reason) => panic!("{reason}"),
+//!         other => panic!("{other:?}"),
 //!     }
 //! }
 //! assert_eq!(tokens, 5);

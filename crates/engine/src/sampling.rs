@@ -17,6 +17,7 @@ mod random;
 mod sampler;
 mod softmax;
 
+pub(crate) use sampler::token_logprob;
 pub use sampler::{Choice, SampleError, Sampler};
 
 /// The parameters of a request; [`Sampling::validate`] checks them.

@@ -20,7 +20,7 @@ use crate::peer::{Peer, RequestBodyError};
 use crate::prepare::Owner;
 
 /// The largest body, in bytes: a prompt of a whole context of 262,144 tokens is about a tenth of it.
-pub(super) const LARGEST: usize = 16 << 20;
+pub(crate) const LARGEST: usize = 16 << 20;
 /// Bytes of all bodies together.
 const MOST: usize = 64 << 20;
 /// Of those one client's. Local programs that show neither a certificate nor the bearer token count as one client, since

@@ -89,6 +89,7 @@ async fn whole(mut generation: ActiveGeneration, has_logprobs: bool) -> Result<R
     let mut choices = vec![(AssistantMessage::default(), Vec::new(), None); generation.choices()];
     loop {
         match generation.next().await? {
+            GenerationOutput::Prompt { .. } => {}
             GenerationOutput::Token {
                 choice,
                 parts,
@@ -103,6 +104,7 @@ async fn whole(mut generation: ActiveGeneration, has_logprobs: bool) -> Result<R
                 parts,
                 end,
                 usage,
+                ..
             } => {
                 let (message, _, ended) = &mut choices[choice];
                 message.extend(parts);

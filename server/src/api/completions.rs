@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::answer_rules::take_format;
 use super::body::JsonBody;
+use super::echo::EchoPart;
 use super::error::ApiError;
 use super::fields::{JsonField, JsonFields};
 use super::generation::{
@@ -19,7 +20,7 @@ use super::generation::{
 };
 use super::names::Names;
 use super::openai::{Completion, CompletionHead, finish_reason, logprobs_later};
-use super::parameters::GenerationParameters;
+use super::parameters::{GenerationParameters, take_bool};
 use super::reply::ReplyPart;
 use super::sse::StreamEvent;
 use super::state::AppState;
@@ -45,7 +46,6 @@ struct TextChoice {
 /// The field that is wrong.
 pub(crate) fn parse(body: &[u8]) -> Result<GenerationRequest, ApiError> {
     let mut fields = JsonFields::parse(body)?;
-    fields.refuse("echo", |echo| *echo == false, "the prompt is not sent back")?;
     fields.refuse("best_of", |n| *n == 1, "one answer is generated")?;
     fields.refuse(
         "suffix",
@@ -67,7 +67,8 @@ pub(crate) fn parse(body: &[u8]) -> Result<GenerationRequest, ApiError> {
             Some(field) => Some(field.integer(0..=20)? as usize),
             None => None,
         },
-        parameters: GenerationParameters::take(&mut fields)?,
+        echo: take_bool(&mut fields, "echo")?,
+        parameters: GenerationParameters::take_completion(&mut fields)?,
     };
     request.unknown = fields.finish()?;
     Ok(request)
@@ -157,6 +158,12 @@ async fn whole(
     let mut choices = vec![(String::new(), columns, None); generation.choices()];
     loop {
         match generation.next().await? {
+            GenerationOutput::Prompt { choice, part } => {
+                let (text, columns, _) = &mut choices[choice];
+                text.push_str(&part.text);
+                columns.begin(part.first);
+                columns.extend_prompt(part.logprobs);
+            }
             GenerationOutput::Token {
                 choice,
                 parts,
@@ -169,10 +176,12 @@ async fn whole(
             GenerationOutput::Finished {
                 choice,
                 parts,
+                eos,
                 end,
                 usage,
             } => {
-                let (text, _, ended) = &mut choices[choice];
+                let (text, columns, ended) = &mut choices[choice];
+                columns.extend(eos);
                 text.push_str(&content(parts));
                 *ended = Some(end);
                 let Some(usage) = usage else { continue };
@@ -225,6 +234,13 @@ impl TextEncoder {
 impl sse::Encoder for TextEncoder {
     fn opening(&mut self) -> Vec<StreamEvent> {
         Vec::new()
+    }
+
+    fn prompt(&mut self, choice: usize, part: EchoPart) -> Vec<StreamEvent> {
+        let columns = &mut self.columns[choice];
+        columns.begin(part.first);
+        columns.extend_prompt(part.logprobs);
+        openai::events(vec![self.chunk(choice, part.text, None)])
     }
 
     fn token(
@@ -294,7 +310,7 @@ mod tests {
 
     #[test]
     fn unsupported_fields_of_completions_are_refused_by_name() {
-        for (field, value) in [("echo", "true"), ("best_of", "2"), ("suffix", "\"x\"")] {
+        for (field, value) in [("best_of", "2"), ("suffix", "\"x\"")] {
             let error = parse(&format!("{{\"prompt\": \"a\", \"{field}\": {value}}}")).unwrap_err();
             assert_eq!(error.body()["error"]["param"], field);
             assert_eq!(error.body()["error"]["code"], "unsupported_parameter");

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::body::JsonBody;
 use super::conversation::{Conversation, fold_later_system};
+use super::echo::{Echo, EchoBudget, EchoPart};
 use super::error::ApiError;
 use super::names::Names;
 use super::parameters::GenerationParameters;
@@ -51,6 +52,8 @@ pub(crate) struct GenerationRequest {
     pub rules: Rules,
     /// `Some(k)`: report log probabilities, and those of the k most likely tokens.
     pub logprobs: Option<usize>,
+    /// Whether each answer begins with its prompt.
+    pub echo: bool,
     /// How to generate.
     pub parameters: GenerationParameters,
 }
@@ -87,6 +90,8 @@ struct RunningChoice {
     /// None once it has ended.
     events: Option<Generation>,
     kept: KeptMemory,
+    /// What comes before the first token.
+    echo: Option<Echo>,
     /// Whether its prompt is counted in the usage: once for all continuations of it.
     counts_prompt: bool,
 }
@@ -103,6 +108,13 @@ pub(crate) struct ModelInfo {
 /// What a generation yields.
 #[derive(Debug)]
 pub(crate) enum GenerationOutput {
+    /// A part of the prompt, before the first token, if the request has `echo`.
+    Prompt {
+        /// Of which choice, from 0.
+        choice: usize,
+        /// The part.
+        part: EchoPart,
+    },
     /// One more token.
     Token {
         /// Of which choice, from 0.
@@ -118,6 +130,9 @@ pub(crate) enum GenerationOutput {
         choice: usize,
         /// What remained.
         parts: Vec<ReplyPart>,
+        /// The end-of-sequence token, if log probabilities of the prompt and the answer were asked for: clients take the
+        /// last of them for the answer's.
+        eos: Option<TokenLogprob>,
         /// Why it ended.
         end: GenerationEnd,
         /// What all cost, with the last of them.
@@ -146,6 +161,23 @@ pub(crate) async fn start<T: Send + 'static>(
     body: JsonBody,
     parse: impl FnOnce(&[u8]) -> Result<(GenerationRequest, T), ApiError> + Send + 'static,
 ) -> Result<(ActiveGeneration, T), ApiError> {
+    let client = body.owner.client().clone();
+    prepare(app, body, parse, move |app, (request, rest), ticket| {
+        refuse_unknown(&request.unknown, app.strict_fields)?;
+        let names = request.names.clone();
+        let submitted = submit(app, record, &client, request, ticket);
+        Ok((submitted.map_err(|error| error.renamed(&names))?, rest))
+    })
+    .await
+}
+
+/// Parses a body and works on what it asks for, on a thread for that, when it is its client's turn.
+pub(crate) async fn prepare<P, T: Send + 'static>(
+    app: &Arc<AppState>,
+    body: JsonBody,
+    parse: impl FnOnce(&[u8]) -> Result<P, ApiError> + Send + 'static,
+    work: impl FnOnce(&AppState, P, &Ticket) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
     let JsonBody {
         bytes,
         owner,
@@ -153,16 +185,11 @@ pub(crate) async fn start<T: Send + 'static>(
     } = body;
     let size = bytes.len();
     let shared = app.clone();
-    let client = owner.client().clone();
     let work = move |ticket: &Ticket| {
         let parsed = parse(&bytes);
         // The body is not needed any more, and a long prompt takes long.
         drop((bytes, memory));
-        let (request, rest) = parsed?;
-        refuse_unknown(&request, shared.strict_fields)?;
-        let names = request.names.clone();
-        let submitted = submit(&shared, record, &client, request, ticket);
-        Ok((submitted.map_err(|error| error.renamed(&names))?, rest))
+        work(&shared, parsed?, ticket)
     };
     let prepared = app.preparing.run(owner, size, work).await;
     prepared.unwrap_or_else(|panicked| Err(ApiError::internal(panicked.to_string())))
@@ -184,6 +211,7 @@ fn submit(
         ignored: without_effect,
         rules,
         logprobs,
+        echo,
         parameters,
     } = request;
     let mut ignored = unknown;
@@ -198,8 +226,10 @@ fn submit(
     };
     let mut choices = Vec::new();
     let mut prompt_tokens = 0;
+    let mut echoes = EchoBudget::default();
     for prompt in prompts {
         let mut reasons = false;
+        let mut sent = None;
         let (tokens, reply) = match prompt {
             PromptInput::Conversation(conversation) => {
                 let tools = conversation.tools.clone();
@@ -210,13 +240,18 @@ fn submit(
                 let reply = ReplyParser::of_conversation(reasons, forced, &tools);
                 (encode(&prompt, prompt_field, &ready, ticket)?, reply)
             }
-            PromptInput::Text(text) => (
-                encode(&text, prompt_field, &ready, ticket)?,
-                ReplyParser::of_text(),
-            ),
+            PromptInput::Text(text) => {
+                let tokens = encode(&text, prompt_field, &ready, ticket)?;
+                sent = echo.then_some(text);
+                (tokens, ReplyParser::of_text())
+            }
             PromptInput::Tokens(tokens) => (tokens, ReplyParser::of_text()),
         };
         prompt_tokens += tokens.len();
+        let echo = match echo {
+            true => Some(echoes.echo(sent, &tokens, text, parameters.n, logprobs.is_some())?),
+            false => None,
+        };
         let constraint = text.constrain(&rules, reasons);
         let constraint = constraint.map_err(|error| ApiError::from_grammar(&error))?;
         for number in 0..parameters.n {
@@ -229,12 +264,14 @@ fn submit(
                 &ready,
             )?;
             request.sampling.seed = request.sampling.seed.wrapping_add(number as u64);
+            request.score_prompt = echo.is_some();
             let submitted = ready.engine.submit(request);
             let events = submitted.map_err(|error| ApiError::from_submit(&error, prompt_field))?;
             choices.push(RunningChoice {
                 reply: reply.clone(),
                 kept: events.kept(),
                 events: Some(events),
+                echo: echo.clone(),
                 counts_prompt: number == 0,
             });
         }
@@ -257,8 +294,8 @@ fn submit(
 }
 
 /// With `--strict-fields`, refuses a request that has an unknown field.
-fn refuse_unknown(request: &GenerationRequest, strict: bool) -> Result<(), ApiError> {
-    match request.unknown.first().filter(|_| strict) {
+pub(crate) fn refuse_unknown(unknown: &[String], strict: bool) -> Result<(), ApiError> {
+    match unknown.first().filter(|_| strict) {
         None => Ok(()),
         Some(name) => Err(ApiError::unknown_field(
             name,
@@ -273,19 +310,9 @@ pub(crate) async fn count(
     body: JsonBody,
     parse: impl FnOnce(&[u8]) -> Result<GenerationRequest, ApiError> + Send + 'static,
 ) -> Result<usize, ApiError> {
-    let JsonBody {
-        bytes,
-        owner,
-        memory,
-    } = body;
-    let size = bytes.len();
-    let shared = app.clone();
-    let work = move |ticket: &Ticket| {
-        let parsed = parse(&bytes);
-        drop((bytes, memory));
-        let request = parsed?;
-        refuse_unknown(&request, shared.strict_fields)?;
-        let ready = shared.models.pick(request.model.as_deref())?.ready()?;
+    prepare(app, body, parse, |app, request, ticket| {
+        refuse_unknown(&request.unknown, app.strict_fields)?;
+        let ready = app.models.pick(request.model.as_deref())?.ready()?;
         let field = request.prompt_field;
         let mut tokens = 0;
         for prompt in request.prompts {
@@ -305,9 +332,8 @@ pub(crate) async fn count(
                 .len();
         }
         Ok(tokens)
-    };
-    let prepared = app.preparing.run(owner, size, work).await;
-    prepared.unwrap_or_else(|panicked| Err(ApiError::internal(panicked.to_string())))
+    })
+    .await
 }
 
 impl GenerationRequest {
@@ -318,7 +344,7 @@ impl GenerationRequest {
 }
 
 /// The prompt that the model's template makes of the conversation.
-fn render(
+pub(crate) fn render(
     conversation: Conversation,
     field: &str,
     ready: &Ready,
@@ -393,7 +419,12 @@ fn render(
 }
 
 /// The tokens of a prompt. One that does not fit into the context is refused as soon as that is certain.
-fn encode(text: &str, field: &str, ready: &Ready, ticket: &Ticket) -> Result<Vec<u32>, ApiError> {
+pub(crate) fn encode(
+    text: &str,
+    field: &str,
+    ready: &Ready,
+    ticket: &Ticket,
+) -> Result<Vec<u32>, ApiError> {
     let context = ready.engine.limits().context;
     // One token at least is left for the answer.
     let most = context.saturating_sub(1);
@@ -459,6 +490,11 @@ impl ActiveGeneration {
     /// # Errors
     /// If the engine fails, or the server's drain limit has passed.
     pub(crate) async fn next(&mut self) -> Result<GenerationOutput, ApiError> {
+        let mut echoes = self.choices.iter_mut().enumerate();
+        let part = echoes.find_map(|(index, choice)| Some((index, choice.next_echo()?)));
+        if let Some((choice, part)) = part {
+            return Ok(GenerationOutput::Prompt { choice, part });
+        }
         let (choices, turn) = (&mut self.choices, self.turn);
         let event = poll_fn(|context| poll_event(choices, turn, context));
         let (choice, event) = tokio::select! {
@@ -473,6 +509,13 @@ impl ActiveGeneration {
         let stopped = "the engine has stopped; see the server's log for the reason".to_owned();
         let running = &mut self.choices[choice];
         match event.unwrap_or(Event::Failed(stopped)) {
+            Event::Prompt { logprobs } => {
+                if let Some(echo) = &mut running.echo {
+                    echo.scored(logprobs);
+                }
+                let part = running.next_echo().unwrap_or_default();
+                Ok(GenerationOutput::Prompt { choice, part })
+            }
             Event::Token { text, logprob, .. } => {
                 self.record.token();
                 let parts = running.reply.push(text);
@@ -486,8 +529,10 @@ impl ActiveGeneration {
                 reason,
                 stop,
                 text,
+                eos,
                 usage,
             } => {
+                let eos = eos.filter(|_| running.echo.is_some());
                 let parts = running.reply.finish(text, reason == FinishReason::Length);
                 // Calls count only if the reply was not cut off after them.
                 let end = match reason {
@@ -514,6 +559,7 @@ impl ActiveGeneration {
                 Ok(GenerationOutput::Finished {
                     choice,
                     parts,
+                    eos,
                     end,
                     usage: is_last.then_some(self.usage),
                 })
@@ -523,6 +569,13 @@ impl ActiveGeneration {
                 Err(ApiError::internal(reason))
             }
         }
+    }
+}
+
+impl RunningChoice {
+    /// The next part of the prompt, if it is sent back and there is one now.
+    fn next_echo(&mut self) -> Option<EchoPart> {
+        self.echo.as_mut()?.next_part()
     }
 }
 

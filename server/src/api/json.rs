@@ -9,13 +9,13 @@ use serde_json::{Map, Number, Value};
 
 use super::error::ApiError;
 
-/// Values in one body, the numbers of `prompt` excluded.
+/// Values in one body, token ids excluded.
 const MOST_VALUES: usize = 1 << 17;
 /// Elements of an array, or members of an object, that has no limit of its own.
 const MOST_ELEMENTS: usize = 1 << 14;
 
 /// Elements and members by place; `[]` stands for any element.
-const MOST: [(&str, usize); 13] = [
+const MOST: [(&str, usize); 14] = [
     ("messages", 1 << 14),
     ("messages[].content", 4096),
     ("messages[].tool_calls", 1024),
@@ -29,12 +29,13 @@ const MOST: [(&str, usize); 13] = [
     ("modalities", 16),
     ("prompt", MOST_PROMPT),
     ("prompt[]", MOST_PROMPT),
+    ("tokens", MOST_PROMPT),
 ];
 /// Stop strings in one request: each is searched for at every token.
 pub(crate) const MOST_STOPS: usize = 16;
 /// Biased tokens in one request: each is added at every token.
 pub(crate) const MOST_BIASES: usize = 1024;
-/// Token ids of all prompts of a body together: no context is larger.
+/// Token ids of a body: no context is larger.
 const MOST_PROMPT: usize = 1 << 20;
 /// Characters of a place that an error shows, at most.
 const MOST_SHOWN: usize = 80;
@@ -215,9 +216,9 @@ impl JsonPath<'_> {
         }
     }
 
-    /// Whether a number here is a token id of a prompt.
+    /// Whether a number here is a token id.
     fn is_token(&self) -> bool {
-        self.is("prompt[]") || self.is("prompt[][]")
+        self.is("prompt[]") || self.is("prompt[][]") || self.is("tokens[]")
     }
 }
 

@@ -63,7 +63,11 @@ fn chat_token(token: &TokenLogprob, text: &Text) -> Value {
 #[derive(Clone)]
 pub(crate) struct Columns {
     text: Text,
+    /// The first token of a prompt, which nothing predicts.
+    first: Option<u32>,
     tokens: Vec<TokenLogprob>,
+    /// How many of `tokens` are the prompt's.
+    prompt: usize,
     offsets: Offsets,
 }
 
@@ -81,32 +85,57 @@ impl Columns {
     pub(crate) fn new(text: Text) -> Self {
         Self {
             text,
+            first: None,
             tokens: Vec::new(),
+            prompt: 0,
             offsets: Offsets::default(),
         }
     }
 
-    /// Adds tokens.
+    /// Adds the first token of a prompt, before all others.
+    pub(crate) fn begin(&mut self, first: Option<u32>) {
+        self.first = self.first.or(first);
+    }
+
+    /// Adds further tokens of the prompt.
+    pub(crate) fn extend_prompt(&mut self, tokens: Vec<TokenLogprob>) {
+        self.prompt += tokens.len();
+        self.tokens.extend(tokens);
+    }
+
+    /// Adds tokens of the answer.
     pub(crate) fn extend(&mut self, tokens: impl IntoIterator<Item = TokenLogprob>) {
         self.tokens.extend(tokens);
     }
 
     /// What was added since the last call; nothing if that is nothing.
     pub(crate) fn take(&mut self) -> Option<Value> {
-        let tokens = std::mem::take(&mut self.tokens);
-        if tokens.is_empty() {
+        let (first, tokens) = (self.first.take(), std::mem::take(&mut self.tokens));
+        let prompt = std::mem::take(&mut self.prompt);
+        if first.is_none() && tokens.is_empty() {
             return None;
         }
         let text = &self.text;
-        let column = |of: &dyn Fn(&TokenLogprob) -> Value| tokens.iter().map(of).collect::<Value>();
-        let offsets: Vec<usize> = tokens
-            .iter()
-            .map(|token| self.offsets.next(bytes(text, token.id)))
-            .collect();
+        let column = |first: Option<Value>, of: &dyn Fn(&TokenLogprob) -> Value| {
+            let rest = tokens.iter().map(of);
+            first.into_iter().chain(rest).collect::<Value>()
+        };
+        let mut offsets = Vec::with_capacity(tokens.len() + 1);
+        offsets.extend(first.map(|id| self.offsets.next(bytes(text, id))));
+        for (index, token) in tokens.iter().enumerate() {
+            if index == prompt {
+                self.offsets.end_prompt();
+            }
+            offsets.push(self.offsets.next(bytes(text, token.id)));
+        }
+        let nothing = first.map(|_| Value::Null);
         Some(json!({
-            "tokens": column(&|token| shown(bytes(text, token.id)).into()),
-            "token_logprobs": column(&|token| finite(token.logprob).into()),
-            "top_logprobs": column(&|token| top(token, text)),
+            "tokens": column(
+                first.map(|id| shown(bytes(text, id)).into()),
+                &|token| shown(bytes(text, token.id)).into(),
+            ),
+            "token_logprobs": column(nothing.clone(), &|token| finite(token.logprob).into()),
+            "top_logprobs": column(nothing, &|token| top(token, text)),
             "text_offset": offsets,
         }))
     }
@@ -117,22 +146,45 @@ impl Columns {
         self,
         memory: KeptMemory,
     ) -> Option<impl Iterator<Item = String> + Send + 'static> {
-        if self.tokens.is_empty() {
+        if self.first.is_none() && self.tokens.is_empty() {
             return None;
         }
         let tokens = Arc::new(KeptTokens::new(self.tokens, memory));
         let (text, mut offsets) = (self.text, self.offsets);
         let (names, tops) = (text.clone(), text.clone());
+        // The entry of the first token of a prompt, before others if there are any.
+        let separator = match tokens.list.is_empty() {
+            true => "",
+            false => ",",
+        };
+        let first = |entry: &dyn Fn(u32) -> Value| {
+            let entry = self.first.map(|id| format!("{}{separator}", entry(id)));
+            entry.into_iter()
+        };
+        let first_name = first(&|id| shown(bytes(&text, id)).into());
+        let first_offset = self.first.map(|id| offsets.next(bytes(&text, id)));
+        let first_offset = first(&|_| first_offset.into());
+        let nothing = [(); 2].map(|()| first(&|_| Value::Null));
+        let [no_logprob, no_top] = nothing;
+        let (mut index, prompt) = (0, self.prompt);
         let all = once("{\"tokens\":[")
+            .chain(first_name)
             .chain(list(tokens.clone(), move |token| {
                 shown(bytes(&names, token.id)).into()
             }))
             .chain(once("],\"token_logprobs\":["))
+            .chain(no_logprob)
             .chain(list(tokens.clone(), |token| finite(token.logprob).into()))
             .chain(once("],\"top_logprobs\":["))
+            .chain(no_top)
             .chain(list(tokens.clone(), move |token| top(token, &tops)))
             .chain(once("],\"text_offset\":["))
+            .chain(first_offset)
             .chain(list(tokens, move |token| {
+                if index == prompt {
+                    offsets.end_prompt();
+                }
+                index += 1;
                 offsets.next(bytes(&text, token.id)).into()
             }))
             .chain(once("]}"));
@@ -172,6 +224,12 @@ fn list(
 }
 
 impl Offsets {
+    /// The answer begins. A character that the prompt leaves unfinished is written as one U+FFFD.
+    fn end_prompt(&mut self) {
+        self.offset += usize::from(!self.unfinished.is_empty());
+        self.unfinished.clear();
+    }
+
     /// Where a token of these bytes begins.
     fn next(&mut self, bytes: &[u8]) -> usize {
         let begin = self.offset;
@@ -217,6 +275,7 @@ fn finite(logprob: f32) -> f32 {
 mod tests {
     use super::*;
     use crate::api::tests::fixture::tokenizer;
+    use sanctum_engine::backend::ExtraCost;
     use sanctum_engine::schedule::Admission;
 
     /// Ids are bytes.
@@ -268,6 +327,34 @@ mod tests {
     }
 
     #[test]
+    fn first_token_of_a_prompt_has_no_log_probability() {
+        let mut columns = Columns::new(model_text());
+        columns.begin(Some(b'a'.into()));
+        columns.extend_prompt(vec![token(0xe2, &[]), token(0x82, &[])]);
+        columns.extend([token(b'x', &[]), token(b'y', &[])]);
+        let expected = json!({
+            "tokens": ["a", "bytes:\\xe2", "bytes:\\x82", "x", "y"],
+            "token_logprobs": [null, -0.5, -0.5, -0.5, -0.5],
+            "top_logprobs": [null, {"bytes:\\xe2": -0.5}, {"bytes:\\x82": -0.5}, {"x": -0.5}, {"y": -0.5}],
+            // The text is "a\u{fffd}xy".
+            "text_offset": [0, 1, 1, 2, 3],
+        });
+        let memory = Arc::new(Admission::unlimited());
+        let memory = memory.reserve(1, 1, ExtraCost::default()).unwrap().kept();
+        let parts: String = columns.clone().parts(memory.clone()).unwrap().collect();
+        assert_eq!(serde_json::from_str::<Value>(&parts).unwrap(), expected);
+        assert_eq!(columns.take(), Some(expected));
+        // A prompt of one token, and no answer.
+        let mut columns = Columns::new(model_text());
+        columns.begin(Some(b'a'.into()));
+        let parts: String = columns.clone().parts(memory).unwrap().collect();
+        let whole = columns.take().unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&parts).unwrap(), whole);
+        assert_eq!(whole["token_logprobs"], json!([null]));
+        assert_eq!(whole["text_offset"], json!([0]));
+    }
+
+    #[test]
     fn parts_of_a_long_completion_are_the_same_as_one_piece() {
         let tokens: Vec<TokenLogprob> = (0..3 * PART as u32 + 1)
             .map(|n| token(n as u8, &[(n as u8, -0.5), (7, -1.0)]))
@@ -276,7 +363,7 @@ mod tests {
         let whole = chat(&tokens, &model_text());
         let memory = || {
             Arc::new(Admission::unlimited())
-                .reserve(1, 1, 0)
+                .reserve(1, 1, ExtraCost::default())
                 .unwrap()
                 .kept()
         };

@@ -47,8 +47,18 @@ pub(crate) struct StreamOptions {
 }
 
 impl GenerationParameters {
-    /// Takes all of them from a body.
+    /// Takes all of them from the body of a chat.
     pub(crate) fn take(fields: &mut JsonFields) -> Result<Self, ApiError> {
+        Self::take_all(fields, 1)
+    }
+
+    /// Takes all of them from the body of a text completion, which may be of no tokens.
+    pub(crate) fn take_completion(fields: &mut JsonFields) -> Result<Self, ApiError> {
+        Self::take_all(fields, 0)
+    }
+
+    /// `least` is what `max_tokens` may be at least.
+    fn take_all(fields: &mut JsonFields, least: usize) -> Result<Self, ApiError> {
         fields.ignore(&[
             "client_metadata",
             "include_reasoning",
@@ -85,7 +95,7 @@ impl GenerationParameters {
                 Some(field) => field.integer(1..=MOST_CONTINUATIONS)? as usize,
                 None => 1,
             },
-            max_tokens: max_tokens(fields)?,
+            max_tokens: max_tokens(fields, least)?,
             sampling: sampling(fields)?,
             stop: stop(fields)?,
             ignore_eos: take_bool(fields, "ignore_eos")?,
@@ -124,6 +134,7 @@ impl GenerationParameters {
             sampling: self.sampling,
             stop: self.stop,
             logprobs,
+            score_prompt: false,
             constraint,
             reuse,
             ignore_eos: self.ignore_eos,
@@ -146,7 +157,7 @@ pub(crate) fn take_bool(fields: &mut JsonFields, name: &'static str) -> Result<b
     fields.take(name).map_or(Ok(false), JsonField::bool)
 }
 
-fn max_tokens(fields: &mut JsonFields) -> Result<Option<usize>, ApiError> {
+fn max_tokens(fields: &mut JsonFields, least: usize) -> Result<Option<usize>, ApiError> {
     let mut limit = |name| -> Result<Option<usize>, ApiError> {
         let Some(field) = fields.take(name) else {
             return Ok(None);
@@ -154,7 +165,7 @@ fn max_tokens(fields: &mut JsonFields) -> Result<Option<usize>, ApiError> {
         match field.integer(-1..=i64::from(u32::MAX))? {
             // Other servers write "as many as fit" as -1.
             -1 => Ok(None),
-            0 => Err(field_zero(name)),
+            tokens if (tokens as usize) < least => Err(field_zero(name)),
             tokens => Ok(Some(tokens as usize)),
         }
     };

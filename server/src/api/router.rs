@@ -12,7 +12,9 @@ use axum::routing::{MethodRouter, get, post};
 
 use super::error::ApiError;
 use super::state::AppState;
-use super::{adapters, anthropic, chat, completions, cors, forward, health, models, responses};
+use super::{
+    adapters, anthropic, chat, completions, cors, forward, health, models, responses, tokens,
+};
 use crate::gate::{Admitted, Gate};
 use crate::route;
 use crate::tracked_body::TrackedBody;
@@ -23,7 +25,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// All routes, behind the gate. A listener puts a [`Peer`](crate::peer::Peer) into each request.
 pub(crate) fn router(app: Arc<AppState>) -> Router {
     let forwards = !app.fronts.is_empty();
-    let routes: [(&str, MethodRouter<Arc<AppState>>); 11] = [
+    let routes: [(&str, MethodRouter<Arc<AppState>>); 15] = [
         (route::CHAT, post(chat::create)),
         (route::COMPLETIONS, post(completions::create)),
         (route::RESPONSES, post(responses::create)),
@@ -33,6 +35,10 @@ pub(crate) fn router(app: Arc<AppState>) -> Router {
         ),
         (route::MESSAGES, post(anthropic::create)),
         (route::COUNT_TOKENS, post(anthropic::count)),
+        (route::TOKENIZE, post(tokens::tokenize)),
+        (route::DETOKENIZE, post(tokens::detokenize)),
+        (route::APPLY_TEMPLATE, post(tokens::apply_template)),
+        (route::TOKENIZER_INFO, get(tokens::info)),
         (route::ADAPTERS, get(adapters::list).post(adapters::swap)),
         (route::MODELS, get(models::list)),
         (route::MODEL, get(models::one)),

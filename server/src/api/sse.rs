@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use sanctum_engine::schedule::{TokenLogprob, Usage};
 
+use super::echo::EchoPart;
 use super::error::ApiError;
 use super::generation::{ActiveGeneration, GenerationEnd, GenerationOutput};
 use super::reply::ReplyPart;
@@ -35,6 +36,10 @@ pub(crate) enum StreamEvent {
 pub(crate) trait Encoder: Send + 'static {
     /// Before the first token.
     fn opening(&mut self) -> Vec<StreamEvent>;
+    /// For a part of the prompt, before the first token.
+    fn prompt(&mut self, _choice: usize, _part: EchoPart) -> Vec<StreamEvent> {
+        Vec::new()
+    }
     /// For a token.
     fn token(
         &mut self,
@@ -96,6 +101,9 @@ impl<E: Encoder> Streaming<E> {
                 return Some(self.encoder.keep_alive());
             };
             match output {
+                Ok(GenerationOutput::Prompt { choice, part }) => {
+                    self.waiting.extend(self.encoder.prompt(choice, part));
+                }
                 Ok(GenerationOutput::Token {
                     choice,
                     parts,
@@ -107,9 +115,14 @@ impl<E: Encoder> Streaming<E> {
                 Ok(GenerationOutput::Finished {
                     choice,
                     parts,
+                    eos,
                     end,
                     usage,
                 }) => {
+                    if eos.is_some() {
+                        self.waiting
+                            .extend(self.encoder.token(choice, Vec::new(), eos));
+                    }
                     let events = self.encoder.closing(choice, parts, end, usage);
                     self.waiting.extend(events);
                     if usage.is_some() {

@@ -9,3 +9,4 @@ mod messages;
 mod names;
 mod operators;
 mod request_fields;
+mod tokens;

@@ -176,6 +176,7 @@ fn stream(
             },
             stop: Vec::new(),
             logprobs: None,
+            score_prompt: false,
             constraint: constraint.cloned(),
             ignore_eos: constraint.is_none(),
             reuse: Reuse::Off,
@@ -186,6 +187,8 @@ fn stream(
         loop {
             match generation.blocking_next() {
                 Some(Event::Token { .. }) => left -= 1,
+                // No prompt is scored here.
+                Some(Event::Prompt { .. }) => {}
                 Some(Event::Finished { .. }) => break,
                 Some(Event::Failed(why)) => return Err(failed(&why)),
                 None => return Err(failed("the engine has stopped")),

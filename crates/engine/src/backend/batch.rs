@@ -45,6 +45,13 @@ impl Batch {
         }
     }
 
+    /// Adds rows that continue `slot`; the logits of all of them are wanted.
+    pub fn push_scored(&mut self, slot: SlotId, tokens: &[u32]) {
+        let start = self.tokens.len();
+        self.push(slot, tokens, false);
+        self.outputs.extend(start..self.tokens.len());
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()

@@ -15,6 +15,26 @@ pub struct SequenceCost {
     pub page: usize,
 }
 
+/// What a request takes beside its caches, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExtraCost {
+    /// Of each token of the answer, until the answer is written.
+    pub answer_token: u64,
+    /// Of the prompt, as long.
+    pub prompt: u64,
+    /// While its sequence runs.
+    pub running: u64,
+}
+
+impl ExtraCost {
+    /// Bytes that are kept until an answer of so many tokens is written.
+    pub(crate) fn kept(&self, answer: usize) -> u64 {
+        self.answer_token
+            .saturating_mul(answer as u64)
+            .saturating_add(self.prompt)
+    }
+}
+
 impl SequenceCost {
     /// Bytes of a sequence of so many tokens.
     pub fn of(&self, tokens: usize) -> u64 {
@@ -23,21 +43,22 @@ impl SequenceCost {
             .saturating_add(self.per_token.saturating_mul(tokens as u64))
     }
 
-    /// Bytes of a prompt and its answer, each of whose tokens takes `kept` bytes more.
-    pub(crate) fn of_answer(&self, prompt: usize, answer: usize, kept: u64) -> u64 {
+    /// Bytes of a prompt and its answer.
+    pub(crate) fn of_answer(&self, prompt: usize, answer: usize, extra: ExtraCost) -> u64 {
         self.of(prompt.saturating_add(answer))
-            .saturating_add(kept.saturating_mul(answer as u64))
+            .saturating_add(extra.running)
+            .saturating_add(extra.kept(answer))
     }
 
     /// The longest answer to a prompt that so many bytes hold.
-    pub(crate) fn answer_in(&self, bytes: u64, prompt: usize, kept: u64) -> usize {
+    pub(crate) fn answer_in(&self, bytes: u64, prompt: usize, extra: ExtraCost) -> usize {
         let (mut fits, mut most) = (0, self.tokens_in(bytes).saturating_sub(prompt));
-        if kept == 0 {
+        if extra == ExtraCost::default() {
             return most;
         }
         while fits < most {
             let middle = most - (most - fits) / 2;
-            match self.of_answer(prompt, middle, kept) <= bytes {
+            match self.of_answer(prompt, middle, extra) <= bytes {
                 true => fits = middle,
                 false => most = middle - 1,
             }

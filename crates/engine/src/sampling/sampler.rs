@@ -103,6 +103,20 @@ impl Sampler {
     }
 }
 
+/// The log probability of a token, then the `top` most likely tokens with theirs, as [`Choice::logprob`] has them.
+///
+/// # Errors
+/// As [`Sampler::sample`].
+pub(crate) fn token_logprob(
+    logits: &[f32],
+    id: u32,
+    top: usize,
+) -> Result<(f32, Vec<(u32, f32)>), SampleError> {
+    let max = softmax::max(logits).ok_or(SampleError::NotFinite)?;
+    let model = Distribution::new(logits, max, top);
+    Ok((model.logprob(logits[id as usize]), model.top()))
+}
+
 /// The model's own distribution, as far as it is reported.
 struct Distribution {
     /// `ln Σ exp(logit)`.

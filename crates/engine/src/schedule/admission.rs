@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sanctum_kernels::KvMode;
 
-use crate::backend::cost::SequenceCost;
+use crate::backend::cost::{ExtraCost, SequenceCost};
 use crate::schedule::request::SubmitError;
 
 /// Tokens that an answer of no stated length may have even if a slot's even share of memory holds fewer.
@@ -70,7 +70,7 @@ struct Kept {
     per_token: u64,
     /// Bytes of it that the ledger's `reserved` includes; none while the request waits.
     reserved: Mutex<u64>,
-    /// Bytes of all tokens that the answer may have.
+    /// Bytes of the prompt and of all tokens that the answer may have.
     most: u64,
 }
 
@@ -148,7 +148,7 @@ impl Admission {
     }
 
     /// How long an answer to a prompt may get: `wanted` if it was asked for by number, else what the even share of
-    /// one of `slots` holds, up to `room`. `kept` are the bytes that each token of the answer takes beside the caches.
+    /// one of `slots` holds, up to `room`. `extra` is what the request takes beside the caches.
     ///
     /// # Errors
     /// If memory would not hold it even without other requests, or holds it only when another engine has ended.
@@ -158,7 +158,7 @@ impl Admission {
         wanted: Option<usize>,
         room: usize,
         slots: usize,
-        kept: u64,
+        extra: ExtraCost,
     ) -> Result<usize, SubmitError> {
         let (budget, full) = {
             let ledger = self.ledger();
@@ -166,12 +166,12 @@ impl Admission {
         };
         let answer = wanted.unwrap_or_else(|| {
             let share = full / slots.max(1) as u64;
-            let share = self.cost.answer_in(share, prompt, kept);
-            let most = self.cost.answer_in(budget, prompt, kept);
+            let share = self.cost.answer_in(share, prompt, extra);
+            let most = self.cost.answer_in(budget, prompt, extra);
             share.max(SHORT_ANSWER).min(most).clamp(1, room)
         });
         let tokens = prompt.saturating_add(answer);
-        let needed = self.cost.of_answer(prompt, answer, kept);
+        let needed = self.cost.of_answer(prompt, answer, extra);
         let needed_mib = needed.div_ceil(1 << 20);
         match needed {
             needed if needed <= budget => Ok(answer),
@@ -185,14 +185,16 @@ impl Admission {
                 needed_mib,
                 available_mib: full >> 20,
                 holds: {
-                    let answer = self.cost.answer_in(full, prompt, kept);
-                    self.cost.tokens_in(full).min(prompt.saturating_add(answer))
+                    let answer = self.cost.answer_in(full, prompt, extra);
+                    self.cost
+                        .tokens_in(full.saturating_sub(extra.prompt + extra.running))
+                        .min(prompt.saturating_add(answer))
                 },
             }),
         }
     }
 
-    /// Promises memory to a request of so many tokens; `kept` as for [`Admission::answer`].
+    /// Promises memory to a request of so many tokens; `extra` as for [`Admission::answer`].
     ///
     /// # Errors
     /// If the budget was lowered since the length was decided.
@@ -200,10 +202,10 @@ impl Admission {
         self: &Arc<Self>,
         prompt: usize,
         answer: usize,
-        kept: u64,
+        extra: ExtraCost,
     ) -> Result<Reservation, SubmitError> {
-        let all = self.cost.of_answer(prompt, answer, kept);
-        let most = kept.saturating_mul(answer as u64);
+        let all = self.cost.of_answer(prompt, answer, extra);
+        let most = extra.kept(answer);
         let mut ledger = self.ledger();
         if all > ledger.budget {
             return Err(SubmitError::MemoryShared {
@@ -218,7 +220,7 @@ impl Admission {
             bytes: all - most,
             kept: KeptMemory(Arc::new(Kept {
                 admission: Arc::clone(self),
-                per_token: kept,
+                per_token: extra.answer_token,
                 reserved: Mutex::new(0),
                 most,
             })),
@@ -286,7 +288,8 @@ impl Drop for Reservation {
 }
 
 impl KeptMemory {
-    /// Releases what is not needed: the answer is complete and has so many tokens.
+    /// Releases what is not needed: the answer is complete, and log probabilities of so many tokens are kept, those of the
+    /// prompt included.
     pub fn shrink(&self, tokens: usize) {
         let needed = self.0.per_token.saturating_mul(tokens as u64);
         self.0.release_beyond(needed);
@@ -326,6 +329,18 @@ mod tests {
     use crate::schedule::request::TokenLogprob;
 
     const MIB: u64 = 1 << 20;
+    const NONE: ExtraCost = ExtraCost {
+        answer_token: 0,
+        prompt: 0,
+        running: 0,
+    };
+
+    fn each(answer_token: u64) -> ExtraCost {
+        ExtraCost {
+            answer_token,
+            ..NONE
+        }
+    }
 
     fn admission(budget: u64) -> Admission {
         let cost = SequenceCost {
@@ -348,8 +363,10 @@ mod tests {
     #[test]
     fn a_stated_length_is_granted_or_refused_with_the_numbers() {
         let admission = admission(300 * MIB);
-        assert_eq!(admission.answer(1000, Some(2000), 9000, 4, 0), Ok(2000));
-        let refused = admission.answer(1000, Some(3000), 9000, 4, 0).unwrap_err();
+        assert_eq!(admission.answer(1000, Some(2000), 9000, 4, NONE), Ok(2000));
+        let refused = admission
+            .answer(1000, Some(3000), 9000, 4, NONE)
+            .unwrap_err();
         assert_eq!(
             refused.to_string(),
             "4000 tokens would take 352 MiB of memory and there are 300 MiB, enough for 3200 tokens; \
@@ -359,7 +376,8 @@ mod tests {
 
     #[test]
     fn an_answer_of_no_stated_length_gets_a_slot_s_share() {
-        let share = |budget: u64, prompt| admission(budget * MIB).answer(prompt, None, 9000, 4, 0);
+        let share =
+            |budget: u64, prompt| admission(budget * MIB).answer(prompt, None, 9000, 4, NONE);
         // A quarter of 1200 MiB holds 3200 tokens.
         assert_eq!(share(1200, 200), Ok(3000));
         // A prompt beyond its share may still be answered, while all of the memory holds it.
@@ -382,7 +400,7 @@ mod tests {
             page: 1,
         };
         let admission = Arc::new(Admission::new(cost, 150 * MIB));
-        let answer = |wanted, kept| admission.answer(1000, wanted, 1 << 20, 1, kept);
+        let answer = |wanted, kept| admission.answer(1000, wanted, 1 << 20, 1, each(kept));
         assert_eq!(answer(Some(1_000_000), 0), Ok(1_000_000));
         let refused = answer(Some(1_000_000), kept).unwrap_err().to_string();
         // 50 MiB less 4000 bytes, at 228 a token.
@@ -392,14 +410,14 @@ mod tests {
             "{refused}"
         );
         assert_eq!(answer(None, kept), Ok(229_933));
-        let mut memory = admission.reserve(1000, 229_933, kept).unwrap();
+        let mut memory = admission.reserve(1000, 229_933, each(kept)).unwrap();
         assert!(memory.begin());
         assert_eq!(
             admission.reserved(),
             100 * MIB + 4 * 230_933 + kept * 229_933
         );
         assert_eq!(
-            Admission::unlimited().answer(5, None, 9000, 4, kept),
+            Admission::unlimited().answer(5, None, 9000, 4, each(kept)),
             Ok(9000)
         );
     }
@@ -407,11 +425,11 @@ mod tests {
     #[test]
     fn memory_that_an_answer_keeps_is_reserved_until_the_answer_is_written() {
         let admission = Arc::new(admission(300 * MIB));
-        let mut sequence = admission.reserve(0, 64, MIB).unwrap();
+        let mut sequence = admission.reserve(0, 64, each(MIB)).unwrap();
         let answer = sequence.kept();
         assert!(sequence.begin());
         assert_eq!(admission.reserved(), (100 + 4 + 64) * MIB);
-        let mut next = admission.reserve(0, 64, 3 * MIB).unwrap();
+        let mut next = admission.reserve(0, 64, each(3 * MIB)).unwrap();
         drop(sequence);
         assert_eq!(admission.reserved(), 64 * MIB);
         assert!(!next.begin(), "296 MiB do not fit beside 64 MiB");
@@ -432,7 +450,7 @@ mod tests {
         drop(next);
         assert_eq!(admission.reserved(), 0);
         // A request that leaves before it runs has nothing to release.
-        let waiting = admission.reserve(0, 64, MIB).unwrap();
+        let waiting = admission.reserve(0, 64, each(MIB)).unwrap();
         let answer = waiting.kept();
         drop(waiting);
         drop(answer);
@@ -449,17 +467,17 @@ mod tests {
     #[test]
     fn every_request_fits_without_limit() {
         let admission = Admission::unlimited();
-        assert_eq!(admission.answer(5, None, 9000, 4, 0), Ok(9000));
-        assert_eq!(admission.answer(5, Some(7), 9000, 4, 0), Ok(7));
+        assert_eq!(admission.answer(5, None, 9000, 4, NONE), Ok(9000));
+        assert_eq!(admission.answer(5, Some(7), 9000, 4, NONE), Ok(7));
     }
 
     #[test]
     fn budget_is_not_lowered_below_running_and_waiting_requests() {
         let admission = Arc::new(admission(1000 * MIB));
-        let mut running = admission.reserve(0, 1600, 0).unwrap();
+        let mut running = admission.reserve(0, 1600, NONE).unwrap();
         assert!(running.begin());
-        let mut waiting = admission.reserve(0, 9600, 0).unwrap();
-        let left = waiting.admission.reserve(0, 12_800, 0).unwrap();
+        let mut waiting = admission.reserve(0, 9600, NONE).unwrap();
+        let left = waiting.admission.reserve(0, 12_800, NONE).unwrap();
         // A choice that fails changes nothing.
         let held = admission.lower(Err::<(u64, ()), HeldMemory>);
         let expected = HeldMemory {
@@ -475,13 +493,15 @@ mod tests {
         );
         assert_eq!(admission.budget(), 700 * MIB);
         // A new request is asked to retry; one that was promised memory gets it, before the budget is restored.
-        let refused = admission.answer(1000, Some(9000), 9000, 4, 0).unwrap_err();
+        let refused = admission
+            .answer(1000, Some(9000), 9000, 4, NONE)
+            .unwrap_err();
         assert!(
             matches!(refused, SubmitError::MemoryShared { .. }),
             "{refused}"
         );
         assert!(matches!(
-            admission.reserve(0, 10_000, 0).unwrap_err(),
+            admission.reserve(0, 10_000, NONE).unwrap_err(),
             SubmitError::MemoryShared { .. }
         ));
         assert!(!waiting.begin());
@@ -489,7 +509,7 @@ mod tests {
         assert!(waiting.begin());
         assert_eq!(admission.reserved(), 700 * MIB);
         admission.restore();
-        assert_eq!(admission.answer(1000, Some(9000), 9000, 4, 0), Ok(9000));
+        assert_eq!(admission.answer(1000, Some(9000), 9000, 4, NONE), Ok(9000));
         drop(waiting);
         assert_eq!(admission.reserved(), 0);
     }
@@ -499,14 +519,16 @@ mod tests {
         let admission = Arc::new(admission(400 * MIB));
         admission.expect(800 * MIB);
         // A quarter of 1200 MiB, which fits already.
-        assert_eq!(admission.answer(200, None, 9000, 4, 0), Ok(3000));
+        assert_eq!(admission.answer(200, None, 9000, 4, NONE), Ok(3000));
         // More than 400 MiB hold is asked for again later.
-        let refused = admission.answer(200, Some(8000), 9000, 4, 0).unwrap_err();
+        let refused = admission
+            .answer(200, Some(8000), 9000, 4, NONE)
+            .unwrap_err();
         assert!(
             refused.to_string().contains("while an adapter is swapped"),
             "{refused}"
         );
         admission.restore();
-        assert_eq!(admission.answer(200, Some(8000), 9000, 4, 0), Ok(8000));
+        assert_eq!(admission.answer(200, Some(8000), 9000, 4, NONE), Ok(8000));
     }
 }

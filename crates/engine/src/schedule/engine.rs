@@ -11,12 +11,15 @@ use tokio::sync::{mpsc, watch};
 
 use super::admission::{Admission, HeldMemory, KeptMemory};
 use super::heartbeat::{EnginePhase, Heartbeat};
+use super::prompt_scores::logits_bytes;
 use super::request::{Event, Request, SubmitError, TokenLogprob};
 use super::scheduler::Scheduler;
 use super::shared::{EngineLimits, EngineShared, EngineStats, Inbox, LAST, QueuedRequest, UNREAD};
 use crate::backend::Backend;
+use crate::backend::cost::ExtraCost;
 use crate::graph::Model;
 use crate::prefix::options::PrefixOptions;
+use crate::prefix::scope::Reuse;
 use crate::prefix::status::{PrefixState, PrefixStatus};
 use crate::text::Text;
 
@@ -249,12 +252,30 @@ impl Engine {
             return Err(SubmitError::UnknownToken { id, vocab });
         }
         let room = context - prompt;
-        let wanted = Some(request.max_tokens.max(1)).filter(|&wanted| wanted <= room);
+        let wanted = Some(request.max_tokens).filter(|&wanted| wanted <= room);
         let slots = shared.limits.slots;
-        // Bytes that the answer keeps for each of its tokens, in addition to the caches.
-        let kept = request.logprobs.map_or(0, TokenLogprob::bytes);
-        request.max_tokens = shared.admission.answer(prompt, wanted, room, slots, kept)?;
-        let memory = shared.admission.reserve(prompt, request.max_tokens, kept)?;
+        let answer_token = request.logprobs.map_or(0, TokenLogprob::bytes);
+        if request.scores_prompt() {
+            // Every row of the prompt is computed: its logits are what is asked for.
+            request.reuse = Reuse::Off;
+        }
+        let extra = match request.scores_prompt() {
+            true => ExtraCost {
+                answer_token,
+                prompt: answer_token * prompt as u64,
+                running: logits_bytes(prompt, vocab),
+            },
+            false => ExtraCost {
+                answer_token,
+                ..ExtraCost::default()
+            },
+        };
+        request.max_tokens = shared
+            .admission
+            .answer(prompt, wanted, room, slots, extra)?;
+        let memory = shared
+            .admission
+            .reserve(prompt, request.max_tokens, extra)?;
         // A free slot takes a request at once, so the queue proper begins behind the slots.
         let in_flight = shared.heartbeat.read().in_flight;
         let room =

@@ -10,7 +10,7 @@ use crate::sampling::Sampling;
 pub struct Request {
     /// The prompt's token ids; at least one.
     pub prompt: Vec<u32>,
-    /// How many tokens to generate at most; at least one.
+    /// How many tokens to generate at most; 0: the prompt is computed and nothing is generated.
     pub max_tokens: usize,
     /// How each token is chosen.
     pub sampling: Sampling,
@@ -18,6 +18,8 @@ pub struct Request {
     pub stop: Vec<String>,
     /// `Some(k)`: report each token's log probability, and those of the `k` most likely tokens.
     pub logprobs: Option<usize>,
+    /// Report the log probabilities of the prompt's tokens as well; has no effect without `logprobs`.
+    pub score_prompt: bool,
     /// What the answer's form must be.
     pub constraint: Option<Constraint>,
     /// Generate past end-of-sequence tokens, as benchmarks do.
@@ -26,9 +28,21 @@ pub struct Request {
     pub reuse: Reuse,
 }
 
+impl Request {
+    /// Whether the logits of each token of its prompt are wanted: then no part of the prompt may come from a cache.
+    pub fn scores_prompt(&self) -> bool {
+        self.score_prompt && self.logprobs.is_some()
+    }
+}
+
 /// What a running sequence reports. Exactly one [`Event::Finished`] or [`Event::Failed`] ends it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// The prompt was computed: the first event of a request that [scores its prompt](Request::scores_prompt).
+    Prompt {
+        /// Each token of the prompt from the second on: nothing predicts the first.
+        logprobs: Vec<TokenLogprob>,
+    },
     /// A token was chosen.
     Token {
         /// Its id.
@@ -47,6 +61,8 @@ pub enum Event {
         stop: Option<String>,
         /// Text that was held back and is no stop string.
         text: String,
+        /// The end-of-sequence token that ended it, if one did and the request asked for log probabilities.
+        eos: Option<TokenLogprob>,
         /// Its tokens.
         usage: Usage,
     },
@@ -87,6 +103,13 @@ pub struct TokenLogprob {
 }
 
 impl TokenLogprob {
+    /// The token as a sampler reports it; none if it reports no log probability.
+    pub(crate) fn of(id: u32, reported: Option<(f32, Vec<(u32, f32)>)>) -> Option<Self> {
+        let (logprob, top) = reported?;
+        let top = top.into_boxed_slice();
+        Some(Self { id, logprob, top })
+    }
+
     /// Bytes that each token of an answer takes while the answer keeps `top` neighbours of each: 224 for 20. The list that
     /// holds them doubles as it grows, and each has an allocation of its own.
     pub const fn bytes(top: usize) -> u64 {

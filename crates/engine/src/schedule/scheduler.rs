@@ -10,6 +10,7 @@
 //! meanwhile has one row too many in that pass, whose result is dropped.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,8 +26,10 @@ use crate::prefix::options::PrefixOptions;
 use crate::prefix::scope::Reuse;
 use crate::schedule::admission::Reservation;
 use crate::schedule::masks::MaskWorkers;
+use crate::schedule::prompt_scores::rows_per_pass;
 use crate::schedule::request::Event;
 use crate::schedule::reuse::{Leader, PrefixReuse, SequenceReuse, SlotState};
+use crate::schedule::row_shares::RowShares;
 use crate::schedule::sequence::{PassResult, Sequence, SequenceProgress};
 use crate::schedule::shared::{EngineShared, LAST, QueuedRequest, UNREAD};
 
@@ -55,16 +58,32 @@ struct Waiting {
 
 /// A pass that the device is running.
 struct PendingPass<B: Backend> {
-    /// The numbers of the sequences that its results belong to, in order.
-    owners: Vec<u64>,
+    /// The sequences that its results belong to, in order.
+    owners: Vec<PassOwner>,
     outcome: PassOutput<B>,
+}
+
+/// A sequence with results in a pass.
+struct PassOwner {
+    number: u64,
+    /// Places in its prompt whose rows have results.
+    scored: Range<usize>,
+    /// Whether its next token is chosen by the last of its results.
+    chooses: bool,
+}
+
+impl PassOwner {
+    /// How many results it has.
+    fn results(&self) -> usize {
+        self.scored.len().max(usize::from(self.chooses))
+    }
 }
 
 /// The results of a pass.
 enum PassOutput<B: Backend> {
     /// None: the pass only extended the caches.
     Nothing,
-    /// A row of logits for each owner.
+    /// Rows of logits, for each owner its [results](PassOwner::results).
     Logits(B::Tensor),
     /// A token for each owner, chosen on the device.
     Chosen(B::Chosen),
@@ -325,17 +344,21 @@ impl<B: Backend> Scheduler<B> {
         // Shortest first, each at most an even share of the rest: the chunk is filled whenever that is possible.
         prompts.sort_by_key(|(len, _)| *len);
         // At least one row each, so that a long prompt is not starved by new short ones.
-        let mut budget = self.shared.limits.prefill_chunk.max(prompts.len());
-        let mut sharers = prompts.len();
+        let mut shares = RowShares::new(self.shared.limits.prefill_chunk, prompts.len());
+        let scores = |(_, running): &&(usize, &Running)| running.sequence.scores_prompt();
+        let mut scored = RowShares::new(
+            rows_per_pass(self.shared.vocab),
+            prompts.iter().filter(scores).count(),
+        );
         for (len, running) in prompts {
-            let share = budget.div_ceil(sharers).min(len).min(budget);
-            sharers -= 1;
-            if share == 0 {
-                break;
+            if running.sequence.scores_prompt() {
+                let share = shares.take(scored.take(len));
+                batch.push_scored(running.slot, &running.sequence.pending()[..share]);
+            } else {
+                let share = shares.take(len);
+                let pending = running.sequence.pending();
+                batch.push(running.slot, &pending[..share], share == pending.len());
             }
-            budget -= share;
-            let pending = running.sequence.pending();
-            batch.push(running.slot, &pending[..share], share == pending.len());
         }
         batch
     }
@@ -364,7 +387,7 @@ impl<B: Backend> Scheduler<B> {
             .stats
             .rows
             .fetch_add(batch.tokens.len() as u64, Relaxed);
-        let mut owners = Vec::with_capacity(batch.outputs.len());
+        let mut owners = Vec::new();
         let mut masks = Vec::new();
         let mut all_greedy = true;
         for segment in &batch.segments {
@@ -372,6 +395,7 @@ impl<B: Backend> Scheduler<B> {
                 continue;
             };
             running.len += segment.len;
+            let scored = running.sequence.scored(segment.len);
             if running.sequence.in_prompt() {
                 running.sequence.advance(segment.len);
                 shared
@@ -388,13 +412,21 @@ impl<B: Backend> Scheduler<B> {
                     reuse.at_point(state, sequence, tokens);
                 }
             }
-            if !running.sequence.in_prompt() {
-                owners.push(running.number);
+            let chooses = !running.sequence.in_prompt();
+            if chooses {
                 masks.push(running.sequence.mask());
+            }
+            if chooses || !scored.is_empty() {
                 all_greedy &= running.sequence.is_greedy();
+                owners.push(PassOwner {
+                    number: running.number,
+                    scored,
+                    chooses,
+                });
             }
         }
-        debug_assert_eq!(owners.len(), batch.outputs.len());
+        let results: usize = owners.iter().map(PassOwner::results).sum();
+        debug_assert_eq!(results, batch.outputs.len());
         let outcome = match logits {
             None => PassOutput::Nothing,
             Some(logits) => {
@@ -414,8 +446,8 @@ impl<B: Backend> Scheduler<B> {
             return None;
         };
         let mut batch = Batch::default();
-        for &number in &pass.owners {
-            let running = self.running.iter().find(|r| r.number == number)?;
+        for owner in &pass.owners {
+            let running = self.running.iter().find(|r| r.number == owner.number)?;
             if running.sequence.ends_next() || running.sequence.is_constrained() {
                 return None;
             }
@@ -434,20 +466,42 @@ impl<B: Backend> Scheduler<B> {
             PassOutput::Nothing => {}
             PassOutput::Logits(logits) => {
                 let mut logits = backend.read(logits);
-                let rows = logits
-                    .chunks_exact_mut(self.shared.vocab)
-                    .map(PassResult::Logits);
-                self.choose(&pass.owners, rows.collect());
+                self.score(&pass.owners, &logits);
+                let mut rows = logits.chunks_exact_mut(self.shared.vocab);
+                let last = |owner: &PassOwner| rows.by_ref().take(owner.results()).last();
+                let owned = pass.owners.iter().map(last);
+                let chosen = pass.owners.iter().zip(owned.collect::<Vec<_>>());
+                let chosen = chosen.filter(|(owner, _)| owner.chooses);
+                let (owners, rows): (Vec<_>, Vec<_>) = chosen
+                    .filter_map(|(owner, row)| Some((owner.number, PassResult::Logits(row?))))
+                    .unzip();
+                self.choose(&owners, rows);
             }
             PassOutput::Chosen(chosen) => {
                 let tokens = backend.tokens(&chosen);
-                self.choose(
-                    &pass.owners,
-                    tokens.into_iter().map(PassResult::Greedy).collect(),
-                );
+                let owners: Vec<u64> = pass.owners.iter().map(|owner| owner.number).collect();
+                let tokens = tokens.into_iter().map(PassResult::Greedy).collect();
+                self.choose(&owners, tokens);
             }
         }
         self.report_load();
+    }
+
+    /// Gives the logits of prompts' rows to their sequences, and reports what is complete.
+    fn score(&mut self, owners: &[PassOwner], mut logits: &[f32]) {
+        let pool = self.model.backend().pool();
+        for owner in owners {
+            let (own, rest) = logits.split_at(owner.results() * self.shared.vocab);
+            logits = rest;
+            let running = self.running.iter_mut().find(|r| r.number == owner.number);
+            let Some(running) = running.filter(|_| !owner.scored.is_empty()) else {
+                continue;
+            };
+            if let Some(event) = running.sequence.score(pool, &owner.scored, own) {
+                // Its first event; a client that disconnected is released before the next pass.
+                let _ = running.events.try_send(event);
+            }
+        }
     }
 
     /// Drops the pass ahead, whose sequences have all ended. Waits for it: its memory is free once it has finished.

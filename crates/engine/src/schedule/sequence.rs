@@ -1,11 +1,14 @@
 //! One sequence: which tokens the model has not seen, how the next one is chosen, which text its client receives.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use sanctum_grammar::{Mask, Progress};
+use sanctum_kernels::cpu::Pool;
 
 use crate::sampling::{Choice, SampleError, Sampler};
 use crate::schedule::masks::{Constrained, MaskWorkers};
+use crate::schedule::prompt_scores::PromptScores;
 use crate::schedule::request::{Event, FinishReason, Request, TokenLogprob, Usage};
 use crate::text::Text;
 use crate::text::stop::StopBuffer;
@@ -25,6 +28,8 @@ pub(crate) struct Sequence {
     generated: usize,
     max_tokens: usize,
     logprobs: Option<usize>,
+    /// Present if the prompt's log probabilities are reported.
+    scores: Option<PromptScores>,
     ignore_eos: bool,
     sampler: Sampler,
     constraint: Constrained,
@@ -50,6 +55,7 @@ pub(crate) enum SequenceProgress {
 
 impl Sequence {
     pub(crate) fn new(request: Request, text: &Text) -> Self {
+        let scores = request.logprobs.filter(|_| request.score_prompt);
         Self {
             fed: 0,
             cached: 0,
@@ -58,6 +64,7 @@ impl Sequence {
             generated: 0,
             max_tokens: request.max_tokens,
             logprobs: request.logprobs,
+            scores: scores.map(PromptScores::new),
             ignore_eos: request.ignore_eos,
             sampler: Sampler::new(request.sampling, &request.prompt),
             constraint: Constrained::new(request.constraint),
@@ -103,6 +110,35 @@ impl Sequence {
         self.fed += count;
     }
 
+    /// Whether the logits of all rows of its prompt are wanted.
+    pub(crate) fn scores_prompt(&self) -> bool {
+        self.scores.is_some()
+    }
+
+    /// The places in the prompt of the next `count` rows, as far as their logits are scores of the prompt.
+    pub(crate) fn scored(&self, count: usize) -> Range<usize> {
+        match self.scores_prompt() && self.in_prompt() {
+            true => self.fed..self.fed + count,
+            false => 0..0,
+        }
+    }
+
+    /// Takes the scores of the rows at these places of the prompt from their logits `[places, vocab]`; returns the event
+    /// that reports all once the prompt is complete.
+    pub(crate) fn score(
+        &mut self,
+        pool: &Pool,
+        places: &Range<usize>,
+        logits: &[f32],
+    ) -> Option<Event> {
+        let scores = self.scores.as_mut()?;
+        let next = places.start + 1..self.prompt.len().min(places.end + 1);
+        scores.add(pool, &self.prompt[next], logits, places.len());
+        (places.end == self.prompt.len()).then(|| Event::Prompt {
+            logprobs: scores.take(),
+        })
+    }
+
     /// Whether its next token is the argmax of the logits, and it reports no log probabilities.
     pub(crate) fn is_greedy(&self) -> bool {
         self.logprobs.is_none() && self.sampler.is_greedy()
@@ -130,6 +166,13 @@ impl Sequence {
 
     /// Chooses the next token from the result of a pass.
     pub(crate) fn choose(&mut self, text: &Text, row: PassResult<'_>) -> SequenceProgress {
+        if self.scores.as_ref().is_some_and(PromptScores::is_damaged) {
+            let error = SampleError::NotFinite.to_string();
+            return SequenceProgress::End(vec![Event::Failed(error)]);
+        }
+        if self.max_tokens == 0 {
+            return SequenceProgress::End(vec![self.finished(FinishReason::Length, None)]);
+        }
         let mask = match self.constraint.mask() {
             Ok(mask) => mask,
             Err(error) => return SequenceProgress::End(vec![Event::Failed(error.to_string())]),
@@ -146,9 +189,10 @@ impl Sequence {
         };
         let id = choice.id;
         self.chosen.push(id);
+        let logprob = TokenLogprob::of(id, choice.logprob);
         // A constraint that allows the end where it stands decides over `ignore_eos`.
         if text.eos.contains(&id) && (!self.ignore_eos || mask.is_some()) {
-            return SequenceProgress::End(vec![self.finished(FinishReason::Stop)]);
+            return SequenceProgress::End(vec![self.finished(FinishReason::Stop, logprob)]);
         }
         let complete = match self.constraint.accept(id) {
             Ok(progress) => progress == Progress::Complete,
@@ -161,11 +205,7 @@ impl Sequence {
         let token = Event::Token {
             id,
             text: emit,
-            logprob: choice.logprob.map(|(logprob, top)| TokenLogprob {
-                id,
-                logprob,
-                top: top.into_boxed_slice(),
-            }),
+            logprob,
         };
         if stopped {
             let usage = self.usage();
@@ -174,20 +214,21 @@ impl Sequence {
                 reason,
                 stop: self.stops.stop().map(str::to_owned),
                 text,
+                eos: None,
                 usage,
             };
             SequenceProgress::End(vec![token, finished])
         } else if complete {
-            SequenceProgress::End(vec![token, self.finished(FinishReason::Stop)])
+            SequenceProgress::End(vec![token, self.finished(FinishReason::Stop, None)])
         } else if self.generated >= self.max_tokens {
-            SequenceProgress::End(vec![token, self.finished(FinishReason::Length)])
+            SequenceProgress::End(vec![token, self.finished(FinishReason::Length, None)])
         } else {
             SequenceProgress::Continue(token)
         }
     }
 
     /// The closing event, with all text that was held back.
-    fn finished(&mut self, reason: FinishReason) -> Event {
+    fn finished(&mut self, reason: FinishReason, eos: Option<TokenLogprob>) -> Event {
         let (mut text, stopped) = self.stops.push(&self.decoder.finish());
         if !stopped {
             text.push_str(&self.stops.finish());
@@ -196,6 +237,7 @@ impl Sequence {
             stop: self.stops.stop().map(str::to_owned),
             reason: if stopped { FinishReason::Stop } else { reason },
             text,
+            eos,
             usage: self.usage(),
         }
     }

@@ -90,6 +90,17 @@ impl ChatTemplate {
         self.variables.iter().map(String::as_str)
     }
 
+    /// The template itself, with the tags of trainers removed.
+    pub fn source(&self) -> String {
+        let template = self.environment.get_template(NAME);
+        template.map_or_else(|_| String::new(), |template| template.source().to_owned())
+    }
+
+    /// A special token that the checkpoint names, such as `bos_token`.
+    pub fn special_token(&self, name: &str) -> Option<&str> {
+        self.special_tokens.get(name)?.as_str()
+    }
+
     /// Whether a variable of this name can make a difference.
     pub fn reads(&self, name: &str) -> bool {
         self.variables.contains(name)

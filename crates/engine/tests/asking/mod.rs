@@ -18,6 +18,7 @@ pub(crate) fn request(engine: &Engine, question: &str, max_tokens: usize) -> Req
         },
         stop: Vec::new(),
         logprobs: None,
+        score_prompt: false,
         constraint: None,
         ignore_eos: false,
         reuse: Reuse::Off,

@@ -106,6 +106,7 @@ pub(crate) fn request(prompt: &[u32], max_tokens: usize) -> Request {
         },
         stop: Vec::new(),
         logprobs: Some(VOCAB as usize),
+        score_prompt: false,
         constraint: None,
         ignore_eos: true,
         reuse: Reuse::Scope(Scope::default()),

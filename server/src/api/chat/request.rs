@@ -72,6 +72,7 @@ pub(crate) fn parse_fields(mut fields: JsonFields) -> Result<GenerationRequest, 
         ignored: Vec::new(),
         rules,
         logprobs: logprobs(&mut fields)?,
+        echo: false,
         parameters: GenerationParameters::take(&mut fields)?,
     };
     request.unknown = fields.finish()?;

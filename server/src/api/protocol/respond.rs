@@ -80,6 +80,7 @@ impl<E: AnswerEncoder> EncodedAnswer<E> {
     async fn plain(mut self, mut generation: ActiveGeneration) -> Result<Response, ApiError> {
         loop {
             match generation.next().await? {
+                GenerationOutput::Prompt { .. } => {}
                 GenerationOutput::Token { parts, .. } => drop(self.parts(parts)),
                 GenerationOutput::Finished {
                     parts, end, usage, ..

@@ -306,6 +306,7 @@ pub(crate) fn likely(text: &str, logprob: f32) -> Event {
 pub(crate) fn finished(reason: FinishReason, held: &str) -> Event {
     Event::Finished {
         stop: None,
+        eos: None,
         reason,
         text: held.into(),
         usage: Usage {
