@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 /// Where the value of `model` is in a body, and the name.
@@ -22,8 +22,14 @@ impl ModelField {
     pub(crate) fn find(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Fields<'a> {
-            #[serde(borrow)]
+            // With the value of a null, whose place is replaced too.
+            #[serde(borrow, default, deserialize_with = "present")]
             model: Option<&'a RawValue>,
+        }
+        fn present<'de: 'a, 'a, D: Deserializer<'de>>(
+            from: D,
+        ) -> Result<Option<&'a RawValue>, D::Error> {
+            <&RawValue>::deserialize(from).map(Some)
         }
         // Some clients send a byte order mark.
         let skipped = match body.strip_prefix(b"\xef\xbb\xbf") {
