@@ -81,6 +81,21 @@ impl Http {
             .await
     }
 
+    /// POSTs JSON and waits for the answer, however long it takes: benchmarks compute prompts of minutes.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    pub async fn post_and_wait(&self, path: &str, body: &Value) -> Answer {
+        let response = self.client.post(self.url(path)).json(body).send().await;
+        whole(response.expect("the server answers")).await
+    }
+
+    /// Whether a GET is answered with success now.
+    pub async fn succeeds(&self, path: &str) -> bool {
+        let answer = self.client.get(self.url(path)).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
     /// POSTs anything.
     pub async fn post_text(&self, path: &str, kind: &str, body: &str) -> Answer {
         let request = self.client.post(self.url(path));
@@ -108,12 +123,15 @@ impl Http {
     }
 
     async fn answer(&self, request: RequestBuilder) -> Answer {
-        let response = send(request).await;
-        Answer {
-            status: response.status().as_u16(),
-            headers: response.headers().clone(),
-            text: response.text().await.expect("the answer is whole"),
-        }
+        whole(send(request).await).await
+    }
+}
+
+async fn whole(response: Response) -> Answer {
+    Answer {
+        status: response.status().as_u16(),
+        headers: response.headers().clone(),
+        text: response.text().await.expect("the answer is whole"),
     }
 }
 

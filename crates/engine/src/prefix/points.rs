@@ -23,7 +23,7 @@ pub(crate) struct PointRules {
 pub(crate) struct SnapshotPoints {
     /// A chunk of the prompt ends at each.
     exact: BTreeSet<usize>,
-    /// Passed by a chunk: the snapshot is taken where that chunk ends.
+    /// A chunk may go beyond one: the snapshot is taken where that chunk ends.
     about: BTreeSet<usize>,
 }
 
