@@ -5,6 +5,7 @@ mod error;
 mod house;
 mod macos;
 mod mlx;
+mod release;
 mod steps;
 mod target_folder;
 mod words;
@@ -60,6 +61,15 @@ version, which apt-get fetches. Everything is kept in target/macos; system packa
 If the source is not available, one line says so and the exit code is 3."
     )]
     Macos,
+    /// Build a release: a folder, a tarball with its checksum, a Homebrew formula
+    #[command(
+        long_about = "Builds a release: the programs stripped, with MLX's kernels on a Mac, packed with their digests.
+
+Leaves in target/dist: the folder sanctum-VERSION, which `sanctum-launchd install --release` and `push --release` take; the \
+same as a tarball with its SHA-256; and sanctum.rb, a Homebrew formula that installs the tarball:
+  brew install --formula target/dist/sanctum.rb"
+    )]
+    Release(release::ReleaseArgs),
     /// Check the structure: fail on an import cycle between modules, or a dependency that docs/architecture.md lacks
     House(Workspace),
     /// Check the words: fail on a word that xtask/words.toml lists
@@ -88,6 +98,7 @@ fn main() -> ExitCode {
     let done: Result<ExitCode, Box<dyn Error>> = match Args::parse().chore {
         Chore::Mlx(args) => mlx::run(&args).map_err(Into::into),
         Chore::Macos => macos().map_err(Into::into),
+        Chore::Release(args) => release::run(&args).map_err(Into::into),
         Chore::House(args) => house::run(&args.workspace).map_err(Into::into),
         Chore::Words(args) => words::run(&args.workspace).map_err(Into::into),
         Chore::Bindings {
