@@ -45,6 +45,30 @@ def message_has_text_and_usage():
 
 
 @case
+def usage_counts_reused_tokens():
+    def send(header, messages, **more):
+        system = [
+            {"type": "text", "text": f"x-anthropic-billing-header: cc_version=2.1.0.123; cch={header};"},
+            {"type": "text", "text": "You count lamps. " + "A lamp is not a candle. " * 8, "cache_control": {"type": "ephemeral"}},
+        ]
+        salt = {"cache_salt": "usage of messages"}
+        return client.messages.create(model=SCRIPTED, max_tokens=200, system=system, messages=messages, extra_body=salt, **more)
+
+    turn = [{"role": "user", "content": "[hello]"}]
+    first = send("11111", turn)
+    equal(first.usage.cache_read_input_tokens, 0, "the reused tokens of the first turn")
+    turns = [*turn, {"role": "assistant", "content": first.content}, {"role": "user", "content": "Again: [hello]"}]
+    # Another billing header must not make another prompt.
+    usage = send("22222", turns).usage
+    holds(usage.cache_read_input_tokens > 40 and usage.input_tokens > 0, f"the usage of the second turn is {usage}")
+    events = list(send("33333", turns, stream=True))
+    streamed = [event.usage for event in events if event.type == "message_delta"][-1]
+    holds(streamed.cache_read_input_tokens >= usage.cache_read_input_tokens, f"the streamed usage is {streamed}")
+    whole = usage.input_tokens + usage.cache_read_input_tokens
+    equal(streamed.input_tokens + streamed.cache_read_input_tokens, whole, "the tokens of the prompt")
+
+
+@case
 def message_of_the_built_in_model():
     equal(text_of(ask("What is 23 minus 61?", TINY, extra_body={"temperature": 0})), "23 - 61 = -38", "the text")
 

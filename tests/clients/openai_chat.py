@@ -69,6 +69,26 @@ def stream_joins_to_the_whole_answer():
 
 
 @case
+def usage_counts_reused_tokens():
+    first = [{"role": "system", "content": "You count lamps. " + "A lamp is not a candle. " * 8}, {"role": "user", "content": "[hello]"}]
+
+    def send(messages, **more):
+        return client.chat.completions.create(model=SCRIPTED, messages=messages, **more)
+
+    answer = send(first, extra_body={"cache_salt": "usage"})
+    equal(answer.usage.prompt_tokens_details.cached_tokens, 0, "the reused tokens of the first turn")
+    second = [*first, {"role": "assistant", "content": answer.choices[0].message.content}, {"role": "user", "content": "Again: [hello]"}]
+    usage = send(second, extra_body={"cache_salt": "usage"}).usage
+    holds(40 < usage.prompt_tokens_details.cached_tokens < usage.prompt_tokens, f"the usage of the second turn is {usage}")
+    chunks = list(send(second, stream=True, stream_options={"include_usage": True}, extra_body={"cache_salt": "usage"}))
+    streamed = chunks[-1].usage
+    holds(streamed.prompt_tokens_details.cached_tokens >= usage.prompt_tokens_details.cached_tokens, f"the streamed usage is {streamed}")
+    for declined in ({"cache_salt": "another"}, {"cache_prompt": False, "cache_salt": "usage"}):
+        usage = send(second, extra_body=declined).usage
+        equal(usage.prompt_tokens_details.cached_tokens, 0, f"the reused tokens with {declined}")
+
+
+@case
 def system_and_developer_messages_are_joined():
     messages = [
         {"role": "system", "content": "Answer briefly."},

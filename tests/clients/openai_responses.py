@@ -50,6 +50,18 @@ def response_has_text_and_usage():
 
 
 @case
+def usage_counts_reused_tokens():
+    more = {"instructions": "You count lamps. " + "A lamp is not a candle. " * 8, "extra_body": {"cache_salt": "usage of responses"}}
+    first = ask("[hello]", **more)
+    equal(first.usage.input_tokens_details.cached_tokens, 0, "the reused tokens of the first turn")
+    usage = ask("Again: [hello]", previous_response_id=first.id, **more).usage
+    holds(40 < usage.input_tokens_details.cached_tokens < usage.input_tokens, f"the usage of the second turn is {usage}")
+    events = list(ask("Again: [hello]", previous_response_id=first.id, stream=True, **more))
+    streamed = events[-1].response.usage
+    holds(streamed.input_tokens_details.cached_tokens >= usage.input_tokens_details.cached_tokens, f"the streamed usage is {streamed}")
+
+
+@case
 def response_of_the_built_in_model():
     equal(ask("What is 23 minus 61?", TINY, temperature=0).output_text, "23 - 61 = -38", "output_text")
 

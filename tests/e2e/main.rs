@@ -31,6 +31,7 @@ mod operators;
 mod outside;
 mod parity;
 mod plists;
+mod prefix;
 mod receiver;
 mod refusals;
 mod secrets;
