@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use sanctum_kernels::{KvMode, UnfitKvMode};
+use sha2::{Digest, Sha256};
 
 use crate::backend::{CpuBackend, MemoryLimits, Precision};
 #[cfg(feature = "mlx")]
@@ -177,6 +178,7 @@ pub fn launch(
         limits,
         options,
         heartbeat: Arc::clone(&heartbeat),
+        verified: verified.as_ref(),
     };
     let (engine, fingerprint, memory) = match options.backend {
         BackendChoice::Cpu => start.on_cpu(verified.is_none(), progress)?,
@@ -227,6 +229,8 @@ struct Start<'a> {
     limits: EngineLimits,
     options: &'a LaunchOptions,
     heartbeat: Arc<Heartbeat>,
+    /// The proof that the weights match a manifest.
+    verified: Option<&'a Verified>,
 }
 
 impl Start<'_> {
@@ -245,6 +249,23 @@ impl Start<'_> {
             packed => format!("-{packed}"),
         };
         format!("{device}{exact}{kv_cache}-{}", self.host.fingerprint)
+    }
+
+    /// How prefixes are reused: those that were computed by an engine of this fingerprint, from these very weights.
+    fn prefix(&self, fingerprint: &str) -> PrefixOptions {
+        let mut hash = Sha256::new();
+        hash.update(env!("CARGO_PKG_VERSION"));
+        hash.update(self.host.digest);
+        // A manifest covers every byte of the weights.
+        let manifest = self
+            .verified
+            .map(|verified| verified.manifest().to_string());
+        hash.update(Sha256::digest(manifest.unwrap_or_default()));
+        hash.update(fingerprint);
+        PrefixOptions {
+            fingerprint: hash.finalize().into(),
+            ..self.options.prefix.clone()
+        }
     }
 
     /// Bytes of its weights.
@@ -284,10 +305,11 @@ impl Start<'_> {
         };
         let backend = CpuBackend::new(&self.host.config, self.threads(), self.options.precision)
             .with_kv_cache(self.options.kv_cache);
+        let prefix = self.prefix(&fingerprint);
         let model = Model::new(backend, self.host.config, self.host.weights);
         let engine = Engine::start_with(
             budget,
-            self.options.prefix.clone(),
+            prefix,
             model,
             self.text,
             self.limits,
@@ -347,10 +369,11 @@ impl Start<'_> {
         let (threads, precision) = (self.threads(), self.options.precision);
         let backend = MlxBackend::new(device, &self.host.weights, threads, precision)
             .with_kv_cache(self.options.kv_cache);
+        let prefix = self.prefix(&fingerprint);
         let model = Model::load(backend, self.host.config, self.host.weights, progress);
         let engine = Engine::start_with(
             budget,
-            self.options.prefix.clone(),
+            prefix,
             model,
             self.text,
             self.limits,

@@ -6,14 +6,10 @@
 //! earlier token, so a prefix can be reused at snapshots only.
 
 pub(crate) mod cache;
-#[allow(dead_code, reason = "the scheduler will use it")]
 pub mod cold;
-#[allow(dead_code, reason = "the scheduler will use it")]
 pub(crate) mod cold_tier;
-#[allow(dead_code, reason = "the scheduler will use it")]
 pub(crate) mod damage;
 pub(crate) mod options;
-#[allow(dead_code, reason = "the scheduler will use it")]
 pub(crate) mod oracle;
 mod page_counts;
 pub(crate) mod points;

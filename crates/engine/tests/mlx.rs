@@ -10,6 +10,7 @@ mod reference;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use asking::{answer, request};
 use evaluation::{Agreement, cases};
@@ -17,6 +18,7 @@ use reference::{distance, folders, golden};
 use sanctum_engine::backend::{Backend, CpuBackend, KvMode, MlxBackend, MlxDevice, Precision};
 use sanctum_engine::graph::Model;
 use sanctum_engine::load::{HostModel, ModelSource};
+use sanctum_engine::prefix::{PrefixOptions, Reuse, Scope};
 use sanctum_engine::schedule::{Engine, EngineLimits, Heartbeat, Request};
 use sanctum_engine::text::Text;
 use sanctum_grammar::{Format, Rules};
@@ -191,6 +193,18 @@ fn engine(
     Engine::start(model, text, LIMITS, Arc::new(Heartbeat::new())).unwrap()
 }
 
+/// An engine that reuses prefixes, and checks each one that it reuses.
+fn reusing(kv_cache: KvMode) -> Engine {
+    let model = open(&ModelSource::Embedded, Precision::Exact, kv_cache);
+    let text = Text::open(&ModelSource::Embedded, &model.config).unwrap();
+    let prefix = PrefixOptions {
+        check_share: 1.0,
+        ..PrefixOptions::default()
+    };
+    let heartbeat = Arc::new(Heartbeat::new());
+    Engine::start_with(1 << 30, prefix, model, text, LIMITS, heartbeat).unwrap()
+}
+
 fn on_cpu(precision: Precision, kv_cache: KvMode) -> Engine {
     let host = HostModel::open(&ModelSource::Embedded, |_, _| {}).unwrap();
     let backend = CpuBackend::new(&host.config, 2, precision).with_kv_cache(kv_cache);
@@ -304,5 +318,55 @@ fn who_leaves_while_the_device_is_ahead_leaves_no_trace() {
         drop(leavers);
         assert_eq!(answer(stays), alone[stay], "round {round}");
         assert_eq!(answer(again), alone[(stay + 1) % 4], "round {round}");
+    }
+}
+
+/// Turns of conversations that branch, some at once: their passes run ahead of the host, and several continue one prefix.
+#[test]
+fn reused_prefixes_give_the_text_of_computed_ones() {
+    for kv_cache in [KvMode::Plain, KvMode::V8, KvMode::V4] {
+        let (cold, reusing) = (on_mlx(Precision::Exact, kv_cache), reusing(kv_cache));
+        let mut history =
+            "<|im_start|>system\nYou answer in one word, whatever the question is.<|im_end|>\n"
+                .to_owned();
+        let mut cached = 0;
+        for turn in 0..3 {
+            history += &format!(
+                "<|im_start|>user\nWhich number follows {turn}, and why not another one?<|im_end|>\n"
+            );
+            let ends = ["", "<think>\n\n</think>\n\n", "It is"];
+            let prompts: Vec<_> = ends
+                .iter()
+                .map(|end| {
+                    let prompt = format!("{history}<|im_start|>assistant\n{end}");
+                    Request {
+                        prompt: reusing.text().tokenizer.encode(&prompt).unwrap(),
+                        reuse: Reuse::Scope(Scope::default()),
+                        ..request(&reusing, "", 8)
+                    }
+                })
+                .collect();
+            let asked: Vec<_> = prompts
+                .iter()
+                .map(|prompt| reusing.submit(prompt.clone()).unwrap())
+                .collect();
+            for (prompt, generation) in prompts.into_iter().zip(asked) {
+                let (ids, text, reason, usage) = answer(generation);
+                let expected = answer(cold.submit(prompt).unwrap());
+                assert_eq!(
+                    (ids, text, reason),
+                    (expected.0, expected.1, expected.2),
+                    "{kv_cache}"
+                );
+                cached += usage.cached_tokens;
+            }
+            history += "<|im_start|>assistant\nfour<|im_end|>\n";
+        }
+        assert!(cached > 100, "{cached}");
+        let stats = reusing.stats();
+        while stats.prefix_checks.load(Relaxed) == 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(stats.prefix_differences.load(Relaxed), 0, "{kv_cache}");
     }
 }

@@ -32,6 +32,8 @@ pub struct HostModel {
     /// form and three samples of 4 KiB), the whole of its adapter and this program's version. Where an adapter is merged,
     /// what it is called follows, and what it is: `…+name-r8-a32-72` for 72 pairs of rank 8 and alpha 32.
     pub fingerprint: String,
+    /// All of the hash whose beginning is in the fingerprint.
+    pub digest: [u8; 32],
     /// The adapter that is merged into its weights.
     pub adapter: Option<AdapterInfo>,
 }
@@ -127,7 +129,8 @@ impl HostModel {
             .map(|adapter| adapter.finish())
             .transpose()
             .map_err(|error| failed(error.into()))?;
-        let mut fingerprint = hex(&hash.finalize()[..5]);
+        let digest: [u8; 32] = hash.finalize().into();
+        let mut fingerprint = hex(&digest[..5]);
         if let Some(merged) = &merged {
             fingerprint += &format!("+{merged}");
         }
@@ -135,18 +138,19 @@ impl HostModel {
             config,
             weights,
             fingerprint,
+            digest,
             adapter: merged,
         })
     }
 
     fn random(shape: Shape, progress: &mut dyn FnMut(u64, u64)) -> Self {
         let config = shape.config();
+        let made_by = format!("{} {shape}", env!("CARGO_PKG_VERSION"));
+        let digest: [u8; 32] = Sha256::digest(made_by).into();
         Self {
             weights: random::weights(&config, progress),
-            fingerprint: {
-                let made_by = format!("{} {shape}", env!("CARGO_PKG_VERSION"));
-                hex(&Sha256::digest(made_by)[..5])
-            },
+            fingerprint: hex(&digest[..5]),
+            digest,
             adapter: None,
             config,
         }

@@ -32,6 +32,14 @@ struct CachedSnapshot<S> {
     worth: Worth,
 }
 
+impl SnapshotCost {
+    /// Bytes of one of so many tokens that shares nothing.
+    pub(crate) fn of(&self, tokens: usize) -> u64 {
+        let pages = tokens.div_ceil(self.page_tokens.max(1)) as u64;
+        self.fixed.saturating_add(self.page.saturating_mul(pages))
+    }
+}
+
 impl<S> PrefixCache<S> {
     pub(crate) fn new(cost: SnapshotCost) -> Self {
         Self {
@@ -68,6 +76,12 @@ impl<S> PrefixCache<S> {
     /// Whether there is a snapshot of exactly these tokens.
     pub(crate) fn contains(&self, scope: Scope, tokens: &[u32]) -> bool {
         self.tree.get(scope, tokens).is_some()
+    }
+
+    /// The snapshot of exactly these tokens.
+    pub(crate) fn get(&self, scope: Scope, tokens: &[u32]) -> Option<&S> {
+        let id = self.tree.get(scope, tokens)?;
+        self.tree.entry(id).map(|cached| &cached.snapshot)
     }
 
     /// A snapshot, which is used once more.
@@ -112,7 +126,6 @@ impl<S> PrefixCache<S> {
     }
 
     /// Removes all snapshots.
-    #[cfg(test)]
     #[must_use]
     pub(crate) fn clear(&mut self) -> Vec<S> {
         self.pages.clear();

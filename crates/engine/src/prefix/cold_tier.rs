@@ -1,6 +1,6 @@
 //! When prefixes move between memory and disk.
 //!
-//! Snapshots are noted as they are taken and written later, when they have settled: in a conversation that goes on, each turn
+//! Snapshots are noted as they are taken and written later, when they have settled: in a conversation that continues, each turn
 //! replaces the last one, and only what remains is worth the disk's wear. They are written by a thread of their own. A prompt
 //! whose prefix is on disk is restored if reading is estimated to be faster than computing; the estimates are measurements, of
 //! the disk and of the engine's own passes.
@@ -20,8 +20,8 @@ use crate::prefix::scope::Scope;
 const MOST_NOTED: usize = 64;
 /// A conversation that never pauses is written once in this time.
 const LONGEST: Duration = Duration::from_secs(60);
-/// Bytes of the largest file.
-const LARGEST: u64 = 1 << 30;
+/// Bytes of the largest file: so much memory is taken while it is written.
+const LARGEST: u64 = 512 << 20;
 /// What opening a file takes, in addition to its bytes.
 const OPENING: Duration = Duration::from_millis(1);
 /// Passes with fewer rows say little about how fast prompts are computed.
@@ -33,6 +33,8 @@ pub(crate) struct ColdTier {
     fingerprint: [u8; 32],
     /// How long a snapshot waits before it is written.
     settle: Duration,
+    /// Whether it matters what is faster.
+    estimate: bool,
     noted: VecDeque<Noted>,
     writer: Writer,
     /// Tokens of prompts a second; none before the first measurement.
@@ -86,11 +88,12 @@ impl ColdTier {
             })
             .ok()?;
         let (folder, bytes, prefixes) = (options.folder.display(), store.bytes(), store.len());
-        tracing::info!(%folder, bytes, prefixes, "cached prefixes of earlier runs are available");
+        tracing::info!(%folder, bytes, prefixes, "prefixes are kept on disk");
         Some(Self {
             store,
             fingerprint,
             settle: options.settle,
+            estimate: options.estimate,
             noted: VecDeque::new(),
             writer,
             prefill: None,
@@ -172,7 +175,7 @@ impl ColdTier {
             let bytes = cost(tokens.len() - from);
             let is_worth_it = from < tokens.len()
                 && bytes <= LARGEST
-                && self.is_faster(bytes, 1, tokens.len() - from);
+                && !self.is_useless(bytes, tokens.len() - from);
             if is_worth_it {
                 return Some(Export {
                     scope,
@@ -210,7 +213,7 @@ impl ColdTier {
         let (mut bytes, mut best) = (0, (0.0, 0));
         for (index, link) in chain.iter().enumerate() {
             bytes += link.bytes;
-            let saved = match self.prefill {
+            let saved = match self.prefill.filter(|_| self.estimate) {
                 None => link.len as f64,
                 Some(_) if link.len <= hot => 0.0,
                 Some(speed) => {
@@ -254,13 +257,20 @@ impl ColdTier {
     /// Removes everything of this engine's from the disk.
     pub(crate) fn clear(&mut self) {
         self.noted.clear();
+        // A file that is being written would be left.
+        while self.writer.is_busy() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.store.clear(&self.fingerprint);
     }
 
-    /// Whether reading so many bytes from so many files is faster than computing so many tokens.
-    fn is_faster(&self, bytes: u64, files: usize, tokens: usize) -> bool {
-        self.prefill
-            .is_none_or(|speed| self.read_time(bytes, files).as_secs_f64() < tokens as f64 / speed)
+    /// Whether reading a file of so many bytes is so slow beside computing its tokens that it need not be written. What is
+    /// measured varies, so a file is left out only if that is clear.
+    fn is_useless(&self, bytes: u64, tokens: usize) -> bool {
+        const CLEARLY: f64 = 4.0;
+        self.prefill.filter(|_| self.estimate).is_some_and(|speed| {
+            self.read_time(bytes, 1).as_secs_f64() > CLEARLY * tokens as f64 / speed
+        })
     }
 
     fn read_time(&self, bytes: u64, files: usize) -> Duration {
@@ -360,6 +370,7 @@ mod tests {
             folder: folder.path().to_owned(),
             limit_bytes: 1 << 20,
             settle,
+            estimate: true,
         };
         ColdTier::open(&options, [5; 32]).unwrap()
     }
@@ -460,8 +471,8 @@ mod tests {
         tier.note(1, false, Scope::default(), &tokens(10));
         tier.note(1, false, Scope::default(), &tokens(1000));
         assert_eq!(written(&mut tier), [(0, 10), (10, 1000)]);
-        // Opening two files takes as long as 1000 tokens at half a million a second.
-        tier.measured(100, Duration::from_micros(100));
+        // Opening a file takes as long as 100,000 of these tokens.
+        tier.measured(100, Duration::from_micros(1));
         assert_eq!(plan(&tier, 2000, &[]), [0; 0]);
         tier.note(1, false, Scope::default(), &tokens(1500));
         assert_eq!(written(&mut tier), []);
@@ -484,6 +495,7 @@ mod tests {
             folder: folder.path().to_owned(),
             limit_bytes: 1 << 20,
             settle: Duration::ZERO,
+            estimate: true,
         };
         assert!(ColdTier::open(&options, [5; 32]).is_none());
     }

@@ -30,8 +30,10 @@ pub struct ColdOptions {
     pub folder: PathBuf,
     /// Bytes that its files may take together.
     pub limit_bytes: u64,
-    /// How long a prefix waits before it is written: in a conversation that goes on, the next turn replaces it.
+    /// How long a prefix waits before it is written: in a conversation that continues, the next turn replaces it.
     pub settle: Duration,
+    /// Whether prefixes that are estimated to be computed faster than read are left out. Without it all are written and read.
+    pub estimate: bool,
 }
 
 impl ColdOptions {
@@ -41,6 +43,7 @@ impl ColdOptions {
             folder,
             limit_bytes,
             settle: Duration::from_secs(10),
+            estimate: true,
         }
     }
 }

@@ -67,7 +67,7 @@ pub(crate) struct Difference {
 pub(crate) enum CheckProgress {
     /// There is no record.
     Idle,
-    /// The check goes on with the next step.
+    /// The check continues with the next step.
     Running,
     /// The prefix is equal.
     Equal,
@@ -128,6 +128,7 @@ impl<B: Backend> Oracle<B> {
     }
 
     /// Whether a check runs, which holds a slot.
+    #[cfg(test)]
     pub(crate) fn is_running(&self) -> bool {
         self.check.is_some()
     }

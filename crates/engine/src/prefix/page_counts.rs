@@ -32,7 +32,6 @@ impl PageCounts {
     }
 
     /// Nothing is held.
-    #[cfg(test)]
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }

@@ -136,7 +136,6 @@ impl<E> PrefixTree<E> {
     }
 
     /// An entry.
-    #[cfg(test)]
     pub(crate) fn entry(&self, id: NodeId) -> Option<&E> {
         self.nodes.get(&id)?.entry.as_ref()
     }
@@ -189,7 +188,6 @@ impl<E> PrefixTree<E> {
     }
 
     /// Removes everything.
-    #[cfg(test)]
     pub(crate) fn clear(&mut self) -> Vec<E> {
         let nodes = std::mem::take(&mut self.nodes);
         self.roots.clear();

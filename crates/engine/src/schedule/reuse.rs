@@ -3,18 +3,25 @@
 //! All of it is cut short rather than let a sequence wait for memory: a snapshot is kept only in what reservations leave, and is
 //! evicted when a reservation needs its memory.
 
+mod upkeep;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::backend::batch::SlotId;
 use crate::graph::Model;
 use crate::prefix::cache::{PrefixCache, SnapshotCost};
+use crate::prefix::cold_tier::ColdTier;
+use crate::prefix::damage;
 use crate::prefix::options::PrefixOptions;
+use crate::prefix::oracle::Oracle;
 use crate::prefix::points::{PointRules, SnapshotPoints};
 use crate::prefix::scope::Scope;
 use crate::prefix::status::PrefixState;
 use crate::prefix::tree::common_prefix;
+use crate::schedule::admission::Reservation;
 use crate::schedule::shared::EngineShared;
 
 /// The fewest tokens between two points within a long message, unless the options say otherwise.
@@ -26,11 +33,20 @@ pub(crate) struct PrefixReuse<B: Backend> {
     rules: PointRules,
     /// Bytes that snapshots may take.
     limit: u64,
+    /// What is kept on disk; none if nothing is.
+    cold: Option<ColdTier>,
+    oracle: Oracle<B>,
+    /// The memory of the check that runs.
+    check_memory: Option<Reservation>,
+    /// Sequences begun so far.
+    begun: u64,
     shared: Arc<EngineShared>,
 }
 
 /// What a running sequence reuses and leaves.
 pub(crate) struct SequenceReuse {
+    /// Identifies the sequence; later ones have larger numbers.
+    number: u64,
     scope: Scope,
     /// Tokens that it began with.
     start: usize,
@@ -53,6 +69,17 @@ pub(crate) struct SlotState<'a, B: Backend> {
     pub(crate) backend: &'a B,
     pub(crate) slots: &'a mut B::Slots,
     pub(crate) slot: SlotId,
+}
+
+/// What a piece of work leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upkeep {
+    /// More work, after this time.
+    More(Duration),
+    /// Nothing to do until a request was served.
+    Done,
+    /// A reused prefix was not equal to the computed one: nothing is reused any more.
+    Disabled,
 }
 
 impl SequenceReuse {
@@ -102,6 +129,11 @@ impl<B: Backend> PrefixReuse<B> {
                 least: options.least.max(1),
             },
             limit: options.limit.unwrap_or(shared.admission.budget() / 2),
+            cold: (options.cold.as_ref())
+                .and_then(|cold| ColdTier::open(cold, options.fingerprint)),
+            oracle: Oracle::new(options.check_share),
+            check_memory: None,
+            begun: 0,
             shared: Arc::clone(shared),
         })
     }
@@ -140,6 +172,7 @@ impl<B: Backend> PrefixReuse<B> {
         prompt: &[u32],
         known: usize,
     ) -> SequenceReuse {
+        self.restore_cold(state.backend, state.slots, scope, prompt);
         let found = self.cache.find(scope, prompt);
         let mut start = 0;
         if let Some((id, len)) = found.hit
@@ -150,8 +183,11 @@ impl<B: Backend> PrefixReuse<B> {
             let stats = &self.shared.stats;
             stats.prefix_hits.fetch_add(1, Relaxed);
             stats.prefix_hit_tokens.fetch_add(len as u64, Relaxed);
+            self.record(state, scope, &prompt[..=len]);
         }
+        self.begun += 1;
         SequenceReuse {
+            number: self.begun,
             scope,
             start,
             points: self.rules.points(prompt, start, found.known.max(known)),
@@ -167,8 +203,11 @@ impl<B: Backend> PrefixReuse<B> {
         tokens: &[u32],
     ) {
         if reuse.points.take(tokens.len()) {
+            // What many conversations begin with is the first point of the first of them.
+            let is_lasting = reuse.last == 0;
             reuse.last = tokens.len();
             self.keep(state, reuse.scope, tokens, 0);
+            self.note(reuse, is_lasting, tokens);
         }
     }
 
@@ -182,18 +221,31 @@ impl<B: Backend> PrefixReuse<B> {
     ) {
         if tokens.len() >= reuse.last + self.rules.least {
             self.keep(state, reuse.scope, tokens, reserved);
+            self.note(reuse, false, tokens);
+        }
+    }
+
+    /// Notes a snapshot that is to be written to disk.
+    fn note(&mut self, reuse: &SequenceReuse, is_lasting: bool, tokens: &[u32]) {
+        if let Some(cold) = &mut self.cold
+            && self.cache.contains(reuse.scope, tokens)
+        {
+            cold.note(reuse.number, is_lasting, reuse.scope, tokens);
         }
     }
 
     /// Evicts snapshots until the others fit into what reservations leave.
     pub(crate) fn shrink(&mut self, backend: &B, slots: &mut B::Slots) {
+        if self.recorded_bytes() > self.shared.admission.left() {
+            self.oracle.clear(backend, slots);
+        }
         self.shrink_to(self.room(0), backend, slots);
     }
 
     /// Bytes for snapshots once so many reserved ones are released.
     fn room(&self, released: u64) -> u64 {
         let left = self.shared.admission.left().saturating_add(released);
-        self.limit.min(left)
+        self.limit.min(left.saturating_sub(self.recorded_bytes()))
     }
 
     fn keep(&mut self, state: SlotState<'_, B>, scope: Scope, tokens: &[u32], released: u64) {
@@ -203,21 +255,31 @@ impl<B: Backend> PrefixReuse<B> {
             slot,
         } = state;
         let cost = self.cache.cost();
-        let pages = tokens.len().div_ceil(cost.page_tokens.max(1)) as u64;
         let room = self.room(released);
-        let alone = cost.fixed.saturating_add(cost.page.saturating_mul(pages));
-        if alone > room || self.cache.contains(scope, tokens) {
+        if cost.of(tokens.len()) > room || self.cache.contains(scope, tokens) {
             return;
         }
         // The recurrent states are copied; the pages are there already.
         self.shrink_to(room - cost.fixed, backend, slots);
         let snapshot = backend.snapshot(slots, slot);
+        let snapshot = damage::damaged(backend, slots, snapshot);
+        self.insert(backend, slots, scope, tokens, snapshot);
+        self.shrink_to(room, backend, slots);
+        self.report();
+    }
+
+    fn insert(
+        &mut self,
+        backend: &B,
+        slots: &mut B::Slots,
+        scope: Scope,
+        tokens: &[u32],
+        snapshot: B::Snapshot,
+    ) {
         let pages = backend.pages(slots, &snapshot);
         if let Some(before) = self.cache.insert(scope, tokens, snapshot, pages) {
             backend.release(slots, before);
         }
-        self.shrink_to(room, backend, slots);
-        self.report();
     }
 
     fn shrink_to(&mut self, room: u64, backend: &B, slots: &mut B::Slots) {

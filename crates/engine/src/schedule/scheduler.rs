@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ use crate::schedule::admission::Reservation;
 use crate::schedule::masks::MaskWorkers;
 use crate::schedule::prompt_scores::rows_per_pass;
 use crate::schedule::request::Event;
-use crate::schedule::reuse::{Leader, PrefixReuse, SequenceReuse, SlotState};
+use crate::schedule::reuse::{Leader, PrefixReuse, SequenceReuse, SlotState, Upkeep};
 use crate::schedule::row_shares::RowShares;
 use crate::schedule::sequence::{PassResult, Sequence, SequenceProgress};
 use crate::schedule::shared::{EngineShared, LAST, QueuedRequest, UNREAD};
@@ -126,6 +126,8 @@ impl<B: Backend> Scheduler<B> {
         while self.receive(inbox) {
             self.release_cancelled();
             self.admit();
+            let begun = Instant::now();
+            let mut rows = 0;
             let pass = match self.ahead.take() {
                 Some(pass) => pass,
                 None => {
@@ -134,11 +136,55 @@ impl<B: Backend> Scheduler<B> {
                         self.wait_for_memory();
                         continue;
                     }
+                    rows = batch.tokens.len();
                     self.launch(&batch, None)
                 }
             };
             self.ahead = self.launch_ahead(&pass);
             self.complete(pass);
+            if let Some(reuse) = &mut self.reuse {
+                reuse.measured(rows, begun.elapsed());
+                reuse.write_due(self.model.backend(), &mut self.slots);
+            }
+        }
+        if let Some(reuse) = &mut self.reuse {
+            reuse.finish(self.model.backend(), &mut self.slots);
+        }
+    }
+
+    /// Waits for a request; meanwhile does what was put off until the engine is idle. None when there will be no more.
+    fn wait_for_request(
+        &mut self,
+        inbox: &Receiver<Option<QueuedRequest>>,
+    ) -> Option<Option<QueuedRequest>> {
+        loop {
+            let wait = match self.upkeep() {
+                Upkeep::More(wait) => wait,
+                Upkeep::Disabled => {
+                    self.reuse = None;
+                    Duration::ZERO
+                }
+                Upkeep::Done => {
+                    self.model.backend().idle(&mut self.slots);
+                    return inbox.recv().ok();
+                }
+            };
+            if !wait.is_zero() {
+                self.model.backend().idle(&mut self.slots);
+            }
+            match inbox.recv_timeout(wait) {
+                Ok(message) => return Some(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    /// A piece of the work for reused prefixes that waits until the engine is idle.
+    fn upkeep(&mut self) -> Upkeep {
+        match (&mut self.reuse, self.free.last()) {
+            (Some(reuse), Some(&slot)) => reuse.idle(&self.model, &mut self.slots, slot),
+            _ => Upkeep::Done,
         }
     }
 
@@ -147,12 +193,12 @@ impl<B: Backend> Scheduler<B> {
         while self.running.is_empty() && self.waiting.is_empty() {
             let next = match inbox.try_recv() {
                 // Idle only if no request is here already: it would have to allocate the backend's memory again.
-                Err(TryRecvError::Empty) => {
-                    self.model.backend().idle(&mut self.slots);
-                    inbox.recv().ok()
-                }
+                Err(TryRecvError::Empty) => self.wait_for_request(inbox),
                 next => next.ok(),
             };
+            if let Some(reuse) = &mut self.reuse {
+                reuse.pause(self.model.backend(), &mut self.slots);
+            }
             match next {
                 Some(message) => self.enqueue(message),
                 None => return false,

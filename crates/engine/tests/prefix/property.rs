@@ -1,20 +1,23 @@
-//! Answers over random trees of conversations are those of an engine that computes everything, in every bit.
+//! Answers over random trees of conversations are those of an engine that computes everything, in every bit: with engines that
+//! are started again and continue from disk, and with checks of reused prefixes between requests.
 //!
 //! 300 trees by default; `SANCTUM_PREFIX_CASES` sets another number.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use sanctum_engine::backend::{Backend, KvMode, Precision};
-use sanctum_engine::prefix::{PrefixOptions, Reuse, Scope};
+use sanctum_engine::backend::{KvMode, Precision};
+use sanctum_engine::prefix::{ColdOptions, PrefixOptions, Reuse, Scope};
 use sanctum_engine::schedule::{Engine, EngineLimits, Request, TokenLogprob};
 
 use crate::small::{
-    Answer, Arithmetic, END, LIMITS, VOCAB, answer, config, engine, model, request, wait_until_idle,
+    Answer, Arithmetic, Device, END, LIMITS, VOCAB, answer, cost, engine, request, wait_for,
+    wait_until_idle,
 };
 
 /// An engine and what it is asked.
@@ -27,6 +30,10 @@ struct Tree {
     spacing: usize,
     /// Memory beside the largest sequence, in snapshots; none: without a limit.
     beside: Option<u64>,
+    /// Whether prefixes are kept on disk, and before which turn the engine is started again.
+    disk: Option<prop::sample::Index>,
+    /// The share of reused prefixes that are checked.
+    check_share: f64,
     turns: Vec<Turn>,
 }
 
@@ -66,13 +73,25 @@ enum Client {
 /// The longest prompt of a tree.
 const LONGEST: usize = 220;
 
-fn arithmetic() -> impl Strategy<Value = Arithmetic> {
+fn on_cpu() -> impl Strategy<Value = Arithmetic> {
     let modes = prop::sample::select(vec![KvMode::Plain, KvMode::V8, KvMode::V4]);
     let precisions = prop::sample::select(vec![Precision::Exact, Precision::Fast]);
     (precisions, modes, 1..=2_usize).prop_map(|(precision, kv_cache, threads)| Arithmetic {
+        device: Device::Cpu,
         precision,
         kv_cache,
         threads,
+    })
+}
+
+#[cfg(feature = "mlx")]
+fn on_mlx() -> impl Strategy<Value = Arithmetic> {
+    let modes = prop::sample::select(vec![KvMode::Plain, KvMode::V8, KvMode::V4]);
+    modes.prop_map(|kv_cache| Arithmetic {
+        device: Device::Mlx,
+        precision: Precision::Exact,
+        kv_cache,
+        threads: 1,
     })
 }
 
@@ -115,24 +134,28 @@ fn turn() -> impl Strategy<Value = Turn> {
         )
 }
 
-fn tree() -> impl Strategy<Value = Tree> {
+fn tree(arithmetic: impl Strategy<Value = Arithmetic>) -> impl Strategy<Value = Tree> {
     (
-        arithmetic(),
+        arithmetic,
         1..5_usize,
         1..48_usize,
         1..20_usize,
         4..80_usize,
         prop_oneof![Just(None), (0..8_u64).prop_map(Some)],
+        prop::option::of(any::<prop::sample::Index>()),
+        prop_oneof![Just(0.0), Just(0.5), Just(1.0)],
         vec(turn(), 2..9),
     )
         .prop_map(
-            |(arithmetic, slots, chunk, least, spacing, beside, turns)| Tree {
+            |(arithmetic, slots, chunk, least, spacing, beside, disk, check_share, turns)| Tree {
                 arithmetic,
                 slots,
                 chunk,
                 least,
                 spacing,
                 beside,
+                disk,
+                check_share,
                 turns,
             },
         )
@@ -197,11 +220,28 @@ struct Totals {
     evicted: AtomicU64,
     waited: AtomicU64,
     cancelled: AtomicU64,
+    restored: AtomicU64,
+    checked: AtomicU64,
+}
+
+impl Totals {
+    fn all(&self) -> [u64; 6] {
+        let Self {
+            reused,
+            evicted,
+            waited,
+            cancelled,
+            restored,
+            checked,
+        } = self;
+        [reused, evicted, waited, cancelled, restored, checked].map(|total| total.load(Relaxed))
+    }
 }
 
 fn check(tree: &Tree, totals: &Totals) -> Result<(), TestCaseError> {
     let asked = asked(tree);
-    let cost = model(tree.arithmetic).backend().cost(&config());
+    let folder = tempfile::tempdir().unwrap();
+    let cost = cost(tree.arithmetic);
     let memory = tree.beside.map_or(u64::MAX, |snapshots| {
         // Answers that are read at the end keep their log probabilities until then.
         let kept = 6 * TokenLogprob::bytes(VOCAB as usize) * tree.turns.len() as u64;
@@ -212,6 +252,12 @@ fn check(tree: &Tree, totals: &Totals) -> Result<(), TestCaseError> {
         limit: Some(u64::MAX),
         least: tree.least,
         spacing: Some(tree.spacing),
+        check_share: tree.check_share,
+        cold: tree.disk.map(|_| ColdOptions {
+            settle: Duration::ZERO,
+            estimate: false,
+            ..ColdOptions::new(folder.path().join("cache"), 1 << 30)
+        }),
         ..PrefixOptions::default()
     };
     let limits = EngineLimits {
@@ -219,7 +265,42 @@ fn check(tree: &Tree, totals: &Totals) -> Result<(), TestCaseError> {
         prefill_chunk: tree.chunk,
         ..LIMITS
     };
-    let engine = engine(tree.arithmetic, memory, prefix, limits);
+    let restart = tree.disk.map_or(0, |before| before.index(asked.len()));
+    let parts = [&asked[..restart], &asked[restart..]];
+    for asked in parts.into_iter().filter(|part| !part.is_empty()) {
+        let engine = engine(tree.arithmetic, memory, prefix.clone(), limits);
+        ask(&engine, asked)?;
+        wait_until_idle(&engine);
+        let stats = engine.stats();
+        let is_checked = tree.check_share == 1.0 && tree.beside.is_none();
+        if is_checked && stats.prefix_hits.load(Relaxed) > 0 {
+            wait_for(&stats.prefix_checks, 1);
+        }
+        prop_assert_eq!(stats.prefix_differences.load(Relaxed), 0);
+        prop_assert!(stats.prefix_hot_bytes.load(Relaxed) <= memory);
+        // A check reserves the memory of one sequence.
+        let of_check = match tree.check_share == 0.0 {
+            true => 0,
+            false => cost.of(LONGEST + 9),
+        };
+        prop_assert!(engine.admission().reserved() <= of_check);
+        let counted = [
+            (&totals.reused, &stats.prefix_hit_tokens),
+            (&totals.evicted, &stats.prefix_evictions),
+            (&totals.waited, &stats.prefix_waits),
+            (&totals.cancelled, &stats.cancelled),
+            (&totals.restored, &stats.prefix_restores),
+            (&totals.checked, &stats.prefix_checks),
+        ];
+        for (total, counter) in counted {
+            total.fetch_add(counter.load(Relaxed), Relaxed);
+        }
+    }
+    Ok(())
+}
+
+/// Asks an engine, and compares its answers with the expected ones.
+fn ask(engine: &Engine, asked: &[(Request, Answer, Client)]) -> Result<(), TestCaseError> {
     let mut later = Vec::new();
     let compare = |generation, expected: &Answer, prompt: usize| {
         let (found, usage) = answer(generation);
@@ -228,7 +309,7 @@ fn check(tree: &Tree, totals: &Totals) -> Result<(), TestCaseError> {
         prop_assert_eq!(usage.prompt_tokens, prompt);
         Ok(())
     };
-    for (request, expected, client) in &asked {
+    for (request, expected, client) in asked {
         let prompt = request.prompt.len();
         let mut generation = engine.submit(request.clone()).unwrap();
         match client {
@@ -244,28 +325,12 @@ fn check(tree: &Tree, totals: &Totals) -> Result<(), TestCaseError> {
     for (generation, expected, prompt) in later {
         compare(generation, expected, prompt)?;
     }
-    wait_until_idle(&engine);
-    let stats = engine.stats();
-    prop_assert_eq!(engine.admission().reserved(), 0);
-    prop_assert!(stats.prefix_hot_bytes.load(Relaxed) <= memory);
-    totals
-        .reused
-        .fetch_add(stats.prefix_hit_tokens.load(Relaxed), Relaxed);
-    totals
-        .evicted
-        .fetch_add(stats.prefix_evictions.load(Relaxed), Relaxed);
-    totals
-        .waited
-        .fetch_add(stats.prefix_waits.load(Relaxed), Relaxed);
-    totals
-        .cancelled
-        .fetch_add(stats.cancelled.load(Relaxed), Relaxed);
     Ok(())
 }
 
-#[test]
-fn reused_prefixes_give_the_bits_of_computed_ones() {
-    let cases = std::env::var("SANCTUM_PREFIX_CASES").map_or(300, |cases| {
+/// Checks so many trees, or as many as `SANCTUM_PREFIX_CASES` says.
+fn run(cases: u32, arithmetic: impl Strategy<Value = Arithmetic>) {
+    let cases = std::env::var("SANCTUM_PREFIX_CASES").map_or(cases, |cases| {
         cases.parse().expect("SANCTUM_PREFIX_CASES is a number")
     });
     let mut runner = TestRunner::new(Config {
@@ -274,14 +339,29 @@ fn reused_prefixes_give_the_bits_of_computed_ones() {
         ..Config::default()
     });
     let totals = Totals::default();
-    runner.run(&tree(), |tree| check(&tree, &totals)).unwrap();
-    let all = [
-        &totals.reused,
-        &totals.evicted,
-        &totals.waited,
-        &totals.cancelled,
-    ];
-    let all = all.map(|total| total.load(Relaxed));
-    println!("{cases} trees: reused, evicted, waited, cancelled: {all:?}");
+    runner
+        .run(&tree(arithmetic), |tree| check(&tree, &totals))
+        .unwrap();
+    let all = totals.all();
+    println!("{cases} trees: reused, evicted, waited, cancelled, restored, checked: {all:?}");
     assert!(all.iter().all(|&total| total > 0), "{all:?}");
+}
+
+#[test]
+fn reused_prefixes_give_the_bits_of_computed_ones() {
+    run(300, on_cpu());
+}
+
+/// On MLX's CPU device every product adds in one order, so that nothing changes a bit. A GPU chooses its products by the number of
+/// rows.
+#[cfg(feature = "mlx")]
+#[test]
+fn reused_prefixes_on_mlx_give_the_bits_of_computed_ones() {
+    use sanctum_engine::backend::MlxDevice;
+
+    if MlxDevice::best() == MlxDevice::Gpu {
+        println!("not on a GPU: results there depend on the number of rows");
+        return;
+    }
+    run(40, on_mlx());
 }

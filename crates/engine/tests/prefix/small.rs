@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 
-use sanctum_engine::backend::{CpuBackend, KvMode, Precision};
+use sanctum_engine::backend::{Backend, CpuBackend, KvMode, Precision, SequenceCost};
+#[cfg(feature = "mlx")]
+use sanctum_engine::backend::{MlxBackend, MlxDevice};
 use sanctum_engine::graph::Model;
 use sanctum_engine::load::random::{self, Shape};
 use sanctum_engine::load::{Mixer, ModelConfig, ModelSource};
@@ -20,9 +22,18 @@ pub(crate) const VOCAB: u32 = 64;
 /// Ends a message.
 pub(crate) const END: u32 = 1;
 
+/// What runs a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Device {
+    Cpu,
+    #[cfg(feature = "mlx")]
+    Mlx,
+}
+
 /// How a model is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Arithmetic {
+    pub(crate) device: Device,
     pub(crate) precision: Precision,
     pub(crate) kv_cache: KvMode,
     pub(crate) threads: usize,
@@ -30,6 +41,7 @@ pub(crate) struct Arithmetic {
 
 /// The quickest.
 pub(crate) const FAST: Arithmetic = Arithmetic {
+    device: Device::Cpu,
     precision: Precision::Fast,
     kv_cache: KvMode::Plain,
     threads: 1,
@@ -66,6 +78,25 @@ pub(crate) fn model(arithmetic: Arithmetic) -> Model<CpuBackend> {
     Model::new(backend, config, weights)
 }
 
+#[cfg(feature = "mlx")]
+fn mlx_model(arithmetic: Arithmetic) -> Model<MlxBackend> {
+    let config = config();
+    let weights = random::weights(&config, &mut |_, _| {});
+    let device = MlxDevice::best();
+    let backend = MlxBackend::new(device, &weights, arithmetic.threads, arithmetic.precision)
+        .with_kv_cache(arithmetic.kv_cache);
+    Model::new(backend, config, weights)
+}
+
+/// What a sequence takes.
+pub(crate) fn cost(arithmetic: Arithmetic) -> SequenceCost {
+    match arithmetic.device {
+        Device::Cpu => model(arithmetic).backend().cost(&config()),
+        #[cfg(feature = "mlx")]
+        Device::Mlx => mlx_model(arithmetic).backend().cost(&config()),
+    }
+}
+
 /// The built-in model's text side, with a token of the small vocabulary at the end of messages.
 fn text() -> Text {
     static TEXT: LazyLock<Text> = LazyLock::new(|| {
@@ -91,8 +122,18 @@ pub(crate) fn engine(
     limits: EngineLimits,
 ) -> Engine {
     let heartbeat = Arc::new(Heartbeat::new());
-    let model = model(arithmetic);
-    Engine::start_with(memory, prefix, model, text(), limits, heartbeat).unwrap()
+    let engine = match arithmetic.device {
+        Device::Cpu => {
+            let model = model(arithmetic);
+            Engine::start_with(memory, prefix, model, text(), limits, heartbeat)
+        }
+        #[cfg(feature = "mlx")]
+        Device::Mlx => {
+            let model = mlx_model(arithmetic);
+            Engine::start_with(memory, prefix, model, text(), limits, heartbeat)
+        }
+    };
+    engine.unwrap()
 }
 
 /// A greedy request with the log probabilities of the whole vocabulary.

@@ -379,7 +379,7 @@ mod tests {
                 pass(&model, &mut slots, &[(2, &second), (0, &start)]);
                 let snapshot = slots.snapshot(SlotId(0));
                 assert_eq!(snapshot.len(), len);
-                // The first goes on, in the page that the snapshot shares.
+                // The first continues, in the page that the snapshot shares.
                 let whole = [&start[..], &first].concat();
                 let got = pass(&model, &mut slots, &[(0, &first)]);
                 same(&got[0], &cold(&model, &whole), &what);

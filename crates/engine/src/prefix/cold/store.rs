@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use sanctum_config::atomic;
+use sanctum_config::{Digest, atomic};
 
 use super::error::ColdError;
 use super::file::{self, BadFile, Header};
@@ -30,6 +30,8 @@ pub(crate) struct ColdStore {
     writing: Mutex<()>,
     /// Bytes a second, from the last measurements.
     speed: AtomicU64,
+    /// Bytes of all files, readable without a lock.
+    bytes: AtomicU64,
 }
 
 /// One file of a chain.
@@ -103,6 +105,7 @@ impl ColdStore {
             index: Mutex::new(index),
             writing: Mutex::new(()),
             speed: AtomicU64::new(speed),
+            bytes: AtomicU64::new(0),
         };
         store.make_room(0, &[]);
         Ok(store)
@@ -110,7 +113,7 @@ impl ColdStore {
 
     /// Bytes of all files.
     pub(crate) fn bytes(&self) -> u64 {
-        self.index().bytes()
+        self.bytes.load(Relaxed)
     }
 
     /// Prefixes in the folder.
@@ -214,6 +217,8 @@ impl ColdStore {
             true => index.insert(header),
             false => self.folder.remove(new.key),
         }
+        drop(index);
+        self.count();
         Ok(parent_is_here)
     }
 
@@ -223,28 +228,44 @@ impl ColdStore {
         let of = |header: &Header| header.fingerprint == *fingerprint;
         let removed = self.index().remove_where(of);
         removed.into_iter().for_each(|key| self.folder.remove(key));
+        self.count();
     }
 
     /// Removes a prefix and those that continue it, for a payload that is not what its header promises.
     pub(crate) fn forget(&self, key: ColdKey) {
         let removed = self.index().remove(key);
         removed.into_iter().for_each(|key| self.folder.remove(key));
+        self.count();
     }
 
     /// Evicts until so many bytes more fit; returns whether they do. The prefixes of `keep` stay.
     fn make_room(&self, bytes: u64, keep: &[ColdKey]) -> bool {
-        let mut index = self.index();
         if bytes > self.limit {
             return false;
         }
-        while index.bytes() + bytes > self.limit {
-            let Some(victim) = index.victim(keep) else {
-                return false;
-            };
-            index.remove(victim);
-            self.folder.remove(victim);
-        }
-        true
+        let mut victims = Vec::new();
+        let fits = {
+            let mut index = self.index();
+            loop {
+                if index.bytes() + bytes <= self.limit {
+                    break true;
+                }
+                let Some(victim) = index.victim(keep) else {
+                    break false;
+                };
+                index.remove(victim);
+                victims.push(victim);
+            }
+        };
+        // Without the lock: removing large files takes long.
+        victims.into_iter().for_each(|key| self.folder.remove(key));
+        self.count();
+        fits
+    }
+
+    /// Updates what [`ColdStore::bytes`] returns.
+    fn count(&self) {
+        self.bytes.store(self.index().bytes(), Relaxed);
     }
 
     /// Takes a measurement of the disk into account. Small files say little about it.
@@ -262,14 +283,16 @@ impl ColdStore {
     }
 }
 
-/// Bytes a second that the disk writes: at most what it reads. The first reads correct it.
+/// Bytes a second that a file is read and its checksum computed: the disk's own speed is known from the first reads of files
+/// that are not in memory.
 fn measure(folder: &Folder) -> io::Result<u64> {
     let path = folder.path().join("probe");
-    let bytes = vec![0x5A; PROBE];
+    let written = atomic::write(&path, &vec![0x5A; PROBE], 0o600);
     let begun = Instant::now();
-    let written = atomic::write(&path, &bytes, 0o600);
+    let read = Digest::of_file(&path);
     let took = begun.elapsed();
     atomic::remove(&path)?;
     written?;
-    Ok((bytes.len() as f64 / took.as_secs_f64().max(1e-9)) as u64)
+    read?;
+    Ok((PROBE as f64 / took.as_secs_f64().max(1e-9)) as u64)
 }

@@ -202,7 +202,7 @@ fn file_of_another_version_or_another_program_is_removed() {
     fs::write(&path, &bytes).unwrap();
     fs::write(
         file(folder.path(), 6),
-        "a text of someone, longer than any header".repeat(20),
+        "another text, longer than any header".repeat(20),
     )
     .unwrap();
     let store = open(folder.path());

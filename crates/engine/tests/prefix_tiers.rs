@@ -1,0 +1,304 @@
+//! Prefixes on disk, and the check of reused prefixes. An engine that is started again, or after one that was killed, continues
+//! what is on disk, and its answers are those of an engine that computes everything. A damaged state is found, and nothing is
+//! reused any more.
+
+mod asking;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use asking::answer;
+use sanctum_engine::backend::{CpuBackend, KvMode, Precision};
+use sanctum_engine::graph::Model;
+use sanctum_engine::load::{HostModel, ModelSource};
+use sanctum_engine::prefix::{ColdOptions, PrefixOptions, PrefixState, Reuse, Scope, cold};
+use sanctum_engine::schedule::{Engine, EngineLimits, Heartbeat, Request};
+use sanctum_engine::text::Text;
+use tempfile::TempDir;
+
+const LIMITS: EngineLimits = EngineLimits {
+    slots: 2,
+    queue: 8,
+    prefill_chunk: 64,
+    context: 1024,
+};
+
+/// An engine that keeps prefixes in `folder`, if one is given.
+fn engine(folder: Option<&Path>, fingerprint: u8, kv_cache: KvMode) -> Engine {
+    checking_engine(folder, fingerprint, kv_cache, 0.0)
+}
+
+/// The same, which checks a share of the prefixes that are reused.
+fn checking_engine(
+    folder: Option<&Path>,
+    fingerprint: u8,
+    kv_cache: KvMode,
+    check_share: f64,
+) -> Engine {
+    let host = HostModel::open(&ModelSource::Embedded, |_, _| {}).unwrap();
+    let backend = CpuBackend::new(&host.config, 2, Precision::Fast).with_kv_cache(kv_cache);
+    let model = Model::new(backend, host.config, host.weights);
+    let text = Text::open(&ModelSource::Embedded, &model.config).unwrap();
+    let prefix = PrefixOptions {
+        enabled: folder.is_some(),
+        cold: folder.map(|folder| ColdOptions {
+            settle: Duration::ZERO,
+            estimate: false,
+            ..ColdOptions::new(folder.to_owned(), 1 << 30)
+        }),
+        check_share,
+        fingerprint: [fingerprint; 32],
+        ..PrefixOptions::default()
+    };
+    let heartbeat = Arc::new(Heartbeat::new());
+    Engine::start_with(1 << 30, prefix, model, text, LIMITS, heartbeat).unwrap()
+}
+
+fn private_folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    folder
+}
+
+/// A conversation of so many turns, the last one being asked.
+fn request(engine: &Engine, turns: usize) -> Request {
+    let mut prompt = "<|im_start|>system\nYou count the words of each line, and name the longest one.<|im_end|>\n".to_owned();
+    for turn in 1..=turns {
+        let line = "one two three four five six seven ".repeat(turn);
+        prompt += &format!("<|im_start|>user\n{line}<|im_end|>\n<|im_start|>assistant\n");
+        if turn < turns {
+            prompt += &format!("<think>\n\n</think>\n\nseven, {turn} times<|im_end|>\n");
+        }
+    }
+    Request {
+        prompt: engine.text().tokenizer.encode(&prompt).unwrap(),
+        reuse: Reuse::Scope(Scope::default()),
+        ..asking::request(engine, "", 12)
+    }
+}
+
+/// Tokens of the longest prefix in the folder, and the number of prefixes.
+fn longest(folder: &Path) -> (usize, usize) {
+    let prefixes = cold::list(folder).unwrap().prefixes;
+    let longest = prefixes.iter().map(|prefix| prefix.tokens).max();
+    (longest.unwrap_or(0), prefixes.len())
+}
+
+/// Waits until a prefix of at least so many tokens is on disk.
+fn wait_until_written(folder: &Path, tokens: usize) {
+    wait_until(|| longest(folder).0 >= tokens);
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "it does not happen"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn engine_started_again_continues_prefixes_from_disk() {
+    for kv_cache in [KvMode::Plain, KvMode::V8, KvMode::V4] {
+        let folder = private_folder();
+        let cold = engine(None, 1, kv_cache);
+        let asked = |engine: &Engine, turns| answer(engine.submit(request(engine, turns)).unwrap());
+        let expected: Vec<_> = (1..=4).map(|turns| asked(&cold, turns)).collect();
+        let mut written = 0;
+        for (index, expected) in expected.iter().enumerate() {
+            let turns = index + 1;
+            // Each turn has an engine of its own.
+            let engine = engine(Some(folder.path()), 1, kv_cache);
+            let (ids, text, reason, usage) = asked(&engine, turns);
+            assert_eq!(
+                (ids, text, reason),
+                (expected.0.clone(), expected.1.clone(), expected.2)
+            );
+            let stats = engine.stats();
+            if turns == 1 {
+                assert_eq!(
+                    (usage.cached_tokens, stats.prefix_restores.load(Relaxed)),
+                    (0, 0)
+                );
+            } else {
+                assert!(usage.cached_tokens + 16 >= written, "{turns}: {usage:?}");
+                assert!(stats.prefix_restores.load(Relaxed) >= 1);
+            }
+            written = request(&engine, turns).prompt.len();
+            wait_until_written(folder.path(), written - 16);
+        }
+        // Another model reads nothing of it.
+        let other = engine(Some(folder.path()), 2, kv_cache);
+        let (.., usage) = asked(&other, 4);
+        assert_eq!(
+            (
+                usage.cached_tokens,
+                other.stats().prefix_restores.load(Relaxed)
+            ),
+            (0, 0)
+        );
+    }
+}
+
+#[test]
+fn damaged_prefix_is_computed_again() {
+    let folder = private_folder();
+    let first = engine(Some(folder.path()), 1, KvMode::Plain);
+    let prompt = request(&first, 4);
+    let expected = answer(first.submit(prompt.clone()).unwrap());
+    wait_until_written(folder.path(), prompt.prompt.len() - 16);
+    drop(first);
+    let mut damaged = 0;
+    for entry in fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|kind| kind == "prefix") {
+            let mut bytes = fs::read(&path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0x10;
+            fs::write(&path, bytes).unwrap();
+            damaged += 1;
+        }
+    }
+    assert!(damaged >= 2);
+    let second = engine(Some(folder.path()), 1, KvMode::Plain);
+    let (ids, text, reason, usage) = answer(second.submit(prompt).unwrap());
+    assert_eq!((ids, text, reason), (expected.0, expected.1, expected.2));
+    assert_eq!(usage.cached_tokens, 0);
+}
+
+const KILLED: &str = "SANCTUM_COLD_TEST_FOLDER";
+
+#[test]
+fn engine_after_a_killed_one_uses_the_same_folder() {
+    if let Some(folder) = std::env::var_os(KILLED).map(PathBuf::from) {
+        let engine = engine(Some(&folder), 1, KvMode::Plain);
+        for turns in (1..=5).cycle() {
+            answer(engine.submit(request(&engine, turns)).unwrap());
+            println!("turn {turns}");
+        }
+    }
+    let folder = private_folder();
+    let reference = engine(None, 1, KvMode::Plain);
+    let expected = answer(reference.submit(request(&reference, 5)).unwrap());
+    for lines in [1, 3, 6] {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "engine_after_a_killed_one_uses_the_same_folder",
+                "--nocapture",
+            ])
+            .env(KILLED, folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+        let mut seen = String::new();
+        while seen.matches("turn").count() < lines {
+            let read = std::io::BufRead::read_line(&mut output, &mut seen).unwrap();
+            assert!(read > 0, "{seen}");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let listing = cold::list(folder.path()).unwrap();
+        assert_eq!((listing.unusable, listing.process), (0, None));
+        let engine = engine(Some(folder.path()), 1, KvMode::Plain);
+        let (ids, text, reason, _) = answer(engine.submit(request(&engine, 5)).unwrap());
+        assert_eq!(
+            (ids, text, reason),
+            (expected.0.clone(), expected.1.clone(), expected.2)
+        );
+    }
+    assert!(longest(folder.path()).1 > 0);
+}
+
+#[test]
+fn check_of_equal_prefixes_is_silent_and_yields_to_requests() {
+    for kv_cache in [KvMode::Plain, KvMode::V4] {
+        let folder = private_folder();
+        let reference = engine(None, 1, kv_cache);
+        let checking = checking_engine(Some(folder.path()), 1, kv_cache, 1.0);
+        let stats = checking.stats();
+        // Each request arrives while the check of the one before it runs, or before it has begun.
+        for turns in [1, 2, 3, 4, 4, 3, 4, 2] {
+            let asked = |engine: &Engine| answer(engine.submit(request(engine, turns)).unwrap());
+            let ((ids, text, reason, _), expected) = (asked(&checking), asked(&reference));
+            assert_eq!((ids, text, reason), (expected.0, expected.1, expected.2));
+        }
+        wait_until(|| stats.prefix_checks.load(Relaxed) >= 2);
+        assert!(stats.prefix_hits.load(Relaxed) >= 7);
+        assert_eq!(stats.prefix_differences.load(Relaxed), 0);
+        assert_eq!(checking.prefix_state(), PrefixState::On);
+        assert_eq!(checking.heartbeat().read().in_flight, 0);
+        wait_until(|| checking.admission().reserved() == 0);
+    }
+}
+
+#[cfg(debug_assertions)]
+const DAMAGED: &str = "SANCTUM_CHECK_TEST_FOLDER";
+
+/// The variable that damages snapshots is read once in a process, so another one tries it.
+#[cfg(debug_assertions)]
+#[test]
+fn damaged_state_empties_both_tiers_and_ends_reuse() {
+    let test = "damaged_state_empties_both_tiers_and_ends_reuse";
+    let Some(folder) = std::env::var_os(DAMAGED).map(PathBuf::from) else {
+        let folder = private_folder();
+        let file = folder.path().join("damage");
+        let cache = folder.path().join("cache");
+        fs::write(&file, "").unwrap();
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(DAMAGED, &cache)
+            .env("SANCTUM_DAMAGE_PREFIX", &file)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{text}");
+        return;
+    };
+    let engine = checking_engine(Some(&folder), 1, KvMode::Plain, 1.0);
+    let asked = |turns| answer(engine.submit(request(&engine, turns)).unwrap());
+    asked(2);
+    wait_until_written(&folder, request(&engine, 2).prompt.len() - 16);
+    let (.., usage) = asked(3);
+    assert!(usage.cached_tokens > 0);
+    wait_until(|| engine.prefix_state() != PrefixState::On);
+    let PrefixState::DisabledByCheck { reason } = engine.prefix_state() else {
+        panic!("{:?}", engine.prefix_state());
+    };
+    let scope = Scope::default().to_string();
+    let position = format!("position {}", usage.cached_tokens);
+    assert!(
+        reason.contains(&scope) && reason.contains(&position),
+        "{reason}"
+    );
+    let stats = engine.stats();
+    assert_eq!(stats.prefix_differences.load(Relaxed), 1);
+    assert_eq!(
+        (
+            stats.prefix_hot_bytes.load(Relaxed),
+            stats.prefix_snapshots.load(Relaxed)
+        ),
+        (0, 0)
+    );
+    assert_eq!(longest(&folder), (0, 0));
+    let reused = stats.prefix_hits.load(Relaxed);
+    let (ids, text, _, usage) = asked(3);
+    assert_eq!(
+        (usage.cached_tokens, stats.prefix_hits.load(Relaxed)),
+        (0, reused)
+    );
+    let reference = self::engine(None, 1, KvMode::Plain);
+    let expected = answer(reference.submit(request(&reference, 3)).unwrap());
+    assert_eq!((ids, text), (expected.0, expected.1));
+    assert_eq!(longest(&folder), (0, 0), "nothing is written any more");
+}
