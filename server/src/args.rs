@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bench;
+mod cache;
 mod serve;
 mod values;
 
@@ -10,7 +11,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use sanctum_config::logging::{Destination, Format};
 
 pub(crate) use bench::BenchArgs;
-pub(crate) use serve::{CheckArgs, MemoryArgs, ServeArgs};
+pub(crate) use cache::{CacheCommand, CachePlace};
+pub(crate) use serve::{CheckArgs, MemoryArgs, PrefixArgs, ServeArgs};
 pub(crate) use values::{BackendArg, ModelArg};
 
 /// Serves Qwen3.5 models over the OpenAI API.
@@ -35,6 +37,7 @@ Examples:
   sanctum-server --model council=~/models/qwen3.5-27b-4bit --model small=~/models/qwen3.5-0.8b-4bit
   sanctum-server --config fleet.toml --server server
   sanctum-server --host 127.0.0.1 --host 100.64.0.25 --auth-token-file ~/.sanctum/secrets/server.token
+  sanctum-server cache list ~/.sanctum/prefixes
   sanctum-server check-model ~/models/qwen3.5-4b-4bit --manifest qwen3.5-4b-4bit.sha256 --manifest-key manifest.pub
 
 Environment:
@@ -66,6 +69,12 @@ pub(crate) enum Command {
     CheckModel(CheckArgs),
     /// Measure prefill and decode speed
     Bench(BenchArgs),
+    /// List or clear the prefixes of conversations in a cache folder
+    Cache {
+        /// What to do.
+        #[command(subcommand)]
+        command: CacheCommand,
+    },
 }
 
 /// How to log.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use sanctum_config::ModelId;
 use sanctum_engine::launch::LaunchError;
 use sanctum_engine::load::LoadError;
+use sanctum_engine::prefix::cold::ColdError;
 
 use crate::audit::AuditError;
 use crate::gate::TokenFileError;
@@ -32,6 +33,9 @@ pub(crate) enum CommandFailure {
     /// The TLS files cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The cache folder cannot be listed or cleared.
+    #[error(transparent)]
+    Cache(#[from] ColdError),
     /// The backend is not available.
     #[error(transparent)]
     Backend(#[from] LaunchError),

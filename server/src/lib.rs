@@ -11,6 +11,7 @@ mod args;
 mod audit;
 mod banner;
 mod bench;
+mod cache;
 mod check_model;
 mod client_key;
 mod failure;
@@ -86,6 +87,7 @@ fn run(args: Args) -> Result<(), CommandFailure> {
         Some(Command::ExportModel { dir }) => export_model(&dir),
         Some(Command::CheckModel(check)) => check_model::run(&check),
         Some(Command::Bench(bench)) => bench::run(&bench),
+        Some(Command::Cache { command }) => cache::run(&command),
     }
 }
 

@@ -81,6 +81,15 @@ impl Settings {
         models::resolve(args, section.as_ref().map(|section| &section.server))
     }
 
+    /// Decides only which folder keeps prefixes.
+    ///
+    /// # Errors
+    /// If fleet.toml cannot be used, or no folder is named.
+    pub(crate) fn cache_dir(args: &ServeArgs) -> Result<PathBuf, SettingsError> {
+        let section = Section::of(args)?;
+        prefix::folder(&args.prefix, section.as_ref())?.ok_or(SettingsError::NoCacheFolder)
+    }
+
     /// Reads fleet.toml if it is named, and decides.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod alerts;
 mod audit;
 mod auth;
 mod browsers;
+mod cache;
 mod chat;
 mod completions;
 mod concurrency;

@@ -33,6 +33,11 @@ pub(crate) enum SettingsError {
         /// What to do, as the end of the sentence.
         fix: String,
     },
+    /// No folder keeps prefixes.
+    #[error(
+        "this server has no cache_dir in fleet.toml; name the folder itself instead of --config"
+    )]
+    NoCacheFolder,
     /// Other machines could reach it without authentication.
     #[error(
         "{0} can be reached from other machines, and there is no token to authenticate them; make one with \

@@ -1,11 +1,13 @@
 //! Prefix reuse, decided from the command line and fleet.toml.
 
+use std::path::PathBuf;
+
 use sanctum_config::fleet::{DISK_LIMIT, PrefixCache};
 use sanctum_engine::prefix::{ColdOptions, PrefixOptions};
 
 use super::error::SettingsError;
 use super::section::Section;
-use crate::args::ServeArgs;
+use crate::args::{PrefixArgs, ServeArgs};
 
 /// Decides which clients share prefixes, and how each of `models` models keeps them: memory is divided evenly, the folder
 /// is for all of them. A flag overrides the key of fleet.toml with its name.
@@ -23,14 +25,7 @@ pub(super) fn resolve(
         .prefix_cache
         .or(server.map(|server| server.prefix_cache))
         .unwrap_or_default();
-    let folder = match (&args.cache_dir, section) {
-        (Some(flag), _) => Some(flag.here()?),
-        (None, Some(section)) => {
-            let path = section.server.cache_dir.as_ref();
-            path.map(|path| section.path(path)).transpose()?
-        }
-        (None, None) => None,
-    };
+    let folder = folder(args, section)?;
     if folder.is_none() && args.cache_dir_limit_gb.is_some() {
         return Err(SettingsError::LimitOfNoFolder);
     }
@@ -52,4 +47,22 @@ pub(super) fn resolve(
         ..PrefixOptions::default()
     };
     Ok((sharing, options))
+}
+
+/// The folder that keeps prefixes; none if neither the command line nor fleet.toml names one.
+///
+/// # Errors
+/// If it begins with `~` and there is no home.
+pub(super) fn folder(
+    args: &PrefixArgs,
+    section: Option<&Section>,
+) -> Result<Option<PathBuf>, SettingsError> {
+    Ok(match (&args.cache_dir, section) {
+        (Some(flag), _) => Some(flag.here()?),
+        (None, Some(section)) => {
+            let path = section.server.cache_dir.as_ref();
+            path.map(|path| section.path(path)).transpose()?
+        }
+        (None, None) => None,
+    })
 }
