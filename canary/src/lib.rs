@@ -92,7 +92,12 @@ impl Check for Canary {
     type Action = Infallible;
 
     async fn check(&mut self, _round: &Round<'_>) -> CheckReport<Infallible> {
-        self.ask().await.into()
+        let verdict = self.ask().await;
+        let notice = self.watched.answers_while_stopped(&verdict).await;
+        CheckReport {
+            notices: notice.into_iter().collect(),
+            ..verdict.into()
+        }
     }
 
     async fn execute(&mut self, action: Infallible) -> Vec<Notice> {

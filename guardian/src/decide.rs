@@ -55,6 +55,8 @@ pub enum Condition {
         /// Whether it is disabled.
         disabled: bool,
     },
+    /// It was stopped on purpose, and gives no answer.
+    Stopped,
 }
 
 /// What to do.
@@ -74,6 +76,7 @@ pub enum Remedy {
 pub fn decide(seen: &Observation, history: &mut ServerHistory, policy: &RestartPolicy) -> Decision {
     history.record(seen);
     let misses = match &seen.answer {
+        ServerAnswer::None(_) if matches!(seen.agent, AgentStatus::Stopped(_)) => 0,
         ServerAnswer::None(_) if history.is_young(seen.now, policy) => 0,
         ServerAnswer::None(_) => seen.misses + 1,
         ServerAnswer::Alive | ServerAnswer::Health(_) => 0,
@@ -119,6 +122,12 @@ fn condition(
     history: &ServerHistory,
     policy: &RestartPolicy,
 ) -> Condition {
+    if matches!(
+        (&seen.agent, &seen.answer),
+        (AgentStatus::Stopped(_), ServerAnswer::None(_))
+    ) {
+        return Condition::Stopped;
+    }
     if let AgentStatus::NotLoaded { disabled } = seen.agent
         && matches!(seen.answer, ServerAnswer::None(_))
     {

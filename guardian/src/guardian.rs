@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use sanctum_client::{ClientError, FailedPrefixCheck, Liveness};
 use sanctum_config::fleet::Fleet;
 use sanctum_config::{Home, Label, Role, Rotation};
-use sanctum_host::{Launchctl, Receipt};
+use sanctum_host::{Launchctl, Receipt, StoppedAgents};
 use sanctum_watch::alert::{AlertText, Severity};
 use sanctum_watch::{
     ActiveClient, BLIND, BlockingTask, Check, CheckReport, Notice, PlannedAction, Round, Verdict,
@@ -157,7 +157,7 @@ impl Guardian {
             answer,
             failed_prefix_checks,
             models_without_server,
-            agent: status,
+            agent: self.stopped_on_purpose(&agent, status).await,
             deployment: files.deployment,
             misses: round.misses,
         };
@@ -212,6 +212,24 @@ impl Guardian {
         };
         let status = self.tasks.launchd.run(LAUNCHD_LIMIT, ask).await;
         status.unwrap_or_else(|error| AgentStatus::Unknown(error.to_string()))
+    }
+
+    /// The status of an agent that is not loaded, if an operator has stopped it. This is read after launchd was asked: `stop`
+    /// writes the record before it unloads the agent.
+    async fn stopped_on_purpose(&self, agent: &Label, status: AgentStatus) -> AgentStatus {
+        if !matches!(status, AgentStatus::NotLoaded { .. }) {
+            return status;
+        }
+        let (path, name) = (self.home.stopped(), agent.clone());
+        let read = move || StoppedAgents::read(&path).map(|all| all.get(&name).cloned());
+        match self.tasks.files.run(READ_LIMIT, read).await {
+            Ok(Ok(Some(stopped))) => AgentStatus::Stopped(stopped.describe()),
+            Ok(Ok(None)) | Err(_) => status,
+            Ok(Err(error)) => {
+                tracing::warn!("{error}. The guardian continues as if no agent were stopped");
+                status
+            }
+        }
     }
 
     async fn read_files(

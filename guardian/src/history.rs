@@ -61,7 +61,7 @@ impl ServerHistory {
             .retain(|(at, _)| now - *at < LOOP_WINDOW && *at <= now);
         match &seen.agent {
             AgentStatus::Loaded { pid, runs } => self.record_process(*pid, *runs, now),
-            AgentStatus::NotLoaded { .. } => {
+            AgentStatus::NotLoaded { .. } | AgentStatus::Stopped(_) => {
                 self.process = None;
                 self.started = None;
                 self.runs.clear();

@@ -49,6 +49,8 @@ pub enum AgentStatus {
         /// Whether it is disabled.
         disabled: bool,
     },
+    /// It is not loaded, and was stopped on purpose; since when and why.
+    Stopped(String),
     /// launchd gave no answer; why.
     Unknown(String),
 }

@@ -65,6 +65,7 @@ impl Subject<'_> {
                 format!("launchctl enable {}; sanctum-launchd install", self.target)
             }
             (VerdictKind::Miss, _) => self.tail.to_owned(),
+            (VerdictKind::Stopped, _) => format!("sanctum-launchd start {}", self.agent),
             _ => String::new(),
         };
         let has_recovered = history.has_recovered(seen.now, policy);
@@ -129,6 +130,13 @@ impl Subject<'_> {
                 (VerdictKind::Busy, format!("{agent} is loading its model"))
             }
             Condition::Starting => (VerdictKind::Busy, format!("{agent} is starting: {why}")),
+            Condition::Stopped => (
+                VerdictKind::Stopped,
+                match &seen.agent {
+                    AgentStatus::Stopped(since) => format!("{agent} is {since}"),
+                    _ => format!("{agent} is stopped on purpose"),
+                },
+            ),
             Condition::CrashLooping(runs) => (
                 VerdictKind::Miss,
                 format!("{agent} exits at every start: launchd has started it {runs} times lately"),

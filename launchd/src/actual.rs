@@ -1,13 +1,13 @@
 //! The actual state of a host: its files, and its agents as launchd has them. It is observed, never taken from a record, so
 //! that a command that was interrupted is continued from the facts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use sanctum_config::{Digest, Fleet, files};
+use sanctum_config::{Digest, Fleet, Label, files};
 use sanctum_host::launchctl::Service;
 use sanctum_host::permissions::{exposed_secrets, mode_of};
-use sanctum_host::{Active, Installation, MAX_FLEET_BYTES};
+use sanctum_host::{Active, Installation, MAX_FLEET_BYTES, StoppedAgents};
 
 use crate::Error;
 use crate::host_state::HostState;
@@ -25,6 +25,8 @@ pub(crate) struct ActualState {
     pub(crate) fleet: Option<Fleet>,
     /// Which agent serves, according to the record.
     pub(crate) active: Active,
+    /// The agents that an operator has stopped: a deployment leaves them stopped.
+    pub(crate) stopped: BTreeSet<Label>,
     /// Secrets that other users can read, with the mode that they should have.
     pub(crate) exposed: Vec<(PathBuf, u32)>,
 }
@@ -50,6 +52,12 @@ impl ActualState {
             exposed: exposed_secrets(installation)?,
             ..Self::default()
         };
+        let stopped = StoppedAgents::read(&home.stopped())?;
+        let agents = to.receipt.agents.iter().map(|agent| &agent.name);
+        actual.stopped = agents
+            .filter(|name| stopped.contains(name))
+            .cloned()
+            .collect();
         for receipt in from.into_iter().chain([to]).map(|state| &state.receipt) {
             for artefact in &receipt.artefacts {
                 let path = &artefact.path;

@@ -3,11 +3,13 @@
 mod alert;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use sanctum_config::Label;
-use sanctum_host::PathPart;
+use sanctum_config::{Label, parse_duration};
+use sanctum_host::{MaintenanceWindow, PathPart};
 
+use crate::new_fleet::{AlertChannel, NewHost, StandbyProgram, printable};
 use crate::post_deploy_checks::PATIENCE;
 pub use crate::preflight::TrialMode;
 pub use alert::{AlertCommand, AlertId, ListArgs, MuteArgs, ResolveArgs, TestArgs};
@@ -35,6 +37,7 @@ Environment:
   NO_COLOR                  no colours
 
 On a new host:
+  sanctum-launchd init
   sanctum-launchd check --config fleet.toml
   sanctum-launchd install --config fleet.toml --host mini --release sanctum-0.2.0 --dry-run
   sanctum-launchd install --config fleet.toml --host mini --release sanctum-0.2.0
@@ -69,6 +72,10 @@ pub struct GlobalArgs {
 /// The command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a fleet.toml: asks five questions on a terminal, or takes the answers as flags
+    ///
+    /// It is written to the file that --config names, else to fleet.toml in this folder, and never over an existing one.
+    Init(InitArgs),
     /// Validate fleet.toml and show the fleet as a table
     Check,
     /// Print the property lists of a host's agents, or write them into a folder
@@ -108,11 +115,61 @@ pub enum Command {
     /// Test the alert channels; list, mute and close the alerts of this host's watchdogs
     #[command(subcommand)]
     Alert(AlertCommand),
+    /// Print the last lines of an agent's log, and follow it with -f
+    ///
+    /// Lines of the agent's own log and of what launchd has saved of its output, rotated files included. Control characters
+    /// are escaped. With --host the log is read over ssh.
+    Logs(LogsArgs),
+    /// Stop an agent until `start`
+    ///
+    /// It is recorded as stopped on purpose: the watchdogs of this host neither alert about it nor restart it, it does not
+    /// start at login, and install, upgrade and rollback leave it stopped.
+    Stop(StopArgs),
+    /// Start an agent, and wait until it is healthy
+    Start(StartArgs),
+    /// Restart an agent with `launchctl kickstart -k`, and wait until it is healthy
+    Restart(StartArgs),
+    /// Open a maintenance window: the watchdogs check, and neither alert nor act until it ends
+    ///
+    /// On all hosts that can be reached from here, or with --host on one. It ends by itself.
+    Pause(PauseArgs),
+    /// End the maintenance window before its time
+    Resume(ResumeArgs),
+    /// Check what no installation can see: ports, firewall, clocks, certificates, models, sleep, login. Changes nothing
+    ///
+    /// Each line has passed, has failed with its fix, or cannot be checked here, with the reason. This host is checked from
+    /// inside and by the hosts that watch it; with --host, another host is checked from here and from inside.
+    Doctor(DoctorArgs),
+    /// Copy programs, fleet.toml and certificates to another host, over ssh
+    ///
+    /// Only files that differ are sent. They are compared by SHA-256 on both hosts before they are renamed into place, so that
+    /// no file is ever half there. Nothing is installed: the command for that is printed.
+    Push(PushArgs),
     /// Stop and remove all agents and their programs
     ///
     /// Removes the property lists, the programs, fleet.toml and the files beside it from the home. Keeps certificates,
     /// secrets, logs, state, stored releases, and the computed prefixes in a server's `cache_dir`, where conversations lie.
     Uninstall(UninstallArgs),
+}
+
+/// Options of `init`.
+#[derive(Debug, ClapArgs)]
+pub struct InitArgs {
+    /// The host that serves, and its address as other hosts reach it
+    #[arg(long, value_name = "NAME=ADDRESS")]
+    pub(crate) serve: Option<NewHost>,
+    /// The host that watches it from outside [default: none]
+    #[arg(long, value_name = "NAME=ADDRESS")]
+    pub(crate) watch: Option<NewHost>,
+    /// The model's folder [default: the built-in model]
+    #[arg(long, value_name = "FOLDER", value_parser = printable)]
+    pub(crate) model: Option<String>,
+    /// A program, with its arguments, that can serve in the server's place [default: none]
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) standby: Option<StandbyProgram>,
+    /// How alerts are delivered: desktop, log, or the URL of a receiver [default: desktop]
+    #[arg(long, value_name = "CHANNEL")]
+    pub(crate) alert: Option<AlertChannel>,
 }
 
 /// Options of `render`.
@@ -210,6 +267,101 @@ pub struct StatusArgs {
     pub local: bool,
 }
 
+/// Options of `logs`.
+#[derive(Debug, ClapArgs)]
+pub struct LogsArgs {
+    /// The agent
+    pub agent: Label,
+    /// Continue with new lines until Ctrl-C; a rotation is followed
+    #[arg(short, long)]
+    pub follow: bool,
+    /// The number of lines of each log
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(..=100_000))]
+    pub lines: u32,
+}
+
+/// Options of `stop`.
+#[derive(Debug, ClapArgs)]
+pub struct StopArgs {
+    /// The agent
+    pub agent: Label,
+    /// Why; `status` shows it
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// The host from which the command was given over ssh, whose watchdogs then know of it
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub from: Option<Label>,
+}
+
+/// Options of `start` and `restart`.
+#[derive(Debug, ClapArgs)]
+pub struct StartArgs {
+    /// The agent
+    pub agent: Label,
+    /// How long to wait until it is healthy, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE)]
+    pub patience: u64,
+}
+
+/// Options of `pause`.
+#[derive(Debug, ClapArgs)]
+pub struct PauseArgs {
+    /// How long, such as 30m or 2h; 24h at most
+    #[arg(long = "for", value_name = "DURATION", value_parser = window)]
+    pub duration: Duration,
+    /// Why; `status` shows it
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Only this host
+    #[arg(long)]
+    pub local: bool,
+}
+
+/// Options of `resume`.
+#[derive(Debug, ClapArgs)]
+pub struct ResumeArgs {
+    /// Only this host
+    #[arg(long)]
+    pub local: bool,
+}
+
+fn window(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        duration if duration > MaintenanceWindow::LONGEST => Err(
+            "a maintenance window lasts 24h at most; stop the agents instead: sanctum-launchd stop AGENT"
+                .to_owned(),
+        ),
+        duration => Ok(duration),
+    }
+}
+
+/// Options of `doctor`.
+#[derive(Debug, ClapArgs)]
+pub struct DoctorArgs {
+    /// Only this host, from inside
+    #[arg(long, conflicts_with = "outside")]
+    pub local: bool,
+    /// With --host: only what this host finds from outside
+    #[arg(long, requires = "host")]
+    pub outside: bool,
+    /// How long the check of one server's models may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE)]
+    pub patience: u64,
+}
+
+/// Options of `push`.
+#[derive(Debug, ClapArgs)]
+pub struct PushArgs {
+    /// The host that receives the files, as in [hosts.NAME]
+    pub to: Label,
+    /// The folder of a release [default: no programs]
+    #[arg(long, value_name = "FOLDER")]
+    pub release: Option<PathBuf>,
+    /// The folder that `sanctum-pki bundle` has made for that host [default: bundle-HOST, if it exists]
+    #[arg(long, value_name = "FOLDER")]
+    pub bundle: Option<PathBuf>,
+}
+
 /// Options of `uninstall`.
 #[derive(Debug, ClapArgs)]
 pub struct UninstallArgs {
@@ -242,6 +394,10 @@ mod tests {
             &["alert", "mute", "canary-misses-1", "--for", "2"],
             &["alert", "mute", "canary-misses-1", "--for", "60d"],
             &["alert", "resolve"],
+            &["logs"],
+            &["pause"],
+            &["pause", "--for", "30"],
+            &["pause", "--for", "25h"],
         ] {
             let line = ["sanctum-launchd"].iter().chain(bad);
             assert!(Args::try_parse_from(line).is_err(), "{bad:?}");

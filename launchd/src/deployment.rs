@@ -14,6 +14,7 @@ use crate::execute::{AfterStart, Executor};
 use crate::host_state::HostState;
 use crate::log_excerpt::LogEnds;
 use crate::maintenance::Maintenance;
+use crate::outside_checks::OutsideChecks;
 use crate::plan::{DeployStep, plan};
 use crate::preflight::{self, Preflight};
 use crate::release_folder::{self, remove_folder};
@@ -89,6 +90,7 @@ pub(crate) fn run(
         maintenance,
         store: Store::new(&installation.home),
         logs: LogEnds::default(),
+        outside: OutsideChecks::default(),
     };
     let recovered = recover(&mut executor, request)?;
     let Some(change) = decide(recovered, executor.console)? else {
@@ -224,7 +226,9 @@ fn prepare(executor: &mut Executor, change: &DeployChange) -> Result<(), Error> 
     if checked.is_err() && is_new {
         remove_folder(&programs)?;
     }
-    checked
+    checked?;
+    executor.outside = OutsideChecks::before(installation, executor.console)?;
+    Ok(())
 }
 
 /// Whether two receipts are equal apart from the time of the installation.

@@ -4,7 +4,8 @@ use std::io;
 use std::path::Path;
 
 use sanctum_config::record::RecordError;
-use sanctum_config::{FleetError, HomeError, NoHome};
+use sanctum_config::{FleetError, HomeError, Label, NoHome};
+use sanctum_host::StoppedError;
 use sanctum_host::launchctl::LaunchctlError;
 use sanctum_host::lease::LeaseError;
 
@@ -27,6 +28,14 @@ pub enum Error {
     /// `verify` or `status` has printed this number of problems.
     #[error("{}", problems(*.0))]
     Problems(usize),
+    /// The command failed on another host, which has printed why.
+    #[error("the command failed on {host} (exit code {code}); see above")]
+    Remote {
+        /// The host.
+        host: Label,
+        /// Its exit code there.
+        code: u8,
+    },
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] io::Error),
@@ -56,7 +65,8 @@ through_host!(
     NoHome,
     RecordError,
     LaunchctlError,
-    LeaseError
+    LeaseError,
+    StoppedError
 );
 
 impl Error {
@@ -69,6 +79,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::RolledBack { .. } => 3,
+            Self::Remote { code, .. } => *code,
             _ => 1,
         }
     }

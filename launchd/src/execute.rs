@@ -20,6 +20,7 @@ use crate::fault::fault_point;
 use crate::host_state::HostState;
 use crate::log_excerpt::LogEnds;
 use crate::maintenance::Maintenance;
+use crate::outside_checks::OutsideChecks;
 use crate::plan::{DeployStep, FileChanges, plan};
 use crate::post_deploy_checks;
 use crate::store::Store;
@@ -44,6 +45,8 @@ pub(crate) struct Executor<'a, 'c, 'o> {
     pub(crate) store: Store<'a>,
     /// Where the logs of the started agents ended before they were started.
     pub(crate) logs: LogEnds,
+    /// What other hosts check after an upgrade.
+    pub(crate) outside: OutsideChecks,
 }
 
 impl Executor<'_, '_, '_> {
@@ -265,6 +268,8 @@ impl Executor<'_, '_, '_> {
             self.console,
             before_each,
         )?;
+        self.maintenance.renew(self.outside.limit())?;
+        self.outside.check(self.installation, self.console)?;
         self.done(journal, "post-deploy-checks")
     }
 
@@ -272,7 +277,7 @@ impl Executor<'_, '_, '_> {
     fn finish(&mut self, to: &HostState) -> Result<(), Error> {
         let home = &self.installation.home;
         if to.is_nothing() {
-            for record in [home.receipt(), home.active()] {
+            for record in [home.receipt(), home.active(), home.stopped(), home.window()] {
                 atomic::remove(&record).map_err(|error| Error::write(&record, error))?;
             }
             return self.end();
@@ -299,7 +304,10 @@ impl Executor<'_, '_, '_> {
 
 /// Loads an agent. launchd may refuse for a moment after it has unloaded the label, and always if the agent is loaded: a
 /// guardian whose lease had expired may have loaded it first.
-fn bootstrap(installation: &Installation, agent: &InstalledAgent) -> Result<(), Error> {
+///
+/// # Errors
+/// If launchctl fails.
+pub(crate) fn bootstrap(installation: &Installation, agent: &InstalledAgent) -> Result<(), Error> {
     let begun = Instant::now();
     loop {
         match installation.launchctl.bootstrap(&agent.plist) {

@@ -12,23 +12,30 @@
 pub mod args;
 
 mod actual;
+mod agent_control;
 mod commands;
 mod console;
 mod deployment;
 mod desired;
+mod doctor;
 mod error;
 mod execute;
 mod fault;
 mod fleet_notes;
 mod host_state;
 mod log_excerpt;
+mod log_lines;
 mod maintenance;
+mod new_fleet;
+mod outside_checks;
 mod plan;
 mod plist;
 mod post_deploy_checks;
 mod prefix_check;
 mod preflight;
+mod push;
 mod release_folder;
+mod remote;
 mod server_probe;
 mod sign;
 mod status;
@@ -52,6 +59,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     let mut console = Console::new(out, args.global.json, args.global.dry_run);
     let (global, console) = (&args.global, &mut console);
     match &args.command {
+        Command::Init(args) => commands::init::run(global, args, console),
         Command::Check => commands::check::run(global, console),
         Command::Render(args) => commands::render::run(global, args, console),
         Command::Pack(args) => commands::pack::run(args, console),
@@ -61,8 +69,16 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
         Command::Rollback(args) => commands::rollback::run(global, args, console),
         Command::Verify => commands::verify::run(global, console),
         Command::Receipt(args) => commands::receipt::run(global, args, console),
+        Command::Doctor(args) => commands::doctor::run(global, args, console),
+        Command::Push(args) => commands::push::run(global, args, console),
         Command::Status(args) => commands::status::run(global, args, console),
         Command::Alert(command) => commands::alert::run(global, command, console),
+        Command::Logs(args) => commands::logs::run(global, args, console),
+        Command::Stop(args) => commands::stop::run(global, args, console),
+        Command::Start(args) => commands::start::run(global, args, console),
+        Command::Restart(args) => commands::restart::run(global, args, console),
+        Command::Pause(args) => commands::pause::pause(global, args, console),
+        Command::Resume(args) => commands::pause::resume(global, args, console),
         Command::Uninstall(args) => commands::uninstall::run(global, args, console),
     }
 }

@@ -71,7 +71,11 @@ impl<'a> Maintenance<'a> {
     pub(crate) fn pause_watchdogs(&mut self, console: &mut Console) -> Result<(), Error> {
         if self.lease.is_none() {
             let owner = format!("sanctum-launchd {}", self.command);
-            let reason = format!("agents of {} are being replaced", self.installation.host);
+            let what = match self.command {
+                "stop" | "start" | "restart" => "stopped or started",
+                _ => "replaced",
+            };
+            let reason = format!("agents of {} are being {what}", self.installation.host);
             let path = self.installation.home.lease();
             let (guard, _) = lease::take(&path, &owner, &reason, LEASE)?;
             self.lease = Some(guard);

@@ -90,6 +90,8 @@ impl DeployStep {
 
 /// The steps from the actual state to `to`. Agents and files of `from` that `to` does not have are removed.
 ///
+/// An agent that an operator has stopped gets its new files and stays stopped.
+///
 /// The order keeps the outage short and a watchdog running as long as possible. Servers are stopped first, because they
 /// may drain for a while; the guardian is stopped last and started first. All files change between the last stop and the
 /// first start, so that no agent ever runs with one old and one new file.
@@ -124,7 +126,7 @@ pub(crate) fn plan(
     let (mut stop, mut start) = (Vec::new(), Vec::new());
     for agent in &to.receipt.agents {
         let service = actual.services.get(&agent.label);
-        if !agent.enabled {
+        if !agent.enabled || actual.stopped.contains(&agent.name) {
             if !is_disabled(agent) {
                 disable.push(DeployStep::Disable(agent.clone()));
             }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sanctum_config::{Fleet, Label, Role};
-use sanctum_host::Installation;
 use sanctum_host::launchctl::LastExit;
+use sanctum_host::{Installation, InstalledAgent, StoppedAgents};
 
 use crate::Error;
 use crate::console::Console;
@@ -20,7 +20,7 @@ use crate::wait::Wait;
 pub(crate) const PATIENCE: u64 = 15 * 60;
 
 /// Waits until each enabled server is ready, and asks it. `before_each` is called before each of these waits, which take
-/// `patience` at most.
+/// `patience` at most. A server that an operator has stopped is not waited for.
 ///
 /// # Errors
 /// If a server does not become ready, exits or gives a wrong answer, or `before_each` fails.
@@ -32,17 +32,64 @@ pub(crate) fn run(
     console: &mut Console,
     mut before_each: impl FnMut() -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let home = &installation.home;
+    let stopped = StoppedAgents::read(&installation.home.stopped())?;
     for agent in to.receipt.agents.iter().filter(|agent| agent.enabled) {
         let Some(server) = served_by(&to.fleet, &agent.name) else {
             continue;
         };
+        if let Some(stopped) = stopped.get(&agent.name) {
+            let name = &agent.name;
+            console.note(&format!(
+                "`{name}` is {}, and stays so; to start it, run: sanctum-launchd start {name}",
+                stopped.describe()
+            ))?;
+            continue;
+        }
+        before_each()?;
+        let started = StartedServer {
+            installation,
+            fleet: &to.fleet,
+            agent,
+            server,
+        };
+        started.check(patience, logs, console)?;
+    }
+    fault_point("checked");
+    Ok(())
+}
+
+/// A server, or a standby in its place, that has just been started.
+pub(crate) struct StartedServer<'a> {
+    pub(crate) installation: &'a Installation,
+    pub(crate) fleet: &'a Fleet,
+    pub(crate) agent: &'a InstalledAgent,
+    /// The server that the agent is, or that it serves for.
+    pub(crate) server: &'a Label,
+}
+
+impl StartedServer<'_> {
+    /// Waits until it is ready, and asks it.
+    ///
+    /// # Errors
+    /// If it does not become ready within `patience`, exits, or gives a wrong answer.
+    pub(crate) fn check(
+        &self,
+        patience: Duration,
+        logs: &LogEnds,
+        console: &mut Console,
+    ) -> Result<(), Error> {
+        let Self {
+            installation,
+            fleet,
+            agent,
+            server,
+        } = self;
+        let home = &installation.home;
         let name = format!("`{}`", agent.name);
         let failed = |reason: String| Error::refused(format!("{name}: {reason}"));
         let file = home.fleet_toml();
-        let probe = ServerProbe::from_host(&to.fleet, &file, home, &installation.host, server);
+        let probe = ServerProbe::from_host(fleet, &file, home, &installation.host, server);
         let probe = probe.map_err(failed)?;
-        before_each()?;
         console.note(&format!("waiting until {name} is ready"))?;
         let wait = Wait::new(patience);
         let log = || logs.excerpt(home, &agent.name);
@@ -63,7 +110,7 @@ pub(crate) fn run(
             }
         };
         let waited = wait.until_ready(&name, &probe, has_process, log)?;
-        let asked = test_question(&to.fleet, server).ask_with_retries(&probe, &wait);
+        let asked = test_question(fleet, server).ask_with_retries(&probe, &wait);
         drop(wait);
         let took = asked.map_err(|error| failed(error.to_string()))?;
         console.note(&format!(
@@ -71,13 +118,12 @@ pub(crate) fn run(
             waited.as_secs_f64(),
             took.as_secs_f64()
         ))?;
+        Ok(())
     }
-    fault_point("checked");
-    Ok(())
 }
 
 /// The server that an agent is, or that it serves for.
-fn served_by<'a>(fleet: &'a Fleet, agent: &'a Label) -> Option<&'a Label> {
+pub(crate) fn served_by<'a>(fleet: &'a Fleet, agent: &'a Label) -> Option<&'a Label> {
     match fleet.role(agent)? {
         Role::Server(_) => Some(agent),
         Role::Agent(standby) => standby.standby_for.as_ref(),

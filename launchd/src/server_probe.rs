@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use sanctum_client::{
-    ChatRequest, Client, ClientError, Credentials, FailedPrefixCheck, Liveness, ServerEndpoint,
-    ServerPhase,
+    ChatRequest, Client, ClientError, Credentials, FailedPrefixCheck, Health, Liveness,
+    ServerEndpoint, ServerPhase,
 };
 use sanctum_config::{Fleet, Home, Label};
 
@@ -65,6 +65,25 @@ impl ServerProbe {
         Ok(Self { endpoint })
     }
 
+    /// At another endpoint.
+    pub(crate) fn to(endpoint: ServerEndpoint) -> Self {
+        Self { endpoint }
+    }
+
+    /// The endpoint.
+    pub(crate) fn endpoint(&self) -> &ServerEndpoint {
+        &self.endpoint
+    }
+
+    /// Whether it lists its models, which requires the credentials.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(crate) fn models(&self) -> Result<(), ClientError> {
+        let listed = self.request(STATE_LIMIT, async |client| client.models().await);
+        listed.map(drop)
+    }
+
     /// For an instance on loopback that requires no credentials.
     pub(crate) fn loopback(address: SocketAddr, server: &Label, host: &Label) -> Self {
         Self {
@@ -75,24 +94,31 @@ impl ServerProbe {
     /// Its state, requested for `limit` at most, and not longer than [`STATE_LIMIT`]. A server without a heartbeat is ready
     /// if it lists its models.
     pub(crate) fn state(&self, limit: Duration) -> ServerState {
-        self.health(limit).0
+        self.reading(limit).0
     }
 
     /// Its state, and the models whose reused prefixes failed a check.
     pub(crate) fn health(&self, limit: Duration) -> (ServerState, Vec<FailedPrefixCheck>) {
+        let (state, health) = self.reading(limit);
+        let failed = health.map(|health| health.failed_prefix_checks());
+        (state, failed.unwrap_or_default())
+    }
+
+    /// Its state, and its health page if it has a heartbeat.
+    pub(crate) fn reading(&self, limit: Duration) -> (ServerState, Option<Health>) {
         let limit = limit.clamp(Duration::from_secs(1), STATE_LIMIT);
         let alive = self.request(limit, async |client| client.liveness().await);
         match alive.map(|alive| alive.value) {
-            Ok(Liveness::Models(_)) => (ServerState::Ready, Vec::new()),
+            Ok(Liveness::Models(_)) => (ServerState::Ready, None),
             Ok(Liveness::Heartbeat(health)) => {
                 let state = match health.together.phase {
                     ServerPhase::Ready => ServerState::Ready,
                     ServerPhase::Loading => ServerState::Loading,
                     ServerPhase::Draining => ServerState::Draining,
                 };
-                (state, health.failed_prefix_checks())
+                (state, Some(health))
             }
-            Err(error) => (ServerState::NoAnswer(error.to_string()), Vec::new()),
+            Err(error) => (ServerState::NoAnswer(error.to_string()), None),
         }
     }
 

@@ -142,7 +142,7 @@ impl Asking<'_> {
             let is_final = match verdict.kind {
                 VerdictKind::Busy => false,
                 VerdictKind::Miss => is_final,
-                VerdictKind::Ok | VerdictKind::Offline => true,
+                VerdictKind::Ok | VerdictKind::Offline | VerdictKind::Stopped => true,
             };
             if is_final || spent > self.patience {
                 return Err(verdict);

@@ -120,6 +120,16 @@ impl Home {
         self.state().join("lease.json")
     }
 
+    /// The agents that are stopped on purpose.
+    pub fn stopped(&self) -> PathBuf {
+        self.state().join("stopped.json")
+    }
+
+    /// The maintenance window.
+    pub fn window(&self) -> PathBuf {
+        self.state().join("window.json")
+    }
+
     /// The steps of a deployment that has begun; not there when none has.
     pub fn journal(&self) -> PathBuf {
         self.state().join("journal.json")

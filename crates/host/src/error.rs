@@ -9,6 +9,7 @@ use sanctum_config::{FleetError, HomeError, NoHome};
 use crate::command::CommandError;
 use crate::launchctl::LaunchctlError;
 use crate::lease::LeaseError;
+use crate::stopped::StoppedError;
 
 /// Why something cannot be read from a host, or done to it.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,9 @@ pub enum Error {
     /// Another command holds the maintenance lease, or the lease cannot be used.
     #[error(transparent)]
     Lease(#[from] LeaseError),
+    /// The record of stopped agents cannot be changed.
+    #[error(transparent)]
+    Stopped(#[from] StoppedError),
     /// A program could not be run, or did not finish.
     #[error(transparent)]
     Command(#[from] CommandError),

@@ -79,6 +79,8 @@ pub enum FindingKind {
     Undelivered,
     /// A check of reused prefixes has failed in a server.
     PrefixCheck,
+    /// An agent that was stopped on purpose.
+    Stopped,
 }
 
 impl Finding {

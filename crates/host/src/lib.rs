@@ -2,7 +2,8 @@
 //!
 //! [`Launchctl`] is launchd as its command shows it, and [`command`] runs every external program with a time limit. A
 //! deployment leaves a [`Receipt`] of what was installed, [`Active`] says which agent serves for each server, and a
-//! [`lease`] pauses the watchdogs while a command is running. All of them are small JSON files
+//! [`lease`] pauses the watchdogs while a command is running. [`StoppedAgents`] and [`MaintenanceWindow`] are the operator's
+//! decisions about this host. All of them are small JSON files
 //! ([`sanctum_config::record`]).
 
 pub mod code_signature;
@@ -14,6 +15,7 @@ pub mod lease;
 pub mod other_fleet;
 pub mod permissions;
 pub mod prefix_folder;
+pub mod remote_files;
 pub mod ssh;
 
 mod active;
@@ -23,12 +25,15 @@ mod finding;
 mod installation;
 mod log_tail;
 mod machine;
+mod maintenance_window;
 mod offbox;
 mod process;
+mod process_usage;
 mod property_list;
 mod receipt;
 mod release;
 mod running_program;
+mod stopped;
 mod trial_record;
 mod verify;
 
@@ -41,10 +46,13 @@ pub use journal::Journal;
 pub use launchctl::Launchctl;
 pub use log_tail::{LogStart, last_error_line, last_line};
 pub use machine::this_host;
+pub use maintenance_window::MaintenanceWindow;
 pub use offbox::{OffboxError, offbox};
 pub use process::ProcessIdentity;
+pub use process_usage::{ProcessUsage, process_usage};
 pub use property_list::PropertyList;
 pub use receipt::{Artefact, ArtefactKind, InstalledAgent, Receipt};
 pub use release::{DESCRIPTION, PathPart, Release, ReleaseFile};
+pub use stopped::{StoppedAgent, StoppedAgents, StoppedError};
 pub use trial_record::TrialRecord;
 pub use verify::{verify, warnings};

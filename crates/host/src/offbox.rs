@@ -2,26 +2,17 @@
 //! host's copy of its receipt. The fleet's own programs on that host are not asked: an attacker who has replaced one of them
 //! controls its answers.
 //!
-//! This check trusts the other host's sshd, its `sh`, `stat`, and `shasum` or `sha256sum`, in `/usr/bin` and `/bin` first.
-//! Linux and macOS differ in these tools; one shell script works on both.
+//! This check trusts the other host's sshd and its tools ([`remote_files`]).
 
 use std::path::Path;
 use std::time::Duration;
 
 use sanctum_config::record::RecordError;
-use sanctum_config::{Digest, Fleet, Home, Label, UntrustedText};
+use sanctum_config::{Fleet, Home, Label};
 
+use crate::remote_files::{self, RemoteFile, RemoteFilesError};
 use crate::verify::{forbidden_key, keys_of_signers};
-use crate::{Artefact, ArtefactKind, Finding, FindingKind, Receipt, ssh};
-
-/// ssh's exit code if it could not connect, or was not authorized.
-const SSH_FAILED: i32 = 255;
-/// OpenSSH's messages for a host that was reached: its host key has changed, or it does not accept this host's key.
-const REFUSALS: [&str; 2] = ["Host key verification failed", "Permission denied"];
-
-/// For each path: its permission bits and its digest, each on its own line, or `absent`. GNU's `stat` is tried first: BSD's
-/// rejects `-c`, while GNU's accepts `-f` with another meaning.
-const SCRIPT: &str = r#"PATH=/usr/bin:/bin:$PATH; LC_ALL=C; export PATH LC_ALL; n=0; for f in "$@"; do echo "file $n"; n=$((n+1)); if [ -e "$f" ]; then echo "mode $(stat -c %a "$f" 2>/dev/null || stat -f %Mp%Lp "$f" 2>/dev/null)"; if [ -f "$f" ]; then echo "sha256 $(shasum -a 256 < "$f" 2>/dev/null || sha256sum < "$f" 2>/dev/null)"; fi; else echo absent; fi; done; echo end"#;
+use crate::{Artefact, ArtefactKind, Finding, FindingKind, Receipt};
 
 /// Why another host could not be checked.
 #[derive(Debug, thiserror::Error)]
@@ -67,17 +58,6 @@ pub enum OffboxError {
     /// This host's copy of its receipt cannot be read.
     #[error(transparent)]
     Copy(#[from] RecordError),
-}
-
-/// What is at a path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct PathState {
-    /// Nothing.
-    absent: bool,
-    /// Permission bits; none if they are unknown.
-    mode: Option<u32>,
-    /// The digest; none if it is not a file, or cannot be read.
-    sha256: Option<Digest>,
 }
 
 /// The differences between `host` and this host's copy of its receipt, in a fixed order; empty if there is none.
@@ -149,66 +129,29 @@ fn inspect(
     destination: &str,
     paths: &[&Path],
     limit: Duration,
-) -> Result<Vec<PathState>, OffboxError> {
-    let mut line = format!("sh -c {} sh", ssh::quoted(SCRIPT));
-    for path in paths {
-        line.push(' ');
-        line.push_str(&ssh::quoted(&path.to_string_lossy()));
-    }
-    let unreachable = |reason: String| OffboxError::Unreachable {
-        host: host.clone(),
-        reason,
-    };
-    let output =
-        ssh::run(destination, &line, limit).map_err(|error| unreachable(error.to_string()))?;
-    if output.code == Some(SSH_FAILED) {
-        let reason = output.reason();
-        return Err(
-            match REFUSALS.iter().any(|refusal| reason.contains(refusal)) {
-                true => OffboxError::Refused {
-                    host: host.clone(),
-                    destination: destination.to_owned(),
-                    reason,
-                },
-                false => unreachable(reason),
-            },
-        );
-    }
-    parse(&output.stdout, paths.len()).ok_or_else(|| OffboxError::BadOutput {
-        host: host.clone(),
-        destination: destination.to_owned(),
-        reason: UntrustedText::bounded(&output.reason(), 200).into(),
+) -> Result<Vec<RemoteFile>, OffboxError> {
+    let paths: Vec<String> = paths
+        .iter()
+        .map(|path| path.to_string_lossy().into_owned())
+        .collect();
+    let host = host.clone();
+    let destination_there = destination.to_owned();
+    remote_files::inspect(destination, &paths, limit).map_err(|error| match error {
+        RemoteFilesError::Unreachable(reason) => OffboxError::Unreachable { host, reason },
+        RemoteFilesError::Refused(reason) => OffboxError::Refused {
+            host,
+            destination: destination_there,
+            reason,
+        },
+        RemoteFilesError::BadOutput(reason) => OffboxError::BadOutput {
+            host,
+            destination: destination_there,
+            reason,
+        },
     })
 }
 
-/// Parses the output of [`SCRIPT`]; none if it is incomplete. A login shell may have printed something before it.
-fn parse(text: &str, paths: usize) -> Option<Vec<PathState>> {
-    let mut all: Vec<PathState> = Vec::new();
-    for line in text.lines() {
-        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-        match word {
-            "file" if rest.parse() == Ok(all.len()) => all.push(PathState::default()),
-            "end" if all.len() == paths => return Some(all),
-            _ => {}
-        }
-        let Some(seen) = all.last_mut() else { continue };
-        match word {
-            "absent" => seen.absent = true,
-            "mode" => seen.mode = u32::from_str_radix(rest.trim(), 8).ok(),
-            // `shasum` adds the name of its input.
-            "sha256" => {
-                seen.sha256 = rest
-                    .split_whitespace()
-                    .next()
-                    .and_then(|word| word.parse().ok());
-            }
-            _ => {}
-        }
-    }
-    None
-}
-
-fn compare(host: &Label, artefact: &Artefact, seen: &PathState) -> Vec<Finding> {
+fn compare(host: &Label, artefact: &Artefact, seen: &RemoteFile) -> Vec<Finding> {
     let subject = there(host, &artefact.path);
     let fix = format!(
         "on {host}: sanctum-launchd install (puts it back); here, if {host} was changed on purpose: sanctum-launchd receipt \
@@ -254,89 +197,4 @@ fn compare(host: &Label, artefact: &Artefact, seen: &PathState) -> Vec<Finding> 
         ));
     }
     findings
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-    use std::path::PathBuf;
-    use std::process::Command;
-
-    use super::*;
-
-    /// Runs the script in this system's shell, with `first` before the other folders in PATH.
-    fn run(paths: &[PathBuf], first: Option<&Path>) -> Vec<PathState> {
-        let mut line = SCRIPT.to_owned();
-        if let Some(first) = first {
-            line = line.replace(
-                "/usr/bin:/bin",
-                &format!("{}:/usr/bin:/bin", first.display()),
-            );
-        }
-        let output = Command::new("sh")
-            .arg("-c")
-            .arg(line)
-            .arg("sh")
-            .args(paths)
-            .output()
-            .unwrap();
-        let text = format!(
-            "Welcome!\nfile out\n{}",
-            String::from_utf8(output.stdout).unwrap()
-        );
-        parse(&text, paths.len()).expect("it is complete")
-    }
-
-    #[test]
-    fn script_works_on_linux_and_macos() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("it's a file");
-        fs::write(&file, "abc").unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
-        let paths = [file, folder.path().join("none"), folder.path().to_owned()];
-        let expected = PathState {
-            mode: Some(0o640),
-            sha256: Some(Digest::of(b"abc")),
-            absent: false,
-        };
-        let seen = run(&paths, None);
-        assert_eq!(seen[0], expected);
-        assert!(seen[1].absent && !seen[2].absent);
-        assert_eq!(seen[2].sha256, None, "a folder");
-
-        // As on macOS: no sha256sum, and a stat that rejects -c.
-        let mac = folder.path().join("mac");
-        fs::create_dir(&mac).unwrap();
-        let tool = |name: &str, script: &str| {
-            let path = mac.join(name);
-            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        };
-        tool(
-            "stat",
-            "case $1 in -f) echo 0640 ;; *) echo 'stat: illegal option -- c' >&2; exit 1 ;; esac",
-        );
-        tool("sha256sum", "exit 127");
-        tool(
-            "shasum",
-            "[ \"$1 $2\" = '-a 256' ] && PATH=/usr/bin:/bin exec sha256sum",
-        );
-        assert_eq!(run(&paths[..1], Some(&mac)), [expected]);
-        // As on Linux without perl: no shasum.
-        tool("shasum", "exit 127");
-        tool("sha256sum", "PATH=/usr/bin:/bin exec sha256sum");
-        assert_eq!(run(&paths[..1], Some(&mac))[0].sha256, expected.sha256);
-    }
-
-    #[test]
-    fn incomplete_output_is_none() {
-        assert_eq!(
-            parse("file 0\nmode 644\nsha256 \nfile 1\nabsent\n", 2),
-            None
-        );
-        assert_eq!(parse("end\n", 1), None);
-        let seen = parse("file 0\nmode 0755\nsha256 x\nend\n", 1).unwrap();
-        assert_eq!((seen[0].mode, seen[0].sha256), (Some(0o755), None));
-    }
 }

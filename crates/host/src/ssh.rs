@@ -2,12 +2,23 @@
 //!
 //! ssh must connect without a prompt (`BatchMode`). `$SANCTUM_SSH` names a program to use instead of ssh.
 
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use sanctum_config::{Fleet, escape_json};
+use sanctum_config::{Fleet, UntrustedText, escape_json, system_program};
 use serde_json::Value;
 
 use crate::command::{self, CommandError, Output};
+
+/// The exit code of ssh if it could not connect, or was not authorized.
+pub const FAILED: i32 = 255;
+
+/// A longer line of another host is divided.
+const MAX_LINE: u64 = 64 << 10;
 
 /// How long another host may take to answer.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -27,6 +38,132 @@ pub fn run(destination: &str, line: &str, limit: Duration) -> Result<Output, Com
         line,
     ];
     command::run("ssh", &arguments, limit)
+}
+
+/// An output stream of a command on another host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemoteStream {
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Error,
+}
+
+/// Runs a command line in the shell of another host, without a time limit, and passes each line of its output to `on_line`
+/// as it arrives, escaped. ssh ends by itself if that host stops answering. Returns the exit code; none if a signal ended
+/// ssh.
+///
+/// # Errors
+/// If ssh cannot be started, or the error of `on_line`, after which ssh is ended.
+pub fn stream(
+    destination: &str,
+    line: &str,
+    mut on_line: impl FnMut(RemoteStream, UntrustedText) -> io::Result<()>,
+) -> io::Result<Option<i32>> {
+    let mut child = Command::new(system_program("ssh"))
+        .args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=5"])
+        .args([
+            "-o",
+            "ServerAliveInterval=15",
+            "-o",
+            "ServerAliveCountMax=4",
+        ])
+        .args(["--", destination, line])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let (sender, lines) = sync_channel(64);
+    for (stream, pipe) in [
+        (RemoteStream::Output, child.stdout.take().map(OwnedFd::from)),
+        (RemoteStream::Error, child.stderr.take().map(OwnedFd::from)),
+    ] {
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            let lines = lines_of(pipe.map(File::from));
+            // The receiver is gone after an error of `on_line`.
+            lines
+                .map(|line| (stream, line))
+                .try_for_each(|line| sender.send(line))
+        });
+    }
+    drop(sender);
+    for (stream, text) in lines {
+        if let Err(error) = on_line(stream, text) {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(error);
+        }
+    }
+    Ok(child.wait()?.code())
+}
+
+/// Runs a command line in the shell of another host, and writes its standard input with `write`. Its output is expected to be
+/// short.
+///
+/// # Errors
+/// If ssh cannot be started, or the error of `write`. An error that only says that the command no longer reads is not
+/// returned: the output says why.
+pub fn send(
+    destination: &str,
+    line: &str,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<Output> {
+    let mut child = Command::new(system_program("ssh"))
+        .args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=5"])
+        .args([
+            "-o",
+            "ServerAliveInterval=15",
+            "-o",
+            "ServerAliveCountMax=4",
+        ])
+        .args(["--", destination, line])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let output = [
+        child.stdout.take().map(OwnedFd::from),
+        child.stderr.take().map(OwnedFd::from),
+    ];
+    let output = output.map(|pipe| {
+        std::thread::spawn(move || {
+            let lines: Vec<String> = lines_of(pipe.map(File::from)).map(String::from).collect();
+            lines.join("\n")
+        })
+    });
+    let written = match child.stdin.take() {
+        Some(mut stdin) => write(&mut stdin).and_then(|()| stdin.flush()),
+        None => Ok(()),
+    };
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(error);
+    }
+    let code = child.wait()?.code();
+    let [stdout, stderr] = output.map(|thread| thread.join().unwrap_or_default());
+    Ok(Output {
+        code,
+        stdout,
+        stderr,
+    })
+}
+
+/// The lines of a pipe, escaped, until it is closed.
+fn lines_of(pipe: Option<File>) -> impl Iterator<Item = UntrustedText> {
+    let mut pipe = pipe.map(BufReader::new);
+    std::iter::from_fn(move || {
+        let mut bytes = Vec::new();
+        let read = pipe.as_mut()?.take(MAX_LINE).read_until(b'\n', &mut bytes);
+        read.ok().filter(|read| *read > 0)?;
+        let text = String::from_utf8_lossy(&bytes);
+        Some(UntrustedText::multiline(
+            text.trim_end_matches(['\n', '\r']),
+        ))
+    })
 }
 
 /// A word quoted for any shell; without quotes where it needs none.
@@ -56,8 +193,21 @@ pub fn quoted_path(path: &str) -> String {
 /// # Errors
 /// If the host cannot be reached, or its output is not JSON: the reason, with what to do.
 pub fn ask_launchd(fleet: &Fleet, destination: &str, command: &str) -> Result<Value, String> {
+    ask_launchd_within(fleet, destination, command, LIMIT)
+}
+
+/// As [`ask_launchd`], with another time limit.
+///
+/// # Errors
+/// As [`ask_launchd`].
+pub fn ask_launchd_within(
+    fleet: &Fleet,
+    destination: &str,
+    command: &str,
+    limit: Duration,
+) -> Result<Value, String> {
     let line = launchd_line(fleet, command);
-    let output = run(destination, &line, LIMIT).map_err(|error| error.to_string())?;
+    let output = run(destination, &line, limit).map_err(|error| error.to_string())?;
     let answer = serde_json::from_str(&output.stdout).map(escape_json);
     answer.map_err(|_| {
         format!(
@@ -69,10 +219,15 @@ pub fn ask_launchd(fleet: &Fleet, destination: &str, command: &str) -> Result<Va
 }
 
 fn launchd_line(fleet: &Fleet, command: &str) -> String {
+    launchd(fleet, &format!("{command} --json"))
+}
+
+/// The line that runs the sanctum-launchd of another host. `command` is quoted for the shell already.
+pub fn launchd(fleet: &Fleet, command: &str) -> String {
     let home = fleet.fleet.home.as_str();
     let program = quoted_path(&format!("{home}/bin/sanctum-launchd"));
     let config = quoted_path(&format!("{home}/fleet.toml"));
-    format!("{program} {command} --json --config {config}")
+    format!("{program} {command} --config {config}")
 }
 
 #[cfg(test)]

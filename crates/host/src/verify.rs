@@ -12,7 +12,7 @@ use crate::finding::{Finding, FindingKind, INSTALL_RELEASE};
 use crate::firewall::{self, FirewallRule};
 use crate::permissions::exposed_secrets;
 use crate::property_list::PropertyList;
-use crate::{Error, Installation, code_signature};
+use crate::{Error, Installation, StoppedAgents, code_signature};
 
 pub(crate) use keys::{forbidden_key, keys_of_signers};
 
@@ -83,6 +83,20 @@ pub fn warnings(installation: &Installation) -> Vec<Finding> {
         }
     }
     let receipt = installation.receipt().ok().flatten();
+    // `verify` reports a record that cannot be read.
+    let stopped = StoppedAgents::read(&installation.home.stopped()).unwrap_or_default();
+    for agent in receipt.iter().flat_map(|receipt| &receipt.agents) {
+        if let Some(stopped) = stopped.get(&agent.name) {
+            let fix = format!("sanctum-launchd start {}", agent.name);
+            let problem = format!("it is {}", stopped.describe());
+            warnings.push(Finding::new(
+                FindingKind::Stopped,
+                &agent.label,
+                problem,
+                fix,
+            ));
+        }
+    }
     for agent in receipt.iter().flat_map(|receipt| &receipt.agents) {
         let service = installation.launchctl.print(&agent.label).ok().flatten();
         let applied = service.and_then(|service| service.exit_timeout);

@@ -3,7 +3,8 @@
 //! A watchdog is a [`Check`] and the policy of its section in `fleet.toml`. In each round the [`Watchdog`]
 //!
 //! 1. waits until its [`Schedule`] is due, and does nothing while a deployment holds the maintenance lease
-//!    ([`sanctum_host::lease`]);
+//!    ([`sanctum_host::lease`]). In a [maintenance window](sanctum_host::MaintenanceWindow) it checks, and shows the verdict
+//!    only;
 //! 2. runs the check, within a time limit. The check changes nothing. It returns a [`CheckReport`]: a [`Verdict`], the
 //!    conditions that open and close ([`Notice`]), the actions to execute, and what to remember;
 //! 3. counts the verdict, and raises an [`alert`] when misses in a row reach the policy's limit, and another one when the

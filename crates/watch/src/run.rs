@@ -119,6 +119,8 @@ fn run<C: Check>(
         state: state.unwrap_or_else(|| WatchdogState::new(config.name.clone(), Utc::now())),
         state_file,
         lease_file: config.home.lease(),
+        window_file: config.home.window(),
+        quiet_until: None,
         first_cause: FirstCause::of(&config),
         outbox: Outbox::new(config.home.spool(&config.name), channels)
             .recorded_in(&config.home, &config.name),

@@ -253,6 +253,7 @@ impl WatchdogState {
             VerdictKind::Ok => 0,
             VerdictKind::Miss => self.misses + 1,
             VerdictKind::Busy | VerdictKind::Offline => self.misses,
+            VerdictKind::Stopped => 0,
         });
         match verdict.kind {
             VerdictKind::Ok => {
@@ -268,6 +269,12 @@ impl WatchdogState {
             }
             // The target's state is not known meanwhile.
             VerdictKind::Offline => self.busy_since = None,
+            // It counts in no hour: the success rate is that of a target that should answer.
+            VerdictKind::Stopped => {
+                self.missing_since = None;
+                self.busy_since = None;
+                return;
+            }
         }
         let this = hour_of(now);
         // Hours in the future, of a clock that ran ahead, would never expire.
@@ -293,6 +300,7 @@ impl WatchdogState {
             VerdictKind::Miss => hour.miss += 1,
             VerdictKind::Busy => hour.busy += 1,
             VerdictKind::Offline => hour.offline += 1,
+            VerdictKind::Stopped => {}
         }
     }
 }
@@ -342,6 +350,20 @@ mod tests {
         assert_eq!(state.hours.len(), 1);
         state.count(&verdict(VerdictKind::Ok), None, now);
         assert_eq!(state.hours.len(), 1);
+    }
+
+    #[test]
+    fn stopped_target_counts_in_no_rate_and_ends_misses_in_a_row() {
+        let (mut state, now) = state();
+        state.count(&verdict(VerdictKind::Miss), None, now);
+        assert_eq!(state.misses, 1);
+        for _ in 0..100 {
+            state.count(&verdict(VerdictKind::Stopped), None, now);
+        }
+        assert_eq!((state.misses, state.missing_since), (0, None));
+        state.count(&verdict(VerdictKind::Ok), None, now);
+        let rates = state.rates(24, now);
+        assert_eq!((rates.success, rates.checks), (Some(0.5), 2));
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub enum VerdictKind {
     Busy,
     /// This host cannot reach its reference address either. Never alerted about.
     Offline,
+    /// The target was stopped on purpose and gives no answer. Neither counted nor alerted about.
+    Stopped,
 }
 
 /// The result of one check.
@@ -119,6 +121,7 @@ impl fmt::Display for VerdictKind {
             Self::Miss => "miss",
             Self::Busy => "busy",
             Self::Offline => "offline",
+            Self::Stopped => "stopped",
         })
     }
 }

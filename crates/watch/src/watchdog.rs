@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sanctum_config::Label;
+use sanctum_host::MaintenanceWindow;
 use sanctum_host::lease::{self, LeaseStatus};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -50,6 +51,11 @@ pub struct Watchdog<C> {
     pub state_file: PathBuf,
     /// The maintenance lease.
     pub lease_file: PathBuf,
+    /// The maintenance window.
+    pub window_file: PathBuf,
+    /// The end of the maintenance window that was open at the last check; none once a later check was settled. Nothing is
+    /// alerted about before.
+    pub quiet_until: Option<DateTime<Utc>>,
     /// The guardian on this host that reports outages of the watched server.
     pub first_cause: FirstCause,
     /// Alerts that are not delivered yet.
@@ -88,7 +94,7 @@ impl<C: Check> Watchdog<C> {
             self.resolve_requested(now)?;
             let before = self.state.checked;
             let mut is_paused = false;
-            if self.schedule.due(before, since, now) <= now {
+            if self.due(since, now) <= now {
                 tokio::select! {
                     done = self.round(now) => done?,
                     () = &mut stop => return Ok(()),
@@ -106,7 +112,7 @@ impl<C: Check> Watchdog<C> {
             self.note_accepted(now);
             let due = match is_paused {
                 true => now + self.schedule.soon(),
-                false => self.schedule.due(self.state.checked, since, now),
+                false => self.due(since, now),
             };
             self.state.heartbeat = now;
             self.state.due = Some(due);
@@ -162,16 +168,33 @@ impl<C: Check> Watchdog<C> {
         url.report((!critical.is_empty()).then(|| critical.join("\n")));
     }
 
+    /// When the next check is due. What was only observed in a maintenance window is checked again when the window ends, so
+    /// that a check of once a night is not lost.
+    fn due(&self, since: DateTime<Utc>, now: DateTime<Utc>) -> DateTime<Utc> {
+        let due = self.schedule.due(self.state.checked, since, now);
+        self.quiet_until.map_or(due, |end| due.min(end))
+    }
+
     /// Runs one check and what follows from it. While a maintenance lease is held it does not, and the check stays due, so
     /// that the result of a deployment is checked when the deployment ends.
     ///
     /// # Errors
     /// As [`Watchdog::run`].
     pub async fn round(&mut self, now: DateTime<Utc>) -> Result<(), WatchError> {
+        let begun = Instant::now();
+        let window = self.window(now);
+        match (&window, self.quiet_until) {
+            (Some(window), _) => self.quiet_until = Some(window.until),
+            // The operator has closed it before its end.
+            (None, Some(until)) if now < until => self.quiet_until = Some(now),
+            (None, _) => {}
+        }
         if self.is_paused(now)? {
             return Ok(());
         }
-        self.raise_interrupted(now)?;
+        if window.is_none() {
+            self.raise_interrupted(now)?;
+        }
         let round = Round {
             now,
             memory: &self.state.memory,
@@ -182,6 +205,10 @@ impl<C: Check> Watchdog<C> {
         if self.is_paused(now)? {
             return Ok(());
         }
+        if let Some(window) = window.or_else(|| self.window(now + begun.elapsed())) {
+            return self.observe(report.verdict, &window, now);
+        }
+        self.quiet_until = None;
         let actions = std::mem::take(&mut report.actions);
         let last_error = self.last_error(&report.verdict).await;
         self.settle(report, &last_error, now)?;
@@ -189,14 +216,41 @@ impl<C: Check> Watchdog<C> {
         self.execute(actions, now).await
     }
 
-    /// Executes what the check planned, and nothing else. A deployment that has begun since the check cancels it.
+    /// Shows a verdict, and does nothing else with it: it is not counted, no condition opens or closes, and what the check
+    /// would remember is forgotten, because the check assumes that its actions are executed.
+    fn observe(
+        &mut self,
+        verdict: Verdict,
+        window: &MaintenanceWindow,
+        now: DateTime<Utc>,
+    ) -> Result<(), WatchError> {
+        tracing::info!("{}: this check is not counted", window.describe());
+        verdict.log();
+        self.state.checked = Some(now);
+        self.state.heartbeat = now;
+        self.state.last = Some(verdict);
+        self.quiet_until = Some(window.until);
+        self.remember(now)
+    }
+
+    /// The maintenance window, if one is open.
+    fn window(&self, now: DateTime<Utc>) -> Option<MaintenanceWindow> {
+        MaintenanceWindow::read(&self.window_file, now).unwrap_or_else(|error| {
+            tracing::warn!("{error}. Watching continues as if there were no maintenance window");
+            None
+        })
+    }
+
+    /// Executes what the check planned, and nothing else. A deployment or a maintenance window that has begun since the check
+    /// cancels it.
     async fn execute(
         &mut self,
         actions: Vec<PlannedAction<C::Action>>,
         now: DateTime<Utc>,
     ) -> Result<(), WatchError> {
+        let begun = Instant::now();
         for planned in actions {
-            if self.is_paused(now)? {
+            if self.is_paused(now)? || self.window(now + begun.elapsed()).is_some() {
                 return Ok(());
             }
             if let Some(notice) = planned.if_interrupted {
@@ -280,7 +334,7 @@ impl<C: Check> Watchdog<C> {
                 self.alert_on_misses(&verdict, &report.problems, last_error, now)?
             }
             VerdictKind::Busy => self.alert_on_hours_of_busy(&verdict, now)?,
-            VerdictKind::Offline => {}
+            VerdictKind::Offline | VerdictKind::Stopped => {}
         }
         self.state.last = Some(verdict);
         for notice in report.notices {

@@ -6,9 +6,11 @@ use sanctum_client::{
     Client, ClientError, Health, Liveness, ReferenceAddress, ServerEndpoint, ServerPhase,
 };
 use sanctum_config::{Home, Label};
-use sanctum_host::Active;
+use sanctum_host::{Active, StoppedAgent, StoppedAgents};
 
+use crate::alert::{AlertText, Severity};
 use crate::blocking::BlockingTask;
+use crate::check::Notice;
 use crate::config::WatchdogConfig;
 use crate::verdict::{MissCause, Verdict, VerdictKind};
 
@@ -153,9 +155,12 @@ impl WatchedServer {
         format!("sanctum-launchd rollback --agent {}", self.endpoint.server)
     }
 
-    /// Why there is no answer: busy, offline or a miss.
+    /// Why there is no answer: stopped, busy, offline or a miss.
     pub async fn no_answer(&self, active: &ActiveClient, error: &ClientError) -> Verdict {
         let mut message = error.to_string();
+        if let Some(stopped) = self.stopped(active, error).await {
+            return stopped;
+        }
         match error {
             ClientError::Busy { .. } => return Verdict::new(VerdictKind::Busy, message),
             ClientError::Timeout { .. } | ClientError::Status { status: 503, .. } => {
@@ -203,6 +208,70 @@ impl WatchedServer {
             false => format!("sanctum-launchd status --host {}", self.endpoint.host),
         };
         Verdict::miss(MissCause::NoAnswer, message).next(next)
+    }
+
+    /// The verdict if the agent that should answer was stopped on purpose. A program that answers is not stopped, whatever
+    /// it answers. This is read after the request: `stop` writes the record before it stops the agent.
+    async fn stopped(&self, active: &ActiveClient, error: &ClientError) -> Option<Verdict> {
+        if !matches!(
+            error,
+            ClientError::Unreachable { .. } | ClientError::Timeout { .. }
+        ) {
+            return None;
+        }
+        let agent = active.standby.as_ref().unwrap_or(&self.endpoint.server);
+        let message = format!("{agent} is {}", self.stop_record(agent).await?.describe());
+        Some(Verdict::new(VerdictKind::Stopped, message).next(self.start(agent)))
+    }
+
+    /// The condition that the server answers and is recorded as stopped: an outage would not be reported. `verdict` is that of
+    /// this round's question. None if nothing is known about it.
+    pub async fn answers_while_stopped(&self, verdict: &Verdict) -> Option<Notice> {
+        let key = "stopped";
+        let server = &self.endpoint.server;
+        let Some(stopped) = self.stop_record(server).await else {
+            return Some(Notice::Closed {
+                key,
+                message: format!("{server} is not recorded as stopped"),
+            });
+        };
+        (verdict.kind == VerdictKind::Ok).then(|| Notice::Open {
+            key,
+            stage: "answers".to_owned(),
+            text: AlertText {
+                severity: Severity::Warning,
+                title: format!("{} answers and is recorded as stopped", self.subject()),
+                body: format!(
+                    "{server} is {}. Until that record is removed, an outage is not reported",
+                    stopped.describe()
+                ),
+                next: self.start(server),
+            },
+        })
+    }
+
+    /// The record on this host that an agent was stopped.
+    async fn stop_record(&self, agent: &Label) -> Option<StoppedAgent> {
+        let (path, name) = (self.home.stopped(), agent.clone());
+        let read = move || StoppedAgents::read(&path).map(|all| all.get(&name).cloned());
+        match self.reading.run(FILES_LIMIT, read).await.ok()? {
+            Ok(stopped) => stopped,
+            Err(error) => {
+                tracing::warn!("{error}. Watching continues as if no agent were stopped");
+                None
+            }
+        }
+    }
+
+    /// The command that starts a stopped agent.
+    fn start(&self, agent: &Label) -> String {
+        match self.endpoint.on_box {
+            true => format!("sanctum-launchd start {agent}"),
+            false => format!(
+                "sanctum-launchd start {agent} --host {}",
+                self.endpoint.host
+            ),
+        }
     }
 
     async fn liveness(&self, active: &ActiveClient) -> Option<Liveness> {

@@ -523,3 +523,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn stopped_server_is_neither_missed_nor_restarted() {
+    let stopped = || AgentStatus::Stopped("stopped on purpose".into());
+    let decisions = play((0..100).map(|_| (silence(), stopped())));
+    assert!(
+        decisions
+            .iter()
+            .all(|one| *one == (Condition::Stopped, Remedy::Nothing)),
+        "{decisions:?}"
+    );
+    // A program that answers all the same is guarded.
+    let answers = play([(beat(0, 1, 0), stopped())]);
+    assert_eq!(answers[0].0, Condition::Answering);
+}

@@ -2,13 +2,21 @@
 
 pub(crate) mod alert;
 pub(crate) mod check;
+pub(crate) mod doctor;
+pub(crate) mod init;
 pub(crate) mod install;
+pub(crate) mod logs;
 pub(crate) mod pack;
+pub(crate) mod pause;
+pub(crate) mod push;
 pub(crate) mod receipt;
 pub(crate) mod render;
+pub(crate) mod restart;
 pub(crate) mod rollback;
 pub(crate) mod sign;
+pub(crate) mod start;
 pub(crate) mod status;
+pub(crate) mod stop;
 pub(crate) mod uninstall;
 pub(crate) mod upgrade;
 pub(crate) mod verify;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sanctum_config::Label;
 use sanctum_host::journal::timestamp;
-use sanctum_host::{Installation, PropertyList};
+use sanctum_host::{Installation, PropertyList, StoppedAgents};
 use serde_json::json;
 
 use super::{installed, must_be_installed, open_installed};
@@ -48,6 +48,9 @@ pub(crate) fn run(
         let result = json!({ "host": installation.host, "release": release, "changed": true });
         return Ok(console.end(&line, result)?);
     };
+    if !console.dry_run && rollback.agent.is_some() {
+        forget_stops(&installation, &to)?;
+    }
     if let DeployOutcome::Changed(logs) = &outcome
         && !rollback.no_wait
     {
@@ -79,6 +82,7 @@ fn change(installation: &Installation, rollback: &RollbackArgs) -> Result<Deploy
     let to = match (&from, &rollback.agent) {
         (Some(from), Some(agent)) => {
             let to = from.clone().with_active(agent)?;
+            check_not_stopped(installation, agent)?;
             check_program_exists(&to, agent)?;
             to
         }
@@ -114,6 +118,26 @@ fn check(
         };
         Error::refused(format!("rolled back, but {error}{fix}"))
     })
+}
+
+/// A deployment would leave it stopped, and nothing would serve.
+fn check_not_stopped(installation: &Installation, agent: &Label) -> Result<(), Error> {
+    match StoppedAgents::read(&installation.home.stopped())?.get(agent) {
+        None => Ok(()),
+        Some(stopped) => Err(Error::refused(format!(
+            "`{agent}` is {}, so it cannot serve; first run: sanctum-launchd start {agent}",
+            stopped.describe()
+        ))),
+    }
+}
+
+/// An agent that is on standby now does not run anyway. If its record stayed, its standby's answers would seem to be its own.
+fn forget_stops(installation: &Installation, to: &HostState) -> Result<(), Error> {
+    let path = installation.home.stopped();
+    for agent in to.receipt.agents.iter().filter(|agent| !agent.enabled) {
+        StoppedAgents::remove(&path, &agent.name)?;
+    }
+    Ok(())
 }
 
 /// A server that works must not be stopped for a program that does not exist.

@@ -72,6 +72,7 @@ fn actual(state: &HostState) -> ActualState {
         disabled: BTreeMap::from([("hatch".to_owned(), true)]),
         fleet: Some(state.fleet.clone()),
         active: state.active.clone(),
+        stopped: BTreeSet::new(),
         exposed: Vec::new(),
     }
 }
@@ -152,4 +153,21 @@ fn plan_of_an_uninstallation_removes_every_file_and_agent() {
     assert_eq!(files.remove.len(), from.receipt.artefacts.len());
     assert_eq!(files.chmod, [("/h/secrets".into(), 0o700)]);
     assert_eq!(plan[4..], [DeployStep::Active(Active::default())]);
+}
+
+#[test]
+fn agent_that_an_operator_has_stopped_stays_stopped() {
+    let (from, to) = (state("1", FLEET), state("2", FLEET));
+    let mut seen = actual(&from);
+    seen.services.remove("server");
+    seen.disabled.insert("server".to_owned(), true);
+    seen.stopped.insert("server".parse().unwrap());
+    let expected = [
+        "bootout:parity",
+        "bootout:guardian",
+        "switch",
+        "bootstrap:guardian",
+        "bootstrap:parity",
+    ];
+    assert_eq!(steps(&seen, &from, &to), expected);
 }

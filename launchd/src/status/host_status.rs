@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sanctum_config::{Label, escape_json};
+use sanctum_host::{MaintenanceWindow, StoppedAgent};
 use serde::{Deserialize, Serialize};
 
 /// The status of a host.
@@ -22,6 +23,12 @@ pub(crate) struct HostStatus {
     pub(crate) installed: Option<String>,
     /// A command that was interrupted or is running.
     pub(crate) maintenance: Option<String>,
+    /// The maintenance window, if one is open.
+    #[serde(default)]
+    pub(crate) window: Option<MaintenanceWindow>,
+    /// The volume of the fleet's home.
+    #[serde(default)]
+    pub(crate) disk: Option<DiskStatus>,
     /// Its agents, in the order of fleet.toml.
     pub(crate) agents: Vec<AgentStatus>,
     /// Its servers.
@@ -29,6 +36,15 @@ pub(crate) struct HostStatus {
     /// Its certificates and revocation lists.
     #[serde(default)]
     pub(crate) certificates: Vec<CertificateStatus>,
+}
+
+/// The volume of the fleet's home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct DiskStatus {
+    /// Bytes that this user can still write.
+    pub(crate) free_bytes: u64,
+    /// Its size in bytes.
+    pub(crate) total_bytes: u64,
 }
 
 /// A certificate or a revocation list.
@@ -59,6 +75,15 @@ pub(crate) struct AgentStatus {
     pub(crate) runs: Option<u64>,
     /// How its last process ended.
     pub(crate) last_exit: Option<String>,
+    /// When and why an operator stopped it.
+    #[serde(default)]
+    pub(crate) stopped: Option<StoppedAgent>,
+    /// How long its process has been running, in seconds.
+    #[serde(default)]
+    pub(crate) uptime_seconds: Option<u64>,
+    /// The resident memory of its process, in bytes.
+    #[serde(default)]
+    pub(crate) memory_bytes: Option<u64>,
     /// The state of a watchdog.
     pub(crate) watch: Option<WatchStatus>,
 }
@@ -79,12 +104,21 @@ pub(crate) enum AgentState {
     LoadedStandby,
     /// It is in fleet.toml and not installed.
     NotInstalled,
+    /// An operator has stopped it.
+    Stopped,
+}
+
+impl AgentStatus {
+    /// How often launchd has started it again since it was loaded; none if that is unknown.
+    pub(crate) fn restarts(&self) -> Option<u64> {
+        self.runs.map(|runs| runs.saturating_sub(1))
+    }
 }
 
 /// The state of a watchdog.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub(crate) struct WatchStatus {
-    /// Its last verdict: `ok`, `miss`, `busy` or `offline`.
+    /// Its last verdict: `ok`, `miss`, `busy`, `offline` or `stopped`.
     pub(crate) verdict: Option<String>,
     /// What it observed.
     pub(crate) detail: Option<String>,
@@ -118,11 +152,23 @@ pub(crate) struct ServerStatus {
     pub(crate) name: Label,
     /// The agent that serves for it.
     pub(crate) served_by: Label,
-    /// `ready`, `loading`, `draining`, or `no answer` with the reason.
+    /// `ready`, `loading`, `draining`, `stopped`, or `no answer` with the reason.
     pub(crate) state: String,
     /// Why it reuses no prefixes, for each model in which a check of them failed.
     #[serde(default)]
     pub(crate) prefix_checks: Vec<String>,
+    /// Requests that are computed.
+    #[serde(default)]
+    pub(crate) in_flight: Option<u64>,
+    /// Requests that wait.
+    #[serde(default)]
+    pub(crate) queued: Option<u64>,
+    /// Generated tokens a second, measured over one second; none if its metrics are not accessible.
+    #[serde(default)]
+    pub(crate) tokens_per_second: Option<f64>,
+    /// Memory that MLX uses, in bytes; none with another backend.
+    #[serde(default)]
+    pub(crate) mlx_memory_bytes: Option<u64>,
     /// Accepted and refused requests by authentication method; none if they are unknown.
     pub(crate) auth: Option<BTreeMap<String, Decisions>>,
 }
@@ -146,6 +192,8 @@ impl HostStatus {
             release: None,
             installed: None,
             maintenance: None,
+            window: None,
+            disk: None,
             agents: Vec::new(),
             servers: Vec::new(),
             certificates: Vec::new(),
@@ -180,6 +228,12 @@ impl HostStatus {
         running.filter(unchecked).map(|agent| &agent.name).collect()
     }
 
+    /// The agents that an operator has stopped.
+    pub(crate) fn stopped(&self) -> Vec<&Label> {
+        let stopped = self.agents.iter().filter(|agent| agent.stopped.is_some());
+        stopped.map(|agent| &agent.name).collect()
+    }
+
     /// Its problems, one line each.
     pub(crate) fn problems(&self) -> Vec<String> {
         let host = &self.host;
@@ -189,7 +243,7 @@ impl HostStatus {
         for agent in &self.agents {
             let mut add = |what: &str| problems.push(format!("{host}: {} {what}", agent.name));
             match agent.state {
-                AgentState::Running | AgentState::Standby => {}
+                AgentState::Running | AgentState::Standby | AgentState::Stopped => {}
                 AgentState::NotRunning => add(&match &agent.last_exit {
                     Some(exit) => format!("is loaded and does not run (last: {exit})"),
                     None => "is loaded and does not run".to_owned(),
@@ -199,10 +253,12 @@ impl HostStatus {
                 AgentState::NotInstalled => add("is not installed"),
             }
             if let Some(watch) = &agent.watch {
-                if let Some(stopped) = &watch.stopped {
+                if let Some(stopped) = &watch.stopped
+                    && agent.stopped.is_none()
+                {
                     add(&format!("has stopped: {stopped}"));
                 }
-                if watch.verdict.as_deref() == Some("miss") {
+                if watch.verdict.as_deref() == Some("miss") && agent.stopped.is_none() {
                     add(&format!(
                         "reports a miss: {}",
                         watch.detail.as_deref().unwrap_or("no details")

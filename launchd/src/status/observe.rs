@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use sanctum_config::{Label, Role};
 use sanctum_host::journal::is_command_running;
 use sanctum_host::launchctl::{LastExit, Service};
 use sanctum_host::lease::{Lease, LeaseStatus};
-use sanctum_host::{Active, Installation, Journal};
+use sanctum_host::{
+    Active, Installation, Journal, MaintenanceWindow, StoppedAgents, process_usage,
+};
+use sanctum_watch::WatchdogState;
 use sanctum_watch::certificates::on_host;
-use sanctum_watch::{VerdictKind, WatchdogState};
 
 use super::host_status::{
-    AgentState, AgentStatus, CertificateStatus, Decisions, HostStatus, ServerStatus, WatchStatus,
+    AgentState, AgentStatus, CertificateStatus, Decisions, DiskStatus, HostStatus, ServerStatus,
+    WatchStatus,
 };
 use crate::server_probe::{STATE_LIMIT, ServerProbe, ServerState};
 use crate::{Error, prefix_check, undelivered};
@@ -29,6 +33,7 @@ pub(crate) fn this_host(
     installation.launchctl.check_exists()?;
     let receipt = installation.receipt()?;
     let active = Active::read(&installation.home.active())?;
+    let stopped = StoppedAgents::read(&installation.home.stopped())?;
     let mut agents = Vec::new();
     let mut servers = Vec::new();
     for (name, role) in installation.fleet.agents_of(&installation.host) {
@@ -38,6 +43,7 @@ pub(crate) fn this_host(
             .print(&installation.fleet.launchd_label(name))?;
         let state = match (installed, &service) {
             (None, _) => AgentState::NotInstalled,
+            (Some(agent), None) if agent.enabled && stopped.contains(name) => AgentState::Stopped,
             (Some(agent), None) if agent.enabled => AgentState::NotLoaded,
             (Some(_), None) => AgentState::Standby,
             (Some(agent), Some(_)) if !agent.enabled => AgentState::LoadedStandby,
@@ -60,14 +66,30 @@ pub(crate) fn this_host(
             pid: service.as_ref().and_then(|service| service.pid),
             runs: service.as_ref().and_then(|service| service.runs),
             last_exit: service.as_ref().and_then(last_exit),
+            stopped: installed.and(stopped.get(name)).cloned(),
+            uptime_seconds: None,
+            memory_bytes: None,
             watch: match role {
                 Role::Watch(_) => watch_status(installation, name, now),
                 _ => None,
             },
         });
         if matches!(role, Role::Server(_)) && installed.is_some() {
-            servers.push(server(installation, name, active.agent_for(name)));
+            let served_by = active.agent_for(name);
+            servers.push(server(
+                installation,
+                name,
+                served_by,
+                stopped.contains(served_by),
+            ));
         }
+    }
+    let pids: Vec<u32> = agents.iter().filter_map(|agent| agent.pid).collect();
+    let usage = process_usage(&pids);
+    for agent in &mut agents {
+        let usage = agent.pid.and_then(|pid| usage.get(&pid));
+        agent.uptime_seconds = usage.map(|usage| usage.uptime.as_secs());
+        agent.memory_bytes = usage.map(|usage| usage.resident_bytes);
     }
     Ok(HostStatus {
         host: installation.host.clone(),
@@ -76,9 +98,19 @@ pub(crate) fn this_host(
         release: receipt.as_ref().map(|receipt| receipt.release.clone()),
         installed: receipt.map(|receipt| receipt.installed),
         maintenance: maintenance(installation, now)?,
+        window: MaintenanceWindow::read(&installation.home.window(), now)?,
+        disk: disk(installation),
         agents,
         servers,
         certificates: certificates(installation, now),
+    })
+}
+
+fn disk(installation: &Installation) -> Option<DiskStatus> {
+    let volume = rustix::fs::statvfs(installation.home.path()).ok()?;
+    Some(DiskStatus {
+        free_bytes: volume.f_bavail.saturating_mul(volume.f_frsize),
+        total_bytes: volume.f_blocks.saturating_mul(volume.f_frsize),
     })
 }
 
@@ -146,7 +178,7 @@ fn watch_status(
             ..nothing
         }),
         Ok(Some(state)) => Some(WatchStatus {
-            verdict: state.last.as_ref().map(|last| word(last.kind).to_owned()),
+            verdict: state.last.as_ref().map(|last| last.kind.to_string()),
             detail: state.last.as_ref().map(|last| last.message.clone()),
             checked: state.checked,
             misses: state.misses,
@@ -179,16 +211,12 @@ fn titles(state: &WatchdogState, notified: bool) -> Vec<String> {
         .collect()
 }
 
-fn word(kind: VerdictKind) -> &'static str {
-    match kind {
-        VerdictKind::Ok => "ok",
-        VerdictKind::Miss => "miss",
-        VerdictKind::Busy => "busy",
-        VerdictKind::Offline => "offline",
-    }
-}
-
-fn server(installation: &Installation, name: &Label, served_by: &Label) -> ServerStatus {
+fn server(
+    installation: &Installation,
+    name: &Label,
+    served_by: &Label,
+    is_stopped: bool,
+) -> ServerStatus {
     let probe = ServerProbe::from_host(
         &installation.fleet,
         &installation.file,
@@ -196,21 +224,64 @@ fn server(installation: &Installation, name: &Label, served_by: &Label) -> Serve
         &installation.host,
         name,
     );
-    let (state, failed) = match &probe {
-        Ok(probe) => probe.health(STATE_LIMIT),
-        Err(reason) => (ServerState::NoAnswer(reason.clone()), Vec::new()),
+    let (state, health) = match &probe {
+        Ok(probe) => probe.reading(STATE_LIMIT),
+        Err(reason) => (ServerState::NoAnswer(reason.clone()), None),
     };
+    let reading = health.as_ref().map(|health| health.together);
+    let failed = health.map(|health| health.failed_prefix_checks());
+    let failed = failed.unwrap_or_default();
     let page = match (&probe, &state) {
         (Ok(probe), ServerState::Ready) => probe.metrics(),
+        _ => None,
+    };
+    let tokens_per_second = match (&probe, &page, reading) {
+        (Ok(probe), Some(page), Some(reading)) if reading.in_flight > 0 => {
+            tokens_per_second(probe, page)
+        }
+        (_, Some(_), Some(_)) => Some(0.0),
         _ => None,
     };
     ServerStatus {
         name: name.clone(),
         served_by: served_by.clone(),
-        state: state.to_string(),
         prefix_checks: failed.iter().map(prefix_check::in_words).collect(),
+        state: match state {
+            ServerState::NoAnswer(_) if is_stopped => "stopped".to_owned(),
+            state => state.to_string(),
+        },
+        in_flight: reading.map(|reading| reading.in_flight),
+        queued: reading.map(|reading| reading.queued),
+        tokens_per_second,
+        mlx_memory_bytes: page
+            .as_ref()
+            .and_then(|page| sum(page, "sanctum_mlx_active_memory_bytes"))
+            .map(|bytes| bytes as u64),
         auth: page.map(|page| decisions(&page)),
     }
+}
+
+/// The tokens that a server generates in a second from `page` on.
+fn tokens_per_second(probe: &ServerProbe, page: &str) -> Option<f64> {
+    const NAME: &str = "sanctum_completion_tokens_total";
+    let begun = Instant::now();
+    let before = sum(page, NAME)?;
+    std::thread::sleep(Duration::from_secs(1));
+    let after = sum(&probe.metrics()?, NAME)?;
+    Some((after - before).max(0.0) / begun.elapsed().as_secs_f64())
+}
+
+/// The sum of a metric's samples; none if there is none.
+fn sum(page: &str, name: &str) -> Option<f64> {
+    let samples = page.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let value = match rest.strip_prefix('{') {
+            Some(labelled) => labelled.rsplit_once("} ")?.1,
+            None => rest.strip_prefix(' ')?,
+        };
+        value.trim().parse::<f64>().ok()
+    });
+    samples.reduce(|sum, sample| sum + sample)
 }
 
 /// From lines such as `sanctum_auth_total{method="mtls",outcome="granted"} 12`.
@@ -270,6 +341,13 @@ fn maintenance(installation: &Installation, now: DateTime<Utc>) -> Result<Option
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn samples_of_a_metric_are_summed() {
+        let page = "# TYPE a counter\na{model=\"x\"} 3\na{model=\"y} \"} 4.5\na_total 9\nb 1\n";
+        assert_eq!(sum(page, "a"), Some(7.5));
+        assert_eq!((sum(page, "b"), sum(page, "c")), (Some(1.0), None));
+    }
 
     #[test]
     fn decisions_are_summed_by_method() {

@@ -63,20 +63,30 @@ pub(crate) fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> 
         if let Some(maintenance) = &host.maintenance {
             let _ = writeln!(text, "  {}", paint.on(Tone::Warning, maintenance));
         }
+        if let Some(window) = &host.window {
+            let what = window.describe();
+            let _ = writeln!(text, "  {}", paint.on(Tone::Warning, &what));
+        }
         if !host.agents.is_empty() {
             let head = format!(
-                "  {:width$}  {:14}  {:8}  {:>7}  {:>6}  {:>6}",
-                "AGENT", "STATE", "VERDICT", "AGO", "24 H", "7 D"
+                "  {:width$}  {:14}  {:>7}  {:>8}  {:>8}  {:8}  {:>7}  {:>6}  {:>6}",
+                "AGENT", "STATE", "UP", "RESTARTS", "MEMORY", "VERDICT", "AGO", "24 H", "7 D"
             );
             let _ = writeln!(text, "{}", paint.on(Tone::Quiet, &head));
         }
         for agent in &host.agents {
             text.push_str(&line(agent, width, now, paint));
         }
+        for agent in &host.agents {
+            if let Some(stopped) = &agent.stopped {
+                let what = format!("{} is {}", agent.name, stopped.describe());
+                let _ = writeln!(text, "  {}", paint.on(Tone::Warning, &what));
+            }
+        }
         for server in &host.servers {
             let tone = match server.state.as_str() {
                 "ready" => Tone::Good,
-                "loading" | "draining" => Tone::Warning,
+                "loading" | "draining" | "stopped" => Tone::Warning,
                 _ => Tone::Bad,
             };
             let by = match server.served_by == server.name {
@@ -89,6 +99,15 @@ pub(crate) fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> 
                 server.name,
                 paint.on(tone, &server.state)
             );
+            if let (Some(running), Some(queued)) = (server.in_flight, server.queued) {
+                let _ = write!(text, "; {running} running, {queued} queued");
+            }
+            if let Some(rate) = server.tokens_per_second {
+                let _ = write!(text, ", {rate:.1} tokens/s");
+            }
+            if let Some(used) = server.mlx_memory_bytes {
+                let _ = write!(text, "; MLX uses {}", bytes(used));
+            }
             // A server lists methods without requests too.
             let auth = server.auth.iter().flatten();
             let auth = auth.filter(|(_, decisions)| **decisions != Decisions::default());
@@ -102,6 +121,10 @@ pub(crate) fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> 
                 let _ = write!(text, "; accepted: {}", auth.join(", "));
             }
             text.push('\n');
+        }
+        if let Some(disk) = host.disk {
+            let (free, total) = (bytes(disk.free_bytes), bytes(disk.total_bytes));
+            let _ = writeln!(text, "  disk: {free} of {total} free");
         }
         if !host.certificates.is_empty() {
             let days: Vec<String> = host
@@ -138,6 +161,7 @@ fn line(agent: &AgentStatus, width: usize, now: DateTime<Utc>, paint: Paint) -> 
         AgentState::NotLoaded => ("not loaded", Tone::Bad),
         AgentState::LoadedStandby => ("loaded standby", Tone::Bad),
         AgentState::NotInstalled => ("not installed", Tone::Warning),
+        AgentState::Stopped => ("stopped", Tone::Warning),
     };
     let state = paint.on(tone, &format!("{state:14}"));
     let (verdict, tone, ago, day, week) = match &agent.watch {
@@ -166,8 +190,12 @@ fn line(agent: &AgentStatus, width: usize, now: DateTime<Utc>, paint: Paint) -> 
         }
     };
     let verdict = paint.on(tone, &format!("{verdict:8}"));
+    let up = agent.uptime_seconds.map_or_else(String::new, duration);
+    let restarts = agent.restarts().filter(|_| agent.pid.is_some());
+    let restarts = restarts.map_or_else(String::new, |restarts| restarts.to_string());
+    let memory = agent.memory_bytes.map_or_else(String::new, bytes);
     let line = format!(
-        "  {:width$}  {state}  {verdict}  {ago:>7}  {day:>6}  {week:>6}",
+        "  {:width$}  {state}  {up:>7}  {restarts:>8}  {memory:>8}  {verdict}  {ago:>7}  {day:>6}  {week:>6}",
         agent.name.as_str()
     );
     format!("{}\n", line.trim_end())
@@ -199,7 +227,22 @@ fn percent(rate: Option<f64>) -> String {
 }
 
 fn ago(now: DateTime<Utc>, then: DateTime<Utc>) -> String {
-    let seconds = (now - then).num_seconds().max(0);
+    duration((now - then).num_seconds().max(0).unsigned_abs())
+}
+
+/// `1.4 GiB`.
+fn bytes(bytes: u64) -> String {
+    const GIB: f64 = (1u64 << 30) as f64;
+    const MIB: f64 = (1u64 << 20) as f64;
+    let bytes = bytes as f64;
+    match bytes {
+        _ if bytes >= 100.0 * GIB => format!("{:.0} GiB", bytes / GIB),
+        _ if bytes >= GIB => format!("{:.1} GiB", bytes / GIB),
+        _ => format!("{:.0} MiB", bytes / MIB),
+    }
+}
+
+fn duration(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7_199 => format!("{} min", seconds / 60),

@@ -42,6 +42,18 @@ pub(crate) fn summary(hosts: &[HostStatus]) -> String {
     if !unchecked.is_empty() {
         line.push_str(&format!("; not checked yet: {}", unchecked.join(", ")));
     }
+    let stopped: Vec<&str> = (asked.iter().flat_map(|host| host.stopped()))
+        .map(|agent| agent.as_str())
+        .collect();
+    if !stopped.is_empty() {
+        line.push_str(&format!("; stopped on purpose: {}", stopped.join(", ")));
+    }
+    let paused: Vec<&str> = (asked.iter().filter(|host| host.window.is_some()))
+        .map(|host| host.host.as_str())
+        .collect();
+    if !paused.is_empty() {
+        line.push_str(&format!("; maintenance window: {}", paused.join(", ")));
+    }
     if !not_asked.is_empty() {
         line.push_str(&format!("; not asked: {}", not_asked.join(", ")));
     }

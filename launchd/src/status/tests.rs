@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::host_status::{
-    AgentState, AgentStatus, CertificateStatus, Decisions, ServerStatus, WatchStatus,
+    AgentState, AgentStatus, CertificateStatus, Decisions, DiskStatus, ServerStatus, WatchStatus,
 };
+use sanctum_host::{MaintenanceWindow, StoppedAgent};
+
 use super::*;
 
 fn now() -> DateTime<Utc> {
@@ -21,6 +23,9 @@ fn agent(name: &str, state: AgentState) -> AgentStatus {
         pid: None,
         runs: None,
         last_exit: None,
+        stopped: None,
+        uptime_seconds: None,
+        memory_bytes: None,
         watch: None,
     }
 }
@@ -43,9 +48,17 @@ fn host() -> HostStatus {
         release: Some("0.2.0".into()),
         installed: Some("2026-04-18T03:00:00Z".into()),
         problem: None,
+        disk: Some(DiskStatus {
+            free_bytes: 100_000_000_000,
+            total_bytes: 500_000_000_000,
+        }),
         agents: vec![
             AgentStatus {
                 role: "server".into(),
+                pid: Some(77),
+                runs: Some(3),
+                uptime_seconds: Some(93_600),
+                memory_bytes: Some(1_610_612_736),
                 ..agent("server", AgentState::Running)
             },
             AgentStatus {
@@ -59,6 +72,10 @@ fn host() -> HostStatus {
             served_by: "server".parse().unwrap(),
             state: "ready".into(),
             prefix_checks: Vec::new(),
+            in_flight: Some(2),
+            queued: Some(1),
+            tokens_per_second: Some(41.25),
+            mlx_memory_bytes: None,
             auth: Some(BTreeMap::from([
                 ("mtls".to_owned(), decisions(12, 0)),
                 ("bearer".to_owned(), decisions(3, 2)),
@@ -79,11 +96,12 @@ fn screen_without_problems_ends_with_all_is_well() {
     assert_eq!(
         text,
         "mini  release 0.2.0 since 2026-04-18T03:00:00Z
-  AGENT         STATE           VERDICT       AGO    24 H     7 D
-  server        running
-  canary        running         ok          4 min   99.9%    100%
+  AGENT         STATE                UP  RESTARTS    MEMORY  VERDICT       AGO    24 H     7 D
+  server        running            26 h         2   1.5 GiB
+  canary        running                                      ok          4 min   99.9%    100%
   escape-hatch  standby
-  server: ready; accepted: bearer 3 (2 refused), mtls 12
+  server: ready; 2 running, 1 queued, 41.2 tokens/s; accepted: bearer 3 (2 refused), mtls 12
+  disk: 93.1 GiB of 466 GiB free
 
 all is well: 1 host, 3 agents
 "
@@ -186,6 +204,31 @@ fn certificates_are_shown_with_their_days() {
         "warning: mini: server.crt expires; sanctum-pki renew it",
         "! mini: clients/canary.crt expires; sanctum-pki renew it",
         "1 problem: 1 host, 3 agents; 1 warning",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn stopped_agents_and_windows_are_shown_and_are_no_problems() {
+    let mut mini = host();
+    mini.agents[0].state = AgentState::Stopped;
+    mini.agents[0].stopped = Some(StoppedAgent {
+        since: now(),
+        reason: Some("new disk".into()),
+    });
+    mini.servers[0].state = "stopped".into();
+    mini.agents[1].watch.as_mut().unwrap().verdict = Some("stopped".into());
+    mini.window = Some(MaintenanceWindow {
+        since: now(),
+        until: now() + TimeDelta::minutes(30),
+        reason: None,
+    });
+    let text = screen(&[mini], now(), Paint::Plain);
+    for line in [
+        "  maintenance window until 2026-04-18 08:43 UTC",
+        "  server is stopped on purpose since 2026-04-18 08:13 UTC (new disk)",
+        "all is well: 1 host, 3 agents; stopped on purpose: server; maintenance window: mini",
     ] {
         assert!(text.lines().any(|other| other == line), "{line}\n{text}");
     }

@@ -310,7 +310,7 @@ fn status_shows_agents_verdicts_and_accepted_requests() {
     let text = host.run(&["status"]).ok();
     for words in [
         "release 1",
-        "guardian  running         ok",
+        "guardian  running                         0            ok",
         "99.0%",
         "hatch     standby",
         "accepted: loopback 7",

@@ -9,7 +9,9 @@ use crate::finding::{Finding, FindingKind, REINSTALL};
 use crate::launchctl::{LastExit, Service};
 use crate::property_list::PropertyList;
 use crate::running_program::{RunningProgram, lsof_line, running_program};
-use crate::{Active, ArtefactKind, Error, Installation, InstalledAgent, Receipt};
+use crate::{
+    Active, ArtefactKind, Error, Installation, InstalledAgent, Receipt, StoppedAgent, StoppedAgents,
+};
 
 pub(super) fn check(
     installation: &Installation,
@@ -17,6 +19,7 @@ pub(super) fn check(
     findings: &mut Vec<Finding>,
 ) -> Result<(), Error> {
     let disabled = installation.launchctl.disabled()?;
+    let stopped = StoppedAgents::read(&installation.home.stopped())?;
     for agent in &receipt.agents {
         let is_disabled = disabled.get(&agent.label).copied().unwrap_or(false);
         let service = installation.launchctl.print(&agent.label)?;
@@ -25,7 +28,10 @@ pub(super) fn check(
             agent,
             findings,
         };
-        check.enabled_and_loaded(is_disabled, service.is_some());
+        match stopped.get(&agent.name).filter(|_| agent.enabled) {
+            Some(stopped) => check.stopped(stopped, is_disabled, service.is_some()),
+            None => check.enabled_and_loaded(is_disabled, service.is_some()),
+        }
         if let Some(service) = service.filter(|_| agent.enabled) {
             check.arguments(&service);
             check.process(&service);
@@ -76,6 +82,19 @@ impl AgentCheck<'_> {
                 format!("launchctl bootout {target}"),
             ),
             _ => {}
+        }
+    }
+
+    /// An agent that was stopped on purpose is disabled and not loaded.
+    fn stopped(&mut self, stopped: &StoppedAgent, is_disabled: bool, is_loaded: bool) {
+        let (name, what) = (&self.agent.name, stopped.describe());
+        let fix = format!("sanctum-launchd start {name}, or: sanctum-launchd stop {name}");
+        if is_loaded {
+            let problem = format!("it is {what}, and it is loaded");
+            self.add(FindingKind::Loaded, problem, fix);
+        } else if !is_disabled {
+            let problem = format!("it is {what}, and at the next login it would start");
+            self.add(FindingKind::Disabled, problem, fix);
         }
     }
 

@@ -49,6 +49,10 @@ impl<C> Watchdog<C> {
         now: DateTime<Utc>,
         problems: &[String],
     ) -> Result<(), WatchError> {
+        if self.is_quiet(now) {
+            tracing::info!("not alerted about in a maintenance window: {}", text.title);
+            return Ok(());
+        }
         let text = text.escaped();
         let cooldown = TimeDelta::from_std(self.policy.cooldown).unwrap_or(TimeDelta::MAX);
         // The id follows from what is known before the alert is raised, so that a repetition after a crash is a duplicate.
@@ -95,6 +99,9 @@ impl<C> Watchdog<C> {
         message: &str,
         now: DateTime<Utc>,
     ) -> Result<(), WatchError> {
+        if self.is_quiet(now) {
+            return Ok(());
+        }
         let Some(open) = self.state.open.remove(key) else {
             return Ok(());
         };
@@ -154,6 +161,11 @@ impl<C> Watchdog<C> {
             next: String::new(),
         };
         self.raise(&key, format!("{}-resolved", open.id), text, now)
+    }
+
+    /// Whether a maintenance window is open: conditions stay as they are until it ends.
+    fn is_quiet(&self, now: DateTime<Utc>) -> bool {
+        self.quiet_until.is_some_and(|until| now < until)
     }
 
     fn raise(

@@ -92,6 +92,8 @@ fn watchdog(folder: &Path, address: SocketAddr, script: &[VerdictKind]) -> Watch
         state: state.unwrap_or_else(|| WatchdogState::new(agent, start())),
         state_file,
         lease_file: folder.join("lease.json"),
+        window_file: folder.join("window.json"),
+        quiet_until: None,
         first_cause: FirstCause::default(),
         outbox: Outbox::new(folder.join("spool"), [("flow".parse().unwrap(), channel)])
             .recorded_in(&home(folder), &"canary".parse().unwrap()),
@@ -256,6 +258,80 @@ async fn busy_alerts_after_hours_and_offline_never() {
 }
 
 #[tokio::test]
+async fn stopped_target_is_never_alerted_about() {
+    use VerdictKind::{Miss, Stopped};
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let mut script = vec![Stopped; 50];
+    // Misses before the stop do not count after it.
+    script.insert(0, Miss);
+    script.push(Miss);
+    let mut dog = watchdog(folder.path(), address, &script);
+    rounds(&mut dog, 0, 52).await;
+    assert!(titles(&flow).is_empty(), "{:?}", titles(&flow));
+    assert_eq!(dog.state.misses, 1);
+}
+
+#[tokio::test]
+async fn maintenance_window_shows_verdicts_and_alerts_about_none() {
+    use VerdictKind::{Miss, Ok};
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let mut dog = watchdog(
+        folder.path(),
+        address,
+        &[Ok, Miss, Miss, Miss, Ok, Miss, Miss],
+    );
+    rounds(&mut dog, 0, 1).await;
+    let counted = dog.state.clone();
+    let ten_minutes = start() + TimeDelta::minutes(10);
+    let half_an_hour = Duration::from_secs(1800);
+    MaintenanceWindow::open(&dog.window_file, ten_minutes, half_an_hour, None).unwrap();
+    rounds(&mut dog, 1, 3).await;
+    assert!(titles(&flow).is_empty());
+    assert_eq!(dog.state.last.as_ref().unwrap().kind, Miss, "it is shown");
+    let WatchdogState {
+        misses,
+        hours,
+        memory,
+        ..
+    } = &dog.state;
+    assert_eq!(
+        (*misses, hours, memory),
+        (0, &counted.hours, &counted.memory)
+    );
+    // The window ends by itself: the next check is due then, and counts.
+    let end = ten_minutes + TimeDelta::minutes(30);
+    assert_eq!(dog.due(start(), end - TimeDelta::minutes(1)), end);
+    rounds(&mut dog, 4, 1).await;
+    assert_eq!(dog.quiet_until, None);
+    rounds(&mut dog, 5, 2).await;
+    assert_eq!(titles(&flow), ["server on mini fails its check"]);
+}
+
+#[tokio::test]
+async fn condition_that_ends_in_a_maintenance_window_recovers_after_it() {
+    use VerdictKind::{Miss, Ok};
+    let folder = tempfile::tempdir().unwrap();
+    let (flow, address) = flow().await;
+    let mut dog = watchdog(folder.path(), address, &[Miss, Miss, Ok, Ok, Ok]);
+    rounds(&mut dog, 0, 2).await;
+    assert_eq!(titles(&flow).len(), 1);
+    let now = start() + TimeDelta::minutes(20);
+    let window = Duration::from_secs(1800);
+    MaintenanceWindow::open(&dog.window_file, now, window, None).unwrap();
+    rounds(&mut dog, 2, 2).await;
+    assert_eq!(titles(&flow).len(), 1);
+    // `resume` removes the record before the end.
+    std::fs::remove_file(&dog.window_file).unwrap();
+    rounds(&mut dog, 4, 1).await;
+    assert_eq!(
+        titles(&flow)[1..],
+        ["recovered: server on mini fails its check"]
+    );
+}
+
+#[tokio::test]
 async fn night_asleep_or_offline_does_not_count_as_busy() {
     use VerdictKind::{Busy, Offline};
     let folder = tempfile::tempdir().unwrap();
@@ -405,6 +481,8 @@ fn with_check<C>(dog: Watchdog<Script>, check: C) -> Watchdog<C> {
         state: dog.state,
         state_file: dog.state_file,
         lease_file: dog.lease_file,
+        window_file: dog.window_file,
+        quiet_until: None,
         first_cause: dog.first_cause,
         outbox: dog.outbox,
         resolve_folder: dog.resolve_folder,

@@ -166,7 +166,8 @@ impl<B: Backend> PrefixReuse<B> {
     ) -> Upkeep {
         let backend = model.backend();
         if self.check_memory.is_none() {
-            let memory = self.shared
+            let memory = self
+                .shared
                 .admission
                 .reserve(tokens, 0, ExtraCost::default());
             let begun = |mut memory: Reservation| memory.begin().then_some(memory);

@@ -1,0 +1,223 @@
+//! Stopping, starting and restarting one agent of this host, by hand.
+//!
+//! The maintenance lease is held meanwhile, so that no watchdog acts on what it observes in between. A stop is recorded
+//! ([`StoppedAgents`]) before the agent is unloaded: there is no moment in which it is stopped and that is unknown.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use sanctum_config::{Role, did_you_mean};
+use sanctum_host::{
+    INSTALL_RELEASE, Installation, InstalledAgent, Journal, StoppedAgents, other_fleet,
+};
+use sanctum_watch::WatchdogState;
+
+use crate::Error;
+use crate::console::Console;
+use crate::execute::bootstrap;
+use crate::fault::fault_point;
+use crate::log_excerpt::LogEnds;
+use crate::maintenance::Maintenance;
+use crate::post_deploy_checks::{StartedServer, served_by};
+use crate::wait::Wait;
+
+/// How long an agent that is no server may take to run, and a watchdog to write its heartbeat.
+const SOON: Duration = Duration::from_secs(60);
+/// Between two checks whether it does.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// One agent of this host, and the right to change it.
+pub(crate) struct AgentControl<'a, 'c, 'o> {
+    installation: &'a Installation,
+    console: &'c mut Console<'o>,
+    agent: InstalledAgent,
+    maintenance: Maintenance<'a>,
+}
+
+/// The installed agent of that name.
+///
+/// # Errors
+/// If nothing is installed here, or no such agent.
+pub(crate) fn installed_agent(
+    installation: &Installation,
+    name: &sanctum_config::Label,
+) -> Result<InstalledAgent, Error> {
+    let receipt = installation.receipt()?.ok_or_else(|| {
+        Error::refused(format!(
+            "nothing is installed here; to install, run: {INSTALL_RELEASE}"
+        ))
+    })?;
+    receipt.agent(name).cloned().ok_or_else(|| {
+        let names = || receipt.agents.iter().map(|agent| agent.name.as_str());
+        let near = did_you_mean(name.as_str(), names());
+        let elsewhere = match installation.fleet.host_of(name) {
+            Some(host) if *host != installation.host => {
+                format!("; it runs on {host}: add --host {host}")
+            }
+            _ => format!(
+                "; the agents are {}",
+                names().collect::<Vec<_>>().join(", ")
+            ),
+        };
+        let what = if near.is_empty() { elsewhere } else { near };
+        Error::refused(format!(
+            "no agent `{name}` is installed on {}{what}",
+            installation.host
+        ))
+    })
+}
+
+impl<'a, 'c, 'o> AgentControl<'a, 'c, 'o> {
+    /// Takes the right to change an agent, and pauses the watchdogs.
+    ///
+    /// # Errors
+    /// If another command is at work, or one was interrupted.
+    pub(crate) fn begin(
+        installation: &'a Installation,
+        command: &'static str,
+        agent: InstalledAgent,
+        console: &'c mut Console<'o>,
+    ) -> Result<Self, Error> {
+        installation.launchctl.check_exists()?;
+        other_fleet::check_no_other(installation)?;
+        if let Some(journal) = Journal::read(&installation.home.journal())? {
+            return Err(Error::refused(format!(
+                "{}; finish that first with: sanctum-launchd install, or: sanctum-launchd rollback",
+                journal.interruption()
+            )));
+        }
+        let mut maintenance = Maintenance::begin(installation, command, console)?;
+        maintenance.pause_watchdogs(console)?;
+        Ok(Self {
+            installation,
+            console,
+            agent,
+            maintenance,
+        })
+    }
+
+    /// Records that the agent is stopped, disables it, and unloads it: its process gets SIGTERM, and SIGKILL at its
+    /// ExitTimeOut.
+    ///
+    /// # Errors
+    /// If the record cannot be written or launchctl fails.
+    pub(crate) fn stop(mut self, reason: Option<&str>) -> Result<(), Error> {
+        let Installation {
+            home, launchctl, ..
+        } = self.installation;
+        let label = self.agent.label.clone();
+        StoppedAgents::add(&home.stopped(), &self.agent.name, reason)?;
+        fault_point("stop-recorded");
+        launchctl.disable(&label)?;
+        let limit = launchctl.exit_limit(&label)?;
+        self.maintenance.renew(limit)?;
+        let wait = Wait::new(limit);
+        wait.show(&format!("stopping {}", self.agent.name));
+        launchctl.bootout(&label)?;
+        Ok(())
+    }
+
+    /// Enables and loads the agent, removes the record that it was stopped, and waits until it is healthy.
+    ///
+    /// # Errors
+    /// If launchctl fails, or the agent does not become healthy within `patience`.
+    pub(crate) fn start(mut self, patience: Duration) -> Result<(), Error> {
+        let Installation {
+            home, launchctl, ..
+        } = self.installation;
+        let label = self.agent.label.clone();
+        let mut logs = LogEnds::default();
+        logs.mark(home, &self.agent.name);
+        let begun = Utc::now();
+        launchctl.enable(&label)?;
+        match launchctl.print(&label)? {
+            None => bootstrap(self.installation, &self.agent)?,
+            Some(service) if !service.is_running() => launchctl.kickstart(&label)?,
+            Some(_) => {}
+        }
+        fault_point("start-loaded");
+        StoppedAgents::remove(&home.stopped(), &self.agent.name)?;
+        self.until_healthy(patience, &logs, begun)
+    }
+
+    /// Restarts the agent, and waits until it is healthy.
+    ///
+    /// # Errors
+    /// If launchctl fails, the process does not end, or the agent does not become healthy within `patience`.
+    pub(crate) fn restart(mut self, patience: Duration) -> Result<(), Error> {
+        let Installation {
+            home, launchctl, ..
+        } = self.installation;
+        let label = self.agent.label.clone();
+        let limit = launchctl.exit_limit(&label)?;
+        self.maintenance.renew(limit)?;
+        let mut logs = LogEnds::default();
+        logs.mark(home, &self.agent.name);
+        let wait = Wait::new(limit);
+        wait.show(&format!("restarting {}", self.agent.name));
+        let begun = Utc::now();
+        launchctl.restart(&label)?;
+        drop(wait);
+        self.until_healthy(patience, &logs, begun)
+    }
+
+    /// Waits until a server is ready and has answered, a watchdog has written its heartbeat, and any other program runs.
+    fn until_healthy(
+        &mut self,
+        patience: Duration,
+        logs: &LogEnds,
+        begun: chrono::DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let Installation { fleet, home, .. } = self.installation;
+        self.maintenance.renew(patience)?;
+        if let Some(server) = served_by(fleet, &self.agent.name) {
+            let started = StartedServer {
+                installation: self.installation,
+                fleet,
+                agent: &self.agent,
+                server,
+            };
+            return started.check(patience, logs, self.console);
+        }
+        let is_watchdog = matches!(fleet.role(&self.agent.name), Some(Role::Watch(_)));
+        let state = home.watch_state(&self.agent.name);
+        let limit = patience.min(SOON);
+        let wait = Wait::new(limit);
+        wait.show(&format!("waiting until {} runs", self.agent.name));
+        let started = Instant::now();
+        loop {
+            let service = self.installation.launchctl.print(&self.agent.label)?;
+            let runs = service.as_ref().is_some_and(|service| service.is_running());
+            let has_written = || {
+                let state = WatchdogState::read(&state).ok().flatten();
+                state.is_some_and(|state| state.heartbeat >= begun)
+            };
+            if runs && (!is_watchdog || has_written()) {
+                drop(wait);
+                let took = started.elapsed().as_secs_f64();
+                let what = match is_watchdog {
+                    true => "has written its heartbeat",
+                    false => "runs",
+                };
+                let name = &self.agent.name;
+                return Ok(self
+                    .console
+                    .note(&format!("`{name}` {what} after {took:.1} s"))?);
+            }
+            if started.elapsed() >= limit {
+                return Err(Error::refused(format!(
+                    "`{}` was started and {} after {} s{}; read its log: sanctum-launchd logs {0}",
+                    self.agent.name,
+                    match runs {
+                        true => "has written no heartbeat",
+                        false => "does not run",
+                    },
+                    limit.as_secs(),
+                    logs.excerpt(home, &self.agent.name)
+                )));
+            }
+            sleep(PAUSE);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! `sanctum-launchd logs`: the last lines of an agent's log, and those that follow.
+
+use std::path::PathBuf;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use sanctum_config::{Role, did_you_mean};
+use sanctum_host::Installation;
+
+use super::open_installed;
+use crate::args::{GlobalArgs, LogsArgs};
+use crate::console::Console;
+use crate::log_lines::{LogLines, json_line, text};
+use crate::{Error, remote};
+
+/// Between two reads of a log that is followed.
+const PAUSE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 250_000_000,
+};
+
+/// Runs it.
+pub(crate) fn run(args: &GlobalArgs, logs: &LogsArgs, console: &mut Console) -> Result<(), Error> {
+    let installation = open_installed(args)?;
+    let paths = paths(&installation, logs)?;
+    if let Some(destination) = remote::destination(&installation)? {
+        let count = logs.lines.to_string();
+        let mut words = vec!["logs", logs.agent.as_str(), "-n", &count];
+        words.extend(logs.follow.then_some("-f"));
+        return remote::run(&installation, destination, &words, console);
+    }
+    let count = logs.lines as usize;
+    let mut printer = Printer {
+        console,
+        several: paths
+            .iter()
+            .filter(|path| LogLines::has_content(path))
+            .count()
+            > 1,
+        shown: None,
+    };
+    let mut followed = Vec::new();
+    for path in &paths {
+        let failed = |error| Error::read(path, error);
+        let (log, lines) = LogLines::open(path, count).map_err(failed)?;
+        printer.print(path, &lines)?;
+        followed.push((path, log));
+    }
+    if !logs.follow {
+        return match paths.iter().any(|path| LogLines::has_content(path)) {
+            true => Ok(()),
+            false => Err(Error::refused(format!(
+                "{} has logged nothing yet ({} is missing or empty); is it running? sanctum-launchd status --local",
+                logs.agent,
+                paths[0].display()
+            ))),
+        };
+    }
+    printer.several = paths.len() > 1;
+    while is_output_open()? {
+        for (path, log) in &mut followed {
+            let lines = log.added().map_err(|error| Error::read(path, error))?;
+            printer.print(path, &lines)?;
+        }
+    }
+    Ok(())
+}
+
+/// The log that the agent writes, and what launchd saves of its output. For a program of another origin, both are one file.
+fn paths(installation: &Installation, logs: &LogsArgs) -> Result<Vec<PathBuf>, Error> {
+    let Installation {
+        fleet, home, host, ..
+    } = installation;
+    let agents = fleet.agents_of(host);
+    let role = agents.iter().find(|(name, _)| **name == logs.agent);
+    let Some((name, role)) = role else {
+        let names = || agents.iter().map(|(name, _)| name.as_str());
+        let near = did_you_mean(logs.agent.as_str(), names());
+        let elsewhere = match fleet.host_of(&logs.agent) {
+            Some(other) => format!("; it runs on {other}: add --host {other}"),
+            None if near.is_empty() => {
+                format!(
+                    "; the agents are {}",
+                    names().collect::<Vec<_>>().join(", ")
+                )
+            }
+            None => near,
+        };
+        return Err(Error::refused(format!(
+            "{host} has no agent `{}`{elsewhere}",
+            logs.agent
+        )));
+    };
+    Ok(match role {
+        Role::Agent(_) => vec![home.log(name)],
+        Role::Server(_) | Role::Watch(_) => vec![home.log(name), home.launchd_log(name)],
+    })
+}
+
+/// Prints lines, and between those of two logs the name of the log, as `tail` does.
+struct Printer<'c, 'o> {
+    console: &'c mut Console<'o>,
+    several: bool,
+    /// The log whose lines were printed last.
+    shown: Option<PathBuf>,
+}
+
+impl Printer<'_, '_> {
+    fn print(&mut self, path: &PathBuf, lines: &[Vec<u8>]) -> Result<(), Error> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let is_json = self.console.is_json();
+        let out = self.console.raw();
+        if self.several && !is_json && self.shown.as_ref() != Some(path) {
+            writeln!(out, "==> {} <==", path.display())?;
+        }
+        self.shown = Some(path.clone());
+        for line in lines {
+            match is_json {
+                true => writeln!(out, "{}", json_line(line))?,
+                false => writeln!(out, "{}", text(line))?,
+            }
+        }
+        Ok(out.flush()?)
+    }
+}
+
+/// Waits a moment. Returns whether standard output has a reader: an ssh session that ends closes it, and nothing else ends a
+/// command that has nothing to write.
+fn is_output_open() -> Result<bool, Error> {
+    let stdout = std::io::stdout();
+    let mut output = [PollFd::new(&stdout, PollFlags::empty())];
+    match poll(&mut output, Some(&PAUSE)) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(error) => return Err(Error::Output(error.into())),
+    }
+    let closed = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+    Ok(!output[0].revents().intersects(closed))
+}

@@ -1,0 +1,117 @@
+//! `sanctum-launchd stop`: stop an agent on purpose, until `start`.
+
+use sanctum_config::{Fleet, Label, Role};
+use sanctum_host::{Installation, StoppedAgents};
+use serde_json::json;
+
+use super::open_installed;
+use crate::agent_control::{AgentControl, installed_agent};
+use crate::args::{GlobalArgs, StopArgs};
+use crate::console::Console;
+use crate::{Error, remote};
+
+/// Runs it.
+pub(crate) fn run(args: &GlobalArgs, stop: &StopArgs, console: &mut Console) -> Result<(), Error> {
+    let installation = open_installed(args)?;
+    match remote::destination(&installation)? {
+        Some(destination) => there(&installation, destination, stop, console),
+        None => here(&installation, stop, console),
+    }
+}
+
+fn here(installation: &Installation, stop: &StopArgs, console: &mut Console) -> Result<(), Error> {
+    let Installation {
+        fleet,
+        home,
+        host,
+        launchctl,
+        ..
+    } = installation;
+    let agent = installed_agent(installation, &stop.agent)?;
+    let name = agent.name.clone();
+    let recorded = StoppedAgents::read(&home.stopped())?;
+    let is_loaded = launchctl.print(&agent.label)?.is_some();
+    let result =
+        |changed: bool| json!({ "host": host, "agent": name, "stopped": true, "changed": changed });
+    if !agent.enabled {
+        return Err(Error::refused(format!(
+            "`{name}` is on standby on {host}, so it does not run; to keep it from serving, nothing has to be done"
+        )));
+    }
+    if let Some(stopped) = recorded.get(&name).filter(|_| !is_loaded) {
+        let line = format!("nothing to do: {name} is {}", stopped.describe());
+        return Ok(console.end(&line, result(false))?);
+    }
+    console.step(
+        "stop",
+        &format!("stop {name}, and record that it is stopped on purpose"),
+    )?;
+    if console.dry_run {
+        let line = format!("{name} would be stopped; nothing has been changed");
+        return Ok(console.end(&line, result(false))?);
+    }
+    AgentControl::begin(installation, "stop", agent, console)?.stop(stop.reason.as_deref())?;
+    for (watchdog, other) in watchdogs(fleet, &name) {
+        if other != host && stop.from.as_ref() != Some(other) {
+            console.note(&format!(
+                "{watchdog} on {other} does not know that and alerts; on {other}, run: sanctum-launchd stop {name} --host \
+                 {host}"
+            ))?;
+        }
+    }
+    let line = format!("{name} is stopped until: sanctum-launchd start {name}");
+    Ok(console.end(&line, result(true))?)
+}
+
+/// Stops it there, and records it here too if a watchdog of this host watches it.
+fn there(
+    installation: &Installation,
+    destination: &str,
+    stop: &StopArgs,
+    console: &mut Console,
+) -> Result<(), Error> {
+    let Installation {
+        fleet, home, host, ..
+    } = installation;
+    let name = &stop.agent;
+    let here = sanctum_host::this_host(fleet, home)?;
+    let mut words = vec!["stop", name.as_str()];
+    if let Some(reason) = &stop.reason {
+        words.extend(["--reason", reason.as_str()]);
+    }
+    if let Some(here) = &here {
+        words.extend(["--from", here.as_str()]);
+    }
+    remote::run(installation, destination, &words, console)?;
+    let watches: Vec<String> = watchdogs(fleet, name)
+        .filter(|(_, runs_on)| Some(*runs_on) == here.as_ref())
+        .map(|(watchdog, _)| watchdog.to_string())
+        .collect();
+    if watches.is_empty() || console.dry_run {
+        return Ok(());
+    }
+    StoppedAgents::add(&home.stopped(), name, stop.reason.as_deref())?;
+    if !console.is_json() {
+        console.note(&format!(
+            "{} on this host does not alert about it until: sanctum-launchd start {name} --host {host}",
+            watches.join(", ")
+        ))?;
+    }
+    Ok(())
+}
+
+/// The watchdogs that ask the server that `agent` is or serves for, with their hosts.
+fn watchdogs<'a>(
+    fleet: &'a Fleet,
+    agent: &'a Label,
+) -> impl Iterator<Item = (&'a Label, &'a Label)> {
+    let server = match fleet.role(agent) {
+        Some(Role::Agent(standby)) => standby.standby_for.as_ref(),
+        _ => Some(agent),
+    };
+    fleet.watch.iter().filter_map(move |(name, watch)| {
+        let asks = watch.check(name).as_str() != "drift";
+        let watched = fleet.watched_server(watch).filter(|_| asks)?;
+        (Some(watched) == server).then(|| Some((name, fleet.host_of(name)?)))?
+    })
+}

@@ -1,0 +1,304 @@
+//! The lines of a log: the last ones, across rotated files, then those that are added, across rotations.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use sanctum_config::{UntrustedText, files, terminal_json};
+use serde_json::{Value, json};
+
+/// Bytes that are read at once.
+const CHUNK: usize = 64 << 10;
+/// Bytes of a log that are searched for its last lines.
+const SEARCHED: usize = 64 << 20;
+/// A longer line is divided.
+const LONGEST: usize = 1 << 20;
+
+/// A log that is read from its end.
+#[derive(Debug)]
+pub(crate) struct LogLines {
+    path: PathBuf,
+    /// None until it exists.
+    open: Option<OpenLog>,
+    /// The begin of a line whose end has not been written yet.
+    partial: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct OpenLog {
+    file: File,
+    /// Device and inode.
+    identity: (u64, u64),
+    /// What has been read.
+    position: u64,
+}
+
+impl LogLines {
+    /// Reads the last `count` lines of a log. If the file has fewer, those of `LOG.1` and older ones precede them. A log that
+    /// does not exist has no lines yet.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) fn open(path: &Path, count: usize) -> io::Result<(Self, Vec<Vec<u8>>)> {
+        let mut log = Self {
+            path: path.to_owned(),
+            open: None,
+            partial: Vec::new(),
+        };
+        let Some(mut open) = OpenLog::open(path)? else {
+            return Ok((log, Vec::new()));
+        };
+        let end = open.file.metadata()?.len();
+        let mut lines = last_lines(&mut open.file, end, count)?;
+        // A line whose end is missing is shown now; what follows continues on a new line.
+        open.position = end;
+        log.open = Some(open);
+        let mut number = 1;
+        while lines.len() < count {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".{number}"));
+            let mut older = match files::open(Path::new(&name)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                opened => opened?,
+            };
+            let end = older.metadata()?.len();
+            let mut all = last_lines(&mut older, end, count - lines.len())?;
+            all.append(&mut lines);
+            lines = all;
+            number += 1;
+        }
+        Ok((log, lines.into()))
+    }
+
+    /// Whether the log exists and is not empty.
+    pub(crate) fn has_content(path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|about| about.len() > 0)
+    }
+
+    /// The whole lines that were added since the last call. A log that was rotated by renaming is read to its end, then the
+    /// new one from its begin; one that was truncated is read from its begin.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) fn added(&mut self) -> io::Result<Vec<Vec<u8>>> {
+        let mut lines = Vec::new();
+        if let Some(open) = &mut self.open {
+            if open.file.metadata()?.len() < open.position {
+                open.position = 0;
+                flush(&mut self.partial, &mut lines);
+            }
+            open.read(&mut self.partial, &mut lines)?;
+        }
+        let Some(now) = OpenLog::open(&self.path)? else {
+            return Ok(lines);
+        };
+        if self
+            .open
+            .as_ref()
+            .is_none_or(|open| open.identity != now.identity)
+        {
+            if let Some(open) = &mut self.open {
+                // What was written between the read and the rotation.
+                open.read(&mut self.partial, &mut lines)?;
+            }
+            flush(&mut self.partial, &mut lines);
+            let open = self.open.insert(now);
+            open.read(&mut self.partial, &mut lines)?;
+        }
+        Ok(lines)
+    }
+}
+
+impl OpenLog {
+    /// Opens a log at its begin; none if it does not exist.
+    fn open(path: &Path) -> io::Result<Option<Self>> {
+        let file = match files::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let about = file.metadata()?;
+        Ok(Some(Self {
+            identity: (about.dev(), about.ino()),
+            file,
+            position: 0,
+        }))
+    }
+
+    /// Reads to the end.
+    fn read(&mut self, partial: &mut Vec<u8>, lines: &mut Vec<Vec<u8>>) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(self.position))?;
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let read = self.file.read(&mut chunk)?;
+            if read == 0 {
+                return Ok(());
+            }
+            self.position += read as u64;
+            for part in chunk[..read].split_inclusive(|byte| *byte == b'\n') {
+                partial.extend_from_slice(part);
+                if part.ends_with(b"\n") || partial.len() >= LONGEST {
+                    flush(partial, lines);
+                }
+            }
+        }
+    }
+}
+
+fn flush(partial: &mut Vec<u8>, lines: &mut Vec<Vec<u8>>) {
+    if !partial.is_empty() {
+        lines.push(without_end(std::mem::take(partial)));
+    }
+}
+
+fn without_end(mut line: Vec<u8>) -> Vec<u8> {
+    if line.ends_with(b"\n") {
+        line.pop();
+    }
+    line
+}
+
+/// The last `count` lines before `end`, read backwards.
+fn last_lines(file: &mut File, end: u64, count: usize) -> io::Result<VecDeque<Vec<u8>>> {
+    let mut tail: VecDeque<u8> = VecDeque::new();
+    let mut start = end;
+    let mut breaks = 0;
+    // One more line break than lines: the one before the first of them.
+    while start > 0 && breaks <= count && tail.len() < SEARCHED {
+        let size = start.min(CHUNK as u64);
+        start -= size;
+        file.seek(SeekFrom::Start(start))?;
+        let mut chunk = Vec::new();
+        file.by_ref().take(size).read_to_end(&mut chunk)?;
+        breaks += chunk.iter().filter(|byte| **byte == b'\n').count();
+        chunk.iter().rev().for_each(|byte| tail.push_front(*byte));
+    }
+    let tail: &[u8] = tail.make_contiguous();
+    let mut lines: VecDeque<Vec<u8>> = tail
+        .split_inclusive(|byte| *byte == b'\n')
+        .map(|line| without_end(line.to_vec()))
+        .collect();
+    let surplus = lines.len().saturating_sub(count);
+    lines.drain(..surplus);
+    Ok(lines)
+}
+
+/// A line for a terminal, escaped. The JSON lines of this fleet's programs become text: time, level, message and fields.
+pub(crate) fn text(line: &[u8]) -> UntrustedText {
+    let line = String::from_utf8_lossy(line);
+    let entry = serde_json::from_str::<Value>(&line).ok();
+    let entry = entry.as_ref().and_then(Value::as_object);
+    let field = |name: &str| entry?.get(name)?.as_str();
+    let (Some(time), Some(level)) = (field("timestamp"), field("level")) else {
+        return UntrustedText::new(&line);
+    };
+    let mut text = format!("{time} {level:>5} {}", field("message").unwrap_or_default());
+    for (name, value) in entry.into_iter().flatten() {
+        if ["timestamp", "level", "message", "target"].contains(&name.as_str()) {
+            continue;
+        }
+        let value = match value {
+            Value::String(value) if !value.contains(char::is_whitespace) => value.clone(),
+            value => value.to_string(),
+        };
+        text.push_str(&format!(" {name}={value}"));
+    }
+    UntrustedText::new(&text)
+}
+
+/// A line as JSON that can be printed to a terminal: a JSON line as it is, any other as `{"line": …}`.
+pub(crate) fn json_line(line: &[u8]) -> String {
+    let line = String::from_utf8_lossy(line);
+    match serde_json::from_str::<Value>(&line) {
+        Ok(value @ Value::Object(_)) => terminal_json(&value.to_string()),
+        _ => terminal_json(&json!({ "line": line }).to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn shown(lines: &[Vec<u8>]) -> Vec<String> {
+        lines.iter().map(|line| text(line).to_string()).collect()
+    }
+
+    fn numbered(from: u32, to: u32) -> String {
+        (from..=to)
+            .map(|number| format!("line {number}\n"))
+            .collect()
+    }
+
+    #[test]
+    fn last_lines_are_found_across_rotated_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.log");
+        let (_, lines) = LogLines::open(&path, 5).unwrap();
+        assert!(lines.is_empty(), "it does not exist yet");
+        fs::write(folder.path().join("server.log.2"), numbered(1, 3)).unwrap();
+        fs::write(folder.path().join("server.log.1"), numbered(4, 5)).unwrap();
+        fs::write(&path, numbered(6, 7)).unwrap();
+        for (count, expected) in [(1, 7..=7), (2, 6..=7), (4, 4..=7), (100, 1..=7)] {
+            let (_, lines) = LogLines::open(&path, count).unwrap();
+            let expected: Vec<String> = expected.map(|number| format!("line {number}")).collect();
+            assert_eq!(shown(&lines), expected, "{count}");
+        }
+        // Longer than a chunk.
+        let text = numbered(1, 60_000);
+        assert!(text.len() > 5 * CHUNK);
+        fs::write(&path, text).unwrap();
+        let (_, lines) = LogLines::open(&path, 30_000).unwrap();
+        assert_eq!(
+            (lines.len(), shown(&lines)[0].as_str()),
+            (30_000, "line 30001")
+        );
+    }
+
+    #[test]
+    fn added_lines_follow_rotation_and_truncation() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.log");
+        let (mut log, _) = LogLines::open(&path, 5).unwrap();
+        assert!(log.added().unwrap().is_empty());
+        fs::write(&path, "a\nhalf").unwrap();
+        assert_eq!(shown(&log.added().unwrap()), ["a"]);
+        let mut file = File::options().append(true).open(&path).unwrap();
+        file.write_all(b" a line\n").unwrap();
+        assert_eq!(shown(&log.added().unwrap()), ["half a line"]);
+        // Rotated by renaming: the end of the old file, then the new file.
+        file.write_all(b"old end\n").unwrap();
+        fs::rename(&path, folder.path().join("server.log.1")).unwrap();
+        fs::write(&path, "new\n").unwrap();
+        assert_eq!(shown(&log.added().unwrap()), ["old end", "new"]);
+        // Copied and truncated, as launchd's log is.
+        fs::write(&path, "").unwrap();
+        assert!(log.added().unwrap().is_empty());
+        fs::write(&path, "x\n").unwrap();
+        assert_eq!(shown(&log.added().unwrap()), ["x"]);
+        fs::remove_file(&path).unwrap();
+        assert!(log.added().unwrap().is_empty());
+    }
+
+    #[test]
+    fn lines_are_text_without_control_characters() {
+        let line = r#"{"timestamp":"2026-11-30T10:00:00Z","level":"WARN","message":"a\u001b[2J","kind":"miss","next":"tail x","latency_ms":4,"target":"t"}"#;
+        assert_eq!(
+            text(line.as_bytes()).as_str(),
+            "2026-11-30T10:00:00Z  WARN a\\u{1b}[2J kind=miss next=\"tail x\" latency_ms=4"
+        );
+        assert_eq!(
+            text(b"panic \x1b]0;x\x07").as_str(),
+            r"panic \u{1b}]0;x\u{7}"
+        );
+        let json: Value = serde_json::from_str(&json_line(b"panic \x9b")).unwrap();
+        assert_eq!(json["line"], "panic \u{fffd}");
+        let printed = json_line(line.as_bytes());
+        assert!(
+            !printed.contains('\x1b') && printed.contains(r"\u001b"),
+            "{printed}"
+        );
+    }
+}
