@@ -177,7 +177,7 @@ async fn full_and_failing_upstreams_are_passed_over() {
 }
 
 #[tokio::test]
-async fn client_of_full_upstreams_is_told_when_to_try_again() {
+async fn full_upstreams_answer_429_with_the_shortest_retry_after() {
     let full = Scripted::start("429 Too Many Requests", "retry-after: 7\r\n");
     let fuller = Scripted::start("429 Too Many Requests", "retry-after: 60\r\n");
     let front = front(&[full.url(), fuller.url()]).await;

@@ -48,7 +48,7 @@ impl Forwarder {
         })
     }
 
-    /// Sends a POST request, and waits for the head and the first piece of the response; none if it has no body.
+    /// Sends a POST request, and waits for the head and the first piece of the response; none if its body is empty.
     ///
     /// # Errors
     /// If there is no response, or it breaks off before its first byte.

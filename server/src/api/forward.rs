@@ -74,11 +74,11 @@ pub(crate) async fn forward(
     };
     if model.is_local {
         let response = next.run(local(bytes.clone())).await;
-        let goes_on = [
+        let is_passed_on = [
             StatusCode::TOO_MANY_REQUESTS,
             StatusCode::SERVICE_UNAVAILABLE,
         ];
-        if !goes_on.contains(&response.status()) {
+        if !is_passed_on.contains(&response.status()) {
             return response;
         }
     }

@@ -1,6 +1,6 @@
 //! What another server of the fleet says of a request that it passes on: for whom it asks, and the request's id there.
 //!
-//! Only servers that the operator lists in `auth.fronts`, by the names in their certificates, are believed: anyone can send
+//! Only servers that the operator lists in `auth.fronts`, by the names in their certificates, are believed: every client can send
 //! these headers.
 
 use axum::http::HeaderMap;
