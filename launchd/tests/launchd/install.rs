@@ -77,7 +77,7 @@ fn change_restarts_only_the_agents_that_use_it() {
     host.install("1").ok();
     host.calls();
     // The watchdogs read the whole file; the server's own section is unchanged.
-    host.fleet("[alerts.desk]\nsound = \"Submarine\"\n");
+    host.fleet("[alerts.desk]\nkind = \"desktop\"\nsound = \"Submarine\"\n");
     host.install("1").ok();
     let restarted = [
         "bootout parity",
@@ -271,7 +271,7 @@ fn dry_run_prints_the_plan_and_changes_nothing() {
     let host = Host::new();
     host.install("1").ok();
     host.upgrade("2", "").ok();
-    host.fleet("[alerts.desk]\nsound = \"Submarine\"\n");
+    host.fleet("[alerts.desk]\nkind = \"desktop\"\nsound = \"Submarine\"\n");
     host.calls();
     let before = host.snapshot();
     let release = host.release("3");

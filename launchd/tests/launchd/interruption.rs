@@ -38,7 +38,7 @@ fn was_killed(said: &Said) -> bool {
 fn interrupted(boundary: &str) -> Host {
     let host = Host::new();
     host.install("1").ok();
-    host.fleet("[alerts.desk]\nsound = \"Submarine\"\n");
+    host.fleet("[alerts.desk]\nkind = \"desktop\"\nsound = \"Submarine\"\n");
     let said = host.upgrade("2", boundary);
     assert!(
         was_killed(&said),

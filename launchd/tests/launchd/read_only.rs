@@ -246,7 +246,7 @@ fn contradictions_in_a_fleet_are_noted() {
     host.fleet(
         "[hosts.far]\naddress = \"far\"\nagents = [\"eye\"]\n\
          [watch.eye]\ncheck = \"canary\"\ntarget = \"server\"\nevery = \"5m\"\nmisses = 2\nalert = [\"desk\"]\n\
-         [alerts.desk]\nsound = \"Submarine\"\n",
+         [alerts.desk]\nkind = \"desktop\"\nsound = \"Submarine\"\n",
     );
     let said = host.run(&["check"]).ok();
     for words in ["missing", "ThrottleInterval", "notice", "no server"] {
