@@ -7,6 +7,7 @@ mod hung;
 #[cfg(debug_assertions)]
 mod interruption;
 mod one_cause;
+mod prefix;
 mod standby;
 mod start;
 pub(crate) mod wrong;

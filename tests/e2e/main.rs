@@ -3,6 +3,7 @@
 //! Each file has the tests of one subject. Every test starts its own server, so that each can be read and run alone.
 
 mod adapters;
+mod agents;
 mod alerts;
 mod audit;
 mod auth;

@@ -30,6 +30,8 @@ pub(crate) struct Habits {
     pub verify: f64,
     pub pause: u64,
     pub until: Instant,
+    /// Answers after which an agent ends; none: only the time counts.
+    pub answers: Option<u64>,
 }
 
 /// An agent at work.
@@ -74,7 +76,7 @@ impl Agent {
         }
     }
 
-    /// Works until the time is over.
+    /// Works until it has its answers, or the time is over.
     pub(crate) async fn work(mut self) -> Figures {
         while self.has_time() {
             let task = Conversation::begin(&mut self.random, self.number);
@@ -84,7 +86,10 @@ impl Agent {
     }
 
     fn has_time(&self) -> bool {
-        Instant::now() < self.habits.until
+        match self.habits.answers {
+            Some(answers) => self.figures.answers < answers,
+            None => Instant::now() < self.habits.until,
+        }
     }
 
     async fn task(&mut self, mut conversation: Conversation, turns: u64) {

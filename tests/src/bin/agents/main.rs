@@ -41,6 +41,9 @@ struct Args {
     /// How long to run
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// End each agent after so many answers instead
+    #[arg(long, value_name = "N")]
+    answers: Option<u64>,
     /// The same seed makes the same tasks
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -98,6 +101,7 @@ async fn measure(args: &Args) -> Report {
         verify: args.verify,
         pause: args.pause,
         until: Instant::now() + Duration::from_secs(args.seconds),
+        answers: args.answers,
     });
     let mut agents = JoinSet::new();
     let mut seeds = Random::new(args.seed);
