@@ -428,10 +428,10 @@ async fn audited(fleet: &Fleet, id: &str, client: &str) -> Value {
     within(&format!("the line about {id}"), async {
         loop {
             let text = fs::read_to_string(&file).unwrap_or_default();
-            let lines = text
+            let mut lines = text
                 .lines()
                 .map(|line| serde_json::from_str::<Value>(line).unwrap());
-            if let Some(line) = lines.filter(|line| line["who"] == client).last() {
+            if let Some(line) = lines.rfind(|line| line["who"] == client) {
                 return line;
             }
             tokio::task::yield_now().await;
