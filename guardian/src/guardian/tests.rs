@@ -112,7 +112,8 @@ fn standby(health: &'static str) -> std::net::SocketAddr {
                     format!("200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
                 }
             };
-            // Without an answer the connection is closed.
+            // Without an answer the connection is closed, and after one too: the client must not send the next request over it.
+            let answer = answer.replacen("\r\n", "\r\nconnection: close\r\n", 1);
             if !answer.is_empty() {
                 let _ = write!(stream, "HTTP/1.1 {answer}");
             }
