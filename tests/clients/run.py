@@ -212,7 +212,8 @@ def main():
         return 0
 
     subprocess.run([sys.executable, HERE / "checkpoints.py", "scripted", TARGET / "scripted"], check=True)
-    models = [f"scripted={TARGET / 'scripted'}", f"sanctum-tiny={ROOT / 'models' / 'tiny'}"]
+    # lm-eval asks for the tokenizer without naming a model, so the built-in one is the first.
+    models = [f"sanctum-tiny={ROOT / 'models' / 'tiny'}", f"scripted={TARGET / 'scripted'}"]
     passed = failed = 0
     with Server(server_binary(args.server), models) as server, concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         runs = {pool.submit(run_program, name, server, cases): name for name, cases in chosen.items()}
