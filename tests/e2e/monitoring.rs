@@ -161,7 +161,7 @@ async fn prometheus_scrapes_server_over_mutual_tls() {
         .unwrap()
         .replace("15s", "1s")
         .replace(
-            "[\"mini.example:8443\", \"studio.example:8443\"]",
+            "[\"mini.example:1338\", \"studio.example:1338\"]",
             &format!("[\"{address}\"]"),
         );
     fs::write(folder.path().join("prometheus.yml"), config).unwrap();
