@@ -51,12 +51,12 @@ fn serve(body: String) -> (SocketAddr, Receiver<String>) {
     (address, got)
 }
 
-struct Canary {
+struct CanaryFixture {
     folder: tempfile::TempDir,
     config: PathBuf,
 }
 
-impl Canary {
+impl CanaryFixture {
     /// The canary of a server at this address, with more lines in its own section and after it.
     fn new(server: SocketAddr, own: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -130,7 +130,7 @@ fn hostile_answer_is_escaped_on_terminal_log_alert_and_in_state() {
     let (server, _) = serve(answer);
     let (phone, alerts) = serve(String::new());
     let channel = format!("[alerts.phone]\nurl = \"http://{phone}/notify\"");
-    let canary = Canary::new(server, "misses = 1\nalert = [\"phone\"]", &channel);
+    let canary = CanaryFixture::new(server, "misses = 1\nalert = [\"phone\"]", &channel);
 
     let once = canary.command(&["--once"]).output().unwrap();
     let text = String::from_utf8(once.stdout).unwrap();
@@ -189,7 +189,7 @@ fn fifo_or_folder_in_place_of_a_file_is_named_at_once_and_sigterm_is_obeyed() {
     for place in places {
         for kind in ["a FIFO", "a folder"] {
             let (server, _) = serve(r#"{"choices":[{"message":{"content":"4"}}]}"#.to_owned());
-            let canary = Canary::new(server, "alert = [\"phone\"]", &channel);
+            let canary = CanaryFixture::new(server, "alert = [\"phone\"]", &channel);
             let path = canary.path(place);
             match kind {
                 "a FIFO" => fifo(&path),
@@ -219,7 +219,7 @@ fn once_lists_alerts_that_no_channel_accepted() {
     let phone = closed.local_addr().unwrap();
     drop(closed);
     let channel = format!("[alerts.phone]\nurl = \"http://{phone}/notify\"");
-    let canary = Canary::new(server, "misses = 1\nalert = [\"phone\"]", &channel);
+    let canary = CanaryFixture::new(server, "misses = 1\nalert = [\"phone\"]", &channel);
     let mut running = canary.start("text");
     let begun = Instant::now();
     while !canary.log().contains("cannot deliver to the channel phone") {
@@ -248,7 +248,7 @@ fn once_on_another_host_is_an_error_that_names_both() {
     let (server, _) = serve(String::new());
     let laptop = "[hosts.laptop]\naddress = \"127.0.0.2\"\nagents = [\"canary-offbox\"]\n\
                   [watch.canary-offbox]\ncheck = \"canary\"\ntarget = \"server\"\nevery = \"1h\"";
-    let canary = Canary::new(server, "", laptop);
+    let canary = CanaryFixture::new(server, "", laptop);
     let receipt = Receipt {
         host: "laptop".parse().unwrap(),
         release: "1".to_owned(),

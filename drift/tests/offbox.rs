@@ -10,11 +10,11 @@ use sanctum_host::{Artefact, ArtefactKind, InstalledAgent, Receipt};
 use serde_json::Value;
 use tempfile::TempDir;
 
-struct Laptop {
+struct OffboxFixture {
     folder: TempDir,
 }
 
-impl Laptop {
+impl OffboxFixture {
     /// A laptop with a copy of the receipt of `mini`, whose files lie in `mini/`.
     fn new() -> Self {
         let laptop = Self {
@@ -136,7 +136,7 @@ fn pair(kind: &str, subject: &str) -> (String, String) {
 
 #[test]
 fn other_host_is_compared_with_the_local_copy_of_its_receipt() {
-    let laptop = Laptop::new();
+    let laptop = OffboxFixture::new();
     let (code, said) = laptop.once();
     assert_eq!((code, &said["kind"]), (0, &"ok".into()), "{said}");
     let told = fs::read_to_string(laptop.at("told")).unwrap();
@@ -175,7 +175,7 @@ fn other_host_is_compared_with_the_local_copy_of_its_receipt() {
 
 #[test]
 fn unreachable_host_is_busy_and_without_the_reference_offline() {
-    let laptop = Laptop::new();
+    let laptop = OffboxFixture::new();
     fs::write(laptop.at("gone"), "").unwrap();
     let (code, said) = laptop.once();
     assert_eq!((code, &said["kind"]), (0, &"busy".into()));
@@ -213,7 +213,7 @@ fn unreachable_host_is_busy_and_without_the_reference_offline() {
 
 #[test]
 fn missing_copy_of_the_receipt_is_a_finding() {
-    let laptop = Laptop::new();
+    let laptop = OffboxFixture::new();
     fs::remove_file(laptop.copy()).unwrap();
     let (code, said) = laptop.once();
     assert_eq!(code, 1);
@@ -222,7 +222,7 @@ fn missing_copy_of_the_receipt_is_a_finding() {
 }
 
 /// Writes a client certificate into the laptop's own home that expires in so many days.
-fn certificate(laptop: &Laptop, days: i64) {
+fn certificate(laptop: &OffboxFixture, days: i64) {
     let mut parameters = rcgen::CertificateParams::default();
     let name = &mut parameters.distinguished_name;
     name.push(rcgen::DnType::CommonName, "drift-offbox");
@@ -234,7 +234,7 @@ fn certificate(laptop: &Laptop, days: i64) {
 
 #[test]
 fn own_certificate_that_expires_soon_is_reported_with_its_renewal() {
-    let laptop = Laptop::new();
+    let laptop = OffboxFixture::new();
     certificate(&laptop, 60);
     assert_eq!(laptop.once().0, 0);
     for (days, problem) in [

@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use sanctum_client::{PREPARATION, ServerPhase};
 
 use crate::history::ServerHistory;
-use crate::observation::{AgentStatus, Observation, ServerAnswer};
+use crate::observation::{ActiveAgent, Observation, ServerAnswer};
 use crate::policy::RestartPolicy;
 
 /// Starts by launchd within ten minutes, besides the guardian's own, that make a crash loop.
@@ -76,7 +76,7 @@ pub enum Remedy {
 pub fn decide(seen: &Observation, history: &mut ServerHistory, policy: &RestartPolicy) -> Decision {
     history.record(seen);
     let misses = match &seen.answer {
-        ServerAnswer::None(_) if matches!(seen.agent, AgentStatus::Stopped(_)) => 0,
+        ServerAnswer::None(_) if matches!(seen.agent, ActiveAgent::Stopped(_)) => 0,
         ServerAnswer::None(_) if history.is_young(seen.now, policy) => 0,
         ServerAnswer::None(_) => seen.misses + 1,
         ServerAnswer::Alive | ServerAnswer::Health(_) => 0,
@@ -124,11 +124,11 @@ fn condition(
 ) -> Condition {
     if matches!(
         (&seen.agent, &seen.answer),
-        (AgentStatus::Stopped(_), ServerAnswer::None(_))
+        (ActiveAgent::Stopped(_), ServerAnswer::None(_))
     ) {
         return Condition::Stopped;
     }
-    if let AgentStatus::NotLoaded { disabled } = seen.agent
+    if let ActiveAgent::NotLoaded { disabled } = seen.agent
         && matches!(seen.answer, ServerAnswer::None(_))
     {
         return Condition::NotLoaded { disabled };

@@ -22,7 +22,7 @@ use crate::decide::{Condition, Remedy, decide};
 use crate::excerpt::LogMark;
 use crate::history::ServerHistory;
 use crate::memory;
-use crate::observation::{AgentStatus, Observation, ServerAnswer};
+use crate::observation::{ActiveAgent, Observation, ServerAnswer};
 use crate::panics;
 use crate::policy::RestartPolicy;
 use crate::report::Subject;
@@ -68,7 +68,7 @@ struct Tasks {
 /// What is remembered from round to round.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
-struct Memory {
+struct GuardianMemory {
     #[serde(flatten)]
     history: ServerHistory,
     /// The end of the active agent's logs when the server was last healthy.
@@ -137,7 +137,7 @@ impl Guardian {
     /// Observes the server and decides.
     async fn judge(
         &self,
-        memory: &mut Memory,
+        memory: &mut GuardianMemory,
         round: &Round<'_>,
     ) -> Result<CheckReport<GuardianAction>, String> {
         // If the check cannot be made, nothing is known about the server, and it is not restarted.
@@ -197,33 +197,33 @@ impl Guardian {
         })
     }
 
-    async fn ask_launchd(&self, label: String) -> AgentStatus {
+    async fn ask_launchd(&self, label: String) -> ActiveAgent {
         let launchctl = self.launchctl.clone();
         let ask = move || match launchctl.print(&label) {
-            Ok(Some(service)) => AgentStatus::Loaded {
+            Ok(Some(service)) => ActiveAgent::Loaded {
                 pid: service.pid,
                 runs: service.runs.unwrap_or(0),
             },
             Ok(None) => match launchctl.is_disabled(&label) {
-                Ok(disabled) => AgentStatus::NotLoaded { disabled },
-                Err(error) => AgentStatus::Unknown(error.to_string()),
+                Ok(disabled) => ActiveAgent::NotLoaded { disabled },
+                Err(error) => ActiveAgent::Unknown(error.to_string()),
             },
-            Err(error) => AgentStatus::Unknown(error.to_string()),
+            Err(error) => ActiveAgent::Unknown(error.to_string()),
         };
         let status = self.tasks.launchd.run(LAUNCHD_LIMIT, ask).await;
-        status.unwrap_or_else(|error| AgentStatus::Unknown(error.to_string()))
+        status.unwrap_or_else(|error| ActiveAgent::Unknown(error.to_string()))
     }
 
     /// The status of an agent that is not loaded, if an operator has stopped it. This is read after launchd was asked: `stop`
     /// writes the record before it unloads the agent.
-    async fn stopped_on_purpose(&self, agent: &Label, status: AgentStatus) -> AgentStatus {
-        if !matches!(status, AgentStatus::NotLoaded { .. }) {
+    async fn stopped_on_purpose(&self, agent: &Label, status: ActiveAgent) -> ActiveAgent {
+        if !matches!(status, ActiveAgent::NotLoaded { .. }) {
             return status;
         }
         let (path, name) = (self.home.stopped(), agent.clone());
         let read = move || StoppedAgents::read(&path).map(|all| all.get(&name).cloned());
         match self.tasks.files.run(READ_LIMIT, read).await {
-            Ok(Ok(Some(stopped))) => AgentStatus::Stopped(stopped.describe()),
+            Ok(Ok(Some(stopped))) => ActiveAgent::Stopped(stopped.describe()),
             Ok(Ok(None)) | Err(_) => status,
             Ok(Err(error)) => {
                 tracing::warn!("{error}. The guardian continues as if no agent were stopped");
@@ -235,7 +235,7 @@ impl Guardian {
     async fn read_files(
         &self,
         agent: Label,
-        memory: &Memory,
+        memory: &GuardianMemory,
         now: DateTime<Utc>,
     ) -> Result<HostFiles, String> {
         let home = self.home.clone();
@@ -376,7 +376,8 @@ impl Check for Guardian {
     type Action = GuardianAction;
 
     async fn check(&mut self, round: &Round<'_>) -> CheckReport<GuardianAction> {
-        let mut memory: Memory = serde_json::from_value(round.memory.clone()).unwrap_or_default();
+        let mut memory: GuardianMemory =
+            serde_json::from_value(round.memory.clone()).unwrap_or_default();
         let mut report = match self.judge(&mut memory, round).await {
             Ok(report) => report,
             Err(why) => self.blind(why),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::observation::{AgentStatus, Observation, ServerAnswer};
+use crate::observation::{ActiveAgent, Observation, ServerAnswer};
 use crate::policy::RestartPolicy;
 
 /// The time in which starts by launchd count: it waits half a minute from start to start.
@@ -60,13 +60,13 @@ impl ServerHistory {
         self.runs
             .retain(|(at, _)| now - *at < LOOP_WINDOW && *at <= now);
         match &seen.agent {
-            AgentStatus::Loaded { pid, runs } => self.record_process(*pid, *runs, now),
-            AgentStatus::NotLoaded { .. } | AgentStatus::Stopped(_) => {
+            ActiveAgent::Loaded { pid, runs } => self.record_process(*pid, *runs, now),
+            ActiveAgent::NotLoaded { .. } | ActiveAgent::Stopped(_) => {
                 self.process = None;
                 self.started = None;
                 self.runs.clear();
             }
-            AgentStatus::Unknown(_) => {}
+            ActiveAgent::Unknown(_) => {}
         }
         if let ServerAnswer::Health(heartbeats) = &seen.answer {
             for (model, heartbeat) in heartbeats {

@@ -15,7 +15,7 @@ pub struct Observation {
     /// The models that no server has, of those that the server passes requests on for.
     pub models_without_server: Vec<String>,
     /// The state of the active agent in launchd.
-    pub agent: AgentStatus,
+    pub agent: ActiveAgent,
     /// Which deployment and which agent serve: another text after every install, upgrade and rollback. None if that
     /// cannot be read.
     pub deployment: Option<String>,
@@ -36,7 +36,7 @@ pub enum ServerAnswer {
 
 /// The state of the active agent in launchd.
 #[derive(Clone, Debug, PartialEq)]
-pub enum AgentStatus {
+pub enum ActiveAgent {
     /// It is loaded.
     Loaded {
         /// Its process, if it runs.

@@ -7,7 +7,7 @@ use sanctum_watch::{BLIND, BUDGET, CheckReport, Notice, OUTAGE, Verdict, Verdict
 use crate::action::GuardianAction;
 use crate::decide::{Condition, Decision, Remedy};
 use crate::history::ServerHistory;
-use crate::observation::{AgentStatus, Observation, ServerAnswer};
+use crate::observation::{ActiveAgent, Observation, ServerAnswer};
 use crate::policy::RestartPolicy;
 
 /// The subject of messages: the agent that serves.
@@ -133,7 +133,7 @@ impl Subject<'_> {
             Condition::Stopped => (
                 VerdictKind::Stopped,
                 match &seen.agent {
-                    AgentStatus::Stopped(since) => format!("{agent} is {since}"),
+                    ActiveAgent::Stopped(since) => format!("{agent} is {since}"),
                     _ => format!("{agent} is stopped on purpose"),
                 },
             ),
@@ -345,7 +345,7 @@ impl Subject<'_> {
     fn launchd(&self, seen: &Observation) -> Notice {
         let key = "launchd";
         match &seen.agent {
-            AgentStatus::Unknown(why) => Notice::Open {
+            ActiveAgent::Unknown(why) => Notice::Open {
                 key,
                 stage: "silent".to_owned(),
                 text: AlertText {

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::{env, fs, io};
 
-use sanctum_kernels::gpu::{self, Dialect, Kernel};
+use sanctum_kernels::gpu::{self, Dialect, GpuKernel};
 
 fn main() -> io::Result<()> {
     let folder = env::args_os().nth(1).map(PathBuf::from);
@@ -22,7 +22,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-fn kernels() -> Vec<Kernel> {
+fn kernels() -> Vec<GpuKernel> {
     let mut kernels = vec![
         gpu::add_norm(),
         gpu::swiglu(),

@@ -13,7 +13,7 @@ use sanctum_kernels::cpu::{
 use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims, KvMode, Rope};
 
 /// The shapes of one model.
-struct Model {
+struct ModelShape {
     name: &'static str,
     hidden: usize,
     feed_forward: usize,
@@ -23,12 +23,12 @@ struct Model {
 
 /// Rows of each sequence in a pass.
 #[derive(Clone, Copy)]
-struct Batch {
+struct BatchShape {
     sequences: usize,
     rows: usize,
 }
 
-impl Batch {
+impl BatchShape {
     fn len(self) -> usize {
         self.sequences * self.rows
     }
@@ -96,14 +96,14 @@ fn main() {
     };
     println!("{threads} threads, {}", bench.cpu.isa);
     let models = [
-        Model {
+        ModelShape {
             name: "0.8B",
             hidden: 1024,
             feed_forward: 3584,
             attention: AttentionDims::new(8, 2, 256, 64).expect("a valid shape"),
             delta: DeltaDims::new(16, 16, 128, 128).expect("a valid shape"),
         },
-        Model {
+        ModelShape {
             name: "27B",
             hidden: 5120,
             feed_forward: 17408,
@@ -112,7 +112,7 @@ fn main() {
         },
     ];
     let batches = [(1, 128), (1, 512), (1, 1), (16, 1), (32, 1)]
-        .map(|(sequences, rows)| Batch { sequences, rows });
+        .map(|(sequences, rows)| BatchShape { sequences, rows });
     for model in &models {
         for batch in batches {
             let name = format!("{} {}", model.name, batch.name());
@@ -140,7 +140,7 @@ fn main() {
     });
 }
 
-fn rows(bench: &Bench, model: &Model, batch: Batch, name: &str) {
+fn rows(bench: &Bench, model: &ModelShape, batch: BatchShape, name: &str) {
     let len = batch.len() * model.hidden;
     let (mut x, y, weight) = (noise(len), vec![0.0; len], noise(model.hidden));
     let mut out = vec![0.0; len];
@@ -161,7 +161,7 @@ fn rows(bench: &Bench, model: &Model, batch: Batch, name: &str) {
     });
 }
 
-fn convolution(bench: &Bench, model: &Model, batch: Batch, name: &str) {
+fn convolution(bench: &Bench, model: &ModelShape, batch: BatchShape, name: &str) {
     let dims = ConvDims::new(model.delta.qkv_len(), 4).expect("a valid shape");
     let x = noise(batch.len() * dims.channels);
     let weight = noise(dims.channels * dims.kernel);
@@ -181,7 +181,7 @@ fn convolution(bench: &Bench, model: &Model, batch: Batch, name: &str) {
     );
 }
 
-fn delta(bench: &Bench, model: &Model, batch: Batch, name: &str) {
+fn delta(bench: &Bench, model: &ModelShape, batch: BatchShape, name: &str) {
     let dims = model.delta;
     let heads = dims.value_heads;
     let qkv = noise(batch.len() * dims.qkv_len());
@@ -215,8 +215,8 @@ fn delta(bench: &Bench, model: &Model, batch: Batch, name: &str) {
 
 fn softmax(
     bench: &Bench,
-    model: &Model,
-    batch: Batch,
+    model: &ModelShape,
+    batch: BatchShape,
     (context, (kv_type, mode)): (usize, (KvType, KvMode)),
     name: &str,
 ) {
@@ -231,27 +231,28 @@ fn softmax(
     let most = batch.len().max(128);
     let q_gate = noise(most * dims.heads * 2 * d);
     let k = noise(most * dims.kv_heads * d);
-    let input = |batch: Batch| AttentionInput {
+    let input = |batch: BatchShape| AttentionInput {
         q_gate: &q_gate[..batch.len() * dims.heads * 2 * d],
         k: &k[..batch.len() * dims.kv_heads * d],
         v: &k[..batch.len() * dims.kv_heads * d],
     };
     let mut out = vec![0.0; most * dims.heads * d];
-    let mut run = |cpu: &Cpu, batch: Batch, caches: &mut [KvCache], input: AttentionInput<'_>| {
-        let weights = AttentionParams {
-            q_norm: &q_norm,
-            k_norm: &k_norm,
-            eps: 1e-6,
-            rope: &rope,
+    let mut run =
+        |cpu: &Cpu, batch: BatchShape, caches: &mut [KvCache], input: AttentionInput<'_>| {
+            let weights = AttentionParams {
+                q_norm: &q_norm,
+                k_norm: &k_norm,
+                eps: 1e-6,
+                rope: &rope,
+            };
+            let out = &mut out[..batch.len() * dims.heads * d];
+            attention(cpu, &dims, weights, input, &mut batch.segments(caches), out);
         };
-        let out = &mut out[..batch.len() * dims.heads * d];
-        attention(cpu, &dims, weights, input, &mut batch.segments(caches), out);
-    };
     // Caches are filled in chunks, and hold numbers of their own: clones would share pages.
     let mut caches = Vec::new();
     for _ in 0..batch.sequences {
         let mut cache = [KvCache::new(&dims, kv_type, mode)];
-        let chunk = Batch {
+        let chunk = BatchShape {
             sequences: 1,
             rows: 128,
         };

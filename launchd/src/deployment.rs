@@ -18,7 +18,7 @@ use crate::outside_checks::OutsideChecks;
 use crate::plan::{DeployStep, plan};
 use crate::preflight::{self, Preflight};
 use crate::release_folder::{self, remove_folder};
-use crate::store::Store;
+use crate::store::DeploymentStore;
 
 /// What a command asks for.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +88,7 @@ pub(crate) fn run(
         installation,
         console,
         maintenance,
-        store: Store::new(&installation.home),
+        store: DeploymentStore::new(&installation.home),
         logs: LogEnds::default(),
         outside: OutsideChecks::default(),
     };

@@ -23,7 +23,7 @@ use crate::maintenance::Maintenance;
 use crate::outside_checks::OutsideChecks;
 use crate::plan::{DeployStep, FileChanges, plan};
 use crate::post_deploy_checks;
-use crate::store::Store;
+use crate::store::DeploymentStore;
 
 /// How long launchd may refuse to load a label that it has just unloaded.
 const BOOTSTRAP: Duration = Duration::from_secs(30);
@@ -42,7 +42,7 @@ pub(crate) struct Executor<'a, 'c, 'o> {
     pub(crate) installation: &'a Installation,
     pub(crate) console: &'c mut Console<'o>,
     pub(crate) maintenance: Maintenance<'a>,
-    pub(crate) store: Store<'a>,
+    pub(crate) store: DeploymentStore<'a>,
     /// Where the logs of the started agents ended before they were started.
     pub(crate) logs: LogEnds,
     /// What other hosts check after an upgrade.

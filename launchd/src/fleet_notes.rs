@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sanctum_config::fleet::{DISK_LIMIT, PrefixCache, Server, Watch};
+use sanctum_config::fleet::{DISK_LIMIT, PrefixCacheScope, Server, Watch};
 use sanctum_config::{Fleet, Label, Origin, Role, TildePath, nearest};
 use sanctum_host::prefix_folder;
 use sanctum_watch::Policy;
@@ -116,7 +116,7 @@ fn prefix_caches(fleet: &Fleet, file: &Path, here: Option<&Label>, notes: &mut V
             .into_iter()
             .filter_map(|(key, is_set)| is_set.then_some(key))
             .collect();
-        if server.prefix_cache == PrefixCache::Off && !set.is_empty() {
+        if server.prefix_cache == PrefixCacheScope::Off && !set.is_empty() {
             notes.push(format!(
                 "[servers.{name}] has `prefix_cache = \"off\"`, so {} without effect; conversations that lie in a `cache_dir` stay \
                  there",

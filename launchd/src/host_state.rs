@@ -9,7 +9,7 @@ use sanctum_host::journal::timestamp;
 use sanctum_host::{Active, ArtefactKind, InstalledAgent, PropertyList, Receipt};
 
 use crate::Error;
-use crate::store::Store;
+use crate::store::DeploymentStore;
 
 /// What a host should look like.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ impl HostState {
     ///
     /// # Errors
     /// If its fleet.toml is no longer stored.
-    pub(crate) fn recall(store: &Store, receipt: Receipt) -> Result<Self, Error> {
+    pub(crate) fn recall(store: &DeploymentStore, receipt: Receipt) -> Result<Self, Error> {
         let mut files = receipt.artefacts.iter();
         let fleet = match files.find(|artefact| artefact.kind == ArtefactKind::Fleet) {
             None => Fleet::default(),

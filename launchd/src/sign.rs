@@ -272,12 +272,12 @@ fn submission(out: &str, err: &str) -> Result<String, String> {
 fn check_notary(log: &str) -> Result<(), String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Log {
+    struct NotaryLog {
         status_summary: String,
         issues: Option<Vec<serde_json::Value>>,
     }
     let begin = log.find('{').unwrap_or(0);
-    let read: Log = serde_json::from_str(log[begin..].trim())
+    let read: NotaryLog = serde_json::from_str(log[begin..].trim())
         .map_err(|error| format!("the notary's log cannot be read: {error}"))?;
     let issues = read.issues.unwrap_or_default();
     if read.status_summary == "Ready for distribution" && issues.is_empty() {

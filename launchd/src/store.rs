@@ -13,13 +13,13 @@ use crate::Error;
 use crate::release_folder::remove_folder;
 
 /// The contents of all deployments.
-pub(crate) struct Store<'a> {
+pub(crate) struct DeploymentStore<'a> {
     home: &'a Home,
     /// Digests of files that this command has just hashed, while it imported them.
     verified: BTreeSet<Digest>,
 }
 
-impl<'a> Store<'a> {
+impl<'a> DeploymentStore<'a> {
     /// The store in a fleet's home.
     pub(crate) fn new(home: &'a Home) -> Self {
         let verified = BTreeSet::new();

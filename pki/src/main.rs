@@ -4,13 +4,13 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use clap::Parser;
-use sanctum_config::logging::{self, Destination, Format};
+use sanctum_config::logging::{self, Destination, LineFormat};
 use sanctum_pki::args::Args;
 use sanctum_pki::run;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if let Err(error) = logging::start(Destination::StandardError, Some(Format::Text), None) {
+    if let Err(error) = logging::start(Destination::StandardError, Some(LineFormat::Text), None) {
         eprintln!("sanctum-pki: {error}");
         return ExitCode::from(2);
     }

@@ -8,7 +8,7 @@ mod values;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use sanctum_config::logging::{Destination, Format};
+use sanctum_config::logging::{Destination, LineFormat};
 
 pub(crate) use bench::BenchArgs;
 pub(crate) use cache::{CacheCommand, CachePlace};
@@ -116,10 +116,10 @@ impl Args {
 
 impl LogArgs {
     /// The format asked for.
-    pub(crate) fn format(&self) -> Option<Format> {
+    pub(crate) fn format(&self) -> Option<LineFormat> {
         self.log_format.map(|format| match format {
-            LogFormat::Json => Format::Json,
-            LogFormat::Text => Format::Text,
+            LogFormat::Json => LineFormat::Json,
+            LogFormat::Text => LineFormat::Text,
         })
     }
 }

@@ -2,10 +2,14 @@
 
 use sanctum_config::ModelId;
 
-use crate::listen::Endpoint;
+use crate::listen::BoundAddress;
 
 /// The banner. `token` is the file of the bearer token, where requests from this machine need it too.
-pub(crate) fn banner(endpoints: &[Endpoint], models: &[&ModelId], token: Option<&str>) -> String {
+pub(crate) fn banner(
+    endpoints: &[BoundAddress],
+    models: &[&ModelId],
+    token: Option<&str>,
+) -> String {
     let urls: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
     let models: Vec<&str> = models.iter().map(|id| id.as_str()).collect();
     // Plain HTTP needs no certificate.
@@ -47,8 +51,8 @@ pub(crate) fn banner(endpoints: &[Endpoint], models: &[&ModelId], token: Option<
 mod tests {
     use super::*;
 
-    fn endpoint(address: &str, secure: bool) -> Endpoint {
-        Endpoint {
+    fn endpoint(address: &str, secure: bool) -> BoundAddress {
+        BoundAddress {
             address: address.parse().unwrap(),
             secure,
         }

@@ -18,7 +18,7 @@ use sanctum_config::{ModelAlias, ModelId};
 pub(crate) use circuit::CircuitState;
 pub(crate) use model_field::ModelField;
 pub(crate) use spec::{FrontSpec, UpstreamSpec};
-pub(crate) use upstream::{Answer, Attempt, InFlight, Upstream, UpstreamStatus};
+pub(crate) use upstream::{Attempt, InFlight, Upstream, UpstreamResponse, UpstreamStatus};
 pub(crate) use whole_events::WholeEvents;
 
 /// The models with upstreams.

@@ -40,7 +40,7 @@ use sanctum_config::fleet::Loopback;
 use sanctum_config::{HostName, ListenAddress};
 
 pub(crate) use auth_method::AuthMethod;
-pub(crate) use origins::{AllowedOrigins, Reader};
+pub(crate) use origins::{AllowedOrigins, AllowedReader};
 pub(crate) use record::{GenerationRecord, RequestRecord};
 pub(crate) use refusal::Refusal;
 pub(crate) use rules::{AccessRules, TokenPath};
@@ -254,7 +254,7 @@ impl Gate {
             return (presented, token.map(|()| client));
         }
         let is_named = self.origins.names(request.headers());
-        let rules = loopback::Rules {
+        let rules = loopback::LoopbackRules {
             own: &self.own,
             names: &self.names,
             is_named_origin: is_named,

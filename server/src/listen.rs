@@ -33,4 +33,4 @@ mod transport;
 
 pub(crate) use http_server::HttpServer;
 pub(crate) use listeners::{ListenError, Listeners};
-pub(crate) use transport::{Endpoint, Transport};
+pub(crate) use transport::{BoundAddress, Transport};

@@ -14,7 +14,7 @@ use crate::banner::banner;
 use crate::failure::CommandFailure;
 use crate::front::Fronts;
 use crate::gate::Gate;
-use crate::listen::{Endpoint, HttpServer, Listeners, Transport};
+use crate::listen::{BoundAddress, HttpServer, Listeners, Transport};
 use crate::loading::load_all;
 use crate::metrics::Metrics;
 use crate::models::{AdapterSwaps, Models};
@@ -166,7 +166,7 @@ pub(crate) async fn serve(
 async fn listen(
     addresses: Vec<(ListenAddress, Transport)>,
     server: &HttpServer,
-) -> Result<(Vec<Endpoint>, JoinSet<()>), CommandFailure> {
+) -> Result<(Vec<BoundAddress>, JoinSet<()>), CommandFailure> {
     let listeners = Listeners::open(addresses).await?;
     let endpoints = listeners.endpoints()?;
     Ok((endpoints, listeners.serve(server)))
@@ -215,7 +215,7 @@ fn addresses(settings: &Settings, tls: Option<&Arc<TlsServer>>) -> Vec<(ListenAd
 }
 
 /// Reports that the server is ready: a log line for programs, a banner for people.
-fn announce(endpoints: &[Endpoint], app: &AppState, token: Option<&str>) -> io::Result<()> {
+fn announce(endpoints: &[BoundAddress], app: &AppState, token: Option<&str>) -> io::Result<()> {
     let local = app.models.iter().map(|served| served.id());
     let elsewhere = app.fronts.iter().filter(|model| !model.is_local);
     let models: Vec<&ModelId> = local.chain(elsewhere.map(|model| &model.id)).collect();

@@ -14,7 +14,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sanctum_config::fleet::{PrefixCache, Server};
+use sanctum_config::fleet::{PrefixCacheScope, Server};
 use sanctum_config::{HostAddress, ListenAddress};
 use sanctum_engine::launch::LaunchOptions;
 
@@ -56,7 +56,7 @@ pub(crate) struct Settings {
     /// How to load and run them.
     pub options: LaunchOptions,
     /// Which clients share computed prefixes of prompts.
-    pub sharing: PrefixCache,
+    pub sharing: PrefixCacheScope,
     /// How long running requests may take to finish after SIGTERM.
     pub drain: Duration,
     /// Where and with what to listen for TLS, if anywhere.

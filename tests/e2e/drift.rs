@@ -15,13 +15,13 @@ const SOON: Duration = Duration::from_secs(90);
 
 /// A host with drift, which checks every second, a canary, which checks every hour, and a program of others. No server
 /// runs: drift sends no requests.
-struct Host {
+struct DriftHost {
     launchd: Launchd,
     folder: TempDir,
     program: PathBuf,
 }
 
-impl Host {
+impl DriftHost {
     fn installed() -> Self {
         let folder = TempDir::new().unwrap();
         let release = folder.path().join("release");
@@ -146,7 +146,7 @@ fn edit(path: &Path, edit: impl Fn(&str) -> String) -> String {
 
 #[test]
 fn drift_reports_each_change_with_its_fix() {
-    let host = Host::installed();
+    let host = DriftHost::installed();
     let launchd = &host.launchd;
     host.all_well();
 

@@ -13,12 +13,12 @@ use crate::adapters::nonsense;
 use crate::openai::SUM;
 
 /// A home with a model, its manifest, the signature and the key.
-struct Home {
+struct SignedModel {
     home: TempDir,
     key: SigningKey,
 }
 
-impl Home {
+impl SignedModel {
     async fn new() -> Self {
         let home = Self {
             home: TempDir::new().unwrap(),
@@ -90,7 +90,7 @@ fn position(log: &[String], message: &str) -> Option<usize> {
 
 #[tokio::test]
 async fn matching_folder_is_served_after_verification() {
-    let home = Home::new().await;
+    let home = SignedModel::new().await;
     let config = ["--config".into(), home.fleet().into_os_string()];
     let server = Server::ready(Process::launch(config)).await;
     let body = json!({ "model": "council", "messages": [{ "role": "user", "content": SUM }], "temperature": 0 });
@@ -120,7 +120,7 @@ async fn mismatching_folder_is_refused_before_a_socket_is_opened() {
     // A port that is taken: a server that binds before its verdict would complain of that instead.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let home = Home::new().await;
+    let home = SignedModel::new().await;
     let refused = async |says: &[&str]| {
         let args = [home.flags(), vec!["--port".to_owned(), port.clone()]].concat();
         for ended in [Process::launch(args).ended().await, home.check().await] {
@@ -167,7 +167,7 @@ async fn mismatching_folder_is_refused_before_a_socket_is_opened() {
 
 #[tokio::test]
 async fn unverified_signature_is_a_warning() {
-    let home = Home::new().await;
+    let home = SignedModel::new().await;
     let model = home.path("model").display().to_string();
     let manifest = home.path("model.sha256").display().to_string();
     let ended = Process::launch(["check-model", &model, "--manifest", &manifest])
@@ -197,7 +197,7 @@ async fn unverified_signature_is_a_warning() {
 
 #[tokio::test]
 async fn model_without_a_manifest_beside_one_with_one_is_a_warning() {
-    let home = Home::new().await;
+    let home = SignedModel::new().await;
     let fleet = home.fleet();
     let both = "models = [{ id = \"other\", path = \"model\" }, ";
     let text = fs::read_to_string(&fleet)
@@ -271,7 +271,7 @@ async fn only_manifests_signed_by_a_trusted_key_are_accepted() {
 /// Otherwise a user who can write adapters could change the answers of a signed model.
 #[tokio::test]
 async fn signed_model_accepts_only_signed_adapters() {
-    let home = Home::new().await;
+    let home = SignedModel::new().await;
     let fleet = home.fleet();
     let text = fs::read_to_string(&fleet).unwrap() + "adapters = \"adapters\"\n";
     fs::write(&fleet, text).unwrap();

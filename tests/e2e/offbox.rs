@@ -13,7 +13,7 @@ use sanctum_tests::skipped;
 
 use crate::incidents::wrong::{SCALES, flip_a_bit};
 use desktop::Desktop;
-use pair::{Pair, replace};
+use pair::{HostPair, replace};
 
 const CANARY: &str = "server on mini fails its check";
 const DRIFT: &str = "the installation on mini, checked from outside, fails its check";
@@ -27,7 +27,7 @@ fn recovered(title: &str) -> String {
 
 /// The outage of this title alerted once, its end once, and there was no other alert.
 #[track_caller]
-fn once_and_over(pair: &Pair, title: &str) {
+fn once_and_over(pair: &HostPair, title: &str) {
     pair.told(&recovered(title));
     for watchdog in pair::WATCHDOGS {
         pair.look_on(watchdog, "ok", FURTHER);
@@ -37,7 +37,9 @@ fn once_and_over(pair: &Pair, title: &str) {
 
 #[test]
 fn stopped_server_of_the_mini_alerts_once_and_recovers_once() {
-    let Some(mut pair) = Pair::new() else { return };
+    let Some(mut pair) = HostPair::new() else {
+        return;
+    };
     pair.kill_server();
     let alert = pair.told(CANARY);
     assert!(alert.body.contains("198.18.77.2:1337"), "{}", alert.body);
@@ -55,7 +57,7 @@ fn stopped_server_of_the_mini_alerts_once_and_recovers_once() {
 
 #[test]
 fn unreachable_mini_alerts_through_the_canary_only() {
-    let Some(pair) = Pair::new() else { return };
+    let Some(pair) = HostPair::new() else { return };
     pair.network.drop_packets_to_mini(true);
     pair.told(CANARY);
     // Each of these checks takes its whole time limit. That drift cannot check either is the same outage.
@@ -68,8 +70,10 @@ fn unreachable_mini_alerts_through_the_canary_only() {
 
 #[test]
 fn wrong_answer_of_the_mini_alerts() {
-    let Some(mut pair) = Pair::new() else { return };
-    let flip = |pair: &Pair| flip_a_bit(&pair.path("mini/model"), SCALES);
+    let Some(mut pair) = HostPair::new() else {
+        return;
+    };
+    let flip = |pair: &HostPair| flip_a_bit(&pair.path("mini/model"), SCALES);
     pair.serve_again_after(flip);
     let alert = pair.told(CANARY);
     assert!(alert.body.contains("instead of `4`"), "{}", alert.body);
@@ -83,8 +87,8 @@ fn wrong_answer_of_the_mini_alerts() {
 
 #[test]
 fn replaced_program_of_the_mini_alerts() {
-    let Some(pair) = Pair::new() else { return };
-    replace(&pair.binary(), &Pair::script("by an attacker"));
+    let Some(pair) = HostPair::new() else { return };
+    replace(&pair.binary(), &HostPair::script("by an attacker"));
     let alert = pair.told(DRIFT);
     let body = &alert.body;
     assert!(
@@ -94,13 +98,13 @@ fn replaced_program_of_the_mini_alerts() {
     pair.look_on("drift-offbox", "miss", FURTHER);
     pair.look_on("canary-offbox", "ok", FURTHER);
     assert_eq!(pair.titles(), [DRIFT]);
-    replace(&pair.binary(), &Pair::script("as installed"));
+    replace(&pair.binary(), &HostPair::script("as installed"));
     once_and_over(&pair, DRIFT);
 }
 
 #[test]
 fn offline_laptop_does_not_alert() {
-    let Some(pair) = Pair::new() else { return };
+    let Some(pair) = HostPair::new() else { return };
     pair.network.set_laptop_offline(true);
     for watchdog in pair::WATCHDOGS {
         pair.look_on(watchdog, "offline", FURTHER);

@@ -11,12 +11,12 @@ use tokio::process::Command;
 
 const SPEC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/parity-smoke.json");
 
-struct Parity {
+struct ParityFixture {
     folder: TempDir,
     server: Server,
 }
 
-impl Parity {
+impl ParityFixture {
     async fn start() -> Self {
         let server = Server::start(["--threads", "1"]).await;
         let ready = server.logged("ready").await;
@@ -69,7 +69,7 @@ fn edit(path: &Path, from: &str, to: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn built_in_model_gives_the_recorded_answers() {
-    let parity = Parity::start().await;
+    let parity = ParityFixture::start().await;
     let (code, output) = parity.run(&["--once", "--json"]).await;
     assert_eq!(code, 0, "{output}");
     let report: Value = serde_json::from_str(&output).unwrap();

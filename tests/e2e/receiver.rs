@@ -12,11 +12,11 @@ use crate::host::SOON;
 /// Accepts alerts over HTTP while the test runs.
 pub(crate) struct Receiver {
     port: u16,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<ReceivedAlerts>>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct ReceivedAlerts {
     is_down: bool,
     taken: Vec<Value>,
     refused: Vec<Value>,
@@ -26,7 +26,7 @@ impl Receiver {
     pub(crate) fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let seen = Arc::new(Mutex::new(Seen::default()));
+        let seen = Arc::new(Mutex::new(ReceivedAlerts::default()));
         let shared = Arc::clone(&seen);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -90,7 +90,7 @@ pub(crate) fn field(alert: &Value, name: &str) -> String {
     alert[name].as_str().unwrap_or_default().to_owned()
 }
 
-fn answer(stream: TcpStream, seen: &Mutex<Seen>) -> std::io::Result<()> {
+fn answer(stream: TcpStream, seen: &Mutex<ReceivedAlerts>) -> std::io::Result<()> {
     let mut reader = BufReader::new(&stream);
     let mut length = 0;
     loop {

@@ -28,7 +28,7 @@ struct Site {
 }
 
 /// A certificate and its key.
-type Pair = (PathBuf, PathBuf);
+type CertificateFiles = (PathBuf, PathBuf);
 
 impl Site {
     /// None where a program is missing; the test is skipped.
@@ -61,7 +61,7 @@ impl Site {
     }
 
     /// A client of this name.
-    fn client(&self, name: &str) -> Pair {
+    fn client(&self, name: &str) -> CertificateFiles {
         self.fleet.pki(&format!("client {name}"));
         self.fleet.pair(&format!("clients/{name}"))
     }
@@ -76,7 +76,7 @@ impl Site {
     }
 
     /// `curl` for a path, with headers shown.
-    fn curl(&self, pair: Option<&Pair>, more: &[&str], path: &str) -> Output {
+    fn curl(&self, pair: Option<&CertificateFiles>, more: &[&str], path: &str) -> Output {
         let mut curl = self.command("curl");
         curl.args(["--silent", "--show-error", "--include", "--max-time", "30"])
             .arg("--cacert")
@@ -90,7 +90,7 @@ impl Site {
     }
 
     /// `openssl s_client`, which sends its standard input and prints the responses until the server disconnects.
-    fn s_client(&self, pair: Option<&Pair>, more: &[&str]) -> Command {
+    fn s_client(&self, pair: Option<&CertificateFiles>, more: &[&str]) -> Command {
         let mut client = self.command("openssl");
         client
             .args(["s_client", "-quiet", "-verify_return_error", "-connect"])
@@ -108,7 +108,7 @@ impl Site {
     }
 
     /// One request over `openssl s_client`.
-    async fn ask(&self, pair: Option<&Pair>, more: &[&str]) -> Output {
+    async fn ask(&self, pair: Option<&CertificateFiles>, more: &[&str]) -> Output {
         let client = self.s_client(pair, more);
         let mut client = tokio::process::Command::from(client)
             .spawn()
@@ -123,7 +123,7 @@ impl Site {
     }
 
     /// A connection of `openssl s_client` that stays open.
-    fn connect(&self, pair: &Pair) -> Wire {
+    fn connect(&self, pair: &CertificateFiles) -> Wire {
         let client = self.s_client(Some(pair), &[]);
         let mut client = tokio::process::Command::from(client)
             .kill_on_drop(true)
@@ -139,7 +139,7 @@ impl Site {
     }
 
     /// The server's current certificate, in PEM.
-    async fn shown(&self, pair: &Pair) -> String {
+    async fn shown(&self, pair: &CertificateFiles) -> String {
         let mut client = self.command("openssl");
         client
             .args(["s_client", "-connect", &self.address.to_string()])
@@ -383,7 +383,7 @@ async fn client_is_identified_by_its_certificate_without_a_token() {
     let ada = site.client("ada");
     let question = json!({ "messages": [{ "role": "user", "content": SUM }], "temperature": 0 });
     let question = question.to_string();
-    let ask = |pair: &Pair, more: &[&str]| {
+    let ask = |pair: &CertificateFiles, more: &[&str]| {
         let post = ["-H", "content-type: application/json", "-d", &question];
         let said = site.curl(Some(pair), &[&post, more].concat(), "/v1/chat/completions");
         let text = String::from_utf8_lossy(&said.stdout).into_owned();

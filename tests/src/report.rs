@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 /// The measurements, in the order of the table.
 #[derive(Debug, Default)]
-pub struct Report(Vec<Finding>);
+pub struct Report(Vec<Measurement>);
 
 #[derive(Debug)]
-struct Finding {
+struct Measurement {
     name: String,
     value: f64,
     unit: &'static str,
@@ -30,7 +30,7 @@ pub enum Limit {
 impl Report {
     /// Adds a value.
     pub fn add(&mut self, name: &str, value: f64, unit: &'static str, limit: Option<Limit>) {
-        self.0.push(Finding {
+        self.0.push(Measurement {
             name: name.to_owned(),
             value,
             unit,
@@ -49,7 +49,7 @@ impl Report {
         let width = width.unwrap_or_default();
         let mut table = String::new();
         for finding in &self.0 {
-            let Finding {
+            let Measurement {
                 name, value, unit, ..
             } = finding;
             let limit = finding.limit.map(Limit::text).unwrap_or_default();
@@ -66,7 +66,7 @@ impl Report {
 
     /// The report as JSON.
     pub fn json(&self) -> Value {
-        let finding = |finding: &Finding| {
+        let finding = |finding: &Measurement| {
             json!({
                 "name": finding.name,
                 "value": finding.value,
@@ -79,7 +79,7 @@ impl Report {
     }
 }
 
-impl Finding {
+impl Measurement {
     fn holds(&self) -> bool {
         self.limit.is_none_or(|limit| limit.holds(self.value))
     }

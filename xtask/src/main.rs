@@ -70,7 +70,7 @@ same as a tarball with its SHA-256; and sanctum.rb, a Homebrew formula that inst
   brew install --formula target/dist/sanctum.rb"
     )]
     Release(release::ReleaseArgs),
-    /// Check the structure: fail on an import cycle between modules, or a dependency that docs/architecture.md lacks
+    /// Check the structure: fail on an import cycle, and on a dependency or a repeated type name that docs/architecture.md does not list
     House(Workspace),
     /// Check the words: fail on a word that xtask/words.toml lists
     Words(Workspace),

@@ -14,7 +14,7 @@ const WORKSPACE: [(&str, &str); 7] = [
     ),
     (
         "docs/architecture.md",
-        "# Page\n\n```arrows\napp → base\n```\n",
+        "# Page\n\n```arrows\napp → base\n```\n\n```type-names\n```\n",
     ),
     (
         "app/Cargo.toml",
@@ -86,6 +86,19 @@ fn house_fails_on_planted_arrow() {
     write(folder.path(), "extra/Cargo.toml", extra);
     write(folder.path(), "extra/src/lib.rs", "");
     assert_fails_with(&xtask("house", folder.path()), "base depends on extra");
+}
+
+#[test]
+fn house_fails_on_planted_type_name() {
+    let folder = workspace();
+    let test = "#[cfg(test)]\nmod tests {\n    struct Load;\n}\n";
+    write(folder.path(), "base/src/lib.rs", test);
+    let output = xtask("house", folder.path());
+    assert_fails_with(&output, "2 types have the name Load");
+    assert_fails_with(&output, "  app/src/load.rs:1\n  base/src/lib.rs:3");
+    let page = "```arrows\napp → base\n```\n\n```type-names\nLoad: an example\n```\n";
+    write(folder.path(), "docs/architecture.md", page);
+    assert_passes(&xtask("house", folder.path()));
 }
 
 #[test]

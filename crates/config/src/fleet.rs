@@ -9,13 +9,15 @@ mod sections;
 mod server;
 mod upstream;
 
-pub use alerts::{Channel, ChannelKind, SmtpTls};
+pub use alerts::{ChannelKind, ChannelSection, SmtpTls};
 pub use daemons::{Agent, Watch};
-pub use prefix_cache::{CheckRate, DISK_LIMIT, Gigabytes, PrefixCache};
+pub use prefix_cache::{CheckRate, DISK_LIMIT, Gigabytes, PrefixCacheScope};
 pub use role::Role;
 pub use sections::{Fleet, General, Host, Logs};
-pub use server::{Audit, Auth, Backend, KvCache, Limits, Loopback, Memory, Model, Server, Tls};
-pub use upstream::Upstream;
+pub use server::{
+    Audit, Auth, BackendSetting, KvCacheFormat, Limits, Loopback, Memory, ModelSection, Server, Tls,
+};
+pub use upstream::UpstreamSection;
 
 #[cfg(test)]
 mod tests;

@@ -28,7 +28,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 use crate::{Fleet, Rotation, UntrustedText};
 use safe::SafeLines;
 
-pub use format::Format;
+pub use format::LineFormat;
 
 /// The destination of log lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 /// If the filter cannot be parsed.
 pub fn start(
     destination: Destination,
-    format: Option<Format>,
+    format: Option<LineFormat>,
     filter: Option<&str>,
 ) -> Result<(), BadFilter> {
     let filter = match filter {
@@ -96,13 +96,17 @@ pub fn start(
         Destination::File { path, rotation } => open(&path, rotation),
     };
     let terminal = std::io::stderr().is_terminal();
-    let usual = if terminal { Format::Text } else { Format::Json };
+    let usual = if terminal {
+        LineFormat::Text
+    } else {
+        LineFormat::Json
+    };
     let colors = terminal && std::env::var_os("NO_COLOR").is_none();
     let mut layers = Vec::new();
     if terminal || file.is_none() {
         layers.push(lines(format.unwrap_or(usual), colors, std::io::stderr));
     }
-    layers.extend(file.map(|file| lines(format.unwrap_or(Format::Json), false, file)));
+    layers.extend(file.map(|file| lines(format.unwrap_or(LineFormat::Json), false, file)));
     tracing_subscriber::registry()
         .with(layers)
         .with(filter)
@@ -133,7 +137,7 @@ fn open(path: &Path, rotation: Rotation) -> Option<NonBlocking> {
     }
 }
 
-fn lines<W>(format: Format, colors: bool, writer: W) -> Box<dyn Layer<Registry> + Send + Sync>
+fn lines<W>(format: LineFormat, colors: bool, writer: W) -> Box<dyn Layer<Registry> + Send + Sync>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -143,8 +147,8 @@ where
         colors,
     });
     match format {
-        Format::Json => lines.json().flatten_event(true).boxed(),
-        Format::Text => lines
+        LineFormat::Json => lines.json().flatten_event(true).boxed(),
+        LineFormat::Text => lines
             .with_ansi(colors)
             .with_target(false)
             .fmt_fields(debug_fn(text_field).delimited(" "))

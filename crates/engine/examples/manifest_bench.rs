@@ -195,13 +195,13 @@ fn median(mut once: impl FnMut() -> Outcome) -> Outcome<f64> {
 }
 
 /// A tensor to write.
-struct Tensor {
+struct TensorSpec {
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Vec<u8>,
 }
 
-impl View for &Tensor {
+impl View for &TensorSpec {
     fn dtype(&self) -> Dtype {
         self.dtype
     }
@@ -268,7 +268,7 @@ fn config_json(config: &ModelConfig) -> serde_json::Value {
     })
 }
 
-fn tensors(config: &ModelConfig, weights: &HostWeights) -> BTreeMap<String, Tensor> {
+fn tensors(config: &ModelConfig, weights: &HostWeights) -> BTreeMap<String, TensorSpec> {
     let mut out = BTreeMap::new();
     matrix(&mut out, "model.embed_tokens", &weights.embed);
     vector(
@@ -323,7 +323,7 @@ fn tensors(config: &ModelConfig, weights: &HostWeights) -> BTreeMap<String, Tens
     out
 }
 
-fn matrix(out: &mut BTreeMap<String, Tensor>, module: &str, matrix: &HostMatrix) {
+fn matrix(out: &mut BTreeMap<String, TensorSpec>, module: &str, matrix: &HostMatrix) {
     let Storage::Affine {
         affine,
         packed,
@@ -340,7 +340,7 @@ fn matrix(out: &mut BTreeMap<String, Tensor>, module: &str, matrix: &HostMatrix)
         ("scales", Dtype::BF16, groups, scales),
         ("biases", Dtype::BF16, groups, biases),
     ] {
-        let tensor = Tensor {
+        let tensor = TensorSpec {
             dtype,
             shape: vec![matrix.rows, width],
             bytes: bytes.to_vec(),
@@ -349,8 +349,8 @@ fn matrix(out: &mut BTreeMap<String, Tensor>, module: &str, matrix: &HostMatrix)
     }
 }
 
-fn vector(out: &mut BTreeMap<String, Tensor>, name: &str, values: &[f32], shape: &[usize]) {
-    let tensor = Tensor {
+fn vector(out: &mut BTreeMap<String, TensorSpec>, name: &str, values: &[f32], shape: &[usize]) {
+    let tensor = TensorSpec {
         dtype: Dtype::F32,
         shape: shape.to_vec(),
         bytes: values

@@ -12,7 +12,7 @@ pub(crate) mod memory;
 mod mlx;
 mod usage;
 
-pub use batch::{Batch, Segment, SlotId};
+pub use batch::{Batch, BatchSegment, SlotId};
 pub use cost::{ExtraCost, SequenceCost};
 pub use cpu::CpuBackend;
 pub use memory::{MemoryLimits, MemoryUsage, ResolvedLimits};
@@ -107,7 +107,7 @@ pub trait Backend {
     }
 
     /// Prepares a pass over `segments`: a backend that computes lazily places their rows here, once for all layers.
-    fn begin(&self, _slots: &mut Self::Slots, _segments: &[Segment]) {}
+    fn begin(&self, _slots: &mut Self::Slots, _segments: &[BatchSegment]) {}
     /// Notifies the backend that a layer of a pass is enqueued; `x` is its output.
     fn layer_done(&self, _layer: usize, _x: &Self::Tensor) {}
     /// Ends a pass. A backend that computes lazily starts to evaluate all results of the pass here, in one evaluation;
@@ -171,7 +171,7 @@ pub trait Backend {
         config: &ModelConfig,
         weights: &AttentionWeights<Self::Matrix, Self::Vector>,
         layer: usize,
-        segments: &[Segment],
+        segments: &[BatchSegment],
         slots: &mut Self::Slots,
         q: Self::Tensor,
         k: Self::Tensor,
@@ -183,7 +183,7 @@ pub trait Backend {
         config: &ModelConfig,
         weights: &DeltaWeights<Self::Matrix, Self::Vector>,
         layer: usize,
-        segments: &[Segment],
+        segments: &[BatchSegment],
         slots: &mut Self::Slots,
         qkv: Self::Tensor,
     ) -> Self::Tensor;
@@ -197,7 +197,7 @@ pub trait Backend {
         config: &ModelConfig,
         weights: &DeltaWeights<Self::Matrix, Self::Vector>,
         layer: usize,
-        segments: &[Segment],
+        segments: &[BatchSegment],
         slots: &mut Self::Slots,
         qkv: Self::Tensor,
         z: &Self::Tensor,
@@ -212,7 +212,7 @@ pub trait Backend {
         config: &ModelConfig,
         weights: &DeltaWeights<Self::Matrix, Self::Vector>,
         layer: usize,
-        segments: &[Segment],
+        segments: &[BatchSegment],
         slots: &mut Self::Slots,
         qkv: Self::Tensor,
         z: &Self::Tensor,

@@ -20,6 +20,8 @@ pub use adapter::{AdapterError, AdapterInfo, AdapterName, AdapterSource, Invalid
 pub use checkpoint::{CheckpointError, Files};
 pub use error::LoadError;
 pub use host_model::{HostModel, Loaded};
-pub use model_config::{Affine, ConfigError, Mixer, ModelConfig, Packing, Quantization};
+pub use model_config::{
+    AffineQuantization, ConfigError, Mixer, ModelConfig, Packing, Quantization,
+};
 pub use source::ModelSource;
 pub use weights_reader::WeightsError;

@@ -18,7 +18,7 @@ mod sampler;
 mod softmax;
 
 pub(crate) use sampler::token_logprob;
-pub use sampler::{Choice, SampleError, Sampler};
+pub use sampler::{SampleError, SampledToken, Sampler};
 
 /// The parameters of a request; [`Sampling::validate`] checks them.
 #[derive(Clone, Debug, PartialEq)]

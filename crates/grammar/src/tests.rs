@@ -50,9 +50,9 @@ fn grammars() -> Grammars {
 }
 
 /// A generator of numbers (xorshift).
-struct Random(u64);
+struct XorShift(u64);
 
-impl Random {
+impl XorShift {
     fn below(&mut self, n: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -62,7 +62,7 @@ impl Random {
 }
 
 /// A random answer; none if it did not end within `limit` tokens.
-fn walk(constraint: &mut Constraint, random: &mut Random, limit: usize) -> Option<String> {
+fn walk(constraint: &mut Constraint, random: &mut XorShift, limit: usize) -> Option<String> {
     let vocabulary = vocabulary();
     let mut bytes = Vec::new();
     for step in 0..limit {
@@ -168,7 +168,7 @@ fn schema_walked_at_random_gives_json_of_the_schema() {
         "required": ["name", "size", "tags"],
         "additionalProperties": false,
     })));
-    let mut random = Random(7);
+    let mut random = XorShift(7);
     let mut ended = 0;
     for _ in 0..60 {
         let mut constraint = grammars.compile(&rules, false).unwrap().unwrap();
@@ -299,7 +299,7 @@ fn required_call_walked_at_random_has_its_parameters() {
         tool("now", json!({"type": "object", "properties": {}})),
     ];
     let rules = calls(tools, true, true);
-    let mut random = Random(3);
+    let mut random = XorShift(3);
     let mut ended = 0;
     for _ in 0..60 {
         let mut constraint = grammars.compile(&rules, false).unwrap().unwrap();

@@ -232,20 +232,20 @@ impl Drop for LeaseGuard {
 /// If the record of it cannot be used.
 pub fn claim_alert(path: &Path, lease: &Lease, agent: &Label) -> Result<bool, LeaseError> {
     #[derive(Deserialize, Serialize)]
-    struct Claim {
+    struct AlertClaim {
         taken: DateTime<Utc>,
         pid: u32,
         by: Label,
     }
     let beside = path.with_extension("claim.json");
     let _lock = lock(path)?;
-    let claim: Option<Claim> = record::read(&beside).unwrap_or_default();
+    let claim: Option<AlertClaim> = record::read(&beside).unwrap_or_default();
     match claim {
         Some(claim) if (claim.taken, claim.pid) == (lease.taken, lease.pid) => {
             Ok(claim.by == *agent)
         }
         _ => {
-            let claim = Claim {
+            let claim = AlertClaim {
                 taken: lease.taken,
                 pid: lease.pid,
                 by: agent.clone(),

@@ -9,12 +9,12 @@ use tempfile::TempDir;
 use super::*;
 
 /// A model's folder with its manifest and signature beside it, and the keys.
-struct Home {
+struct SignedFolder {
     home: TempDir,
     key: SigningKey,
 }
 
-impl Home {
+impl SignedFolder {
     /// A folder with a bit of everything.
     fn new() -> Self {
         let home = Self {
@@ -91,7 +91,7 @@ fn digest(bytes: &[u8]) -> String {
 
 #[test]
 fn a_folder_that_matches_is_verified_and_handed_to_the_loader() {
-    let home = Home::new();
+    let home = SignedFolder::new();
     let begun = Verification::start(&home.folder(), &home.trusting(&[&home.key])).unwrap();
     let files = begun.files();
     let mut told = Vec::new();
@@ -120,7 +120,7 @@ fn one_byte_anywhere_is_found_and_both_digests_told() {
         ("README.md", b"read me"),
         ("eval/results.txt", b"fine"),
     ] {
-        let home = Home::new();
+        let home = SignedFolder::new();
         let mut bad = good.to_vec();
         *bad.last_mut().unwrap() ^= 1;
         home.write(name, &bad);
@@ -131,7 +131,7 @@ fn one_byte_anywhere_is_found_and_both_digests_told() {
 #[test]
 fn what_is_missing_truncated_or_empty_is_named() {
     for name in ["model.safetensors", "config.json", "eval/results.txt"] {
-        let home = Home::new();
+        let home = SignedFolder::new();
         let path = home.folder().join(name);
         let whole = fs::read(&path).unwrap();
         home.write(name, &whole[..whole.len() - 1]);
@@ -146,7 +146,7 @@ fn what_is_missing_truncated_or_empty_is_named() {
 
 #[test]
 fn several_faults_are_counted() {
-    let home = Home::new();
+    let home = SignedFolder::new();
     for name in ["README.md", "model.safetensors", "eval/results.txt"] {
         home.write(name, b"other");
     }
@@ -155,7 +155,7 @@ fn several_faults_are_counted() {
 
 #[test]
 fn a_file_too_many_matters_if_the_loader_would_read_it() {
-    let home = Home::new();
+    let home = SignedFolder::new();
     home.write("notes.txt", b"hello");
     home.write("eval/config.json", b"not the loader's");
     home.write(".DS_Store", b"Finder was here");
@@ -178,7 +178,7 @@ fn a_file_too_many_matters_if_the_loader_would_read_it() {
 
 #[test]
 fn a_signature_holds_for_one_manifest_and_one_key() {
-    let home = Home::new();
+    let home = SignedFolder::new();
     let stranger = SigningKey::generate().unwrap();
     let says = ["not the signature", "sanctum-pki manifest sign"];
 
@@ -208,7 +208,7 @@ fn a_signature_holds_for_one_manifest_and_one_key() {
 
 #[test]
 fn keys_are_rotated_by_trusting_both_for_a_while() {
-    let home = Home::new();
+    let home = SignedFolder::new();
     let (old, new) = (&home.key, SigningKey::generate().unwrap());
     let signer = |keys: &[&SigningKey]| {
         let verified = home.verify_trusting(keys)?;
@@ -245,8 +245,8 @@ fn a_change_while_it_is_loaded_is_noticed() {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     };
     let remove = |path: &Path| fs::remove_file(path).unwrap();
-    type Change<'a> = &'a dyn Fn(&Path);
-    let cases: [(Change, &str); 5] = [
+    type Tampering<'a> = &'a dyn Fn(&Path);
+    let cases: [(Tampering, &str); 5] = [
         (&replace, "another file has its name"),
         (&touch, "time"),
         (&rewrite, "time"),
@@ -255,7 +255,7 @@ fn a_change_while_it_is_loaded_is_noticed() {
     ];
     for name in ["model.safetensors", "config.json", "README.md"] {
         for (change, says) in cases {
-            let home = Home::new();
+            let home = SignedFolder::new();
             let begun = Verification::start(&home.folder(), &home.trusting(&[])).unwrap();
             // When all is hashed and nothing is decided.
             let mut changed = false;
@@ -275,7 +275,7 @@ fn a_change_while_it_is_loaded_is_noticed() {
 
 #[test]
 fn links_inside_the_folder_are_followed_and_no_others() {
-    let home = Home::new();
+    let home = SignedFolder::new();
     let folder = home.folder();
     let outside = home.home.path().join("outside");
     fs::create_dir(&outside).unwrap();
@@ -335,7 +335,7 @@ fn links_inside_the_folder_are_followed_and_no_others() {
 
 #[test]
 fn what_is_no_file_is_not_read() {
-    let home = Home::new();
+    let home = SignedFolder::new();
     fs::remove_file(home.folder().join("README.md")).unwrap();
     fs::create_dir(home.folder().join("README.md")).unwrap();
     home.refused(&["README.md", "not a regular file"]);
@@ -348,7 +348,7 @@ fn what_is_no_file_is_not_read() {
 
 #[test]
 fn a_manifest_may_lie_in_the_folder_itself() {
-    let home = Home::new();
+    let home = SignedFolder::new();
     let inside = home.folder().join("model.sha256");
     let own = [inside.clone(), signature_path(&inside)];
     let manifest = create(&home.folder(), &own, |_, _| ()).unwrap();
@@ -364,7 +364,7 @@ fn a_manifest_may_lie_in_the_folder_itself() {
 
 #[test]
 fn ten_thousand_files_are_no_trouble() {
-    let home = Home::new();
+    let home = SignedFolder::new();
     for index in 0..10_000 {
         home.write(&format!("{index:05}.txt"), &[index as u8]);
     }

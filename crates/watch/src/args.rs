@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use sanctum_config::Label;
-use sanctum_config::logging::Format;
+use sanctum_config::logging::LineFormat;
 
 /// The arguments of a watchdog.
 #[derive(Clone, Debug, clap::Args)]
@@ -49,7 +49,7 @@ pub const EXIT_CODES: &str = "Exit codes:
        than the watchdog's: the message says what to do
   3    cannot continue: the message says why";
 
-impl From<LogFormat> for Format {
+impl From<LogFormat> for LineFormat {
     fn from(format: LogFormat) -> Self {
         match format {
             LogFormat::Json => Self::Json,

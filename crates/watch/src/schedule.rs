@@ -60,7 +60,7 @@ pub enum BadSchedule {
     Never(String),
 }
 
-struct Field {
+struct CronField {
     name: &'static str,
     first: u32,
     last: u32,
@@ -68,7 +68,7 @@ struct Field {
     names: &'static [&'static str],
 }
 
-const FIELDS: [Field; 5] = [
+const FIELDS: [CronField; 5] = [
     field("minute", 0, 59, &[]),
     field("hour", 0, 23, &[]),
     field("day of the month", 1, 31, &[]),
@@ -89,8 +89,13 @@ const FIELDS: [Field; 5] = [
     ),
 ];
 
-const fn field(name: &'static str, first: u32, last: u32, names: &'static [&'static str]) -> Field {
-    Field {
+const fn field(
+    name: &'static str,
+    first: u32,
+    last: u32,
+    names: &'static [&'static str],
+) -> CronField {
+    CronField {
         name,
         first,
         last,
@@ -245,7 +250,7 @@ impl FromStr for Crontab {
     }
 }
 
-impl Field {
+impl CronField {
     /// `*`, `5`, `1-5`, `mon-fri`, each with `/step`, and lists of them.
     fn parse(&self, text: &str) -> Option<BTreeSet<u32>> {
         let mut set = BTreeSet::new();

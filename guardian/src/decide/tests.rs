@@ -21,8 +21,8 @@ fn at(minute: i32) -> DateTime<Utc> {
     DateTime::from_timestamp(1_776_000_000, 0).unwrap() + TimeDelta::minutes(1) * minute
 }
 
-fn loaded(pid: u32, runs: u64) -> AgentStatus {
-    AgentStatus::Loaded {
+fn loaded(pid: u32, runs: u64) -> ActiveAgent {
+    ActiveAgent::Loaded {
         pid: Some(pid),
         runs,
     }
@@ -41,13 +41,13 @@ fn silence() -> ServerAnswer {
 }
 
 /// Decides minute by minute.
-fn play(rounds: impl IntoIterator<Item = (ServerAnswer, AgentStatus)>) -> Vec<(Condition, Remedy)> {
+fn play(rounds: impl IntoIterator<Item = (ServerAnswer, ActiveAgent)>) -> Vec<(Condition, Remedy)> {
     play_every(TimeDelta::minutes(1), rounds)
 }
 
 fn play_every(
     every: TimeDelta,
-    rounds: impl IntoIterator<Item = (ServerAnswer, AgentStatus)>,
+    rounds: impl IntoIterator<Item = (ServerAnswer, ActiveAgent)>,
 ) -> Vec<(Condition, Remedy)> {
     let mut history = ServerHistory::default();
     let mut misses = 0;
@@ -175,7 +175,7 @@ fn crash_loop_is_noticed_by_checks_more_frequent_than_starts() {
     let crashing = (0..200u64).map(|n| {
         (
             silence(),
-            AgentStatus::Loaded {
+            ActiveAgent::Loaded {
                 pid: None,
                 runs: 1 + n / 6,
             },
@@ -196,7 +196,7 @@ fn crash_loop_is_noticed_by_checks_more_frequent_than_starts() {
 
 #[test]
 fn server_that_launchd_does_not_start_again_is_restarted() {
-    let gone = (0..8).map(|_| (silence(), AgentStatus::Loaded { pid: None, runs: 1 }));
+    let gone = (0..8).map(|_| (silence(), ActiveAgent::Loaded { pid: None, runs: 1 }));
     let alive = (0..4).map(|_| (beat(0, 1, 0), loaded(7, 1)));
     let decisions = play(alive.chain(gone));
     assert_eq!(decisions[6], (Condition::Dead(3), Remedy::Kickstart));
@@ -270,14 +270,14 @@ fn load_that_pauses_is_starting_during_its_grace() {
 
 /// Rounds of one server with one history; see [`play`].
 #[derive(Default)]
-struct Watch {
+struct WatchedRounds {
     history: ServerHistory,
     deployment: Option<String>,
     misses: u32,
     answers_again: bool,
 }
 
-impl Watch {
+impl WatchedRounds {
     fn round(&mut self, now: DateTime<Utc>, answer: ServerAnswer) -> Remedy {
         let seen = Observation {
             failed_prefix_checks: Vec::new(),
@@ -313,7 +313,7 @@ impl Watch {
 
 #[test]
 fn restart_budget_that_is_spent_stays_spent() {
-    let mut watch = Watch::default();
+    let mut watch = WatchedRounds::default();
     assert_eq!(watch.hang(0..600), 4);
     let since = watch.history.spent.unwrap();
     assert!(since < at(60));
@@ -327,9 +327,9 @@ fn restart_budget_that_is_spent_stays_spent() {
 
 #[test]
 fn restart_budget_is_restored_by_a_deployment() {
-    let mut watch = Watch {
+    let mut watch = WatchedRounds {
         deployment: Some("server of 1".to_owned()),
-        ..Watch::default()
+        ..WatchedRounds::default()
     };
     assert_eq!(watch.hang(0..60), 4);
     // A receipt that cannot be read is not a deployment.
@@ -344,7 +344,7 @@ fn restart_budget_is_restored_by_a_deployment() {
 #[test]
 fn restart_budget_is_restored_by_a_day_of_health_that_was_observed() {
     let spent = || {
-        let mut watch = Watch::default();
+        let mut watch = WatchedRounds::default();
         watch.hang(0..60);
         watch
     };
@@ -371,7 +371,7 @@ fn restart_budget_is_restored_by_a_day_of_health_that_was_observed() {
 
 #[test]
 fn outage_lasts_until_the_server_has_stayed_healthy() {
-    let mut watch = Watch::default();
+    let mut watch = WatchedRounds::default();
     assert_eq!(watch.hang(0..3), 1);
     let outage = watch.history.outage;
     assert_eq!(outage, Some(at(2)));
@@ -387,7 +387,7 @@ fn outage_lasts_until_the_server_has_stayed_healthy() {
 
 #[test]
 fn outage_that_is_not_attended_is_reported_when_it_ends() {
-    let mut watch = Watch::default();
+    let mut watch = WatchedRounds::default();
     watch.hang(0..60);
     watch.idle(60..70);
     assert!(!watch.answers_again, "the restarts reported that one");
@@ -403,7 +403,7 @@ fn outage_that_is_not_attended_is_reported_when_it_ends() {
 
 #[test]
 fn outage_that_spends_the_budget_is_reported_when_it_ends() {
-    let mut watch = Watch::default();
+    let mut watch = WatchedRounds::default();
     for hang in 0..4 {
         let begin = 10 * hang;
         assert_eq!(watch.hang(begin..begin + 3), 1);
@@ -473,7 +473,7 @@ fn restart_budget_is_spent_by_one_outage_however_long_the_server_takes_to_start(
 
 #[test]
 fn agent_that_is_not_loaded_is_bootstrapped_unless_it_is_disabled() {
-    let missing = |disabled| play([(silence(), AgentStatus::NotLoaded { disabled })])[0].1;
+    let missing = |disabled| play([(silence(), ActiveAgent::NotLoaded { disabled })])[0].1;
     assert_eq!(
         (missing(false), missing(true)),
         (Remedy::Bootstrap, Remedy::Nothing)
@@ -481,7 +481,7 @@ fn agent_that_is_not_loaded_is_bootstrapped_unless_it_is_disabled() {
     // An operator runs the server in a terminal.
     let by_hand = play([(
         ServerAnswer::Alive,
-        AgentStatus::NotLoaded { disabled: false },
+        ActiveAgent::NotLoaded { disabled: false },
     )]);
     assert_eq!(by_hand[0], (Condition::Answering, Remedy::Nothing));
 }
@@ -526,7 +526,7 @@ proptest! {
 
 #[test]
 fn stopped_server_is_neither_missed_nor_restarted() {
-    let stopped = || AgentStatus::Stopped("stopped on purpose".into());
+    let stopped = || ActiveAgent::Stopped("stopped on purpose".into());
     let decisions = play((0..100).map(|_| (silence(), stopped())));
     assert!(
         decisions

@@ -335,7 +335,7 @@ fn outage_is_over_when_the_server_stays_healthy_and_not_when_a_restart_is_due() 
         answer: ServerAnswer::Alive,
         failed_prefix_checks: Vec::new(),
         models_without_server: Vec::new(),
-        agent: AgentStatus::Loaded { pid: None, runs: 9 },
+        agent: ActiveAgent::Loaded { pid: None, runs: 9 },
         deployment: None,
         misses: 0,
     };
@@ -385,7 +385,7 @@ fn failed_prefix_check_opens_a_critical_condition_until_the_page_reports_none() 
                 })
                 .collect(),
             models_without_server: Vec::new(),
-            agent: AgentStatus::Loaded { pid: None, runs: 1 },
+            agent: ActiveAgent::Loaded { pid: None, runs: 1 },
             deployment: None,
             misses: 0,
         };
@@ -430,7 +430,7 @@ fn model_that_no_server_has_opens_a_condition_and_restarts_nothing() {
             answer: ServerAnswer::Health(Vec::new()),
             failed_prefix_checks: Vec::new(),
             models_without_server: gone.iter().map(|&model| model.to_owned()).collect(),
-            agent: AgentStatus::Loaded { pid: None, runs: 1 },
+            agent: ActiveAgent::Loaded { pid: None, runs: 1 },
             deployment: None,
             misses: 0,
         };

@@ -30,7 +30,7 @@ pub enum Dialect {
 
 /// A kernel's text, and the names that the text knows its operands by.
 #[derive(Clone, Debug)]
-pub struct Kernel {
+pub struct GpuKernel {
     /// Its name.
     pub name: String,
     /// Inputs, in order.
@@ -45,7 +45,7 @@ pub struct Kernel {
     pub shared: usize,
 }
 
-impl Kernel {
+impl GpuKernel {
     fn new(name: &str, inputs: &str, outputs: &str, body: &str) -> Self {
         let names = |names: &str| names.split_whitespace().map(str::to_owned).collect();
         Self {
@@ -72,8 +72,8 @@ impl Kernel {
 
 /// A sum and its norm. Template: `W` width, `GROUP` threads a row, `Y` type of the second summand, `PARTS` that it has, `T`
 /// type of the normed row. Launch: [`Launch::rows`].
-pub fn add_norm() -> Kernel {
-    Kernel::new(
+pub fn add_norm() -> GpuKernel {
+    GpuKernel::new(
         "add_norm",
         "x y weight eps",
         "sum normed",
@@ -82,13 +82,13 @@ pub fn add_norm() -> Kernel {
 }
 
 /// `silu(gate) * up`. Template: `GROUP` threads, `T` type. Launch: [`Launch::elements`].
-pub fn swiglu() -> Kernel {
-    Kernel::new("swiglu", "gate up", "out", include_str!("swiglu.kernel"))
+pub fn swiglu() -> GpuKernel {
+    GpuKernel::new("swiglu", "gate up", "out", include_str!("swiglu.kernel"))
 }
 
 /// The norm behind the delta rule, gated by `z`. Template: `D` width of a head, `T` type. Launch: [`Launch::heads`].
-pub fn gated_norm() -> Kernel {
-    Kernel::new(
+pub fn gated_norm() -> GpuKernel {
+    GpuKernel::new(
         "gated_norm",
         "y z weight eps",
         "out",
@@ -98,8 +98,8 @@ pub fn gated_norm() -> Kernel {
 
 /// The short convolution with its SiLU, and the tails it leaves. Template: `C` channels, `TAPS`, `GROUP` threads, `T`
 /// type. Launch: [`Launch::channels`].
-pub fn short_conv() -> Kernel {
-    Kernel::new(
+pub fn short_conv() -> GpuKernel {
+    GpuKernel::new(
         "short_conv",
         "x weight tails seen left counts",
         "out after",
@@ -109,8 +109,8 @@ pub fn short_conv() -> Kernel {
 
 /// The gated delta rule over ragged segments. Template: `HK`, `HV` heads, `DK`, `DV` widths, `LINES` state rows a group,
 /// `TILE` steps at a time, `T` type. `DK` is a multiple of 32. Launch: [`Launch::delta`].
-pub fn gated_delta() -> Kernel {
-    Kernel::new(
+pub fn gated_delta() -> GpuKernel {
+    GpuKernel::new(
         "gated_delta",
         "qkv a b a_log dt_bias states segments",
         "y after",
@@ -121,8 +121,8 @@ pub fn gated_delta() -> Kernel {
 /// [`short_conv`], [`gated_delta`] and [`gated_norm`] in one, for batches in which no sequence has more than one row; to
 /// the same bits. Template: `HK`, `HV` heads, `DK`, `DV` widths, multiples of 32, `TAPS`, `WARPS`, `T` type. Launch:
 /// [`Launch::delta_step`].
-pub fn delta_step() -> Kernel {
-    Kernel::new(
+pub fn delta_step() -> GpuKernel {
+    GpuKernel::new(
         "delta_step",
         "x weight tails seen left counts a b a_log dt_bias states segments z norm eps",
         "out later after",
@@ -132,8 +132,8 @@ pub fn delta_step() -> Kernel {
 
 /// Queries or keys, normed and rotated by each row's position. Template: `H` heads, `D` width of a head, `STRIDE` from one
 /// head to the next in `x`, `ROTARY` numbers that are rotated, `T` type. Launch: [`Launch::heads`].
-pub fn placed() -> Kernel {
-    Kernel::new(
+pub fn placed() -> GpuKernel {
+    GpuKernel::new(
         "placed",
         "x weight positions numbers",
         "out",
@@ -147,8 +147,8 @@ pub fn placed() -> Kernel {
 ///
 /// The pools are inputs that the kernel writes to, so that one row costs no copy of a pool. MLX knows nothing of that: every
 /// kernel that reads the rows must take `query` too, which orders it behind this one, and no other array may share the pools.
-pub fn placed_store() -> Kernel {
-    Kernel::new(
+pub fn placed_store() -> GpuKernel {
+    GpuKernel::new(
         "placed_store",
         "q k v q_norm k_norm positions places numbers keys values",
         "query",
@@ -163,7 +163,7 @@ pub fn placed_store() -> Kernel {
 ///
 /// Packed values are an input `values`: uint `[places, HKV, D * BITS / 32]` with `scales` and `zeros`: f16 `[places,
 /// HKV, D / 64]`, as [`quantize_v`] makes them; plain ones are `values`: T `[places, HKV, D]`.
-pub fn sdpa_dequant_v(packed: bool) -> Kernel {
+pub fn sdpa_dequant_v(packed: bool) -> GpuKernel {
     let (name, inputs, value) = match packed {
         true => (
             "sdpa_packed_v",
@@ -177,13 +177,13 @@ pub fn sdpa_dequant_v(packed: bool) -> Kernel {
         ),
     };
     let body = include_str!("sdpa_dequant_v.kernel").replace("// VALUE", value.trim_end());
-    Kernel::new(name, inputs, "acc stats", &body)
+    GpuKernel::new(name, inputs, "acc stats", &body)
 }
 
 /// Joins the parts of [`sdpa_dequant_v`] and multiplies with the sigmoid of the gate. Template: `D` width of a head, `T`
 /// type. Launch: [`Launch::rows`] with a group of `D` for every head of every row.
-pub fn attention_end() -> Kernel {
-    Kernel::new(
+pub fn attention_end() -> GpuKernel {
+    GpuKernel::new(
         "attention_end",
         "acc stats gated",
         "out",
@@ -193,8 +193,8 @@ pub fn attention_end() -> Kernel {
 
 /// Values as codes of `BITS` bits with a scale and a zero for each 64. Template: `BITS` 4 or 8, `T` type. Launch:
 /// [`Launch::heads`] with one head for each 64.
-pub fn quantize_v() -> Kernel {
-    Kernel::new(
+pub fn quantize_v() -> GpuKernel {
+    GpuKernel::new(
         "quantize_v",
         "v",
         "packed scales zeros",
@@ -212,25 +212,25 @@ pub fn quantize_v() -> Kernel {
 /// A nibble in the last bits of a bf16 128 is `128 + q` exactly, so that unpacking takes one operation for two weights;
 /// the sum over 64 columns of `(128 + q) x` is turned into that of `(scale q + bias) x` by the sum of `x`, which the tensor
 /// cores give too.
-pub fn qmv(matrices: usize) -> Kernel {
+pub fn qmv(matrices: usize) -> GpuKernel {
     few_rows(Choice::Matrices(matrices))
 }
 
 /// `silu(x Gᵀ) * (x Uᵀ)` of two matrices of one shape as [`qmv`] multiplies them. Inputs and template as there for two
 /// matrices, `MT` being 2; output: `y0`: Y `[n, rows]`. Launch: [`Launch::products`] of both matrices' tiles.
-pub fn qmv_gated() -> Kernel {
+pub fn qmv_gated() -> GpuKernel {
     few_rows(Choice::Gated)
 }
 
 /// [`qmv`] for 9 to 32 rows, whose warps share the vectors; scales and biases in bf16, and weights rounded to bf16 as
 /// [`unpack`] rounds them. Template: `S` bf16, `Y`, and a [`WideCut`] as `NT`, `MT`, `W`, `WK`, `RUN`, `PARTS`. With more
 /// than one part outputs are float `[PARTS, n, rows]`, to be added up. Launch: [`Launch::wide_products`].
-pub fn qmm(matrices: usize) -> Kernel {
+pub fn qmm(matrices: usize) -> GpuKernel {
     more_rows(Choice::Matrices(matrices))
 }
 
 /// [`qmv_gated`] for 9 to 32 rows, as [`qmm`] multiplies them. Launch: [`Launch::wide_products`] of both matrices' tiles.
-pub fn qmm_gated() -> Kernel {
+pub fn qmm_gated() -> GpuKernel {
     more_rows(Choice::Gated)
 }
 
@@ -293,25 +293,25 @@ auto choose = [&](uint unit, uint m) -> qmv_matrix<S, Y> {{
     }
 }
 
-fn few_rows(choice: Choice) -> Kernel {
+fn few_rows(choice: Choice) -> GpuKernel {
     let [choose, inputs, outputs] = choice.text();
     let body = choose + include_str!("qmv.kernel");
-    Kernel {
+    GpuKernel {
         own: include_str!("qmv.h"),
-        ..Kernel::new(&choice.name("qmv"), &inputs, &outputs, &body)
+        ..GpuKernel::new(&choice.name("qmv"), &inputs, &outputs, &body)
     }
 }
 
-fn more_rows(choice: Choice) -> Kernel {
+fn more_rows(choice: Choice) -> GpuKernel {
     let [choose, inputs, outputs] = choice.text();
     let body = choose + include_str!("qmm.kernel");
-    Kernel {
+    GpuKernel {
         own: include_str!("qmv.h"),
         shared: match choice {
             Choice::Matrices(_) => WideCut::new(WideCut::MOST_ROWS, 0).shared(),
             Choice::Gated => WideCut::gated(WideCut::MOST_ROWS).shared(),
         },
-        ..Kernel::new(&choice.name("qmm"), &inputs, &outputs, &body)
+        ..GpuKernel::new(&choice.name("qmm"), &inputs, &outputs, &body)
     }
 }
 
@@ -322,7 +322,7 @@ fn more_rows(choice: Choice) -> Kernel {
 /// its rows, its first query here, 0}, which rows of their own do not read; `sizes`: int `[8]` = {pages a span}, which
 /// segments do not read. Outputs as there, with one span for segments. Template: `G`, at most 8 where `split`, `HKV`, `D`:
 /// 64, 128 or 256; pages have 64 rows. Launch: [`Launch::attention`] with four warps, of rows or of units.
-pub fn sdpa_tensor(split: bool) -> Kernel {
+pub fn sdpa_tensor(split: bool) -> GpuKernel {
     let (name, queries) = match split {
         true => ("sdpa_tensor_rows", 8),
         false => ("sdpa_tensor_segments", 64),
@@ -332,11 +332,11 @@ pub fn sdpa_tensor(split: bool) -> Kernel {
         u8::from(split),
         include_str!("sdpa_tensor.kernel")
     );
-    Kernel {
+    GpuKernel {
         own: include_str!("tensor.h"),
         // Queries, keys and values of the widest heads.
         shared: (queries + 2 * 64) * 256 * 2,
-        ..Kernel::new(
+        ..GpuKernel::new(
             name,
             "q keys values rows table units sizes scale",
             "acc stats",
@@ -350,6 +350,6 @@ pub const SEGMENT_QUERIES: usize = 64;
 
 /// The matrix that [`tiles`] stand for. Template: `ROWS`, `COLS`, `GROUP` threads, `S` type of scales, `T` type. Launch:
 /// [`Launch::elements`] over the words.
-pub fn unpack() -> Kernel {
-    Kernel::new("unpack", "w steps", "out", include_str!("unpack.kernel"))
+pub fn unpack() -> GpuKernel {
+    GpuKernel::new("unpack", "w steps", "out", include_str!("unpack.kernel"))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use sanctum_config::fleet::{Model, Server};
+use sanctum_config::fleet::{ModelSection, Server};
 use sanctum_config::{Fleet, Home, HostName, Label, ModelAlias, Origin, Role};
 use sanctum_host::{read_fleet, this_host};
 use sanctum_watch::Schedule;
@@ -118,7 +118,7 @@ fn what(fleet: &Fleet, name: &Label, role: Role) -> Result<String, Error> {
 }
 
 /// A model and its other names.
-fn named(model: &Model) -> String {
+fn named(model: &ModelSection) -> String {
     let aliases: Vec<&str> = model.aliases.iter().map(ModelAlias::as_str).collect();
     match aliases.is_empty() {
         true => model.id.to_string(),

@@ -17,7 +17,7 @@ use crate::status::count;
 use crate::{Error, remote};
 
 /// What one host found about another, or about itself.
-struct Section {
+struct DoctorSection {
     /// The host that was checked.
     host: Label,
     /// The host that has checked it.
@@ -38,7 +38,7 @@ pub(crate) fn run(
     let sections = match remote::destination(&installation)? {
         None => {
             let inside = check_here(&installation, Duration::from_secs(options.patience))?;
-            let mut sections = vec![Section {
+            let mut sections = vec![DoctorSection {
                 host: host.clone(),
                 from: host.clone(),
                 lines: inside.lines.clone(),
@@ -62,7 +62,7 @@ pub(crate) fn run(
                     Ok(there) => {
                         let ours = installation.receipt()?.map(|receipt| receipt.release);
                         outside.push(versions(&here, ours.as_deref(), &there));
-                        sections.push(Section {
+                        sections.push(DoctorSection {
                             host: host.clone(),
                             from: host.clone(),
                             lines: there.lines,
@@ -76,7 +76,7 @@ pub(crate) fn run(
             }
             sections.insert(
                 0,
-                Section {
+                DoctorSection {
                     host: host.clone(),
                     from: here,
                     lines: outside,
@@ -90,11 +90,11 @@ pub(crate) fn run(
 
 fn print(
     host: &Label,
-    sections: &[Section],
+    sections: &[DoctorSection],
     report: Option<DoctorReport>,
     console: &mut Console,
 ) -> Result<(), Error> {
-    for Section { host, from, lines } in sections {
+    for DoctorSection { host, from, lines } in sections {
         if console.is_json() {
             break;
         }
@@ -152,7 +152,7 @@ fn inside(
 }
 
 /// The hosts around this one: those whose servers are watched from here, and those that watch this one.
-fn around(installation: &Installation) -> Vec<Section> {
+fn around(installation: &Installation) -> Vec<DoctorSection> {
     let Installation { fleet, host, .. } = installation;
     let mut sections = Vec::new();
     for other in fleet.hosts.keys().filter(|other| *other != host) {
@@ -162,7 +162,7 @@ fn around(installation: &Installation) -> Vec<Section> {
                 && target.and_then(|target| fleet.host_of(target)) == Some(other)
         });
         if is_watched_here {
-            sections.push(Section {
+            sections.push(DoctorSection {
                 host: other.clone(),
                 from: host.clone(),
                 lines: check_from_here(installation, host, other),
@@ -174,7 +174,7 @@ fn around(installation: &Installation) -> Vec<Section> {
             let command = format!("on {other}: sanctum-launchd doctor --host {host}");
             vec![DoctorLine::not_checkable("outside", why).by_hand(command)]
         });
-        sections.push(Section {
+        sections.push(DoctorSection {
             host: host.clone(),
             from: other.clone(),
             lines,

@@ -26,7 +26,7 @@ use sanctum_host::{INSTALL_RELEASE, Installation, Receipt};
 use crate::Error;
 use crate::args::GlobalArgs;
 use crate::host_state::HostState;
-use crate::store::Store;
+use crate::store::DeploymentStore;
 
 /// The installation that the command line names, for a command that works without one.
 fn open(args: &GlobalArgs) -> Result<Installation, Error> {
@@ -50,7 +50,7 @@ fn installed(installation: &Installation) -> Result<Option<HostState>, Error> {
     let Some(receipt) = installation.receipt()? else {
         return Ok(None);
     };
-    let recalled = HostState::recall(&Store::new(&installation.home), receipt.clone());
+    let recalled = HostState::recall(&DeploymentStore::new(&installation.home), receipt.clone());
     Ok(Some(recalled.unwrap_or_else(|_| {
         HostState::without_contents(receipt, installation.fleet.clone())
     })))

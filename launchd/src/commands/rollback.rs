@@ -17,7 +17,7 @@ use crate::execute::AfterStart;
 use crate::host_state::HostState;
 use crate::log_excerpt::LogEnds;
 use crate::post_deploy_checks;
-use crate::store::Store;
+use crate::store::DeploymentStore;
 
 /// Runs it. If a command was interrupted, rolling that back is all that it does by default.
 pub(crate) fn run(
@@ -161,7 +161,7 @@ fn earlier_release(
     installation: &Installation,
     rollback: &RollbackArgs,
 ) -> Result<HostState, Error> {
-    let store = Store::new(&installation.home);
+    let store = DeploymentStore::new(&installation.home);
     let now_installed = must_be_installed(installation)?;
     let version = match (&rollback.to, now_installed.previous) {
         (Some(version), _) => version.to_string(),

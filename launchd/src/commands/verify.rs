@@ -22,7 +22,7 @@ pub(crate) fn run(args: &GlobalArgs, console: &mut Console) -> Result<(), Error>
     let here = this_host(&installation.fleet, &installation.home);
     let is_here = here.is_ok_and(|here| here.as_ref() == Some(host));
     let destination = installation.fleet.hosts[host].ssh.as_deref();
-    let Verified {
+    let VerifyResult {
         findings,
         warnings,
         certificates,
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &GlobalArgs, console: &mut Console) -> Result<(), Error>
 
 /// The result of a verification, as text and JSON have it.
 #[derive(Default, Deserialize)]
-struct Verified {
+struct VerifyResult {
     findings: Vec<Finding>,
     /// What is not urgent.
     #[serde(default)]
@@ -73,7 +73,7 @@ struct Verified {
     certificates: Vec<String>,
 }
 
-fn this_machine(installation: &Installation) -> Result<Verified, Error> {
+fn this_machine(installation: &Installation) -> Result<VerifyResult, Error> {
     let now = Utc::now();
     let mut findings = verify_host(installation, now)?;
     // Drift does not report these: its own alerts use the same channels.
@@ -84,7 +84,7 @@ fn this_machine(installation: &Installation) -> Result<Verified, Error> {
             Role::Agent(_) => {}
         }
     }
-    Ok(Verified {
+    Ok(VerifyResult {
         findings,
         warnings: warnings(installation),
         certificates: certificates(installation, now),
@@ -115,7 +115,7 @@ fn certificates(installation: &Installation, now: DateTime<Utc>) -> Vec<String> 
 }
 
 /// What this host sees comes first: it does not depend on the other host's own report.
-fn from_outside(installation: &Installation, destination: &str) -> Result<Verified, Error> {
+fn from_outside(installation: &Installation, destination: &str) -> Result<VerifyResult, Error> {
     let Installation {
         fleet, home, host, ..
     } = installation;
@@ -124,7 +124,7 @@ fn from_outside(installation: &Installation, destination: &str) -> Result<Verifi
     match ask(installation, destination) {
         Ok(reported) => {
             findings.extend(reported.findings);
-            Ok(Verified {
+            Ok(VerifyResult {
                 findings,
                 ..reported
             })
@@ -139,15 +139,15 @@ fn from_outside(installation: &Installation, destination: &str) -> Result<Verifi
                 error.to_string(),
                 fix,
             ));
-            Ok(Verified {
+            Ok(VerifyResult {
                 findings,
-                ..Verified::default()
+                ..VerifyResult::default()
             })
         }
     }
 }
 
-fn ask(installation: &Installation, destination: &str) -> Result<Verified, Error> {
+fn ask(installation: &Installation, destination: &str) -> Result<VerifyResult, Error> {
     let answer = ssh::ask_launchd(&installation.fleet, destination, "verify");
     serde_json::from_value(answer.map_err(Error::refused)?).map_err(|error| {
         Error::refused(format!(

@@ -38,10 +38,10 @@ pub(super) fn unattended() -> Vec<DoctorLine> {
 }
 
 /// The output of a command: standard output if it has succeeded, standard error otherwise.
-type Answer = Result<String, String>;
+type ToolOutput = Result<String, String>;
 
 /// None where the command does not exist. `$SANCTUM_PMSET` and the like name another program on every system.
-fn run(name: &str, arguments: &[&str]) -> Option<Answer> {
+fn run(name: &str, arguments: &[&str]) -> Option<ToolOutput> {
     let variable = format!("SANCTUM_{}", name.to_ascii_uppercase());
     if !cfg!(target_os = "macos") && std::env::var_os(variable).is_none() {
         return None;
@@ -55,8 +55,8 @@ fn run(name: &str, arguments: &[&str]) -> Option<Answer> {
 
 fn judge(
     check: &str,
-    answer: Option<Answer>,
-    judge: impl Fn(&Answer) -> Option<DoctorLine>,
+    answer: Option<ToolOutput>,
+    judge: impl Fn(&ToolOutput) -> Option<DoctorLine>,
 ) -> DoctorLine {
     let Some(answer) = answer else {
         return DoctorLine::not_checkable(check, "this is not macOS");
@@ -85,7 +85,7 @@ fn power_setting(text: &str, name: &str) -> Option<u32> {
     found
 }
 
-fn sleep(answer: &Answer) -> Option<DoctorLine> {
+fn sleep(answer: &ToolOutput) -> Option<DoctorLine> {
     let minutes = power_setting(answer.as_ref().ok()?, "sleep")?;
     Some(match minutes {
         0 => DoctorLine::passed("sleep", "this Mac does not go to sleep when idle"),
@@ -100,7 +100,7 @@ fn sleep(answer: &Answer) -> Option<DoctorLine> {
 }
 
 /// A laptop has no `autorestart`, and a battery instead.
-fn power_failure(answer: &Answer) -> Option<DoctorLine> {
+fn power_failure(answer: &ToolOutput) -> Option<DoctorLine> {
     let text = answer.as_ref().ok()?;
     let check = "power failure";
     match power_setting(text, "autorestart") {
@@ -121,7 +121,7 @@ fn power_failure(answer: &Answer) -> Option<DoctorLine> {
 }
 
 /// `FileVault is Off.`
-fn file_vault(answer: &Answer) -> Option<DoctorLine> {
+fn file_vault(answer: &ToolOutput) -> Option<DoctorLine> {
     let text = answer.as_ref().ok()?;
     let check = "FileVault";
     if text.contains("FileVault is Off") {
@@ -140,7 +140,7 @@ fn file_vault(answer: &Answer) -> Option<DoctorLine> {
 }
 
 /// The user's name; an error if there is no such setting.
-fn automatic_login(answer: &Answer) -> Option<DoctorLine> {
+fn automatic_login(answer: &ToolOutput) -> Option<DoctorLine> {
     let check = "automatic login";
     match answer {
         Ok(user) if !user.trim().is_empty() => {
@@ -173,7 +173,7 @@ mod tests {
     const MINI: &str = "AC Power:\n Sleep On Power Button 1\n autorestart          0\n powernap             1\n\
         \x20disksleep            10\n sleep                15\n womp                 1\n";
 
-    fn ok(text: &str) -> Answer {
+    fn ok(text: &str) -> ToolOutput {
         Ok(text.to_owned())
     }
 

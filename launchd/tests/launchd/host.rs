@@ -59,13 +59,13 @@ pub(crate) struct Host {
 }
 
 /// The output of the program and its exit code.
-pub(crate) struct Said {
+pub(crate) struct LaunchdOutput {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
 }
 
-impl Said {
+impl LaunchdOutput {
     pub(crate) fn of(mut command: Command) -> Self {
         let Output {
             status,
@@ -160,7 +160,7 @@ impl Host {
         ))
     }
 
-    pub(crate) fn run(&self, line: &[&str]) -> Said {
+    pub(crate) fn run(&self, line: &[&str]) -> LaunchdOutput {
         self.run_with(line, &[])
     }
 
@@ -199,14 +199,14 @@ impl Host {
             .ok();
     }
 
-    pub(crate) fn run_with(&self, line: &[&str], environment: &[(&str, &str)]) -> Said {
+    pub(crate) fn run_with(&self, line: &[&str], environment: &[(&str, &str)]) -> LaunchdOutput {
         let mut command = self.command(line);
         command.envs(environment.iter().copied());
-        Said::of(command)
+        LaunchdOutput::of(command)
     }
 
     /// `install` with a release.
-    pub(crate) fn install(&self, version: &str) -> Said {
+    pub(crate) fn install(&self, version: &str) -> LaunchdOutput {
         self.run(&[
             "install",
             "--release",
@@ -215,7 +215,7 @@ impl Host {
     }
 
     /// `upgrade` to a release, without a second instance, dying after a step if one is named.
-    pub(crate) fn upgrade(&self, version: &str, fault: &str) -> Said {
+    pub(crate) fn upgrade(&self, version: &str, fault: &str) -> LaunchdOutput {
         let release = self.release(version);
         let line = upgrading(release.to_str().unwrap());
         self.run_with(&line, &[("SANCTUM_FAULT", fault)])

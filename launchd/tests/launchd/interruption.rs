@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::host::{Host, Said};
+use crate::host::{Host, LaunchdOutput};
 
 /// Every boundary of an upgrade from release 1 to release 2 with a changed fleet.toml, in order; whether files have
 /// been switched by then; and whether a journal is there.
@@ -30,7 +30,7 @@ const BOUNDARIES: [(&str, bool, bool); 18] = [
     ("done", true, false),
 ];
 
-fn was_killed(said: &Said) -> bool {
+fn was_killed(said: &LaunchdOutput) -> bool {
     said.code.is_none() && said.err.contains("SANCTUM_FAULT")
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::host::{Host, Said, executable};
+use crate::host::{Host, LaunchdOutput, executable};
 
 /// A fleet.toml of the same fleet whose home is another one.
 fn with_home(host: &Host, home: &str) -> PathBuf {
@@ -32,7 +32,7 @@ fn second_fleet_of_the_same_name_is_refused_before_any_change() {
         &["rollback"],
     ] {
         let before = host.snapshot();
-        let said = Said::of(host.command_for(&other, line)).fails(1);
+        let said = LaunchdOutput::of(host.command_for(&other, line)).fails(1);
         let home = host.home();
         assert!(
             said.contains(&format!("installed here from {}", home.display())),
@@ -46,7 +46,7 @@ fn second_fleet_of_the_same_name_is_refused_before_any_change() {
     // A link leads to the same home, and a removed home has no installation.
     std::os::unix::fs::symlink(host.home(), host.at("user/.link")).unwrap();
     let linked = with_home(&host, "~/.link");
-    Said::of(host.command_for(&linked, &["install", "--dry-run"])).ok();
+    LaunchdOutput::of(host.command_for(&linked, &["install", "--dry-run"])).ok();
     let other = with_home(&host, "~/.other");
     let home = host.home();
     fs::remove_file(home.join("state/receipt.json")).unwrap();
@@ -57,7 +57,7 @@ fn second_fleet_of_the_same_name_is_refused_before_any_change() {
         for path in left.iter().filter(|path| *path != kept) {
             fs::rename(path, moved(path)).unwrap();
         }
-        let said = Said::of(host.command_for(&other, &install)).fails(1);
+        let said = LaunchdOutput::of(host.command_for(&other, &install)).fails(1);
         assert!(said.contains("installed here from"), "{said}");
         for path in left.iter().filter(|path| *path != kept) {
             fs::rename(moved(path), path).unwrap();
@@ -66,10 +66,10 @@ fn second_fleet_of_the_same_name_is_refused_before_any_change() {
     fs::remove_dir_all(home.join("bin")).unwrap();
     fs::remove_file(home.join("fleet.toml")).unwrap();
     fs::write(home.join("state/journal.json"), "{}").unwrap();
-    let said = Said::of(host.command_for(&other, &install)).fails(1);
+    let said = LaunchdOutput::of(host.command_for(&other, &install)).fails(1);
     assert!(said.contains("installed here from"), "{said}");
     fs::remove_file(home.join("state/journal.json")).unwrap();
-    Said::of(host.command_for(&other, &install)).ok();
+    LaunchdOutput::of(host.command_for(&other, &install)).ok();
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn loaded_agent_of_an_unreadable_home_is_refused_until_it_is_booted_out() {
     let install = ["install", "--release", release.to_str().unwrap()];
     // The volume of the home is not mounted.
     fs::rename(host.home(), host.at("unmounted")).unwrap();
-    let said = Said::of(host.command_for(&other, &install)).fails(1);
+    let said = LaunchdOutput::of(host.command_for(&other, &install)).fails(1);
     let home = host.home();
     assert!(
         said.contains("com.sanctum.guardian") && said.contains("cannot be read"),
@@ -92,7 +92,7 @@ fn loaded_agent_of_an_unreadable_home_is_refused_until_it_is_booted_out() {
     assert_eq!(host.calls(), [""; 0]);
     assert!(!host.at("user/.other").exists());
     fs::remove_dir_all(host.at("launchd/loaded")).unwrap();
-    Said::of(host.command_for(&other, &install)).ok();
+    LaunchdOutput::of(host.command_for(&other, &install)).ok();
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn commands_without_launchctl_are_refused() {
 }
 
 /// Runs a command that must not block.
-fn within(mut command: std::process::Command, limit: Duration) -> Said {
+fn within(mut command: std::process::Command, limit: Duration) -> LaunchdOutput {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let begun = Instant::now();
@@ -136,7 +136,7 @@ fn within(mut command: std::process::Command, limit: Duration) -> Said {
         std::thread::sleep(Duration::from_millis(5));
     }
     let output = child.wait_with_output().unwrap();
-    Said {
+    LaunchdOutput {
         code: output.status.code(),
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),
@@ -223,7 +223,7 @@ fn written_files_are_private_under_any_umask() {
         for (name, value) in install.get_envs() {
             shell.env(name, value.unwrap_or_default());
         }
-        Said::of(shell).ok();
+        LaunchdOutput::of(shell).ok();
         let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         for folder in ["", "state", "secrets", "certs", "logs", "releases"] {
             assert_eq!(mode(host.home().join(folder)), 0o700, "{umask} {folder}");

@@ -21,7 +21,7 @@ use crate::{Consent, KEPT, record};
 
 /// Answers a question with its last word: `say 4` with `4`.
 #[derive(Clone, Default)]
-struct Server {
+struct FakeServer {
     /// Error statuses for the first requests, one each.
     statuses: Arc<Mutex<VecDeque<u16>>>,
     /// Whether no chat is answered.
@@ -36,7 +36,7 @@ struct Server {
     questions: Arc<Mutex<[Vec<String>; 2]>>,
 }
 
-async fn chat(State(server): State<Server>, Json(body): Json<Value>) -> Response {
+async fn chat(State(server): State<FakeServer>, Json(body): Json<Value>) -> Response {
     assert_eq!(body["temperature"], 0);
     if *server.hangs.lock().unwrap() {
         std::future::pending::<()>().await;
@@ -67,21 +67,21 @@ async fn chat(State(server): State<Server>, Json(body): Json<Value>) -> Response
     .into_response()
 }
 
-async fn health(State(server): State<Server>) -> Json<Value> {
+async fn health(State(server): State<FakeServer>) -> Json<Value> {
     let age = *server.age.lock().unwrap();
     Json(json!({
         "status": "ok", "phase": "ready", "in_flight": 1, "queued": 3, "progress": 9, "progress_age_seconds": age
     }))
 }
 
-async fn serve(server: &Server) -> SocketAddr {
+async fn serve(server: &FakeServer) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     serve_on(listener, server);
     address
 }
 
-fn serve_on(listener: tokio::net::TcpListener, server: &Server) {
+fn serve_on(listener: tokio::net::TcpListener, server: &FakeServer) {
     let router = Router::new()
         .route("/v1/chat/completions", post(chat))
         .route("/health", get(health))
@@ -127,14 +127,14 @@ fn spec(folder: &Path, wrong: usize) {
 
 struct Scene {
     folder: tempfile::TempDir,
-    server: Server,
+    server: FakeServer,
     address: SocketAddr,
 }
 
 impl Scene {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let server = Server::default();
+        let server = FakeServer::default();
         let address = serve(&server).await;
         spec(folder.path(), 0);
         Self {
@@ -288,7 +288,7 @@ async fn refused_connection_is_retried_while_the_server_restarts() {
         // By then the first connection has been refused.
         tokio::time::sleep(half).await;
         let listener = tokio::net::TcpListener::bind(address).await.unwrap();
-        serve_on(listener, &Server::default());
+        serve_on(listener, &FakeServer::default());
     };
     let (report, ()) = tokio::join!(parity.run(Utc::now()), restart);
     assert_eq!(

@@ -45,7 +45,7 @@ target = "server"
 struct Desk(TempDir);
 
 /// What a command said.
-struct Said {
+struct PkiOutput {
     ok: bool,
     code: Option<i32>,
     out: String,
@@ -76,7 +76,7 @@ impl Desk {
     }
 
     /// Runs a command of words.
-    fn run(&self, words: &str) -> Said {
+    fn run(&self, words: &str) -> PkiOutput {
         let output = Command::new(env!("CARGO_BIN_EXE_sanctum-pki"))
             .current_dir(self.0.path())
             .args(["--config", "fleet.toml", "--home", "home"])
@@ -85,7 +85,7 @@ impl Desk {
             .env("RUST_LOG", "debug")
             .output()
             .expect("the program starts");
-        Said::of(output)
+        PkiOutput::of(output)
     }
 
     /// Starts a command of words.
@@ -101,7 +101,7 @@ impl Desk {
     }
 
     /// Runs a command of words under a umask.
-    fn run_with_umask(&self, umask: &str, words: &str) -> Said {
+    fn run_with_umask(&self, umask: &str, words: &str) -> PkiOutput {
         let output = Command::new("sh")
             .current_dir(self.0.path())
             .args(["-c", "umask \"$1\" && shift && exec \"$@\"", "sh", umask])
@@ -110,7 +110,7 @@ impl Desk {
             .args(words.split_whitespace())
             .output()
             .expect("the shell starts");
-        Said::of(output)
+        PkiOutput::of(output)
     }
 
     /// Runs a command that must succeed.
@@ -137,7 +137,7 @@ impl Desk {
     }
 }
 
-impl Said {
+impl PkiOutput {
     fn of(output: Output) -> Self {
         Self {
             ok: output.status.success(),

@@ -2,20 +2,20 @@
 
 use std::process::Command;
 
-use crate::{Desk, Said};
+use crate::{Desk, PkiOutput};
 
 impl Desk {
     /// `openssl` with words, in this folder.
-    fn openssl(&self, words: &str) -> Said {
+    fn openssl(&self, words: &str) -> PkiOutput {
         let output = Command::new("openssl")
             .current_dir(self.0.path())
             .args(words.split_whitespace())
             .output()
             .expect("openssl starts");
-        Said::of(output)
+        PkiOutput::of(output)
     }
 
-    fn verify(&self, purpose: &str, certificate: &str) -> Said {
+    fn verify(&self, purpose: &str, certificate: &str) -> PkiOutput {
         self.openssl(&format!(
             "verify -x509_strict -CAfile home/certs/ca.crt -CRLfile home/certs/ca.crl -crl_check -purpose {purpose} \
              home/certs/{certificate}.crt"

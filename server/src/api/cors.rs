@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::gate::{AllowedOrigins, Reader};
+use crate::gate::{AllowedOrigins, AllowedReader};
 
 const REQUEST_PRIVATE_NETWORK: HeaderName =
     HeaderName::from_static("access-control-request-private-network");
@@ -49,15 +49,19 @@ pub(crate) fn preflight(asked: &HeaderMap) -> Response {
 }
 
 /// Adds what every answer tells browsers, refusals and streams too.
-pub(crate) fn finish(origins: &AllowedOrigins, reader: Option<Reader>, headers: &mut HeaderMap) {
+pub(crate) fn finish(
+    origins: &AllowedOrigins,
+    reader: Option<AllowedReader>,
+    headers: &mut HeaderMap,
+) {
     if origins.is_empty() {
         return;
     }
     headers.append(header::VARY, VARY);
     let Some(reader) = reader else { return };
     let allowed = match reader {
-        Reader::Origin(origin) => origin,
-        Reader::Any => HeaderValue::from_static("*"),
+        AllowedReader::Origin(origin) => origin,
+        AllowedReader::Any => HeaderValue::from_static("*"),
     };
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);

@@ -15,7 +15,7 @@ use super::body::JsonBody;
 use super::error::ApiError;
 use super::state::AppState;
 use crate::client_key::ClientKey;
-use crate::front::{Answer, Attempt, FrontModel, InFlight, ModelField, WholeEvents};
+use crate::front::{Attempt, FrontModel, InFlight, ModelField, UpstreamResponse, WholeEvents};
 use crate::gate::GenerationRecord;
 use crate::route::{self, Route};
 use crate::shutdown::Shutdown;
@@ -109,7 +109,7 @@ async fn try_all(
     path: &str,
     headers: &HeaderMap,
     body: &Bytes,
-) -> Result<(String, Answer), ApiError> {
+) -> Result<(String, UpstreamResponse), ApiError> {
     let mut problems = Vec::new();
     let mut full: Option<u64> = None;
     for upstream in &model.upstreams {
@@ -214,7 +214,7 @@ fn headers(from: &HeaderMap, client: Option<&ClientKey>, id: &str) -> HeaderMap 
 
 /// An answer on its way to the client.
 struct Relay {
-    answer: Answer,
+    answer: UpstreamResponse,
     /// None where the answer is no stream of events.
     events: Option<(WholeEvents, ErrorEvent)>,
     name: String,
@@ -231,7 +231,7 @@ enum Break {
 
 fn relay(
     name: String,
-    answer: Answer,
+    answer: UpstreamResponse,
     event: ErrorEvent,
     record: GenerationRecord,
     shutdown: Shutdown,
@@ -300,7 +300,7 @@ impl Relay {
     }
 
     async fn piece(&mut self) -> Result<Option<Vec<u8>>, Break> {
-        let Answer {
+        let UpstreamResponse {
             response,
             in_flight,
             ..

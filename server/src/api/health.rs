@@ -31,7 +31,7 @@ pub(crate) struct HealthPage {
     /// Requests on their way to an engine, and whether their preparation moves.
     preparing: PreparingStatus,
     /// Whether computed prefixes are reused: of several models, that of the one where a check has turned it off.
-    prefix_cache: PrefixStatus,
+    prefix_cache: PrefixHealth,
     /// Each model, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     models: Vec<ModelHealth>,
@@ -53,13 +53,13 @@ struct ModelHealth {
     id: String,
     #[serde(flatten)]
     pulse: Beat,
-    prefix_cache: PrefixStatus,
+    prefix_cache: PrefixHealth,
 }
 
 /// Whether computed prefixes of prompts are reused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "status", rename_all = "kebab-case")]
-enum PrefixStatus {
+enum PrefixHealth {
     /// No: the settings say so, or the model is loading.
     #[default]
     Off,
@@ -120,11 +120,11 @@ impl ModelHealth {
             id: served.id().to_string(),
             pulse: beat(served),
             prefix_cache: match state {
-                Ok(PrefixState::On) => PrefixStatus::On,
+                Ok(PrefixState::On) => PrefixHealth::On,
                 Ok(PrefixState::DisabledByCheck { reason }) => {
-                    PrefixStatus::DisabledByCheck { reason }
+                    PrefixHealth::DisabledByCheck { reason }
                 }
-                Ok(PrefixState::Off) | Err(_) => PrefixStatus::Off,
+                Ok(PrefixState::Off) | Err(_) => PrefixHealth::Off,
             },
         }
     }

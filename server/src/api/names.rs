@@ -9,10 +9,10 @@ use super::client_path::Path;
 /// An entry holds for everything below its place: with `tools[0].function.parameters` → `tools[2].input_schema`, the
 /// place `tools[0].function.parameters.properties.x` maps to `tools[2].input_schema.properties.x`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Names(HashMap<String, Origin>);
+pub(crate) struct Names(HashMap<String, FieldOrigin>);
 
 #[derive(Clone, Debug, PartialEq)]
-struct Origin {
+struct FieldOrigin {
     path: String,
     /// The client's value has another shape inside: what is below the place maps to the path itself.
     opaque: bool,
@@ -23,13 +23,14 @@ impl Names {
     pub(crate) fn insert(&mut self, chat: impl Into<String>, client: &Path) {
         let path = client.to_string();
         let opaque = client.field("x") == *client;
-        self.0.insert(chat.into(), Origin { path, opaque });
+        self.0.insert(chat.into(), FieldOrigin { path, opaque });
     }
 
     /// The place `chat` came from `client`, which has another shape inside: everything below it maps to `client`.
     pub(crate) fn insert_whole(&mut self, chat: impl Into<String>, client: &Path) {
         let path = client.to_string();
-        self.0.insert(chat.into(), Origin { path, opaque: true });
+        self.0
+            .insert(chat.into(), FieldOrigin { path, opaque: true });
     }
 
     /// The client's name of a place in the chat body. A place without an entry keeps its name: the field was passed

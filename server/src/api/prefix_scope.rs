@@ -1,6 +1,6 @@
 //! Whose computed prefixes a request may reuse, and who may reuse its own.
 
-use sanctum_config::fleet::PrefixCache;
+use sanctum_config::fleet::PrefixCacheScope;
 use sanctum_engine::prefix::{Reuse, Scope};
 
 use crate::client_key::ClientKey;
@@ -12,11 +12,11 @@ const VERSION: &[u8] = b"sanctum prefix scope 1";
 ///
 /// Requests without a salt to a server that shares everything are in the scope of zeros. All other scopes are hashes of
 /// what distinguishes them, which stay the same across restarts.
-pub(crate) fn reuse(sharing: PrefixCache, client: &ClientKey, salt: Option<&str>) -> Reuse {
+pub(crate) fn reuse(sharing: PrefixCacheScope, client: &ClientKey, salt: Option<&str>) -> Reuse {
     let client = match sharing {
-        PrefixCache::Off => return Reuse::Off,
-        PrefixCache::Shared => None,
-        PrefixCache::PerClient => Some(client),
+        PrefixCacheScope::Off => return Reuse::Off,
+        PrefixCacheScope::Shared => None,
+        PrefixCacheScope::PerClient => Some(client),
     };
     if client.is_none() && salt.is_none() {
         return Reuse::Scope(Scope::default());
@@ -57,8 +57,8 @@ mod tests {
         let mut scopes = HashSet::new();
         for client in &clients {
             for salt in [None, Some("a"), Some("b"), Some("")] {
-                let scope = reuse(PrefixCache::PerClient, client, salt);
-                assert_eq!(scope, reuse(PrefixCache::PerClient, client, salt));
+                let scope = reuse(PrefixCacheScope::PerClient, client, salt);
+                assert_eq!(scope, reuse(PrefixCacheScope::PerClient, client, salt));
                 let Reuse::Scope(scope) = scope else {
                     panic!("{client:?}");
                 };
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn scope_of_shared_prefixes_depends_on_the_salt_alone() {
-        let shared = |client, salt| reuse(PrefixCache::Shared, &client, salt);
+        let shared = |client, salt| reuse(PrefixCacheScope::Shared, &client, salt);
         let (one, other) = (ClientKey::Loopback, ClientKey::Ipv4([192, 0, 2, 1].into()));
         assert_eq!(shared(one.clone(), None), Reuse::Scope(Scope::default()));
         assert_eq!(shared(other.clone(), None), Reuse::Scope(Scope::default()));
@@ -79,7 +79,7 @@ mod tests {
             shared(other.clone(), Some("a"))
         );
         assert_ne!(shared(one.clone(), Some("a")), shared(one, None));
-        let off = reuse(PrefixCache::Off, &other, Some("a"));
+        let off = reuse(PrefixCacheScope::Off, &other, Some("a"));
         assert_eq!(off, Reuse::Off);
     }
 }

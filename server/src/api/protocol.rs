@@ -27,19 +27,19 @@
 mod conversation;
 mod event;
 mod fields;
-mod refusal;
 mod respond;
 #[cfg(test)]
 pub(crate) mod tests;
 mod translate;
+mod translation_error;
 
 pub(crate) use crate::api::reply::ReplyPart;
 pub(crate) use conversation::{ChatMessages, Message, ToolCall};
-pub(crate) use event::{End, EndReason, Failure, FailureKind, Sse, Usage};
+pub(crate) use event::{AnswerEnd, AnswerUsage, Failure, FailureKind, Sse};
 pub(crate) use fields::{ProtocolFields, required_object, text};
-pub(crate) use refusal::Refusal;
 pub(crate) use respond::{AnswerEncoder, respond};
 pub(crate) use translate::parse;
+pub(crate) use translation_error::TranslationError;
 
 use serde_json::{Map, Value};
 

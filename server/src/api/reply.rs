@@ -1,6 +1,6 @@
 //! Generated text, divided as it arrives into reasoning, content and tool calls.
 
-use sanctum_engine::text::output::{End, OutputEvent, OutputOptions, OutputParser};
+use sanctum_engine::text::output::{OutputEnd, OutputEvent, OutputOptions, OutputParser};
 use serde_json::Value;
 
 use crate::random;
@@ -80,8 +80,8 @@ impl ReplyParser {
     /// The parts that became certain with the last piece of text: all that remain. `is_cut` if the reply was cut off.
     pub(crate) fn finish(&mut self, text: String, is_cut: bool) -> Vec<ReplyPart> {
         let end = match is_cut {
-            true => End::Length,
-            false => End::Stop,
+            true => OutputEnd::Length,
+            false => OutputEnd::Stop,
         };
         match &mut self.parser {
             Some(parser) => {

@@ -4,4 +4,4 @@ mod shared;
 mod store;
 
 pub(crate) use shared::{PendingAnswer, ResponseStore};
-pub(crate) use store::{History, Limits, PendingTurn, Store};
+pub(crate) use store::{ConversationHistory, PendingTurn, Store, StoreLimits};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::FromRef;
-use sanctum_config::fleet::PrefixCache;
+use sanctum_config::fleet::PrefixCacheScope;
 
 use super::body::BodyLimit;
 use super::response_store::ResponseStore;
@@ -23,7 +23,7 @@ pub(crate) struct AppState {
     /// Swaps their adapters.
     pub swaps: AdapterSwaps,
     /// Which clients share computed prefixes of prompts.
-    pub sharing: PrefixCache,
+    pub sharing: PrefixCacheScope,
     /// The bodies in memory.
     pub bodies: BodyLimit,
     /// Responses that clients can continue.

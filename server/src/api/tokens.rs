@@ -54,7 +54,7 @@ struct DetokenizeRequest {
 }
 
 /// Text of a response, and the fields that had no effect.
-type Answer = (String, Vec<String>);
+type TokensAnswer = (String, Vec<String>);
 
 /// Answers `POST /tokenize`.
 pub(crate) async fn tokenize(
@@ -105,7 +105,7 @@ pub(crate) async fn info(State(app): State<Arc<AppState>>) -> Result<Json<Value>
     })))
 }
 
-fn response((text, ignored): Answer) -> Response {
+fn response((text, ignored): TokensAnswer) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
     let mut response = (kind, text).into_response();
     ActiveGeneration::report_ignored(&ignored, &mut response);
@@ -214,7 +214,7 @@ fn tokenized(
     app: &AppState,
     request: TokenizeRequest,
     ticket: &Ticket,
-) -> Result<Answer, ApiError> {
+) -> Result<TokensAnswer, ApiError> {
     let TokenizeRequest {
         mut input,
         with_pieces,
@@ -246,7 +246,7 @@ fn detokenized(
     app: &AppState,
     request: DetokenizeRequest,
     ticket: &Ticket,
-) -> Result<Answer, ApiError> {
+) -> Result<TokensAnswer, ApiError> {
     /// Tokens after which the client is asked for.
     const PIECE: usize = 1 << 16;
     generation::refuse_unknown(&request.unknown, app.strict_fields)?;
@@ -280,7 +280,7 @@ fn rendered(
     app: &AppState,
     mut request: PromptRequest,
     ticket: &Ticket,
-) -> Result<Answer, ApiError> {
+) -> Result<TokensAnswer, ApiError> {
     generation::refuse_unknown(&request.unknown, app.strict_fields)?;
     let ready = app.models.pick(request.model.as_deref())?.ready()?;
     let prompt = request.text(&ready, ticket)?;

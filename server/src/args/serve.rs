@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use sanctum_config::fleet::{CheckRate, Gigabytes, PrefixCache};
+use sanctum_config::fleet::{CheckRate, Gigabytes, PrefixCacheScope};
 use sanctum_config::{HostName, Label, Origin, TildePath};
 use sanctum_engine::backend::KvMode;
 use sanctum_engine::load::random::Shape;
@@ -144,7 +144,7 @@ pub(crate) struct PrefixArgs {
     /// Which clients share computed prefixes of prompts: shared, per-client, or off to compute every prompt from its first
     /// token [default: per-client]
     #[arg(long, value_name = "MODE")]
-    pub prefix_cache: Option<PrefixCache>,
+    pub prefix_cache: Option<PrefixCacheScope>,
     /// Memory for computed prefixes of all models, in GiB; sequences take it back when they need it [default: half of the
     /// memory for sequences]
     #[arg(long, value_name = "GIB")]

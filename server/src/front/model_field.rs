@@ -21,7 +21,7 @@ impl ModelField {
     /// Finds it. None if the body is not a JSON object, or `model` is not a string: the API explains that better.
     pub(crate) fn find(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
-        struct Fields<'a> {
+        struct BodyFields<'a> {
             // With the value of a null, whose place is replaced too.
             #[serde(borrow, default, deserialize_with = "present")]
             model: Option<&'a RawValue>,
@@ -37,7 +37,7 @@ impl ModelField {
             None => 0,
         };
         let text = &body[skipped..];
-        let fields: Fields<'_> = serde_json::from_slice(text).ok()?;
+        let fields: BodyFields<'_> = serde_json::from_slice(text).ok()?;
         match fields.model {
             Some(raw) => {
                 let start = raw.get().as_ptr().addr() - body.as_ptr().addr();

@@ -58,7 +58,7 @@ pub(crate) struct UpstreamStatus {
 /// What came of sending a request to it.
 pub(crate) enum Attempt {
     /// An answer, which is the client's whatever it says.
-    Answer(Answer),
+    Answer(UpstreamResponse),
     /// Its queue is full; when to try again, in seconds.
     Full(Option<u64>),
     /// It has refused this server's own credentials.
@@ -70,7 +70,7 @@ pub(crate) enum Attempt {
 }
 
 /// An answer that has begun.
-pub(crate) struct Answer {
+pub(crate) struct UpstreamResponse {
     /// The rest of it.
     pub response: ForwardedResponse,
     /// Its first piece.
@@ -250,7 +250,7 @@ impl Upstream {
             500.. => self.fail(format!("it answered {status}")),
             _ => {
                 self.state().circuit.succeeded();
-                Attempt::Answer(Answer {
+                Attempt::Answer(UpstreamResponse {
                     response,
                     first,
                     in_flight,

@@ -30,7 +30,7 @@ pub fn bearer(bytes: &[u8]) {
         assert!(!token.matches(&expected) || holds);
     }
     if let Ok(host) = RequestHost::of(&request) {
-        let rules = loopback::Rules {
+        let rules = loopback::LoopbackRules {
             own: &[],
             names: &[],
             is_named_origin: false,

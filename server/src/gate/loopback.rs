@@ -26,7 +26,7 @@ pub(crate) fn is_loopback(address: IpAddr) -> bool {
 
 /// What a request over loopback may look like.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules<'a> {
+pub(crate) struct LoopbackRules<'a> {
     /// The addresses that the server listens on.
     pub own: &'a [IpAddr],
     /// The names that the operator gives this machine.
@@ -39,7 +39,7 @@ pub(crate) struct Rules<'a> {
 pub(crate) fn check(
     request: &Request,
     host: &RequestHost,
-    rules: &Rules<'_>,
+    rules: &LoopbackRules<'_>,
 ) -> Result<(), Refusal> {
     if let Some(foreign) = host.foreign(rules) {
         return Err(Refusal::ForeignHost {
@@ -100,7 +100,7 @@ impl RequestHost {
     }
 
     /// The first name that is not one of this machine.
-    fn foreign(&self, rules: &Rules<'_>) -> Option<&str> {
+    fn foreign(&self, rules: &LoopbackRules<'_>) -> Option<&str> {
         let listens = |address: IpAddr| !address.is_unspecified() && rules.own.contains(&address);
         self.0.iter().find_map(|(name, text)| {
             let is_ours = match name {
@@ -168,7 +168,7 @@ mod tests {
         let own = ["192.0.2.1", "2001:db8::1", "0.0.0.0", "127.0.0.1"];
         let own = own.map(|address| address.parse().unwrap());
         let names = ["host.docker.internal".parse().unwrap()];
-        let rules = Rules {
+        let rules = LoopbackRules {
             own: &own,
             names: &names,
             is_named_origin: false,
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn page_of_a_listed_origin_is_judged_as_a_program_is() {
         let headers = [("host", "localhost"), ("origin", "http://page.example")];
-        let rules = Rules {
+        let rules = LoopbackRules {
             own: &[],
             names: &[],
             is_named_origin: true,

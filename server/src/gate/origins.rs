@@ -17,7 +17,7 @@ pub(crate) struct AllowedOrigins {
 
 /// Who may read an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reader {
+pub(crate) enum AllowedReader {
     /// Pages of this origin, as the request wrote it.
     Origin(HeaderValue),
     /// Every page.
@@ -36,12 +36,14 @@ impl AllowedOrigins {
     }
 
     /// The page that may read the answer to a request; none for requests of programs and of other pages.
-    pub(crate) fn reader(&self, headers: &HeaderMap) -> Option<Reader> {
+    pub(crate) fn reader(&self, headers: &HeaderMap) -> Option<AllowedReader> {
         let origin = only_origin(headers)?;
         if self.lists(origin) {
-            return Some(Reader::Origin(origin.clone()));
+            return Some(AllowedReader::Origin(origin.clone()));
         }
-        self.listed.contains(&Origin::Any).then_some(Reader::Any)
+        self.listed
+            .contains(&Origin::Any)
+            .then_some(AllowedReader::Any)
     }
 
     /// Whether pages of the request's origin are listed by name. `*` lists none: it would let every page that a browser on
@@ -106,7 +108,7 @@ mod tests {
         let allowed = allowed(&["https://chat.example", "null"]);
         for origin in ["https://chat.example", "null"] {
             let headers = headers(&[origin]);
-            let reader = Reader::Origin(HeaderValue::from_static(origin));
+            let reader = AllowedReader::Origin(HeaderValue::from_static(origin));
             assert_eq!(allowed.reader(&headers), Some(reader));
             assert!(allowed.names(&headers));
         }
@@ -129,7 +131,7 @@ mod tests {
     fn star_lets_every_page_read_and_lists_none() {
         let any = allowed(&["*", "https://chat.example"]);
         let other = headers(&["https://other.example"]);
-        assert_eq!(any.reader(&other), Some(Reader::Any));
+        assert_eq!(any.reader(&other), Some(AllowedReader::Any));
         assert!(!any.names(&other));
         assert!(any.names(&headers(&["https://chat.example"])));
         assert_eq!(any.reader(&headers(&[])), None);

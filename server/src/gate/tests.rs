@@ -37,7 +37,7 @@ struct GatedServer {
 }
 
 /// What came back.
-struct Seen {
+struct GateOutcome {
     status: StatusCode,
     response: Response,
 }
@@ -90,10 +90,10 @@ impl GatedServer {
         }
     }
 
-    async fn send(&self, request: Request) -> Seen {
+    async fn send(&self, request: Request) -> GateOutcome {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status();
-        Seen { status, response }
+        GateOutcome { status, response }
     }
 
     async fn status(&self, request: Request) -> u16 {
@@ -110,7 +110,7 @@ impl GatedServer {
     }
 }
 
-impl Seen {
+impl GateOutcome {
     async fn error(self) -> (u16, String, String) {
         let status = self.status.as_u16();
         let body = self

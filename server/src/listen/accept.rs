@@ -11,7 +11,7 @@ use tokio::time::{Duration, sleep};
 
 use super::connection;
 use super::http_server::HttpServer;
-use super::transport::{Endpoint, Transport, bind};
+use super::transport::{BoundAddress, Transport, bind};
 use crate::client_key::ClientKey;
 
 /// An address that could not be bound is retried after this time, the first time sooner.
@@ -65,7 +65,7 @@ async fn bind_later(address: &ListenAddress, transport: &Transport) -> TcpListen
             Ok(socket) => {
                 let secure = transport.is_secure();
                 let endpoint = socket.local_addr();
-                let endpoint = endpoint.map(|address| Endpoint { address, secure }.to_string());
+                let endpoint = endpoint.map(|address| BoundAddress { address, secure }.to_string());
                 let address = endpoint.unwrap_or_else(|_| address.to_string());
                 tracing::info!(address, "now listening on this address too");
                 return socket;

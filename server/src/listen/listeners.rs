@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::accept;
 use super::addresses;
 use super::http_server::HttpServer;
-use super::transport::{Endpoint, Transport, bind};
+use super::transport::{BoundAddress, Transport, bind};
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -80,11 +80,11 @@ impl Listeners {
     ///
     /// # Errors
     /// If the system does not know a socket's address.
-    pub(crate) fn endpoints(&self) -> io::Result<Vec<Endpoint>> {
+    pub(crate) fn endpoints(&self) -> io::Result<Vec<BoundAddress>> {
         let open = self.0.iter();
         open.filter_map(|listener| Some((listener, listener.socket.as_ref()?)))
             .map(|(listener, socket)| {
-                Ok(Endpoint {
+                Ok(BoundAddress {
                     address: socket.local_addr()?,
                     secure: listener.transport.is_secure(),
                 })

@@ -54,7 +54,7 @@ fn router(feed: mpsc::UnboundedReceiver<Bytes>) -> Router {
         .route("/stream", get(stream))
 }
 
-struct Served {
+struct ListenFixture {
     address: SocketAddr,
     shutdown: Shutdown,
     metrics: Arc<Metrics>,
@@ -63,7 +63,7 @@ struct Served {
 }
 
 /// Serves at most so many connections.
-async fn serve(transport: Transport, max_connections: usize) -> Served {
+async fn serve(transport: Transport, max_connections: usize) -> ListenFixture {
     let listeners = Listeners::open([(FREE.parse().unwrap(), transport)])
         .await
         .unwrap();
@@ -76,7 +76,7 @@ async fn serve(transport: Transport, max_connections: usize) -> Served {
         metrics.clone(),
         max_connections,
     );
-    Served {
+    ListenFixture {
         address,
         shutdown,
         metrics,
@@ -85,7 +85,7 @@ async fn serve(transport: Transport, max_connections: usize) -> Served {
     }
 }
 
-impl Served {
+impl ListenFixture {
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
@@ -351,7 +351,7 @@ async fn revoked_client_reads_its_stream_to_the_end_and_its_next_request_is_refu
     .expect("it is refused on the same connection");
     served.feed.send(Bytes::from_static(b"second")).unwrap();
     assert!(exchange(&mut reader, "", "second").await.contains("second"));
-    let Served {
+    let ListenFixture {
         feed,
         connections,
         shutdown,

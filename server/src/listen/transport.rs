@@ -21,7 +21,7 @@ pub(crate) enum Transport {
 
 /// An address that is listened on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Endpoint {
+pub(crate) struct BoundAddress {
     /// The address; a port of 0 has become the free port that was taken.
     pub address: SocketAddr,
     /// Whether it speaks TLS.
@@ -35,7 +35,7 @@ impl Transport {
     }
 }
 
-impl fmt::Display for Endpoint {
+impl fmt::Display for BoundAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.secure { "https" } else { "http" };
         write!(f, "{scheme}://{}", self.address)

@@ -2,7 +2,7 @@
 
 use std::num::{NonZeroU64, NonZeroUsize};
 
-use sanctum_config::fleet::{Backend, KvCache, Memory, Server};
+use sanctum_config::fleet::{BackendSetting, KvCacheFormat, Memory, Server};
 use sanctum_engine::backend::{KvMode, MemoryLimits, Precision};
 use sanctum_engine::launch::{BackendChoice, LaunchOptions};
 
@@ -43,9 +43,11 @@ fn options(args: &ServeArgs, server: Option<&Server>, models: usize) -> LaunchOp
     let exact = args.exact || server.is_some_and(|server| server.exact);
     LaunchOptions {
         backend: match (args.backend, server.map(|server| server.backend)) {
-            (Some(BackendArg::Cpu), _) | (None, Some(Backend::Cpu)) => BackendChoice::Cpu,
-            (Some(BackendArg::Mlx), _) | (None, Some(Backend::Mlx)) => BackendChoice::Mlx,
-            (Some(BackendArg::Auto), _) | (None, Some(Backend::Auto) | None) => BackendChoice::Auto,
+            (Some(BackendArg::Cpu), _) | (None, Some(BackendSetting::Cpu)) => BackendChoice::Cpu,
+            (Some(BackendArg::Mlx), _) | (None, Some(BackendSetting::Mlx)) => BackendChoice::Mlx,
+            (Some(BackendArg::Auto), _) | (None, Some(BackendSetting::Auto) | None) => {
+                BackendChoice::Auto
+            }
         },
         memory: memory(&args.memory, server.map(|server| &server.memory)),
         models: NonZeroUsize::new(models).unwrap_or(usual.models),
@@ -80,9 +82,9 @@ fn options(args: &ServeArgs, server: Option<&Server>, models: usize) -> LaunchOp
 fn kv_cache(server: Option<&Server>) -> KvMode {
     match server.map(|server| server.kv_cache) {
         None => KvMode::default(),
-        Some(KvCache::Plain) => KvMode::Plain,
-        Some(KvCache::V8) => KvMode::V8,
-        Some(KvCache::V4) => KvMode::V4,
+        Some(KvCacheFormat::Plain) => KvMode::Plain,
+        Some(KvCacheFormat::V8) => KvMode::V8,
+        Some(KvCacheFormat::V4) => KvMode::V4,
     }
 }
 

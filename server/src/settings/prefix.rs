@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use sanctum_config::fleet::{DISK_LIMIT, PrefixCache};
+use sanctum_config::fleet::{DISK_LIMIT, PrefixCacheScope};
 use sanctum_engine::prefix::{ColdOptions, PrefixOptions};
 
 use super::error::SettingsError;
@@ -18,7 +18,7 @@ pub(super) fn resolve(
     args: &ServeArgs,
     section: Option<&Section>,
     models: usize,
-) -> Result<(PrefixCache, PrefixOptions), SettingsError> {
+) -> Result<(PrefixCacheScope, PrefixOptions), SettingsError> {
     let args = &args.prefix;
     let server = section.map(|section| &section.server);
     let sharing = args
@@ -40,7 +40,7 @@ pub(super) fn resolve(
         .cache_check
         .or(server.and_then(|server| server.cache_check));
     let options = PrefixOptions {
-        enabled: sharing != PrefixCache::Off,
+        enabled: sharing != PrefixCacheScope::Off,
         limit: memory.map(|limit| limit.bytes() / models.max(1) as u64),
         cold: folder.map(|folder| ColdOptions::new(folder, disk)),
         check_share: check.unwrap_or_default().share(),

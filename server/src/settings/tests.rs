@@ -6,7 +6,7 @@ use super::*;
 use crate::args::Args;
 use crate::tls::CrlPath;
 use clap::Parser;
-use sanctum_config::fleet::{Loopback, PrefixCache};
+use sanctum_config::fleet::{Loopback, PrefixCacheScope};
 use sanctum_engine::backend::KvMode;
 use sanctum_engine::launch::BackendChoice;
 use sanctum_engine::load::ModelSource;
@@ -246,7 +246,7 @@ fn prefix_flags_override_fleet_toml() {
         (settings.sharing, settings.options.prefix)
     };
     let (sharing, usual) = prefix("", &[]);
-    assert_eq!(sharing, PrefixCache::PerClient);
+    assert_eq!(sharing, PrefixCacheScope::PerClient);
     assert!(usual.enabled);
     assert_eq!(
         (usual.limit, usual.cold, usual.check_share),
@@ -254,7 +254,7 @@ fn prefix_flags_override_fleet_toml() {
     );
     let (sharing, file) = prefix(fleet, &[]);
     let disk = file.cold.unwrap();
-    assert_eq!((sharing, file.check_share), (PrefixCache::Shared, 0.1));
+    assert_eq!((sharing, file.check_share), (PrefixCacheScope::Shared, 0.1));
     assert_eq!((file.limit, disk.limit_bytes), (Some(2 << 30), 1 << 29));
     assert!(disk.folder.is_absolute() && disk.folder.ends_with("cache"));
     let flags = [

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sanctum_client::Credentials;
 use sanctum_config::NoHome;
-use sanctum_config::fleet::Upstream;
+use sanctum_config::fleet::UpstreamSection;
 
 use super::section::Section;
 use crate::args::ServeArgs;
@@ -66,7 +66,7 @@ pub(super) fn resolve(
     Ok(fronts)
 }
 
-fn of_file(upstream: &Upstream, section: &Section) -> Result<UpstreamSpec, NoHome> {
+fn of_file(upstream: &UpstreamSection, section: &Section) -> Result<UpstreamSpec, NoHome> {
     // fleet.toml was checked.
     let (scheme, address) = upstream.scheme_and_address().unwrap_or(("http", ""));
     let own = |ending: &str| -> Result<PathBuf, NoHome> {

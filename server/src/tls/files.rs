@@ -69,7 +69,7 @@ pub(crate) enum TlsError {
 }
 
 /// The metadata of a file, which is read again when this changes. None: there is no such file.
-pub(crate) type FileStamp = Option<(u64, u64, u64, [i64; 4], u32)>;
+pub(crate) type FileVersion = Option<(u64, u64, u64, [i64; 4], u32)>;
 
 impl CrlPath {
     /// The path.
@@ -82,7 +82,7 @@ impl CrlPath {
 
 impl TlsFiles {
     /// The metadata of all of them.
-    pub(crate) fn stamps(&self) -> [FileStamp; 4] {
+    pub(crate) fn stamps(&self) -> [FileVersion; 4] {
         [&self.certificate, &self.key, &self.ca, self.crl.path()].map(|path| {
             let at = fs::metadata(path).ok()?;
             Some((

@@ -10,7 +10,7 @@ use tokio::time::{Duration, Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::files::{CrlPath, FileStamp, TlsError, TlsFiles};
+use super::files::{CrlPath, FileVersion, TlsError, TlsFiles};
 use super::handshake_error::HandshakeError;
 use super::material::{Material, Term};
 use super::name::name_of;
@@ -33,7 +33,7 @@ pub(crate) struct TlsServer {
 /// The files, and the result of the last check.
 struct WatchedFiles {
     files: TlsFiles,
-    stamps: [FileStamp; 4],
+    stamps: [FileVersion; 4],
     /// What was wrong with them, so that it is logged once.
     error: Option<String>,
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::http_receiver::HttpReceiver;
-use super::mail_server::{MailServer, Tls, secret};
+use super::mail_server::{MailServer, MailTls, secret};
 use crate::host::Host;
 
 /// Nothing is installed, so the command line says which host this is.
@@ -141,7 +141,7 @@ fn channel_that_fails_its_test_is_reported_with_the_fix_and_no_secret() {
 
 #[test]
 fn mail_is_delivered_over_implicit_tls_and_starttls() {
-    for tls in [Tls::Implicit, Tls::Starttls] {
+    for tls in [MailTls::Implicit, MailTls::Starttls] {
         let host = Host::new();
         let Some(server) = MailServer::start(&host.path(""), tls) else {
             return;
@@ -166,7 +166,7 @@ fn mail_is_delivered_over_implicit_tls_and_starttls() {
 #[test]
 fn mail_that_is_refused_is_reported_with_the_step_and_its_fix() {
     let host = Host::new();
-    let Some(server) = MailServer::start(&host.path(""), Tls::Starttls) else {
+    let Some(server) = MailServer::start(&host.path(""), MailTls::Starttls) else {
         return;
     };
     let good = server.section("");

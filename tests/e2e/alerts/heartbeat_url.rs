@@ -2,14 +2,14 @@
 
 use std::fs;
 
-use super::http_receiver::{HttpReceiver, Request};
+use super::http_receiver::{HttpReceiver, ReceivedRequest};
 use super::mail_server::secret;
 use crate::host::{Host, SOON, runs};
 
 const CHECK: &str = "/5bf66975-d4c7-4bf5-bcc8-b8d8a82ea278";
 
 /// GET, HEAD or POST of a known check, or of its failure.
-fn pinging_api(request: &Request) -> (u16, String) {
+fn pinging_api(request: &ReceivedRequest) -> (u16, String) {
     let is_known = request.path == CHECK || request.path == format!("{CHECK}/fail");
     match (request.method.as_str(), is_known) {
         ("GET" | "HEAD" | "POST", true) => (200, "OK".to_owned()),
@@ -33,7 +33,7 @@ fn completed_rounds_are_reported_and_failures_too_and_an_outage_of_the_service_d
     );
     host.install("1");
     host.all_well(&["canary"]);
-    let is_success = |request: &Request| request.method == "GET" && request.path == CHECK;
+    let is_success = |request: &ReceivedRequest| request.method == "GET" && request.path == CHECK;
     service.wait(2, is_success);
     assert!(service.accepted().iter().all(is_success));
 

@@ -12,7 +12,7 @@ use crate::host::SOON;
 
 /// A request.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Request {
+pub(super) struct ReceivedRequest {
     pub method: String,
     pub path: String,
     pub token: String,
@@ -20,18 +20,18 @@ pub(super) struct Request {
 }
 
 /// The status and the body of the response to a request.
-type Answer = fn(&Request) -> (u16, String);
+type Responder = fn(&ReceivedRequest) -> (u16, String);
 
 pub(super) struct HttpReceiver {
     port: u16,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<ReceivedRequests>>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct ReceivedRequests {
     is_down: bool,
-    accepted: Vec<Request>,
-    refused: Vec<Request>,
+    accepted: Vec<ReceivedRequest>,
+    refused: Vec<ReceivedRequest>,
 }
 
 impl HttpReceiver {
@@ -45,10 +45,10 @@ impl HttpReceiver {
         Self::answering(ntfy)
     }
 
-    pub(super) fn answering(answer: Answer) -> Self {
+    pub(super) fn answering(answer: Responder) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let seen = Arc::new(Mutex::new(Seen::default()));
+        let seen = Arc::new(Mutex::new(ReceivedRequests::default()));
         let shared = Arc::clone(&seen);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -68,18 +68,22 @@ impl HttpReceiver {
     }
 
     /// The accepted requests, in order.
-    pub(super) fn accepted(&self) -> Vec<Request> {
+    pub(super) fn accepted(&self) -> Vec<ReceivedRequest> {
         self.seen.lock().unwrap().accepted.clone()
     }
 
     /// The requests that it refused, in order.
-    pub(super) fn refused(&self) -> Vec<Request> {
+    pub(super) fn refused(&self) -> Vec<ReceivedRequest> {
         self.seen.lock().unwrap().refused.clone()
     }
 
     /// Waits until there are this many accepted requests for which `wanted` is true.
     #[track_caller]
-    pub(super) fn wait(&self, count: usize, wanted: impl Fn(&Request) -> bool) -> Vec<Request> {
+    pub(super) fn wait(
+        &self,
+        count: usize,
+        wanted: impl Fn(&ReceivedRequest) -> bool,
+    ) -> Vec<ReceivedRequest> {
         let begun = Instant::now();
         loop {
             let found: Vec<_> = self.accepted().into_iter().filter(&wanted).collect();
@@ -97,15 +101,19 @@ impl HttpReceiver {
     }
 }
 
-fn serve(stream: &TcpStream, seen: &Mutex<Seen>, answer: Answer) -> std::io::Result<()> {
+fn serve(
+    stream: &TcpStream,
+    seen: &Mutex<ReceivedRequests>,
+    answer: Responder,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let mut words = line.split(' ').map(str::to_owned);
-    let mut request = Request {
+    let mut request = ReceivedRequest {
         method: words.next().unwrap_or_default(),
         path: words.next().unwrap_or_default(),
-        ..Request::default()
+        ..ReceivedRequest::default()
     };
     let mut length = 0;
     loop {
@@ -140,7 +148,7 @@ fn serve(stream: &TcpStream, seen: &Mutex<Seen>, answer: Answer) -> std::io::Res
     )
 }
 
-fn ntfy(request: &Request) -> (u16, String) {
+fn ntfy(request: &ReceivedRequest) -> (u16, String) {
     let error = |status: u16, code: u32, error: &str| {
         (
             status,

@@ -15,14 +15,14 @@ use crate::host::SOON;
 
 /// How its clients encrypt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tls {
+pub(super) enum MailTls {
     Implicit,
     Starttls,
 }
 
 /// The server, its files, and the mails that it has accepted.
 pub(super) struct MailServer {
-    tls: Tls,
+    tls: MailTls,
     port: u16,
     folder: PathBuf,
     process: Option<Child>,
@@ -34,7 +34,7 @@ const PASSWORD: &str = "smtp-secret";
 impl MailServer {
     /// Starts one; its files are in `folder`. None if aiosmtpd is not installed; with `SANCTUM_TESTS_WHOLE=1` the test fails
     /// then.
-    pub(super) fn start(folder: &Path, tls: Tls) -> Option<Self> {
+    pub(super) fn start(folder: &Path, tls: MailTls) -> Option<Self> {
         let packages = packages();
         if !packages.join("aiosmtpd").is_dir() {
             return sanctum_tests::skipped(
@@ -57,8 +57,8 @@ impl MailServer {
     /// The section of fleet.toml that makes it the channel `mail`, with more lines.
     pub(super) fn section(&self, more: &str) -> String {
         let tls = match self.tls {
-            Tls::Implicit => "implicit",
-            Tls::Starttls => "starttls",
+            MailTls::Implicit => "implicit",
+            MailTls::Starttls => "starttls",
         };
         let folder = self.folder.display();
         format!(
@@ -81,8 +81,8 @@ impl MailServer {
     pub(super) fn resume(&mut self) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("smtp/server.py");
         let tls = match self.tls {
-            Tls::Implicit => "implicit",
-            Tls::Starttls => "starttls",
+            MailTls::Implicit => "implicit",
+            MailTls::Starttls => "starttls",
         };
         let mut process = Command::new("python3")
             .arg(script)

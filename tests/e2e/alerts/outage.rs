@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::http_receiver::HttpReceiver;
-use super::mail_server::{MailServer, Tls, secret};
+use super::mail_server::{MailServer, MailTls, secret};
 use crate::host::{Host, SOON, label, runs};
 
 /// Kills the watchdog, which then tries all channels at once instead of after their pauses.
@@ -30,7 +30,7 @@ fn field(text: &str, name: &str) -> String {
 #[test]
 fn each_channel_receives_its_alerts_in_order_after_its_own_outage() {
     let host = Host::new();
-    let Some(mut mail) = MailServer::start(&host.path(""), Tls::Implicit) else {
+    let Some(mut mail) = MailServer::start(&host.path(""), MailTls::Implicit) else {
         return;
     };
     let (hook, chat, push) = (

@@ -51,7 +51,7 @@ impl Desktop {
         assert!(line.starts_with("unix:path="), "dbus-daemon said {line:?}");
 
         let shown = Arc::new(Mutex::new(Vec::new()));
-        let service = Service {
+        let service = NotificationService {
             shown: Arc::clone(&shown),
         };
         let runtime = Runtime::new().unwrap();
@@ -90,12 +90,12 @@ impl Drop for Desktop {
     }
 }
 
-struct Service {
+struct NotificationService {
     shown: Arc<Mutex<Vec<Notification>>>,
 }
 
 #[interface(name = "org.freedesktop.Notifications")]
-impl Service {
+impl NotificationService {
     #[allow(
         clippy::too_many_arguments,
         reason = "the specification's own signature"

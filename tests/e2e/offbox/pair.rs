@@ -26,25 +26,25 @@ pub(super) const WATCHDOGS: [&str; 2] = ["canary-offbox", "drift-offbox"];
 const SSHD: &str = "/usr/sbin/sshd";
 
 /// Both hosts and their processes.
-pub(super) struct Pair {
+pub(super) struct HostPair {
     pub network: Network,
     desktop: Desktop,
-    server: Option<Running>,
-    watchdogs: Vec<Running>,
-    sshd: Option<Running>,
+    server: Option<RunningProcess>,
+    watchdogs: Vec<RunningProcess>,
+    sshd: Option<RunningProcess>,
     folder: TempDir,
 }
 
 /// A process that is killed when this is dropped.
-struct Running(Child);
+struct RunningProcess(Child);
 
-impl Running {
+impl RunningProcess {
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -57,7 +57,7 @@ pub(super) fn is_there(program: &str) -> bool {
         || std::env::split_paths(&path).any(|folder| folder.join(program).exists())
 }
 
-impl Pair {
+impl HostPair {
     /// Both hosts, with ok verdicts; or why they cannot be made here.
     pub(super) fn new() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
@@ -235,7 +235,7 @@ impl Pair {
         self.watchdogs[0].signal(Signal::CONT);
     }
 
-    fn watchdog(&self, name: &str) -> Running {
+    fn watchdog(&self, name: &str) -> RunningProcess {
         let (check, _) = name.split_once('-').unwrap();
         let program = program(&format!("sanctum-{check}"));
         let mut command = self.network.command("laptop", program.to_str().unwrap());
@@ -248,7 +248,7 @@ impl Pair {
         self.run(command, name)
     }
 
-    fn run(&self, mut command: Command, name: &str) -> Running {
+    fn run(&self, mut command: Command, name: &str) -> RunningProcess {
         let log = File::create(self.log_file(name)).unwrap();
         let child = command
             .env_remove("RUST_LOG")
@@ -256,7 +256,7 @@ impl Pair {
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn();
-        Running(child.unwrap())
+        RunningProcess(child.unwrap())
     }
 
     fn log_file(&self, name: &str) -> PathBuf {

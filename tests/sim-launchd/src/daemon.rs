@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::job::Job;
-use crate::service::Service;
+use crate::service::LoadedJob;
 use crate::text;
-use crate::wire::{self, Reply, Request, Status};
+use crate::wire::{self, CommandRequest, Reply, Status};
 
 /// The interval at which the daemon checks that its folder still exists.
 const LOOK: Duration = Duration::from_secs(1);
 
-enum Event {
-    Asked(UnixStream, Request),
+enum DaemonEvent {
+    Asked(UnixStream, CommandRequest),
     Ended(String, Pid, ExitStatus),
 }
 
@@ -49,7 +49,7 @@ pub fn run(folder: &Path) -> std::io::Result<()> {
                 if BufReader::new(&stream).read_line(&mut line).is_ok()
                     && let Ok(request) = serde_json::from_str(&line)
                 {
-                    let _ = asked.send(Event::Asked(stream, request));
+                    let _ = asked.send(DaemonEvent::Asked(stream, request));
                 }
             });
         }
@@ -60,7 +60,7 @@ pub fn run(folder: &Path) -> std::io::Result<()> {
             due.saturating_duration_since(Instant::now()).min(LOOK)
         });
         match inbox.recv_timeout(wait) {
-            Ok(Event::Asked(stream, request)) => {
+            Ok(DaemonEvent::Asked(stream, request)) => {
                 if request
                     .arguments
                     .first()
@@ -73,7 +73,7 @@ pub fn run(folder: &Path) -> std::io::Result<()> {
                 }
                 world.asked(stream, &request);
             }
-            Ok(Event::Ended(label, pid, status)) => world.ended(&label, pid, status),
+            Ok(DaemonEvent::Ended(label, pid, status)) => world.ended(&label, pid, status),
             Err(RecvTimeoutError::Timeout) if !socket.exists() => {
                 world.end();
                 return Ok(());
@@ -90,8 +90,8 @@ struct World {
     folder: PathBuf,
     domain: String,
     scale: f64,
-    events: Sender<Event>,
-    services: BTreeMap<String, Service>,
+    events: Sender<DaemonEvent>,
+    services: BTreeMap<String, LoadedJob>,
     /// Overrides that outlive the daemon, as launchd's do: by label, whether it is disabled.
     disabled: BTreeMap<String, bool>,
     session: BTreeMap<String, String>,
@@ -108,7 +108,7 @@ struct World {
 }
 
 impl World {
-    fn new(folder: &Path, events: Sender<Event>) -> Self {
+    fn new(folder: &Path, events: Sender<DaemonEvent>) -> Self {
         let scale = std::env::var(wire::TIME_SCALE).ok();
         let overrides = std::fs::read(folder.join("disabled.json")).ok();
         Self {
@@ -171,7 +171,7 @@ impl World {
                 let (events, label) = (self.events.clone(), label.to_owned());
                 std::thread::spawn(move || {
                     if let Ok(status) = child.wait() {
-                        let _ = events.send(Event::Ended(label, pid, status));
+                        let _ = events.send(DaemonEvent::Ended(label, pid, status));
                     }
                 });
             }
@@ -231,7 +231,7 @@ impl World {
         }
     }
 
-    fn asked(&mut self, stream: UnixStream, request: &Request) {
+    fn asked(&mut self, stream: UnixStream, request: &CommandRequest) {
         let words: Vec<&str> = request.arguments.iter().map(String::as_str).collect();
         let reply = match words.as_slice() {
             ["sim-watch"] => {
@@ -263,7 +263,7 @@ impl World {
             ["print-disabled", domain] if *domain == self.domain => {
                 done(text::disabled(&self.disabled))
             }
-            ["list"] => done(text::list(self.services.values().map(Service::status))),
+            ["list"] => done(text::list(self.services.values().map(LoadedJob::status))),
             ["list", label] => match self.services.get(*label) {
                 Some(service) => done(text::listed(&service.job, &service.status())),
                 None => failed(
@@ -354,7 +354,7 @@ impl World {
 
     fn load(&mut self, job: Job) {
         let (label, at_once) = (job.label.clone(), job.starts_at_once());
-        self.services.insert(label.clone(), Service::new(job));
+        self.services.insert(label.clone(), LoadedJob::new(job));
         if at_once {
             self.start(&label);
         }
@@ -512,7 +512,7 @@ impl World {
         if target == self.domain {
             return done(text::domain(
                 target,
-                self.services.values().map(Service::status),
+                self.services.values().map(LoadedJob::status),
             ));
         }
         let label = match self.label(target) {
@@ -535,7 +535,7 @@ impl World {
 
     /// Sends changes to the watchers.
     fn tell(&mut self) {
-        let now: Vec<Status> = self.services.values().map(Service::status).collect();
+        let now: Vec<Status> = self.services.values().map(LoadedJob::status).collect();
         if self.told.as_ref() != Some(&now) {
             self.watchers
                 .retain(|watcher| wire::send(watcher, &now).is_ok());
@@ -545,7 +545,7 @@ impl World {
 
     /// Kills all processes.
     fn end(&mut self) {
-        self.services.values_mut().for_each(Service::kill);
+        self.services.values_mut().for_each(LoadedJob::kill);
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::wire::{self, Reply, Request, Status};
+use crate::wire::{self, CommandRequest, Reply, Status};
 
 /// A session of the simulated launchd; dropping it ends everything that runs in it.
 pub struct Launchd {
@@ -57,7 +57,7 @@ impl Launchd {
     /// # Errors
     /// If the daemon does not answer.
     pub fn run(&self, arguments: &[&str]) -> io::Result<Reply> {
-        let request = Request {
+        let request = CommandRequest {
             arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
             folder: std::env::current_dir()?,
         };
@@ -74,7 +74,7 @@ impl Launchd {
         mut wanted: impl FnMut(&[Status]) -> bool,
     ) -> io::Result<Vec<Status>> {
         let stream = wire::connect(&self.folder, &self.program)?;
-        let request = Request {
+        let request = CommandRequest {
             arguments: vec!["sim-watch".into()],
             folder: PathBuf::new(),
         };

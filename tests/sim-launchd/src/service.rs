@@ -14,7 +14,7 @@ use crate::job::Job;
 use crate::wire::Status;
 
 /// A loaded job.
-pub(crate) struct Service {
+pub(crate) struct LoadedJob {
     pub job: Job,
     pub pid: Option<Pid>,
     pub runs: u32,
@@ -31,7 +31,7 @@ pub(crate) struct Service {
     pub restarting: bool,
 }
 
-impl Service {
+impl LoadedJob {
     pub(crate) fn new(job: Job) -> Self {
         Self {
             job,

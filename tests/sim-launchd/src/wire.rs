@@ -14,7 +14,7 @@ pub const TIME_SCALE: &str = "SIM_LAUNCHD_TIME_SCALE";
 
 /// A command line, its paths absolute.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Request {
+pub struct CommandRequest {
     /// Without the program's own name.
     pub arguments: Vec<String>,
     /// The caller's working directory, to which paths are relative.
@@ -60,7 +60,7 @@ pub fn socket(folder: &Path) -> PathBuf {
 ///
 /// # Errors
 /// If it cannot be started or does not answer.
-pub fn ask(folder: &Path, program: &Path, request: &Request) -> io::Result<Reply> {
+pub fn ask(folder: &Path, program: &Path, request: &CommandRequest) -> io::Result<Reply> {
     let stream = connect(folder, program)?;
     send(&stream, request)?;
     let mut line = String::new();

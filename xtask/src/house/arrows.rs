@@ -1,50 +1,31 @@
 //! Which crate may depend on which, as docs/architecture.md draws it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
 
 use super::error::HouseError;
 use super::package::Package;
+use super::page::ArchitecturePage;
 
-/// The first line of the block that draws the arrows.
-const FENCE: &str = "```arrows";
+/// The block that draws the arrows.
+const BLOCK: &str = "arrows";
 
 /// The arrows: a crate and the crates that it may depend on.
 #[derive(Debug)]
-pub(super) struct Arrows {
-    page: PathBuf,
+pub(super) struct Arrows<'a> {
+    page: &'a ArchitecturePage,
     drawn: BTreeMap<String, BTreeSet<String>>,
 }
 
-impl Arrows {
-    /// Reads the block of lines `name → name, name` after "```arrows".
+impl<'a> Arrows<'a> {
+    /// Reads the page's block of lines `name → name, name`.
     ///
     /// # Errors
-    /// If the page is missing, has no such block, or a line has another form.
-    pub(super) fn read(page: &Path) -> Result<Self, HouseError> {
-        let text = fs::read_to_string(page).map_err(|source| HouseError::Read {
-            file: page.to_owned(),
-            source,
-        })?;
-        Self::parse(&text, page)
-    }
-
-    fn parse(text: &str, page: &Path) -> Result<Self, HouseError> {
-        let failed = |problem: String| HouseError::Page {
-            page: page.to_owned(),
-            problem,
-        };
-        let mut lines = text.lines().skip_while(|line| line.trim() != FENCE);
-        if lines.next().is_none() {
-            return Err(failed(format!(
-                "no block begins with {FENCE}; draw the arrows there"
-            )));
-        }
+    /// If the page has no such block, or a line has another form.
+    pub(super) fn of(page: &'a ArchitecturePage) -> Result<Self, HouseError> {
         let mut drawn: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for line in lines.take_while(|line| !line.starts_with("```")) {
+        for line in page.block(BLOCK)? {
             let (from, to) = line.split_once('→').ok_or_else(|| {
-                failed(format!("`{line}` is not of the form `name → name, name`"))
+                page.error(format!("`{line}` is not of the form `name → name, name`"))
             })?;
             let to = to.split(',').map(|name| name.trim().to_owned());
             for from in from.split(',') {
@@ -54,10 +35,7 @@ impl Arrows {
                     .extend(to.clone());
             }
         }
-        Ok(Self {
-            page: page.to_owned(),
-            drawn,
-        })
+        Ok(Self { page, drawn })
     }
 
     /// One text for each dependency that is not drawn. Dev-dependencies are exempt.
@@ -74,7 +52,7 @@ impl Arrows {
                 if is_ours && !allowed.contains(to) {
                     found.push(format!(
                         "{from} depends on {to}, and {} draws no such arrow: move the code, or draw it there",
-                        self.page.display()
+                        self.page.file().display()
                     ));
                 }
             }
@@ -99,14 +77,15 @@ mod tests {
             .map(|(name, kind)| serde_json::json!({"name": name, "kind": kind, "path": "/x"}))
             .collect();
         serde_json::from_value(serde_json::json!({
-            "name": name, "targets": [], "dependencies": dependencies
+            "name": name, "manifest_path": "/x/Cargo.toml", "targets": [], "dependencies": dependencies
         }))
         .unwrap()
     }
 
     #[test]
     fn dependency_that_is_not_drawn_is_reported() {
-        let arrows = Arrows::parse(PAGE, Path::new("page.md")).unwrap();
+        let page = ArchitecturePage::of(PAGE);
+        let arrows = Arrows::of(&page).unwrap();
         let packages = [
             package(
                 "sanctum-server",
@@ -133,7 +112,7 @@ mod tests {
             ("# Page\n", "no block"),
             ("```arrows\nserver -> engine\n```", "`server -> engine`"),
         ] {
-            let error = Arrows::parse(text, Path::new("page.md"))
+            let error = Arrows::of(&ArchitecturePage::of(text))
                 .unwrap_err()
                 .to_string();
             assert!(error.contains(problem), "{error}");

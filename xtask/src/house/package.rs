@@ -11,12 +11,14 @@ use super::error::HouseError;
 #[derive(Debug, Deserialize)]
 pub(super) struct Package {
     pub name: String,
-    pub targets: Vec<Target>,
+    /// Its Cargo.toml.
+    pub manifest_path: PathBuf,
+    pub targets: Vec<CargoTarget>,
     pub dependencies: Vec<Dependency>,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Target {
+pub(super) struct CargoTarget {
     pub kind: Vec<String>,
     pub src_path: PathBuf,
 }
@@ -30,7 +32,14 @@ pub(super) struct Dependency {
     pub path: Option<PathBuf>,
 }
 
-impl Target {
+impl Package {
+    /// Its folder.
+    pub(super) fn folder(&self) -> &Path {
+        self.manifest_path.parent().unwrap_or(Path::new(""))
+    }
+}
+
+impl CargoTarget {
     /// Libraries and programs; tests, examples and benchmarks are exempt.
     pub(super) fn is_ours(&self) -> bool {
         self.kind

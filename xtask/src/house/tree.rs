@@ -69,7 +69,7 @@ impl Tree {
     pub(super) fn read(root: &Path) -> Result<Self, HouseError> {
         let mut tree = Self::default();
         let folder = root.parent().unwrap_or(Path::new("")).to_owned();
-        let items = parse(root)?;
+        let items = parse(root)?.items;
         tree.add(Vec::new(), root, None, &folder, &items)?;
         Ok(tree)
     }
@@ -109,7 +109,7 @@ impl Tree {
                 Some((_, items)) => self.add(below, file, Some(id), &inside, items)?,
                 None => {
                     let file = module_file(folder, &name, &module.attrs)?;
-                    let items = parse(&file)?;
+                    let items = parse(&file)?.items;
                     self.add(below, &file, Some(id), &inside, &items)?
                 }
             };
@@ -247,16 +247,19 @@ impl Reader<'_> {
     }
 }
 
-fn parse(file: &Path) -> Result<Vec<Item>, HouseError> {
+/// Parses a file.
+///
+/// # Errors
+/// If it cannot be read or is not Rust.
+pub(super) fn parse(file: &Path) -> Result<syn::File, HouseError> {
     let text = fs::read_to_string(file).map_err(|source| HouseError::Read {
         file: file.to_owned(),
         source,
     })?;
-    let parsed = syn::parse_file(&text).map_err(|source| HouseError::Parse {
+    syn::parse_file(&text).map_err(|source| HouseError::Parse {
         file: file.to_owned(),
         source,
-    })?;
-    Ok(parsed.items)
+    })
 }
 
 fn module_file(folder: &Path, name: &str, attributes: &[Attribute]) -> Result<PathBuf, HouseError> {

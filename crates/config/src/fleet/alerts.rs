@@ -8,7 +8,7 @@ use crate::{Label, TildePath};
 /// `[alerts.NAME]`: a channel for alerts.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Channel {
+pub struct ChannelSection {
     /// What it is. By default a webhook if there is an address, else what the name says: `desktop` or `log`.
     pub kind: Option<ChannelKind>,
     /// The address that alerts are posted to; of ntfy, that of a topic.
@@ -99,7 +99,7 @@ impl ChannelKind {
     }
 }
 
-impl Channel {
+impl ChannelSection {
     /// What the channel of this name is; none if neither its keys nor its name say it.
     pub fn kind(&self, name: &Label) -> Option<ChannelKind> {
         match (self.kind, name.as_str()) {

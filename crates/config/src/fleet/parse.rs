@@ -44,7 +44,7 @@ impl Fleet {
 
     /// Checks that every reference names a section, and that names are unique.
     fn check(&self, path: &Path) -> Result<(), FleetError> {
-        let refer = Reference { path };
+        let refer = SectionReference { path };
         let hosts: Vec<&Label> = self.hosts.keys().collect();
         let servers: Vec<&Label> = self.servers.keys().collect();
         let channels: Vec<&Label> = self.alerts.keys().collect();
@@ -121,7 +121,7 @@ impl Fleet {
     }
 
     /// Checks that every agent is on one host, its own, and that files deployed with fleet.toml are in or under its folder.
-    fn places(&self, refer: &Reference) -> Result<(), FleetError> {
+    fn places(&self, refer: &SectionReference) -> Result<(), FleetError> {
         let mut placed: BTreeMap<&Label, &Label> = BTreeMap::new();
         for (name, host) in &self.hosts {
             let wrong = |message| Err(refer.error(format!("hosts.{name}"), message));
@@ -207,11 +207,11 @@ fn line_of_alias(text: &str, server: &Label, (model, alias): (usize, usize)) -> 
 }
 
 /// Looks up the references from one section to another.
-struct Reference<'a> {
+struct SectionReference<'a> {
     path: &'a Path,
 }
 
-impl Reference<'_> {
+impl SectionReference<'_> {
     fn find(
         &self,
         section: impl Fn() -> String,

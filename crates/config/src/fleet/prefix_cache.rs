@@ -8,7 +8,7 @@ use serde::Deserialize;
 /// Which clients share the prefixes of prompts that were computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum PrefixCache {
+pub enum PrefixCacheScope {
     /// All of them: a client can find out by trying how a prompt of another one begins.
     Shared,
     /// Each client reuses its own prefixes only.
@@ -31,7 +31,7 @@ pub struct CheckRate(f64);
 /// The most that a `cache_dir` takes by default.
 pub const DISK_LIMIT: Gigabytes = Gigabytes(20.0);
 
-impl PrefixCache {
+impl PrefixCacheScope {
     const NAMES: [(&'static str, Self); 3] = [
         ("shared", Self::Shared),
         ("per-client", Self::PerClient),
@@ -39,7 +39,7 @@ impl PrefixCache {
     ];
 }
 
-impl FromStr for PrefixCache {
+impl FromStr for PrefixCacheScope {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -51,7 +51,7 @@ impl FromStr for PrefixCache {
     }
 }
 
-impl fmt::Display for PrefixCache {
+impl fmt::Display for PrefixCacheScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut names = Self::NAMES.iter();
         let name = names.find(|(_, mode)| mode == self);
@@ -158,10 +158,10 @@ mod tests {
 
     #[test]
     fn prefix_cache_is_read_by_the_name_that_it_shows() {
-        for (name, mode) in PrefixCache::NAMES {
+        for (name, mode) in PrefixCacheScope::NAMES {
             assert_eq!(name.parse(), Ok(mode));
             assert_eq!(mode.to_string(), name);
         }
-        assert!("per_client".parse::<PrefixCache>().is_err());
+        assert!("per_client".parse::<PrefixCacheScope>().is_err());
     }
 }

@@ -6,7 +6,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 
 use serde::Deserialize;
 
-use super::alerts::Channel;
+use super::alerts::ChannelSection;
 use super::daemons::{Agent, Watch};
 use super::server::Server;
 use crate::{Label, Rotation, TildePath};
@@ -35,7 +35,7 @@ pub struct Fleet {
     pub watch: BTreeMap<Label, Watch>,
     /// `[alerts.NAME]`: one alert channel each.
     #[serde(default)]
-    pub alerts: BTreeMap<Label, Channel>,
+    pub alerts: BTreeMap<Label, ChannelSection>,
 }
 
 /// `[fleet]`: what all hosts share.

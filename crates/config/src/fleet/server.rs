@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::prefix_cache::{CheckRate, Gigabytes, PrefixCache};
-use super::upstream::Upstream;
+use super::prefix_cache::{CheckRate, Gigabytes, PrefixCacheScope};
+use super::upstream::UpstreamSection;
 use crate::{
     HostName, Label, ListenAddress, ModelAlias, ModelId, Origin, TildePath, duration, tilde,
 };
@@ -33,7 +33,7 @@ pub struct Server {
     pub tls: Tls,
     /// What it serves; the first is used where a request names no model. None: the model that is built in.
     #[serde(default)]
-    pub models: Vec<Model>,
+    pub models: Vec<ModelSection>,
     /// A request that names no model of this server gets the first one instead of an error.
     #[serde(default)]
     pub any_model: bool,
@@ -56,13 +56,13 @@ pub struct Server {
     pub adapters: Option<TildePath>,
     /// The engine's backend.
     #[serde(default)]
-    pub backend: Backend,
+    pub backend: BackendSetting,
     /// How the KV cache keeps its values.
     #[serde(default)]
-    pub kv_cache: KvCache,
+    pub kv_cache: KvCacheFormat,
     /// Which clients share the prefixes of prompts that were computed.
     #[serde(default)]
-    pub prefix_cache: PrefixCache,
+    pub prefix_cache: PrefixCacheScope,
     /// The most memory that computed prefixes of all models together take; by default half of that for sequences.
     pub prefix_cache_limit_gb: Option<Gigabytes>,
     /// The folder that keeps computed prefixes, and with them conversations, across restarts. None: memory only.
@@ -99,7 +99,7 @@ pub struct Server {
 
 impl Server {
     /// The models that the server itself has, with their folders.
-    pub fn local_models(&self) -> impl Iterator<Item = (&Model, &TildePath)> {
+    pub fn local_models(&self) -> impl Iterator<Item = (&ModelSection, &TildePath)> {
         let models = self.models.iter();
         models.filter_map(|model| Some((model, model.path.as_ref()?)))
     }
@@ -119,7 +119,11 @@ impl Server {
                     model.id
                 ));
             }
-            if let Some(problem) = model.upstreams.iter().find_map(Upstream::contradiction) {
+            if let Some(problem) = model
+                .upstreams
+                .iter()
+                .find_map(UpstreamSection::contradiction)
+            {
                 return Some(problem);
             }
         }
@@ -144,7 +148,7 @@ pub struct Tls {
 /// One model of a server.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Model {
+pub struct ModelSection {
     /// What requests call it.
     pub id: ModelId,
     /// Other names by which requests may name it.
@@ -155,7 +159,7 @@ pub struct Model {
     pub path: Option<TildePath>,
     /// Other servers that have it, in the order in which they are tried: after this server if it has a `path`.
     #[serde(default)]
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Vec<UpstreamSection>,
     /// The SHA-256 manifest that the folder must match before anything is served or listened on. Its signature lies
     /// beside it, with `.sig` after its name.
     #[serde(default, deserialize_with = "tilde::optional_or_empty")]
@@ -168,7 +172,7 @@ pub struct Model {
 /// The engine's backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Backend {
+pub enum BackendSetting {
     /// The best one of this build and machine.
     #[default]
     Auto,
@@ -181,7 +185,7 @@ pub enum Backend {
 /// How the KV cache keeps its values; keys are always plain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum KvCache {
+pub enum KvCacheFormat {
     /// As they are computed.
     #[default]
     Plain,

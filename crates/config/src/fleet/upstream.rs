@@ -9,7 +9,7 @@ use crate::{Label, ModelId, TildePath, duration, tilde};
 /// Another server with a model: a Sanctum server, or any server of the OpenAI API.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Upstream {
+pub struct UpstreamSection {
     /// Its URL without `/v1`: `https://192.0.2.20:1338`.
     pub url: String,
     /// Names it in logs, headers and metrics; by default the URL's host and port.
@@ -36,7 +36,7 @@ pub struct Upstream {
     pub first_byte_timeout: Option<Duration>,
 }
 
-impl Upstream {
+impl UpstreamSection {
     /// Its scheme and what follows it, if the URL is one that can be used.
     pub fn scheme_and_address(&self) -> Option<(&str, &str)> {
         let (scheme, rest) = self.url.split_once("://")?;
@@ -76,7 +76,7 @@ impl Upstream {
 mod tests {
     use super::*;
 
-    fn upstream(text: &str) -> Upstream {
+    fn upstream(text: &str) -> UpstreamSection {
         toml::from_str(text).unwrap()
     }
 

@@ -2,7 +2,7 @@
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum LineFormat {
     /// One JSON object per line: `timestamp`, `level`, `message`, the event's own fields, `target`.
     Json,
     /// Text for a terminal.

@@ -5,14 +5,14 @@ use std::io::{self, Write};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::format::Format;
+use super::format::LineFormat;
 use crate::{UntrustedText, terminal_json};
 
 /// Writers of lines in which every hidden character is escaped: in JSON as JSON has it.
 #[derive(Clone, Debug)]
 pub(super) struct SafeLines<W> {
     pub(super) writer: W,
-    pub(super) format: Format,
+    pub(super) format: LineFormat,
     /// Whether escape sequences that colour a line stay; those within a logged text are escaped before.
     pub(super) colors: bool,
 }
@@ -34,8 +34,8 @@ impl<W: Write> Write for SafeLines<W> {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(lines);
         let safe: String = match self.format {
-            Format::Json => terminal_json(&text),
-            Format::Text => UntrustedText::escaped(&text, usize::MAX, |c| {
+            LineFormat::Json => terminal_json(&text),
+            LineFormat::Text => UntrustedText::escaped(&text, usize::MAX, |c| {
                 c == '\n' || c == '\x1b' && self.colors
             })
             .into(),
@@ -59,9 +59,9 @@ mod tests {
     use crate::logging::lines;
 
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
+    struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Kept {
+    impl Write for SharedBuffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -71,8 +71,8 @@ mod tests {
         }
     }
 
-    fn logged(format: Format, colors: bool) -> String {
-        let kept = Kept::default();
+    fn logged(format: LineFormat, colors: bool) -> String {
+        let kept = SharedBuffer::default();
         let writer = kept.clone();
         let layer = lines(format, colors, move || writer.clone());
         let subscriber = tracing_subscriber::registry().with(layer);
@@ -88,9 +88,9 @@ mod tests {
     #[test]
     fn log_line_with_hidden_characters_is_escaped_in_every_format() {
         for (format, colors) in [
-            (Format::Json, false),
-            (Format::Text, false),
-            (Format::Text, true),
+            (LineFormat::Json, false),
+            (LineFormat::Text, false),
+            (LineFormat::Text, true),
         ] {
             let line = logged(format, colors);
             assert!(line.contains("owned"), "{line:?}");
@@ -101,7 +101,7 @@ mod tests {
             assert!(!line.contains("\x1b]"), "{format:?}: {line:?}");
             assert_eq!(line.contains('\x1b'), colors, "{format:?}: {line:?}");
         }
-        let line = logged(Format::Json, false);
+        let line = logged(LineFormat::Json, false);
         let read: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert!(read["message"].as_str().unwrap().contains('\u{202e}'));
     }

@@ -10,7 +10,7 @@ pub struct SlotId(pub usize);
 
 /// Consecutive rows of a batch that belong to one sequence and continue it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
+pub struct BatchSegment {
     /// The sequence.
     pub slot: SlotId,
     /// Its first row.
@@ -25,7 +25,7 @@ pub struct Batch {
     /// A token a row.
     pub tokens: Vec<u32>,
     /// The rows' sequences, in row order; together they cover every row, and no slot has two.
-    pub segments: Vec<Segment>,
+    pub segments: Vec<BatchSegment>,
     /// Rows whose logits are wanted, ascending.
     pub outputs: Vec<usize>,
 }
@@ -34,7 +34,7 @@ impl Batch {
     /// Adds rows that continue `slot`; with `output`, the last row's logits are wanted.
     pub fn push(&mut self, slot: SlotId, tokens: &[u32], output: bool) {
         debug_assert!(!tokens.is_empty() && self.segments.iter().all(|s| s.slot != slot));
-        self.segments.push(Segment {
+        self.segments.push(BatchSegment {
             slot,
             start: self.tokens.len(),
             len: tokens.len(),

@@ -14,7 +14,7 @@ use sanctum_kernels::{KvMode, Rope};
 use self::slots::{CpuSlots, LayerState};
 use self::snapshot::CpuSnapshot;
 use super::{Backend, Tokens};
-use crate::backend::batch::{Segment, SlotId};
+use crate::backend::batch::{BatchSegment, SlotId};
 use crate::backend::cost::SequenceCost;
 use crate::load::model_config::{Mixer, ModelConfig};
 use crate::load::weights::{AttentionWeights, DeltaWeights, HostMatrix, MatrixRole};
@@ -212,7 +212,7 @@ impl Backend for CpuBackend {
         config: &ModelConfig,
         weights: &AttentionWeights<HostMatrix, Vec<f32>>,
         layer: usize,
-        segments: &[Segment],
+        segments: &[BatchSegment],
         slots: &mut CpuSlots,
         q: CpuTensor,
         k: CpuTensor,
@@ -251,7 +251,7 @@ impl Backend for CpuBackend {
         config: &ModelConfig,
         weights: &DeltaWeights<HostMatrix, Vec<f32>>,
         layer: usize,
-        segments: &[Segment],
+        segments: &[BatchSegment],
         slots: &mut CpuSlots,
         qkv: CpuTensor,
     ) -> CpuTensor {
@@ -277,7 +277,7 @@ impl Backend for CpuBackend {
         config: &ModelConfig,
         weights: &DeltaWeights<HostMatrix, Vec<f32>>,
         layer: usize,
-        segments: &[Segment],
+        segments: &[BatchSegment],
         slots: &mut CpuSlots,
         qkv: CpuTensor,
         z: &CpuTensor,

@@ -40,7 +40,7 @@ use self::fused::Fused;
 use self::ops::{cast, dim, f32, must, reshape, rows, silu};
 use self::slots::LayerState;
 use super::{Backend, Tokens};
-use crate::backend::batch::{Segment, SlotId};
+use crate::backend::batch::{BatchSegment, SlotId};
 use crate::backend::cost::SequenceCost;
 use crate::backend::memory::{MemoryLimits, ResolvedLimits};
 use crate::load::model_config::{Mixer, ModelConfig};
@@ -138,8 +138,8 @@ impl MlxBackend {
         &self,
         config: &'a ModelConfig,
         weights: &'a AttentionWeights<MlxMatrix, MlxVector>,
-    ) -> attention::Parameters<'a> {
-        attention::Parameters {
+    ) -> attention::AttentionParameters<'a> {
+        attention::AttentionParameters {
             dims: &config.attention,
             q_norm: &weights.q_norm.rounded,
             k_norm: &weights.k_norm.rounded,
@@ -257,7 +257,7 @@ impl Backend for MlxBackend {
         &[1, 9, 17, 33, matrix::CROSSOVER]
     }
 
-    fn begin(&self, slots: &mut MlxSlots, segments: &[Segment]) {
+    fn begin(&self, slots: &mut MlxSlots, segments: &[BatchSegment]) {
         slots.begin(segments);
     }
 
@@ -363,7 +363,7 @@ impl Backend for MlxBackend {
         config: &ModelConfig,
         weights: &AttentionWeights<MlxMatrix, MlxVector>,
         layer: usize,
-        _segments: &[Segment],
+        _segments: &[BatchSegment],
         slots: &mut MlxSlots,
         q: Array,
         k: Array,
@@ -416,7 +416,7 @@ impl Backend for MlxBackend {
         config: &ModelConfig,
         weights: &DeltaWeights<MlxMatrix, MlxVector>,
         layer: usize,
-        _segments: &[Segment],
+        _segments: &[BatchSegment],
         slots: &mut MlxSlots,
         qkv: Array,
     ) -> Array {
@@ -440,7 +440,7 @@ impl Backend for MlxBackend {
         config: &ModelConfig,
         weights: &DeltaWeights<MlxMatrix, MlxVector>,
         layer: usize,
-        _segments: &[Segment],
+        _segments: &[BatchSegment],
         slots: &mut MlxSlots,
         qkv: Array,
         z: &Array,
@@ -451,7 +451,7 @@ impl Backend for MlxBackend {
             unreachable!("layer {layer} is one of the delta rule");
         };
         let dims = &config.delta;
-        let p = recurrent::Parameters {
+        let p = recurrent::DeltaParameters {
             dims,
             a_log: &weights.a_log.exact,
             dt_bias: &weights.dt_bias.exact,
@@ -478,7 +478,7 @@ impl Backend for MlxBackend {
         config: &ModelConfig,
         weights: &DeltaWeights<MlxMatrix, MlxVector>,
         layer: usize,
-        segments: &[Segment],
+        segments: &[BatchSegment],
         slots: &mut MlxSlots,
         qkv: Array,
         z: &Array,

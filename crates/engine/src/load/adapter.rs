@@ -26,7 +26,7 @@ pub use name::{AdapterName, InvalidAdapterName};
 pub use source::AdapterSource;
 
 use config::Config;
-use pairs::Pair;
+use pairs::LoraPair;
 
 use crate::load::checkpoint::Files;
 use crate::load::source::ModelSource;
@@ -50,7 +50,7 @@ pub struct AdapterInfo {
 pub(crate) struct Adapter {
     info: AdapterInfo,
     file: &'static str,
-    pairs: BTreeMap<String, Pair>,
+    pairs: BTreeMap<String, LoraPair>,
     digest: [u8; 32],
 }
 
@@ -159,7 +159,7 @@ impl Adapter {
         }
     }
 
-    fn no_place(&self, pair: &Pair, others: usize) -> AdapterError {
+    fn no_place(&self, pair: &LoraPair, others: usize) -> AdapterError {
         AdapterError::NoPlace {
             tensor: pair.tensors()[0].clone(),
             file: self.file,

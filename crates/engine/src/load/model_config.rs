@@ -17,7 +17,7 @@ use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims, Rope, RopeScaling};
 use serde_json::{Map, Value};
 
 pub use error::ConfigError;
-pub use quantization::{Affine, Packing, Quantization};
+pub use quantization::{AffineQuantization, Packing, Quantization};
 
 pub(crate) use fields::token_ids;
 

@@ -9,7 +9,7 @@ use half::bf16;
 use sanctum_kernels::cpu::Float;
 use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims, RopeScaling};
 
-use crate::load::model_config::{Affine, Mixer, ModelConfig, Quantization};
+use crate::load::model_config::{AffineQuantization, Mixer, ModelConfig, Quantization};
 use crate::load::weights::{
     AttentionWeights, DeltaWeights, HostMatrix, HostWeights, Layer, MixerWeights, Storage, Weights,
 };
@@ -96,12 +96,12 @@ impl FromStr for Shape {
 /// Why the shapes below are valid.
 const PUBLISHED: &str = "published shapes fit";
 
-const AFFINE: Affine = Affine { bits: 4, group: 64 };
+const AFFINE: AffineQuantization = AffineQuantization { bits: 4, group: 64 };
 
 /// Weights for `config`, all matrices 4-bit, the same at every call. Calls `progress(made, total)` with bytes.
 pub fn weights(config: &ModelConfig, progress: &mut dyn FnMut(u64, u64)) -> HostWeights {
     let mut maker = Maker {
-        noise: Noise(0x9E37_79B9_7F4A_7C15),
+        noise: WeightNoise(0x9E37_79B9_7F4A_7C15),
         made: 0,
         total: total_bytes(config),
         progress,
@@ -191,7 +191,7 @@ fn total_bytes(config: &ModelConfig) -> u64 {
 }
 
 struct Maker<'a> {
-    noise: Noise,
+    noise: WeightNoise,
     made: u64,
     total: u64,
     progress: &'a mut dyn FnMut(u64, u64),
@@ -231,9 +231,9 @@ impl Maker<'_> {
 }
 
 /// xorshift64: fast and good enough for noise.
-struct Noise(u64);
+struct WeightNoise(u64);
 
-impl Noise {
+impl WeightNoise {
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

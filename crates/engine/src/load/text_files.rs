@@ -130,7 +130,7 @@ impl From<'_> {
     fn template(&self, tokenizer_config: &Value) -> Result<Option<ChatTemplate>, LoadError> {
         let plain = self.file(TEMPLATE)?;
         let mut named = match plain {
-            Some(source) => Named::one(TEMPLATE, source),
+            Some(source) => NamedTemplates::one(TEMPLATE, source),
             None => self.in_json(TOKENIZER_CONFIG, &tokenizer_config["chat_template"])?,
         };
         if named.is_empty() {
@@ -149,18 +149,18 @@ impl From<'_> {
             Ok::<_, LoadError>(template.with_special_tokens(tokenizer_config))
         };
         match named {
-            Named {
+            NamedTemplates {
                 plain: None,
                 with_tools: None,
             } => Ok(None),
-            Named {
+            NamedTemplates {
                 plain: None,
                 with_tools: Some((file, _)),
             } => {
                 let reason = "it has the template tool_use, but there is none named default for other requests";
                 Err(self.damaged(file, reason.to_owned()))
             }
-            Named {
+            NamedTemplates {
                 plain: Some(plain),
                 with_tools,
             } => {
@@ -184,7 +184,7 @@ impl From<'_> {
     }
 
     /// The templates in a field `chat_template`: one, or several with names, as a list or as an object.
-    fn in_json(&self, file: &'static str, field: &Value) -> Result<Named, LoadError> {
+    fn in_json(&self, file: &'static str, field: &Value) -> Result<NamedTemplates, LoadError> {
         let pick = |name: &str| match field {
             Value::Array(list) => list
                 .iter()
@@ -193,8 +193,8 @@ impl From<'_> {
             map => map[name].as_str(),
         };
         match field {
-            Value::Null => Ok(Named::default()),
-            Value::String(source) => Ok(Named::one(file, source.clone())),
+            Value::Null => Ok(NamedTemplates::default()),
+            Value::String(source) => Ok(NamedTemplates::one(file, source.clone())),
             Value::Array(_) | Value::Object(_) => {
                 let [plain, with_tools] = ["default", "tool_use"]
                     .map(|name| pick(name).map(|source| (file, source.to_owned())));
@@ -202,7 +202,7 @@ impl From<'_> {
                     let reason = "`chat_template` has no template of the name `default`";
                     return Err(self.damaged(file, reason.to_owned()));
                 }
-                Ok(Named { plain, with_tools })
+                Ok(NamedTemplates { plain, with_tools })
             }
             _ => {
                 let reason = "`chat_template` must be a text, or a list of named templates";
@@ -214,13 +214,13 @@ impl From<'_> {
 
 /// The templates of a checkpoint that requests can call for, each with its file.
 #[derive(Default)]
-struct Named {
+struct NamedTemplates {
     plain: Option<(&'static str, String)>,
     /// For requests with tools.
     with_tools: Option<(&'static str, String)>,
 }
 
-impl Named {
+impl NamedTemplates {
     fn one(file: &'static str, source: String) -> Self {
         Self {
             plain: Some((file, source)),

@@ -17,7 +17,7 @@ pub use error::WeightsError;
 
 use super::adapter::Adapter;
 use super::checkpoint::Tensor;
-use super::model_config::{Affine, Mixer, ModelConfig, Packing, Quantization};
+use super::model_config::{AffineQuantization, Mixer, ModelConfig, Packing, Quantization};
 use super::weights::{
     AttentionWeights, DeltaWeights, HostMatrix, HostWeights, Layer, MixerWeights, Storage, Weights,
 };
@@ -261,7 +261,7 @@ impl TensorReader<'_> {
     }
 
     /// How a matrix with scales is quantised. With its inputs known, the shapes leave no choice.
-    fn affine(&self, module: &str, cols: usize) -> Result<Affine, WeightsError> {
+    fn affine(&self, module: &str, cols: usize) -> Result<AffineQuantization, WeightsError> {
         let tensor = |part: &str| {
             let name = format!("{module}.{part}");
             let found = self.tensors.get(&name);
@@ -289,7 +289,7 @@ impl TensorReader<'_> {
         let found = whole(32 * words, cols).zip(whole(cols, groups));
         let affine = found.and_then(|(bits, group)| {
             let bits = u8::try_from(bits).ok()?;
-            Some(Affine { bits, group })
+            Some(AffineQuantization { bits, group })
         });
         match (affine.filter(|affine| affine.is_supported()), said) {
             (Some(found), Some(said)) if found != said => Err(WeightsError::OtherPacking {

@@ -24,12 +24,12 @@ pub(crate) struct Oracle<B: Backend> {
     share: f64,
     /// Grows by `share` with each reused prefix; one is recorded when it reaches 1.
     due: f64,
-    records: VecDeque<Record<B>>,
-    check: Option<Check>,
+    records: VecDeque<ReusedPrefix<B>>,
+    check: Option<OracleCheck>,
 }
 
 /// A reused prefix.
-struct Record<B: Backend> {
+struct ReusedPrefix<B: Backend> {
     scope: Scope,
     /// The tokens of the prefix, and the one behind it.
     tokens: Vec<u32>,
@@ -38,7 +38,7 @@ struct Record<B: Backend> {
 }
 
 /// How far the check of the first record is.
-struct Check {
+struct OracleCheck {
     slot: SlotId,
     /// Tokens that the slot holds.
     fed: usize,
@@ -109,7 +109,7 @@ impl<B: Backend> Oracle<B> {
 
     /// Records a reused prefix: `tokens` are its tokens and the one behind it, `snapshot` what the request's slot holds now.
     pub(crate) fn record(&mut self, scope: Scope, tokens: &[u32], snapshot: B::Snapshot) {
-        self.records.push_back(Record {
+        self.records.push_back(ReusedPrefix {
             scope,
             tokens: tokens.to_vec(),
             snapshot,
@@ -163,7 +163,7 @@ impl<B: Backend> Oracle<B> {
         };
         let check = self
             .check
-            .get_or_insert_with(|| Check::new(slot, record.tokens.clone()));
+            .get_or_insert_with(|| OracleCheck::new(slot, record.tokens.clone()));
         let prefix = record.tokens.len() - 1;
         let result = match check.compared {
             None => {
@@ -203,7 +203,7 @@ impl<B: Backend> Oracle<B> {
     }
 }
 
-impl Check {
+impl OracleCheck {
     fn new(slot: SlotId, tokens: Vec<u32>) -> Self {
         Self {
             slot,

@@ -282,9 +282,9 @@ mod tests {
 
     /// The specification: a list.
     #[derive(Default)]
-    struct List(Vec<(Scope, Vec<u32>, u32)>);
+    struct NaiveTree(Vec<(Scope, Vec<u32>, u32)>);
 
-    impl List {
+    impl NaiveTree {
         fn of(&self, scope: Scope) -> impl Iterator<Item = &(Scope, Vec<u32>, u32)> {
             self.0.iter().filter(move |entry| entry.0 == scope)
         }
@@ -340,7 +340,7 @@ mod tests {
         fn tree_equals_a_list_of_its_entries(
             steps in vec((0..2_u8, vec(0..3_u32, 0..9), 0..4_u8, 0..9_usize), 1..60),
         ) {
-            let (mut tree, mut list) = (PrefixTree::new(), List::default());
+            let (mut tree, mut list) = (PrefixTree::new(), NaiveTree::default());
             for (value, (number, tokens, what, limit)) in steps.into_iter().enumerate() {
                 let (scope, value) = (scope(number), value as u32);
                 let at = list.0.iter().position(|e| e.0 == scope && e.1 == tokens);

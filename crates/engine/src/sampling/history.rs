@@ -6,7 +6,7 @@ use super::Sampling;
 
 /// The tokens that the penalties look at. It remembers nothing that no penalty asks for.
 #[derive(Clone, Debug)]
-pub(super) struct History {
+pub(super) struct TokenHistory {
     /// The last tokens, prompt included, oldest first; never more than the window.
     recent: VecDeque<u32>,
     /// How often each token occurs in `recent`.
@@ -17,7 +17,7 @@ pub(super) struct History {
     generated: Option<HashMap<u32, u32>>,
 }
 
-impl History {
+impl TokenHistory {
     /// The history of a sequence that has its prompt and nothing else.
     pub(super) fn new(sampling: &Sampling, prompt: &[u32]) -> Self {
         let window = if sampling.repetition_penalty == 1.0 {
@@ -63,14 +63,14 @@ impl History {
         *self.in_window.entry(token).or_default() += 1;
     }
 
-    /// Whether [`History::adjust`] would change a logit.
+    /// Whether [`TokenHistory::adjust`] would change a logit.
     pub(super) fn adjusts(&self, sampling: &Sampling) -> bool {
         !sampling.logit_bias.is_empty()
             || !self.in_window.is_empty()
             || self.generated.as_ref().is_some_and(|g| !g.is_empty())
     }
 
-    /// Whether it has nothing to remember, so that [`History::adjust`] will never change a logit.
+    /// Whether it has nothing to remember, so that [`TokenHistory::adjust`] will never change a logit.
     pub(super) fn never_adjusts(&self, sampling: &Sampling) -> bool {
         sampling.logit_bias.is_empty() && self.window == 0 && self.generated.is_none()
     }
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     fn adjusted(sampling: &Sampling, prompt: &[u32], generated: &[u32]) -> Vec<f32> {
-        let mut history = History::new(sampling, prompt);
+        let mut history = TokenHistory::new(sampling, prompt);
         for &token in generated {
             history.push(token);
         }

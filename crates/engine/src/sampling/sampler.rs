@@ -4,7 +4,7 @@ use sanctum_grammar::Mask;
 
 use super::Sampling;
 use super::candidates::Candidates;
-use super::history::History;
+use super::history::TokenHistory;
 use super::random::Random;
 use super::softmax;
 
@@ -15,7 +15,7 @@ const LEAST_LOGPROB: f32 = -9999.0;
 #[derive(Clone, Debug)]
 pub struct Sampler {
     sampling: Sampling,
-    history: History,
+    history: TokenHistory,
     random: Random,
     candidates: Candidates,
     /// Each adjusted token and what its logit was, while log probabilities are asked for.
@@ -24,7 +24,7 @@ pub struct Sampler {
 
 /// The token that was chosen.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Choice {
+pub struct SampledToken {
     /// Its id.
     pub id: u32,
     /// If asked for: its log probability, then the most likely tokens with theirs, most likely first. They are the model's
@@ -46,7 +46,7 @@ impl Sampler {
     /// A sampler for valid parameters ([`Sampling::validate`]) and a sequence that begins with `prompt`.
     pub fn new(sampling: Sampling, prompt: &[u32]) -> Self {
         Self {
-            history: History::new(&sampling, prompt),
+            history: TokenHistory::new(&sampling, prompt),
             random: Random::new(sampling.seed),
             candidates: Candidates::default(),
             adjusted: Vec::new(),
@@ -69,7 +69,7 @@ impl Sampler {
         logits: &mut [f32],
         mask: Option<&Mask>,
         logprobs: Option<usize>,
-    ) -> Result<Choice, SampleError> {
+    ) -> Result<SampledToken, SampleError> {
         let mut max = softmax::max(logits).ok_or(SampleError::NotFinite)?;
         let model = logprobs.map(|count| Distribution::new(logits, max, count));
         if let Some(mask) = mask {
@@ -99,11 +99,11 @@ impl Sampler {
             let logit = noted.map_or(logits[id as usize], |&(_, logit)| logit);
             (model.logprob(logit), model.top())
         });
-        Ok(Choice { id, logprob })
+        Ok(SampledToken { id, logprob })
     }
 }
 
-/// The log probability of a token, then the `top` most likely tokens with theirs, as [`Choice::logprob`] has them.
+/// The log probability of a token, then the `top` most likely tokens with theirs, as [`SampledToken::logprob`] has them.
 ///
 /// # Errors
 /// As [`Sampler::sample`].
@@ -210,7 +210,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             choice,
-            Choice {
+            SampledToken {
                 id: 1,
                 logprob: None
             }

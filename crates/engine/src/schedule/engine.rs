@@ -30,19 +30,19 @@ pub struct Engine {
     inbox: std_mpsc::Sender<Option<QueuedRequest>>,
     stopped: watch::Receiver<Option<String>>,
     /// Declared after the inbox: the thread ends when the inbox's last sender is dropped.
-    thread: Arc<Thread>,
+    thread: Arc<EngineThread>,
 }
 
 /// The engine's thread, joined when the last handle is dropped: a process that exits while the thread still frees its model
 /// would end MLX's own threads in the middle of it.
 #[derive(Debug, Default)]
-struct Thread {
+struct EngineThread {
     handle: Option<thread::JoinHandle<()>>,
     /// Do not join: the thread finishes on its own.
     is_released: AtomicBool,
 }
 
-impl Drop for Thread {
+impl Drop for EngineThread {
     fn drop(&mut self) {
         // One that hangs must not keep the process from ending.
         const PATIENCE: Duration = Duration::from_secs(10);
@@ -173,7 +173,7 @@ impl Engine {
                 };
                 let _ = inbox.stop.send(Some(reason));
             })?;
-        engine.thread = Arc::new(Thread {
+        engine.thread = Arc::new(EngineThread {
             handle: Some(thread),
             is_released: AtomicBool::new(false),
         });

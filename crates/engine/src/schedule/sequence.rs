@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sanctum_grammar::{Mask, Progress};
 use sanctum_kernels::cpu::Pool;
 
-use crate::sampling::{Choice, SampleError, Sampler};
+use crate::sampling::{SampleError, SampledToken, Sampler};
 use crate::schedule::masks::{Constrained, MaskWorkers};
 use crate::schedule::prompt_scores::PromptScores;
 use crate::schedule::request::{Event, FinishReason, Request, TokenLogprob, Usage};
@@ -180,7 +180,7 @@ impl Sequence {
         let choice = match row {
             PassResult::Logits(logits) => self.sampler.sample(logits, mask.as_ref(), self.logprobs),
             PassResult::Greedy(id) => id
-                .map(|id| Choice { id, logprob: None })
+                .map(|id| SampledToken { id, logprob: None })
                 .ok_or(SampleError::NotFinite),
         };
         let choice = match choice {

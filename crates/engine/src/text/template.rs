@@ -24,7 +24,7 @@ use minijinja::{Environment, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
 pub use bounds::RENDER_STACK;
-use bounds::{Bounded, Ended};
+use bounds::{Bounded, RenderEnd};
 use environment::Raised;
 pub use error::TemplateError;
 
@@ -220,8 +220,8 @@ impl ChatTemplate {
         });
         match (rendered, out.ended()) {
             (Ok(()), None) => Ok(out.into_text()),
-            (_, Some(Ended::Stopped)) => Err(TemplateError::Stopped),
-            (_, Some(Ended::TooLong)) => Err(TemplateError::TooLong {
+            (_, Some(RenderEnd::Stopped)) => Err(TemplateError::Stopped),
+            (_, Some(RenderEnd::TooLong)) => Err(TemplateError::TooLong {
                 limit: bounds::LARGEST_PROMPT,
             }),
             (Err(error), None) if error.kind() == ErrorKind::OutOfFuel => {

@@ -16,13 +16,13 @@ use sanctum_engine::prefix::{ColdOptions, PrefixOptions, Reuse, Scope};
 use sanctum_engine::schedule::{Engine, EngineLimits, Request, TokenLogprob};
 
 use crate::small::{
-    Answer, Arithmetic, Device, END, LIMITS, VOCAB, answer, cost, engine, request, wait_for,
-    wait_until_idle,
+    Arithmetic, END, GeneratedAnswer, LIMITS, TestDevice, VOCAB, answer, cost, engine, request,
+    wait_for, wait_until_idle,
 };
 
 /// An engine and what it is asked.
 #[derive(Clone, Debug)]
-struct Tree {
+struct ConversationTree {
     arithmetic: Arithmetic,
     slots: usize,
     chunk: usize,
@@ -34,25 +34,25 @@ struct Tree {
     disk: Option<prop::sample::Index>,
     /// The share of reused prefixes that are checked.
     check_share: f64,
-    turns: Vec<Turn>,
+    turns: Vec<PlannedTurn>,
 }
 
 /// One request. Its prompt begins with a part of an earlier prompt and its answer.
 #[derive(Clone, Debug)]
-struct Turn {
+struct PlannedTurn {
     earlier: prop::sample::Index,
     /// How much of the earlier one.
-    part: Part,
+    part: ReusedPart,
     new: Vec<u32>,
     answer: usize,
     is_greedy: bool,
     ends: bool,
     scope: u8,
-    client: Client,
+    client: ClientPattern,
 }
 
 #[derive(Clone, Debug)]
-enum Part {
+enum ReusedPart {
     Nothing,
     Prompt,
     PromptAndAnswer,
@@ -61,7 +61,7 @@ enum Part {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Client {
+enum ClientPattern {
     /// Reads the answer before the next request is sent.
     Waits,
     /// Reads the answer at the end.
@@ -77,7 +77,7 @@ fn on_cpu() -> impl Strategy<Value = Arithmetic> {
     let modes = prop::sample::select(vec![KvMode::Plain, KvMode::V8, KvMode::V4]);
     let precisions = prop::sample::select(vec![Precision::Exact, Precision::Fast]);
     (precisions, modes, 1..=2_usize).prop_map(|(precision, kv_cache, threads)| Arithmetic {
-        device: Device::Cpu,
+        device: TestDevice::Cpu,
         precision,
         kv_cache,
         threads,
@@ -88,26 +88,26 @@ fn on_cpu() -> impl Strategy<Value = Arithmetic> {
 fn on_mlx() -> impl Strategy<Value = Arithmetic> {
     let modes = prop::sample::select(vec![KvMode::Plain, KvMode::V8, KvMode::V4]);
     modes.prop_map(|kv_cache| Arithmetic {
-        device: Device::Mlx,
+        device: TestDevice::Mlx,
         precision: Precision::Exact,
         kv_cache,
         threads: 1,
     })
 }
 
-fn turn() -> impl Strategy<Value = Turn> {
+fn turn() -> impl Strategy<Value = PlannedTurn> {
     let part = prop_oneof![
-        1 => Just(Part::Nothing),
-        1 => Just(Part::Prompt),
-        3 => Just(Part::PromptAndAnswer),
-        3 => (0..1000_usize).prop_map(Part::Within),
+        1 => Just(ReusedPart::Nothing),
+        1 => Just(ReusedPart::Prompt),
+        3 => Just(ReusedPart::PromptAndAnswer),
+        3 => (0..1000_usize).prop_map(ReusedPart::Within),
     ];
     // Few different tokens, so that messages part late.
     let token = prop_oneof![1 => Just(END), 8 => 2..5_u32, 8 => 2..VOCAB];
     let client = prop_oneof![
-        3 => Just(Client::Waits),
-        4 => Just(Client::Later),
-        1 => (0..4_usize).prop_map(Client::Leaves),
+        3 => Just(ClientPattern::Waits),
+        4 => Just(ClientPattern::Later),
+        1 => (0..4_usize).prop_map(ClientPattern::Leaves),
     ];
     let scope = prop_oneof![6 => Just(0_u8), 1 => Just(1)];
     (
@@ -121,7 +121,7 @@ fn turn() -> impl Strategy<Value = Turn> {
         client,
     )
         .prop_map(
-            |(earlier, part, new, answer, is_greedy, ends, scope, client)| Turn {
+            |(earlier, part, new, answer, is_greedy, ends, scope, client)| PlannedTurn {
                 earlier,
                 part,
                 new,
@@ -134,7 +134,7 @@ fn turn() -> impl Strategy<Value = Turn> {
         )
 }
 
-fn tree(arithmetic: impl Strategy<Value = Arithmetic>) -> impl Strategy<Value = Tree> {
+fn tree(arithmetic: impl Strategy<Value = Arithmetic>) -> impl Strategy<Value = ConversationTree> {
     (
         arithmetic,
         1..5_usize,
@@ -147,22 +147,24 @@ fn tree(arithmetic: impl Strategy<Value = Arithmetic>) -> impl Strategy<Value = 
         vec(turn(), 2..9),
     )
         .prop_map(
-            |(arithmetic, slots, chunk, least, spacing, beside, disk, check_share, turns)| Tree {
-                arithmetic,
-                slots,
-                chunk,
-                least,
-                spacing,
-                beside,
-                disk,
-                check_share,
-                turns,
+            |(arithmetic, slots, chunk, least, spacing, beside, disk, check_share, turns)| {
+                ConversationTree {
+                    arithmetic,
+                    slots,
+                    chunk,
+                    least,
+                    spacing,
+                    beside,
+                    disk,
+                    check_share,
+                    turns,
+                }
             },
         )
 }
 
 /// The answer of an engine that computes everything, in other chunks.
-fn cold(arithmetic: Arithmetic, request: &Request) -> Answer {
+fn cold(arithmetic: Arithmetic, request: &Request) -> GeneratedAnswer {
     static ENGINES: Mutex<Option<HashMap<Arithmetic, Engine>>> = Mutex::new(None);
     let mut engines = ENGINES.lock().unwrap();
     let arithmetic = Arithmetic {
@@ -183,18 +185,18 @@ fn cold(arithmetic: Arithmetic, request: &Request) -> Answer {
 }
 
 /// The requests of a tree with their answers.
-fn asked(tree: &Tree) -> Vec<(Request, Answer, Client)> {
-    let mut asked: Vec<(Request, Answer, Client)> = Vec::new();
+fn asked(tree: &ConversationTree) -> Vec<(Request, GeneratedAnswer, ClientPattern)> {
+    let mut asked: Vec<(Request, GeneratedAnswer, ClientPattern)> = Vec::new();
     for (number, turn) in tree.turns.iter().enumerate() {
         let mut prompt = Vec::new();
         if !asked.is_empty() {
             let (earlier, answer, _) = turn.earlier.get(&asked);
             let whole = [&earlier.prompt[..], &answer.ids].concat();
             let len = match turn.part {
-                Part::Nothing => 0,
-                Part::Prompt => earlier.prompt.len(),
-                Part::PromptAndAnswer => whole.len(),
-                Part::Within(part) => whole.len() * part / 1000,
+                ReusedPart::Nothing => 0,
+                ReusedPart::Prompt => earlier.prompt.len(),
+                ReusedPart::PromptAndAnswer => whole.len(),
+                ReusedPart::Within(part) => whole.len() * part / 1000,
             };
             prompt.extend(&whole[..len]);
         }
@@ -215,7 +217,7 @@ fn asked(tree: &Tree) -> Vec<(Request, Answer, Client)> {
 
 /// What all trees together did: a test of reuse that reuses nothing is none.
 #[derive(Default)]
-struct Totals {
+struct TreeTotals {
     reused: AtomicU64,
     evicted: AtomicU64,
     waited: AtomicU64,
@@ -224,7 +226,7 @@ struct Totals {
     checked: AtomicU64,
 }
 
-impl Totals {
+impl TreeTotals {
     fn all(&self) -> [u64; 6] {
         let Self {
             reused,
@@ -238,7 +240,7 @@ impl Totals {
     }
 }
 
-fn check(tree: &Tree, totals: &Totals) -> Result<(), TestCaseError> {
+fn check(tree: &ConversationTree, totals: &TreeTotals) -> Result<(), TestCaseError> {
     let asked = asked(tree);
     let folder = tempfile::tempdir().unwrap();
     let cost = cost(tree.arithmetic);
@@ -300,9 +302,12 @@ fn check(tree: &Tree, totals: &Totals) -> Result<(), TestCaseError> {
 }
 
 /// Asks an engine, and compares its answers with the expected ones.
-fn ask(engine: &Engine, asked: &[(Request, Answer, Client)]) -> Result<(), TestCaseError> {
+fn ask(
+    engine: &Engine,
+    asked: &[(Request, GeneratedAnswer, ClientPattern)],
+) -> Result<(), TestCaseError> {
     let mut later = Vec::new();
-    let compare = |generation, expected: &Answer, prompt: usize| {
+    let compare = |generation, expected: &GeneratedAnswer, prompt: usize| {
         let (found, usage) = answer(generation);
         prop_assert_eq!(&found, expected);
         prop_assert!(usage.cached_tokens < prompt);
@@ -313,9 +318,9 @@ fn ask(engine: &Engine, asked: &[(Request, Answer, Client)]) -> Result<(), TestC
         let prompt = request.prompt.len();
         let mut generation = engine.submit(request.clone()).unwrap();
         match client {
-            Client::Waits => compare(generation, expected, prompt)?,
-            Client::Later => later.push((generation, expected, prompt)),
-            Client::Leaves(after) => {
+            ClientPattern::Waits => compare(generation, expected, prompt)?,
+            ClientPattern::Later => later.push((generation, expected, prompt)),
+            ClientPattern::Leaves(after) => {
                 for _ in 0..*after {
                     generation.blocking_next();
                 }
@@ -338,7 +343,7 @@ fn run(cases: u32, arithmetic: impl Strategy<Value = Arithmetic>) {
         failure_persistence: None,
         ..Config::default()
     });
-    let totals = Totals::default();
+    let totals = TreeTotals::default();
     runner
         .run(&tree(arithmetic), |tree| check(&tree, &totals))
         .unwrap();

@@ -6,7 +6,8 @@ use sanctum_engine::prefix::{PrefixOptions, PrefixState, Reuse, Scope};
 use sanctum_engine::schedule::{Engine, EngineLimits, Request};
 
 use crate::small::{
-    Answer, END, FAST, LIMITS, answer, engine, request, reusing, wait_for, wait_until_idle, words,
+    END, FAST, GeneratedAnswer, LIMITS, answer, engine, request, reusing, wait_for,
+    wait_until_idle, words,
 };
 
 fn warm() -> Engine {
@@ -14,7 +15,7 @@ fn warm() -> Engine {
 }
 
 /// The answer of an engine that computes everything.
-fn cold(request: &Request) -> Answer {
+fn cold(request: &Request) -> GeneratedAnswer {
     let engine = engine(FAST, u64::MAX, PrefixOptions::off(), LIMITS);
     answer(engine.submit(request.clone()).unwrap()).0
 }

@@ -24,7 +24,7 @@ pub(crate) const END: u32 = 1;
 
 /// What runs a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Device {
+pub(crate) enum TestDevice {
     Cpu,
     #[cfg(feature = "mlx")]
     Mlx,
@@ -33,7 +33,7 @@ pub(crate) enum Device {
 /// How a model is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Arithmetic {
-    pub(crate) device: Device,
+    pub(crate) device: TestDevice,
     pub(crate) precision: Precision,
     pub(crate) kv_cache: KvMode,
     pub(crate) threads: usize,
@@ -41,7 +41,7 @@ pub(crate) struct Arithmetic {
 
 /// The quickest.
 pub(crate) const FAST: Arithmetic = Arithmetic {
-    device: Device::Cpu,
+    device: TestDevice::Cpu,
     precision: Precision::Fast,
     kv_cache: KvMode::Plain,
     threads: 1,
@@ -91,9 +91,9 @@ fn mlx_model(arithmetic: Arithmetic) -> Model<MlxBackend> {
 /// What a sequence takes.
 pub(crate) fn cost(arithmetic: Arithmetic) -> SequenceCost {
     match arithmetic.device {
-        Device::Cpu => model(arithmetic).backend().cost(&config()),
+        TestDevice::Cpu => model(arithmetic).backend().cost(&config()),
         #[cfg(feature = "mlx")]
-        Device::Mlx => mlx_model(arithmetic).backend().cost(&config()),
+        TestDevice::Mlx => mlx_model(arithmetic).backend().cost(&config()),
     }
 }
 
@@ -123,12 +123,12 @@ pub(crate) fn engine(
 ) -> Engine {
     let heartbeat = Arc::new(Heartbeat::new());
     let engine = match arithmetic.device {
-        Device::Cpu => {
+        TestDevice::Cpu => {
             let model = model(arithmetic);
             Engine::start_with(memory, prefix, model, text(), limits, heartbeat)
         }
         #[cfg(feature = "mlx")]
-        Device::Mlx => {
+        TestDevice::Mlx => {
             let model = mlx_model(arithmetic);
             Engine::start_with(memory, prefix, model, text(), limits, heartbeat)
         }
@@ -156,7 +156,7 @@ pub(crate) fn request(prompt: &[u32], max_tokens: usize) -> Request {
 
 /// An answer and what it was chosen from: equal ones come from logits that are equal in every bit.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Answer {
+pub(crate) struct GeneratedAnswer {
     pub(crate) ids: Vec<u32>,
     pub(crate) reason: FinishReason,
     /// Of each token, the bits of the log probabilities of all tokens.
@@ -164,7 +164,7 @@ pub(crate) struct Answer {
 }
 
 /// Reads all of an answer.
-pub(crate) fn answer(mut generation: Generation) -> (Answer, Usage) {
+pub(crate) fn answer(mut generation: Generation) -> (GeneratedAnswer, Usage) {
     let (mut ids, mut bits) = (Vec::new(), Vec::new());
     loop {
         match generation.blocking_next() {
@@ -174,7 +174,7 @@ pub(crate) fn answer(mut generation: Generation) -> (Answer, Usage) {
                 bits.push(top.iter().map(|&(id, p)| (id, p.to_bits())).collect());
             }
             Some(Event::Finished { reason, usage, .. }) => {
-                return (Answer { ids, reason, bits }, usage);
+                return (GeneratedAnswer { ids, reason, bits }, usage);
             }
             other => panic!("{other:?}"),
         }

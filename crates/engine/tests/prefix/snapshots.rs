@@ -3,7 +3,7 @@
 use sanctum_engine::backend::{Backend, Batch, CpuBackend, KvMode, Precision, SlotId};
 use sanctum_engine::graph::Model;
 
-use crate::small::{Arithmetic, Device, model, words};
+use crate::small::{Arithmetic, TestDevice, model, words};
 
 type Slots = <CpuBackend as Backend>::Slots;
 
@@ -20,7 +20,7 @@ fn arithmetics() -> impl Iterator<Item = Arithmetic> {
     let modes = [KvMode::Plain, KvMode::V8, KvMode::V4].into_iter();
     modes.flat_map(|kv_cache| {
         [Precision::Exact, Precision::Fast].map(|precision| Arithmetic {
-            device: Device::Cpu,
+            device: TestDevice::Cpu,
             precision,
             kv_cache,
             threads: 2,

@@ -54,7 +54,7 @@ struct Queued {
 }
 
 /// What one channel did with one alert of the queue.
-struct Attempt {
+struct DeliveryAttempt {
     channel: Label,
     index: usize,
     result: Result<(), DeliveryError>,
@@ -293,8 +293,12 @@ impl Outbox {
     }
 
     /// Notes what a channel did with an alert.
-    fn settle(&mut self, queue: &mut [Queued], attempt: Attempt) -> Result<(), OutboxError> {
-        let Attempt {
+    fn settle(
+        &mut self,
+        queue: &mut [Queued],
+        attempt: DeliveryAttempt,
+    ) -> Result<(), OutboxError> {
+        let DeliveryAttempt {
             channel: name,
             index,
             result,
@@ -452,13 +456,13 @@ async fn deliver_in_order(
     name: Label,
     channel: Channel,
     alerts: Vec<(usize, Alert)>,
-    report: mpsc::UnboundedSender<Attempt>,
+    report: mpsc::UnboundedSender<DeliveryAttempt>,
 ) {
     for (index, alert) in alerts {
         let result = channel.deliver(&alert).await;
         let must_wait = matches!(&result, Err(error) if !error.is_permanent);
         let channel = name.clone();
-        let attempt = Attempt {
+        let attempt = DeliveryAttempt {
             channel,
             index,
             result,

@@ -7,7 +7,7 @@ use crate::testing::{assert_close, noise, same_everywhere};
 use proptest::prelude::*;
 
 /// A layer and the rows of one sequence.
-struct Layer {
+struct AttentionLayer {
     dims: AttentionDims,
     rope: Rope,
     q_norm: Vec<f32>,
@@ -17,7 +17,7 @@ struct Layer {
     v: Vec<f32>,
 }
 
-impl Layer {
+impl AttentionLayer {
     fn new(dims: AttentionDims, rows: usize, seed: u64) -> Self {
         let kv_row = dims.kv_heads * dims.head_dim;
         let sharp = |x: Vec<f32>| x.iter().map(|x| 1.5 + x).collect();
@@ -122,7 +122,7 @@ proptest! {
 
     #[test]
     fn attention_matches_its_formula(dims in shapes(), rows in 1..200_usize, seed: u64) {
-        let layer = Layer::new(dims, rows, seed);
+        let layer = AttentionLayer::new(dims, rows, seed);
         let expected = layer.naive();
         for (kv_type, tolerance) in [(KvType::F32, 3e-6), (KvType::F16, 2e-3)] {
             let got = same_everywhere(|cpu| {
@@ -134,8 +134,8 @@ proptest! {
 
     #[test]
     fn packed_values_are_what_they_stand_for((dims, mode) in packed_shapes(), rows in 1..200_usize, seed: u64) {
-        let layer = Layer::new(dims, rows, seed);
-        let stand_for = Layer { v: naive::packed(&layer.v, mode), ..Layer::new(dims, rows, seed) };
+        let layer = AttentionLayer::new(dims, rows, seed);
+        let stand_for = AttentionLayer { v: naive::packed(&layer.v, mode), ..AttentionLayer::new(dims, rows, seed) };
         let expected = stand_for.run(
             &Cpu::new(1), 0, vec![(rows, &mut KvCache::new(&dims, KvType::F32, KvMode::Plain))],
         );
@@ -154,7 +154,7 @@ proptest! {
     ) {
         let cpu = Cpu::new(threads);
         let rows: usize = lens.iter().sum();
-        let layer = Layer::new(dims, rows, seed);
+        let layer = AttentionLayer::new(dims, rows, seed);
         let empty = || KvCache::new(&dims, KvType::F16, mode);
         let whole = layer.run(&Cpu::new(1), 0, vec![(rows, &mut empty())]);
         let mut cache = empty();
@@ -178,7 +178,7 @@ proptest! {
 fn long_contexts_keep_their_precision_and_their_bits() {
     let dims = AttentionDims::new(4, 2, 32, 16).unwrap();
     let rows = 2_500;
-    let layer = Layer::new(dims, rows, 11);
+    let layer = AttentionLayer::new(dims, rows, 11);
     let whole = same_everywhere(|cpu| {
         layer.run(
             cpu,
@@ -201,7 +201,7 @@ fn long_contexts_keep_their_precision_and_their_bits() {
 #[test]
 fn a_snapshot_and_a_truncated_cache_go_on_as_if_nothing_had_followed() {
     let dims = AttentionDims::new(4, 1, 32, 32).unwrap();
-    let layer = Layer::new(dims, 200, 5);
+    let layer = AttentionLayer::new(dims, 200, 5);
     let cpu = Cpu::new(2);
     let mut cache = KvCache::new(&dims, KvType::F16, KvMode::Plain);
     layer.run(&cpu, 0, vec![(100, &mut cache)]);
@@ -215,7 +215,7 @@ fn a_snapshot_and_a_truncated_cache_go_on_as_if_nothing_had_followed() {
 #[test]
 fn rows_of_no_segment_are_left_alone() {
     let dims = AttentionDims::new(1, 1, 16, 16).unwrap();
-    let layer = Layer::new(dims, 3, 5);
+    let layer = AttentionLayer::new(dims, 3, 5);
     let mut cache = KvCache::new(&dims, KvType::F32, KvMode::Plain);
     let mut out = vec![7.0; 3 * 16];
     let weights = AttentionParams {
@@ -239,7 +239,7 @@ fn rows_of_no_segment_are_left_alone() {
 fn errors(positions: usize, likeness: f32) -> [f32; 4] {
     // Hardly any rotation, so that a key is as like the query as it was made.
     let dims = AttentionDims::new(4, 2, 64, 2).unwrap();
-    let mut layer = Layer::new(dims, positions, 21);
+    let mut layer = AttentionLayer::new(dims, positions, 21);
     let (group, d) = (dims.group(), dims.head_dim);
     // In every thousandth position each head's key looks like the last row's query.
     let kv_row = dims.kv_heads * d;

@@ -155,8 +155,8 @@ fn exp_has_sane_ends() {
 
 #[test]
 fn halves_saturate() {
-    struct Round(f32);
-    impl Kernel for Round {
+    struct RoundToHalf(f32);
+    impl Kernel for RoundToHalf {
         type Output = f16;
         #[inline(always)]
         fn run<S: Simd>(self, s: S) -> f16 {
@@ -166,8 +166,8 @@ fn halves_saturate() {
         }
     }
     for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
-        assert_eq!(dispatch(isa, Round(1e9)), f16::MAX);
-        assert_eq!(dispatch(isa, Round(-1e9)), f16::MIN);
-        assert_eq!(dispatch(isa, Round(0.1)), f16::from_f32(0.1));
+        assert_eq!(dispatch(isa, RoundToHalf(1e9)), f16::MAX);
+        assert_eq!(dispatch(isa, RoundToHalf(-1e9)), f16::MIN);
+        assert_eq!(dispatch(isa, RoundToHalf(0.1)), f16::from_f32(0.1));
     }
 }

@@ -14,7 +14,7 @@ const OLD: usize = 3;
 const SEGMENTS: [[i32; 3]; 4] = [[0, 1, 2], [1, 1, -1], [2, 1, 0], [0, 0, 1]];
 const ROWS: usize = 3;
 
-struct Shape {
+struct StepShape {
     key_heads: usize,
     value_heads: usize,
     key: usize,
@@ -22,7 +22,7 @@ struct Shape {
     number: Number,
 }
 
-impl Shape {
+impl StepShape {
     fn channels(&self) -> usize {
         2 * self.key_heads * self.key + self.value_heads * self.value
     }
@@ -52,7 +52,7 @@ fn delta_step_has_the_bits_of_the_three_kernels_it_stands_for() {
         (1, 3, 128, 96, Number::Bf16),
         (2, 2, 64, 32, Number::F16),
     ] {
-        let shape = Shape {
+        let shape = StepShape {
             key_heads,
             value_heads,
             key,
@@ -73,7 +73,7 @@ fn delta_step_has_the_bits_of_the_three_kernels_it_stands_for() {
 }
 
 /// The inputs of the convolution: rows, weight, tails, and where they are found.
-fn convolved(shape: &Shape) -> Vec<Operand> {
+fn convolved(shape: &StepShape) -> Vec<Operand> {
     let channels = shape.channels();
     let rows = SEGMENTS.iter().filter(|segment| segment[1] > 0);
     let seen: Vec<i32> = (0..TAPS)
@@ -94,7 +94,7 @@ fn convolved(shape: &Shape) -> Vec<Operand> {
 }
 
 /// The delta rule's other inputs.
-fn ruled(shape: &Shape) -> Vec<Operand> {
+fn ruled(shape: &StepShape) -> Vec<Operand> {
     let heads = shape.value_heads;
     vec![
         shape.real(4, &[ROWS, heads]),
@@ -107,7 +107,7 @@ fn ruled(shape: &Shape) -> Vec<Operand> {
 }
 
 /// The norm's inputs besides the rule's output.
-fn normed(shape: &Shape) -> Vec<Operand> {
+fn normed(shape: &StepShape) -> Vec<Operand> {
     vec![
         shape.real(9, &[ROWS, shape.value_heads * shape.value]),
         floats(10, &[shape.value]),
@@ -119,7 +119,7 @@ fn normed(shape: &Shape) -> Vec<Operand> {
     ]
 }
 
-fn heads(shape: &Shape) -> Vec<(&'static str, super::Argument)> {
+fn heads(shape: &StepShape) -> Vec<(&'static str, super::Argument)> {
     vec![
         ("HK", Int(shape.key_heads)),
         ("HV", Int(shape.value_heads)),
@@ -129,7 +129,7 @@ fn heads(shape: &Shape) -> Vec<(&'static str, super::Argument)> {
     ]
 }
 
-fn outputs(shape: &Shape) -> [Operand; 3] {
+fn outputs(shape: &StepShape) -> [Operand; 3] {
     [
         Operand::out(shape.number, &[ROWS, shape.value_heads * shape.value]),
         Operand::out(shape.number, &[SEGMENTS.len() * KEPT, shape.channels()]),
@@ -140,7 +140,7 @@ fn outputs(shape: &Shape) -> [Operand; 3] {
     ]
 }
 
-fn step(shape: &Shape) -> Call {
+fn step(shape: &StepShape) -> Call {
     let mut template = heads(shape);
     template.extend([("TAPS", Int(TAPS)), ("WARPS", Int(Launch::STEP_WARPS))]);
     Call {
@@ -152,7 +152,7 @@ fn step(shape: &Shape) -> Call {
 }
 
 /// Output, tails and states of one kernel after the other.
-fn three(shape: &Shape) -> Option<[Operand; 3]> {
+fn three(shape: &StepShape) -> Option<[Operand; 3]> {
     let [out, later, after] = outputs(shape);
     let channels = shape.channels();
     let conv = Call {

@@ -21,7 +21,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::{Dialect, Kernel, Launch};
+use super::{Dialect, GpuKernel, Launch};
 use operand::{FENCE, Number, Operand};
 
 /// A template argument.
@@ -113,7 +113,7 @@ impl Machine {
 /// # Panics
 /// If the text does not compile, if its lanes part ways, if it writes anything but its outputs, or if the result depends
 /// on the order in which lanes run.
-fn run(kernel: &Kernel, calls: &[Call]) -> Option<Vec<Vec<Operand>>> {
+fn run(kernel: &GpuKernel, calls: &[Call]) -> Option<Vec<Vec<Operand>>> {
     let machine = Machine::here();
     let compiler = machine.compiler();
     if machine == Machine::Lockstep && Command::new(&compiler).arg("--version").output().is_err() {
@@ -159,7 +159,7 @@ fn succeed(command: &mut Command) {
 }
 
 /// The program's text.
-fn program(kernel: &Kernel, variants: &[Variant<'_>], machine: Machine) -> String {
+fn program(kernel: &GpuKernel, variants: &[Variant<'_>], machine: Machine) -> String {
     let header = kernel.header(machine.dialect());
     let (header, entry) = match machine {
         Machine::Lockstep => (header, "static void"),
@@ -230,7 +230,7 @@ fn request(bytes: &mut Vec<u8>, call: &Call, variant: usize, down: bool) {
 }
 
 /// The outputs of each call, of which each was run twice.
-fn results(kernel: &Kernel, calls: &[Call], file: &Path) -> Vec<Vec<Operand>> {
+fn results(kernel: &GpuKernel, calls: &[Call], file: &Path) -> Vec<Vec<Operand>> {
     let all = fs::read(file).expect("results");
     let mut rest = all.as_slice();
     let mut next = |like: &Operand| {

@@ -3,7 +3,7 @@
 use super::Argument::{Int, Type};
 use super::operand::{Number, Operand};
 use super::{Call, Launch, run};
-use crate::gpu::{self, Kernel};
+use crate::gpu::{self, GpuKernel};
 use crate::naive;
 use crate::testing::{assert_close, noise};
 
@@ -128,7 +128,7 @@ fn placed_store_writes_the_bits_of_placed_to_the_rows_places() {
         let kernel = gpu::placed_store();
         let written = |name: &&String| ["keys", "values"].contains(&name.as_str());
         let (pools, inputs): (Vec<_>, Vec<_>) = kernel.inputs.iter().partition(written);
-        let kernel = Kernel {
+        let kernel = GpuKernel {
             inputs: inputs.into_iter().cloned().collect(),
             outputs: kernel.outputs.iter().chain(pools).cloned().collect(),
             ..kernel.clone()

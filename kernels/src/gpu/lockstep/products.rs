@@ -7,14 +7,14 @@ use crate::gpu::{self, ProductCut, WideCut, tiles};
 use crate::testing::{assert_close, noise};
 
 /// A matrix `[rows, cols]`: its codes, its scales and biases, as the checkpoint has them.
-struct Matrix {
+struct QuantizedMatrix {
     rows: usize,
     cols: usize,
     packed: Vec<u8>,
     steps: [Vec<f32>; 2],
 }
 
-impl Matrix {
+impl QuantizedMatrix {
     fn new(rows: usize, cols: usize, seed: u64) -> Self {
         let byte = |x: f32| ((x + 1.0) * 127.9) as u8;
         let groups = rows * cols / 64;
@@ -54,7 +54,7 @@ impl Matrix {
 #[test]
 fn tiles_are_unpacked_where_they_belong() {
     let cases = [(16, 64, Number::F32), (37, 192, Number::Bf16)];
-    let matrices = cases.map(|(rows, cols, _)| Matrix::new(rows, cols, 7));
+    let matrices = cases.map(|(rows, cols, _)| QuantizedMatrix::new(rows, cols, 7));
     let calls: Vec<_> = cases
         .iter()
         .zip(&matrices)
@@ -110,7 +110,7 @@ fn template(number: Number, cut: ProductCut) -> Vec<(&'static str, super::Argume
 }
 
 /// `x Wᵀ` in f64.
-fn product(matrix: &Matrix, x: &[f32], n: usize) -> Vec<f64> {
+fn product(matrix: &QuantizedMatrix, x: &[f32], n: usize) -> Vec<f64> {
     let dot = |row: usize, of: usize| {
         let own = &x[row * matrix.cols..][..matrix.cols];
         let terms = own.iter().enumerate();
@@ -156,12 +156,12 @@ fn products_are_those_of_the_unpacked_matrices() {
             let all: Vec<_> = rows
                 .iter()
                 .zip(seeds)
-                .map(|(&rows, seed)| Matrix::new(rows, cols, seed))
+                .map(|(&rows, seed)| QuantizedMatrix::new(rows, cols, seed))
                 .collect();
             let x = Operand::real(Number::Bf16, &[n, cols], &noise(5, n * cols));
             let cut = cut(n, rows);
             let values = x.values();
-            let product = |matrix: &Matrix| {
+            let product = |matrix: &QuantizedMatrix| {
                 let exact = product(matrix, &values, n);
                 exact.into_iter().map(|x| x as f32).collect::<Vec<_>>()
             };
@@ -207,7 +207,7 @@ fn gated_product_is_silu_of_one_product_times_the_other() {
         (16, 40, 704),
         (30, 100, 128),
     ] {
-        let matrices = [1, 2].map(|seed| Matrix::new(rows, cols, 100 * seed));
+        let matrices = [1, 2].map(|seed| QuantizedMatrix::new(rows, cols, 100 * seed));
         let x = Operand::real(Number::Bf16, &[n, cols], &noise(5, n * cols));
         let [gate, up] = matrices
             .each_ref()
@@ -271,7 +271,9 @@ fn wide_products_are_those_of_the_unpacked_matrices() {
     for (n, rows, cols, parts) in cases {
         let seeds = (1..).map(|m| 100 * m);
         let made = rows.iter().zip(seeds);
-        let matrices: Vec<_> = made.map(|(&r, seed)| Matrix::new(r, cols, seed)).collect();
+        let matrices: Vec<_> = made
+            .map(|(&r, seed)| QuantizedMatrix::new(r, cols, seed))
+            .collect();
         let x = Operand::real(Number::Bf16, &[n, cols], &noise(5, n * cols));
         let values = x.values();
         let cut = WideCut {
@@ -325,7 +327,7 @@ fn wide_gated_product_is_silu_of_one_product_times_the_other() {
         (23, 48, 704),
         (32, 100, 128),
     ] {
-        let matrices = [1, 2].map(|seed| Matrix::new(rows, cols, 100 * seed));
+        let matrices = [1, 2].map(|seed| QuantizedMatrix::new(rows, cols, 100 * seed));
         let x = Operand::real(Number::Bf16, &[n, cols], &noise(5, n * cols));
         let [gate, up] = matrices
             .each_ref()

@@ -9,13 +9,13 @@ use crate::testing::{assert_close, noise};
 use crate::{ConvDims, DeltaDims};
 
 /// A sequence's rows in the batch: how many, and which old state they continue.
-type Part = (usize, Option<usize>);
+type SequencePart = (usize, Option<usize>);
 
 /// Heads of keys and values, their widths, the batch's parts, how many states there were.
-type Case = (usize, usize, usize, usize, &'static [Part], usize);
+type Case = (usize, usize, usize, usize, &'static [SequencePart], usize);
 
 /// Each part's first row.
-fn starts(parts: &[Part]) -> Vec<usize> {
+fn starts(parts: &[SequencePart]) -> Vec<usize> {
     let ends = parts.iter().scan(0, |end, (len, _)| {
         *end += len;
         Some(*end)
@@ -136,7 +136,7 @@ fn gated_delta_follows_the_formula() {
 #[test]
 fn short_conv_sees_the_rows_before_and_leaves_a_tail() {
     // Channels, taps, the batch's parts, how many old sequences there were.
-    let cases: &[(usize, usize, &[Part], usize)] = &[
+    let cases: &[(usize, usize, &[SequencePart], usize)] = &[
         (64, 4, &[(5, None), (1, Some(1)), (2, Some(0))], 2),
         (32, 2, &[(1, Some(0)), (1, None)], 1),
         (96, 3, &[(7, Some(2))], 3),

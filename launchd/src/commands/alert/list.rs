@@ -205,7 +205,7 @@ fn muted(mute: &Mute) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::alert::listed_alert::{Covered, Waiting};
+    use crate::commands::alert::listed_alert::{Covered, PendingChannel};
 
     #[test]
     fn page_shows_delivery_mute_and_what_has_the_same_cause() {
@@ -229,7 +229,7 @@ mod tests {
             alerts: 2,
             is_open: true,
             delivered: vec![label("phone")],
-            waiting: vec![Waiting {
+            waiting: vec![PendingChannel {
                 channel: label("mail"),
                 error: Some(
                     "the mail server smtp.example.com:465 cannot be reached: refused".into(),

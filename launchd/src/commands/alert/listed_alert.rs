@@ -51,7 +51,7 @@ pub(super) struct ListedAlert {
     /// The channels that have accepted the last alert.
     pub(super) delivered: Vec<Label>,
     /// The channels that have not, with the error.
-    pub(super) waiting: Vec<Waiting>,
+    pub(super) waiting: Vec<PendingChannel>,
     /// The channels that did not receive it because it was muted.
     pub(super) silent: Vec<Label>,
     /// The mute of its condition.
@@ -64,7 +64,7 @@ pub(super) struct ListedAlert {
 
 /// A channel that has not accepted an alert.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-pub(super) struct Waiting {
+pub(super) struct PendingChannel {
     pub(super) channel: Label,
     pub(super) error: Option<UntrustedText>,
     /// Whether the channel rejected it permanently.
@@ -228,7 +228,7 @@ impl WatchdogAlerts {
                 .map(|past| past.delivered.keys().cloned().collect())
                 .unwrap_or_default(),
             waiting: waiting
-                .map(|one| Waiting {
+                .map(|one| PendingChannel {
                     channel: one.channel.clone(),
                     error: one.error.clone(),
                     is_refused: one.refused,

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::api::client_path::Path;
-use crate::api::protocol::{Message, Refusal, ToolCall, required_object, text};
+use crate::api::protocol::{Message, ToolCall, TranslationError, required_object, text};
 
 /// The line that the output of a failed tool begins with.
 pub(crate) const TOOL_ERROR: &str = "The tool call failed:\n";
@@ -18,7 +18,7 @@ pub(crate) struct UserTurn {
 }
 
 /// Translates the content of a user turn.
-pub(crate) fn user(content: &Value, path: Path) -> Result<UserTurn, Refusal> {
+pub(crate) fn user(content: &Value, path: Path) -> Result<UserTurn, TranslationError> {
     let place = path.field("content");
     if let Value::String(text) = content {
         let mut text = Message::of_text("user", text, place);
@@ -46,7 +46,7 @@ pub(crate) fn user(content: &Value, path: Path) -> Result<UserTurn, Refusal> {
 }
 
 /// Translates the content of an assistant turn.
-pub(crate) fn assistant(content: &Value, path: Path) -> Result<Message, Refusal> {
+pub(crate) fn assistant(content: &Value, path: Path) -> Result<Message, TranslationError> {
     let place = path.field("content");
     if let Value::String(text) = content {
         let mut message = Message::of_text("assistant", text, place);
@@ -73,22 +73,22 @@ pub(crate) fn assistant(content: &Value, path: Path) -> Result<Message, Refusal>
     Ok(message)
 }
 
-fn blocks<'a>(content: &'a Value, path: &Path) -> Result<&'a [Value], Refusal> {
+fn blocks<'a>(content: &'a Value, path: &Path) -> Result<&'a [Value], TranslationError> {
     match content {
-        Value::Null => Err(Refusal::missing(path)),
+        Value::Null => Err(TranslationError::missing(path)),
         Value::Array(blocks) => Ok(blocks),
-        _ => Err(Refusal::must_be(
+        _ => Err(TranslationError::must_be(
             path,
             "a string or an array of content blocks",
         )),
     }
 }
 
-fn tool_use(block: &Map<String, Value>, path: Path) -> Result<ToolCall, Refusal> {
+fn tool_use(block: &Map<String, Value>, path: Path) -> Result<ToolCall, TranslationError> {
     let arguments = match block.get("input") {
         None | Some(Value::Null) => "{}".to_owned(),
         Some(input @ Value::Object(_)) => input.to_string(),
-        Some(_) => return Err(Refusal::must_be(&path.field("input"), "an object")),
+        Some(_) => return Err(TranslationError::must_be(&path.field("input"), "an object")),
     };
     Ok(ToolCall {
         id: block.get("id").cloned(),
@@ -100,7 +100,7 @@ fn tool_use(block: &Map<String, Value>, path: Path) -> Result<ToolCall, Refusal>
     })
 }
 
-fn tool_result(block: &Map<String, Value>, path: Path) -> Result<Message, Refusal> {
+fn tool_result(block: &Map<String, Value>, path: Path) -> Result<Message, TranslationError> {
     let id = text(block, "tool_use_id", &path)?;
     let mut message = Message::tool(id, path.clone());
     if block.get("is_error") == Some(&Value::Bool(true)) {
@@ -127,12 +127,12 @@ fn tool_result(block: &Map<String, Value>, path: Path) -> Result<Message, Refusa
     Ok(message)
 }
 
-fn unsupported(kind: &str, path: &Path) -> Refusal {
+fn unsupported(kind: &str, path: &Path) -> TranslationError {
     match kind {
         "image" | "document" | "container_upload" => {
-            Refusal::unsupported(path, "this model reads text only; remove the block")
+            TranslationError::unsupported(path, "this model reads text only; remove the block")
         }
-        _ => Refusal::unsupported(
+        _ => TranslationError::unsupported(
             &path.field("type"),
             "no such block is read in this place; send text, and tool_use blocks in assistant or tool_result blocks in \
              user messages",

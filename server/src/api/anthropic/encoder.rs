@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::error::failure_type;
 use super::input;
-use crate::api::protocol::{End, EndReason, Failure, ReplyPart, Sse, Usage};
+use crate::api::generation::GenerationEnd;
+use crate::api::protocol::{AnswerEnd, AnswerUsage, Failure, ReplyPart, Sse};
 
 /// The signature of thinking blocks. Clients send it back with the block; some drop blocks without one.
 const SIGNATURE: &str = "unsigned";
@@ -25,13 +26,13 @@ pub(crate) struct MessageEncoder {
 /// The content block that grows.
 #[derive(Debug)]
 struct OpenBlock {
-    kind: Kind,
+    kind: BlockKind,
     /// The thinking, the text or the arguments so far.
     text: String,
 }
 
 #[derive(Debug, PartialEq)]
-enum Kind {
+enum BlockKind {
     Thinking,
     Text,
     ToolUse {
@@ -42,7 +43,7 @@ enum Kind {
 }
 
 impl MessageEncoder {
-    /// An encoder for one answer of `model`. `prompt` and `cached` are the tokens of [`Usage`] as far as they are known
+    /// An encoder for one answer of `model`. `prompt` and `cached` are the tokens of [`AnswerUsage`] as far as they are known
     /// before the first token, else 0. `ids` makes an id that begins with the given prefix and is never repeated.
     pub(crate) fn new(
         model: &str,
@@ -50,10 +51,10 @@ impl MessageEncoder {
         cached: usize,
         ids: &mut dyn FnMut(&str) -> String,
     ) -> Self {
-        let usage = usage(Usage {
+        let usage = usage(AnswerUsage {
             prompt,
             cached,
-            ..Usage::default()
+            ..AnswerUsage::default()
         });
         let Value::Object(message) = json!({
             "id": ids("msg_"),
@@ -85,12 +86,12 @@ impl MessageEncoder {
     pub(crate) fn event(&mut self, event: ReplyPart) -> Vec<Sse> {
         let mut out = Vec::new();
         match event {
-            ReplyPart::Reasoning(delta) => self.append(Kind::Thinking, &delta, &mut out),
-            ReplyPart::Content(delta) => self.append(Kind::Text, &delta, &mut out),
+            ReplyPart::Reasoning(delta) => self.append(BlockKind::Thinking, &delta, &mut out),
+            ReplyPart::Content(delta) => self.append(BlockKind::Text, &delta, &mut out),
             ReplyPart::CallStart { index, name, id } => {
                 self.close(&mut out);
                 self.has_calls = true;
-                self.open(Kind::ToolUse { index, id, name }, &mut out);
+                self.open(BlockKind::ToolUse { index, id, name }, &mut out);
             }
             ReplyPart::CallArguments { index, delta } => {
                 if self.open_call() == Some(index) && !delta.is_empty() {
@@ -107,14 +108,14 @@ impl MessageEncoder {
     }
 
     /// The last events: the open block's, `message_delta`, `message_stop`.
-    pub(crate) fn end(&mut self, end: End) -> Vec<Sse> {
+    pub(crate) fn end(&mut self, end: AnswerEnd) -> Vec<Sse> {
         let mut out = Vec::new();
         self.close(&mut out);
         let (reason, stop) = match end.reason {
-            EndReason::Length => ("max_tokens", None),
-            EndReason::StopString(stop) => ("stop_sequence", Some(stop)),
-            EndReason::Stop | EndReason::ToolCalls if self.has_calls => ("tool_use", None),
-            EndReason::Stop | EndReason::ToolCalls => ("end_turn", None),
+            GenerationEnd::Length => ("max_tokens", None),
+            GenerationEnd::StopString(stop) => ("stop_sequence", Some(stop)),
+            GenerationEnd::Stop | GenerationEnd::ToolCalls if self.has_calls => ("tool_use", None),
+            GenerationEnd::Stop | GenerationEnd::ToolCalls => ("end_turn", None),
         };
         let usage = usage(end.usage);
         let content = std::mem::take(&mut self.content);
@@ -149,7 +150,7 @@ impl MessageEncoder {
     }
 
     /// Adds to the open block if it is of this kind, else to a new one.
-    fn append(&mut self, kind: Kind, delta: &str, out: &mut Vec<Sse>) {
+    fn append(&mut self, kind: BlockKind, delta: &str, out: &mut Vec<Sse>) {
         if delta.is_empty() {
             return;
         }
@@ -162,16 +163,16 @@ impl MessageEncoder {
 
     fn open_call(&self) -> Option<usize> {
         match self.open.as_ref()?.kind {
-            Kind::ToolUse { index, .. } => Some(index),
+            BlockKind::ToolUse { index, .. } => Some(index),
             _ => None,
         }
     }
 
-    fn open(&mut self, kind: Kind, out: &mut Vec<Sse>) {
+    fn open(&mut self, kind: BlockKind, out: &mut Vec<Sse>) {
         let block = match &kind {
-            Kind::Thinking => json!({ "type": "thinking", "thinking": "", "signature": "" }),
-            Kind::Text => json!({ "type": "text", "text": "" }),
-            Kind::ToolUse { id, name, .. } => {
+            BlockKind::Thinking => json!({ "type": "thinking", "thinking": "", "signature": "" }),
+            BlockKind::Text => json!({ "type": "text", "text": "" }),
+            BlockKind::ToolUse { id, name, .. } => {
                 json!({ "type": "tool_use", "id": id, "name": name, "input": {} })
             }
         };
@@ -187,9 +188,11 @@ impl MessageEncoder {
         };
         open.text.push_str(more);
         let delta = match open.kind {
-            Kind::Thinking => json!({ "type": "thinking_delta", "thinking": more }),
-            Kind::Text => json!({ "type": "text_delta", "text": more }),
-            Kind::ToolUse { .. } => json!({ "type": "input_json_delta", "partial_json": more }),
+            BlockKind::Thinking => json!({ "type": "thinking_delta", "thinking": more }),
+            BlockKind::Text => json!({ "type": "text_delta", "text": more }),
+            BlockKind::ToolUse { .. } => {
+                json!({ "type": "input_json_delta", "partial_json": more })
+            }
         };
         out.push(self.delta(delta));
     }
@@ -199,13 +202,13 @@ impl MessageEncoder {
             return;
         };
         let block = match kind {
-            Kind::Thinking => {
+            BlockKind::Thinking => {
                 let signature = json!({ "type": "signature_delta", "signature": SIGNATURE });
                 out.push(self.delta(signature));
                 json!({ "type": "thinking", "thinking": text, "signature": SIGNATURE })
             }
-            Kind::Text => json!({ "type": "text", "text": text }),
-            Kind::ToolUse { id, name, .. } => {
+            BlockKind::Text => json!({ "type": "text", "text": text }),
+            BlockKind::ToolUse { id, name, .. } => {
                 json!({ "type": "tool_use", "id": id, "name": name, "input": input::parse(&text) })
             }
         };
@@ -223,7 +226,7 @@ impl MessageEncoder {
 }
 
 /// `input_tokens` excludes the cached ones.
-fn usage(usage: Usage) -> Value {
+fn usage(usage: AnswerUsage) -> Value {
     json!({
         "input_tokens": usage.prompt.saturating_sub(usage.cached),
         "cache_creation_input_tokens": 0,
@@ -249,7 +252,7 @@ fn sse(event: &'static str, data: Value) -> Sse {
 pub(crate) fn whole(
     mut encoder: MessageEncoder,
     events: impl IntoIterator<Item = ReplyPart>,
-    end: End,
+    end: AnswerEnd,
 ) -> Value {
     for event in events {
         encoder.event(event);

@@ -13,7 +13,7 @@ use super::{MessageEncoder, count_answer, error_body, threads, translate, transl
 use crate::api::body::JsonBody;
 use crate::api::error::ApiError;
 use crate::api::generation;
-use crate::api::protocol::{self, AnswerEncoder, End, Failure, ReplyPart, Sse};
+use crate::api::protocol::{self, AnswerEncoder, AnswerEnd, Failure, ReplyPart, Sse};
 use crate::api::response_store::ResponseStore;
 use crate::api::state::AppState;
 use crate::gate::GenerationRecord;
@@ -124,7 +124,7 @@ impl AnswerEncoder for ThreadEncoder {
         self.encoder.event(part)
     }
 
-    fn end(&mut self, end: End) -> Vec<Sse> {
+    fn end(&mut self, end: AnswerEnd) -> Vec<Sse> {
         self.encoder.end(end)
     }
 

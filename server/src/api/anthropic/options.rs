@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::client_path::Path;
 use crate::api::names::Names;
-use crate::api::protocol::{ProtocolFields, Refusal, required_object};
+use crate::api::protocol::{ProtocolFields, TranslationError, required_object};
 
 /// Translates `thinking` and `output_config`.
 pub(crate) fn translate(
@@ -12,7 +12,7 @@ pub(crate) fn translate(
     chat: &mut Map<String, Value>,
     names: &mut Names,
     ignored: &mut Vec<String>,
-) -> Result<(), Refusal> {
+) -> Result<(), TranslationError> {
     let thinks = thinking(fields, chat, names, ignored)?;
     let mut config = fields.take_object("output_config")?;
     let path = Path::root("output_config");
@@ -48,7 +48,7 @@ fn thinking(
     chat: &mut Map<String, Value>,
     names: &mut Names,
     ignored: &mut Vec<String>,
-) -> Result<bool, Refusal> {
+) -> Result<bool, TranslationError> {
     let path = Path::root("thinking");
     let thinking = fields.take("thinking");
     let mut variables = fields.take_object("chat_template_kwargs")?;
@@ -70,7 +70,7 @@ fn thinking(
                 Some("disabled") => false,
                 _ => {
                     let kinds = "\"enabled\", \"adaptive\" or \"disabled\"";
-                    return Err(Refusal::must_be(&path.field("type"), kinds));
+                    return Err(TranslationError::must_be(&path.field("type"), kinds));
                 }
             }
         }
@@ -86,10 +86,13 @@ fn thinking(
     Ok(thinks)
 }
 
-fn response_format(format: &Value, path: &Path) -> Result<Value, Refusal> {
+fn response_format(format: &Value, path: &Path) -> Result<Value, TranslationError> {
     let format = required_object(format, path)?;
     if format.get("type").and_then(Value::as_str) != Some("json_schema") {
-        return Err(Refusal::must_be(&path.field("type"), "\"json_schema\""));
+        return Err(TranslationError::must_be(
+            &path.field("type"),
+            "\"json_schema\"",
+        ));
     }
     // A chat schema needs a name; a Messages schema has none.
     Ok(json!({

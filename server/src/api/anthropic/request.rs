@@ -6,7 +6,7 @@ use super::{block, options, system, tools};
 use crate::api::client_path::Path;
 use crate::api::names::Names;
 use crate::api::protocol::{
-    ChatMessages, Message, ProtocolFields, Refusal, Translated, required_object, text,
+    ChatMessages, Message, ProtocolFields, Translated, TranslationError, required_object, text,
 };
 
 /// ProtocolFields that have no effect on this server by design: they account, advise, or choose hardware.
@@ -33,15 +33,15 @@ const WITHOUT_EFFECT: [&str; 3] = ["container", "context_management", "mcp_serve
 ///
 /// # Errors
 /// A body that does not have the shape of a Messages request, or asks for what this server does not have.
-pub(crate) fn translate(body: Map<String, Value>) -> Result<Translated, Refusal> {
+pub(crate) fn translate(body: Map<String, Value>) -> Result<Translated, TranslationError> {
     let mut fields = ProtocolFields::new(body);
     let Some(max_tokens) = fields.take("max_tokens") else {
-        return Err(Refusal::missing(&Path::root("max_tokens")));
+        return Err(TranslationError::missing(&Path::root("max_tokens")));
     };
     if fields.take("compaction").is_some() {
         let path = Path::root("compaction");
         let fix = "this server does not summarize conversations; remove it, or ask for a summary in a message";
-        return Err(Refusal::unsupported(&path, fix));
+        return Err(TranslationError::unsupported(&path, fix));
     }
     let mut translated = translate_fields(fields)?;
     translated.chat.insert("max_tokens".into(), max_tokens);
@@ -52,7 +52,7 @@ pub(crate) fn translate(body: Map<String, Value>) -> Result<Translated, Refusal>
 ///
 /// # Errors
 /// As [`translate`]; `max_tokens`, `stream` and `compaction` have no effect.
-pub(crate) fn translate_count(body: Map<String, Value>) -> Result<Translated, Refusal> {
+pub(crate) fn translate_count(body: Map<String, Value>) -> Result<Translated, TranslationError> {
     let mut fields = ProtocolFields::new(body);
     fields.discard(&["max_tokens", "stream", "compaction"]);
     translate_fields(fields)
@@ -63,7 +63,7 @@ pub(crate) fn count_answer(tokens: usize) -> Value {
     json!({ "input_tokens": tokens })
 }
 
-fn translate_fields(mut fields: ProtocolFields) -> Result<Translated, Refusal> {
+fn translate_fields(mut fields: ProtocolFields) -> Result<Translated, TranslationError> {
     fields.refuse_chat_only("messages")?;
     let mut chat = Map::new();
     let mut names = Names::default();
@@ -102,13 +102,13 @@ fn messages(
     fields: &mut ProtocolFields,
     chat: &mut Map<String, Value>,
     names: &mut Names,
-) -> Result<bool, Refusal> {
+) -> Result<bool, TranslationError> {
     let path = Path::root("messages");
     let system = fields.take("system");
     let turns = match fields.take("messages") {
-        None => return Err(Refusal::missing(&path)),
+        None => return Err(TranslationError::missing(&path)),
         Some(Value::Array(turns)) => turns,
-        Some(_) => return Err(Refusal::must_be(&path, "an array of messages")),
+        Some(_) => return Err(TranslationError::must_be(&path, "an array of messages")),
     };
     let mut conversation = ChatMessages::default();
     let mut leading = Message::new("system", Path::root("system"));
@@ -139,7 +139,7 @@ fn messages(
             "system" => thread.system(content, &path)?,
             _ => {
                 let roles = "\"user\", \"assistant\" or \"system\"";
-                return Err(Refusal::must_be(&path.field("role"), roles));
+                return Err(TranslationError::must_be(&path.field("role"), roles));
             }
         }
     }
@@ -152,7 +152,7 @@ fn messages(
              for each tool call",
             last.path
         );
-        return Err(Refusal::new(&last.path, message));
+        return Err(TranslationError::new(&last.path, message));
     }
     for message in messages {
         conversation.push(message, names);
@@ -195,7 +195,7 @@ impl Thread {
         self.in_user_turn = false;
     }
 
-    fn system(&mut self, content: &Value, path: &Path) -> Result<(), Refusal> {
+    fn system(&mut self, content: &Value, path: &Path) -> Result<(), TranslationError> {
         let Some(reminder) = system::reminder(content, &path.field("content"))? else {
             return Ok(());
         };

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::api::client_path::Path;
-use crate::api::protocol::{Message, Refusal, required_object, text};
+use crate::api::protocol::{Message, TranslationError, required_object, text};
 
 /// How the line begins that Claude Code puts before its system prompt.
 const BILLING_HEADER: &str = "x-anthropic-billing-header";
@@ -17,7 +17,7 @@ pub(crate) fn add_blocks(
     content: &Value,
     path: &Path,
     message: &mut Message,
-) -> Result<(), Refusal> {
+) -> Result<(), TranslationError> {
     for (text, path) in texts(content, path)? {
         message.push_separated("\n\n", text, path);
     }
@@ -25,7 +25,7 @@ pub(crate) fn add_blocks(
 }
 
 /// The text of a system turn in tags that models take for instructions of the system; none if it is empty.
-pub(crate) fn reminder(content: &Value, path: &Path) -> Result<Option<String>, Refusal> {
+pub(crate) fn reminder(content: &Value, path: &Path) -> Result<Option<String>, TranslationError> {
     let texts = texts(content, path)?;
     if texts.is_empty() {
         return Ok(None);
@@ -41,9 +41,9 @@ pub(crate) fn is_reminder(text: &str) -> bool {
     text.starts_with(REMINDER_START) && text.ends_with(REMINDER_END)
 }
 
-fn texts<'a>(content: &'a Value, path: &Path) -> Result<Vec<(&'a str, Path)>, Refusal> {
+fn texts<'a>(content: &'a Value, path: &Path) -> Result<Vec<(&'a str, Path)>, TranslationError> {
     let texts = match content {
-        Value::Null => return Err(Refusal::missing(path)),
+        Value::Null => return Err(TranslationError::missing(path)),
         Value::String(text) => vec![(text.as_str(), path.clone())],
         Value::Array(blocks) => {
             let blocks = blocks.iter().enumerate();
@@ -52,7 +52,7 @@ fn texts<'a>(content: &'a Value, path: &Path) -> Result<Vec<(&'a str, Path)>, Re
                 .collect::<Result<_, _>>()?
         }
         _ => {
-            return Err(Refusal::must_be(
+            return Err(TranslationError::must_be(
                 path,
                 "a string or an array of text blocks",
             ));
@@ -66,10 +66,10 @@ fn texts<'a>(content: &'a Value, path: &Path) -> Result<Vec<(&'a str, Path)>, Re
         .collect())
 }
 
-fn text_block(block: &Value, path: Path) -> Result<(&str, Path), Refusal> {
+fn text_block(block: &Value, path: Path) -> Result<(&str, Path), TranslationError> {
     let block = required_object(block, &path)?;
     if text(block, "type", &path)? != "text" {
-        return Err(Refusal::must_be(&path.field("type"), "\"text\""));
+        return Err(TranslationError::must_be(&path.field("type"), "\"text\""));
     }
     Ok((text(block, "text", &path)?, path.field("text")))
 }

@@ -7,8 +7,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::client_path::Path;
-use crate::api::protocol::Refusal;
-use crate::api::response_store::{History, PendingTurn};
+use crate::api::protocol::TranslationError;
+use crate::api::response_store::{ConversationHistory, PendingTurn};
 
 /// The fields besides the messages that a continuation inherits.
 const INHERITED: [&str; 2] = ["system", "tools"];
@@ -25,19 +25,19 @@ pub(super) struct ThreadTurn {
 /// and that message's answer. None without `thread`.
 pub(super) fn resume(
     body: &mut Map<String, Value>,
-    recall: impl FnOnce(&str) -> Option<(History, Value)>,
-) -> Result<Option<ThreadTurn>, Refusal> {
+    recall: impl FnOnce(&str) -> Option<(ConversationHistory, Value)>,
+) -> Result<Option<ThreadTurn>, TranslationError> {
     let Some(thread) = body.remove("thread").filter(|thread| !thread.is_null()) else {
         return Ok(None);
     };
     let path = Path::root("thread");
     let history = match thread["type"].as_str() {
-        Some("create") => History::default(),
+        Some("create") => ConversationHistory::default(),
         Some("continue") => {
             let id = thread["previous_message_id"].as_str().unwrap_or_default();
             let Some((history, last)) = recall(id) else {
                 let message = "`thread` continues a message that is not kept here; send the whole conversation in `messages`";
-                return Err(Refusal::new(&path, message));
+                return Err(TranslationError::new(&path, message));
             };
             for name in INHERITED {
                 if let Some(value) = last.get(name) {
@@ -47,7 +47,7 @@ pub(super) fn resume(
             history
         }
         _ => {
-            return Err(Refusal::must_be(
+            return Err(TranslationError::must_be(
                 &path,
                 "an object of the type `create` or `continue`",
             ));
@@ -83,7 +83,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::api::response_store::{Limits, Store};
+    use crate::api::response_store::{Store, StoreLimits};
 
     fn body(value: Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn thread_is_continued_with_its_messages_and_tools() {
-        let mut store = Store::new(Limits::default());
+        let mut store = Store::new(StoreLimits::default());
         let now = Instant::now();
         let mut previous = json!({"type": "create"});
         for (number, question) in ["a", "c", "e"].into_iter().enumerate() {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::client_path::Path;
 use crate::api::names::Names;
-use crate::api::protocol::{ProtocolFields, Refusal, required_object};
+use crate::api::protocol::{ProtocolFields, TranslationError, required_object};
 
 /// The members of a client tool and their names in a chat function.
 const MEMBERS: [(&str, &str); 4] = [
@@ -20,7 +20,7 @@ pub(crate) fn translate(
     chat: &mut Map<String, Value>,
     names: &mut Names,
     ignored: &mut Vec<String>,
-) -> Result<(), Refusal> {
+) -> Result<(), TranslationError> {
     let mut functions = Vec::new();
     for (index, tool) in fields.take_array("tools")?.iter().enumerate() {
         let path = Path::root("tools").index(index);
@@ -57,14 +57,14 @@ pub(crate) fn translate(
                 names.insert("parallel_tool_calls", &parallel);
                 chat.insert("parallel_tool_calls".into(), (!disable).into());
             }
-            Some(_) => return Err(Refusal::must_be(&parallel, "true or false")),
+            Some(_) => return Err(TranslationError::must_be(&parallel, "true or false")),
         }
         chat.insert("tool_choice".into(), tool_choice(choice, &path)?);
     }
     Ok(())
 }
 
-fn tool_choice(choice: &Map<String, Value>, path: &Path) -> Result<Value, Refusal> {
+fn tool_choice(choice: &Map<String, Value>, path: &Path) -> Result<Value, TranslationError> {
     match choice.get("type").and_then(Value::as_str) {
         Some("auto") => Ok("auto".into()),
         Some("any") => Ok("required".into()),
@@ -73,7 +73,7 @@ fn tool_choice(choice: &Map<String, Value>, path: &Path) -> Result<Value, Refusa
             "type": "function",
             "function": { "name": choice.get("name") },
         })),
-        _ => Err(Refusal::must_be(
+        _ => Err(TranslationError::must_be(
             &path.field("type"),
             "\"auto\", \"any\", \"tool\" or \"none\"",
         )),

@@ -2,31 +2,20 @@
 
 use serde_json::Value;
 
+use crate::api::generation::GenerationEnd;
+
 /// The end of a generation that ran to its end.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct End {
+pub(crate) struct AnswerEnd {
     /// Why it ended.
-    pub reason: EndReason,
+    pub reason: GenerationEnd,
     /// What it took.
-    pub usage: Usage,
-}
-
-/// Why a generation ended.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum EndReason {
-    /// The model ended its turn.
-    Stop,
-    /// The limit of tokens or the end of the context was reached.
-    Length,
-    /// This stop string of the request was generated.
-    StopString(String),
-    /// The model ended its turn with tool calls.
-    ToolCalls,
+    pub usage: AnswerUsage,
 }
 
 /// Tokens of a request and its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Usage {
+pub(crate) struct AnswerUsage {
     /// Tokens of the prompt, cached ones included.
     pub prompt: usize,
     /// Tokens of the prompt whose computation was reused.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::Refusal;
+use super::TranslationError;
 use crate::api::client_path::Path;
 
 /// The top-level fields of a body that are still to be translated.
@@ -37,29 +37,39 @@ impl ProtocolFields {
     pub(crate) fn take_object(
         &mut self,
         name: &'static str,
-    ) -> Result<Map<String, Value>, Refusal> {
+    ) -> Result<Map<String, Value>, TranslationError> {
         match self.take(name) {
             None => Ok(Map::new()),
             Some(Value::Object(map)) => Ok(map),
-            Some(_) => Err(Refusal::must_be(&Path::root(name), "an object")),
+            Some(_) => Err(TranslationError::must_be(&Path::root(name), "an object")),
         }
     }
 
     /// Takes a field that is an array if it is present.
-    pub(crate) fn take_array(&mut self, name: &'static str) -> Result<Vec<Value>, Refusal> {
+    pub(crate) fn take_array(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Vec<Value>, TranslationError> {
         match self.take(name) {
             None => Ok(Vec::new()),
             Some(Value::Array(values)) => Ok(values),
-            Some(_) => Err(Refusal::must_be(&Path::root(name), "an array")),
+            Some(_) => Err(TranslationError::must_be(&Path::root(name), "an array")),
         }
     }
 
     /// Takes a boolean that is `default` if it is absent.
-    pub(crate) fn take_bool(&mut self, name: &'static str, default: bool) -> Result<bool, Refusal> {
+    pub(crate) fn take_bool(
+        &mut self,
+        name: &'static str,
+        default: bool,
+    ) -> Result<bool, TranslationError> {
         match self.take(name) {
             None => Ok(default),
             Some(Value::Bool(value)) => Ok(value),
-            Some(_) => Err(Refusal::must_be(&Path::root(name), "true or false")),
+            Some(_) => Err(TranslationError::must_be(
+                &Path::root(name),
+                "true or false",
+            )),
         }
     }
 
@@ -101,10 +111,13 @@ impl ProtocolFields {
     }
 
     /// Refuses fields of chat completions that the client's protocol has no answer for.
-    pub(crate) fn refuse_chat_only(&mut self, protocol_input: &str) -> Result<(), Refusal> {
+    pub(crate) fn refuse_chat_only(
+        &mut self,
+        protocol_input: &str,
+    ) -> Result<(), TranslationError> {
         if self.take("n").is_some_and(|n| n.as_f64() != Some(1.0)) {
             let path = Path::root("n");
-            return Err(Refusal::unsupported(
+            return Err(TranslationError::unsupported(
                 &path,
                 "there is one answer; remove it",
             ));
@@ -112,7 +125,7 @@ impl ProtocolFields {
         if protocol_input != "messages" && self.take("messages").is_some() {
             let path = Path::root("messages");
             let fix = format!("send `{protocol_input}`, or use POST /v1/chat/completions");
-            return Err(Refusal::unsupported(&path, &fix));
+            return Err(TranslationError::unsupported(&path, &fix));
         }
         Ok(())
     }
@@ -134,11 +147,11 @@ pub(crate) fn text<'a>(
     object: &'a Map<String, Value>,
     name: &str,
     path: &Path,
-) -> Result<&'a str, Refusal> {
+) -> Result<&'a str, TranslationError> {
     match object.get(name) {
-        None | Some(Value::Null) => Err(Refusal::missing(&path.field(name))),
+        None | Some(Value::Null) => Err(TranslationError::missing(&path.field(name))),
         Some(Value::String(text)) => Ok(text),
-        Some(_) => Err(Refusal::must_be(&path.field(name), "a string")),
+        Some(_) => Err(TranslationError::must_be(&path.field(name), "a string")),
     }
 }
 
@@ -146,8 +159,8 @@ pub(crate) fn text<'a>(
 pub(crate) fn required_object<'a>(
     value: &'a Value,
     path: &Path,
-) -> Result<&'a Map<String, Value>, Refusal> {
+) -> Result<&'a Map<String, Value>, TranslationError> {
     value
         .as_object()
-        .ok_or_else(|| Refusal::must_be(path, "an object"))
+        .ok_or_else(|| TranslationError::must_be(path, "an object"))
 }

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use sanctum_engine::schedule::{TokenLogprob, Usage};
 use serde_json::Value;
 
-use super::{End, Failure, ReplyPart, Sse};
+use super::{AnswerEnd, Failure, ReplyPart, Sse};
 use crate::api::error::ApiError;
 use crate::api::generation::{ActiveGeneration, GenerationEnd, GenerationOutput};
 use crate::api::response_store::PendingAnswer;
@@ -18,7 +18,7 @@ pub(crate) trait AnswerEncoder: Send + 'static {
     /// For a part.
     fn part(&mut self, part: ReplyPart) -> Vec<Sse>;
     /// At the end.
-    fn end(&mut self, end: End) -> Vec<Sse>;
+    fn end(&mut self, end: AnswerEnd) -> Vec<Sse>;
     /// Instead of the rest, after an error.
     fn failure(&mut self, failure: Failure) -> Vec<Sse>;
     /// While nothing happens. Codex counts events only: a comment would not keep it waiting.
@@ -69,7 +69,7 @@ impl<E: AnswerEncoder> EncodedAnswer<E> {
         usage: Option<Usage>,
     ) -> Vec<StreamEvent> {
         let mut events = self.parts(parts);
-        let end = End::of(end, usage.unwrap_or_default());
+        let end = AnswerEnd::of(end, usage.unwrap_or_default());
         events.extend(self.encoder.end(end).into_iter().map(StreamEvent::from));
         if let Some(pending) = self.pending.take() {
             pending.keep(self.encoder.kept());

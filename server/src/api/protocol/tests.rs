@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::{End, EndReason, ReplyPart, Usage};
+use super::{AnswerEnd, AnswerUsage, ReplyPart};
+use crate::api::generation::GenerationEnd;
 
 /// An id generator that counts: `resp_1`, `resp_2`, …
 pub(crate) fn counting_ids() -> impl FnMut(&str) -> String {
@@ -23,14 +24,14 @@ pub(crate) fn body(value: Value) -> Map<String, Value> {
 }
 
 /// An end with a usage whose numbers differ.
-pub(crate) fn end(reason: EndReason) -> End {
-    let usage = Usage {
+pub(crate) fn end(reason: GenerationEnd) -> AnswerEnd {
+    let usage = AnswerUsage {
         prompt: 42,
         cached: 30,
         completion: 9,
         reasoning: 4,
     };
-    End { reason, usage }
+    AnswerEnd { reason, usage }
 }
 
 /// Reasoning, text and a call, in two pieces each.
@@ -78,12 +79,12 @@ pub(crate) fn any_events() -> impl Strategy<Value = Vec<ReplyPart>> {
 }
 
 /// Any reason.
-pub(crate) fn any_end() -> impl Strategy<Value = End> {
+pub(crate) fn any_end() -> impl Strategy<Value = AnswerEnd> {
     prop_oneof![
-        Just(EndReason::Stop),
-        Just(EndReason::Length),
-        Just(EndReason::ToolCalls),
-        "[a-z]{1,3}".prop_map(EndReason::StopString),
+        Just(GenerationEnd::Stop),
+        Just(GenerationEnd::Length),
+        Just(GenerationEnd::ToolCalls),
+        "[a-z]{1,3}".prop_map(GenerationEnd::StopString),
     ]
     .prop_map(end)
 }

@@ -1,9 +1,9 @@
 //! From a client's body to a generation, and from a generation's end to a protocol's.
 
-use sanctum_engine::schedule::Usage as EngineUsage;
+use sanctum_engine::schedule::Usage;
 use serde_json::{Map, Value};
 
-use super::{End, EndReason, Failure, FailureKind, Refusal, Translated, Usage};
+use super::{AnswerEnd, AnswerUsage, Failure, FailureKind, Translated, TranslationError};
 use crate::api::chat;
 use crate::api::error::ApiError;
 use crate::api::fields::JsonFields;
@@ -16,7 +16,7 @@ use crate::api::names::Names;
 /// The field that is wrong, by the client's own name for it.
 pub(crate) fn parse<T>(
     body: &[u8],
-    translate: impl FnOnce(Map<String, Value>) -> Result<(Translated, T), Refusal>,
+    translate: impl FnOnce(Map<String, Value>) -> Result<(Translated, T), TranslationError>,
 ) -> Result<(GenerationRequest, Names, T), ApiError> {
     let (map, budget) = JsonFields::parse(body)?.into_parts();
     let (translated, rest) = translate(map)?;
@@ -32,8 +32,8 @@ pub(crate) fn parse<T>(
     Ok((request, names, rest))
 }
 
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> Self {
+impl From<TranslationError> for ApiError {
+    fn from(refusal: TranslationError) -> Self {
         match refusal.param {
             Some(param) => Self::invalid(param, refusal.message),
             None => Self::bad_request(refusal.message),
@@ -41,17 +41,12 @@ impl From<Refusal> for ApiError {
     }
 }
 
-impl End {
+impl AnswerEnd {
     /// The end of a generation.
-    pub(crate) fn of(end: GenerationEnd, usage: EngineUsage) -> Self {
+    pub(crate) fn of(end: GenerationEnd, usage: Usage) -> Self {
         Self {
-            reason: match end {
-                GenerationEnd::Stop => EndReason::Stop,
-                GenerationEnd::StopString(stop) => EndReason::StopString(stop),
-                GenerationEnd::ToolCalls => EndReason::ToolCalls,
-                GenerationEnd::Length => EndReason::Length,
-            },
-            usage: Usage {
+            reason: end,
+            usage: AnswerUsage {
                 prompt: usage.prompt_tokens,
                 cached: usage.cached_tokens,
                 completion: usage.completion_tokens,

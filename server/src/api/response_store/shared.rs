@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Limits, PendingTurn, Store};
+use super::{PendingTurn, Store, StoreLimits};
 use crate::client_key::ClientKey;
 
 /// How often what has expired is removed.
@@ -24,7 +24,7 @@ pub(crate) struct PendingAnswer {
 
 impl Default for ResponseStore {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Store::new(Limits::default()))))
+        Self(Arc::new(Mutex::new(Store::new(StoreLimits::default()))))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Responses that clients can continue by `previous_response_id`.
 //!
-//! Responses are kept in memory only: a restart forgets them. [`Limits`] bounds their number, their bytes and their
+//! Responses are kept in memory only: a restart forgets them. [`StoreLimits`] bounds their number, their bytes and their
 //! age. A response belongs to the client that requested it, its owner; to other clients it does not exist.
 //!
 //! Each response keeps what it added to the conversation: its input items and its output. A continuation shares the
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 /// What a [`Store`] may hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Limits {
+pub(crate) struct StoreLimits {
     /// The number of responses.
     pub entries: usize,
     /// Their memory, as estimated from their JSON.
@@ -26,7 +26,7 @@ pub(crate) struct Limits {
     pub time_to_live: Duration,
 }
 
-impl Default for Limits {
+impl Default for StoreLimits {
     /// 1,024 responses, 64 MiB, one hour.
     fn default() -> Self {
         Self {
@@ -39,12 +39,12 @@ impl Default for Limits {
 
 /// The conversation that a response ended, itself included, from its first turn on.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct History(Vec<Arc<Turn>>);
+pub(crate) struct ConversationHistory(Vec<Arc<Turn>>);
 
 /// The turn that a request adds to a conversation once its response is complete.
 #[derive(Debug)]
 pub(crate) struct PendingTurn {
-    history: History,
+    history: ConversationHistory,
     input: Vec<Value>,
 }
 
@@ -60,23 +60,23 @@ struct Turn {
 /// The responses that are kept.
 #[derive(Debug)]
 pub(crate) struct Store {
-    limits: Limits,
+    limits: StoreLimits,
     /// By order of arrival, which is also the order of expiry.
-    entries: BTreeMap<u64, Entry>,
+    entries: BTreeMap<u64, StoreEntry>,
     by_id: HashMap<String, u64>,
     arrivals: u64,
     bytes: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct StoreEntry {
     id: String,
     owner: String,
     added: Instant,
-    history: History,
+    history: ConversationHistory,
 }
 
-impl History {
+impl ConversationHistory {
     /// All items of the conversation, in order. A call that was cut is left out: its arguments are not valid JSON.
     pub(crate) fn items(&self) -> impl Iterator<Item = &Value> {
         let turns = self.0.iter();
@@ -91,7 +91,7 @@ impl History {
 
 impl PendingTurn {
     /// `input` continues `history`.
-    pub(crate) fn new(history: History, input: Vec<Value>) -> Self {
+    pub(crate) fn new(history: ConversationHistory, input: Vec<Value>) -> Self {
         Self { history, input }
     }
 }
@@ -104,7 +104,7 @@ impl Drop for Turn {
 
 impl Store {
     /// An empty store.
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: StoreLimits) -> Self {
         Self {
             limits,
             entries: BTreeMap::new(),
@@ -149,7 +149,7 @@ impl Store {
         let PendingTurn { mut history, input } = pending;
         let links = (history.0.len() + 1) * size_of::<Arc<Turn>>();
         let items: usize = input.iter().map(size).sum();
-        let bytes = size_of::<Turn>() + size_of::<Entry>() + links + items + size(&response);
+        let bytes = size_of::<Turn>() + size_of::<StoreEntry>() + links + items + size(&response);
         if bytes > self.limits.bytes {
             return;
         }
@@ -163,7 +163,7 @@ impl Store {
         }));
         self.arrivals += 1;
         self.by_id.insert(id.clone(), self.arrivals);
-        let entry = Entry {
+        let entry = StoreEntry {
             id,
             owner: owner.to_owned(),
             added: now,
@@ -179,7 +179,12 @@ impl Store {
     }
 
     /// The conversation up to a response, if it is there, has not expired and belongs to `owner`.
-    pub(crate) fn recall(&self, owner: &str, id: &str, now: Instant) -> Option<History> {
+    pub(crate) fn recall(
+        &self,
+        owner: &str,
+        id: &str,
+        now: Instant,
+    ) -> Option<ConversationHistory> {
         self.entry(owner, id, now)
             .map(|entry| entry.history.clone())
     }
@@ -210,11 +215,11 @@ impl Store {
         }
     }
 
-    fn is_expired(&self, entry: &Entry, now: Instant) -> bool {
+    fn is_expired(&self, entry: &StoreEntry, now: Instant) -> bool {
         now.saturating_duration_since(entry.added) >= self.limits.time_to_live
     }
 
-    fn entry(&self, owner: &str, id: &str, now: Instant) -> Option<&Entry> {
+    fn entry(&self, owner: &str, id: &str, now: Instant) -> Option<&StoreEntry> {
         let entry = self.entries.get(self.by_id.get(id)?)?;
         (entry.owner == owner && !self.is_expired(entry, now)).then_some(entry)
     }

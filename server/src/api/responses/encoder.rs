@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::response::{Echo, usage};
-use crate::api::protocol::{End, EndReason, Failure, FailureKind, ReplyPart, Sse};
+use super::response::{RepeatedFields, usage};
+use crate::api::generation::GenerationEnd;
+use crate::api::protocol::{AnswerEnd, Failure, FailureKind, ReplyPart, Sse};
 
 /// Builds a response and the events that stream it.
 ///
@@ -25,13 +26,13 @@ pub(crate) struct ResponseEncoder {
 #[derive(Debug)]
 struct OpenItem {
     id: String,
-    kind: Kind,
+    kind: ItemKind,
     /// The reasoning, the text or the arguments so far.
     text: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Kind {
+enum ItemKind {
     Reasoning,
     Message,
     Call {
@@ -45,7 +46,7 @@ impl ResponseEncoder {
     /// An encoder for one answer of `model`. `ids` makes an id that begins with the given prefix and is never
     /// repeated; `created_at` is Unix time in seconds.
     pub(crate) fn new(
-        echo: Echo,
+        echo: RepeatedFields,
         model: &str,
         created_at: u64,
         ids: &mut dyn FnMut(&str) -> String,
@@ -75,10 +76,10 @@ impl ResponseEncoder {
     pub(crate) fn event(&mut self, event: ReplyPart) -> Vec<Sse> {
         let mut out = Vec::new();
         match event {
-            ReplyPart::Reasoning(delta) => self.append(Kind::Reasoning, &delta, &mut out),
-            ReplyPart::Content(delta) => self.append(Kind::Message, &delta, &mut out),
+            ReplyPart::Reasoning(delta) => self.append(ItemKind::Reasoning, &delta, &mut out),
+            ReplyPart::Content(delta) => self.append(ItemKind::Message, &delta, &mut out),
             ReplyPart::CallStart { index, name, id } => {
-                let call = Kind::Call {
+                let call = ItemKind::Call {
                     index,
                     call_id: id,
                     name,
@@ -101,11 +102,11 @@ impl ResponseEncoder {
     }
 
     /// The last events: the open item's, then `response.completed` or, at the limit of tokens, `response.incomplete`.
-    pub(crate) fn end(&mut self, end: End) -> Vec<Sse> {
+    pub(crate) fn end(&mut self, end: AnswerEnd) -> Vec<Sse> {
         let mut out = Vec::new();
         let (event, status) = match end.reason {
-            EndReason::Length => ("response.incomplete", "incomplete"),
-            EndReason::Stop | EndReason::StopString(_) | EndReason::ToolCalls => {
+            GenerationEnd::Length => ("response.incomplete", "incomplete"),
+            GenerationEnd::Stop | GenerationEnd::StopString(_) | GenerationEnd::ToolCalls => {
                 ("response.completed", "completed")
             }
         };
@@ -113,7 +114,7 @@ impl ResponseEncoder {
         let answered = self.output.iter().any(|item| item["type"] != "reasoning");
         if !answered && status == "completed" {
             // Agents take the last message as the result and fail where there is none.
-            self.open(Kind::Message, &mut out);
+            self.open(ItemKind::Message, &mut out);
             self.close(status, &mut out);
         }
         if status == "incomplete" {
@@ -162,7 +163,7 @@ impl ResponseEncoder {
     }
 
     /// Adds to the open item if it is of this kind, else to a new one.
-    fn append(&mut self, kind: Kind, delta: &str, out: &mut Vec<Sse>) {
+    fn append(&mut self, kind: ItemKind, delta: &str, out: &mut Vec<Sse>) {
         if delta.is_empty() {
             return;
         }
@@ -175,17 +176,17 @@ impl ResponseEncoder {
 
     fn open_call(&self) -> Option<usize> {
         match self.open.as_ref()?.kind {
-            Kind::Call { index, .. } => Some(index),
+            ItemKind::Call { index, .. } => Some(index),
             _ => None,
         }
     }
 
-    fn open(&mut self, kind: Kind, out: &mut Vec<Sse>) {
+    fn open(&mut self, kind: ItemKind, out: &mut Vec<Sse>) {
         let number = self.output.len();
         let prefix = match kind {
-            Kind::Reasoning => "rs",
-            Kind::Message => "msg",
-            Kind::Call { .. } => "fc",
+            ItemKind::Reasoning => "rs",
+            ItemKind::Message => "msg",
+            ItemKind::Call { .. } => "fc",
         };
         let item = OpenItem {
             id: format!("{prefix}_{}{number:02x}", self.suffix),
@@ -194,7 +195,7 @@ impl ResponseEncoder {
         };
         let added = json!({ "output_index": number, "item": item.shown("in_progress") });
         out.push(self.sse("response.output_item.added", added));
-        if item.kind == Kind::Message {
+        if item.kind == ItemKind::Message {
             let part = json!({ "content_index": 0, "part": output_text("") });
             out.push(self.item_event("response.content_part.added", &item.id, part));
         }
@@ -207,15 +208,15 @@ impl ResponseEncoder {
         };
         open.text.push_str(delta);
         let (event, data) = match open.kind {
-            Kind::Reasoning => (
+            ItemKind::Reasoning => (
                 "response.reasoning_text.delta",
                 json!({ "content_index": 0, "delta": delta }),
             ),
-            Kind::Message => (
+            ItemKind::Message => (
                 "response.output_text.delta",
                 json!({ "content_index": 0, "delta": delta, "logprobs": [] }),
             ),
-            Kind::Call { .. } => (
+            ItemKind::Call { .. } => (
                 "response.function_call_arguments.delta",
                 json!({ "delta": delta }),
             ),
@@ -238,21 +239,21 @@ impl ResponseEncoder {
         };
         let text = &item.text;
         match &item.kind {
-            Kind::Reasoning => {
+            ItemKind::Reasoning => {
                 let data = json!({ "content_index": 0, "text": text });
                 out.push(self.item_event("response.reasoning_text.done", &item.id, data));
             }
-            Kind::Message => {
+            ItemKind::Message => {
                 let data = json!({ "content_index": 0, "text": text, "logprobs": [] });
                 out.push(self.item_event("response.output_text.done", &item.id, data));
                 let data = json!({ "content_index": 0, "part": output_text(text) });
                 out.push(self.item_event("response.content_part.done", &item.id, data));
             }
-            Kind::Call { name, .. } if !is_cut => {
+            ItemKind::Call { name, .. } if !is_cut => {
                 let data = json!({ "arguments": text, "name": name });
                 out.push(self.item_event("response.function_call_arguments.done", &item.id, data));
             }
-            Kind::Call { .. } => {}
+            ItemKind::Call { .. } => {}
         }
         let whole = item.shown(status);
         let done = json!({ "output_index": self.output.len(), "item": whole });
@@ -292,21 +293,21 @@ impl OpenItem {
             }
         };
         match &self.kind {
-            Kind::Reasoning => json!({
+            ItemKind::Reasoning => json!({
                 "id": self.id,
                 "type": "reasoning",
                 "summary": [],
                 "content": parts(json!({ "type": "reasoning_text", "text": self.text })),
                 "status": status,
             }),
-            Kind::Message => json!({
+            ItemKind::Message => json!({
                 "id": self.id,
                 "type": "message",
                 "role": "assistant",
                 "status": status,
                 "content": parts(output_text(&self.text)),
             }),
-            Kind::Call { call_id, name, .. } => json!({
+            ItemKind::Call { call_id, name, .. } => json!({
                 "id": self.id,
                 "type": "function_call",
                 "call_id": call_id,
@@ -333,7 +334,7 @@ fn extend(object: &mut Value, more: Value) {
 pub(crate) fn whole(
     mut encoder: ResponseEncoder,
     events: impl IntoIterator<Item = ReplyPart>,
-    end: End,
+    end: AnswerEnd,
 ) -> Value {
     for event in events {
         encoder.event(event);

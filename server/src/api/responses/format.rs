@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::client_path::Path;
 use crate::api::names::Names;
-use crate::api::protocol::{ProtocolFields, Refusal, required_object};
+use crate::api::protocol::{ProtocolFields, TranslationError, required_object};
 
 /// Translates `text` to `response_format` and `verbosity`, and `reasoning` to `reasoning_effort`.
 pub(crate) fn translate(
@@ -12,7 +12,7 @@ pub(crate) fn translate(
     chat: &mut Map<String, Value>,
     names: &mut Names,
     ignored: &mut Vec<String>,
-) -> Result<(), Refusal> {
+) -> Result<(), TranslationError> {
     let mut text = fields.take_object("text")?;
     let path = Path::root("text");
     if let Some(format) = text.remove("format").filter(|format| !format.is_null()) {
@@ -45,7 +45,7 @@ pub(crate) fn translate(
 }
 
 /// The schema is flat in Responses and nested in chat completions.
-fn response_format(format: &Value, path: &Path) -> Result<Option<Value>, Refusal> {
+fn response_format(format: &Value, path: &Path) -> Result<Option<Value>, TranslationError> {
     let format = required_object(format, path)?;
     match format.get("type").and_then(Value::as_str) {
         Some("text") => Ok(None),
@@ -61,7 +61,7 @@ fn response_format(format: &Value, path: &Path) -> Result<Option<Value>, Refusal
                 json!({ "type": "json_schema", "json_schema": schema }),
             ))
         }
-        _ => Err(Refusal::must_be(
+        _ => Err(TranslationError::must_be(
             &path.field("type"),
             "\"text\", \"json_object\" or \"json_schema\"",
         )),

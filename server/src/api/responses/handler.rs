@@ -13,7 +13,7 @@ use super::{ResponseEncoder, ResponsesRequest, deletion_answer, translate};
 use crate::api::body::JsonBody;
 use crate::api::error::ApiError;
 use crate::api::generation;
-use crate::api::protocol::{self, AnswerEncoder, End, Failure, ReplyPart, Sse};
+use crate::api::protocol::{self, AnswerEncoder, AnswerEnd, Failure, ReplyPart, Sse};
 use crate::api::response_store::ResponseStore;
 use crate::api::state::AppState;
 use crate::client_key::ClientKey;
@@ -59,7 +59,7 @@ impl AnswerEncoder for ResponseEncoder {
         self.event(part)
     }
 
-    fn end(&mut self, end: End) -> Vec<Sse> {
+    fn end(&mut self, end: AnswerEnd) -> Vec<Sse> {
         self.end(end)
     }
 

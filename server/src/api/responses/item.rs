@@ -4,7 +4,9 @@ use serde_json::{Map, Value};
 
 use crate::api::client_path::Path;
 use crate::api::names::Names;
-use crate::api::protocol::{ChatMessages, Message, Refusal, ToolCall, required_object, text};
+use crate::api::protocol::{
+    ChatMessages, Message, ToolCall, TranslationError, required_object, text,
+};
 
 /// Translates items to messages and adds them to `conversation`. Items that belong to one assistant turn become one
 /// message.
@@ -12,7 +14,7 @@ pub(crate) fn translate<'a>(
     items: impl Iterator<Item = (&'a Value, Path)>,
     conversation: &mut ChatMessages,
     names: &mut Names,
-) -> Result<(), Refusal> {
+) -> Result<(), TranslationError> {
     let mut turn: Option<Message> = None;
     for (item, path) in items {
         match Item::read(item, path)? {
@@ -48,7 +50,7 @@ enum Piece<'a> {
 }
 
 impl<'a> Item<'a> {
-    fn read(item: &'a Value, path: Path) -> Result<Self, Refusal> {
+    fn read(item: &'a Value, path: Path) -> Result<Self, TranslationError> {
         if let Value::String(text) = item {
             return Ok(Self::Message(Message::of_text("user", text, path)));
         }
@@ -60,20 +62,20 @@ impl<'a> Item<'a> {
                 Some("reasoning") => Ok(Self::Assistant(Piece::Reasoning(map), path)),
                 Some("function_call") => Ok(Self::Assistant(Piece::Call(map), path)),
                 Some("function_call_output") => output(map, path).map(Self::Message),
-                Some("item_reference") => Err(Refusal::unsupported(
+                Some("item_reference") => Err(TranslationError::unsupported(
                     &path,
                     "items are not stored one by one; send the item itself, or `previous_response_id`",
                 )),
-                Some(_) => Err(Refusal::unsupported(
+                Some(_) => Err(TranslationError::unsupported(
                     &path.field("type"),
                     "send items of the types \"message\", \"reasoning\", \"function_call\" and \"function_call_output\"",
                 )),
-                None => Err(Refusal::must_be(&path.field("type"), "a string")),
+                None => Err(TranslationError::must_be(&path.field("type"), "a string")),
             },
         }
     }
 
-    fn message(map: &'a Map<String, Value>, path: Path) -> Result<Self, Refusal> {
+    fn message(map: &'a Map<String, Value>, path: Path) -> Result<Self, TranslationError> {
         let role = match text(map, "role", &path)? {
             "user" => "user",
             "system" => "system",
@@ -84,12 +86,12 @@ impl<'a> Item<'a> {
             }
             _ => {
                 let roles = "\"user\", \"assistant\", \"system\" or \"developer\"";
-                return Err(Refusal::must_be(&path.field("role"), roles));
+                return Err(TranslationError::must_be(&path.field("role"), roles));
             }
         };
         let place = path.field("content");
         match map.get("content").filter(|content| !content.is_null()) {
-            None => Err(Refusal::missing(&place)),
+            None => Err(TranslationError::missing(&place)),
             Some(Value::String(text)) => {
                 let mut message = Message::of_text(role, text, place);
                 message.path = path;
@@ -107,7 +109,7 @@ impl<'a> Item<'a> {
 }
 
 impl Piece<'_> {
-    fn add_to(self, turn: &mut Message, path: &Path) -> Result<(), Refusal> {
+    fn add_to(self, turn: &mut Message, path: &Path) -> Result<(), TranslationError> {
         match self {
             Self::Reasoning(item) => {
                 for (text, path) in reasoning(item, path)? {
@@ -139,11 +141,11 @@ impl Piece<'_> {
     }
 }
 
-fn output(item: &Map<String, Value>, path: Path) -> Result<Message, Refusal> {
+fn output(item: &Map<String, Value>, path: Path) -> Result<Message, TranslationError> {
     let mut message = Message::tool(text(item, "call_id", &path)?, path.clone());
     let path = path.field("output");
     match item.get("output").filter(|output| !output.is_null()) {
-        None => return Err(Refusal::missing(&path)),
+        None => return Err(TranslationError::missing(&path)),
         Some(output) => {
             for (text, path) in parts(output, &path)? {
                 message.push_text(text, path);
@@ -154,7 +156,7 @@ fn output(item: &Map<String, Value>, path: Path) -> Result<Message, Refusal> {
 }
 
 /// The texts of a content, which is a string or an array of parts, and their paths. Null is no text.
-fn parts<'a>(content: &'a Value, path: &Path) -> Result<Vec<(&'a str, Path)>, Refusal> {
+fn parts<'a>(content: &'a Value, path: &Path) -> Result<Vec<(&'a str, Path)>, TranslationError> {
     match content {
         Value::Null => Ok(Vec::new()),
         Value::String(text) => Ok(vec![(text, path.clone())]),
@@ -164,24 +166,27 @@ fn parts<'a>(content: &'a Value, path: &Path) -> Result<Vec<(&'a str, Path)>, Re
                 .map(|(index, value)| part(value, path.index(index)))
                 .collect()
         }
-        _ => Err(Refusal::must_be(path, "a string or an array of parts")),
+        _ => Err(TranslationError::must_be(
+            path,
+            "a string or an array of parts",
+        )),
     }
 }
 
-fn part(part: &Value, path: Path) -> Result<(&str, Path), Refusal> {
+fn part(part: &Value, path: Path) -> Result<(&str, Path), TranslationError> {
     let map = required_object(part, &path)?;
     let member = match text(map, "type", &path)? {
         "input_text" | "output_text" | "text" => "text",
         "refusal" => "refusal",
         "input_image" | "input_file" | "input_audio" => {
-            return Err(Refusal::unsupported(
+            return Err(TranslationError::unsupported(
                 &path,
                 "this model reads text only; remove the part",
             ));
         }
         _ => {
             let kinds = "\"input_text\", \"output_text\" or \"refusal\"";
-            return Err(Refusal::must_be(&path.field("type"), kinds));
+            return Err(TranslationError::must_be(&path.field("type"), kinds));
         }
     };
     Ok((text(map, member, &path)?, path.field(member)))
@@ -191,14 +196,14 @@ fn part(part: &Value, path: Path) -> Result<(&str, Path), Refusal> {
 fn reasoning<'a>(
     item: &'a Map<String, Value>,
     path: &Path,
-) -> Result<Vec<(&'a str, Path)>, Refusal> {
+) -> Result<Vec<(&'a str, Path)>, TranslationError> {
     for member in ["content", "summary"] {
         let path = path.field(member);
         let parts = match item.get(member) {
             None | Some(Value::Null) => continue,
             Some(Value::Array(parts)) if parts.is_empty() => continue,
             Some(Value::Array(parts)) => parts,
-            Some(_) => return Err(Refusal::must_be(&path, "an array of parts")),
+            Some(_) => return Err(TranslationError::must_be(&path, "an array of parts")),
         };
         let parts = parts.iter().enumerate().map(|(index, part)| {
             let path = path.index(index);

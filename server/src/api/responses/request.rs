@@ -2,12 +2,12 @@
 
 use serde_json::{Map, Value};
 
-use super::response::Echo;
+use super::response::RepeatedFields;
 use super::{format, item, tools};
 use crate::api::client_path::Path;
 use crate::api::names::Names;
-use crate::api::protocol::{ChatMessages, Message, ProtocolFields, Refusal, Translated};
-use crate::api::response_store::{History, PendingTurn};
+use crate::api::protocol::{ChatMessages, Message, ProtocolFields, Translated, TranslationError};
+use crate::api::response_store::{ConversationHistory, PendingTurn};
 
 /// ProtocolFields that have no effect on this server by design: they account, advise, or configure hosted tools.
 const INERT: [&str; 9] = [
@@ -28,7 +28,7 @@ pub(crate) struct ResponsesRequest {
     /// What the chat parser reads.
     pub translated: Translated,
     /// What the answer repeats of the request.
-    pub echo: Echo,
+    pub echo: RepeatedFields,
     /// What to add to the [`Store`](super::Store) when the answer is complete. `None` with `store: false`.
     pub pending: Option<PendingTurn>,
 }
@@ -40,12 +40,12 @@ pub(crate) struct ResponsesRequest {
 /// A body that does not have the shape of a Responses request, or asks for what this server does not have.
 pub(crate) fn translate(
     body: Map<String, Value>,
-    recall: &mut dyn FnMut(&str) -> Option<History>,
-) -> Result<ResponsesRequest, Refusal> {
+    recall: &mut dyn FnMut(&str) -> Option<ConversationHistory>,
+) -> Result<ResponsesRequest, TranslationError> {
     let mut fields = ProtocolFields::new(body);
     fields.refuse_chat_only("input")?;
     refuse_server_state(&mut fields)?;
-    let mut echo = Echo::before(&fields);
+    let mut echo = RepeatedFields::before(&fields);
     let mut chat = Map::new();
     let mut names = Names::default();
     let mut ignored = Vec::new();
@@ -106,7 +106,7 @@ pub(crate) fn translate(
 }
 
 /// Refuses fields that refer to state which this server does not have.
-fn refuse_server_state(fields: &mut ProtocolFields) -> Result<(), Refusal> {
+fn refuse_server_state(fields: &mut ProtocolFields) -> Result<(), TranslationError> {
     for (name, fix) in [
         (
             "conversation",
@@ -118,12 +118,12 @@ fn refuse_server_state(fields: &mut ProtocolFields) -> Result<(), Refusal> {
         ),
     ] {
         if fields.take(name).is_some() {
-            return Err(Refusal::unsupported(&Path::root(name), fix));
+            return Err(TranslationError::unsupported(&Path::root(name), fix));
         }
     }
     if fields.take_bool("background", false)? {
         let path = Path::root("background");
-        return Err(Refusal::unsupported(
+        return Err(TranslationError::unsupported(
             &path,
             "remove it, or send `stream: true`",
         ));
@@ -133,44 +133,47 @@ fn refuse_server_state(fields: &mut ProtocolFields) -> Result<(), Refusal> {
 
 fn previous(
     fields: &mut ProtocolFields,
-    recall: &mut dyn FnMut(&str) -> Option<History>,
-) -> Result<Option<(String, History)>, Refusal> {
+    recall: &mut dyn FnMut(&str) -> Option<ConversationHistory>,
+) -> Result<Option<(String, ConversationHistory)>, TranslationError> {
     let path = Path::root("previous_response_id");
     match fields.take("previous_response_id") {
         None => Ok(None),
         Some(Value::String(id)) => match recall(&id) {
             Some(history) => Ok(Some((id, history))),
-            None => Err(Refusal::new(
+            None => Err(TranslationError::new(
                 &path,
                 "`previous_response_id` names no response of yours that is still stored: responses are kept in memory \
                  for a limited time; send the whole conversation in `input` instead",
             )),
         },
-        Some(_) => Err(Refusal::must_be(&path, "a string")),
+        Some(_) => Err(TranslationError::must_be(&path, "a string")),
     }
 }
 
-fn instructions(fields: &mut ProtocolFields) -> Result<Option<String>, Refusal> {
+fn instructions(fields: &mut ProtocolFields) -> Result<Option<String>, TranslationError> {
     match fields.take("instructions") {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
-        Some(_) => Err(Refusal::must_be(&Path::root("instructions"), "a string")),
+        Some(_) => Err(TranslationError::must_be(
+            &Path::root("instructions"),
+            "a string",
+        )),
     }
 }
 
 /// The input items. A string stays a string: it is an item of its own kind to [`item::translate`].
-fn input(fields: &mut ProtocolFields) -> Result<Vec<Value>, Refusal> {
+fn input(fields: &mut ProtocolFields) -> Result<Vec<Value>, TranslationError> {
     match fields.take("input") {
         None => Ok(Vec::new()),
         Some(text @ Value::String(_)) => Ok(vec![text]),
         Some(Value::Array(items)) => match items.iter().position(Value::is_string) {
             Some(index) => {
                 let path = Path::root("input").index(index);
-                Err(Refusal::must_be(&path, "an object"))
+                Err(TranslationError::must_be(&path, "an object"))
             }
             None => Ok(items),
         },
-        Some(_) => Err(Refusal::must_be(
+        Some(_) => Err(TranslationError::must_be(
             &Path::root("input"),
             "a string or an array of items",
         )),
@@ -187,7 +190,7 @@ fn input_path(item: &Value, index: usize) -> Path {
 
 /// Reports the parts of the answer that a client asks to include and does not get. Reasoning is sent in plain text, so
 /// encrypted reasoning is not missed.
-fn include(fields: &mut ProtocolFields, ignored: &mut Vec<String>) -> Result<(), Refusal> {
+fn include(fields: &mut ProtocolFields, ignored: &mut Vec<String>) -> Result<(), TranslationError> {
     let path = Path::root("include");
     for (index, part) in fields.take_array("include")?.iter().enumerate() {
         if part != "reasoning.encrypted_content" {

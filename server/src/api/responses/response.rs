@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::protocol::{ProtocolFields, Usage};
+use crate::api::protocol::{AnswerUsage, ProtocolFields};
 
 /// What a response repeats of its request, with the defaults of what the request left out.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Echo(Map<String, Value>);
+pub(crate) struct RepeatedFields(Map<String, Value>);
 
 /// Repeated as they came.
 const REPEATED: [&str; 11] = [
@@ -23,7 +23,7 @@ const REPEATED: [&str; 11] = [
     "user",
 ];
 
-impl Echo {
+impl RepeatedFields {
     /// Reads what is repeated, before the fields are taken. Values are valid once the chat parser accepted the request.
     pub(crate) fn before(fields: &ProtocolFields) -> Self {
         let Value::Object(mut map) = json!({
@@ -99,7 +99,7 @@ pub(crate) fn deletion_answer(id: &str) -> Value {
 }
 
 /// `usage` of a finished response.
-pub(crate) fn usage(usage: Usage) -> Value {
+pub(crate) fn usage(usage: AnswerUsage) -> Value {
     json!({
         "input_tokens": usage.prompt,
         "input_tokens_details": { "cached_tokens": usage.cached, "cache_write_tokens": 0 },

@@ -2,19 +2,19 @@
 
 use serde_json::{Map, Value, json};
 
-use super::response::Echo;
+use super::response::RepeatedFields;
 use crate::api::client_path::Path;
 use crate::api::names::Names;
-use crate::api::protocol::{ProtocolFields, Refusal, required_object};
+use crate::api::protocol::{ProtocolFields, TranslationError, required_object};
 
 /// Translates `tools` and `tool_choice`. The answer repeats the tools that are in effect.
 pub(crate) fn translate(
     fields: &mut ProtocolFields,
     chat: &mut Map<String, Value>,
     names: &mut Names,
-    echo: &mut Echo,
+    echo: &mut RepeatedFields,
     ignored: &mut Vec<String>,
-) -> Result<(), Refusal> {
+) -> Result<(), TranslationError> {
     let mut functions = Vec::new();
     let mut echoed = Vec::new();
     for (index, tool) in fields.take_array("tools")?.iter().enumerate() {
@@ -61,7 +61,11 @@ fn function(tool: &Map<String, Value>) -> Value {
     json!({ "type": "function", "function": function })
 }
 
-fn tool_choice(choice: &Value, path: &Path, ignored: &mut Vec<String>) -> Result<Value, Refusal> {
+fn tool_choice(
+    choice: &Value,
+    path: &Path,
+    ignored: &mut Vec<String>,
+) -> Result<Value, TranslationError> {
     let Some(map) = choice.as_object() else {
         // A word, which the chat parser checks.
         return Ok(choice.clone());
@@ -72,8 +76,8 @@ fn tool_choice(choice: &Value, path: &Path, ignored: &mut Vec<String>) -> Result
             let path = path.field("tools");
             let tools = match map.get("tools") {
                 Some(Value::Array(tools)) => tools,
-                None | Some(Value::Null) => return Err(Refusal::missing(&path)),
-                Some(_) => return Err(Refusal::must_be(&path, "an array")),
+                None | Some(Value::Null) => return Err(TranslationError::missing(&path)),
+                Some(_) => return Err(TranslationError::must_be(&path, "an array")),
             };
             let mut allowed = Vec::new();
             for (index, tool) in tools.iter().enumerate() {
@@ -90,7 +94,7 @@ fn tool_choice(choice: &Value, path: &Path, ignored: &mut Vec<String>) -> Result
                 "allowed_tools": { "mode": map.get("mode"), "tools": allowed },
             }))
         }
-        _ => Err(Refusal::unsupported(
+        _ => Err(TranslationError::unsupported(
             &path.field("type"),
             "only functions can be called; send \"function\" or \"allowed_tools\"",
         )),

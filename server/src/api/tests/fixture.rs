@@ -12,7 +12,7 @@ use axum::middleware::map_request;
 use axum::response::Response;
 use http_body_util::BodyExt;
 use sanctum_config::ModelAlias;
-use sanctum_config::fleet::{Loopback, PrefixCache};
+use sanctum_config::fleet::{Loopback, PrefixCacheScope};
 use sanctum_engine::launch::{LaunchOptions, MemoryShare};
 use sanctum_engine::schedule::{Engine, EngineLimits, Inbox, QueuedRequest};
 use sanctum_engine::schedule::{Event, FinishReason, TokenLogprob, Usage};
@@ -194,7 +194,7 @@ fn loading_with(aliases: Vec<ModelAlias>, change: impl FnOnce(&mut AppState)) ->
     let mut app = AppState {
         swaps: AdapterSwaps::new(models.clone(), &[], options, None, shutdown.clone()),
         models,
-        sharing: PrefixCache::default(),
+        sharing: PrefixCacheScope::default(),
         fronts: Fronts::new(Vec::new(), None, false),
         bodies: BodyLimit::default(),
         responses: ResponseStore::default(),

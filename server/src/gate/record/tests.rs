@@ -15,13 +15,13 @@ use crate::peer::{Identity, Peer};
 use crate::route;
 
 /// An audit log in a folder of its own.
-struct Log {
+struct AuditFixture {
     dir: TempDir,
     audit: AuditLog,
     writer: AuditWriter,
 }
 
-impl Log {
+impl AuditFixture {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let file = AuditFile {
@@ -73,7 +73,7 @@ const COST: Usage = Usage {
 
 #[test]
 fn line_has_client_route_cost_and_outcome() {
-    let log = Log::new();
+    let log = AuditFixture::new();
     let mut record = log.record(route::CHAT);
     let generation = record.generation();
     let id = record.id().to_owned();
@@ -140,7 +140,7 @@ fn every_end_of_a_request_has_its_outcome() {
             record.responded(StatusCode::UNAUTHORIZED);
         }),
     ];
-    let log = Log::new();
+    let log = AuditFixture::new();
     for (_, end) in &ends {
         let mut record = log.record(route::CHAT);
         let generation = record.generation();
@@ -161,7 +161,7 @@ fn every_end_of_a_request_has_its_outcome() {
 
 #[test]
 fn tokens_generated_before_the_client_disconnected_are_counted() {
-    let log = Log::new();
+    let log = AuditFixture::new();
     let record = log.record(route::COMPLETIONS);
     let generation = record.generation();
     generation.submitted(7);
@@ -175,7 +175,7 @@ fn tokens_generated_before_the_client_disconnected_are_counted() {
 
 #[test]
 fn pages_for_operators_are_audited_only_when_refused() {
-    let log = Log::new();
+    let log = AuditFixture::new();
     for path in [route::HEALTH, route::METRICS, "/v1/models", "none"] {
         log.record(path).responded(StatusCode::OK);
         let mut refused = log.record(path);
@@ -191,7 +191,7 @@ fn pages_for_operators_are_audited_only_when_refused() {
 proptest::proptest! {
     #[test]
     fn model_name_never_breaks_its_line(name in "(?s).{0,40}") {
-        let log = Log::new();
+        let log = AuditFixture::new();
         let record = log.record(route::CHAT);
         record.generation().model(&name);
         drop(record);

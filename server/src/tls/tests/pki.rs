@@ -31,7 +31,7 @@ pub(crate) struct Pki {
 
 /// A certificate and its key, both PEM.
 #[derive(Clone)]
-pub(crate) struct Pair {
+pub(crate) struct CertificatePair {
     pub certificate: String,
     pub key: String,
 }
@@ -100,7 +100,7 @@ impl Pki {
         fs::rename(beside, path).unwrap();
     }
 
-    pub(crate) fn issue(&self, wish: CertificateSpec<'_>) -> Pair {
+    pub(crate) fn issue(&self, wish: CertificateSpec<'_>) -> CertificatePair {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
         if let Some(name) = wish.name {
@@ -112,25 +112,25 @@ impl Pki {
         params.extended_key_usages = wish.usages;
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.ca).unwrap();
-        Pair {
+        CertificatePair {
             certificate: certificate.pem(),
             key: key.serialize_pem(),
         }
     }
 
-    pub(crate) fn server(&self, serial: u64) -> Pair {
+    pub(crate) fn server(&self, serial: u64) -> CertificatePair {
         self.issue(CertificateSpec {
             usages: vec![ExtendedKeyUsagePurpose::ServerAuth],
             ..CertificateSpec::client("server", serial)
         })
     }
 
-    pub(crate) fn client(&self, name: &str, serial: u64) -> Pair {
+    pub(crate) fn client(&self, name: &str, serial: u64) -> CertificatePair {
         self.issue(CertificateSpec::client(name, serial))
     }
 
     /// Gives the server a certificate.
-    pub(crate) fn install(&self, pair: &Pair) {
+    pub(crate) fn install(&self, pair: &CertificatePair) {
         self.write("s.crt", &pair.certificate);
         self.write("s.key", &pair.key);
     }
@@ -164,7 +164,7 @@ impl Pki {
 }
 
 /// A client that trusts any server: it is the server that is tested.
-pub(crate) fn connector(pair: Option<&Pair>) -> TlsConnector {
+pub(crate) fn connector(pair: Option<&CertificatePair>) -> TlsConnector {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -230,7 +230,7 @@ pub(crate) fn localhost() -> ServerName<'static> {
 /// Connects. Returns the client's identity and stream, or why the server refused it and the error at the client.
 pub(crate) async fn connect(
     tls: &Arc<TlsServer>,
-    pair: Option<&Pair>,
+    pair: Option<&CertificatePair>,
 ) -> Result<(Identity, TlsStream<tokio::io::DuplexStream>), (&'static str, String)> {
     let (near, far) = duplex(1 << 16);
     let connector = connector(pair);
@@ -258,7 +258,10 @@ pub(crate) async fn connect(
 }
 
 /// Connects, and returns why the server refused the client and the error at the client.
-pub(crate) async fn refusal(tls: &Arc<TlsServer>, pair: &Pair) -> (&'static str, String) {
+pub(crate) async fn refusal(
+    tls: &Arc<TlsServer>,
+    pair: &CertificatePair,
+) -> (&'static str, String) {
     match connect(tls, Some(pair)).await {
         Ok((identity, _)) => panic!("{} was accepted", identity.name()),
         Err(refusal) => refusal,

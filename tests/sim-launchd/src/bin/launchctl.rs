@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use sanctum_sim_launchd::daemon;
-use sanctum_sim_launchd::wire::{self, Request};
+use sanctum_sim_launchd::wire::{self, CommandRequest};
 
 fn main() -> ExitCode {
     let Some(folder) = std::env::var_os(wire::FOLDER).map(PathBuf::from) else {
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 
 fn ask(folder: &std::path::Path, arguments: Vec<String>) -> std::io::Result<wire::Reply> {
     let program = std::env::current_exe()?;
-    let request = Request {
+    let request = CommandRequest {
         arguments,
         folder: std::env::current_dir()?,
     };

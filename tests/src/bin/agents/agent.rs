@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use sanctum_tests::{Http, Limit, Report};
 use serde_json::{Value, json};
 
-use crate::conversation::Conversation;
-use crate::random::Random;
+use crate::conversation::AgentConversation;
+use crate::random::SplitMix;
 
 const CHAT: &str = "/v1/chat/completions";
 /// The share of turns that are followed by a call of a tool, of those that begin a new task, and of those that start a
@@ -35,10 +35,10 @@ pub(crate) struct Habits {
 }
 
 /// An agent at work.
-pub(crate) struct Agent {
+pub(crate) struct SimulatedAgent {
     http: Http,
     habits: Arc<Habits>,
-    random: Random,
+    random: SplitMix,
     number: usize,
     figures: Figures,
 }
@@ -65,8 +65,8 @@ struct TurnAnswer {
     first_ms: f64,
 }
 
-impl Agent {
-    pub(crate) fn new(http: Http, habits: Arc<Habits>, random: Random, number: usize) -> Self {
+impl SimulatedAgent {
+    pub(crate) fn new(http: Http, habits: Arc<Habits>, random: SplitMix, number: usize) -> Self {
         Self {
             http,
             habits,
@@ -79,7 +79,7 @@ impl Agent {
     /// Works until it has its answers, or the time is over.
     pub(crate) async fn work(mut self) -> Figures {
         while self.has_time() {
-            let task = Conversation::begin(&mut self.random, self.number);
+            let task = AgentConversation::begin(&mut self.random, self.number);
             self.task(task, u64::MAX).await;
         }
         self.figures
@@ -92,7 +92,7 @@ impl Agent {
         }
     }
 
-    async fn task(&mut self, mut conversation: Conversation, turns: u64) {
+    async fn task(&mut self, mut conversation: AgentConversation, turns: u64) {
         for _ in 0..turns {
             if !self.has_time() {
                 return;
@@ -127,8 +127,8 @@ impl Agent {
     }
 
     /// A second agent continues the same conversation in another way, at the same time.
-    async fn fork(&mut self, conversation: &mut Conversation) {
-        let mut second = Agent::new(
+    async fn fork(&mut self, conversation: &mut AgentConversation) {
+        let mut second = SimulatedAgent::new(
             self.http.afresh(),
             self.habits.clone(),
             self.random.fork(),
@@ -159,7 +159,7 @@ impl Agent {
     }
 
     /// The same question without reuse must have the same answer.
-    async fn verify(&mut self, conversation: &Conversation, answer: &TurnAnswer) {
+    async fn verify(&mut self, conversation: &AgentConversation, answer: &TurnAnswer) {
         let mut body = conversation.request(self.habits.answer);
         body["cache_prompt"] = json!(false);
         let cold = ask(&self.http, &body).await;
@@ -174,7 +174,7 @@ impl Agent {
     }
 
     /// Disconnects at a random moment of the prompt or the answer.
-    async fn leave(&mut self, conversation: &Conversation) {
+    async fn leave(&mut self, conversation: &AgentConversation) {
         let http = self.http.afresh();
         let body = conversation.request(self.habits.answer);
         let moment = Duration::from_millis(1 + self.random.below(80));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::random::Random;
+use crate::random::SplitMix;
 
 const TEAMS: [&str; 3] = ["kitchen", "library", "workshop"];
 const WORDS: [&str; 24] = [
@@ -14,20 +14,20 @@ const TOOLS: [&str; 4] = ["list_files", "read_file", "search", "run"];
 
 /// A conversation that grows at its end.
 #[derive(Clone, Debug)]
-pub(crate) struct Conversation {
+pub(crate) struct AgentConversation {
     team: usize,
     messages: Vec<Value>,
     calls: u64,
 }
 
-impl Conversation {
+impl AgentConversation {
     /// A new task. Agents of a team have the same system prompt and tools.
-    pub(crate) fn begin(random: &mut Random, agent: usize) -> Self {
+    pub(crate) fn begin(random: &mut SplitMix, agent: usize) -> Self {
         let team = agent % TEAMS.len();
         let system = format!(
             "You are an assistant of the {} team. You work with tools and answer briefly. {}",
             TEAMS[team],
-            words(&mut Random::new(team as u64), 60)
+            words(&mut SplitMix::new(team as u64), 60)
         );
         let mut conversation = Self {
             team,
@@ -39,7 +39,7 @@ impl Conversation {
     }
 
     /// Appends an instruction.
-    pub(crate) fn instruct(&mut self, random: &mut Random) {
+    pub(crate) fn instruct(&mut self, random: &mut SplitMix) {
         let length = 3 + random.below(12);
         let text = format!("Next: {}?", words(random, length));
         self.messages
@@ -58,7 +58,7 @@ impl Conversation {
 
     /// Appends an answer with a call of a tool, and the tool's result. Other clients render calls in their own way, so that
     /// the prompt leaves the path of the answer within this message.
-    pub(crate) fn called(&mut self, text: &str, random: &mut Random, most_words: u64) {
+    pub(crate) fn called(&mut self, text: &str, random: &mut SplitMix, most_words: u64) {
         self.calls += 1;
         let id = format!("call_{}", self.calls);
         let arguments = json!({ "path": words(random, 2).replace(' ', "/") }).to_string();
@@ -77,7 +77,7 @@ impl Conversation {
     }
 
     /// Goes back to an earlier instruction and replaces it.
-    pub(crate) fn go_back(&mut self, random: &mut Random) {
+    pub(crate) fn go_back(&mut self, random: &mut SplitMix) {
         let is_user = |(_, message): &(usize, &Value)| message["role"] == "user";
         let turns: Vec<usize> = (self.messages.iter().enumerate())
             .filter(is_user)
@@ -109,7 +109,7 @@ impl Conversation {
     }
 }
 
-fn words(random: &mut Random, count: u64) -> String {
+fn words(random: &mut SplitMix, count: u64) -> String {
     let words: Vec<&str> = (0..count).map(|_| random.pick(&WORDS)).collect();
     words.join(" ")
 }
@@ -120,8 +120,8 @@ mod tests {
 
     #[test]
     fn conversation_grows_at_its_end_and_branches_within() {
-        let mut random = Random::new(1);
-        let mut conversation = Conversation::begin(&mut random, 4);
+        let mut random = SplitMix::new(1);
+        let mut conversation = AgentConversation::begin(&mut random, 4);
         conversation.answered("  ");
         let before = conversation.messages.clone();
         conversation.called("ok", &mut random, 5);
@@ -131,7 +131,7 @@ mod tests {
         conversation.go_back(&mut random);
         let last = conversation.messages.last().unwrap();
         assert_eq!(last["role"], "user");
-        let other = Conversation::begin(&mut random, 1);
+        let other = AgentConversation::begin(&mut random, 1);
         assert_eq!(other.messages[0], before[0], "one team");
     }
 }

@@ -21,9 +21,9 @@ use clap::Parser;
 use sanctum_tests::{Report, Server, Signal};
 use tokio::task::JoinSet;
 
-use agent::{Agent, Figures, Habits};
+use agent::{Figures, Habits, SimulatedAgent};
 use observer::Observer;
-use random::Random;
+use random::SplitMix;
 
 /// Sends sanctum-server the traffic of agents, and checks what it reuses.
 #[derive(Debug, Parser)]
@@ -104,9 +104,10 @@ async fn measure(args: &Args) -> Report {
         answers: args.answers,
     });
     let mut agents = JoinSet::new();
-    let mut seeds = Random::new(args.seed);
+    let mut seeds = SplitMix::new(args.seed);
     for number in 0..args.agents {
-        let agent = Agent::new(server.http().afresh(), habits.clone(), seeds.fork(), number);
+        let agent =
+            SimulatedAgent::new(server.http().afresh(), habits.clone(), seeds.fork(), number);
         agents.spawn(agent.work());
     }
     let mut observer = Observer::new(server.clone());

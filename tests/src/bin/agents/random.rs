@@ -2,9 +2,9 @@
 
 /// SplitMix64: <https://prng.di.unimi.it/splitmix64.c>.
 #[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+pub(crate) struct SplitMix(u64);
 
-impl Random {
+impl SplitMix {
     /// A sequence that this seed determines.
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
@@ -45,11 +45,11 @@ mod tests {
 
     #[test]
     fn chance_is_a_share_and_a_seed_repeats() {
-        let mut random = Random::new(7);
+        let mut random = SplitMix::new(7);
         let hits = (0..10_000).filter(|_| random.chance(0.25)).count();
         assert!((2_300..2_700).contains(&hits), "{hits}");
         assert!(!random.chance(0.0) && random.chance(1.0));
-        let numbers = |mut random: Random| [random.below(100), random.below(100)];
-        assert_eq!(numbers(Random::new(3)), numbers(Random::new(3)));
+        let numbers = |mut random: SplitMix| [random.below(100), random.below(100)];
+        assert_eq!(numbers(SplitMix::new(3)), numbers(SplitMix::new(3)));
     }
 }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use sanctum_tests::{Report, Server, Signal};
 
-use peer::Peer;
+use peer::PeerServer;
 
 /// Measures reuse of prefixes against its limits.
 #[derive(Debug, Parser)]
@@ -112,10 +112,10 @@ async fn start(args: &Args, reuse: &str) -> Server {
     Server::start(all).await
 }
 
-fn peers(args: &Args) -> Vec<Peer> {
+fn peers(args: &Args) -> Vec<PeerServer> {
     let mut peers = Vec::new();
     if let (Some(program), Some(model)) = (&args.llama_server, &args.llama_model) {
-        peers.push(Peer::llama(
+        peers.push(PeerServer::llama(
             program,
             model,
             args.clients,
@@ -123,7 +123,7 @@ fn peers(args: &Args) -> Vec<Peer> {
         ));
     }
     if let (Some(program), Some(model)) = (&args.mlx_lm_server, &args.mlx_model) {
-        peers.push(Peer::mlx_lm(program, model));
+        peers.push(PeerServer::mlx_lm(program, model));
     }
     peers
 }

@@ -11,7 +11,7 @@ use sanctum_tests::Http;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A server that is not started yet.
-pub(crate) struct Peer {
+pub(crate) struct PeerServer {
     name: &'static str,
     command: Command,
     port: u16,
@@ -20,13 +20,13 @@ pub(crate) struct Peer {
 }
 
 /// One that is ready; it ends when this is dropped.
-pub(crate) struct Started {
+pub(crate) struct RunningPeer {
     pub(crate) name: &'static str,
     pub(crate) http: Http,
     child: Child,
 }
 
-impl Peer {
+impl PeerServer {
     /// llama.cpp's server with a slot for each client, each with room for a conversation.
     pub(crate) fn llama(program: &Path, model: &Path, slots: usize, words: usize) -> Self {
         let port = free_port();
@@ -62,11 +62,11 @@ impl Peer {
     ///
     /// # Panics
     /// If it does not start, or not become ready in time.
-    pub(crate) async fn started(mut self) -> Started {
+    pub(crate) async fn started(mut self) -> RunningPeer {
         eprintln!("starting {}", self.name);
         let command = self.command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = command.stderr(Stdio::null()).spawn();
-        let mut started = Started {
+        let mut started = RunningPeer {
             name: self.name,
             http: Http::new(&format!("http://127.0.0.1:{}", self.port)),
             child: child.unwrap_or_else(|error| panic!("cannot start {}: {error}", self.name)),
@@ -83,7 +83,7 @@ impl Peer {
     }
 }
 
-impl Drop for Started {
+impl Drop for RunningPeer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

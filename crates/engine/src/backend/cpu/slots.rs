@@ -2,7 +2,7 @@
 
 use sanctum_kernels::cpu::{self, KvCache};
 
-use crate::backend::batch::{Segment, SlotId};
+use crate::backend::batch::{BatchSegment, SlotId};
 use crate::load::model_config::{Mixer, ModelConfig};
 
 /// The state of one sequence in one layer.
@@ -68,7 +68,7 @@ impl CpuSlots {
     pub(super) fn segments<'a, S: ?Sized>(
         &'a mut self,
         layer: usize,
-        segments: &[Segment],
+        segments: &[BatchSegment],
         part: impl Fn(&'a mut LayerState) -> Option<&'a mut S>,
     ) -> Vec<cpu::Segment<'a, S>> {
         for segment in segments {

@@ -12,7 +12,7 @@ use super::packed::unpacked;
 use super::plan::{Plan, Read};
 
 /// What attention needs besides the rows.
-pub(super) struct Parameters<'a> {
+pub(super) struct AttentionParameters<'a> {
     pub dims: &'a AttentionDims,
     /// `[head_dim]`.
     pub q_norm: &'a Array,
@@ -24,7 +24,7 @@ pub(super) struct Parameters<'a> {
 }
 
 /// Queries and gates, `[N, heads, head_dim]` each, normed and rotated, from `[N, heads * 2 * head_dim]`.
-pub(super) fn queries(p: &Parameters<'_>, q: &Array, plan: &Plan) -> [Array; 2] {
+pub(super) fn queries(p: &AttentionParameters<'_>, q: &Array, plan: &Plan) -> [Array; 2] {
     let (heads, d) = (dim(p.dims.heads), dim(p.dims.head_dim));
     let both = reshape(q, &[-1, heads, 2 * d]);
     let (query, gate) = (both.index((.., .., ..d)), both.index((.., .., d..)));
@@ -32,12 +32,12 @@ pub(super) fn queries(p: &Parameters<'_>, q: &Array, plan: &Plan) -> [Array; 2] 
 }
 
 /// Keys `[N, kv_heads, head_dim]`, normed and rotated, from `[N, kv_heads * head_dim]`.
-pub(super) fn keys(p: &Parameters<'_>, k: &Array, plan: &Plan) -> Array {
+pub(super) fn keys(p: &AttentionParameters<'_>, k: &Array, plan: &Plan) -> Array {
     placed(p, &heads(p, k), p.k_norm, plan)
 }
 
 /// `[N, kv_heads, head_dim]` from `[N, kv_heads * head_dim]`.
-pub(super) fn heads(p: &Parameters<'_>, x: &Array) -> Array {
+pub(super) fn heads(p: &AttentionParameters<'_>, x: &Array) -> Array {
     reshape(x, &[-1, dim(p.dims.kv_heads), dim(p.dims.head_dim)])
 }
 
@@ -46,7 +46,7 @@ pub(super) fn heads(p: &Parameters<'_>, x: &Array) -> Array {
 ///
 /// MLX's own rotation cannot be launched on CUDA for more than 64 rows of few rotated dimensions (0.32.2: it asks for
 /// blocks that are deeper than a GPU's 64).
-fn placed(p: &Parameters<'_>, x: &Array, norm: &Array, plan: &Plan) -> Array {
+fn placed(p: &AttentionParameters<'_>, x: &Array, norm: &Array, plan: &Plan) -> Array {
     let normed = must(rms_norm(x, Some(norm), p.eps));
     let half = p.dims.rotary_dim / 2;
     let frequencies = Array::from_slice(p.rope.inverse_frequencies(), &[1, 1, dim(half)]);
@@ -69,7 +69,7 @@ fn placed(p: &Parameters<'_>, x: &Array, norm: &Array, plan: &Plan) -> Array {
 /// Each segment's queries over its own sequence, times the sigmoid of the gate; `[N, heads * head_dim]`. Of packed
 /// values, those that a segment reads are unpacked for it.
 pub(super) fn attend(
-    p: &Parameters<'_>,
+    p: &AttentionParameters<'_>,
     kv_cache: KvMode,
     q: &Array,
     gate: &Array,

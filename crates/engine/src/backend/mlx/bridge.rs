@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use mlx_rs::{Array, Device, Dtype};
 
 pub(super) use self::environment::{disable_graph_limit, has_graph_limit};
-pub(super) use self::kernel::{Argument, Call, CustomKernel, Gpu};
+pub(super) use self::kernel::{CustomKernel, Gpu, KernelCall, TemplateArgument};
 
 /// Copies `bytes` into an array of its own.
 ///

@@ -15,11 +15,11 @@ use mlx_rs::ops::indexing::IndexOp;
 use mlx_rs::ops::{matmul, zeros_dtype};
 use mlx_rs::{Array, Dtype};
 use sanctum_kernels::gpu::tiles::TILE_ROWS;
-use sanctum_kernels::gpu::{self, Dialect, Kernel, Launch, ProductCut, WideCut};
+use sanctum_kernels::gpu::{self, Dialect, GpuKernel, Launch, ProductCut, WideCut};
 use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims, KvMode};
 
 use super::attention as composed;
-use super::bridge::{Argument, Call, CustomKernel, Gpu};
+use super::bridge::{CustomKernel, Gpu, KernelCall, TemplateArgument};
 use super::matrix::{MlxMatrix, Tiles};
 use super::ops::{cast, dim, f32, must, range, stacked};
 use super::pages::PAGE;
@@ -71,11 +71,11 @@ pub(super) struct Fused {
     /// Parameter arrays that were made before, by their bits.
     constants: RefCell<HashMap<[u32; 8], Array>>,
     /// What only NVIDIA's GPUs have.
-    tensor: Option<Tensor>,
+    tensor: Option<TensorCoreKernels>,
 }
 
 /// The kernels for NVIDIA's tensor cores.
-struct Tensor {
+struct TensorCoreKernels {
     /// For one matrix, for two, and so on; on Metal MLX' own product does well.
     products: Vec<CustomKernel>,
     gated: CustomKernel,
@@ -95,8 +95,8 @@ impl Fused {
             Gpu::Metal => Dialect::Metal,
             Gpu::Cuda => Dialect::Cuda,
         };
-        let take = |kernel: Kernel| CustomKernel::new(gpu, &kernel, &kernel.header(dialect));
-        let tensor = || Tensor {
+        let take = |kernel: GpuKernel| CustomKernel::new(gpu, &kernel, &kernel.header(dialect));
+        let tensor = || TensorCoreKernels {
             products: (1..=MOST_MATRICES).map(|m| take(gpu::qmv(m))).collect(),
             gated: take(gpu::qmv_gated()),
             wide_products: (1..=MOST_MATRICES).map(|m| take(gpu::qmm(m))).collect(),
@@ -138,11 +138,11 @@ impl Fused {
         let template = [
             (c"W", int(width)),
             (c"GROUP", int(group)),
-            (c"Y", Argument::Type(y.dtype())),
+            (c"Y", TemplateArgument::Type(y.dtype())),
             (c"PARTS", int(y.size() / x.size())),
-            (c"T", Argument::Type(dtype)),
+            (c"T", TemplateArgument::Type(dtype)),
         ];
-        let call = Call::new(&outputs, Launch::rows(rows, group), &template);
+        let call = KernelCall::new(&outputs, Launch::rows(rows, group), &template);
         two(self
             .add_norm
             .apply(&[x, y, weight, &self.numbers([eps])], &call))
@@ -155,9 +155,9 @@ impl Fused {
         let outputs = [(shape(gate), gate.dtype())];
         let template = [
             (c"GROUP", int(launch.group[0])),
-            (c"T", Argument::Type(gate.dtype())),
+            (c"T", TemplateArgument::Type(gate.dtype())),
         ];
-        let call = Call::new(&outputs, launch, &template);
+        let call = KernelCall::new(&outputs, launch, &template);
         Some(only(self.swiglu.apply(&[gate, up], &call)))
     }
 
@@ -198,8 +198,8 @@ fn shape(x: &Array) -> Vec<i32> {
     x.shape().to_vec()
 }
 
-fn int(n: usize) -> Argument {
-    Argument::Int(dim(n))
+fn int(n: usize) -> TemplateArgument {
+    TemplateArgument::Int(dim(n))
 }
 
 fn only(mut outputs: Vec<Array>) -> Array {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::backend::batch::{Segment, SlotId};
+use crate::backend::batch::{BatchSegment, SlotId};
 
 /// Tokens in a page.
 pub(super) const PAGE: usize = 64;
@@ -82,7 +82,7 @@ impl PageTable {
     }
 
     /// Counts the rows of `segments` and finds room for them.
-    pub fn extend(&mut self, segments: &[Segment]) {
+    pub fn extend(&mut self, segments: &[BatchSegment]) {
         for segment in segments {
             let mut sequence = std::mem::take(&mut self.sequences[segment.slot.0]);
             let len = sequence.len + segment.len;
@@ -182,7 +182,7 @@ mod tests {
 
     fn grow(table: &mut PageTable, slot: usize, len: usize) {
         let slot = SlotId(slot);
-        table.extend(&[Segment {
+        table.extend(&[BatchSegment {
             slot,
             start: 0,
             len,

@@ -7,7 +7,7 @@ use sanctum_kernels::gpu::SEGMENT_QUERIES;
 
 use super::ops::{dim, indices};
 use super::pages::{PAGE, PageTable};
-use crate::backend::batch::{Segment, SlotId};
+use crate::backend::batch::{BatchSegment, SlotId};
 
 /// The places of a pass.
 pub struct Plan {
@@ -78,7 +78,7 @@ pub(super) type Rows = [Option<SlotId>];
 
 impl Plan {
     /// Where the rows of `segments` lie; the table has room for them and has counted them already.
-    pub fn new(segments: &[Segment], table: &PageTable, kept: &Rows, kernel: usize) -> Self {
+    pub fn new(segments: &[BatchSegment], table: &PageTable, kept: &Rows, kernel: usize) -> Self {
         let (mut positions, mut places, mut reads) = (Vec::new(), Vec::new(), Vec::new());
         let (mut rows, mut pages) = (Vec::new(), Vec::new());
         let longest = segments.iter().map(|s| table.of(s.slot).len()).max();
@@ -148,15 +148,15 @@ fn runs(pages: &[usize], len: usize) -> Vec<(usize, usize)> {
 }
 
 impl Recurrent {
-    fn new(segments: &[Segment], kept: &Rows, kernel: usize) -> Self {
+    fn new(segments: &[BatchSegment], kept: &Rows, kernel: usize) -> Self {
         let old_row = |slot: SlotId| kept.iter().position(|&owner| owner == Some(slot));
         let mut lens: Vec<usize> = segments.iter().map(|segment| segment.len).collect();
         lens.sort_unstable();
         lens.dedup();
         let total: usize = segments.iter().map(|segment| segment.len).sum();
-        let (mut groups, mut ordered) = (Vec::new(), Vec::<&Segment>::new());
+        let (mut groups, mut ordered) = (Vec::new(), Vec::<&BatchSegment>::new());
         for len in lens {
-            let members: Vec<&Segment> = segments.iter().filter(|s| s.len == len).collect();
+            let members: Vec<&BatchSegment> = segments.iter().filter(|s| s.len == len).collect();
             let rows: Vec<usize> = members
                 .iter()
                 .flat_map(|s| s.start..s.start + len)
@@ -183,7 +183,8 @@ impl Recurrent {
         let batch = 1 + kept.len() * tail;
         // Row `at - tail` of a segment: its own rows follow on those that were there before.
         let seen =
-            |segment: &Segment, at: usize| match (at.checked_sub(tail), old_row(segment.slot)) {
+            |segment: &BatchSegment, at: usize| match (at.checked_sub(tail), old_row(segment.slot))
+            {
                 (Some(row), _) => batch + segment.start + row,
                 (None, Some(row)) => 1 + row * tail + at,
                 (None, None) => 0,
@@ -227,11 +228,11 @@ impl Recurrent {
 mod tests {
     use super::*;
 
-    fn segments(of: &[(usize, usize)]) -> Vec<Segment> {
+    fn segments(of: &[(usize, usize)]) -> Vec<BatchSegment> {
         let mut start = 0;
         let segment = |&(slot, len): &(usize, usize)| {
             start += len;
-            Segment {
+            BatchSegment {
                 slot: SlotId(slot),
                 start: start - len,
                 len,

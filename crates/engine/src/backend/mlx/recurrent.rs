@@ -54,7 +54,7 @@ struct Steps {
 }
 
 /// The parameters of the delta rule, in f32.
-pub(super) struct Parameters<'a> {
+pub(super) struct DeltaParameters<'a> {
     pub dims: &'a DeltaDims,
     /// `[value_heads]`.
     pub a_log: &'a Array,
@@ -63,7 +63,7 @@ pub(super) struct Parameters<'a> {
 }
 
 impl Steps {
-    fn new(p: &Parameters<'_>, qkv: &Array, a: &Array, b: &Array) -> Self {
+    fn new(p: &DeltaParameters<'_>, qkv: &Array, a: &Array, b: &Array) -> Self {
         let dims = p.dims;
         let (dk, keys) = (dim(dims.key_dim), dim(dims.key_heads * dims.key_dim));
         let qkv = f32(qkv);
@@ -101,7 +101,7 @@ fn repeated(dims: &DeltaDims, x: &Array) -> Array {
 /// The delta rule. `qkv`: `[N, channels]`, `a`, `b`: `[N, value_heads]`, `states`: `[rows, value_heads, value_dim,
 /// key_dim]`. Gives `[N, value_heads, value_dim]` in f32 and the new states.
 pub(super) fn gated_delta(
-    p: &Parameters<'_>,
+    p: &DeltaParameters<'_>,
     [qkv, a, b]: [&Array; 3],
     states: Option<&Array>,
     plan: &Recurrent,

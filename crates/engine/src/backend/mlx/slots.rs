@@ -9,7 +9,7 @@ use super::ops::{dim, indices, rows, stacked, with_rows, zeros};
 use super::pages::{PageTable, PagedSequence, RowCopy};
 use super::plan::Plan;
 use super::shapes::CacheShapes;
-use crate::backend::batch::{Segment, SlotId};
+use crate::backend::batch::{BatchSegment, SlotId};
 use crate::load::model_config::{Mixer, ModelConfig};
 
 /// The states of all sequences.
@@ -81,7 +81,7 @@ impl MlxSlots {
     }
 
     /// Makes room for a pass.
-    pub fn begin(&mut self, segments: &[Segment]) {
+    pub fn begin(&mut self, segments: &[BatchSegment]) {
         self.busy.begin();
         self.table.extend(segments);
         let plan = Plan::new(segments, &self.table, &self.kept, self.kernel);

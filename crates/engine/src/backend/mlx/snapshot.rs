@@ -24,7 +24,7 @@ pub struct MlxSnapshot {
 
 /// The bytes of a snapshot: the length of the parent and its own, the arrays of all recurrent layers, then keys and values of
 /// all attention layers. Before each array its type; numbers are little-endian.
-struct Reader<'a>(&'a [u8]);
+struct SnapshotReader<'a>(&'a [u8]);
 
 impl fmt::Debug for MlxSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,7 +115,7 @@ impl MlxSlots {
         parent: Option<&MlxSnapshot>,
         bytes: &[u8],
     ) -> Result<MlxSnapshot, String> {
-        let mut reader = Reader(bytes);
+        let mut reader = SnapshotReader(bytes);
         let (from, len) = (reader.length()?, reader.length()?);
         let has = parent.map_or(0, MlxSnapshot::len);
         if from != has {
@@ -271,7 +271,7 @@ fn append_numbers<T: Copy, const SIZE: usize>(
     }
 }
 
-impl<'a> Reader<'a> {
+impl<'a> SnapshotReader<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
         let (taken, rest) = self
             .0

@@ -12,7 +12,7 @@ use half::{bf16, f16};
 use sanctum_kernels::cpu::Float;
 
 use super::pairs::Decoded;
-use crate::load::model_config::Affine;
+use crate::load::model_config::AffineQuantization;
 use crate::load::weights::{HostMatrix, Storage};
 use sanctum_manifest::Bytes;
 
@@ -124,7 +124,12 @@ fn for_rows<T: Send>(rows: Vec<T>, work: impl Fn(usize, T) + Sync) {
 }
 
 /// A row of weights; `packed` has the lowest bits first.
-fn dequantised(affine: Affine, packed: &[u8], scales: &[f32], biases: &[f32]) -> Vec<f32> {
+fn dequantised(
+    affine: AffineQuantization,
+    packed: &[u8],
+    scales: &[f32],
+    biases: &[f32],
+) -> Vec<f32> {
     let levels: Vec<f32> = match affine.bits {
         4 => {
             let both = |byte: &u8| [byte & 15, byte >> 4];
@@ -141,7 +146,7 @@ fn dequantised(affine: Affine, packed: &[u8], scales: &[f32], biases: &[f32]) ->
 }
 
 /// Writes the levels of a row and returns its scales and biases.
-fn quantise(affine: Affine, values: &[f32], packed: &mut [u8]) -> (Vec<f32>, Vec<f32>) {
+fn quantise(affine: AffineQuantization, values: &[f32], packed: &mut [u8]) -> (Vec<f32>, Vec<f32>) {
     let most = f32::from(u8::MAX >> (8 - affine.bits));
     let mut levels = Vec::with_capacity(values.len());
     let (mut scales, mut biases) = (Vec::new(), Vec::new());
@@ -218,7 +223,7 @@ fn put<const SIZE: usize>(values: &[f32], out: &mut [u8], bytes: impl Fn(f32) ->
 /// The levels, scales and biases of a plain matrix.
 #[cfg(test)]
 pub(super) fn quantised(
-    affine: Affine,
+    affine: AffineQuantization,
     float: Float,
     shape: &[usize],
     data: &[u8],

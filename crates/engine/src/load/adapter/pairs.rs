@@ -12,7 +12,7 @@ use sanctum_manifest::Bytes;
 
 /// The pair for one matrix, as the file has it. It is decoded when its matrix is merged, one pair at a time.
 #[derive(Debug)]
-pub(super) struct Pair {
+pub(super) struct LoraPair {
     /// Both halves.
     halves: [Tensor; 2],
     /// Whether the file has them transposed: `[in, r]` and `[r, out]`.
@@ -46,20 +46,20 @@ pub(super) fn read(
     config: &Config,
     file: &'static str,
     bytes: Bytes,
-) -> Result<BTreeMap<String, Pair>, AdapterError> {
+) -> Result<BTreeMap<String, LoraPair>, AdapterError> {
     // By the module's name in the file: patterns name it so.
     let mut halves = BTreeMap::<String, BTreeMap<PairHalf, Tensor>>::new();
     for tensor in shard_tensors(file, bytes)? {
         let (module, half) = parse(config.layout, file, &tensor.name)?;
         halves.entry(module).or_default().insert(half, tensor);
     }
-    let mut pairs = BTreeMap::<String, Pair>::new();
+    let mut pairs = BTreeMap::<String, LoraPair>::new();
     for (module, mut halves) in halves {
         let (a, b) = match (halves.remove(&PairHalf::A), halves.remove(&PairHalf::B)) {
             (Some(a), Some(b)) => (a, b),
             (a, b) => return Err(half(config.layout, file, a.or(b))),
         };
-        let pair = Pair::new(config, file, &module, a, b)?;
+        let pair = LoraPair::new(config, file, &module, a, b)?;
         let name = canonical_name(&module);
         if let Some(first) = pairs.get(&name) {
             return Err(AdapterError::Twice {
@@ -146,7 +146,7 @@ fn half(layout: AdapterLayout, file: &'static str, alone: Option<Tensor>) -> Ada
     }
 }
 
-impl Pair {
+impl LoraPair {
     fn new(
         config: &Config,
         file: &'static str,

@@ -10,7 +10,7 @@ use sanctum_kernels::cpu::Float;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::load::model_config::Affine;
+use crate::load::model_config::AffineQuantization;
 use crate::load::weights::Storage;
 use sanctum_manifest::Bytes;
 
@@ -184,7 +184,7 @@ fn a_sum_that_the_weights_type_cannot_hold_is_refused() {
         rows: 4,
         cols: 64,
         storage: Storage::Affine {
-            affine: Affine { bits: 4, group: 64 },
+            affine: AffineQuantization { bits: 4, group: 64 },
             packed: Bytes::new(vec![0; 4 * 32]),
             float,
             scales: Bytes::new(vec![0; 4 * size]),
@@ -471,7 +471,7 @@ fn groups_are_quantised_as_mlx_does() {
                     .unwrap()
             };
             let shape = tensor("weight").shape().to_vec();
-            let affine = Affine { bits, group };
+            let affine = AffineQuantization { bits, group };
             let found = merge::quantised(affine, float, &shape, tensor("weight").data());
             for (found, kind) in found.iter().zip(["packed", "scales", "biases"]) {
                 assert!(

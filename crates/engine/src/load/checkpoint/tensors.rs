@@ -53,7 +53,7 @@ fn is_foreign(name: &str) -> bool {
 }
 
 #[derive(Deserialize)]
-struct Index {
+struct ShardIndex {
     weight_map: BTreeMap<String, String>,
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn tensors(files: &Files) -> Result<BTreeMap<String, Tensor>, Checkpo
     let shards: BTreeSet<String> = match files.open("model.safetensors.index.json")? {
         None => ["model.safetensors".to_owned()].into(),
         Some(file) => {
-            let index: Index = json::parse(&file).map_err(|e| CheckpointError::Damaged {
+            let index: ShardIndex = json::parse(&file).map_err(|e| CheckpointError::Damaged {
                 file: "model.safetensors.index.json".into(),
                 reason: e.to_string(),
             })?;

@@ -12,14 +12,14 @@ use super::fields::Fields;
 pub struct Quantization {
     /// What the file says of the model as a whole; none where it says nothing, and nothing may be quantised. As in
     /// mlx-lm its numbers do not matter: a module that is not named has what its tensors' shapes say.
-    pub default: Option<Affine>,
+    pub default: Option<AffineQuantization>,
     /// Modules that are named, prefixes removed as for tensors; `None`: not quantised.
-    pub modules: BTreeMap<String, Option<Affine>>,
+    pub modules: BTreeMap<String, Option<AffineQuantization>>,
 }
 
 /// Parameters of an affine quantisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Affine {
+pub struct AffineQuantization {
     /// 4 or 8.
     pub bits: u8,
     /// Consecutive weights of a row that share a scale and a bias: 32, 64 or 128.
@@ -30,7 +30,7 @@ pub struct Affine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
     /// It is quantised like this.
-    Named(Affine),
+    Named(AffineQuantization),
     /// It is quantised as the shapes of its tensors say.
     FromShapes,
     /// It is not quantised.
@@ -51,13 +51,14 @@ impl Quantization {
         let Some(values) = config.object("quantization")?.or(other) else {
             return Ok(Self::default());
         };
-        let default = Affine::parse("quantization", &values)?;
+        let default = AffineQuantization::parse("quantization", &values)?;
         let mut modules = BTreeMap::new();
         for (name, value) in values {
             let module = match value {
-                Value::Object(fields) => {
-                    Some(Affine::parse(&format!("quantization.{name}"), &fields)?)
-                }
+                Value::Object(fields) => Some(AffineQuantization::parse(
+                    &format!("quantization.{name}"),
+                    &fields,
+                )?),
                 Value::Bool(false) => None,
                 _ => continue, // group_size, bits, mode; or true, which says no more than the shapes
             };
@@ -79,7 +80,7 @@ impl Quantization {
     }
 }
 
-impl Affine {
+impl AffineQuantization {
     /// Whether this engine computes with so many bits and such groups.
     pub fn is_supported(self) -> bool {
         matches!(self.bits, 4 | 8) && matches!(self.group, 32 | 64 | 128)

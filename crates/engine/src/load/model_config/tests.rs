@@ -32,7 +32,10 @@ fn a_flat_config_is_read_with_its_defaults() {
     assert_eq!(config.eos, [7, 9]);
     let (bits, group) = (8, 32);
     let of = |module| config.quantization.of(module);
-    assert_eq!(of("lm_head"), Packing::Named(Affine { bits, group }));
+    assert_eq!(
+        of("lm_head"),
+        Packing::Named(AffineQuantization { bits, group })
+    );
     assert_eq!(of("model.embed_tokens"), Packing::Plain);
     assert_eq!(of("model.layers.0.mlp.up_proj"), Packing::FromShapes);
 }

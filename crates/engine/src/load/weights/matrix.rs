@@ -3,7 +3,7 @@
 use sanctum_kernels::cpu::{self, Float};
 use sanctum_manifest::Bytes;
 
-use crate::load::model_config::Affine;
+use crate::load::model_config::AffineQuantization;
 
 /// A matrix `[rows, cols]` as it is stored, still on the host.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub enum Storage {
     /// MLX's affine quantisation.
     Affine {
         /// Bits a weight and weights a group.
-        affine: Affine,
+        affine: AffineQuantization,
         /// `[rows, cols * bits / 32]` little-endian words, lowest bits first.
         packed: Bytes,
         /// The type of scales and biases.

@@ -3,7 +3,7 @@
 use safetensors::Dtype;
 
 use crate::load::adapter::AdapterError;
-use crate::load::model_config::Affine;
+use crate::load::model_config::AffineQuantization;
 
 /// Why tensors do not make the model that `config.json` describes.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +65,9 @@ pub enum WeightsError {
         /// The file of its tensors.
         file: String,
         /// What config.json says.
-        said: Affine,
+        said: AffineQuantization,
         /// What the shapes say.
-        found: Affine,
+        found: AffineQuantization,
     },
     /// The shapes of a quantised matrix are those of no quantisation that this engine computes.
     #[error(

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A folder whose lock this process holds.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct ColdFolder {
     path: PathBuf,
     _lock: FileLock,
 }
@@ -60,12 +60,12 @@ pub struct ListedPrefix {
 }
 
 /// A file of the folder that is named as one of a prefix.
-struct Named {
+struct ColdFile {
     path: PathBuf,
     key: ColdKey,
 }
 
-impl Folder {
+impl ColdFolder {
     /// Takes the folder for this process, creates it if it is missing, and removes what killed processes were writing.
     pub(super) fn take(path: &Path) -> Result<Self, ColdError> {
         Self::take_within(path, PATIENCE)
@@ -121,7 +121,7 @@ impl Folder {
     pub(super) fn load(&self) -> io::Result<Index> {
         let mut found = Vec::new();
         let mut versions = 0;
-        for Named { path, key } in named(&self.path)? {
+        for ColdFile { path, key } in named(&self.path)? {
             match file::open(&path, key) {
                 Ok((_, header, used)) => found.push((used, header)),
                 Err(file::BadFile::Version(_)) => {
@@ -185,7 +185,7 @@ pub fn list(folder: &Path) -> Result<ColdListing, ColdError> {
     }
     let mut unusable = 0;
     let mut found = Vec::new();
-    for Named { path, key } in named(folder).map_err(failed)? {
+    for ColdFile { path, key } in named(folder).map_err(failed)? {
         match file::open(&path, key) {
             Ok((_, header, used)) => found.push((used, header)),
             // Evicted since the folder was read.
@@ -216,9 +216,9 @@ pub fn clear(folder: &Path) -> Result<(usize, u64), ColdError> {
     if !folder.try_exists().map_err(failed)? {
         return Ok((0, 0));
     }
-    let taken = Folder::take_within(folder, Duration::ZERO)?;
+    let taken = ColdFolder::take_within(folder, Duration::ZERO)?;
     let (mut files, mut bytes) = (0, 0);
-    for Named { path, .. } in named(folder).map_err(failed)? {
+    for ColdFile { path, .. } in named(folder).map_err(failed)? {
         let about = fs::symlink_metadata(&path).map_err(failed)?;
         if about.is_dir() {
             continue;
@@ -245,7 +245,7 @@ fn listed((used, header): (SystemTime, Header)) -> ListedPrefix {
 }
 
 /// The files that are named as those of prefixes. Others are not touched.
-fn named(folder: &Path) -> io::Result<Vec<Named>> {
+fn named(folder: &Path) -> io::Result<Vec<ColdFile>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -253,7 +253,7 @@ fn named(folder: &Path) -> io::Result<Vec<Named>> {
         let key = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
         if let Some(Ok(key)) = key.map(str::parse) {
             let path = entry.path();
-            files.push(Named { path, key });
+            files.push(ColdFile { path, key });
         }
     }
     Ok(files)

@@ -8,7 +8,7 @@ use super::key::{ColdKey, KeyHasher, ScopeBytes};
 /// The prefixes of a folder.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    entries: HashMap<ColdKey, Entry>,
+    entries: HashMap<ColdKey, IndexEntry>,
     /// For each fingerprint and scope the lengths that occur, each with its number of prefixes.
     lengths: HashMap<([u8; 32], ScopeBytes), BTreeMap<usize, usize>>,
     bytes: u64,
@@ -16,7 +16,7 @@ pub(super) struct Index {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct IndexEntry {
     header: Header,
     /// The clock when it was last used.
     used: u64,
@@ -73,7 +73,7 @@ impl Index {
         *lengths.or_default().entry(header.len).or_default() += 1;
         self.bytes += header.file_bytes();
         self.clock += 1;
-        let entry = Entry {
+        let entry = IndexEntry {
             used: self.clock,
             children: 0,
             header,
@@ -121,7 +121,7 @@ impl Index {
 
     /// The prefix to evict: of those that no other continues, the least recently used. Those of `keep` stay.
     pub(super) fn victim(&self, keep: &[ColdKey]) -> Option<ColdKey> {
-        let last = |entry: &&Entry| entry.children == 0 && !keep.contains(&entry.header.key);
+        let last = |entry: &&IndexEntry| entry.children == 0 && !keep.contains(&entry.header.key);
         let oldest = self.entries.values().filter(last);
         oldest
             .min_by_key(|entry| (entry.used, entry.header.key))
@@ -135,7 +135,7 @@ impl Index {
         while let Some(key) = pending.pop() {
             if self.remove_one(key) {
                 removed.push(key);
-                let continues = |entry: &&Entry| {
+                let continues = |entry: &&IndexEntry| {
                     let parent = entry.header.parent;
                     parent.is_some_and(|(parent, _)| parent == key)
                 };
@@ -154,7 +154,7 @@ impl Index {
     }
 
     fn remove_orphans(&mut self) -> Vec<ColdKey> {
-        let orphan = |entry: &&Entry| {
+        let orphan = |entry: &&IndexEntry| {
             let parent = entry.header.parent;
             parent.is_some_and(|(key, len)| {
                 self.get(key).is_none_or(|parent| {
@@ -173,7 +173,7 @@ impl Index {
     }
 
     fn remove_one(&mut self, key: ColdKey) -> bool {
-        let Some(Entry { header, .. }) = self.entries.remove(&key) else {
+        let Some(IndexEntry { header, .. }) = self.entries.remove(&key) else {
             return false;
         };
         self.bytes -= header.file_bytes();

@@ -10,7 +10,7 @@ use sanctum_config::{Digest, atomic};
 
 use super::error::ColdError;
 use super::file::{self, BadFile, Header};
-use super::folder::Folder;
+use super::folder::ColdFolder;
 use super::index::Index;
 use super::key::{ColdKey, ScopeBytes};
 
@@ -22,7 +22,7 @@ const SLOW: u64 = 100 << 20;
 /// The cold prefixes of a folder.
 #[derive(Debug)]
 pub(crate) struct ColdStore {
-    folder: Folder,
+    folder: ColdFolder,
     /// Bytes that all files may take together.
     limit: u64,
     index: Mutex<Index>,
@@ -88,7 +88,7 @@ impl ColdStore {
     }
 
     fn take(folder: &Path, limit: u64) -> Result<Self, ColdError> {
-        let folder = Folder::take(folder)?;
+        let folder = ColdFolder::take(folder)?;
         let failed = |source| ColdError::Folder {
             folder: folder.path().to_owned(),
             source,
@@ -285,7 +285,7 @@ impl ColdStore {
 
 /// Bytes a second that a file is read and its checksum computed: the disk's own speed is known from the first reads of files
 /// that are not in memory.
-fn measure(folder: &Folder) -> io::Result<u64> {
+fn measure(folder: &ColdFolder) -> io::Result<u64> {
     let path = folder.path().join("probe");
     let written = atomic::write(&path, &vec![0x5A; PROBE], 0o600);
     let begun = Instant::now();

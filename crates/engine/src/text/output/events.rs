@@ -34,7 +34,7 @@ pub enum OutputEvent {
 
 /// How the output ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum OutputEnd {
     /// The model, or a stop string, ended it.
     Stop,
     /// It was cut off: by a limit on its length, or because the request was cancelled.

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::literal::{Syntax, members};
-use super::{End, OutputEvent, OutputOptions, OutputParser};
+use super::{OutputEnd, OutputEvent, OutputOptions, OutputParser};
 
 /// Checks that the way the output is cut makes no difference, and that ended calls have JSON arguments.
 ///
@@ -31,9 +31,9 @@ pub fn fuzz_output(data: &[u8]) {
         forced: flags & 2 != 0,
     };
     let end = if flags & 4 == 0 {
-        End::Stop
+        OutputEnd::Stop
     } else {
-        End::Length
+        OutputEnd::Length
     };
     let whole = joined([&*output], options, end);
     let size = usize::from(*size) % 16 + 1;
@@ -61,7 +61,7 @@ pub fn fuzz_output(data: &[u8]) {
 pub(super) fn joined<'a>(
     pieces: impl IntoIterator<Item = &'a str>,
     options: OutputOptions,
-    end: End,
+    end: OutputEnd,
 ) -> Vec<OutputEvent> {
     let mut parser = OutputParser::new(options);
     let mut joined = Vec::new();

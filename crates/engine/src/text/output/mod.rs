@@ -4,7 +4,7 @@
 //! no difference to the joined events, only to when they come.
 //!
 //! ```
-//! # use sanctum_engine::text::output::{End, OutputEvent, OutputOptions, OutputParser};
+//! # use sanctum_engine::text::output::{OutputEnd, OutputEvent, OutputOptions, OutputParser};
 //! let tools = [serde_json::json!({"type": "function", "function": {"name": "add", "parameters": {
 //!     "properties": {"a": {"type": "integer"}}
 //! }}})];
@@ -12,7 +12,7 @@
 //! let mut parser = OutputParser::new(options);
 //! let mut events = parser.push("Add.\n</think>\n\n<tool_call>\n<function=add>\n<parameter=a>\n1\n</parameter>\n");
 //! events.extend(parser.push("</function>\n</tool_call>"));
-//! events.extend(parser.finish(End::Stop));
+//! events.extend(parser.finish(OutputEnd::Stop));
 //! assert_eq!(events, [
 //!     OutputEvent::Reasoning("Add.".into()),
 //!     OutputEvent::CallStart { index: 0, name: "add".into() },
@@ -84,7 +84,7 @@
 //!
 //! # Output that is cut
 //!
-//! [`End::Length`] leaves a call that has started open. There is no [`OutputEvent::CallEnd`], and nothing closes the
+//! [`OutputEnd::Length`] leaves a call that has started open. There is no [`OutputEvent::CallEnd`], and nothing closes the
 //! object: the arguments are what was reported so far. A client that parses them finds that they are incomplete. A call
 //! that has not started is text.
 //!
@@ -110,6 +110,6 @@ mod xml;
 #[cfg(test)]
 mod tests;
 
-pub use events::{End, OutputEvent};
+pub use events::{OutputEnd, OutputEvent};
 pub use fuzz::fuzz_output;
 pub use parser::{OutputOptions, OutputParser};

@@ -4,7 +4,7 @@ mod candidates;
 
 use serde_json::Value;
 
-use super::events::{End, Events, OutputEvent};
+use super::events::{Events, OutputEnd, OutputEvent};
 use super::json::{ObjectKind, ObjectScanner};
 use super::layout::{Fence, LayoutFilter};
 use super::schema::Functions;
@@ -98,7 +98,7 @@ impl OutputParser {
     }
 
     /// Ends the output. Returns the remaining events.
-    pub fn finish(&mut self, end: End) -> Vec<OutputEvent> {
+    pub fn finish(&mut self, end: OutputEnd) -> Vec<OutputEvent> {
         if !std::mem::replace(&mut self.finished, true) {
             self.settle(end);
             self.layout.finish(&mut self.events);
@@ -269,11 +269,11 @@ impl OutputParser {
     }
 
     /// Decides all that is held.
-    fn settle(&mut self, end: End) {
+    fn settle(&mut self, end: OutputEnd) {
         loop {
             if let Some(text) = self.lexer.finish() {
                 // The arguments of a call that is cut end with what is certain.
-                if end == End::Stop || !matches!(self.state, State::Call(_)) {
+                if end == OutputEnd::Stop || !matches!(self.state, State::Call(_)) {
                     self.text(&text);
                 }
                 continue;
@@ -282,8 +282,8 @@ impl OutputParser {
                 State::Text => return,
                 State::Object { scanner, .. } => {
                     let kind = match end {
-                        End::Stop => scanner.repaired(&mut self.functions),
-                        End::Length => ObjectKind::Malformed,
+                        OutputEnd::Stop => scanner.repaired(&mut self.functions),
+                        OutputEnd::Length => ObjectKind::Malformed,
                     };
                     self.decide_object(kind, "", 0);
                 }
@@ -293,8 +293,8 @@ impl OutputParser {
                         events: &mut self.events,
                     };
                     match end {
-                        End::Stop => call.finish(&mut context),
-                        End::Length => call.cut(&mut self.events),
+                        OutputEnd::Stop => call.finish(&mut context),
+                        OutputEnd::Length => call.cut(&mut self.events),
                     }
                     self.state = State::Text;
                 }

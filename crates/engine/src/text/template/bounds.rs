@@ -169,12 +169,12 @@ fn size(value: &Json) -> usize {
 pub(super) struct Bounded<'a> {
     text: Vec<u8>,
     should_continue: &'a (dyn Fn() -> bool + Sync),
-    ended: Option<Ended>,
+    ended: Option<RenderEnd>,
 }
 
 /// Why a rendering was ended by a limit or by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum RenderEnd {
     /// Its client has disconnected.
     Stopped,
     /// It wrote too much.
@@ -190,7 +190,7 @@ impl<'a> Bounded<'a> {
         }
     }
 
-    pub(super) fn ended(&self) -> Option<Ended> {
+    pub(super) fn ended(&self) -> Option<RenderEnd> {
         self.ended
     }
 
@@ -204,9 +204,9 @@ impl<'a> Bounded<'a> {
 impl io::Write for Bounded<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let ended = if !(self.should_continue)() {
-            Some(Ended::Stopped)
+            Some(RenderEnd::Stopped)
         } else if self.text.len() + bytes.len() > LARGEST_PROMPT {
-            Some(Ended::TooLong)
+            Some(RenderEnd::TooLong)
         } else {
             None
         };

@@ -57,7 +57,7 @@ impl Email {
     ///
     /// # Errors
     /// A sentence that names the key and its fix.
-    pub(super) fn of(section: &fleet::Channel, file: &Path) -> Result<Self, String> {
+    pub(super) fn of(section: &fleet::ChannelSection, file: &Path) -> Result<Self, String> {
         let beside = |path: &TildePath| path.beside(file).map_err(|error| error.to_string());
         let tls = section.tls.unwrap_or_default();
         let (server, port) = server(section.server.as_deref().unwrap_or_default(), tls)?;
@@ -326,7 +326,7 @@ mod tests {
     use super::*;
     use crate::alert::Severity;
 
-    fn section(more: &str) -> fleet::Channel {
+    fn section(more: &str) -> fleet::ChannelSection {
         let text = format!(
             "[alerts.m]\nkind = \"email\"\nserver = \"smtp.example.com\"\nfrom = \"Sanctum <sanctum@example.com>\"\n\
              to = [\"a@example.com\", \"b@example.com\"]\n{more}"

@@ -56,7 +56,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// A sentence that names the key and its fix.
-    pub(super) fn of(section: &fleet::Channel, file: &Path) -> Result<Self, String> {
+    pub(super) fn of(section: &fleet::ChannelSection, file: &Path) -> Result<Self, String> {
         let beside = |path: &TildePath| path.beside(file).map_err(|error| error.to_string());
         let optional = |path: &Option<TildePath>| path.as_ref().map(beside).transpose();
         let endpoint = Self::of_keys(

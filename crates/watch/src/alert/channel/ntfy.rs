@@ -24,7 +24,7 @@ impl Ntfy {
     ///
     /// # Errors
     /// A sentence that names the key and its fix.
-    pub(super) fn of(section: &fleet::Channel, file: &Path) -> Result<Self, String> {
+    pub(super) fn of(section: &fleet::ChannelSection, file: &Path) -> Result<Self, String> {
         // Who knows the topic can read and write it.
         let endpoint = Endpoint::of(section, file)?.with_secret_path();
         if let Some(url) = endpoint.url() {

@@ -9,16 +9,16 @@ use crate::alert::{Alert, Severity};
 
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Template(Vec<Piece>);
+pub(super) struct Template(Vec<TemplatePiece>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
+enum TemplatePiece {
     Text(String),
-    Value(Field, Vec<Filter>),
+    Value(AlertField, Vec<Filter>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Field {
+enum AlertField {
     Id,
     Severity,
     Source,
@@ -36,14 +36,14 @@ enum Filter {
     Html,
 }
 
-const FIELDS: [(&str, Field); 7] = [
-    ("id", Field::Id),
-    ("severity", Field::Severity),
-    ("source", Field::Source),
-    ("host", Field::Host),
-    ("title", Field::Title),
-    ("body", Field::Body),
-    ("time", Field::Time),
+const FIELDS: [(&str, AlertField); 7] = [
+    ("id", AlertField::Id),
+    ("severity", AlertField::Severity),
+    ("source", AlertField::Source),
+    ("host", AlertField::Host),
+    ("title", AlertField::Title),
+    ("body", AlertField::Body),
+    ("time", AlertField::Time),
 ];
 
 impl Template {
@@ -58,11 +58,11 @@ impl Template {
             let (inside, after) = after
                 .split_once("}}")
                 .ok_or("`template` has {{ without }}; close the placeholder")?;
-            pieces.push(Piece::Text(before.to_owned()));
+            pieces.push(TemplatePiece::Text(before.to_owned()));
             pieces.push(placeholder(inside)?);
             rest = after;
         }
-        pieces.push(Piece::Text(rest.to_owned()));
+        pieces.push(TemplatePiece::Text(rest.to_owned()));
         let template = Self(pieces);
         let sample = template.fill(&sample());
         serde_json::from_slice::<serde_json::Value>(&sample).map_err(|error| {
@@ -79,8 +79,8 @@ impl Template {
         let mut filled = String::new();
         for piece in &self.0 {
             match piece {
-                Piece::Text(text) => filled.push_str(text),
-                Piece::Value(field, filters) => {
+                TemplatePiece::Text(text) => filled.push_str(text),
+                TemplatePiece::Value(field, filters) => {
                     let value = filters
                         .iter()
                         .fold(field.of(alert), |value, filter| filter.apply(&value));
@@ -93,7 +93,7 @@ impl Template {
     }
 }
 
-fn placeholder(inside: &str) -> Result<Piece, String> {
+fn placeholder(inside: &str) -> Result<TemplatePiece, String> {
     let mut words = inside.split('|').map(str::trim);
     let name = words.next().unwrap_or_default();
     let known = FIELDS.iter().find(|(known, _)| *known == name);
@@ -115,10 +115,10 @@ fn placeholder(inside: &str) -> Result<Piece, String> {
         },
     };
     let filters = words.map(filter).collect::<Result<_, _>>()?;
-    Ok(Piece::Value(*field, filters))
+    Ok(TemplatePiece::Value(*field, filters))
 }
 
-impl Field {
+impl AlertField {
     fn of(self, alert: &Alert) -> String {
         match self {
             Self::Id => alert.id.clone(),

@@ -21,7 +21,7 @@ impl Webhook {
     ///
     /// # Errors
     /// A sentence that names the key and its fix.
-    pub(super) fn of(section: &fleet::Channel, file: &Path) -> Result<Self, String> {
+    pub(super) fn of(section: &fleet::ChannelSection, file: &Path) -> Result<Self, String> {
         let template = section.template.as_deref().map(Template::parse);
         Ok(Self {
             endpoint: Endpoint::of(section, file)?,

@@ -2,9 +2,9 @@ use serde_json::{Value, json};
 
 use crate::api::anthropic::{error_body, translate};
 use crate::api::protocol::tests::body;
-use crate::api::protocol::{Refusal, Translated};
+use crate::api::protocol::{Translated, TranslationError};
 
-fn with(options: Value) -> Result<Translated, Refusal> {
+fn with(options: Value) -> Result<Translated, TranslationError> {
     let mut value = json!({ "max_tokens": 9, "messages": [{ "role": "user", "content": "hi" }] });
     value.as_object_mut().unwrap().extend(body(options));
     translate(body(value))

@@ -2,9 +2,9 @@ use serde_json::{Value, json};
 
 use crate::api::anthropic::{count_answer, translate, translate_count};
 use crate::api::protocol::tests::body;
-use crate::api::protocol::{Refusal, Translated};
+use crate::api::protocol::{Translated, TranslationError};
 
-fn messages(messages: Value) -> Result<Translated, Refusal> {
+fn messages(messages: Value) -> Result<Translated, TranslationError> {
     translate(body(json!({ "max_tokens": 9, "messages": messages })))
 }
 

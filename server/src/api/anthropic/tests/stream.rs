@@ -1,14 +1,15 @@
 use serde_json::{Value, json};
 
 use crate::api::anthropic::{MessageEncoder, whole};
+use crate::api::generation::GenerationEnd;
 use crate::api::protocol::tests::{arguments, call_start, counting_ids, end, full_answer};
-use crate::api::protocol::{EndReason, Failure, FailureKind, ReplyPart, Sse};
+use crate::api::protocol::{Failure, FailureKind, ReplyPart, Sse};
 
 fn encoder() -> MessageEncoder {
     MessageEncoder::new("m", 42, 30, &mut counting_ids())
 }
 
-fn stream(events: Vec<ReplyPart>, reason: EndReason) -> Vec<Sse> {
+fn stream(events: Vec<ReplyPart>, reason: GenerationEnd) -> Vec<Sse> {
     let mut encoder = encoder();
     let mut out = encoder.opening();
     out.extend(events.into_iter().flat_map(|event| encoder.event(event)));
@@ -18,7 +19,7 @@ fn stream(events: Vec<ReplyPart>, reason: EndReason) -> Vec<Sse> {
 
 #[test]
 fn full_answer_is_streamed_in_documented_order() {
-    let stream = stream(full_answer(), EndReason::ToolCalls);
+    let stream = stream(full_answer(), GenerationEnd::ToolCalls);
     let delta = |index: usize, delta: Value| json!({ "type": "content_block_delta", "index": index, "delta": delta });
     let start = |index: usize, block: Value| json!({ "type": "content_block_start", "index": index, "content_block": block });
     let stop = |index: usize| json!({ "type": "content_block_stop", "index": index });
@@ -79,7 +80,7 @@ fn plain_answer_has_documented_shape() {
         "usage": { "input_tokens": 12, "cache_read_input_tokens": 30, "cache_creation_input_tokens": 0, "output_tokens": 9 },
     });
     assert_eq!(
-        whole(encoder(), full_answer(), end(EndReason::Stop)),
+        whole(encoder(), full_answer(), end(GenerationEnd::Stop)),
         expected
     );
 }
@@ -95,18 +96,18 @@ fn end_reasons_become_stop_reasons() {
     };
     let text = [ReplyPart::Content("a".into())];
     assert_eq!(
-        stop(&text, EndReason::Stop),
+        stop(&text, GenerationEnd::Stop),
         (json!("end_turn"), Value::Null)
     );
     assert_eq!(
-        stop(&text, EndReason::Length),
+        stop(&text, GenerationEnd::Length),
         (json!("max_tokens"), Value::Null)
     );
-    let string = EndReason::StopString("END".into());
+    let string = GenerationEnd::StopString("END".into());
     assert_eq!(stop(&text, string), (json!("stop_sequence"), json!("END")));
     let call = [call_start(0, "ls"), ReplyPart::CallEnd { index: 0 }];
     assert_eq!(
-        stop(&call, EndReason::Stop),
+        stop(&call, GenerationEnd::Stop),
         (json!("tool_use"), Value::Null)
     );
 }
@@ -117,7 +118,7 @@ fn length_inside_call_keeps_complete_members() {
         call_start(0, "ls"),
         arguments(0, "{\"dir\": \".\", \"all\": tr"),
     ];
-    let message = whole(encoder(), events, end(EndReason::Length));
+    let message = whole(encoder(), events, end(GenerationEnd::Length));
     assert_eq!(message["stop_reason"], "max_tokens");
     assert_eq!(message["content"][0]["input"], json!({ "dir": "." }));
 }

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use crate::api::protocol::tests::{any_end, any_events, any_json, any_typed, body, counting_ids};
 use crate::api::protocol::{ProtocolFields, Sse};
-use crate::api::responses::response::Echo;
+use crate::api::responses::response::RepeatedFields;
 use crate::api::responses::{ResponseEncoder, translate, whole};
 
 const KEYS: &[&str] = &[
@@ -54,7 +54,7 @@ const WORDS: &[&str] = &[
 ];
 
 fn encoder() -> ResponseEncoder {
-    let echo = Echo::before(&ProtocolFields::new(Default::default()));
+    let echo = RepeatedFields::before(&ProtocolFields::new(Default::default()));
     ResponseEncoder::new(echo, "m", 0, &mut counting_ids())
 }
 

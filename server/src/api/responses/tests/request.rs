@@ -1,10 +1,10 @@
 use serde_json::{Value, json};
 
 use crate::api::protocol::tests::body;
-use crate::api::protocol::{Refusal, Translated};
+use crate::api::protocol::{Translated, TranslationError};
 use crate::api::responses::{ResponsesRequest, translate};
 
-fn request(value: Value) -> Result<ResponsesRequest, Refusal> {
+fn request(value: Value) -> Result<ResponsesRequest, TranslationError> {
     translate(body(value), &mut |_| None)
 }
 

@@ -2,17 +2,18 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::api::generation::GenerationEnd;
 use crate::api::protocol::tests::{arguments, body, call_start, counting_ids, end, full_answer};
-use crate::api::protocol::{EndReason, Refusal, ReplyPart};
-use crate::api::response_store::{Limits, PendingTurn, Store};
+use crate::api::protocol::{ReplyPart, TranslationError};
+use crate::api::response_store::{PendingTurn, Store, StoreLimits};
 use crate::api::responses::{ResponseEncoder, ResponsesRequest, translate, whole};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn store() -> Store {
-    Store::new(Limits {
+    Store::new(StoreLimits {
         time_to_live: 10 * MINUTE,
-        ..Limits::default()
+        ..StoreLimits::default()
     })
 }
 
@@ -21,7 +22,7 @@ fn request(
     owner: &str,
     value: Value,
     now: Instant,
-) -> Result<ResponsesRequest, Refusal> {
+) -> Result<ResponsesRequest, TranslationError> {
     translate(body(value), &mut |id| store.recall(owner, id, now))
 }
 
@@ -38,8 +39,8 @@ fn answer(
     let mut ids = |_: &str| id.to_owned();
     let encoder = ResponseEncoder::new(request.echo, "m", 0, &mut ids);
     let reason = match events.last() {
-        Some(ReplyPart::CallArguments { .. }) => EndReason::Length,
-        _ => EndReason::Stop,
+        Some(ReplyPart::CallArguments { .. }) => GenerationEnd::Length,
+        _ => GenerationEnd::Stop,
     };
     let response = whole(encoder, events, end(reason));
     store.insert(owner, request.pending.unwrap(), response, now);
@@ -175,7 +176,7 @@ fn conversation_takes_linear_memory() {
 #[test]
 fn limits_evict_oldest_response_of_busiest_owner() {
     let now = Instant::now();
-    let mut store = Store::new(Limits {
+    let mut store = Store::new(StoreLimits {
         entries: 3,
         bytes: 100_000,
         time_to_live: MINUTE,

@@ -1,7 +1,8 @@
 use serde_json::{Value, json};
 
+use crate::api::generation::GenerationEnd;
 use crate::api::protocol::tests::{arguments, body, call_start, counting_ids, end, full_answer};
-use crate::api::protocol::{EndReason, Failure, FailureKind, ReplyPart, Sse};
+use crate::api::protocol::{Failure, FailureKind, ReplyPart, Sse};
 use crate::api::responses::{ResponseEncoder, translate, whole};
 
 fn encoder() -> ResponseEncoder {
@@ -13,7 +14,7 @@ fn encoder() -> ResponseEncoder {
     ResponseEncoder::new(request.echo, "m", 1700, &mut counting_ids())
 }
 
-fn stream(events: Vec<ReplyPart>, reason: EndReason) -> Vec<Sse> {
+fn stream(events: Vec<ReplyPart>, reason: GenerationEnd) -> Vec<Sse> {
     let mut encoder = encoder();
     let mut out = encoder.opening();
     out.extend(events.into_iter().flat_map(|event| encoder.event(event)));
@@ -30,7 +31,7 @@ fn names(stream: &[Sse]) -> Vec<&str> {
 
 #[test]
 fn full_answer_is_streamed_in_documented_order() {
-    let stream = stream(full_answer(), EndReason::ToolCalls);
+    let stream = stream(full_answer(), GenerationEnd::ToolCalls);
     let expected = [
         "created",
         "in_progress",
@@ -78,7 +79,7 @@ fn full_answer_is_streamed_in_documented_order() {
 
 #[test]
 fn completed_response_has_all_fields() {
-    let stream = stream(full_answer(), EndReason::ToolCalls);
+    let stream = stream(full_answer(), GenerationEnd::ToolCalls);
     let expected = json!({
         "id": "resp_1", "object": "response", "created_at": 1700, "status": "completed", "error": null,
         "incomplete_details": null, "model": "m",
@@ -102,7 +103,7 @@ fn completed_response_has_all_fields() {
     });
     assert_eq!(stream.last().unwrap().data["response"], expected);
     assert_eq!(
-        whole(encoder(), full_answer(), end(EndReason::ToolCalls)),
+        whole(encoder(), full_answer(), end(GenerationEnd::ToolCalls)),
         expected
     );
 }
@@ -110,7 +111,7 @@ fn completed_response_has_all_fields() {
 #[test]
 fn length_inside_call_leaves_incomplete_call() {
     let events = vec![call_start(0, "ls"), arguments(0, "{\"dir\": ")];
-    let stream = stream(events, EndReason::Length);
+    let stream = stream(events, GenerationEnd::Length);
     assert_eq!(
         names(&stream)[2..],
         [
@@ -134,7 +135,7 @@ fn length_inside_call_leaves_incomplete_call() {
 fn call_without_arguments_gets_empty_object() {
     let stream = stream(
         vec![call_start(0, "ls"), ReplyPart::CallEnd { index: 0 }],
-        EndReason::ToolCalls,
+        GenerationEnd::ToolCalls,
     );
     assert_eq!(stream[3].data["delta"], "{}");
     assert_eq!(
@@ -149,9 +150,9 @@ fn stop_without_output_gives_empty_message() {
         let stream = stream(vec![ReplyPart::Reasoning("x".into())], reason);
         stream.last().unwrap().data["response"]["output"].clone()
     };
-    assert_eq!(last(EndReason::Stop)[1]["content"][0]["text"], "");
-    assert_eq!(last(EndReason::Length)[1], Value::Null);
-    assert_eq!(last(EndReason::Length)[0]["status"], "incomplete");
+    assert_eq!(last(GenerationEnd::Stop)[1]["content"][0]["text"], "");
+    assert_eq!(last(GenerationEnd::Length)[1], Value::Null);
+    assert_eq!(last(GenerationEnd::Length)[0]["status"], "incomplete");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::fmt::Write as _;
 
 use mlx_rs::{Array, Device, Dtype, Stream};
-use sanctum_kernels::gpu::{Kernel, Launch};
+use sanctum_kernels::gpu::{GpuKernel, Launch};
 
 use super::super::ops::{dim, must};
 use super::source_file::SourceFile;
@@ -19,8 +19,8 @@ pub(crate) struct CustomKernel {
 }
 
 enum Handle {
-    Metal(Loaded<mlx_sys::mlx_fast_metal_kernel, mlx_sys::mlx_fast_metal_kernel_config>),
-    Cuda(Loaded<mlx_sys::mlx_fast_cuda_kernel, mlx_sys::mlx_fast_cuda_kernel_config>),
+    Metal(LoadedKernel<mlx_sys::mlx_fast_metal_kernel, mlx_sys::mlx_fast_metal_kernel_config>),
+    Cuda(LoadedKernel<mlx_sys::mlx_fast_cuda_kernel, mlx_sys::mlx_fast_cuda_kernel_config>),
 }
 
 /// The make of GPU that kernels are compiled for.
@@ -33,30 +33,30 @@ pub(crate) enum Gpu {
 }
 
 /// What a kernel is called with besides its inputs.
-pub(crate) struct Call<'a> {
+pub(crate) struct KernelCall<'a> {
     /// Shape and type of each output.
     pub outputs: &'a [(Vec<i32>, Dtype)],
     /// Threads.
     pub launch: Launch,
     /// What the text knows at compile time.
-    pub template: &'a [(&'static CStr, Argument)],
+    pub template: &'a [(&'static CStr, TemplateArgument)],
 }
 
 /// A template argument.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Argument {
+pub(crate) enum TemplateArgument {
     /// A whole number, not negative.
     Int(i32),
     /// A type of numbers.
     Type(Dtype),
 }
 
-impl<'a> Call<'a> {
+impl<'a> KernelCall<'a> {
     /// A call.
     pub(crate) fn new(
         outputs: &'a [(Vec<i32>, Dtype)],
         launch: Launch,
-        template: &'a [(&'static CStr, Argument)],
+        template: &'a [(&'static CStr, TemplateArgument)],
     ) -> Self {
         Self {
             outputs,
@@ -87,10 +87,11 @@ impl Gpu {
 
 impl CustomKernel {
     /// Takes a kernel's text, and what stands before it. Nothing is compiled yet.
-    pub(crate) fn new(gpu: Gpu, kernel: &Kernel, header: &str) -> Self {
+    pub(crate) fn new(gpu: Gpu, kernel: &GpuKernel, header: &str) -> Self {
         let text = |text: &str| CString::new(text).expect("kernel texts hold no zero byte");
-        let names =
-            |names: &[String]| Names::new(&names.iter().map(|n| text(n)).collect::<Vec<_>>());
+        let names = |names: &[String]| {
+            StringVector::new(&names.iter().map(|n| text(n)).collect::<Vec<_>>())
+        };
         let included = match gpu {
             Gpu::Metal => None,
             Gpu::Cuda => included(header, &kernel.body),
@@ -145,7 +146,7 @@ impl CustomKernel {
     /// Puts a call into MLX's graph; gives its outputs. The inputs are made contiguous first.
     ///
     /// A text must write nothing but its outputs: those of `sanctum_kernels::gpu` are held to that by their tests.
-    pub(crate) fn apply(&self, inputs: &[&Array], call: &Call<'_>) -> Vec<Array> {
+    pub(crate) fn apply(&self, inputs: &[&Array], call: &KernelCall<'_>) -> Vec<Array> {
         let results = STREAM.with(|stream| match &self.handle {
             Handle::Metal(loaded) => loaded.apply(inputs, call, stream),
             Handle::Cuda(loaded) => loaded.apply(inputs, call, stream),
@@ -179,7 +180,7 @@ fn included(header: &str, body: &str) -> Option<[SourceFile; 2]> {
 }
 
 /// The include of a body, after the names by which MLX decides that the body needs the shape of an input.
-fn with_shapes(kernel: &Kernel, body: &SourceFile) -> String {
+fn with_shapes(kernel: &GpuKernel, body: &SourceFile) -> String {
     let mut text = String::from("//");
     for input in &kernel.inputs {
         let shape = format!("{input}_shape");
@@ -249,8 +250,8 @@ static CUDA: Api<mlx_sys::mlx_fast_cuda_kernel, mlx_sys::mlx_fast_cuda_kernel_co
 
 impl<K: Copy, C: Copy> Api<K, C> {
     /// Takes over a kernel, which may be null.
-    fn loaded(&'static self, kernel: K) -> Loaded<K, C> {
-        Loaded {
+    fn loaded(&'static self, kernel: K) -> LoadedKernel<K, C> {
+        LoadedKernel {
             api: self,
             kernel,
             known: RefCell::default(),
@@ -258,7 +259,7 @@ impl<K: Copy, C: Copy> Api<K, C> {
     }
 
     /// MLX's description of a call; none if it refuses a part.
-    fn describe(&self, call: &Call<'_>) -> Option<C> {
+    fn describe(&self, call: &KernelCall<'_>) -> Option<C> {
         let [gx, gy, gz] = call.launch.grid.map(dim);
         let [tx, ty, tz] = call.launch.group.map(dim);
         // SAFETY: shapes outlive the calls, which copy them, and names end with a zero byte; the description is freed
@@ -272,8 +273,10 @@ impl<K: Copy, C: Copy> Api<K, C> {
             }
             for (name, argument) in call.template {
                 taken &= match argument {
-                    Argument::Int(value) => (self.int)(config, name.as_ptr(), *value) == 0,
-                    Argument::Type(dtype) => (self.dtype)(config, name.as_ptr(), *dtype as _) == 0,
+                    TemplateArgument::Int(value) => (self.int)(config, name.as_ptr(), *value) == 0,
+                    TemplateArgument::Type(dtype) => {
+                        (self.dtype)(config, name.as_ptr(), *dtype as _) == 0
+                    }
                 };
             }
             if !taken {
@@ -285,7 +288,7 @@ impl<K: Copy, C: Copy> Api<K, C> {
 }
 
 /// A kernel of one make with the calls that were described to MLX before: a model repeats them for each layer and pass.
-struct Loaded<K: Copy + 'static, C: Copy + 'static> {
+struct LoadedKernel<K: Copy + 'static, C: Copy + 'static> {
     api: &'static Api<K, C>,
     kernel: K,
     /// The oldest first.
@@ -296,16 +299,16 @@ struct Loaded<K: Copy + 'static, C: Copy + 'static> {
 struct KnownCall<C> {
     outputs: Vec<(Vec<i32>, Dtype)>,
     launch: Launch,
-    template: Vec<(&'static CStr, Argument)>,
+    template: Vec<(&'static CStr, TemplateArgument)>,
     config: C,
 }
 
 /// Descriptions that a kernel keeps. Batches of many sizes have as many.
 const MOST_KNOWN: usize = 32;
 
-impl<K: Copy, C: Copy> Loaded<K, C> {
+impl<K: Copy, C: Copy> LoadedKernel<K, C> {
     /// MLX's description of a call, from before if there is one; none if MLX refuses it.
-    fn config(&self, call: &Call<'_>) -> Option<C> {
+    fn config(&self, call: &KernelCall<'_>) -> Option<C> {
         let mut known = self.known.borrow_mut();
         let same = |k: &&KnownCall<C>| {
             k.outputs == call.outputs && k.launch == call.launch && k.template == call.template
@@ -329,7 +332,12 @@ impl<K: Copy, C: Copy> Loaded<K, C> {
     }
 
     /// The outputs of a call; none if MLX refuses it.
-    fn apply(&self, inputs: &[&Array], call: &Call<'_>, stream: &Stream) -> Option<Vec<Array>> {
+    fn apply(
+        &self,
+        inputs: &[&Array],
+        call: &KernelCall<'_>,
+        stream: &Stream,
+    ) -> Option<Vec<Array>> {
         let config = self.config(call)?;
         let pointers: Vec<_> = inputs.iter().map(|array| array.as_ptr()).collect();
         // SAFETY: everything made here is freed here, once; inputs outlive the calls, which copy them, and `config` lives
@@ -355,7 +363,7 @@ impl<K: Copy, C: Copy> Loaded<K, C> {
     }
 }
 
-impl<K: Copy, C: Copy> Drop for Loaded<K, C> {
+impl<K: Copy, C: Copy> Drop for LoadedKernel<K, C> {
     fn drop(&mut self) {
         // SAFETY: each description was made by `describe` and the kernel by MLX for this value; they are freed here only.
         unsafe {
@@ -368,9 +376,9 @@ impl<K: Copy, C: Copy> Drop for Loaded<K, C> {
 }
 
 /// Strings as mlx-c wants them.
-struct Names(mlx_sys::mlx_vector_string);
+struct StringVector(mlx_sys::mlx_vector_string);
 
-impl Names {
+impl StringVector {
     fn new(names: &[CString]) -> Self {
         let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
         // SAFETY: the strings end with a zero byte and are copied before the call returns.
@@ -378,7 +386,7 @@ impl Names {
     }
 }
 
-impl Drop for Names {
+impl Drop for StringVector {
     fn drop(&mut self) {
         // SAFETY: made by `new`, freed here only.
         unsafe {

@@ -12,7 +12,7 @@ impl Fused {
     /// rotated: `[N, heads, head_dim]`.
     pub(crate) fn placed(
         &self,
-        p: &composed::Parameters<'_>,
+        p: &composed::AttentionParameters<'_>,
         x: &Array,
         norm: &Array,
         [heads, stride]: [usize; 2],
@@ -26,9 +26,9 @@ impl Fused {
             (c"D", int(width)),
             (c"STRIDE", int(stride)),
             (c"ROTARY", int(p.dims.rotary_dim)),
-            (c"T", Argument::Type(x.dtype())),
+            (c"T", TemplateArgument::Type(x.dtype())),
         ];
-        let call = Call::new(&outputs, Launch::heads(rows, heads), &template);
+        let call = KernelCall::new(&outputs, Launch::heads(rows, heads), &template);
         let numbers = self.numbers([p.eps, p.theta.ln()]);
         let inputs = [x, norm, &plan.positions, &numbers];
         only(self.placed.apply(&inputs, &call))
@@ -43,7 +43,7 @@ impl Fused {
     /// likewise, and `v`, both `[N, kv_heads * head_dim]`, to the plan's places of the pools: in place.
     pub(crate) fn placed_store(
         &self,
-        p: &composed::Parameters<'_>,
+        p: &composed::AttentionParameters<'_>,
         [q, k, v]: [&Array; 3],
         [keys, values]: [&Array; 2],
         plan: &Plan,
@@ -57,7 +57,7 @@ impl Fused {
             (c"HKV", int(kv_heads)),
             (c"D", int(width)),
             (c"ROTARY", int(p.dims.rotary_dim)),
-            (c"T", Argument::Type(q.dtype())),
+            (c"T", TemplateArgument::Type(q.dtype())),
         ];
         let launch = Launch::heads(rows, heads + 2 * kv_heads);
         let numbers = self.numbers([p.eps, p.theta.ln()]);
@@ -73,7 +73,7 @@ impl Fused {
             keys,
             values,
         ];
-        let call = Call::new(&outputs, launch, &template);
+        let call = KernelCall::new(&outputs, launch, &template);
         only(tensor.placed_store.apply(&inputs, &call))
     }
 
@@ -89,9 +89,12 @@ impl Fused {
             (of(steps), Dtype::Float16),
             (of(steps), Dtype::Float16),
         ];
-        let template = [(c"BITS", int(bits)), (c"T", Argument::Type(values.dtype()))];
+        let template = [
+            (c"BITS", int(bits)),
+            (c"T", TemplateArgument::Type(values.dtype())),
+        ];
         let launch = Launch::heads(values.size() / KvMode::GROUP, 1);
-        let call = Call::new(&outputs, launch, &template);
+        let call = KernelCall::new(&outputs, launch, &template);
         self.quantize_v.apply(&[values], &call)
     }
 
@@ -117,10 +120,10 @@ impl Fused {
             Some(tensor) => self.attend_tensor(tensor, dims, q, pools, plan),
             None => self.attend_plain(dims, kv_cache, q, pools, plan),
         };
-        let dtype = (c"T", Argument::Type(q.dtype()));
+        let dtype = (c"T", TemplateArgument::Type(q.dtype()));
         let outputs = [(vec![dim(rows), dim(heads * width)], gated.dtype())];
         let template = [(c"D", int(width)), dtype];
-        let call = Call::new(&outputs, Launch::rows(rows * heads, width), &template);
+        let call = KernelCall::new(&outputs, Launch::rows(rows * heads, width), &template);
         only(self.attention_end.apply(&[&acc, &stats, gated], &call))
     }
 
@@ -157,10 +160,10 @@ impl Fused {
             (c"KEYS", int(4)),
             (c"SPAN", int(span)),
             (c"WARPS", int(WARPS)),
-            (c"T", Argument::Type(q.dtype())),
+            (c"T", TemplateArgument::Type(q.dtype())),
         ];
         template.extend(kv_cache.bits().map(|bits| (c"BITS", int(bits))));
-        let call = Call::new(
+        let call = KernelCall::new(
             &outputs,
             Launch::attention(rows, kv_heads, spans, WARPS),
             &template,
@@ -180,7 +183,7 @@ impl Fused {
     /// The parts of attention on tensor cores: of plain bf16 values.
     fn attend_tensor(
         &self,
-        tensor: &Tensor,
+        tensor: &TensorCoreKernels,
         dims: &AttentionDims,
         q: &Array,
         pools: &[Array],
@@ -211,7 +214,7 @@ impl Fused {
             (c"D", int(width)),
         ];
         let launch = Launch::attention(groups, kv_heads, spans, TENSOR_WARPS);
-        let call = Call::new(&outputs, launch, &template);
+        let call = KernelCall::new(&outputs, launch, &template);
         let (sizes, scale) = (self.counts([pages]), self.numbers([dims.scale()]));
         let inputs: Vec<&Array> = std::iter::once(q)
             .chain(pools)

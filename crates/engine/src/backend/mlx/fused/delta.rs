@@ -19,11 +19,11 @@ impl Fused {
         }
         let outputs = [(shape(z), z.dtype())];
         let template = [
-            (c"D", Argument::Int(*width)),
-            (c"T", Argument::Type(z.dtype())),
+            (c"D", TemplateArgument::Int(*width)),
+            (c"T", TemplateArgument::Type(z.dtype())),
         ];
         let launch = Launch::heads(*rows as usize, *heads as usize);
-        let call = Call::new(&outputs, launch, &template);
+        let call = KernelCall::new(&outputs, launch, &template);
         Some(only(
             self.gated_norm
                 .apply(&[y, z, weight, &self.numbers([eps])], &call),
@@ -58,10 +58,10 @@ impl Fused {
             (c"C", int(channels)),
             (c"TAPS", int(dims.kernel)),
             (c"GROUP", int(launch.group[0])),
-            (c"T", Argument::Type(x.dtype())),
+            (c"T", TemplateArgument::Type(x.dtype())),
         ];
         let inputs = [x, weight, tails, &plan.seen, &plan.tails, &plan.counts];
-        let call = Call::new(&outputs, launch, &template);
+        let call = KernelCall::new(&outputs, launch, &template);
         let [out, after] = two(self.short_conv.apply(&inputs, &call));
         Some((out, Some(after)))
     }
@@ -104,11 +104,11 @@ impl Fused {
             (c"DV", int(lines)),
             (c"LINES", int(together)),
             (c"TILE", int(tile)),
-            (c"T", Argument::Type(qkv.dtype())),
+            (c"T", TemplateArgument::Type(qkv.dtype())),
         ];
         let launch = Launch::delta(segments, heads, lines, together);
         let inputs = [qkv, a, b, a_log, dt_bias, states, &plan.segments];
-        let call = Call::new(&outputs, launch, &template);
+        let call = KernelCall::new(&outputs, launch, &template);
         let [y, after] = two(self.gated_delta.apply(&inputs, &call));
         Some((y, after))
     }
@@ -153,7 +153,7 @@ impl Fused {
             (c"DV", int(lines)),
             (c"TAPS", int(kernel)),
             (c"WARPS", int(Launch::STEP_WARPS)),
-            (c"T", Argument::Type(dtype)),
+            (c"T", TemplateArgument::Type(dtype)),
         ];
         let eps = self.numbers([config.rms_eps]);
         let inputs = [
@@ -173,7 +173,7 @@ impl Fused {
             norm,
             &eps,
         ];
-        let call = Call::new(&outputs, Launch::delta_step(segments, heads), &template);
+        let call = KernelCall::new(&outputs, Launch::delta_step(segments, heads), &template);
         let mut results = self.delta_step.apply(&inputs, &call);
         memory.states = results.pop();
         memory.tails = results.pop();

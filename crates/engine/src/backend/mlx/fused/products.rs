@@ -76,7 +76,7 @@ impl Fused {
         let inputs: Vec<&Array> = [x, &counts].into_iter().chain(weights).collect();
         let outputs = rows.map(|rows| (vec![dim(n), dim(rows)], dtype));
         let template = template(dtype, cut);
-        let call = Call::new(&outputs, launch, &template);
+        let call = KernelCall::new(&outputs, launch, &template);
         let products = kernel.apply(&inputs, &call);
         products.try_into().expect("as many as there are matrices")
     }
@@ -103,7 +103,7 @@ impl Fused {
         });
         let template = wide_template(outputs[0].1, cut);
         let launch = Launch::wide_products(count(&matrices), cut);
-        let products = kernel.apply(&inputs, &Call::new(&outputs, launch, &template));
+        let products = kernel.apply(&inputs, &KernelCall::new(&outputs, launch, &template));
         products.try_into().expect("as many as there are matrices")
     }
 
@@ -139,14 +139,14 @@ impl Fused {
             ..WIDE => {
                 let cut = ProductCut::gated(n);
                 let (launch, template) = (Launch::products(count, cut), template(dtype, cut));
-                let call = Call::new(&outputs, launch, &template);
+                let call = KernelCall::new(&outputs, launch, &template);
                 tensor.gated.apply(&inputs, &call)
             }
             _ => {
                 let cut = WideCut::gated(n);
                 let launch = Launch::wide_products(count, cut);
                 let template = wide_template(dtype, cut);
-                let call = Call::new(&outputs, launch, &template);
+                let call = KernelCall::new(&outputs, launch, &template);
                 tensor.wide_gated.apply(&inputs, &call)
             }
         }))
@@ -163,19 +163,19 @@ impl Fused {
             (c"ROWS", int(rows)),
             (c"COLS", int(cols)),
             (c"GROUP", int(launch.group[0])),
-            (c"S", Argument::Type(matrix.dtype())),
-            (c"T", Argument::Type(matrix.dtype())),
+            (c"S", TemplateArgument::Type(matrix.dtype())),
+            (c"T", TemplateArgument::Type(matrix.dtype())),
         ];
-        let call = Call::new(&outputs, launch, &template);
+        let call = KernelCall::new(&outputs, launch, &template);
         only(self.unpack.apply(&[&tiles.words, &tiles.steps], &call))
     }
 }
 
 /// The template of a product.
-fn template(dtype: Dtype, cut: ProductCut) -> [(&'static CStr, Argument); 7] {
+fn template(dtype: Dtype, cut: ProductCut) -> [(&'static CStr, TemplateArgument); 7] {
     [
-        (c"S", Argument::Type(dtype)),
-        (c"Y", Argument::Type(dtype)),
+        (c"S", TemplateArgument::Type(dtype)),
+        (c"Y", TemplateArgument::Type(dtype)),
         (c"NT", int(cut.nt)),
         (c"MT", int(cut.mt)),
         (c"U", int(cut.unroll)),
@@ -185,10 +185,10 @@ fn template(dtype: Dtype, cut: ProductCut) -> [(&'static CStr, Argument); 7] {
 }
 
 /// The same for more rows.
-fn wide_template(output: Dtype, cut: WideCut) -> [(&'static CStr, Argument); 8] {
+fn wide_template(output: Dtype, cut: WideCut) -> [(&'static CStr, TemplateArgument); 8] {
     [
-        (c"S", Argument::Type(Dtype::Bfloat16)),
-        (c"Y", Argument::Type(output)),
+        (c"S", TemplateArgument::Type(Dtype::Bfloat16)),
+        (c"Y", TemplateArgument::Type(output)),
         (c"NT", int(cut.nt)),
         (c"MT", int(cut.mt)),
         (c"W", int(cut.w)),

@@ -138,7 +138,7 @@ fn reasoning_text_and_call_are_separated() {
 
 #[test]
 fn request_without_tools_has_no_calls() {
-    let output = read_with(OutputOptions::default(), End::Stop, WEATHER);
+    let output = read_with(OutputOptions::default(), OutputEnd::Stop, WEATHER);
     assert_eq!(output.text, WEATHER);
     assert!(output.calls.is_empty());
 }

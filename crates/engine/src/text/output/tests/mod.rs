@@ -11,33 +11,33 @@ use serde_json::{Value, json};
 
 use super::fuzz::joined;
 use super::literal::{Syntax, members};
-use super::{End, OutputEvent, OutputOptions, OutputParser};
+use super::{OutputEnd, OutputEvent, OutputOptions, OutputParser};
 
 /// A whole output, read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Output {
+struct ParsedOutput {
     reasoning: String,
     text: String,
-    calls: Vec<Call>,
+    calls: Vec<ParsedCall>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Call {
+struct ParsedCall {
     name: String,
     arguments: String,
     ended: bool,
 }
 
-fn call(name: &str, arguments: &str) -> Call {
-    Call {
+fn call(name: &str, arguments: &str) -> ParsedCall {
+    ParsedCall {
         name: name.into(),
         arguments: arguments.into(),
         ended: true,
     }
 }
 
-fn open_call(name: &str, arguments: &str) -> Call {
-    Call {
+fn open_call(name: &str, arguments: &str) -> ParsedCall {
+    ParsedCall {
         ended: false,
         ..call(name, arguments)
     }
@@ -62,8 +62,8 @@ fn tools() -> Vec<Value> {
     ]
 }
 
-fn collect(events: Vec<OutputEvent>) -> Output {
-    let mut output = Output::default();
+fn collect(events: Vec<OutputEvent>) -> ParsedOutput {
+    let mut output = ParsedOutput::default();
     for event in events {
         match event {
             OutputEvent::Reasoning(text) => output.reasoning.push_str(&text),
@@ -88,7 +88,7 @@ fn collect(events: Vec<OutputEvent>) -> Output {
 }
 
 /// Reads an output, as a whole and character by character.
-fn read_with(options: OutputOptions, end: End, text: &str) -> Output {
+fn read_with(options: OutputOptions, end: OutputEnd, text: &str) -> ParsedOutput {
     let whole = joined([text], options, end);
     let chars: Vec<String> = text.chars().map(String::from).collect();
     let by_char = joined(chars.iter().map(String::as_str), options, end);
@@ -96,36 +96,36 @@ fn read_with(options: OutputOptions, end: End, text: &str) -> Output {
     collect(whole)
 }
 
-fn read(text: &str) -> Output {
+fn read(text: &str) -> ParsedOutput {
     let tools = tools();
     let options = OutputOptions {
         tools: &tools,
         ..OutputOptions::default()
     };
-    read_with(options, End::Stop, text)
+    read_with(options, OutputEnd::Stop, text)
 }
 
-fn read_thinking(text: &str) -> Output {
+fn read_thinking(text: &str) -> ParsedOutput {
     let tools = tools();
     let options = OutputOptions {
         tools: &tools,
         thinking: true,
         ..OutputOptions::default()
     };
-    read_with(options, End::Stop, text)
+    read_with(options, OutputEnd::Stop, text)
 }
 
 /// An output of calls alone.
-fn calls(text: &str) -> Vec<Call> {
+fn calls(text: &str) -> Vec<ParsedCall> {
     let output = read(text);
     assert_eq!((output.reasoning.as_str(), output.text.as_str()), ("", ""));
     output.calls
 }
 
 fn assert_text(text: &str) {
-    let expected = Output {
+    let expected = ParsedOutput {
         text: text.into(),
-        ..Output::default()
+        ..ParsedOutput::default()
     };
     assert_eq!(read(text), expected);
 }
@@ -133,7 +133,7 @@ fn assert_text(text: &str) {
 const WEATHER: &str = "<tool_call>\n<function=get_weather>\n<parameter=city>\nRome\n</parameter>\n\
     <parameter=days>\n3\n</parameter>\n</function>\n</tool_call>";
 
-fn weather() -> Call {
+fn weather() -> ParsedCall {
     call("get_weather", r#"{"city":"Rome","days":3}"#)
 }
 

@@ -193,8 +193,8 @@ fn output(pieces: std::ops::Range<usize>) -> impl Strategy<Value = String> {
     prop::collection::vec(piece, pieces).prop_map(|pieces| pieces.concat())
 }
 
-fn end() -> impl Strategy<Value = End> {
-    prop_oneof![2 => Just(End::Stop), 1 => Just(End::Length)]
+fn end() -> impl Strategy<Value = OutputEnd> {
+    prop_oneof![2 => Just(OutputEnd::Stop), 1 => Just(OutputEnd::Length)]
 }
 
 fn cut<'a>(text: &'a str, cuts: &[Index]) -> Vec<&'a str> {
@@ -251,7 +251,7 @@ proptest! {
         let options = OutputOptions { tools: &tools, ..OutputOptions::default() };
         let chars: Vec<char> = block("write", &parameter("text", &text)).chars().collect();
         let pieces: Vec<String> = chars.chunks(size).map(|piece| piece.iter().collect()).collect();
-        let read = collect(joined(pieces.iter().map(String::as_str), options, End::Stop));
+        let read = collect(joined(pieces.iter().map(String::as_str), options, OutputEnd::Stop));
         let arguments: Value = serde_json::from_str(&read.calls[0].arguments).unwrap();
         prop_assert_eq!(arguments, json!({ "text": text }));
     }

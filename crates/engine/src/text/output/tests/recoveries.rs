@@ -131,7 +131,7 @@ fn output_cut_in_a_call_leaves_it_open() {
         ),
     ] {
         let output = format!("<tool_call>\n<function=write>\n{output}");
-        let read = read_with(options, End::Length, &output);
+        let read = read_with(options, OutputEnd::Length, &output);
         assert_eq!(read.calls, [open_call("write", arguments)]);
         assert_eq!(read.text, "");
     }
@@ -149,7 +149,7 @@ fn output_cut_before_a_call_starts_is_text() {
         "<tool_call>\n{\"name\": \"write\", \"arguments\": {}",
         "<function=write>\n",
     ] {
-        let read = read_with(options, End::Length, output);
+        let read = read_with(options, OutputEnd::Length, output);
         assert_eq!((read.text.as_str(), read.calls.len()), (output, 0));
     }
 }
@@ -248,7 +248,7 @@ fn empty_block_and_undeclared_name_are_text() {
             "<tool_call>{\"name\": \"f\", \"arguments\": {\"x\": \"<function=write></function>\"}}</tool_call>",
             &undeclared,
         ] {
-            let read = read_with(options, End::Stop, output);
+            let read = read_with(options, OutputEnd::Stop, output);
             assert_eq!((read.text.as_str(), read.calls.len()), (output, 0));
         }
     }
@@ -335,13 +335,13 @@ fn object_without_block_is_a_call_only_if_forced() {
         format!("A</think>```json\n{object}\n```"),
         format!("A</think>{}", object.trim_end_matches('}')) + "}",
     ] {
-        let read = read_with(options, End::Stop, &output);
+        let read = read_with(options, OutputEnd::Stop, &output);
         assert_eq!((read.reasoning.as_str(), read.text.as_str()), ("A", ""));
         assert_eq!(read.calls, [call("write", r#"{"text":"x"}"#)]);
     }
     let output = read_with(
         options,
-        End::Stop,
+        OutputEnd::Stop,
         &format!("</think>{{\"a\": 1}} {object}"),
     );
     assert_eq!(output.text, format!("{{\"a\": 1}} {object}"));

@@ -12,21 +12,21 @@ use super::super::json::{self, ObjectKind};
 use super::super::literal::quote;
 use super::super::schema::Functions;
 use super::super::tags::Tag;
-use super::{End, OutputEvent, OutputOptions};
-use scan::{Fence, has_fence, is_partial_tag, lead_len, tag_at};
+use super::{OutputEnd, OutputEvent, OutputOptions};
+use scan::{ReferenceFence, has_fence, is_partial_tag, lead_len, tag_at};
 
 /// The events of an output, adjacent ones joined.
-pub(super) fn reference(output: &str, options: OutputOptions, end: End) -> Vec<OutputEvent> {
-    let mut reader = Reference {
+pub(super) fn reference(output: &str, options: OutputOptions, end: OutputEnd) -> Vec<OutputEvent> {
+    let mut reader = ReferenceParser {
         text: output,
         functions: Functions::new(options.tools),
         end,
         events: Vec::new(),
         segment: String::new(),
         section: if options.thinking {
-            Section::Reasoning
+            ReferenceSection::Reasoning
         } else {
-            Section::Answer
+            ReferenceSection::Answer
         },
         drops_close: options.thinking,
         forced: options.forced,
@@ -38,7 +38,7 @@ pub(super) fn reference(output: &str, options: OutputOptions, end: End) -> Vec<O
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Section {
+enum ReferenceSection {
     Reasoning,
     /// After `</think>`.
     AnswerAfterReasoning,
@@ -46,27 +46,27 @@ enum Section {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Block {
+enum ReferenceBlock {
     Open,
     Missing,
     Closed,
 }
 
-struct Reference<'a> {
+struct ReferenceParser<'a> {
     text: &'a str,
     functions: Functions,
-    end: End,
+    end: OutputEnd,
     events: Vec<OutputEvent>,
     /// The text since the last call or the reasoning's end, layout and all.
     segment: String,
-    section: Section,
+    section: ReferenceSection,
     drops_close: bool,
     forced: bool,
     calls: usize,
     fence_open: bool,
 }
 
-impl Reference<'_> {
+impl ReferenceParser<'_> {
     fn output(&mut self) {
         let mut at = 0;
         while at < self.text.len() {
@@ -79,16 +79,16 @@ impl Reference<'_> {
     fn step(&mut self, at: usize) -> usize {
         if self.text[at..].starts_with('{') && self.forced && self.at_answer_start() {
             self.forced = false;
-            return self.object(at, at, Block::Missing, false);
+            return self.object(at, at, ReferenceBlock::Missing, false);
         }
         let Some((tag, after)) = tag_at(self.text, at) else {
             let c = self.text[at..].chars().next().unwrap();
             return self.add(at, at + c.len_utf8());
         };
         match tag {
-            Tag::CloseThink if self.section == Section::Reasoning => {
+            Tag::CloseThink if self.section == ReferenceSection::Reasoning => {
                 self.end_segment(false);
-                self.section = Section::AnswerAfterReasoning;
+                self.section = ReferenceSection::AnswerAfterReasoning;
                 after
             }
             Tag::CloseThink if std::mem::take(&mut self.drops_close) => after,
@@ -96,28 +96,29 @@ impl Reference<'_> {
                 let lead = &self.text[after..];
                 let inside = after + lead_len(lead, true);
                 let fence = has_fence(&self.text[after..inside]);
-                if fence == Some(Fence::Partial) {
+                if fence == Some(ReferenceFence::Partial) {
                     return self.add(at, after);
                 }
                 if self.text[inside..].starts_with('{') {
-                    return self.object(at, inside, Block::Open, fence.is_some());
+                    return self.object(at, inside, ReferenceBlock::Open, fence.is_some());
                 }
                 match tag_at(self.text, inside) {
                     Some((Tag::Function { name, .. }, body)) if self.functions.declares(&name) => {
                         self.end_segment(true);
                         self.fence_open |= fence.is_some();
-                        self.call(&name, body, Block::Open)
+                        self.call(&name, body, ReferenceBlock::Open)
                     }
                     _ => self.add(at, after),
                 }
             }
             Tag::Function { name, closed: true }
-                if self.section != Section::Reasoning && self.functions.declares(&name) =>
+                if self.section != ReferenceSection::Reasoning
+                    && self.functions.declares(&name) =>
             {
                 match tag_at(self.text, self.skip_space(after)) {
                     Some((Tag::Parameter { .. } | Tag::CloseFunction | Tag::CloseCall, _)) => {
                         self.end_segment(true);
-                        self.call(&name, after, Block::Missing)
+                        self.call(&name, after, ReferenceBlock::Missing)
                     }
                     _ => self.add(at, after),
                 }
@@ -134,7 +135,7 @@ impl Reference<'_> {
     }
 
     /// An object at `at` that may be a call; `from` is where its block began.
-    fn object(&mut self, from: usize, at: usize, block: Block, fenced: bool) -> usize {
+    fn object(&mut self, from: usize, at: usize, block: ReferenceBlock, fenced: bool) -> usize {
         let text = self.text;
         let valid =
             |object: &str| json::kind(object, &mut Functions::default()) != ObjectKind::Malformed;
@@ -146,7 +147,7 @@ impl Reference<'_> {
                 break;
             }
             let repairs =
-                text[end..].starts_with('<') || (end == text.len() && self.end == End::Stop);
+                text[end..].starts_with('<') || (end == text.len() && self.end == OutputEnd::Stop);
             let repaired = format!("{object}}}");
             if repairs && valid(&repaired) {
                 let is_call = matches!(
@@ -182,24 +183,24 @@ impl Reference<'_> {
     }
 
     /// A call whose function's tag ends at `at`.
-    fn call(&mut self, function: &str, at: usize, block: Block) -> usize {
+    fn call(&mut self, function: &str, at: usize, block: ReferenceBlock) -> usize {
         let index = self.calls;
         self.calls += 1;
         self.events.push(OutputEvent::CallStart {
             index,
             name: function.to_owned(),
         });
-        let needs_close = block == Block::Open && !self.fence_open;
+        let needs_close = block == ReferenceBlock::Open && !self.fence_open;
         let mut given = HashSet::new();
         let mut arguments = String::new();
         let mut stray = String::new();
         let mut at = at;
         let (ended, next) = loop {
             if at == self.text.len() {
-                break (self.end == End::Stop, at);
+                break (self.end == OutputEnd::Stop, at);
             }
             let Some((tag, after)) = tag_at(self.text, at) else {
-                if self.end == End::Length && is_partial_tag(&self.text[at..]) {
+                if self.end == OutputEnd::Length && is_partial_tag(&self.text[at..]) {
                     break (false, self.text.len());
                 }
                 let c = self.text[at..].chars().next().unwrap();
@@ -263,7 +264,7 @@ impl Reference<'_> {
         if ended {
             self.events.push(OutputEvent::CallEnd { index });
         }
-        self.report(words, Section::Answer);
+        self.report(words, ReferenceSection::Answer);
         if ended {
             self.after_call(next, block)
         } else {
@@ -272,24 +273,24 @@ impl Reference<'_> {
     }
 
     /// After a call: its block's end, a code fence's end, or the next call.
-    fn after_call(&mut self, at: usize, block: Block) -> usize {
+    fn after_call(&mut self, at: usize, block: ReferenceBlock) -> usize {
         let at = self.skip_space(at);
         if self.fence_open && self.text[at..].starts_with("```") {
             self.fence_open = false;
             return self.after_call(at + 3, block);
         }
-        if block == Block::Open && self.text[at..].starts_with('{') {
+        if block == ReferenceBlock::Open && self.text[at..].starts_with('{') {
             return self.object(at, at, block, false);
         }
         match tag_at(self.text, at) {
-            Some((Tag::CloseCall, after)) if block != Block::Closed => {
-                self.after_call(after, Block::Closed)
+            Some((Tag::CloseCall, after)) if block != ReferenceBlock::Closed => {
+                self.after_call(after, ReferenceBlock::Closed)
             }
             Some((Tag::CloseThink, after)) if std::mem::take(&mut self.drops_close) => {
                 self.after_call(after, block)
             }
             Some((Tag::Function { name, .. }, after))
-                if block == Block::Open && self.functions.declares(&name) =>
+                if block == ReferenceBlock::Open && self.functions.declares(&name) =>
             {
                 self.call(&name, after, block)
             }
@@ -306,30 +307,30 @@ impl Reference<'_> {
     /// Whether the answer has only layout so far.
     fn at_answer_start(&self) -> bool {
         let segment = match self.section {
-            Section::Reasoning => return false,
-            Section::AnswerAfterReasoning => self.segment.trim_start_matches('\n'),
-            Section::Answer => &self.segment,
+            ReferenceSection::Reasoning => return false,
+            ReferenceSection::AnswerAfterReasoning => self.segment.trim_start_matches('\n'),
+            ReferenceSection::Answer => &self.segment,
         };
         self.calls == 0
             && lead_len(segment, true) == segment.len()
-            && has_fence(segment) != Some(Fence::Partial)
+            && has_fence(segment) != Some(ReferenceFence::Partial)
     }
 
     /// Reports the text since the last call, without its layout.
     fn end_segment(&mut self, before_call: bool) {
         let segment = std::mem::take(&mut self.segment);
-        let section = std::mem::replace(&mut self.section, Section::Answer);
+        let section = std::mem::replace(&mut self.section, ReferenceSection::Answer);
         let mut text = segment.as_str();
         match section {
-            Section::Reasoning => {
+            ReferenceSection::Reasoning => {
                 text = text.trim_start();
                 text = text.strip_prefix("<think>").unwrap_or(text).trim_start();
                 if !before_call {
                     text = text.trim_end();
                 }
             }
-            Section::AnswerAfterReasoning => text = text.trim_start_matches('\n'),
-            Section::Answer => {}
+            ReferenceSection::AnswerAfterReasoning => text = text.trim_start_matches('\n'),
+            ReferenceSection::Answer => {}
         }
         if before_call {
             let mut at = 0;
@@ -338,8 +339,8 @@ impl Reference<'_> {
                 let lead = lead_len(&text[at..], line.trim().is_empty());
                 if at + lead == text.len() {
                     let fence = has_fence(&text[at..]);
-                    self.fence_open |= fence == Some(Fence::Whole);
-                    if fence != Some(Fence::Partial) {
+                    self.fence_open |= fence == Some(ReferenceFence::Whole);
+                    if fence != Some(ReferenceFence::Partial) {
                         text = &text[..at];
                     }
                     break;
@@ -353,12 +354,14 @@ impl Reference<'_> {
         self.report(text, section);
     }
 
-    fn report(&mut self, text: &str, section: Section) {
+    fn report(&mut self, text: &str, section: ReferenceSection) {
         if text.is_empty() {
             return;
         }
         match (section, self.events.last_mut()) {
-            (Section::Reasoning, _) => self.events.push(OutputEvent::Reasoning(text.into())),
+            (ReferenceSection::Reasoning, _) => {
+                self.events.push(OutputEvent::Reasoning(text.into()))
+            }
             (_, Some(OutputEvent::Text(last))) => last.push_str(text),
             _ => self.events.push(OutputEvent::Text(text.into())),
         }

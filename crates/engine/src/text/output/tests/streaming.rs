@@ -72,7 +72,7 @@ fn call_streams_name_then_arguments() {
         parser.push("call>"),
         [arguments("\"}"), OutputEvent::CallEnd { index: 0 }]
     );
-    assert_eq!(parser.finish(End::Stop), []);
+    assert_eq!(parser.finish(OutputEnd::Stop), []);
     assert_eq!(parser.calls(), 1);
 }
 
@@ -113,7 +113,7 @@ fn json_form_is_reported_when_its_object_closes() {
 fn finished_parser_reports_nothing_more() {
     let mut parser = parser(&[], false);
     parser.push("a <");
-    assert_eq!(parser.finish(End::Stop), [text(" <")]);
+    assert_eq!(parser.finish(OutputEnd::Stop), [text(" <")]);
     assert_eq!(parser.push("b"), []);
-    assert_eq!(parser.finish(End::Stop), []);
+    assert_eq!(parser.finish(OutputEnd::Stop), []);
 }

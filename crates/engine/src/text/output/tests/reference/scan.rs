@@ -3,17 +3,17 @@
 use super::super::super::tags::{MAX_TAG_BYTES, Tag};
 
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Fence {
+pub(super) enum ReferenceFence {
     Partial,
     Whole,
 }
 
 /// The fence in white space with at most a fence in it.
-pub(super) fn has_fence(lead: &str) -> Option<Fence> {
+pub(super) fn has_fence(lead: &str) -> Option<ReferenceFence> {
     match lead.matches('`').count() {
         0 => None,
-        3 => Some(Fence::Whole),
-        _ => Some(Fence::Partial),
+        3 => Some(ReferenceFence::Whole),
+        _ => Some(ReferenceFence::Partial),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::super::super::tags::Tag;
 use super::scan::{is_partial_tag, tag_at};
-use super::{End, Reference};
+use super::{OutputEnd, ReferenceParser};
 
 pub(super) struct Value {
     /// The end of its text.
@@ -15,7 +15,7 @@ pub(super) struct Value {
     pub(super) ends_call: bool,
 }
 
-impl Reference<'_> {
+impl ReferenceParser<'_> {
     /// Where the value that begins at `start` ends.
     pub(super) fn value(
         &mut self,
@@ -31,7 +31,7 @@ impl Reference<'_> {
         let mut at = start;
         loop {
             if at == text.len() {
-                let complete = self.end == End::Stop;
+                let complete = self.end == OutputEnd::Stop;
                 return Value {
                     end: at,
                     next: at,
@@ -62,7 +62,7 @@ impl Reference<'_> {
             }
             let follows = tag_at(text, next);
             let at_end = next == text.len();
-            if last.is_some() && at_end && self.end == End::Stop {
+            if last.is_some() && at_end && self.end == OutputEnd::Stop {
                 return Value {
                     end: at,
                     next,
@@ -70,7 +70,7 @@ impl Reference<'_> {
                     ends_call: false,
                 };
             }
-            if self.end == End::Length
+            if self.end == OutputEnd::Length
                 && follows.is_none()
                 && (at_end || is_partial_tag(&text[next..]))
             {

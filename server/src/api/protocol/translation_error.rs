@@ -6,14 +6,14 @@ use crate::api::client_path::Path;
 
 /// A request that cannot be translated: the server answers 400.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Refusal {
+pub(crate) struct TranslationError {
     /// The place in the client's body.
     pub param: Option<String>,
     /// What is wrong with it, and what to send instead.
     pub message: String,
 }
 
-impl Refusal {
+impl TranslationError {
     /// A value that cannot be honoured. `message` names the path and the fix.
     pub(crate) fn new(path: &Path, message: impl Into<String>) -> Self {
         Self {
@@ -38,10 +38,10 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for TranslationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for TranslationError {}
