@@ -89,6 +89,16 @@ fn house_fails_on_planted_arrow() {
 }
 
 #[test]
+fn house_fails_on_planted_mod_file() {
+    let folder = workspace();
+    let load = folder.path().join("app/src/load");
+    fs::create_dir(&load).unwrap();
+    fs::rename(load.with_extension("rs"), load.join("mod.rs")).unwrap();
+    let output = xtask("house", folder.path());
+    assert_fails_with(&output, "app/src/load.rs does not exist");
+}
+
+#[test]
 fn house_fails_on_planted_type_name() {
     let folder = workspace();
     let test = "#[cfg(test)]\nmod tests {\n    struct Load;\n}\n";

@@ -22,13 +22,11 @@ pub(crate) enum HouseError {
         /// The parser's error.
         source: syn::Error,
     },
-    /// A module has no file.
-    #[error("neither {} nor {} exists, and a `mod` declares one of them", flat.display(), nested.display())]
+    /// A module has no file beside its folder.
+    #[error("{} does not exist, and a `mod` declares it; rename a `mod.rs` to its folder's name, beside the folder", file.display())]
     NoModule {
         /// `name.rs`.
-        flat: PathBuf,
-        /// `name/mod.rs`.
-        nested: PathBuf,
+        file: PathBuf,
     },
     /// `cargo metadata` failed.
     #[error("`cargo metadata` failed: {0}")]

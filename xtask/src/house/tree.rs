@@ -272,12 +272,10 @@ fn module_file(folder: &Path, name: &str, attributes: &[Attribute]) -> Result<Pa
             return Ok(folder.join(file.value()));
         }
     }
-    let flat = folder.join(format!("{name}.rs"));
-    let nested = folder.join(name).join("mod.rs");
-    match (flat.is_file(), nested.is_file()) {
-        (true, _) => Ok(flat),
-        (false, true) => Ok(nested),
-        (false, false) => Err(HouseError::NoModule { flat, nested }),
+    let file = folder.join(format!("{name}.rs"));
+    match file.is_file() {
+        true => Ok(file),
+        false => Err(HouseError::NoModule { file }),
     }
 }
 

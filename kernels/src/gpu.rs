@@ -61,12 +61,12 @@ impl GpuKernel {
     /// What stands before the kernel.
     pub fn header(&self, dialect: Dialect) -> String {
         let words = match dialect {
-            Dialect::Metal => include_str!("prelude/metal.h"),
-            Dialect::Cuda => include_str!("prelude/cuda.h"),
+            Dialect::Metal => include_str!("gpu/prelude/metal.h"),
+            Dialect::Cuda => include_str!("gpu/prelude/cuda.h"),
             #[cfg(test)]
-            Dialect::Lockstep => include_str!("prelude/lockstep.h"),
+            Dialect::Lockstep => include_str!("gpu/prelude/lockstep.h"),
         };
-        [words, include_str!("prelude/common.h"), self.own].concat()
+        [words, include_str!("gpu/prelude/common.h"), self.own].concat()
     }
 }
 
@@ -77,13 +77,18 @@ pub fn add_norm() -> GpuKernel {
         "add_norm",
         "x y weight eps",
         "sum normed",
-        include_str!("add_norm.kernel"),
+        include_str!("gpu/add_norm.kernel"),
     )
 }
 
 /// `silu(gate) * up`. Template: `GROUP` threads, `T` type. Launch: [`Launch::elements`].
 pub fn swiglu() -> GpuKernel {
-    GpuKernel::new("swiglu", "gate up", "out", include_str!("swiglu.kernel"))
+    GpuKernel::new(
+        "swiglu",
+        "gate up",
+        "out",
+        include_str!("gpu/swiglu.kernel"),
+    )
 }
 
 /// The norm behind the delta rule, gated by `z`. Template: `D` width of a head, `T` type. Launch: [`Launch::heads`].
@@ -92,7 +97,7 @@ pub fn gated_norm() -> GpuKernel {
         "gated_norm",
         "y z weight eps",
         "out",
-        include_str!("gated_norm.kernel"),
+        include_str!("gpu/gated_norm.kernel"),
     )
 }
 
@@ -103,7 +108,7 @@ pub fn short_conv() -> GpuKernel {
         "short_conv",
         "x weight tails seen left counts",
         "out after",
-        include_str!("short_conv.kernel"),
+        include_str!("gpu/short_conv.kernel"),
     )
 }
 
@@ -114,7 +119,7 @@ pub fn gated_delta() -> GpuKernel {
         "gated_delta",
         "qkv a b a_log dt_bias states segments",
         "y after",
-        include_str!("gated_delta.kernel"),
+        include_str!("gpu/gated_delta.kernel"),
     )
 }
 
@@ -126,7 +131,7 @@ pub fn delta_step() -> GpuKernel {
         "delta_step",
         "x weight tails seen left counts a b a_log dt_bias states segments z norm eps",
         "out later after",
-        include_str!("delta_step.kernel"),
+        include_str!("gpu/delta_step.kernel"),
     )
 }
 
@@ -137,7 +142,7 @@ pub fn placed() -> GpuKernel {
         "placed",
         "x weight positions numbers",
         "out",
-        include_str!("placed.kernel"),
+        include_str!("gpu/placed.kernel"),
     )
 }
 
@@ -152,7 +157,7 @@ pub fn placed_store() -> GpuKernel {
         "placed_store",
         "q k v q_norm k_norm positions places numbers keys values",
         "query",
-        include_str!("placed_store.kernel"),
+        include_str!("gpu/placed_store.kernel"),
     )
 }
 
@@ -168,15 +173,15 @@ pub fn sdpa_dequant_v(packed: bool) -> GpuKernel {
         true => (
             "sdpa_packed_v",
             "q keys values scales zeros rows table scale",
-            include_str!("value_packed.kernel"),
+            include_str!("gpu/value_packed.kernel"),
         ),
         false => (
             "sdpa_plain_v",
             "q keys values rows table scale",
-            include_str!("value_plain.kernel"),
+            include_str!("gpu/value_plain.kernel"),
         ),
     };
-    let body = include_str!("sdpa_dequant_v.kernel").replace("// VALUE", value.trim_end());
+    let body = include_str!("gpu/sdpa_dequant_v.kernel").replace("// VALUE", value.trim_end());
     GpuKernel::new(name, inputs, "acc stats", &body)
 }
 
@@ -187,7 +192,7 @@ pub fn attention_end() -> GpuKernel {
         "attention_end",
         "acc stats gated",
         "out",
-        include_str!("attention_end.kernel"),
+        include_str!("gpu/attention_end.kernel"),
     )
 }
 
@@ -198,7 +203,7 @@ pub fn quantize_v() -> GpuKernel {
         "quantize_v",
         "v",
         "packed scales zeros",
-        include_str!("quantize_v.kernel"),
+        include_str!("gpu/quantize_v.kernel"),
     )
 }
 
@@ -295,18 +300,18 @@ auto choose = [&](uint unit, uint m) -> qmv_matrix<S, Y> {{
 
 fn few_rows(choice: Choice) -> GpuKernel {
     let [choose, inputs, outputs] = choice.text();
-    let body = choose + include_str!("qmv.kernel");
+    let body = choose + include_str!("gpu/qmv.kernel");
     GpuKernel {
-        own: include_str!("qmv.h"),
+        own: include_str!("gpu/qmv.h"),
         ..GpuKernel::new(&choice.name("qmv"), &inputs, &outputs, &body)
     }
 }
 
 fn more_rows(choice: Choice) -> GpuKernel {
     let [choose, inputs, outputs] = choice.text();
-    let body = choose + include_str!("qmm.kernel");
+    let body = choose + include_str!("gpu/qmm.kernel");
     GpuKernel {
-        own: include_str!("qmv.h"),
+        own: include_str!("gpu/qmv.h"),
         shared: match choice {
             Choice::Matrices(_) => WideCut::new(WideCut::MOST_ROWS, 0).shared(),
             Choice::Gated => WideCut::gated(WideCut::MOST_ROWS).shared(),
@@ -330,10 +335,10 @@ pub fn sdpa_tensor(split: bool) -> GpuKernel {
     let body = format!(
         "const int SPLIT = {};\n{}",
         u8::from(split),
-        include_str!("sdpa_tensor.kernel")
+        include_str!("gpu/sdpa_tensor.kernel")
     );
     GpuKernel {
-        own: include_str!("tensor.h"),
+        own: include_str!("gpu/tensor.h"),
         // Queries, keys and values of the widest heads.
         shared: (queries + 2 * 64) * 256 * 2,
         ..GpuKernel::new(
@@ -351,5 +356,10 @@ pub const SEGMENT_QUERIES: usize = 64;
 /// The matrix that [`tiles`] stand for. Template: `ROWS`, `COLS`, `GROUP` threads, `S` type of scales, `T` type. Launch:
 /// [`Launch::elements`] over the words.
 pub fn unpack() -> GpuKernel {
-    GpuKernel::new("unpack", "w steps", "out", include_str!("unpack.kernel"))
+    GpuKernel::new(
+        "unpack",
+        "w steps",
+        "out",
+        include_str!("gpu/unpack.kernel"),
+    )
 }

@@ -171,9 +171,9 @@ fn program(kernel: &GpuKernel, variants: &[Variant<'_>], machine: Machine) -> St
     };
     let before = match machine {
         Machine::Lockstep => "#define BOTH\n",
-        Machine::Cuda => include_str!("cuda.h"),
+        Machine::Cuda => include_str!("lockstep/cuda.h"),
     };
-    let mut text = [before, &header, include_str!("operands.h")].concat();
+    let mut text = [before, &header, include_str!("lockstep/operands.h")].concat();
     let _ = writeln!(text, "constexpr int FENCE = {FENCE};");
     let _ = writeln!(text, "constexpr int SHARED = {};", kernel.shared);
     let names: Vec<_> = kernel.inputs.iter().chain(&kernel.outputs).collect();
@@ -203,10 +203,10 @@ fn program(kernel: &GpuKernel, variants: &[Variant<'_>], machine: Machine) -> St
         let _ = write!(text, "variant{index}, ");
     });
     let launch = match machine {
-        Machine::Lockstep => include_str!("lockstep.cc"),
-        Machine::Cuda => include_str!("cuda.cc"),
+        Machine::Lockstep => include_str!("lockstep/lockstep.cc"),
+        Machine::Cuda => include_str!("lockstep/cuda.cc"),
     };
-    text + "};\n" + launch + include_str!("main.cc")
+    text + "};\n" + launch + include_str!("lockstep/main.cc")
 }
 
 /// One call as the program reads it.
