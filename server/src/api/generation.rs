@@ -1,37 +1,31 @@
-//! One generation, as all protocols see it: what they ask for, and what they get.
+//! One generation, as all protocols see it: what they ask for, prepared and submitted to the engine.
 
-use std::future::poll_fn;
+mod active;
+
+pub(crate) use active::{ActiveGeneration, GenerationEnd, GenerationOutput, ModelInfo};
+
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use axum::http::{HeaderName, HeaderValue};
-use axum::response::Response;
 use sanctum_config::did_you_mean;
 use sanctum_engine::prefix::Reuse;
-use sanctum_engine::schedule::{Event, FinishReason, Generation, KeptMemory, TokenLogprob, Usage};
-use sanctum_engine::text::{TemplateError, Text, TokenizerError};
+use sanctum_engine::text::{TemplateError, TokenizerError};
 use sanctum_grammar::Rules;
 use serde_json::Value;
 
+use self::active::RunningChoice;
 use super::body::JsonBody;
 use super::conversation::{Conversation, fold_later_system};
-use super::echo::{Echo, EchoBudget, EchoPart};
+use super::echo::EchoBudget;
 use super::error::ApiError;
 use super::names::Names;
 use super::parameters::GenerationParameters;
 use super::prefix_scope;
-use super::reply::{ReplyParser, ReplyPart};
+use super::reply::ReplyParser;
 use super::state::AppState;
 use crate::client_key::ClientKey;
 use crate::gate::GenerationRecord;
 use crate::models::Ready;
 use crate::prepare::Ticket;
-use crate::shutdown::Shutdown;
-
-/// Lists the fields of the request that had no effect.
-const IGNORED_FIELDS: HeaderName = HeaderName::from_static("sanctum-ignored-fields");
-/// Names in that header, at most.
-const MOST_NAMED: usize = 20;
 
 /// What a protocol asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,90 +61,6 @@ pub(crate) enum PromptInput {
     Text(String),
     /// Token ids.
     Tokens(Vec<u32>),
-}
-
-/// A generation in progress, of one or several choices. Dropping it, as the HTTP layer does when the client has
-/// disconnected, cancels it.
-pub(crate) struct ActiveGeneration {
-    model: ModelInfo,
-    text: Text,
-    choices: Vec<RunningChoice>,
-    /// The choice that is polled first next time, so that none is preferred.
-    turn: usize,
-    usage: Usage,
-    prompt_tokens: usize,
-    ignored: Vec<String>,
-    shutdown: Shutdown,
-    record: GenerationRecord,
-}
-
-/// One continuation.
-struct RunningChoice {
-    reply: ReplyParser,
-    /// None once it has ended.
-    events: Option<Generation>,
-    kept: KeptMemory,
-    /// What comes before the first token.
-    echo: Option<Echo>,
-    /// Whether its prompt is counted in the usage: once for all continuations of it.
-    counts_prompt: bool,
-}
-
-/// The model that generates.
-#[derive(Clone, Debug)]
-pub(crate) struct ModelInfo {
-    /// The id that requests name it by.
-    pub id: String,
-    /// Names its weights and its arithmetic.
-    pub fingerprint: String,
-}
-
-/// What a generation yields.
-#[derive(Debug)]
-pub(crate) enum GenerationOutput {
-    /// A part of the prompt, before the first token, if the request has `echo`.
-    Prompt {
-        /// Of which choice, from 0.
-        choice: usize,
-        /// The part.
-        part: EchoPart,
-    },
-    /// One more token.
-    Token {
-        /// Of which choice, from 0.
-        choice: usize,
-        /// What became certain with it; often nothing.
-        parts: Vec<ReplyPart>,
-        /// If it was asked for.
-        logprob: Option<TokenLogprob>,
-    },
-    /// The end of a choice.
-    Finished {
-        /// Which, from 0.
-        choice: usize,
-        /// What remained.
-        parts: Vec<ReplyPart>,
-        /// The end-of-sequence token, if log probabilities of the prompt and the answer were asked for: clients take the
-        /// last of them for the answer's.
-        eos: Option<TokenLogprob>,
-        /// Why it ended.
-        end: GenerationEnd,
-        /// What all cost, with the last of them.
-        usage: Option<Usage>,
-    },
-}
-
-/// Why a generation ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum GenerationEnd {
-    /// An end-of-sequence token, or the end of what a constraint allows.
-    Stop,
-    /// This stop string of the request.
-    StopString(String),
-    /// The same, after tools were called.
-    ToolCalls,
-    /// `max_tokens`, or the end of the context.
-    Length,
 }
 
 /// Prepares a request when it is its client's turn, and submits it to the engine of its model. `parse` turns the body into
@@ -267,30 +177,28 @@ fn submit(
             request.score_prompt = echo.is_some();
             let submitted = ready.engine.submit(request);
             let events = submitted.map_err(|error| ApiError::from_submit(&error, prompt_field))?;
-            choices.push(RunningChoice {
-                reply: reply.clone(),
-                kept: events.kept(),
-                events: Some(events),
-                echo: echo.clone(),
-                counts_prompt: number == 0,
-            });
+            choices.push(RunningChoice::new(
+                reply.clone(),
+                events,
+                echo.clone(),
+                number == 0,
+            ));
         }
     }
     record.submitted(prompt_tokens);
-    Ok(ActiveGeneration {
-        model: ModelInfo {
-            id: served.id().to_string(),
-            fingerprint: ready.fingerprint.clone(),
-        },
-        text: text.clone(),
+    let model = ModelInfo {
+        id: served.id().to_string(),
+        fingerprint: ready.fingerprint.clone(),
+    };
+    Ok(ActiveGeneration::new(
+        model,
+        text.clone(),
         choices,
-        turn: 0,
-        usage: Usage::default(),
         prompt_tokens,
         ignored,
-        shutdown: app.shutdown.clone(),
+        app.shutdown.clone(),
         record,
-    })
+    ))
 }
 
 /// With `--strict-fields`, refuses a request that has an unknown field.
@@ -436,171 +344,4 @@ pub(crate) fn encode(
         }
         error => ApiError::invalid(field, error.to_string()),
     })
-}
-
-impl ActiveGeneration {
-    /// The model that generates.
-    pub(crate) fn model(&self) -> &ModelInfo {
-        &self.model
-    }
-
-    /// The text of tokens.
-    pub(crate) fn text(&self) -> &Text {
-        &self.text
-    }
-
-    /// Puts the names of fields without effect into a header of the response.
-    pub(crate) fn report_ignored(ignored: &[String], response: &mut Response) {
-        if ignored.is_empty() {
-            return;
-        }
-        let named: Vec<String> = ignored
-            .iter()
-            .take(MOST_NAMED)
-            .map(|name| header_safe(name))
-            .collect();
-        if let Ok(value) = HeaderValue::from_str(&named.join(", ")) {
-            response.headers_mut().insert(IGNORED_FIELDS, value);
-        }
-    }
-
-    /// The fields of the request that have no effect, which are counted now.
-    pub(crate) fn take_ignored(&mut self) -> Vec<String> {
-        self.record.ignored_fields(self.ignored.len());
-        std::mem::take(&mut self.ignored)
-    }
-
-    /// Tokens of all prompts.
-    pub(crate) fn prompt_tokens(&self) -> usize {
-        self.prompt_tokens
-    }
-
-    /// How many choices there are.
-    pub(crate) fn choices(&self) -> usize {
-        self.choices.len()
-    }
-
-    /// The memory of a choice's log probabilities, to be held as long as they are.
-    pub(crate) fn kept(&self, choice: usize) -> KeptMemory {
-        self.choices[choice].kept.clone()
-    }
-
-    /// The next output of any choice. None follows the last [`GenerationOutput::Finished`] or an error.
-    ///
-    /// # Errors
-    /// If the engine fails, or the server's drain limit has passed.
-    pub(crate) async fn next(&mut self) -> Result<GenerationOutput, ApiError> {
-        let mut echoes = self.choices.iter_mut().enumerate();
-        let part = echoes.find_map(|(index, choice)| Some((index, choice.next_echo()?)));
-        if let Some((choice, part)) = part {
-            return Ok(GenerationOutput::Prompt { choice, part });
-        }
-        let (choices, turn) = (&mut self.choices, self.turn);
-        let event = poll_fn(|context| poll_event(choices, turn, context));
-        let (choice, event) = tokio::select! {
-            biased;
-            event = event => event,
-            () = self.shutdown.cancelled() => {
-                self.record.cancelled();
-                return Err(ApiError::shutting_down());
-            }
-        };
-        self.turn = (choice + 1) % self.choices.len();
-        let stopped = "the engine has stopped; see the server's log for the reason".to_owned();
-        let running = &mut self.choices[choice];
-        match event.unwrap_or(Event::Failed(stopped)) {
-            Event::Prompt { logprobs } => {
-                if let Some(echo) = &mut running.echo {
-                    echo.scored(logprobs);
-                }
-                let part = running.next_echo().unwrap_or_default();
-                Ok(GenerationOutput::Prompt { choice, part })
-            }
-            Event::Token { text, logprob, .. } => {
-                self.record.token();
-                let parts = running.reply.push(text);
-                Ok(GenerationOutput::Token {
-                    choice,
-                    parts,
-                    logprob,
-                })
-            }
-            Event::Finished {
-                reason,
-                stop,
-                text,
-                eos,
-                usage,
-            } => {
-                let eos = eos.filter(|_| running.echo.is_some());
-                let parts = running.reply.finish(text, reason == FinishReason::Length);
-                // Calls count only if the reply was not cut off after them.
-                let end = match reason {
-                    FinishReason::Stop if running.reply.has_called() => GenerationEnd::ToolCalls,
-                    FinishReason::Stop => {
-                        stop.map_or(GenerationEnd::Stop, GenerationEnd::StopString)
-                    }
-                    FinishReason::Length => GenerationEnd::Length,
-                };
-                running.events = None;
-                self.usage.completion_tokens += usage.completion_tokens;
-                if running.counts_prompt {
-                    self.usage.prompt_tokens += usage.prompt_tokens;
-                    self.usage.cached_tokens += usage.cached_tokens;
-                }
-                let is_last = self.choices.iter().all(|choice| choice.events.is_none());
-                if is_last {
-                    let name = match reason {
-                        FinishReason::Stop => "stop",
-                        FinishReason::Length => "length",
-                    };
-                    self.record.finished(name, self.usage);
-                }
-                Ok(GenerationOutput::Finished {
-                    choice,
-                    parts,
-                    eos,
-                    end,
-                    usage: is_last.then_some(self.usage),
-                })
-            }
-            Event::Failed(reason) => {
-                self.record.failed();
-                Err(ApiError::internal(reason))
-            }
-        }
-    }
-}
-
-impl RunningChoice {
-    /// The next part of the prompt, if it is sent back and there is one now.
-    fn next_echo(&mut self) -> Option<EchoPart> {
-        self.echo.as_mut()?.next_part()
-    }
-}
-
-/// A name as a header may show it: at most 64 characters that need no escape.
-fn header_safe(name: &str) -> String {
-    let safe = |c: char| match c.is_ascii_alphanumeric() || "._-[]".contains(c) {
-        true => c,
-        false => '?',
-    };
-    name.chars().take(64).map(safe).collect()
-}
-
-/// The next event of any choice that has not ended, beginning with choice `turn`.
-fn poll_event(
-    choices: &mut [RunningChoice],
-    turn: usize,
-    context: &mut Context<'_>,
-) -> Poll<(usize, Option<Event>)> {
-    let count = choices.len();
-    for index in (0..count).map(|offset| (turn + offset) % count) {
-        if let Some(events) = &mut choices[index].events
-            && let Poll::Ready(event) = events.poll_next(context)
-        {
-            return Poll::Ready((index, event));
-        }
-    }
-    Poll::Pending
 }

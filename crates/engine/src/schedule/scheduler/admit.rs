@@ -1,0 +1,202 @@
+//! Requests on their way from the inbox into a slot.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
+
+use super::{Running, Scheduler, Waiting};
+use crate::backend::Backend;
+use crate::backend::batch::SlotId;
+use crate::prefix::scope::Reuse;
+use crate::schedule::reuse::{Leader, SequenceReuse, SlotState, Upkeep};
+use crate::schedule::sequence::Sequence;
+use crate::schedule::shared::QueuedRequest;
+
+impl<B: Backend> Scheduler<B> {
+    /// Waits for a request; meanwhile does what was put off until the engine is idle. None when there will be no more.
+    fn wait_for_request(
+        &mut self,
+        inbox: &Receiver<Option<QueuedRequest>>,
+    ) -> Option<Option<QueuedRequest>> {
+        loop {
+            let wait = match self.upkeep() {
+                Upkeep::More(wait) => wait,
+                Upkeep::Disabled => {
+                    self.reuse = None;
+                    Duration::ZERO
+                }
+                Upkeep::Done => {
+                    self.model.backend().idle(&mut self.slots);
+                    return inbox.recv().ok();
+                }
+            };
+            if !wait.is_zero() {
+                self.model.backend().idle(&mut self.slots);
+            }
+            match inbox.recv_timeout(wait) {
+                Ok(message) => return Some(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    /// A piece of the work for reused prefixes that waits until the engine is idle.
+    fn upkeep(&mut self) -> Upkeep {
+        match (&mut self.reuse, self.free.last()) {
+            (Some(reuse), Some(&slot)) => reuse.idle(&self.model, &mut self.slots, slot),
+            _ => Upkeep::Done,
+        }
+    }
+
+    /// Receives new requests; waits for one if there is nothing else to do. False when there will be no more.
+    pub(super) fn receive(&mut self, inbox: &Receiver<Option<QueuedRequest>>) -> bool {
+        while self.running.is_empty() && self.waiting.is_empty() {
+            let next = match inbox.try_recv() {
+                // Idle only if no request is here already: it would have to allocate the backend's memory again.
+                Err(TryRecvError::Empty) => self.wait_for_request(inbox),
+                next => next.ok(),
+            };
+            if let Some(reuse) = &mut self.reuse {
+                reuse.pause(self.model.backend(), &mut self.slots);
+            }
+            match next {
+                Some(message) => self.enqueue(message),
+                None => return false,
+            }
+        }
+        loop {
+            match inbox.try_recv() {
+                Ok(message) => self.enqueue(message),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => {
+                    return !(self.running.is_empty() && self.waiting.is_empty());
+                }
+            }
+        }
+    }
+
+    /// Receives a request, or that the memory budget has changed.
+    fn enqueue(&mut self, message: Option<QueuedRequest>) {
+        match message {
+            Some(queued) => self.waiting.push_back(Waiting {
+                queued,
+                for_prefix: false,
+            }),
+            None => self.shrink_reuse(),
+        }
+    }
+
+    /// Releases requests whose client has disconnected.
+    pub(super) fn release_cancelled(&mut self) {
+        let before = self.waiting.len();
+        self.waiting
+            .retain(|waiting| !waiting.queued.events.is_closed());
+        let left = before - self.waiting.len();
+        self.shared.waiting.fetch_sub(left, Relaxed);
+        let gone = self.release_where(|running| running.events.is_closed());
+        self.shared
+            .stats
+            .cancelled
+            .fetch_add((left + gone) as u64, Relaxed);
+    }
+
+    /// Gives slots to waiting requests, in the order of their arrival, while there are slots and memory. One that waits for a prefix
+    /// which another one computes lets others go first.
+    pub(super) fn admit(&mut self) {
+        let mut index = 0;
+        while let Some(&slot) = self.free.last()
+            && index < self.waiting.len()
+        {
+            if self.waits_for_prefix(index) {
+                index += 1;
+                continue;
+            }
+            if !self.waiting[index].queued.memory.begin() {
+                break;
+            }
+            let Some(Waiting { queued, .. }) = self.waiting.remove(index) else {
+                break;
+            };
+            self.shrink_reuse();
+            self.free.pop();
+            self.start(slot, queued);
+            self.shared.waiting.fetch_sub(1, Relaxed);
+        }
+        self.report_load();
+    }
+
+    /// Whether a waiting request should go on waiting, for a prefix that another one computes.
+    fn waits_for_prefix(&mut self, index: usize) -> bool {
+        let waiting = &mut self.waiting[index];
+        let request = &waiting.queued.request;
+        let (Some(reuse), Reuse::Scope(scope)) = (&self.reuse, request.reuse) else {
+            return false;
+        };
+        let running = self.running.iter_mut().filter_map(|running| {
+            Some(Leader {
+                reuse: running.reuse.as_mut()?,
+                prompt: running.sequence.prompt(),
+                computed: running.len,
+            })
+        });
+        let waits = reuse.waits(scope, &request.prompt, running);
+        if waits && !waiting.for_prefix {
+            waiting.for_prefix = true;
+            self.shared.stats.prefix_waits.fetch_add(1, Relaxed);
+        }
+        waits
+    }
+
+    /// Starts a request in a slot, behind the longest prefix of its prompt that is kept.
+    fn start(&mut self, slot: SlotId, queued: QueuedRequest) {
+        let QueuedRequest {
+            request,
+            events,
+            memory,
+        } = queued;
+        let scope = match request.reuse {
+            Reuse::Scope(scope) => Some(scope),
+            Reuse::Off => None,
+        };
+        let mut sequence = Sequence::new(request, &self.shared.text);
+        let reuse = scope.zip(self.reuse.as_mut()).map(|(scope, reuse)| {
+            let prompt = sequence.prompt();
+            let known = self.running.iter().filter_map(|running| {
+                let other = running.reuse.as_ref()?;
+                Some(other.shared(running.sequence.prompt(), scope, prompt))
+            });
+            let known = known.max().unwrap_or(0);
+            let state = SlotState {
+                backend: self.model.backend(),
+                slots: &mut self.slots,
+                slot,
+            };
+            reuse.begin(state, scope, prompt, known)
+        });
+        let start = reuse.as_ref().map_or(0, SequenceReuse::start);
+        sequence.skip(start);
+        self.count += 1;
+        self.running.push(Running {
+            number: self.count,
+            slot,
+            since: Instant::now(),
+            len: start,
+            memory,
+            events,
+            sequence,
+            reuse,
+        });
+    }
+
+    /// Waits for memory: nothing runs and the next request does not fit, because answers that are still being written hold the
+    /// memory. Requests may arrive or be cancelled meanwhile, so the wait is short, and the heartbeat beats: the engine is not
+    /// hung.
+    pub(super) fn wait_for_memory(&self) {
+        const POLL: Duration = Duration::from_millis(20);
+        if !self.waiting.is_empty() {
+            self.shared.admission.wait_for_release(POLL);
+            self.shared.heartbeat.beat();
+        }
+    }
+}
