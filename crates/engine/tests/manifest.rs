@@ -3,7 +3,7 @@
 use std::fs;
 
 use sanctum_engine::load::{Files, ModelSource, embedded};
-use sanctum_manifest::{Expected, FileDigest, SigningKey, Verification, create, signature_path};
+use sanctum_manifest::{Digest, Expected, SigningKey, Verification, create, signature_path};
 use tempfile::TempDir;
 
 #[test]
@@ -53,10 +53,7 @@ fn verified_model_equals_plain_one_and_damage_is_a_difference_first() {
     fs::write(&cut, &whole[..5]).unwrap();
     fs::rename(&cut, &path).unwrap();
     let error = source.open(None, |_, _| ()).unwrap_err().to_string();
-    assert!(
-        error.contains(&FileDigest::of(&whole).to_string()),
-        "{error}"
-    );
+    assert!(error.contains(&Digest::of(&whole).to_string()), "{error}");
     // Once the damaged file is listed as it is, the loader reports the damage.
     publish();
     let error = source.open(None, |_, _| ()).unwrap_err().to_string();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use crate::{FileDigest, FileName, KeyError, LineError, NameError};
+use crate::{Digest, FileName, KeyError, LineError, NameError};
 
 /// A manifest that cannot be created, or a folder that does not match one.
 #[derive(Debug, thiserror::Error)]
@@ -121,9 +121,9 @@ pub enum Fault {
         /// The file, for the command.
         path: PathBuf,
         /// The digest that is listed.
-        expected: FileDigest,
+        expected: Digest,
         /// The digest of the file.
-        found: FileDigest,
+        found: Digest,
         /// The size of the file, in bytes.
         size: u64,
     },

@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use crate::Bytes;
 use crate::folder::{FileStamp, OpenFolder};
-use crate::{Fault, FileDigest, FileName};
+use crate::{Digest, Fault, FileName};
 
 /// Bytes between two reports of progress.
 const PIECE: usize = 8 << 20;
@@ -40,7 +40,7 @@ pub(crate) enum Content {
 }
 
 /// The digest and stamp of a file, or what is wrong with it.
-pub(crate) type HashResult = Result<(FileDigest, FileStamp), Fault>;
+pub(crate) type HashResult = Result<(Digest, FileStamp), Fault>;
 
 /// Threads that hash. When it is dropped they stop.
 pub(crate) struct Hashing {
@@ -143,14 +143,14 @@ impl HashWork {
         }
     }
 
-    fn mapped(&self, bytes: &Bytes, reports: &Sender<HashProgress>) -> Result<FileDigest, Fault> {
+    fn mapped(&self, bytes: &Bytes, reports: &Sender<HashProgress>) -> Result<Digest, Fault> {
         let mut hash = Sha256::new();
         for piece in bytes.chunks(PIECE) {
             self.check_stop()?;
             hash.update(piece);
             let _ = reports.send(HashProgress::Bytes(piece.len() as u64));
         }
-        Ok(FileDigest(hash.finalize().into()))
+        Ok(Digest::from(<[u8; 32]>::from(hash.finalize())))
     }
 
     fn unopened(
@@ -179,7 +179,7 @@ impl HashWork {
             }
         }
         let _ = reports.send(HashProgress::Bytes(unreported as u64));
-        Ok((FileDigest(hash.finalize().into()), stamp))
+        Ok((Digest::from(<[u8; 32]>::from(hash.finalize())), stamp))
     }
 
     fn check_stop(&self) -> io::Result<()> {

@@ -13,7 +13,7 @@ use sanctum_config::files;
 use zeroize::Zeroizing;
 
 use crate::Signature;
-use crate::digest::hex_32;
+use crate::hex::hex_32;
 
 /// The largest key file: 64 digits and a line end, with room to detect that there is more.
 const LONGEST: u64 = 80;

@@ -57,10 +57,10 @@
 
 mod bytes;
 mod create;
-mod digest;
 mod error;
 mod folder;
 mod hashing;
+mod hex;
 mod keys;
 mod list;
 mod loaded;
@@ -74,7 +74,6 @@ mod tests;
 
 pub use bytes::Bytes;
 pub use create::create;
-pub use digest::{FileDigest, NotHex};
 pub use error::{Fault, ManifestError};
 pub use folder::FileStamp;
 pub use hashing::read_whole;
@@ -83,5 +82,6 @@ pub use list::{LineError, Manifest};
 pub use loaded::{TOOL_USE_TEMPLATE, VerifiedFiles, is_loaded};
 pub use mapped::{MappedFile, map_file};
 pub use name::{FileName, NameError};
+pub use sanctum_config::Digest;
 pub use signature::{Signature, signature_path};
 pub use verification::{Expected, Verification, Verified};

@@ -8,12 +8,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::digest::hex_32;
-use crate::{FileDigest, FileName, NameError};
+use crate::hex::hex_32;
+use crate::{Digest, FileName, NameError};
 
 /// Which files a folder must hold, each with its digest: one at least.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Manifest(BTreeMap<FileName, FileDigest>);
+pub struct Manifest(BTreeMap<FileName, Digest>);
 
 /// A line that is not a manifest's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,23 +88,23 @@ impl Manifest {
     }
 
     /// From files and their digests; none if there are none.
-    pub fn from_files(files: BTreeMap<FileName, FileDigest>) -> Option<Self> {
+    pub fn from_files(files: BTreeMap<FileName, Digest>) -> Option<Self> {
         (!files.is_empty()).then_some(Self(files))
     }
 
     /// The digest of a file; none if it is not listed.
-    pub fn digest(&self, name: &str) -> Option<FileDigest> {
+    pub fn digest(&self, name: &str) -> Option<Digest> {
         self.0.get(name).copied()
     }
 
     /// Every file and its digest, by name.
-    pub fn files(&self) -> impl ExactSizeIterator<Item = (&FileName, FileDigest)> {
+    pub fn files(&self) -> impl ExactSizeIterator<Item = (&FileName, Digest)> {
         self.0.iter().map(|(name, digest)| (name, *digest))
     }
 }
 
 /// One line, without its end.
-fn entry(text: &[u8], line: usize) -> Result<(FileName, FileDigest), LineError> {
+fn entry(text: &[u8], line: usize) -> Result<(FileName, Digest), LineError> {
     let (text, escaped) = match text.strip_prefix(b"\\") {
         Some(rest) => (rest, true),
         None => (text, false),
@@ -114,7 +114,7 @@ fn entry(text: &[u8], line: usize) -> Result<(FileName, FileDigest), LineError> 
         false => LineError::Form { line },
     };
     let (digest, rest) = text.split_at_checked(64).ok_or_else(form)?;
-    let digest = hex_32(digest).map(FileDigest).ok_or_else(form)?;
+    let digest = hex_32(digest).map(Digest::from).ok_or_else(form)?;
     let name = rest
         .strip_prefix(b"  ")
         .or_else(|| rest.strip_prefix(b" *"))
@@ -182,7 +182,7 @@ mod tests {
         let expected = [" two  spaces", "b.json", "c\\d", "sub/a.safetensors"];
         assert_eq!(names(&text).unwrap(), expected);
         let manifest = Manifest::parse(text.as_bytes()).unwrap();
-        assert_eq!(manifest.digest("b.json"), Some(FileDigest([0xAA; 32])));
+        assert_eq!(manifest.digest("b.json"), Some(Digest::from([0xAA; 32])));
         assert_eq!(manifest.digest("b"), None);
         let printed =
             format!("{A}   two  spaces\n{A}  b.json\n\\{A}  c\\\\d\n{A}  sub/a.safetensors\n");
@@ -247,9 +247,9 @@ mod tests {
         fn what_is_printed_is_read_back(
             files in prop::collection::btree_map("[a-z .\\\\#*é]{1,6}(/[a-z\\\\]{1,4}){0,2}", any::<[u8; 32]>(), 1..8),
         ) {
-            let files: BTreeMap<FileName, FileDigest> = files
+            let files: BTreeMap<FileName, Digest> = files
                 .into_iter()
-                .filter_map(|(name, digest)| Some((name.parse().ok()?, FileDigest(digest))))
+                .filter_map(|(name, digest)| Some((name.parse().ok()?, Digest::from(digest))))
                 .collect();
             if let Some(manifest) = Manifest::from_files(files) {
                 prop_assert_eq!(Manifest::parse(manifest.to_string().as_bytes()), Ok(manifest));

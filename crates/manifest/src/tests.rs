@@ -86,7 +86,7 @@ impl SignedFolder {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    FileDigest::of(bytes).to_string()
+    Digest::of(bytes).to_string()
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::hashing::{Content, HashJob, Hashing, read_whole};
 use crate::mapped::map_file;
 use crate::{Bytes, VerifiedFiles, is_loaded};
 use crate::{
-    Fault, FileDigest, FileName, KeyError, Manifest, ManifestError, PublicKey, Signature,
+    Digest, Fault, FileName, KeyError, Manifest, ManifestError, PublicKey, Signature,
     signature_path,
 };
 
@@ -353,18 +353,18 @@ impl Proof {
     }
 
     /// Reads a file into memory and compares it.
-    fn read(&self, name: &FileName, expected: FileDigest) -> Result<(Bytes, FileStamp), Fault> {
+    fn read(&self, name: &FileName, expected: Digest) -> Result<(Bytes, FileStamp), Fault> {
         let (file, stamp) = self.folder.open_file(name).map_err(|f| self.absence(f))?;
         let bytes = read_whole(&file, stamp.size())?;
-        self.compare(name, expected, FileDigest::of(&bytes), stamp)?;
+        self.compare(name, expected, Digest::of(&bytes), stamp)?;
         Ok((Bytes::new(bytes), stamp))
     }
 
     fn compare(
         &self,
         name: &FileName,
-        expected: FileDigest,
-        found: FileDigest,
+        expected: Digest,
+        found: Digest,
         stamp: FileStamp,
     ) -> Result<(), Fault> {
         match expected == found {
