@@ -35,6 +35,15 @@ pub(crate) fn bearer(token: &str) -> String {
     format!("authorization: Bearer {token}")
 }
 
+/// A server that every client needs [`TOKEN`] for, its token file and the file's folder.
+pub(crate) async fn requires_token(more: &[&str]) -> (Server, PathBuf, TempDir) {
+    let (folder, file) = secret();
+    let token = ["--auth-token-file", file.to_str().unwrap()];
+    let required = ["--loopback", "required"];
+    let args = [&required[..], &token, more].concat();
+    (Server::start(args).await, file, folder)
+}
+
 async fn asks(server: &Server, headers: &[&str]) -> Raw {
     let at = server.http().base().strip_prefix("http://").unwrap();
     Raw::ask(
@@ -86,14 +95,7 @@ async fn web_page_cannot_use_the_loopback_bypass() {
 
 #[tokio::test]
 async fn required_loopback_needs_the_token() {
-    let (_folder, file) = secret();
-    let args = [
-        "--loopback",
-        "required",
-        "--auth-token-file",
-        file.to_str().unwrap(),
-    ];
-    let server = Server::start(args).await;
+    let (server, _file, _folder) = requires_token(&[]).await;
     let token = bearer(TOKEN);
     assert_eq!(asks(&server, &["host: localhost"]).await.status, 401);
     assert_eq!(
@@ -116,14 +118,7 @@ async fn required_loopback_needs_the_token() {
 
 #[tokio::test]
 async fn rotated_token_is_valid_within_two_seconds_and_a_bad_one_is_not() {
-    let (_folder, file) = secret();
-    let args = [
-        "--loopback",
-        "required",
-        "--auth-token-file",
-        file.to_str().unwrap(),
-    ];
-    let server = Server::start(args).await;
+    let (server, file, _folder) = requires_token(&[]).await;
     let (old, new) = (bearer(TOKEN), bearer(OTHER));
     assert_eq!(asks(&server, &["host: localhost", &old]).await.status, 200);
 
@@ -153,14 +148,7 @@ async fn rotated_token_is_valid_within_two_seconds_and_a_bad_one_is_not() {
 #[tokio::test]
 async fn token_file_that_becomes_readable_again_is_read() {
     use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
-    let (_folder, file) = secret();
-    let args = [
-        "--loopback",
-        "required",
-        "--auth-token-file",
-        file.to_str().unwrap(),
-    ];
-    let server = Server::start(args).await;
+    let (server, file, _folder) = requires_token(&[]).await;
     let pid = Pid::from_raw(server.id().try_into().unwrap());
     let none_more = Rlimit {
         current: Some(3),

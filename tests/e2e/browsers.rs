@@ -4,7 +4,7 @@ use std::net::TcpStream;
 
 use sanctum_tests::{Raw, Server};
 
-use crate::auth::{TOKEN, bearer, secret};
+use crate::auth::{TOKEN, bearer, requires_token};
 
 const PAGE: &str = "origin: https://chat.example";
 const CHAT: &str = r#"{"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}"#;
@@ -83,16 +83,7 @@ async fn page_of_a_listed_origin_chats_after_its_preflight() {
 
 #[tokio::test]
 async fn page_needs_the_token_where_programs_need_it() {
-    let (_folder, file) = secret();
-    let args = [
-        "--loopback",
-        "required",
-        "--auth-token-file",
-        file.to_str().unwrap(),
-        "--allow-origin",
-        "*",
-    ];
-    let server = Server::start(args).await;
+    let (server, _file, _folder) = requires_token(&["--allow-origin", "*"]).await;
     let token = bearer(TOKEN);
     let preflight = [
         "host: localhost",

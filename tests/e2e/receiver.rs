@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::host::SOON;
+use crate::host::{Host, SOON};
 
 /// Accepts alerts over HTTP while the test runs.
 pub(crate) struct Receiver {
@@ -42,6 +42,20 @@ impl Receiver {
             "[alerts.phone]\nurl = \"http://127.0.0.1:{}/notify\"\n",
             self.port
         )
+    }
+
+    /// A host with a server and a canary that alerts through it.
+    pub(crate) fn host_with_canary(&self) -> Host {
+        let host = Host::new();
+        host.release_of_scripts("1", "exec \"$SERVER\" \"$@\"");
+        let canary = format!(
+            "[watch.canary]\ntarget = \"server\"\nevery = \"300ms\"\ntimeout = \"1s\"\nmisses = 2\nalert = [\"phone\"]\n{}",
+            self.section()
+        );
+        host.fleet(&["server", "canary"], "", &canary);
+        host.install("1");
+        host.all_well(&["canary"]);
+        host
     }
 
     /// Sets whether it answers 503 to everything.

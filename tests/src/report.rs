@@ -1,6 +1,7 @@
 //! Measurements of a benchmark beside their limits.
 
 use std::fmt::Write;
+use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
@@ -38,22 +39,41 @@ impl Report {
         });
     }
 
+    /// Prints the table, or JSON; the exit code is a failure if a limit was missed.
+    pub fn print(&self, as_json: bool) -> ExitCode {
+        match as_json {
+            true => println!("{}", self.json()),
+            false => print!("{}", self.table()),
+        }
+        match self.missed() {
+            0 => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        }
+    }
+
     /// How many limits were missed.
     pub fn missed(&self) -> usize {
-        self.0.iter().filter(|finding| !finding.holds()).count()
+        self.0
+            .iter()
+            .filter(|measurement| !measurement.holds())
+            .count()
     }
 
     /// The report as a table.
     pub fn table(&self) -> String {
-        let width = self.0.iter().map(|finding| finding.name.len()).max();
+        let width = self
+            .0
+            .iter()
+            .map(|measurement| measurement.name.len())
+            .max();
         let width = width.unwrap_or_default();
         let mut table = String::new();
-        for finding in &self.0 {
+        for measurement in &self.0 {
             let Measurement {
                 name, value, unit, ..
-            } = finding;
-            let limit = finding.limit.map(Limit::text).unwrap_or_default();
-            let verdict = match (finding.limit, finding.holds()) {
+            } = measurement;
+            let limit = measurement.limit.map(Limit::text).unwrap_or_default();
+            let verdict = match (measurement.limit, measurement.holds()) {
                 (None, _) => "",
                 (_, true) => "ok",
                 (_, false) => "MISSED",
@@ -66,16 +86,16 @@ impl Report {
 
     /// The report as JSON.
     pub fn json(&self) -> Value {
-        let finding = |finding: &Measurement| {
+        let measurement = |measurement: &Measurement| {
             json!({
-                "name": finding.name,
-                "value": finding.value,
-                "unit": finding.unit,
-                "limit": finding.limit.map(Limit::text),
-                "ok": finding.holds(),
+                "name": measurement.name,
+                "value": measurement.value,
+                "unit": measurement.unit,
+                "limit": measurement.limit.map(Limit::text),
+                "ok": measurement.holds(),
             })
         };
-        self.0.iter().map(finding).collect()
+        self.0.iter().map(measurement).collect()
     }
 }
 

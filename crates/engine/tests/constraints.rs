@@ -1,32 +1,13 @@
 //! Constrained answers of the built-in model: forms, calls, and their ends.
 
 mod asking;
-
-use std::sync::Arc;
+mod built_in;
 
 use asking::{answer, request};
-use sanctum_engine::backend::{CpuBackend, Precision};
-use sanctum_engine::graph::Model;
-use sanctum_engine::load::{HostModel, ModelSource};
-use sanctum_engine::schedule::{Engine, EngineLimits, FinishReason, Heartbeat};
-use sanctum_engine::text::Text;
+use built_in::{LIMITS, engine};
+use sanctum_engine::schedule::FinishReason;
 use sanctum_grammar::{CallRules, Format, Rules, Tool};
 use serde_json::json;
-
-const LIMITS: EngineLimits = EngineLimits {
-    slots: 4,
-    queue: 2,
-    prefill_chunk: 16,
-    context: 256,
-};
-
-fn engine(limits: EngineLimits) -> Engine {
-    let host = HostModel::open(&ModelSource::Embedded, |_, _| {}).unwrap();
-    let text = Text::open(&ModelSource::Embedded, &host.config).unwrap();
-    let backend = CpuBackend::new(&host.config, 2, Precision::Fast);
-    let model = Model::new(backend, host.config, host.weights);
-    Engine::start(model, text, limits, Arc::new(Heartbeat::new())).unwrap()
-}
 
 /// Rules for the form of an answer.
 fn rules(answer: Format) -> Rules {

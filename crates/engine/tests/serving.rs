@@ -1,11 +1,13 @@
 //! The engine as the server uses it: the built-in model, requests in, events out.
 
 mod asking;
+mod built_in;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use asking::{answer, request};
+use built_in::{LIMITS, engine};
 use sanctum_engine::backend::{Backend, CpuBackend, Precision};
 use sanctum_engine::graph::Model;
 use sanctum_engine::load::{HostModel, ModelSource};
@@ -14,21 +16,6 @@ use sanctum_engine::schedule::{
     TokenLogprob,
 };
 use sanctum_engine::text::Text;
-
-const LIMITS: EngineLimits = EngineLimits {
-    slots: 4,
-    queue: 2,
-    prefill_chunk: 16,
-    context: 256,
-};
-
-fn engine(limits: EngineLimits) -> Engine {
-    let host = HostModel::open(&ModelSource::Embedded, |_, _| {}).unwrap();
-    let text = Text::open(&ModelSource::Embedded, &host.config).unwrap();
-    let backend = CpuBackend::new(&host.config, 2, Precision::Fast);
-    let model = Model::new(backend, host.config, host.weights);
-    Engine::start(model, text, limits, Arc::new(Heartbeat::new())).unwrap()
-}
 
 #[test]
 fn it_answers_and_says_what_it_cost() {

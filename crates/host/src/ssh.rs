@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use crate::command::{self, CommandError, Output};
 
 /// The exit code of ssh if it could not connect, or was not authorized.
 pub const FAILED: i32 = 255;
+
+/// ssh fails instead of asking for a password or a host key.
+const WITHOUT_PROMPT: [&str; 4] = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=5"];
 
 /// A longer line of another host is divided.
 const MAX_LINE: u64 = 64 << 10;
@@ -28,15 +31,7 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 /// # Errors
 /// If ssh cannot be started or does not finish within `limit`. Its exit code is 255 if the host cannot be reached.
 pub fn run(destination: &str, line: &str, limit: Duration) -> Result<Output, CommandError> {
-    let arguments = [
-        "-o",
-        "BatchMode=yes",
-        "-o",
-        "ConnectTimeout=5",
-        "--",
-        destination,
-        line,
-    ];
+    let arguments = [&WITHOUT_PROMPT[..], &["--", destination, line]].concat();
     command::run("ssh", &arguments, limit)
 }
 
@@ -60,19 +55,7 @@ pub fn stream(
     line: &str,
     mut on_line: impl FnMut(RemoteStream, UntrustedText) -> io::Result<()>,
 ) -> io::Result<Option<i32>> {
-    let mut child = Command::new(system_program("ssh"))
-        .args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=5"])
-        .args([
-            "-o",
-            "ServerAliveInterval=15",
-            "-o",
-            "ServerAliveCountMax=4",
-        ])
-        .args(["--", destination, line])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let mut child = spawn(destination, line, Stdio::null())?;
     let (sender, lines) = sync_channel(64);
     for (stream, pipe) in [
         (RemoteStream::Output, child.stdout.take().map(OwnedFd::from)),
@@ -109,19 +92,7 @@ pub fn send(
     line: &str,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<Output> {
-    let mut child = Command::new(system_program("ssh"))
-        .args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=5"])
-        .args([
-            "-o",
-            "ServerAliveInterval=15",
-            "-o",
-            "ServerAliveCountMax=4",
-        ])
-        .args(["--", destination, line])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let mut child = spawn(destination, line, Stdio::piped())?;
     let output = [
         child.stdout.take().map(OwnedFd::from),
         child.stderr.take().map(OwnedFd::from),
@@ -150,6 +121,23 @@ pub fn send(
         stdout,
         stderr,
     })
+}
+
+/// Starts ssh, which ends by itself if the other host stops answering.
+fn spawn(destination: &str, line: &str, stdin: Stdio) -> io::Result<Child> {
+    Command::new(system_program("ssh"))
+        .args(WITHOUT_PROMPT)
+        .args([
+            "-o",
+            "ServerAliveInterval=15",
+            "-o",
+            "ServerAliveCountMax=4",
+        ])
+        .args(["--", destination, line])
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
 }
 
 /// The lines of a pipe, escaped, until it is closed.

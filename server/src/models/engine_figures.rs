@@ -4,9 +4,7 @@ use std::ops::Add;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use sanctum_engine::schedule::Admission;
-use sanctum_engine::schedule::{Engine, EngineStats};
-use sanctum_engine::schedule::{Heartbeat, Pulse};
+use sanctum_engine::schedule::{Admission, Engine, EngineStats, Heartbeat, Pulse};
 
 /// The figures of one engine. It does not keep the engine alive.
 #[derive(Clone)]
@@ -133,36 +131,21 @@ impl EngineFigures {
     }
 }
 
-impl Add for Totals {
-    type Output = Self;
+/// Adds two of them field by field.
+macro_rules! add_fields {
+    ($figures:ident: $($field:ident),+) => {
+        impl Add for $figures {
+            type Output = Self;
 
-    fn add(self, other: Self) -> Self {
-        Self {
-            progress: self.progress + other.progress,
-            prompt_tokens: self.prompt_tokens + other.prompt_tokens,
-            generated_tokens: self.generated_tokens + other.generated_tokens,
-            passes: self.passes + other.passes,
-            prefixes: self.prefixes + other.prefixes,
+            fn add(self, other: Self) -> Self {
+                Self { $($field: self.$field + other.$field),+ }
+            }
         }
-    }
+    };
 }
 
-impl Add for PrefixTotals {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            hits: self.hits + other.hits,
-            hit_tokens: self.hit_tokens + other.hit_tokens,
-            evictions: self.evictions + other.evictions,
-            waits: self.waits + other.waits,
-            restores: self.restores + other.restores,
-            restore_us: self.restore_us + other.restore_us,
-            checks: self.checks + other.checks,
-            differences: self.differences + other.differences,
-        }
-    }
-}
+add_fields!(Totals: progress, prompt_tokens, generated_tokens, passes, prefixes);
+add_fields!(PrefixTotals: hits, hit_tokens, evictions, waits, restores, restore_us, checks, differences);
 
 impl Add for KeptPrefixes {
     type Output = Self;

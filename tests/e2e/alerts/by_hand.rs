@@ -15,15 +15,7 @@ struct Operator {
 impl Operator {
     fn new() -> Self {
         let phone = Receiver::new();
-        let host = Host::new();
-        host.release_of_scripts("1", "exec \"$SERVER\" \"$@\"");
-        let canary = format!(
-            "[watch.canary]\ntarget = \"server\"\nevery = \"300ms\"\ntimeout = \"1s\"\nmisses = 2\nalert = [\"phone\"]\n{}",
-            phone.section()
-        );
-        host.fleet(&["server", "canary"], "", &canary);
-        host.install("1");
-        host.all_well(&["canary"]);
+        let host = phone.host_with_canary();
         Self { host, phone }
     }
 

@@ -2,21 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::host::{Host, SOON, label, runs};
+use crate::host::{SOON, label, runs};
 use crate::receiver::{Receiver, field};
 
 #[test]
 fn alerts_of_an_outage_are_delivered_in_order_after_the_channel_was_down() {
     let phone = Receiver::new();
-    let host = Host::new();
-    host.release_of_scripts("1", "exec \"$SERVER\" \"$@\"");
-    let canary = format!(
-        "[watch.canary]\ntarget = \"server\"\nevery = \"300ms\"\ntimeout = \"1s\"\nmisses = 2\nalert = [\"phone\"]\n{}",
-        phone.section()
-    );
-    host.fleet(&["server", "canary"], "", &canary);
-    host.install("1");
-    host.all_well(&["canary"]);
+    let host = phone.host_with_canary();
 
     phone.set_down(true);
     // Booted out: nothing listens, which the canary notices at once.

@@ -48,15 +48,7 @@ struct Args {
 #[tokio::main(worker_threads = 1)]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    let report = measure(&args).await;
-    match args.json {
-        true => println!("{}", report.json()),
-        false => print!("{}", report.table()),
-    }
-    match report.missed() {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+    measure(&args).await.print(args.json)
 }
 
 async fn measure(args: &Args) -> Report {

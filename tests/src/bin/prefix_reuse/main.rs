@@ -75,14 +75,7 @@ async fn main() -> ExitCode {
         )
         .await;
     }
-    match args.json {
-        true => println!("{}", report.json()),
-        false => print!("{}", report.table()),
-    }
-    match report.missed() {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+    report.print(args.json)
 }
 
 async fn sanctum(args: &Args, report: &mut Report) {
