@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use crate::peer::Peer;
 
+/// What other servers are told of [`ClientKey::Loopback`].
+pub(crate) const LOOPBACK: &str = "loopback";
+
 /// One client, for limits.
 ///
 /// An IPv6 host chooses the lower 64 bits of its addresses itself and can use as many of them as it likes, so that a
@@ -65,12 +68,22 @@ impl ClientKey {
     }
 }
 
-/// For logs of another server: the certificate's name, an address, or `loopback`.
+/// For another server, its limits and its logs: `certificate:NAME`, an address, or `loopback`. No name of a certificate equals
+/// anything else.
 impl fmt::Display for ClientKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Certificate(name) => f.write_str(&name.replace(' ', "_")),
-            Self::Loopback => f.write_str("loopback"),
+            Self::Certificate(name) => {
+                f.write_str("certificate:")?;
+                for byte in name.bytes() {
+                    match byte.is_ascii_graphic() && byte != b'%' {
+                        true => write!(f, "{}", char::from(byte))?,
+                        false => write!(f, "%{byte:02X}")?,
+                    }
+                }
+                Ok(())
+            }
+            Self::Loopback => f.write_str(LOOPBACK),
             Self::LoopbackWithToken => f.write_str("loopback-with-token"),
             Self::Ipv4(address) => address.fmt(f),
             Self::Ipv6Network(upper) => {
@@ -111,6 +124,15 @@ mod tests {
             assert!(key(address).is_loopback(), "{address}");
         }
         assert!(!key("::2").is_loopback() && !key("192.0.2.1").is_loopback());
+    }
+
+    #[test]
+    fn certificate_has_another_name_than_any_address() {
+        let named = |name: &str| ClientKey::Certificate(name.into()).to_string();
+        assert_eq!(named("ada"), "certificate:ada");
+        assert_eq!(named("a b%\u{e9}"), "certificate:a%20b%25%C3%A9");
+        assert_eq!(ClientKey::Loopback.to_string(), "loopback");
+        assert_ne!(named("loopback"), ClientKey::Loopback.to_string());
     }
 
     #[test]

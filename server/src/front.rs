@@ -1,12 +1,13 @@
 //! Models that other servers have: requests for them are passed on, to the next server if one fails.
 //!
 //! The rules: a server is skipped while its circuit is open; the next one is tried after a connection that fails, a response
-//! of 5xx or 429, a first byte that does not come, or a probe that finds the server gone meanwhile. Never after another 4xx,
-//! which is about the request, and never once the first byte of the response has come. A request that failed may have been
+//! of 5xx, 429, 401 or 403, a first byte that does not come, or probes that find the server gone meanwhile. Never after another
+//! 4xx, which is about the request, and never once the first byte of the response has been passed on. A request that failed may have been
 //! computed by a server that is gone, but its client gets one answer.
 
 mod circuit;
 mod model_field;
+mod response;
 mod spec;
 mod upstream;
 mod whole_events;
@@ -15,18 +16,26 @@ use std::sync::Arc;
 
 use sanctum_config::{ModelAlias, ModelId};
 
+use crate::model_names::{self, NamedModel};
+use crate::random;
+
 pub(crate) use circuit::CircuitState;
 pub(crate) use model_field::ModelField;
+pub(crate) use response::is_event_stream;
 pub(crate) use spec::{FrontSpec, UpstreamSpec};
 pub(crate) use upstream::{Attempt, InFlight, Upstream, UpstreamResponse, UpstreamStatus};
-pub(crate) use whole_events::WholeEvents;
+pub(crate) use whole_events::{EventProtocol, WholeEvents};
 
 /// The models with upstreams.
 pub(crate) struct Fronts {
+    /// Names this process to other servers, so that a request that comes back is noticed.
+    id: String,
     models: Vec<FrontModel>,
-    /// The model of requests that name none, if it is one of these.
+    /// Models that only this server has, whose names are theirs.
+    local: Vec<(ModelId, Vec<ModelAlias>)>,
+    /// Answers requests that name no model.
     first: Option<ModelId>,
-    /// It answers to every name.
+    /// The first model answers to every name.
     any: bool,
 }
 
@@ -34,7 +43,8 @@ pub(crate) struct Fronts {
 pub(crate) struct FrontModel {
     /// The id that requests name it by.
     pub id: ModelId,
-    aliases: Vec<ModelAlias>,
+    /// Its other names.
+    pub aliases: Vec<ModelAlias>,
     /// Whether this server has it too, and is asked first.
     pub is_local: bool,
     /// In the order in which they are tried.
@@ -42,15 +52,24 @@ pub(crate) struct FrontModel {
 }
 
 impl Fronts {
-    /// `first` is the first model that this server has, if it has one. With `any`, the first model of all answers to every name
-    /// that no other has.
-    pub(crate) fn new(specs: Vec<FrontSpec>, first: Option<&ModelId>, any: bool) -> Self {
-        let first = match first {
-            Some(local) => specs.iter().find(|spec| spec.id == *local),
-            None => specs.first(),
-        };
+    /// Beside the models that this server has. The first of those, or of all, answers requests that name none; with `any`, also
+    /// every name that no model has.
+    pub(crate) fn new(
+        specs: Vec<FrontSpec>,
+        local: impl IntoIterator<Item = (ModelId, Vec<ModelAlias>)>,
+        any: bool,
+    ) -> Self {
+        let mut local: Vec<_> = local.into_iter().collect();
+        let first = local
+            .first()
+            .map(|(id, _)| id)
+            .or(specs.first().map(|spec| &spec.id));
+        let first = first.cloned();
+        local.retain(|(id, _)| specs.iter().all(|spec| spec.id != *id));
         Self {
-            first: first.map(|spec| spec.id.clone()),
+            id: random::id(""),
+            local,
+            first,
             any,
             models: specs
                 .into_iter()
@@ -64,6 +83,17 @@ impl Fronts {
         }
     }
 
+    /// None.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self::new(Vec::new(), [], false)
+    }
+
+    /// Names this process to other servers.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.models.is_empty()
@@ -74,17 +104,25 @@ impl Fronts {
         self.models.iter()
     }
 
-    /// The model that a request names by its id or an alias, if it has upstreams.
+    /// The model that a request names, if it has upstreams.
     pub(crate) fn find(&self, name: Option<&str>) -> Option<&FrontModel> {
-        let exact = |name: &str| self.iter().find(|model| model.id.as_str() == name);
-        let first = || exact(self.first.as_ref()?.as_str());
+        let with_id = |id: &ModelId| self.iter().find(|model| model.id == *id);
+        let first = || with_id(self.first.as_ref()?);
         let Some(name) = name else {
             return first();
         };
-        let has_alias = |model: &&FrontModel| model.aliases.iter().any(|alias| alias.matches(name));
-        exact(name)
-            .or_else(|| self.iter().find(has_alias))
-            .or_else(|| first().filter(|_| self.any))
+        let fronts = self.iter().map(|model| NamedModel {
+            id: &model.id,
+            aliases: &model.aliases,
+            model: Some(model),
+        });
+        let local = self.local.iter().map(|(id, aliases)| NamedModel {
+            id,
+            aliases,
+            model: None,
+        });
+        let named = model_names::resolve(fronts.chain(local), name);
+        named.unwrap_or_else(|| first().filter(|_| self.any))
     }
 
     /// Starts to probe every upstream.
@@ -100,5 +138,42 @@ impl FrontModel {
     pub(crate) fn is_gone(&self) -> bool {
         let is_open = |upstream: &Arc<Upstream>| upstream.status().circuit == CircuitState::Open;
         !self.is_local && self.upstreams.iter().all(is_open)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(id: &str, aliases: &[&str]) -> FrontSpec {
+        FrontSpec {
+            id: id.parse().unwrap(),
+            aliases: aliases.iter().map(|alias| alias.parse().unwrap()).collect(),
+            is_local: false,
+            upstreams: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn name_means_one_model_of_all_local_or_not() {
+        let specs = vec![
+            spec("big", &["gpt-*"]),
+            spec("small", &["gpt-4o-*", "gpt-4o"]),
+        ];
+        let local = ("local".parse().unwrap(), vec!["gpt-4.1".parse().unwrap()]);
+        for any in [false, true] {
+            let fronts = Fronts::new(specs.clone(), [local.clone()], any);
+            let found = |name| fronts.find(name).map(|model| model.id.as_str());
+            assert_eq!(found(Some("gpt-4o")), Some("small"));
+            assert_eq!(found(Some("gpt-4o-mini")), Some("small"));
+            assert_eq!(found(Some("gpt-5")), Some("big"));
+            // These are the local model's.
+            for name in [Some("local"), Some("gpt-4.1"), Some("other"), None] {
+                assert_eq!(found(name), None, "{name:?} {any}");
+            }
+        }
+        let fronts = Fronts::new(specs, [], true);
+        assert_eq!(fronts.find(Some("other")).unwrap().id.as_str(), "big");
+        assert_eq!(fronts.find(None).unwrap().id.as_str(), "big");
     }
 }

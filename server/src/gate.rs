@@ -194,6 +194,9 @@ impl Gate {
         let of_front = forwarded
             .as_ref()
             .and_then(|(said, front)| said.client_key(front));
+        let is_counted_there = forwarded
+            .as_ref()
+            .is_none_or(|(said, _)| !said.is_of_loopback());
         let (audit, metrics) = (self.audit.clone(), self.metrics.clone());
         let forwarded = forwarded.map(|(said, _)| said);
         let mut record = RequestRecord::new(route, method, peer.clone(), audit, metrics);
@@ -203,7 +206,7 @@ impl Gate {
         let admitted = authenticated.and_then(|client| {
             let client = of_front.unwrap_or(client);
             if !is_for_operators {
-                if is_counted(method, &client) {
+                if is_counted_there && is_counted(method, &client) {
                     record.permit = Some(self.limit.acquire(client.clone())?);
                 }
                 record.running = Some(self.running.begin());

@@ -23,6 +23,7 @@ mod limits;
 mod listen;
 mod loading;
 mod metrics;
+mod model_names;
 mod models;
 mod offload;
 mod peer;

@@ -54,10 +54,9 @@ pub(crate) async fn serve(
     let named = settings.models.iter();
     let named = named.map(|model| (model.id.clone(), model.aliases.clone()));
     let elsewhere = settings.fronts.iter().filter(|front| !front.is_local);
-    let models = Models::new(named, settings.any_model);
+    let models = Models::new(named.clone(), settings.any_model);
     let models = Arc::new(models.beside(elsewhere.map(|front| front.id.clone())));
-    let first = settings.models.first().map(|model| &model.id);
-    let fronts = Fronts::new(settings.fronts.clone(), first, settings.any_model);
+    let fronts = Fronts::new(settings.fronts.clone(), named, settings.any_model);
     fronts.start();
     let swaps = AdapterSwaps::new(
         models.clone(),

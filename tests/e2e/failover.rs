@@ -51,6 +51,15 @@ struct Scripted {
 
 impl Scripted {
     fn start(status: &'static str, headers: &'static str) -> Self {
+        let body = r#"{"error":{"message":"scripted"}}"#;
+        let length = body.len();
+        Self::raw(format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        ))
+    }
+
+    /// It answers every POST with these bytes, and closes the connection.
+    fn raw(answer: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let posts = Arc::<AtomicUsize>::default();
@@ -66,18 +75,17 @@ impl Scripted {
                         Ok(read) => request.extend_from_slice(&piece[..read]),
                     }
                 }
-                let (status, body) = match request.starts_with(b"POST") {
+                let answer = match request.starts_with(b"POST") {
                     true => {
                         count.fetch_add(1, Relaxed);
-                        (status, r#"{"error":{"message":"scripted"}}"#)
+                        answer.as_str()
                     }
-                    false => ("200 OK", r#"{"object":"list","data":[]}"#),
+                    false => {
+                        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 27\r\nconnection: close\r\n\r\n\
+                         {\"object\":\"list\",\"data\":[]}"
+                    }
                 };
-                let length = body.len();
-                let _ = write!(
-                    stream,
-                    "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
-                );
+                let _ = stream.write_all(answer.as_bytes());
             }
         });
         Self { address, posts }
@@ -152,12 +160,97 @@ async fn error_about_the_request_is_returned_at_once() {
 #[tokio::test]
 async fn refused_credentials_are_the_operators_problem() {
     let first = Scripted::start("401 Unauthorized", "");
-    let second = Scripted::start("200 OK", "");
-    let front = front(&[first.url(), second.url()]).await;
-    let answer = front.http().post(CHAT, &question()).await;
+    let lone = front(&[first.url()]).await;
+    let answer = lone.http().post(CHAT, &question()).await;
     assert_eq!(answer.status, 502, "{}", answer.text);
     assert!(answer.text.contains("token_file"), "{}", answer.text);
-    assert_eq!(second.posts(), 0);
+    // Another upstream answers meanwhile.
+    let second = Server::start([""; 0]).await;
+    let front = front(&[first.url(), url(&second)]).await;
+    let answer = front.http().post(CHAT, &question()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+#[tokio::test]
+async fn stream_that_ends_before_its_last_event_ends_with_an_error_event() {
+    // HTTP/1.0 without a length, as Python's http.server sends it: only the events show the end.
+    let head = "HTTP/1.0 200 OK\r\nContent-Type: Text/Event-Stream\r\n\r\n";
+    let begun = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n\n";
+    for (end, is_complete) in [
+        ("data: {\"cho", false),
+        ("", false),
+        ("data: [DONE]\n\n", true),
+    ] {
+        let upstream = Scripted::raw(format!("{head}{begun}{end}"));
+        let front = front(&[upstream.url()]).await;
+        let mut streamed = question();
+        streamed["stream"] = true.into();
+        let chunks = front.http().stream(CHAT, &streamed).await.rest().await;
+        let last = chunks.last().unwrap();
+        assert_eq!(last.is_done(), is_complete, "{end}: {:?}", last.data);
+        assert_eq!(last.data["error"].is_object(), !is_complete, "{end}");
+        assert_eq!(chunks.len(), 2, "{end}");
+    }
+}
+
+#[tokio::test]
+async fn answer_that_is_no_whole_answer_is_passed_over() {
+    let second = Server::start([""; 0]).await;
+    for answer in [
+        "HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n{\"choices\":[{",
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 302 Found\r\nlocation: http://192.0.2.1/\r\ncontent-length: 2\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}",
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 1000\r\n\r\n{",
+    ] {
+        let first = Scripted::raw(answer.to_owned());
+        let front = front(&[first.url(), url(&second)]).await;
+        let answered = front.http().post(CHAT, &question()).await;
+        assert_eq!(answered.status, 200, "{answer}: {}", answered.text);
+        assert!(answered.json()["choices"].is_array(), "{answer}");
+        assert_eq!(first.posts(), 1, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn request_that_comes_back_is_not_passed_on_again() {
+    let upstream = Scripted::start("200 OK", "");
+    let front = front(&[upstream.url()]).await;
+    let via = (1..=4).map(|hop| format!("1.1 sanctum-{hop}"));
+    let via = via.collect::<Vec<_>>().join(", ");
+    let answer = front.http().post_with(CHAT, &question(), "via", &via).await;
+    assert_eq!(answer.status, 508, "{}", answer.text);
+    assert_eq!(upstream.posts(), 0);
+}
+
+#[tokio::test]
+async fn only_what_a_model_answers_is_passed_on() {
+    let upstream = Scripted::start("200 OK", "");
+    let front = front(&[upstream.url()]).await;
+    for path in [
+        "/health",
+        "/metrics",
+        "/v1/models",
+        "/v1/models/..%2fadapters",
+        "/v1/responses/abc",
+        "/v1/tokenizer_info",
+    ] {
+        let answer = front.http().post(path, &question()).await;
+        assert_eq!(answer.status, 405, "{path}: {}", answer.text);
+    }
+    assert_eq!(upstream.posts(), 0);
+}
+
+#[tokio::test]
+async fn upstream_that_shuts_down_finishes_what_it_has() {
+    let upstream = Server::start(["--drain-seconds", "60"]).await;
+    let front = front(&[url(&upstream)]).await;
+    let mut stream = front.stream_of(2000).await;
+    stream.next().await.unwrap();
+    upstream.signal(Signal::TERM);
+    let rest = stream.rest().await;
+    let last = rest.last().expect("the end of the stream");
+    assert!(last.is_done(), "{:?}", last.data);
 }
 
 #[tokio::test]
@@ -374,11 +467,14 @@ async fn front_over_mutual_tls_says_for_whom_it_asks() {
     let fleet = Fleet::set_up("tls_listen = [\"127.0.0.1:0\"]");
     let file = fleet.path("fleet.toml");
     let fleet_toml = fs::read_to_string(&file).unwrap();
-    let fronts = fleet_toml.replace("server.token\" }", "server.token\", fronts = [\"front\"] }");
+    let fronts = fleet_toml.replace(
+        "server.token\" }",
+        "server.token\", fronts = [\"front-upstream\"] }",
+    );
     assert_ne!(fronts, fleet_toml);
     fs::write(&file, fronts).unwrap();
     for client in ["front", "stranger"] {
-        fleet.pki(&format!("client {client}"));
+        fleet.pki(&format!("client {client}-upstream"));
     }
     let upstream = fleet.serve().await;
     let address = upstream.tls_address().await;
@@ -395,7 +491,7 @@ async fn front_over_mutual_tls_says_for_whom_it_asks() {
         let answer = front.http().post(CHAT, &question()).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         let id = answer.headers["x-request-id"].to_str().unwrap().to_owned();
-        let line = audited(&fleet, &id, name).await;
+        let line = audited(&fleet, &id, &format!("{name}-upstream")).await;
         // A stranger's word is not taken.
         match name {
             "front" => {

@@ -81,6 +81,12 @@ impl Http {
             .await
     }
 
+    /// POSTs JSON with another header.
+    pub async fn post_with(&self, path: &str, body: &Value, header: &str, value: &str) -> Answer {
+        let request = self.client.post(self.url(path)).json(body);
+        self.answer(request.header(header, value)).await
+    }
+
     /// POSTs JSON and waits for the answer, however long it takes: benchmarks compute prompts of minutes.
     ///
     /// # Panics

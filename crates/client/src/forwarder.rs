@@ -48,7 +48,8 @@ impl Forwarder {
         })
     }
 
-    /// Sends a POST request, and waits for the head and the first piece of the response; none if its body is empty.
+    /// Sends a POST request, and waits for the head of the response and, if that is a success, the first piece of its body; none
+    /// if that is empty. An error status is returned at once, without a piece.
     ///
     /// # Errors
     /// If there is no response, or it breaks off before its first byte.
@@ -65,6 +66,9 @@ impl Forwarder {
         }
         let begun = async {
             let mut response = request.send().await?;
+            if !response.status().is_success() {
+                return Ok((response, None));
+            }
             let first = response.chunk().await?;
             Ok((response, first.map(|piece| piece.to_vec())))
         };

@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+/// The longest label, in bytes.
+const LONGEST_LABEL: usize = 63;
+
 /// The name of a host, server, agent, watchdog or alert channel. It ends up in launchd labels (`com.<fleet>.<agent>`),
 /// file names and log lines, so it holds ASCII letters, digits, `-` and `_` only, and begins with a letter or digit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
@@ -57,6 +60,12 @@ impl Label {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The label with this ending, of the characters that a label may have; its own text is cut where both are too long.
+    pub(crate) fn extended(&self, ending: &'static str) -> Self {
+        let kept = self.0.len().min(LONGEST_LABEL - ending.len());
+        Self(format!("{}{ending}", &self.0[..kept]))
+    }
 }
 
 impl ModelId {
@@ -95,7 +104,7 @@ impl TryFrom<String> for Label {
             .as_bytes()
             .first()
             .is_some_and(u8::is_ascii_alphanumeric);
-        if begins_well && text.len() <= 63 && text.bytes().all(plain) {
+        if begins_well && text.len() <= LONGEST_LABEL && text.bytes().all(plain) {
             Ok(Self(text))
         } else {
             Err(BadName::Label(text))

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sanctum_config::fleet::Server;
 use sanctum_config::{Fleet, Label, did_you_mean, files};
 use zeroize::Zeroizing;
 
@@ -129,9 +130,17 @@ fn holders_on(fleet: &Fleet, host: &Label) -> Result<Vec<Holder>, PkiError> {
     let watches = agents
         .iter()
         .filter(|agent| fleet.watch.contains_key(*agent));
+    let upstreams = servers.clone();
+    let upstreams = upstreams.filter(|(_, server)| server.needs_upstream_client());
+    let upstreams = upstreams.map(|(name, _)| Server::upstream_client(name));
     servers
         .map(|(name, _)| Holder::new(HolderKind::Server, name.clone()))
-        .chain(watches.map(|name| Holder::new(HolderKind::Client, name.clone())))
+        .chain(
+            watches
+                .cloned()
+                .chain(upstreams)
+                .map(|name| Holder::new(HolderKind::Client, name)),
+        )
         .collect()
 }
 

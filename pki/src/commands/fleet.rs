@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sanctum_config::fleet::Server;
 use serde_json::json;
 
 use super::CommandContext;
@@ -45,11 +46,11 @@ pub(crate) fn run(context: &mut CommandContext, args: &FleetArgs) -> Result<(), 
             fleet_sans(&fleet, name)?,
         );
     }
-    for name in fleet.watch.keys() {
-        needed.insert(
-            Holder::new(HolderKind::Client, name.clone())?,
-            BTreeSet::new(),
-        );
+    let upstreams = fleet.servers.iter();
+    let upstreams = upstreams.filter(|(_, server)| server.needs_upstream_client());
+    let upstreams = upstreams.map(|(name, _)| Server::upstream_client(name));
+    for name in fleet.watch.keys().cloned().chain(upstreams) {
+        needed.insert(Holder::new(HolderKind::Client, name)?, BTreeSet::new());
     }
     let mut ca = context.open_ca()?;
     let mut outcomes = Vec::new();

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRef, FromRequest, Request};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use futures_util::StreamExt;
 use sanctum_config::UntrustedText;
 
@@ -19,6 +19,9 @@ use crate::client_key::ClientKey;
 use crate::peer::{Peer, RequestBodyError};
 use crate::prepare::Owner;
 
+/// For which of its clients another server asks, as a hash: computed prefixes are not shared between them. Everyone may send it,
+/// since it only separates.
+pub(crate) const PREFIX_SCOPE: HeaderName = HeaderName::from_static("sanctum-prefix-scope");
 /// The largest body, in bytes: a prompt of a whole context of 262,144 tokens is about a tenth of it.
 pub(crate) const LARGEST: usize = 16 << 20;
 /// Bytes of all bodies together.
@@ -29,14 +32,18 @@ const MOST_OF_ONE: usize = MOST / 2;
 /// Bytes of each body that are not counted.
 const FREE: usize = 64 << 10;
 
-/// A body that is announced as JSON, which nothing has parsed yet.
+/// A body that is announced as JSON, which nothing has parsed yet. Clones are handles to the same; one in the extensions of a
+/// request is its body, read already.
+#[derive(Clone)]
 pub(crate) struct JsonBody {
     /// What was sent.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     /// Whose it is.
     pub owner: Owner,
+    /// The part of the client's computed prefixes that it may reuse; all of them if there is none.
+    pub prefix_scope: Option<HeaderValue>,
     /// Its memory.
-    pub memory: BodyMemory,
+    pub memory: Arc<BodyMemory>,
 }
 
 /// The memory of all bodies. Clones are handles to the same.
@@ -72,7 +79,10 @@ where
 {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(mut request: Request, state: &S) -> Result<Self, ApiError> {
+        if let Some(body) = request.extensions_mut().remove::<Self>() {
+            return Ok(body);
+        }
         // Before the first read, which sends `100 Continue` to a client that waits for it.
         if announced(&request).is_some_and(|length| length > LARGEST as u64) {
             return Err(too_large());
@@ -103,11 +113,13 @@ where
             sender(&request).ok_or_else(|| ApiError::internal("the request has no sender"))?;
         let mut memory = BodyLimit::from_ref(state).begin(client.clone());
         let owner = Owner::of(client, address);
+        let prefix_scope = request.headers().get(PREFIX_SCOPE).cloned();
         let bytes = read(request.into_body(), &mut memory).await?;
         Ok(Self {
-            bytes,
+            bytes: bytes.into(),
             owner,
-            memory,
+            prefix_scope,
+            memory: Arc::new(memory),
         })
     }
 }
@@ -231,7 +243,6 @@ impl Drop for BodyMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::body::Bytes;
     use axum::response::{IntoResponse, Response};
     use futures_util::stream;
     use std::time::Duration;

@@ -6,6 +6,7 @@ pub(crate) use active::{ActiveGeneration, GenerationEnd, GenerationOutput, Model
 
 use std::sync::Arc;
 
+use axum::http::HeaderValue;
 use sanctum_config::did_you_mean;
 use sanctum_engine::prefix::Reuse;
 use sanctum_engine::text::{TemplateError, TokenizerError};
@@ -72,10 +73,11 @@ pub(crate) async fn start<T: Send + 'static>(
     parse: impl FnOnce(&[u8]) -> Result<(GenerationRequest, T), ApiError> + Send + 'static,
 ) -> Result<(ActiveGeneration, T), ApiError> {
     let client = body.owner.client().clone();
+    let part = body.prefix_scope.clone();
     prepare(app, body, parse, move |app, (request, rest), ticket| {
         refuse_unknown(&request.unknown, app.strict_fields)?;
         let names = request.names.clone();
-        let submitted = submit(app, record, &client, request, ticket);
+        let submitted = submit(app, record, (&client, part.as_ref()), request, ticket);
         Ok((submitted.map_err(|error| error.renamed(&names))?, rest))
     })
     .await
@@ -92,6 +94,7 @@ pub(crate) async fn prepare<P, T: Send + 'static>(
         bytes,
         owner,
         memory,
+        ..
     } = body;
     let size = bytes.len();
     let shared = app.clone();
@@ -108,7 +111,7 @@ pub(crate) async fn prepare<P, T: Send + 'static>(
 fn submit(
     app: &AppState,
     record: GenerationRecord,
-    client: &ClientKey,
+    (client, part): (&ClientKey, Option<&HeaderValue>),
     request: GenerationRequest,
     ticket: &Ticket,
 ) -> Result<ActiveGeneration, ApiError> {
@@ -131,7 +134,10 @@ fn submit(
     let ready = served.ready()?;
     let text = ready.engine.text();
     let reuse = match parameters.cache_prompt {
-        true => prefix_scope::reuse(app.sharing, client, parameters.cache_salt.as_deref()),
+        true => {
+            let part = part.map(HeaderValue::as_bytes);
+            prefix_scope::reuse(app.sharing, client, part, parameters.cache_salt.as_deref())
+        }
         false => Reuse::Off,
     };
     let mut choices = Vec::new();

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::state::AppState;
+use crate::front::FrontModel;
 use crate::models::{Ready, Served};
 
 /// Answers `GET /v1/models`: those that are loaded.
@@ -29,18 +30,21 @@ pub(crate) async fn list(State(app): State<Arc<AppState>>) -> Json<Value> {
 /// Models that only other servers have.
 fn elsewhere(app: &AppState) -> impl Iterator<Item = Value> {
     let models = app.fronts.iter().filter(|model| !model.is_local);
-    models.map(|model| {
-        let names = model
-            .upstreams
-            .iter()
-            .map(|upstream| upstream.spec.name.as_str());
-        json!({
-            "id": model.id.as_str(),
-            "object": "model",
-            "created": 0,
-            "owned_by": "sanctum",
-            "upstreams": names.collect::<Vec<_>>(),
-        })
+    models.map(card_elsewhere)
+}
+
+fn card_elsewhere(model: &FrontModel) -> Value {
+    let names = model
+        .upstreams
+        .iter()
+        .map(|upstream| upstream.spec.name.as_str());
+    json!({
+        "id": model.id.as_str(),
+        "aliases": model.aliases.iter().map(ModelAlias::as_str).collect::<Vec<_>>(),
+        "object": "model",
+        "created": 0,
+        "owned_by": "sanctum",
+        "upstreams": names.collect::<Vec<_>>(),
     })
 }
 
@@ -50,8 +54,8 @@ pub(crate) async fn one(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let Path(id) = id.map_err(|error| ApiError::invalid("id", error.body_text()))?;
-    if let Some(card) = elsewhere(&app).find(|card| card["id"] == id) {
-        return Ok(Json(card));
+    if let Some(model) = app.fronts.find(Some(&id)).filter(|model| !model.is_local) {
+        return Ok(Json(card_elsewhere(model)));
     }
     let served = app.models.pick(Some(&id))?;
     let ready = served.ready()?;

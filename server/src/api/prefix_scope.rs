@@ -8,32 +8,57 @@ use crate::client_key::ClientKey;
 /// The first part of every hash: another version of this function makes other scopes.
 const VERSION: &[u8] = b"sanctum prefix scope 1";
 
-/// What a request of `client` with this `cache_salt` may reuse.
+/// What a request may reuse. `part`: another server asks, for one of its clients. `salt`: the request's `cache_salt`.
 ///
 /// Requests without a salt to a server that shares everything are in the scope of zeros. All other scopes are hashes of
 /// what distinguishes them, which stay the same across restarts.
-pub(crate) fn reuse(sharing: PrefixCacheScope, client: &ClientKey, salt: Option<&str>) -> Reuse {
+pub(crate) fn reuse(
+    sharing: PrefixCacheScope,
+    client: &ClientKey,
+    part: Option<&[u8]>,
+    salt: Option<&str>,
+) -> Reuse {
     let client = match sharing {
         PrefixCacheScope::Off => return Reuse::Off,
         PrefixCacheScope::Shared => None,
         PrefixCacheScope::PerClient => Some(client),
     };
-    if client.is_none() && salt.is_none() {
+    if client.is_none() && part.is_none() && salt.is_none() {
         return Reuse::Scope(Scope::default());
     }
-    let (kind, name): (&[u8], Vec<u8>) = match client {
-        None => (b"shared", Vec::new()),
-        Some(ClientKey::Certificate(name)) => (b"certificate", name.as_bytes().to_vec()),
-        Some(ClientKey::Loopback) => (b"loopback", Vec::new()),
-        Some(ClientKey::LoopbackWithToken) => (b"loopback with token", Vec::new()),
-        Some(ClientKey::Ipv4(address)) => (b"ipv4", address.octets().to_vec()),
-        Some(ClientKey::Ipv6Network(network)) => (b"ipv6", network.to_be_bytes().to_vec()),
-        Some(ClientKey::Ipv6Link(interface)) => (b"ipv6 link", interface.to_be_bytes().to_vec()),
+    let (kind, name) = match client {
+        None => (&b"shared"[..], Vec::new()),
+        Some(client) => identity(client),
     };
-    Reuse::Scope(match salt {
-        None => Scope::of(&[VERSION, kind, &name]),
-        Some(salt) => Scope::of(&[VERSION, kind, &name, salt.as_bytes()]),
-    })
+    // Each part is hashed with its length, and none that is missing equals an empty one.
+    let salt = salt.map(str::as_bytes);
+    let parts = [(&b"salt"[..], salt), (b"part", part)];
+    let parts = parts
+        .into_iter()
+        .filter_map(|(name, value)| Some([name, value?]));
+    let mut all: Vec<&[u8]> = vec![VERSION, kind, &name];
+    all.extend(parts.flatten());
+    Reuse::Scope(Scope::of(&all))
+}
+
+/// The value of [`PREFIX_SCOPE`](super::body::PREFIX_SCOPE) with which this server asks another one for `client`: the same after a
+/// restart, and no name.
+pub(crate) fn of_client(client: &ClientKey) -> String {
+    let (kind, name) = identity(client);
+    let scope = Scope::of(&[VERSION, b"front", kind, &name]);
+    let digits = scope.as_bytes().iter().map(|byte| format!("{byte:02x}"));
+    digits.collect()
+}
+
+fn identity(client: &ClientKey) -> (&'static [u8], Vec<u8>) {
+    match client {
+        ClientKey::Certificate(name) => (b"certificate", name.as_bytes().to_vec()),
+        ClientKey::Loopback => (b"loopback", Vec::new()),
+        ClientKey::LoopbackWithToken => (b"loopback with token", Vec::new()),
+        ClientKey::Ipv4(address) => (b"ipv4", address.octets().to_vec()),
+        ClientKey::Ipv6Network(network) => (b"ipv6", network.to_be_bytes().to_vec()),
+        ClientKey::Ipv6Link(interface) => (b"ipv6 link", interface.to_be_bytes().to_vec()),
+    }
 }
 
 #[cfg(test)]
@@ -41,6 +66,23 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn clients_of_another_server_are_separate() {
+        let front = ClientKey::Certificate("front".into());
+        let (one, other) = (ClientKey::Loopback, ClientKey::LoopbackWithToken);
+        for sharing in [PrefixCacheScope::PerClient, PrefixCacheScope::Shared] {
+            let scopes = [&one, &other].map(|client| {
+                let part = of_client(client);
+                reuse(sharing, &front, Some(part.as_bytes()), None)
+            });
+            assert_ne!(scopes[0], scopes[1]);
+            assert!(!scopes.contains(&reuse(sharing, &front, None, None)));
+            let part = of_client(&one);
+            let salted = reuse(sharing, &front, None, Some(&part));
+            assert!(!scopes.contains(&salted), "a part equals a salt");
+        }
+    }
 
     #[test]
     fn scope_separates_clients_and_salts() {
@@ -57,8 +99,11 @@ mod tests {
         let mut scopes = HashSet::new();
         for client in &clients {
             for salt in [None, Some("a"), Some("b"), Some("")] {
-                let scope = reuse(PrefixCacheScope::PerClient, client, salt);
-                assert_eq!(scope, reuse(PrefixCacheScope::PerClient, client, salt));
+                let scope = reuse(PrefixCacheScope::PerClient, client, None, salt);
+                assert_eq!(
+                    scope,
+                    reuse(PrefixCacheScope::PerClient, client, None, salt)
+                );
                 let Reuse::Scope(scope) = scope else {
                     panic!("{client:?}");
                 };
@@ -70,7 +115,7 @@ mod tests {
 
     #[test]
     fn scope_of_shared_prefixes_depends_on_the_salt_alone() {
-        let shared = |client, salt| reuse(PrefixCacheScope::Shared, &client, salt);
+        let shared = |client, salt| reuse(PrefixCacheScope::Shared, &client, None, salt);
         let (one, other) = (ClientKey::Loopback, ClientKey::Ipv4([192, 0, 2, 1].into()));
         assert_eq!(shared(one.clone(), None), Reuse::Scope(Scope::default()));
         assert_eq!(shared(other.clone(), None), Reuse::Scope(Scope::default()));
@@ -79,7 +124,7 @@ mod tests {
             shared(other.clone(), Some("a"))
         );
         assert_ne!(shared(one.clone(), Some("a")), shared(one, None));
-        let off = reuse(PrefixCacheScope::Off, &other, Some("a"));
+        let off = reuse(PrefixCacheScope::Off, &other, None, Some("a"));
         assert_eq!(off, Reuse::Off);
     }
 }

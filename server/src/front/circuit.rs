@@ -3,7 +3,7 @@
 /// Failures in a row after which nothing is sent.
 const MOST_FAILURES: u32 = 3;
 /// Probes in a row that must fail before nothing is sent.
-const MOST_MISSED: u32 = 2;
+pub(super) const MOST_MISSED: u32 = 2;
 
 /// The circuit of one upstream. Pure: the caller reports what happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,15 +36,17 @@ impl Circuit {
         self.state
     }
 
-    /// Whether a request may be sent now. If so, its outcome must be reported.
-    pub(crate) fn admit(&mut self) -> bool {
+    /// Whether a request may be sent now. If so, its outcome must be reported. A request that has nowhere else to go is `urgent`:
+    /// it is sent beside one that decides.
+    pub(crate) fn admit(&mut self, urgent: bool) -> bool {
         match self.state {
             CircuitState::Closed => true,
             CircuitState::HalfOpen => {
                 self.state = CircuitState::Trial;
                 true
             }
-            CircuitState::Open | CircuitState::Trial => false,
+            CircuitState::Trial => urgent,
+            CircuitState::Open => false,
         }
     }
 
@@ -71,12 +73,17 @@ impl Circuit {
         }
     }
 
-    /// The upstream accepts requests, as its health shows.
+    /// The upstream accepts requests, as its health shows. A request that decides may take minutes to its first byte; one that
+    /// has not failed by the next probe has decided.
     pub(crate) fn probe_succeeded(&mut self) {
         self.missed = 0;
-        if self.state == CircuitState::Open {
-            self.failures = 0;
-            self.state = CircuitState::HalfOpen;
+        match self.state {
+            CircuitState::Open => {
+                self.failures = 0;
+                self.state = CircuitState::HalfOpen;
+            }
+            CircuitState::Trial => self.state = CircuitState::Closed,
+            CircuitState::Closed | CircuitState::HalfOpen => {}
         }
     }
 
@@ -110,23 +117,34 @@ mod tests {
         assert_eq!(circuit.state(), CircuitState::Closed);
         (0..MOST_FAILURES).for_each(|_| circuit.failed());
         assert_eq!(circuit.state(), CircuitState::Open);
-        assert!(!circuit.admit());
+        assert!(!circuit.admit(false));
     }
 
     #[test]
     fn circuit_half_opens_on_a_probe_and_lets_one_request_decide() {
         let mut circuit = opened();
         circuit.probe_succeeded();
-        assert!(circuit.admit());
-        assert!(!circuit.admit(), "a second request was sent");
+        assert!(circuit.admit(false));
+        assert!(!circuit.admit(false), "a second request was sent");
         circuit.failed();
         assert_eq!(circuit.state(), CircuitState::Open);
         circuit.probe_succeeded();
-        assert!(circuit.admit());
+        assert!(circuit.admit(false));
         circuit.abandoned();
-        assert!(circuit.admit());
+        assert!(circuit.admit(false));
         circuit.succeeded();
-        assert!(circuit.admit() && circuit.admit());
+        assert!(circuit.admit(false) && circuit.admit(false));
+    }
+
+    #[test]
+    fn urgent_requests_are_sent_beside_the_trial_and_a_probe_ends_it() {
+        let mut circuit = opened();
+        assert!(!circuit.admit(true));
+        circuit.probe_succeeded();
+        assert!(circuit.admit(false));
+        assert!(circuit.admit(true) && !circuit.admit(false));
+        circuit.probe_succeeded();
+        assert_eq!(circuit.state(), CircuitState::Closed);
     }
 
     #[test]
@@ -135,11 +153,11 @@ mod tests {
         circuit.probe_failed();
         circuit.probe_succeeded();
         circuit.probe_failed();
-        assert!(circuit.admit());
+        assert!(circuit.admit(false));
         circuit.probe_failed();
-        assert!(!circuit.admit());
+        assert!(!circuit.admit(false));
         // The answer of a request that was sent before proves nothing of the present.
         circuit.succeeded();
-        assert!(!circuit.admit());
+        assert!(!circuit.admit(false));
     }
 }

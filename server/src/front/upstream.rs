@@ -9,13 +9,18 @@ use sanctum_client::{Client, ClientError, ForwardedResponse, Forwarder, Liveness
 use sanctum_config::UntrustedText;
 use tokio::sync::watch;
 
-use super::circuit::{Circuit, CircuitState};
+use super::circuit::{Circuit, CircuitState, MOST_MISSED};
+use super::response::{self, ResponseFailure};
 use super::spec::UpstreamSpec;
 
 /// How often each upstream is probed.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// How long a probe may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
+/// How long nothing may come of an answer that has begun while the upstream answers no probe.
+const SILENCE_LIMIT: Duration = Duration::from_secs(4);
+/// The longest time after which clients are told to try again, in seconds.
+const LONGEST_RETRY: u64 = 3600;
 /// How often credentials are read again, so that renewed files count.
 const RELOAD_EVERY: Duration = Duration::from_secs(300);
 /// Characters of an error that are shown.
@@ -26,13 +31,16 @@ pub(crate) struct Upstream {
     /// How it is configured.
     pub spec: UpstreamSpec,
     state: Mutex<UpstreamState>,
-    /// False from the probe on that finds it gone. Requests that wait for their first byte then try another one.
+    /// False while it answers no probe. Requests that wait for their first byte then try another upstream. One that answers and
+    /// accepts no new requests is up: it finishes those that it has.
     is_up: watch::Sender<bool>,
     in_flight: AtomicUsize,
 }
 
 struct UpstreamState {
     circuit: Circuit,
+    /// Probes in a row that it has not answered.
+    unanswered: u32,
     /// Why it is not asked, if it is not.
     problem: Option<String>,
     since: Instant,
@@ -59,14 +67,31 @@ pub(crate) struct UpstreamStatus {
 pub(crate) enum Attempt {
     /// An answer, which is the client's whatever it says.
     Answer(UpstreamResponse),
-    /// Its queue is full; when to try again, in seconds.
-    Full(Option<u64>),
+    /// It has no room: its message, and when to try again, in seconds.
+    Full(String, Option<u64>),
     /// It has refused this server's own credentials.
     Denied(StatusCode),
-    /// It is not asked at present.
-    Skipped(String),
+    /// It is not asked at present. `on_trial`: it is asked if nothing else is left.
+    Skipped {
+        /// Why.
+        problem: String,
+        /// Another request decides just now whether it works.
+        on_trial: bool,
+    },
+    /// It answered 500, which may be about the request.
+    Broke(String),
     /// It did not answer, or failed.
     Failed(String),
+}
+
+/// Why a probe failed.
+struct ProbeFailure {
+    /// For clients.
+    problem: String,
+    /// For the log.
+    detail: String,
+    /// Whether it answered, and accepts no requests.
+    is_answer: bool,
 }
 
 /// An answer that has begun.
@@ -89,9 +114,15 @@ impl Drop for InFlight {
 }
 
 impl InFlight {
-    /// Waits until a probe finds the upstream gone.
-    pub(crate) async fn gone(&self) {
-        self.0.gone().await;
+    /// Waits until the upstream answers no probe and nothing has come of the answer for a while. `last`: when something came.
+    pub(crate) async fn lost(&self, last: Instant) {
+        loop {
+            self.0.gone().await;
+            tokio::time::sleep_until((last + SILENCE_LIMIT).into()).await;
+            if !*self.0.is_up.borrow() {
+                return;
+            }
+        }
     }
 }
 
@@ -113,6 +144,7 @@ impl Upstream {
             spec,
             state: Mutex::new(UpstreamState {
                 circuit: Circuit::default(),
+                unanswered: 0,
                 problem: None,
                 since: Instant::now(),
                 forwarder: None,
@@ -154,18 +186,27 @@ impl Upstream {
                 }
                 match &probed {
                     Ok(()) => state.problem = None,
-                    Err(problem) if after == CircuitState::Open => {
-                        state.problem = Some(problem.clone());
+                    Err(failure) if after == CircuitState::Open => {
+                        state.problem = Some(failure.problem.clone());
                     }
                     Err(_) => {}
                 }
+                let is_unanswered = probed.as_ref().is_err_and(|failure| !failure.is_answer);
+                state.unanswered = match is_unanswered {
+                    true => state.unanswered + 1,
+                    false => 0,
+                };
+                // Within the lock, so that no request is admitted between the two.
+                self.is_up.send_replace(state.unanswered < MOST_MISSED);
                 (before, after)
             };
-            self.is_up.send_replace(after != CircuitState::Open);
             let (name, url) = (&self.spec.name, &self.spec.base);
             match (before == CircuitState::Open, after == CircuitState::Open) {
                 (false, true) => {
-                    let problem = probed.err().unwrap_or_default();
+                    let problem = probed
+                        .err()
+                        .map(|failure| failure.detail)
+                        .unwrap_or_default();
                     tracing::warn!(upstream = %name, %url, problem, "the upstream is gone: requests go to the next one; check it with GET /health there");
                 }
                 (true, false) => tracing::info!(upstream = %name, %url, "the upstream is back"),
@@ -174,18 +215,25 @@ impl Upstream {
         }
     }
 
-    async fn probe_once(&self) -> Result<(), String> {
-        let shown = |error: ClientError| -> String {
-            UntrustedText::bounded(&error.to_string(), SHOWN).into()
+    async fn probe_once(&self) -> Result<(), ProbeFailure> {
+        let failure = |error: ClientError| ProbeFailure {
+            problem: problem(&error),
+            detail: detail(&error),
+            is_answer: error.is_answer(),
+        };
+        let phase = |problem: &str| ProbeFailure {
+            problem: problem.to_owned(),
+            detail: problem.to_owned(),
+            is_answer: true,
         };
         let limit = PROBE_LIMIT;
         // The credentials are read for each probe, so that an expired certificate is named.
-        let client = Client::at(&self.spec.base, &self.spec.credentials, limit).map_err(shown)?;
-        match client.liveness().await.map_err(shown)?.value {
+        let client = Client::at(&self.spec.base, &self.spec.credentials, limit).map_err(failure)?;
+        match client.liveness().await.map_err(failure)?.value {
             Liveness::Heartbeat(health) => match health.together.phase {
                 ServerPhase::Ready => Ok(()),
-                ServerPhase::Loading => Err("it is loading its model".to_owned()),
-                ServerPhase::Draining => Err("it is shutting down".to_owned()),
+                ServerPhase::Loading => Err(phase("it is loading its model")),
+                ServerPhase::Draining => Err(phase("it is shutting down")),
             },
             Liveness::Models(_) => Ok(()),
         }
@@ -198,18 +246,22 @@ impl Upstream {
         let _ = up.wait_for(|up| !up).await;
     }
 
-    /// Sends a request to it.
+    /// Sends a request to it. `urgent`: no other upstream is left.
     pub(crate) async fn attempt(
         self: &Arc<Self>,
         path: &str,
         headers: HeaderMap,
         body: Vec<u8>,
+        urgent: bool,
     ) -> Attempt {
         let forwarder = {
             let mut state = self.state();
-            if !state.circuit.admit() {
+            if !state.circuit.admit(urgent) {
                 let problem = state.problem.clone();
-                return Attempt::Skipped(problem.unwrap_or_else(|| "it has failed".to_owned()));
+                return Attempt::Skipped {
+                    problem: problem.unwrap_or_else(|| "it has failed".to_owned()),
+                    on_trial: state.circuit.state() == CircuitState::Trial,
+                };
             }
             self.forwarder(&mut state)
         };
@@ -223,54 +275,74 @@ impl Upstream {
         };
         self.in_flight.fetch_add(1, Relaxed);
         let in_flight = InFlight(self.clone());
-        let posted = tokio::select! {
-            posted = forwarder.post(path, headers, body) => posted,
+        let begun = async {
+            let posted = forwarder.post(path, headers, body).await;
+            let (response, first) = posted.map_err(ResponseFailure::Unanswered)?;
+            response::whole(response, first).await
+        };
+        let begun = tokio::select! {
+            begun = begun => begun,
             () = self.gone() => {
-                pending.0 = None;
+                // The probes have opened the circuit already.
                 return Attempt::Failed("it no longer answers GET /health".to_owned());
             }
         };
-        pending.0 = None;
-        let (response, first) = match posted {
-            Ok(posted) => posted,
-            Err(error) => return self.failed(&error),
+        let (mut response, first) = match begun {
+            Ok(begun) => begun,
+            Err(ResponseFailure::Unanswered(error)) => {
+                pending.0 = None;
+                return self.failed(&error);
+            }
+            Err(ResponseFailure::Broken(problem)) => {
+                pending.0 = None;
+                return self.fail(problem.to_owned(), problem);
+            }
         };
         let status = response.status();
+        if status.as_u16() == 500 {
+            // It may be about the request, so that it is no reason to send no others.
+            return Attempt::Broke(format!("it answered {status}"));
+        }
+        pending.0 = None;
+        if let Some(problem) = response::unusable(&response, first.as_deref()) {
+            return self.fail(problem.clone(), &problem);
+        }
+        self.state().circuit.succeeded();
         match status.as_u16() {
             429 => {
-                self.state().circuit.succeeded();
                 let seconds = response.headers().get(header::RETRY_AFTER);
-                let seconds = seconds.and_then(|value| value.to_str().ok()?.parse().ok());
-                Attempt::Full(seconds)
+                let seconds = seconds.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+                let message = response::message(&mut response).await;
+                Attempt::Full(
+                    message.unwrap_or_else(|| "it has no room (429)".to_owned()),
+                    seconds.map(|seconds| seconds.min(LONGEST_RETRY)),
+                )
             }
-            401 | 403 => {
-                self.state().circuit.succeeded();
-                Attempt::Denied(status)
-            }
-            500.. => self.fail(format!("it answered {status}")),
-            _ => {
-                self.state().circuit.succeeded();
-                Attempt::Answer(UpstreamResponse {
-                    response,
-                    first,
-                    in_flight,
-                })
-            }
+            401 | 403 => Attempt::Denied(status),
+            _ => Attempt::Answer(UpstreamResponse {
+                response,
+                first,
+                in_flight,
+            }),
         }
     }
 
     fn failed(&self, error: &ClientError) -> Attempt {
-        self.fail(UntrustedText::bounded(&error.to_string(), SHOWN).into())
+        self.fail(problem(error), &detail(error))
     }
 
-    fn fail(&self, problem: String) -> Attempt {
+    /// `problem` is for clients, `detail` for the log.
+    fn fail(&self, problem: String, detail: &str) -> Attempt {
+        let (upstream, url) = (&self.spec.name, &self.spec.base);
         let mut state = self.state();
         let before = state.circuit.state();
         state.circuit.failed();
         if state.circuit.state() == CircuitState::Open && before != CircuitState::Open {
             state.since = Instant::now();
             state.problem = Some(problem.clone());
-            tracing::warn!(upstream = %self.spec.name, url = %self.spec.base, problem, "the upstream fails: nothing is sent to it until its health shows that it works");
+            tracing::warn!(%upstream, %url, problem = detail, "the upstream fails: nothing is sent to it until its health shows that it works");
+        } else {
+            tracing::info!(%upstream, %url, problem = detail, "the upstream has failed with a request");
         }
         Attempt::Failed(problem)
     }
@@ -296,4 +368,25 @@ impl Upstream {
     fn state(&self) -> MutexGuard<'_, UpstreamState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What clients are told of a failure. Paths, addresses and causes are for the log.
+fn problem(error: &ClientError) -> String {
+    match error {
+        ClientError::Unreachable { .. } => "it cannot be reached".to_owned(),
+        ClientError::Timeout { limit, .. } => {
+            format!("it gave no answer within {} s", limit.as_secs_f64())
+        }
+        ClientError::Credentials(_) => {
+            "this server's credentials for it cannot be used; see this server's log".to_owned()
+        }
+        other => match other.status() {
+            Some(status) => format!("it answered {status}"),
+            None => "it sent an unexpected answer".to_owned(),
+        },
+    }
+}
+
+fn detail(error: &ClientError) -> String {
+    UntrustedText::bounded(&error.to_string(), SHOWN).into()
 }

@@ -5,10 +5,10 @@
 
 use axum::http::HeaderMap;
 
-use crate::client_key::ClientKey;
+use crate::client_key::{ClientKey, LOOPBACK};
 
-/// The longest name of a client, in bytes.
-const LONGEST_NAME: usize = 128;
+/// The longest name of a client, in bytes: 64 characters, each with up to four bytes that are escaped.
+const LONGEST_NAME: usize = 800;
 /// The longest id, in bytes.
 const LONGEST_ID: usize = 64;
 
@@ -42,6 +42,11 @@ impl Forwarded {
         }
     }
 
+    /// Whether it asks for a program of its own machine, which it does not count either.
+    pub(crate) fn is_of_loopback(&self) -> bool {
+        self.client.as_deref() == Some(LOOPBACK)
+    }
+
     /// The client that the request of `front` counts for: one of its own clients, so that none uses up another's limits.
     pub(crate) fn client_key(&self, front: &str) -> Option<ClientKey> {
         let client = self.client.as_ref()?;
@@ -72,7 +77,7 @@ mod tests {
         for (client, id) in [
             ("", ""),
             ("two words", "req_"),
-            (&"x".repeat(129), "req_a b"),
+            (&"x".repeat(801), "req_a b"),
             ("\u{e9}", &format!("req_{}", "a".repeat(61))),
         ] {
             let nothing = Forwarded {

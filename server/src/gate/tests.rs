@@ -105,7 +105,7 @@ impl GatedServer {
     fn counted(&self, sample: &str) -> bool {
         let page = self.gate.metrics.render(
             &Models::new([("m".parse().unwrap(), Vec::new())], false),
-            &Fronts::new(Vec::new(), None, false),
+            &Fronts::none(),
             &PreparingStatus::default(),
         );
         page.lines().any(|line| line == sample)

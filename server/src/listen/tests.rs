@@ -96,11 +96,7 @@ impl ListenFixture {
         let reported = async {
             while !self
                 .metrics
-                .render(
-                    &models,
-                    &Fronts::new(Vec::new(), None, false),
-                    &PreparingStatus::default(),
-                )
+                .render(&models, &Fronts::none(), &PreparingStatus::default())
                 .lines()
                 .any(|l| l == line)
             {
@@ -111,11 +107,8 @@ impl ListenFixture {
         assert!(
             reported.is_ok(),
             "{line} in {}",
-            self.metrics.render(
-                &models,
-                &Fronts::new(Vec::new(), None, false),
-                &PreparingStatus::default()
-            )
+            self.metrics
+                .render(&models, &Fronts::none(), &PreparingStatus::default())
         );
     }
 }

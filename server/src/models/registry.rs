@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use super::engine_figures::{Capacity, EngineFigures, Totals};
 use super::error::ModelError;
+use crate::model_names::{self, NamedModel};
 use crate::unix_time;
 
 /// Characters of an unknown id that an error repeats.
@@ -102,8 +103,10 @@ impl Models {
             return self.exact(None);
         };
         let first = self.served.first().filter(|_| self.any);
-        self.exact(Some(name))
-            .or_else(|error| self.by_alias(name).or(first).ok_or(error))
+        match self.named(name).or(first) {
+            Some(served) => Ok(served),
+            None => self.exact(Some(name)),
+        }
     }
 
     /// The model with this id; the first if there is none. What changes a model must name it exactly.
@@ -136,17 +139,13 @@ impl Models {
             })
     }
 
-    fn by_alias(&self, name: &str) -> Option<&Served> {
-        let matching = self.iter().flat_map(|served| {
-            let aliases = served.aliases.iter();
-            let matching = aliases.filter(|alias| alias.matches(name));
-            matching.map(move |alias| (alias, served))
+    fn named(&self, name: &str) -> Option<&Served> {
+        let named = self.iter().map(|served| NamedModel {
+            id: &served.id,
+            aliases: &served.aliases,
+            model: served,
         });
-        let rank = |(alias, _): &(&ModelAlias, &Served)| match alias.prefix() {
-            None => usize::MAX,
-            Some(prefix) => prefix.len(),
-        };
-        matching.max_by_key(rank).map(|(_, served)| served)
+        model_names::resolve(named, name)
     }
 
     /// Each model.

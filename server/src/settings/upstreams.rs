@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sanctum_client::Credentials;
 use sanctum_config::NoHome;
-use sanctum_config::fleet::UpstreamSection;
+use sanctum_config::fleet::{self, UpstreamSection};
 
 use super::section::Section;
 use crate::args::ServeArgs;
@@ -71,7 +71,8 @@ fn of_file(upstream: &UpstreamSection, section: &Section) -> Result<UpstreamSpec
     let (scheme, address) = upstream.scheme_and_address().unwrap_or(("http", ""));
     let own = |ending: &str| -> Result<PathBuf, NoHome> {
         let home = section.path(&section.home)?;
-        Ok(home.join(format!("certs/clients/{}.{ending}", section.name)))
+        let client = fleet::Server::upstream_client(&section.name);
+        Ok(home.join(format!("certs/clients/{client}.{ending}")))
     };
     let credentials = match (&upstream.token_file, scheme) {
         (Some(token), _) => Credentials::Bearer(section.path(token)?),

@@ -104,6 +104,17 @@ impl Server {
         models.filter_map(|model| Some((model, model.path.as_ref()?)))
     }
 
+    /// The client of whose certificate the upstreams of the server `name` ask, unless fleet.toml names another one.
+    pub fn upstream_client(name: &Label) -> Label {
+        name.extended("-upstream")
+    }
+
+    /// Whether it needs the certificate of [`upstream_client`](Self::upstream_client).
+    pub fn needs_upstream_client(&self) -> bool {
+        let mut upstreams = self.models.iter().flat_map(|model| &model.upstreams);
+        upstreams.any(UpstreamSection::has_issued_certificate)
+    }
+
     /// What is wrong with its models and their upstreams.
     fn models_contradiction(&self) -> Option<String> {
         for model in &self.models {

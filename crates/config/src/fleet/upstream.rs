@@ -19,10 +19,11 @@ pub struct UpstreamSection {
     /// The file of the bearer token that it needs.
     #[serde(default, deserialize_with = "tilde::optional_or_empty")]
     pub token_file: Option<TildePath>,
-    /// For `https`: the certificate that this server presents; by default `certs/clients/<server>.crt` under the fleet's home.
+    /// For `https`: the certificate that this server presents; by default `certs/clients/<server>-upstream.crt` under the fleet's home,
+    /// which `sanctum-pki fleet` issues.
     #[serde(default, deserialize_with = "tilde::optional_or_empty")]
     pub certificate: Option<TildePath>,
-    /// Its key; by default `certs/clients/<server>.key`.
+    /// Its key; by default `certs/clients/<server>-upstream.key`.
     #[serde(default, deserialize_with = "tilde::optional_or_empty")]
     pub key: Option<TildePath>,
     /// The CAs of its certificate; by default `certs/ca.crt`.
@@ -46,6 +47,14 @@ impl UpstreamSection {
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || ".-:[]%_".contains(c));
         (matches!(scheme, "http" | "https") && is_host).then_some((scheme, address))
+    }
+
+    /// Whether it is asked with the client certificate that `sanctum-pki fleet` issues for its server's upstreams.
+    pub fn has_issued_certificate(&self) -> bool {
+        let is_https = self
+            .scheme_and_address()
+            .is_some_and(|(scheme, _)| scheme == "https");
+        is_https && (self.certificate.is_none() || self.key.is_none())
     }
 
     /// What is wrong with it.

@@ -195,7 +195,7 @@ fn loading_with(aliases: Vec<ModelAlias>, change: impl FnOnce(&mut AppState)) ->
         swaps: AdapterSwaps::new(models.clone(), &[], options, None, shutdown.clone()),
         models,
         sharing: PrefixCacheScope::default(),
-        fronts: Fronts::new(Vec::new(), None, false),
+        fronts: Fronts::none(),
         bodies: BodyLimit::default(),
         responses: ResponseStore::default(),
         threads: ResponseStore::default(),

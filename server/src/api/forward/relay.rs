@@ -1,0 +1,178 @@
+//! Passes an upstream's answer on to the client, piece by piece.
+
+use std::io;
+use std::time::Instant;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde_json::json;
+
+use crate::api::error::ApiError;
+use crate::front::{EventProtocol, InFlight, UpstreamResponse, WholeEvents, is_event_stream};
+use crate::gate::GenerationRecord;
+use crate::shutdown::Shutdown;
+
+/// The upstream that has answered.
+const SERVED_BY: HeaderName = HeaderName::from_static("sanctum-served-by");
+/// The headers of an upstream that clients get.
+const PASSED: [&str; 4] = [
+    "content-type",
+    "cache-control",
+    "retry-after",
+    "sanctum-ignored-fields",
+];
+
+/// An answer on its way to the client.
+struct Relay {
+    answer: UpstreamResponse,
+    /// None where the answer is no stream of events.
+    events: Option<(WholeEvents, EventProtocol)>,
+    /// When something came of it.
+    last: Instant,
+    name: String,
+    record: GenerationRecord,
+    shutdown: Shutdown,
+    is_done: bool,
+}
+
+/// What ends a relay before the answer is complete.
+enum Break {
+    Upstream(String),
+    Shutdown,
+}
+
+/// The response with an upstream's answer. `route`: what was asked.
+pub(super) fn relay(
+    name: String,
+    answer: UpstreamResponse,
+    route: &str,
+    record: GenerationRecord,
+    shutdown: Shutdown,
+) -> Response {
+    let status = answer.response.status();
+    let headers = answer.response.headers();
+    let protocol = EventProtocol::of(route);
+    let events = is_event_stream(headers).then(|| (WholeEvents::new(protocol), protocol));
+    let passed = headers
+        .iter()
+        .filter(|(name, _)| PASSED.contains(&name.as_str()));
+    let passed: Vec<_> = passed
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let served_by = HeaderValue::from_str(&name);
+    let relay = Relay {
+        events,
+        answer,
+        last: Instant::now(),
+        name,
+        record,
+        shutdown,
+        is_done: false,
+    };
+    let body = stream::unfold(relay, async |mut relay| Some((relay.next().await?, relay)));
+    let mut response = (status, Body::from_stream(body)).into_response();
+    response.headers_mut().extend(passed);
+    if let Ok(name) = served_by {
+        response.headers_mut().insert(SERVED_BY, name);
+    }
+    response
+}
+
+impl Relay {
+    /// The next piece; none at the end. An error breaks the connection off.
+    async fn next(&mut self) -> Option<Result<Bytes, io::Error>> {
+        while !self.is_done {
+            let piece = match self.answer.first.take() {
+                Some(first) => Ok(Some(first)),
+                None => self.piece().await,
+            };
+            let piece = match (piece, &mut self.events) {
+                (Ok(Some(piece)), Some((events, _))) => events.push(&piece),
+                (Ok(Some(piece)), None) => piece,
+                (Ok(None), Some((events, _))) => match events.finish() {
+                    Some(rest) => {
+                        self.is_done = true;
+                        rest
+                    }
+                    None => {
+                        let why = "ended its answer before it was complete".to_owned();
+                        return Some(self.broken(Break::Upstream(why)));
+                    }
+                },
+                (Ok(None), None) => {
+                    self.is_done = true;
+                    return None;
+                }
+                (Err(why), _) => return Some(self.broken(why)),
+            };
+            if !piece.is_empty() {
+                return Some(Ok(piece.into()));
+            }
+        }
+        None
+    }
+
+    async fn piece(&mut self) -> Result<Option<Vec<u8>>, Break> {
+        let UpstreamResponse {
+            response,
+            in_flight,
+            ..
+        } = &mut self.answer;
+        tokio::select! {
+            piece = response.chunk() => match piece {
+                Ok(piece) => {
+                    self.last = Instant::now();
+                    Ok(piece.map(|piece| piece.to_vec()))
+                }
+                Err(_) => Err(Break::Upstream("broke the connection off".to_owned())),
+            },
+            () = InFlight::lost(in_flight, self.last) => Err(Break::Upstream("no longer answers".to_owned())),
+            () = self.shutdown.cancelled() => Err(Break::Shutdown),
+        }
+    }
+
+    fn broken(&mut self, why: Break) -> Result<Bytes, io::Error> {
+        self.is_done = true;
+        let error = match why {
+            Break::Shutdown => {
+                self.record.cancelled();
+                ApiError::shutting_down()
+            }
+            Break::Upstream(why) => {
+                self.record.failed();
+                let message = format!(
+                    "the upstream {} {why} in the middle of the answer; send the request again",
+                    self.name
+                );
+                tracing::warn!(upstream = %self.name, request = self.record.request_id(), "{message}");
+                ApiError::new(StatusCode::BAD_GATEWAY, "upstream_failed", message)
+            }
+        };
+        match &self.events {
+            Some((events, protocol)) => {
+                let event = [events.separator(), &error_event(*protocol, &error)].concat();
+                Ok(event.into())
+            }
+            None => Err(io::Error::other(error.to_string())),
+        }
+    }
+}
+
+/// An error as an event of this protocol.
+fn error_event(protocol: EventProtocol, error: &ApiError) -> String {
+    let message = error.to_string();
+    match protocol {
+        EventProtocol::OpenAi => format!("data: {}\n\n", error.body()),
+        EventProtocol::Responses => {
+            let data = json!({ "type": "error", "code": "server_error", "message": message, "param": null });
+            format!("event: error\ndata: {data}\n\n")
+        }
+        EventProtocol::Anthropic => {
+            let error = json!({ "type": "api_error", "message": message });
+            let data = json!({ "type": "error", "error": error });
+            format!("event: error\ndata: {data}\n\n")
+        }
+    }
+}
