@@ -65,7 +65,7 @@ async fn page_of_a_listed_origin_chats_after_its_preflight() {
             &answer,
             "access-control-allow-origin: https://chat.example"
         ));
-        let exposed = "access-control-expose-headers: sanctum-ignored-fields, x-request-id, request-id, retry-after";
+        let exposed = "access-control-expose-headers: sanctum-ignored-fields, sanctum-served-by, x-request-id, request-id, retry-after";
         assert!(has(&answer, exposed), "{}", answer.head);
     }
 

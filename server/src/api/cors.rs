@@ -19,8 +19,9 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE");
 /// Seconds for which a browser need not ask again: as long as Chrome remembers at most.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 /// The headers of answers that a page may read besides the length and the type.
-const EXPOSED: HeaderValue =
-    HeaderValue::from_static("sanctum-ignored-fields, x-request-id, request-id, retry-after");
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "sanctum-ignored-fields, sanctum-served-by, x-request-id, request-id, retry-after",
+);
 /// The headers of requests that answers depend on.
 const VARY: HeaderValue = HeaderValue::from_static("Origin");
 const VARY_PREFLIGHT: HeaderValue = HeaderValue::from_static(
