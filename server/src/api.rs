@@ -1,4 +1,4 @@
-//! The HTTP API: OpenAI's, and two pages for operators.
+//! The HTTP API: OpenAI's, three pages for operators, and the console, a web page.
 //!
 //! [`router`] has the routes and puts the gate around them. A protocol (`chat`, `completions`) is a thin translation: it
 //! parses a body into a [`generation::GenerationRequest`], and an encoder turns the outputs of the [`generation::ActiveGeneration`]
@@ -13,6 +13,7 @@ pub(crate) mod body;
 mod chat;
 mod client_path;
 mod completions;
+mod console;
 mod conversation;
 mod cors;
 mod echo;
@@ -38,6 +39,7 @@ mod responses;
 mod router;
 mod sse;
 mod state;
+mod status;
 #[cfg(test)]
 mod tests;
 mod tokens;

@@ -1,8 +1,22 @@
-//! The banner at a terminal when the server is ready: its addresses, and a command to paste.
+//! The banner at a terminal when the server is ready: its addresses, the console, and a command to paste.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use sanctum_config::ModelId;
 
 use crate::listen::BoundAddress;
+
+/// The URL of the console for a browser on this machine.
+pub(crate) fn console_url(endpoint: &BoundAddress) -> String {
+    let local = match endpoint.address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let address = SocketAddr::new(local, endpoint.address.port());
+    let secure = endpoint.secure;
+    format!("{}/", BoundAddress { address, secure })
+}
 
 /// The banner. `token` is the file of the bearer token, where requests from this machine need it too.
 pub(crate) fn banner(
@@ -34,13 +48,14 @@ pub(crate) fn banner(
         r#"
   Sanctum {version} serves {models} on {urls}
 
-  Try it:
+  Open {console} in a browser to chat and to see what the server does, or:
 
     curl {url}/v1/chat/completions -H 'Content-Type: application/json'{credentials} \
       -d '{{"messages": [{{"role": "user", "content": "What is 2+2? Respond with only the number."}}], "temperature": 0}}'
 
   OpenAI clients: base_url {url}/v1, {api_key}. Ctrl-C stops it.
 "#,
+        console = first.map_or_else(String::new, console_url),
         version = env!("CARGO_PKG_VERSION"),
         models = models.join(", "),
         urls = urls.join(" and "),
@@ -72,6 +87,21 @@ mod tests {
             .unwrap();
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
         assert_eq!(body["messages"][0]["role"], "user");
+    }
+
+    #[test]
+    fn console_is_named_by_an_address_that_a_browser_can_open() {
+        for (address, url) in [
+            ("127.0.0.1:1337", "http://127.0.0.1:1337/"),
+            ("0.0.0.0:1337", "http://127.0.0.1:1337/"),
+            ("[::]:1337", "http://[::1]:1337/"),
+            ("100.64.0.25:80", "http://100.64.0.25:80/"),
+        ] {
+            let endpoint = endpoint(address, false);
+            assert_eq!(console_url(&endpoint), url);
+            let banner = banner(&[endpoint], &[], None);
+            assert!(banner.contains(&format!("Open {url} in a browser")));
+        }
     }
 
     #[test]

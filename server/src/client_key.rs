@@ -4,10 +4,14 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use sanctum_config::UntrustedText;
+
 use crate::peer::Peer;
 
 /// What other servers are told of [`ClientKey::Loopback`].
 pub(crate) const LOOPBACK: &str = "loopback";
+/// Characters of a label, at most.
+const LONGEST_LABEL: usize = 200;
 
 /// One client, for limits.
 ///
@@ -59,6 +63,15 @@ impl ClientKey {
         match self {
             Self::Loopback => Self::LoopbackWithToken,
             other => other,
+        }
+    }
+
+    /// For operators: the certificate's name, an address, `loopback` or `loopback with token`.
+    pub(crate) fn label(&self) -> String {
+        match self {
+            Self::Certificate(name) => UntrustedText::bounded(name, LONGEST_LABEL).into(),
+            Self::LoopbackWithToken => "loopback with token".into(),
+            other => other.to_string(),
         }
     }
 
@@ -141,6 +154,15 @@ mod tests {
         assert_eq!(key("[fe80::1%4]:9"), key("[fe80::2%4]:7"));
         assert_ne!(key("[fe80::1%4]:9"), key("[fe80::1%5]:9"));
         assert_ne!(key("[fe80::1%4]:9"), key("[2001:db8::1]:9"));
+    }
+
+    #[test]
+    fn label_is_one_safe_line() {
+        let label = |name: &str| ClientKey::Certificate(name.into()).label();
+        assert_eq!(label("front for ada"), "front for ada");
+        assert_eq!(label("a\u{1b}[2J\u{202e}"), "a\\u{1b}[2J\\u{202e}");
+        assert_eq!(ClientKey::LoopbackWithToken.label(), "loopback with token");
+        assert_eq!(key("192.0.2.1").label(), "192.0.2.1");
     }
 
     #[test]

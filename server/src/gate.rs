@@ -4,11 +4,15 @@
 //! the bearer token that it brings; nothing else in it can get it accepted. In this order:
 //!
 //! 1. `SANCTUM_DISABLE_AUTH=1`: every request is accepted.
-//! 2. A client certificate: accepted while the certificate is.
+//! 2. A client certificate: accepted while the certificate is, except for requests of other websites' pages: a browser
+//!    sends the certificate with these too.
 //! 3. From this machine, and `loopback = "bypass"`: accepted, under the rules of [`loopback`].
 //! 4. The bearer token: accepted. A request from this machine that breaks one of those rules may bring it too: a web page
 //!    does not have the token, so the token proves what the rules can only suspect.
 //! 5. All other requests are refused.
+//!
+//! The console's page is the same for every client and has no secret in it: it is served without the token too, so that it
+//! can ask for the token. The requests that it sends pass the gate like all others.
 //!
 //! A browser's preflight from an allowed origin is answered before all of these: it never has credentials. The request that
 //! follows it passes the gate like any other.
@@ -36,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
+use axum::http::header;
 use sanctum_config::fleet::Loopback;
 use sanctum_config::{HostName, ListenAddress};
 
@@ -46,6 +51,7 @@ pub(crate) use refusal::Refusal;
 pub(crate) use rules::{AccessRules, TokenPath};
 pub(crate) use token_file::TokenFileError;
 
+use crate::activity::{RecentClients, RecentRefusals};
 use crate::audit::AuditLog;
 use crate::client_key::ClientKey;
 use crate::metrics::Metrics;
@@ -77,6 +83,8 @@ pub(crate) struct Gate {
     metrics: Arc<Metrics>,
     audit: AuditLog,
     running: RunningRequests,
+    clients: Arc<RecentClients>,
+    refusals: Arc<RecentRefusals>,
 }
 
 /// What is accepted.
@@ -84,6 +92,8 @@ pub(crate) struct Gate {
 pub(crate) enum Admitted {
     /// The request of this client.
     Client(ClientKey),
+    /// A request for the console's page, of any client.
+    Public,
     /// A browser's question whether a page may send a request.
     Preflight,
 }
@@ -116,6 +126,8 @@ impl Gate {
             metrics,
             audit,
             running: RunningRequests::default(),
+            clients: Arc::default(),
+            refusals: Arc::default(),
         })
     }
 
@@ -127,6 +139,16 @@ impl Gate {
     /// The requests that run now, without those of watchdogs and operators.
     pub(crate) fn running_requests(&self) -> RunningRequests {
         self.running.clone()
+    }
+
+    /// The clients that have requests.
+    pub(crate) fn clients(&self) -> &RecentClients {
+        &self.clients
+    }
+
+    /// What was refused last.
+    pub(crate) fn refusals(&self) -> &Arc<RecentRefusals> {
+        &self.refusals
     }
 
     /// Reads the token again, now. Returns whether its file, if there is one, can be used.
@@ -169,14 +191,22 @@ impl Gate {
             self.metrics
                 .auth_counter(method.as_str(), None)
                 .increment(1);
-            let (audit, metrics) = (self.audit.clone(), self.metrics.clone());
-            let record = RequestRecord::new(route, method, peer, audit, metrics);
-            return (record, Ok(Admitted::Preflight));
+            return (self.record(route, method, peer), Ok(Admitted::Preflight));
         }
         let (method, authenticated) = match &peer {
             Some(peer) => self.authenticate(request, peer),
             None => (AuthMethod::None, Err(Refusal::NoPeer)),
         };
+        if route.is_public()
+            && let Err(refusal) = &authenticated
+            && refusal.is_about_the_token()
+        {
+            let method = AuthMethod::Public;
+            self.metrics
+                .auth_counter(method.as_str(), None)
+                .increment(1);
+            return (self.record(route, method, peer), Ok(Admitted::Public));
+        }
         let reason = authenticated.as_ref().err().map(Refusal::reason);
         self.metrics
             .auth_counter(method.as_str(), reason)
@@ -197,9 +227,8 @@ impl Gate {
         let is_counted_there = forwarded
             .as_ref()
             .is_none_or(|(said, _)| !said.is_of_loopback());
-        let (audit, metrics) = (self.audit.clone(), self.metrics.clone());
         let forwarded = forwarded.map(|(said, _)| said);
-        let mut record = RequestRecord::new(route, method, peer.clone(), audit, metrics);
+        let mut record = self.record(route, method, peer.clone());
         if let Some(forwarded) = forwarded {
             record.forwarded(forwarded);
         }
@@ -211,12 +240,18 @@ impl Gate {
                 }
                 record.running = Some(self.running.begin());
             }
+            record.enter(&self.clients, client.clone());
             Ok(Admitted::Client(client))
         });
         if let Err(refusal) = &admitted {
             record.refused(refusal);
         }
         (record, admitted)
+    }
+
+    fn record(&self, route: Route, method: AuthMethod, peer: Option<Peer>) -> RequestRecord {
+        let (audit, metrics) = (self.audit.clone(), self.metrics.clone());
+        RequestRecord::new(route, method, peer, audit, metrics, self.refusals.clone())
     }
 
     /// How the request is authenticated, and as which client; or what it presented, and why it is refused.
@@ -227,9 +262,12 @@ impl Gate {
     ) -> (AuthMethod, Result<ClientKey, Refusal>) {
         let client = ClientKey::of_peer(peer);
         if let (Some(identity), false) = (&peer.identity, self.disabled) {
-            let certified = match identity.is_trusted() {
-                true => Ok(client),
-                false => Err(Refusal::Certificate),
+            let certified = if !identity.is_trusted() {
+                Err(Refusal::Certificate)
+            } else if self.is_of_another_page(request) && self.check_token(request).1.is_err() {
+                Err(Refusal::Origin)
+            } else {
+                Ok(client)
             };
             return (AuthMethod::Mtls, certified);
         }
@@ -267,6 +305,14 @@ impl Gate {
             (Err(_), Ok(())) => (AuthMethod::Bearer, Ok(client)),
             (Err(refusal), Err(_)) => (AuthMethod::Loopback, Err(refusal)),
         }
+    }
+
+    /// Whether a page that is neither the console nor one of a listed origin has sent the request over TLS.
+    fn is_of_another_page(&self, request: &Request) -> bool {
+        let headers = request.headers();
+        headers.contains_key(header::ORIGIN)
+            && !self.origins.names(headers)
+            && !origins::is_own(headers, "https")
     }
 
     /// What the request presents, and whether it is the token.

@@ -6,6 +6,7 @@
 //! it. The engine runs on threads of its own; everything here is asynchronous and waits for it through channels, so that
 //! `/health` responds however busy it is.
 
+mod activity;
 mod api;
 mod args;
 mod audit;

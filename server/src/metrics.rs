@@ -3,8 +3,8 @@
 //! The recorder belongs to the server that it counts for and is not installed for the whole process, so that two
 //! servers in one test do not count for each other. Names begin with `sanctum_`; times are in seconds.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::{Duration, Instant};
 
 use metrics::{Counter, Label, counter, gauge, histogram, with_local_recorder};
@@ -29,6 +29,7 @@ pub(crate) struct Metrics {
     handle: PrometheusHandle,
     born: Instant,
     audit_lost: AtomicU64,
+    connections: AtomicI64,
 }
 
 impl Metrics {
@@ -56,6 +57,7 @@ impl Metrics {
             recorder,
             born: Instant::now(),
             audit_lost: AtomicU64::new(0),
+            connections: AtomicI64::new(0),
         };
         metrics.within(describe);
         metrics
@@ -72,8 +74,19 @@ impl Metrics {
     }
 
     /// Counts a connection that was made (1) or that is gone (-1).
-    pub(crate) fn connections(&self, change: f64) {
-        self.within(|| gauge!("sanctum_connections").increment(change));
+    pub(crate) fn connections(&self, change: i64) {
+        self.connections.fetch_add(change, Relaxed);
+        self.within(|| gauge!("sanctum_connections").increment(change as f64));
+    }
+
+    /// Connections that are open.
+    pub(crate) fn open_connections(&self) -> u64 {
+        u64::try_from(self.connections.load(Relaxed)).unwrap_or(0)
+    }
+
+    /// Since the server started.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.born.elapsed()
     }
 
     /// Counts a connection that was refused, or closed before its time.
@@ -158,7 +171,7 @@ impl Metrics {
     ) -> String {
         self.within(|| {
             read_preparing(preparing);
-            gauge!("sanctum_uptime_seconds").set(self.born.elapsed().as_secs_f64());
+            gauge!("sanctum_uptime_seconds").set(self.uptime().as_secs_f64());
             counter!("sanctum_audit_lost_total").absolute(self.audit_lost.load(Relaxed));
             models.iter().for_each(read_engine);
             fronts.iter().for_each(read_upstreams);
@@ -299,7 +312,7 @@ fn describe() {
     );
     counter!(
         "sanctum_auth_total",
-        "Decisions of the gate, by method (mtls, bearer, loopback, disabled, preflight, none), outcome and, if refused, reason"
+        "Decisions of the gate, by method (mtls, bearer, loopback, disabled, preflight, public, none), outcome and, if refused, reason"
     );
     gauge!(
         "sanctum_auth_disabled",

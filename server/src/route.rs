@@ -34,6 +34,16 @@ pub(crate) const ADAPTERS: &str = "/v1/adapters";
 pub(crate) const HEALTH: &str = "/health";
 /// The metrics.
 pub(crate) const METRICS: &str = "/metrics";
+/// What the console shows.
+pub(crate) const STATUS: &str = "/status";
+/// The console.
+pub(crate) const CONSOLE: &str = "/";
+/// Its style.
+pub(crate) const CONSOLE_STYLE: &str = "/console.css";
+/// Its script.
+pub(crate) const CONSOLE_SCRIPT: &str = "/console.js";
+/// Its icon.
+pub(crate) const CONSOLE_ICON: &str = "/console.svg";
 
 /// The routes that exist without `/v1` too: not every client puts it into its base URL.
 const VERSIONED: [&str; 13] = [
@@ -90,25 +100,46 @@ impl Route {
     }
 
     /// Whether the engine answers it.
-    fn is_inference(&self) -> bool {
-        [CHAT, COMPLETIONS, RESPONSES, MESSAGES].contains(&self.path.as_str())
+    pub(crate) fn is_inference(&self) -> bool {
+        let is_inference = [CHAT, COMPLETIONS, RESPONSES, MESSAGES].contains(&self.path.as_str());
+        is_inference && self.method != "OPTIONS"
     }
 
     /// Whether it is audited: the engine answers it, or it gives a model another adapter.
     pub(crate) fn is_audited(&self) -> bool {
-        let is_preflight = self.method == "OPTIONS";
-        (self.is_inference() && !is_preflight) || (self.method == "POST" && self.path == ADAPTERS)
+        self.is_inference() || (self.method == "POST" && self.path == ADAPTERS)
     }
 
     /// Whether watchdogs and operators use it, however busy a server is.
     pub(crate) fn is_for_operators(&self) -> bool {
-        [HEALTH, METRICS].contains(&self.path.as_str())
+        [HEALTH, METRICS, STATUS].contains(&self.path.as_str()) || self.is_public()
+    }
+
+    /// Whether it is a part of the console, which is the same for every client and has no secret in it.
+    pub(crate) fn is_public(&self) -> bool {
+        let console = [CONSOLE, CONSOLE_STYLE, CONSOLE_SCRIPT, CONSOLE_ICON];
+        ["GET", "HEAD"].contains(&self.method) && console.contains(&self.path.as_str())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn console_is_public_and_what_it_shows_is_not() {
+        let is_public = |method, path: &str| {
+            let path = path.to_owned();
+            Route { method, path }.is_public()
+        };
+        for path in [CONSOLE, CONSOLE_STYLE, CONSOLE_SCRIPT, CONSOLE_ICON] {
+            assert!(is_public("GET", path) && is_public("HEAD", path), "{path}");
+            assert!(!is_public("POST", path), "{path}");
+        }
+        for path in [STATUS, HEALTH, METRICS, MODELS, CHAT, "none"] {
+            assert!(!is_public("GET", path), "{path}");
+        }
+    }
 
     #[test]
     fn versioned_route_has_a_form_without_version_and_pages_do_not() {

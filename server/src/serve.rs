@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::api::body::BodyLimit;
 use crate::api::{AppState, ResponseStore, router};
-use crate::banner::banner;
+use crate::banner::{banner, console_url};
 use crate::failure::CommandFailure;
 use crate::front::Fronts;
 use crate::gate::Gate;
@@ -95,6 +95,7 @@ pub(crate) async fn serve(
         router(app.clone()),
         shutdown.clone(),
         app.metrics.clone(),
+        app.gate.refusals().clone(),
         settings.max_connections,
     );
 
@@ -219,7 +220,7 @@ fn announce(endpoints: &[BoundAddress], app: &AppState, token: Option<&str>) -> 
     let elsewhere = app.fronts.iter().filter(|model| !model.is_local);
     let models: Vec<&ModelId> = local.chain(elsewhere.map(|model| &model.id)).collect();
     for address in endpoints {
-        tracing::info!(%address, "ready");
+        tracing::info!(%address, console = %console_url(address), "ready");
     }
     let mut out = io::stdout();
     if out.is_terminal() {

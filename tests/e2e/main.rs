@@ -12,6 +12,7 @@ mod cache;
 mod chat;
 mod completions;
 mod concurrency;
+mod console;
 mod constraints;
 mod doctor;
 mod drift;

@@ -280,6 +280,49 @@ fn day(from_now: i64) -> String {
 }
 
 #[tokio::test]
+async fn browser_with_a_certificate_uses_the_console_and_no_other_website_does() {
+    let Some(site) = Site::open().await else {
+        return;
+    };
+    let pair = site.client("ada");
+    let asked = |headers: &[&str], path: &str| {
+        let headers = headers.iter().flat_map(|header| ["--header", header]);
+        let output = site.curl(Some(&pair), &headers.collect::<Vec<_>>(), path);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let page = asked(&[], "/");
+    assert!(
+        page.contains("content-security-policy: default-src 'none'"),
+        "{page}"
+    );
+    assert!(page.contains("/console.js"));
+    let own = format!("Origin: https://{}", site.address);
+    for (origin, status) in [
+        (own.as_str(), "200"),
+        ("Origin: https://evil.example", "403"),
+        ("Origin: null", "403"),
+    ] {
+        let answer = asked(&[origin], "/status");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{origin}: {answer}"
+        );
+    }
+    let status = asked(&[], "/status");
+    assert!(
+        status.contains(r#""client":"ada","auth":"mtls""#),
+        "{status}"
+    );
+    assert!(status.contains(r#""code":"origin""#), "{status}");
+
+    // A connection without a certificate is refused, and listed.
+    site.curl(None, &[], "/");
+    let status = asked(&[], "/status");
+    let refused = r#""method":null,"route":null,"status":null,"code":"no_certificate""#;
+    assert!(status.contains(refused), "{status}");
+}
+
+#[tokio::test]
 async fn other_certificates_are_refused_with_their_alert() {
     let Some(site) = Site::open().await else {
         return;

@@ -11,6 +11,10 @@ use serde_json::{Value, json};
 use super::names::Names;
 use crate::models::{ModelError, SwapError};
 
+/// The code of the error that a response is, for the list of refusals: an extension of the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ErrorCode(pub &'static str);
+
 /// An error of the API.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{message}")]
@@ -240,17 +244,23 @@ pub(crate) fn error_body(
     param: Option<&str>,
     code: Option<&str>,
 ) -> Value {
-    let kind = match status {
+    json!({ "error": { "message": message, "type": kind(status), "param": param, "code": code } })
+}
+
+/// OpenAI's type of errors with a status.
+fn kind(status: StatusCode) -> &'static str {
+    match status {
         StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
         status if status.is_server_error() => "server_error",
         _ => "invalid_request_error",
-    };
-    json!({ "error": { "message": message, "type": kind, "param": param, "code": code } })
+    }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body())).into_response();
+        let code = self.code.unwrap_or(kind(self.status));
+        response.extensions_mut().insert(ErrorCode(code));
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -40,8 +40,9 @@ pub(crate) struct HealthPage {
     fronts: Vec<FrontHealth>,
 }
 
+/// A model that other servers have.
 #[derive(Debug, PartialEq, Serialize)]
-struct FrontHealth {
+pub(crate) struct FrontHealth {
     id: String,
     /// Whether a server has it at present.
     available: bool,
@@ -94,13 +95,12 @@ pub(crate) async fn health(State(app): State<Arc<AppState>>) -> (StatusCode, Jso
     if app.shutdown.is_draining() {
         pulse.phase = EnginePhase::Draining;
     }
-    let (code, status) = match pulse.phase {
-        EnginePhase::Ready => (StatusCode::OK, "ok"),
-        EnginePhase::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading"),
-        EnginePhase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+    let code = match pulse.phase {
+        EnginePhase::Ready => StatusCode::OK,
+        EnginePhase::Loading | EnginePhase::Draining => StatusCode::SERVICE_UNAVAILABLE,
     };
     let health = HealthPage {
-        status,
+        status: word(pulse.phase),
         pulse,
         preparing: app.preparing.read(),
         prefix_cache: prefixes.max().unwrap_or_default(),
@@ -108,9 +108,34 @@ pub(crate) async fn health(State(app): State<Arc<AppState>>) -> (StatusCode, Jso
             0 | 1 => Vec::new(),
             _ => each,
         },
-        fronts: app.fronts.iter().map(front).collect(),
+        fronts: fronts(&app),
     };
     (code, Json(health))
+}
+
+/// The phase of all models together.
+pub(crate) fn phase(app: &AppState) -> EnginePhase {
+    match app.shutdown.is_draining() {
+        true => EnginePhase::Draining,
+        false => {
+            let each: Vec<Beat> = app.models.iter().map(beat).collect();
+            together(each.iter()).phase
+        }
+    }
+}
+
+/// The `status` of a server in this phase.
+pub(crate) fn word(phase: EnginePhase) -> &'static str {
+    match phase {
+        EnginePhase::Ready => "ok",
+        EnginePhase::Loading => "loading",
+        EnginePhase::Draining => "draining",
+    }
+}
+
+/// The models that other servers have.
+pub(crate) fn fronts(app: &AppState) -> Vec<FrontHealth> {
+    app.fronts.iter().map(front).collect()
 }
 
 impl ModelHealth {

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::error::error_body;
+use super::error::{ErrorCode, error_body};
 use crate::gate::Refusal;
 
 fn status(refusal: &Refusal) -> StatusCode {
@@ -37,6 +37,7 @@ impl IntoResponse for Refusal {
         let status = status(&self);
         let body = error_body(status, &self.to_string(), None, Some(code(&self)));
         let mut response = (status, Json(body)).into_response();
+        response.extensions_mut().insert(ErrorCode(self.reason()));
         let headers = response.headers_mut();
         match status {
             StatusCode::UNAUTHORIZED => {

@@ -10,10 +10,11 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorCode};
 use super::state::AppState;
 use super::{
-    adapters, anthropic, chat, completions, cors, forward, health, models, responses, tokens,
+    adapters, anthropic, chat, completions, console, cors, forward, health, models, responses,
+    status, tokens,
 };
 use crate::gate::{Admitted, Gate};
 use crate::route;
@@ -25,7 +26,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// All routes, behind the gate. A listener puts a [`Peer`](crate::peer::Peer) into each request.
 pub(crate) fn router(app: Arc<AppState>) -> Router {
     let forwards = !app.fronts.is_empty();
-    let routes: [(&str, MethodRouter<Arc<AppState>>); 15] = [
+    let routes: [(&str, MethodRouter<Arc<AppState>>); 20] = [
         (route::CHAT, post(chat::create)),
         (route::COMPLETIONS, post(completions::create)),
         (route::RESPONSES, post(responses::create)),
@@ -44,6 +45,11 @@ pub(crate) fn router(app: Arc<AppState>) -> Router {
         (route::MODEL, get(models::one)),
         (route::HEALTH, get(health::health)),
         (route::METRICS, get(metrics)),
+        (route::STATUS, get(status::status)),
+        (route::CONSOLE, get(console::page)),
+        (route::CONSOLE_STYLE, get(console::style)),
+        (route::CONSOLE_SCRIPT, get(console::script)),
+        (route::CONSOLE_ICON, get(console::icon)),
     ];
     let routes = routes
         .into_iter()
@@ -84,11 +90,13 @@ pub(crate) async fn guard(
             request.extensions_mut().insert(record.generation());
             next.run(request).await
         }
+        Ok(Admitted::Public) => next.run(request).await,
         Ok(Admitted::Preflight) => cors::preflight(request.headers()),
         Err(refusal) => refusal.into_response(),
     };
     cors::finish(gate.origins(), reader, response.headers_mut());
-    record.responded(response.status());
+    let code = response.extensions().get().map(|ErrorCode(code)| *code);
+    record.responded(response.status(), code);
     if let Ok(id) = HeaderValue::from_str(record.id()) {
         response.headers_mut().insert(REQUEST_ID, id);
     }

@@ -13,18 +13,21 @@ pub(crate) enum AuthMethod {
     Disabled,
     /// It is a browser's preflight, which never has credentials and gets no more than permission to ask.
     Preflight,
+    /// It asks for the console's page, which every client may have, and presented nothing or a wrong token.
+    Public,
     /// It presented nothing.
     None,
 }
 
 impl AuthMethod {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Mtls,
         Self::Bearer,
         Self::Loopback,
         Self::Disabled,
         Self::Preflight,
+        Self::Public,
         Self::None,
     ];
 
@@ -36,6 +39,7 @@ impl AuthMethod {
             Self::Loopback => "loopback",
             Self::Disabled => "disabled",
             Self::Preflight => "preflight",
+            Self::Public => "public",
             Self::None => "none",
         }
     }

@@ -2,8 +2,8 @@
 //! machine has open.
 //!
 //! A page can make its browser send requests to 127.0.0.1. The browser gives it away: it names the page's own host where a
-//! DNS answer was rebound to 127.0.0.1, it sends `Origin` with cross-origin requests of scripts, and a form cannot
-//! send JSON. A header can only get a request refused here, never accepted.
+//! DNS answer was rebound to 127.0.0.1, it sends the page's `Origin` with cross-origin requests of scripts, and a form
+//! cannot send JSON. A header can only get a request refused here, never accepted.
 //!
 //! Source: the Fetch standard, "CORS protocol" and "CORS-safelisted request-header"; RFC 9110, section 7.2, for `Host`.
 
@@ -14,6 +14,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use sanctum_config::HostName;
 
+use super::origins;
 use super::refusal::Refusal;
 
 /// Characters of a foreign name that an error message shows, at most.
@@ -46,7 +47,9 @@ pub(crate) fn check(
             host: shown(foreign),
         });
     }
-    if request.headers().contains_key(header::ORIGIN) && !rules.is_named_origin {
+    let headers = request.headers();
+    let is_ours = || rules.is_named_origin || origins::is_own(headers, "http");
+    if headers.contains_key(header::ORIGIN) && !is_ours() {
         return Err(Refusal::Origin);
     }
     if !request.body().is_end_stream() && !is_json(request.headers()) {
@@ -318,6 +321,26 @@ mod tests {
             let request = request(&[("host", "localhost"), ("origin", origin)], "");
             assert_eq!(judge(&request), Err(Refusal::Origin));
         }
+    }
+
+    #[test]
+    fn own_page_is_judged_as_a_program_is_and_a_rebound_one_is_foreign() {
+        let own = [
+            ("host", "localhost:1337"),
+            ("origin", "http://localhost:1337"),
+        ];
+        assert_eq!(judge(&request(&own, "")), Ok(()));
+        assert_eq!(judge(&request(&own, "{}")), Err(Refusal::NotJson));
+        let elsewhere = [
+            ("host", "localhost:1337"),
+            ("origin", "http://localhost:3000"),
+        ];
+        assert_eq!(judge(&request(&elsewhere, "")), Err(Refusal::Origin));
+        let rebound = [
+            ("host", "evil.example:1337"),
+            ("origin", "http://evil.example:1337"),
+        ];
+        assert!(is_foreign(judge(&request(&rebound, ""))));
     }
 
     #[test]

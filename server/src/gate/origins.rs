@@ -3,11 +3,16 @@
 //! A browser sends a page's request to another origin and hides the answer from the page, unless the answer names the page's
 //! origin. Before a request that a form could not send, it asks with a preflight, which never has credentials.
 //!
-//! Source: the Fetch standard, "CORS protocol"; RFC 6454 for `Origin`.
+//! The server has a page of its own, the console. Its origin needs no listing.
+//!
+//! Source: the Fetch standard, "CORS protocol"; RFC 6454 for `Origin`; the W3C draft "Fetch Metadata" for `Sec-Fetch-Site`.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use sanctum_config::Origin;
+
+/// How the page that has sent a request is related to this server, as the browser says.
+const FETCH_SITE: &str = "sec-fetch-site";
 
 /// The origins that the operator allows.
 #[derive(Debug)]
@@ -64,6 +69,24 @@ impl AllowedOrigins {
         };
         self.listed.iter().any(is)
     }
+}
+
+/// Whether the request has the origin of this server's own page, at the host that it names. A page of another website has
+/// another origin, also where that website's name was rebound to this machine; then the host is foreign, which the caller
+/// checks.
+pub(super) fn is_own(headers: &HeaderMap, scheme: &str) -> bool {
+    let is_same_site = match headers.get(FETCH_SITE) {
+        Some(site) => site == "same-origin",
+        None => true,
+    };
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (Some(origin), Some(host), None) = (only_origin(headers), hosts.next(), hosts.next())
+    else {
+        return false;
+    };
+    let origin = origin.as_bytes().strip_prefix(scheme.as_bytes());
+    let origin = origin.and_then(|rest| rest.strip_prefix(b"://"));
+    is_same_site && origin.is_some_and(|name| !name.is_empty() && name == host.as_bytes())
 }
 
 /// Whether a browser asks with it whether a page may send another request.
@@ -124,6 +147,42 @@ mod tests {
         ] {
             assert_eq!(allowed.reader(&headers(other)), None, "{other:?}");
             assert!(!allowed.names(&headers(other)), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn own_origin_is_that_of_the_host_that_the_request_names() {
+        let own = |lines: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            is_own(&headers, "http")
+        };
+        let host = ("host", "127.0.0.1:1337");
+        let origin = ("origin", "http://127.0.0.1:1337");
+        assert!(own(&[host, origin]));
+        assert!(own(&[host, origin, ("sec-fetch-site", "same-origin")]));
+        assert!(own(&[
+            ("host", "localhost"),
+            ("origin", "http://localhost")
+        ]));
+        for other in [
+            &[host][..],
+            &[origin],
+            &[host, host, origin],
+            &[host, origin, origin],
+            &[host, origin, ("sec-fetch-site", "same-site")],
+            &[host, origin, ("sec-fetch-site", "cross-site")],
+            &[host, ("origin", "http://127.0.0.1:1338")],
+            &[host, ("origin", "http://127.0.0.1")],
+            &[host, ("origin", "http://localhost:1337")],
+            &[host, ("origin", "https://127.0.0.1:1337")],
+            &[host, ("origin", "http://evil.example")],
+            &[host, ("origin", "null")],
+            &[("host", ""), ("origin", "http://")],
+        ] {
+            assert!(!own(other), "{other:?}");
         }
     }
 

@@ -1,23 +1,30 @@
 //! The record of one request, from its head to its end, whatever the end is.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use axum::http::StatusCode;
 use chrono::{DateTime, SecondsFormat, Utc};
+use sanctum_config::UntrustedText;
 use sanctum_engine::schedule::Usage;
 
 use super::auth_method::AuthMethod;
 use super::forwarded::Forwarded;
 use super::refusal::Refusal;
 use super::request_limit::RequestPermit;
+use crate::activity::{ClientVisit, HasBegun, RecentClients, RecentRefusals, RefusedRequest};
 use crate::audit::{AuditLine, AuditLog, RequestOutcome};
+use crate::client_key::ClientKey;
 use crate::metrics::Metrics;
 use crate::peer::Peer;
 use crate::power::RunningRequest;
 use crate::random;
 use crate::route::Route;
 use crate::tracked_body::EndOfBody;
+
+/// Characters of a client's name that operators see, at most.
+const LONGEST_NAME: usize = 200;
 
 /// One request. It is dropped with the body of its response, or when the client disconnects before there is one; then it
 /// is counted, its line is written to the audit log, and its permits are released.
@@ -36,6 +43,9 @@ pub(crate) struct RequestRecord {
     generation: GenerationRecord,
     audit: AuditLog,
     metrics: Arc<Metrics>,
+    refusals: Arc<RecentRefusals>,
+    /// Lists its client; none where it was not accepted.
+    visit: Option<ClientVisit>,
     /// None where requests are not counted.
     pub(super) permit: Option<RequestPermit>,
     /// None for what watchdogs and operators request, which happens all the time.
@@ -50,6 +60,7 @@ struct GenerationState {
     request_id: String,
     began: Instant,
     metrics: Arc<Metrics>,
+    has_begun: HasBegun,
     facts: Mutex<Facts>,
 }
 
@@ -86,6 +97,7 @@ impl RequestRecord {
         peer: Option<Peer>,
         audit: AuditLog,
         metrics: Arc<Metrics>,
+        refusals: Arc<RecentRefusals>,
     ) -> Self {
         let began = Instant::now();
         let id = random::id("req_");
@@ -93,6 +105,7 @@ impl RequestRecord {
             request_id: id.clone(),
             began,
             metrics: metrics.clone(),
+            has_begun: HasBegun::default(),
             facts: Mutex::default(),
         };
         Self {
@@ -109,6 +122,8 @@ impl RequestRecord {
             generation: GenerationRecord(Arc::new(generation)),
             audit,
             metrics,
+            refusals,
+            visit: None,
             permit: None,
             running: None,
         }
@@ -133,16 +148,46 @@ impl RequestRecord {
         self.generation.clone()
     }
 
+    /// The gate accepts it: it counts for its client to its end.
+    pub(super) fn enter(&mut self, clients: &Arc<RecentClients>, client: ClientKey) {
+        let is_generation = self.route.is_inference();
+        let has_begun = is_generation.then(|| self.generation.0.has_begun.clone());
+        self.visit = Some(clients.enter(client, self.method.as_str(), has_begun));
+    }
+
     /// The gate refuses it.
     pub(crate) fn refused(&mut self, refusal: &Refusal) {
         self.refusal = Some(refusal.reason());
     }
 
-    /// A response with this status begins.
-    pub(crate) fn responded(&mut self, status: StatusCode) {
+    /// A response with this status begins; `code` is that of the error, if it is one.
+    pub(crate) fn responded(&mut self, status: StatusCode, code: Option<&'static str>) {
         self.status = Some(status);
+        if let Some(code) = code {
+            self.refusals.push(RefusedRequest {
+                client: self.client_name(),
+                address: self
+                    .peer
+                    .as_ref()
+                    .map(|peer| peer.address.ip().to_canonical()),
+                route: Some((self.route.method, self.route.path.clone())),
+                status: Some(status.as_u16()),
+                code,
+            });
+        }
         let Route { method, path } = &self.route;
         self.metrics.request(method, path, status.as_u16());
+    }
+
+    /// The name in its client's certificate, with the client for whom that one asks; else how it was authenticated.
+    fn client_name(&self) -> String {
+        let identity = self.peer.as_ref().and_then(|peer| peer.identity.as_ref());
+        let name = identity.map_or(self.method.as_str(), |identity| identity.name());
+        let name = match &self.on_behalf_of {
+            Some(client) => format!("{name} for {client}"),
+            None => name.to_owned(),
+        };
+        UntrustedText::bounded(&name, LONGEST_NAME).into()
     }
 
     fn outcome(&self, end: Option<RecordedEnd>) -> RequestOutcome {
@@ -223,6 +268,7 @@ impl GenerationRecord {
 
     /// This upstream answers it.
     pub(crate) fn served_by(&self, upstream: &str) {
+        self.0.has_begun.store(true, Relaxed);
         self.facts().served_by = Some(upstream.to_owned());
     }
 
@@ -246,6 +292,7 @@ impl GenerationRecord {
         }
         if facts.first_token.is_none() {
             facts.first_token = Some(now);
+            self.0.has_begun.store(true, Relaxed);
             let model = facts.model.as_deref().unwrap_or_default();
             self.0.metrics.first_token(model, now - self.0.began);
         }

@@ -80,6 +80,14 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// Whether nothing is missing but the right token.
+    pub(crate) fn is_about_the_token(&self) -> bool {
+        matches!(
+            self,
+            Self::TokenMissing { .. } | Self::TokenMalformed { .. } | Self::TokenWrong { .. }
+        )
+    }
+
     /// A label for metrics and the audit log.
     pub(crate) fn reason(&self) -> &'static str {
         match self {

@@ -1,5 +1,6 @@
 //! The gate around real routes, with peers that the test invents. What needs real sockets is in the end-to-end tests.
 
+mod console;
 mod origins;
 
 use std::fs::{self, Permissions};
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -83,6 +84,8 @@ impl GatedServer {
             .route(route::CHAT, post(|| async { "answer" }))
             .route(route::COMPLETIONS, post(endless))
             .route(route::HEALTH, get(|| async { "ok" }))
+            .route(route::STATUS, get(|| async { "status" }))
+            .route(route::CONSOLE, get(|| async { "console" }))
             .fallback(|| async { StatusCode::NOT_FOUND })
             .layer(from_fn_with_state(gate.clone(), guard));
         Self {
@@ -455,7 +458,7 @@ async fn local_request_with_the_token_is_another_client_than_one_without() {
         .unwrap()
     {
         Admitted::Client(client) => client,
-        Admitted::Preflight => panic!("a preflight"),
+        other => panic!("{other:?}"),
     };
     let token = bearer(TOKEN);
     let local = [127, 0, 0, 1];

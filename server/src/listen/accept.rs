@@ -91,7 +91,7 @@ fn serve(
             ));
         }
         Err(full) => {
-            server.metrics.connection_refused(full.reason());
+            server.refused(address, full.reason());
             let client = ClientKey::of_address(address);
             if let Some(left_out) = server.log_limiter.permit(Some(&client)) {
                 tracing::warn!(

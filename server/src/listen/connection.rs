@@ -94,7 +94,7 @@ pub(crate) async fn serve(
         () = connection => {}
         close = state.must_close() => {
             if let Some(reason) = close.reason() {
-                server.metrics.connection_refused(reason);
+                server.refused(address, reason);
             }
         }
     }
@@ -176,11 +176,14 @@ async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
 
 /// Counts and logs a handshake that failed.
 fn report(server: &HttpServer, address: SocketAddr, error: &HandshakeError) {
-    server.metrics.connection_refused(error.reason);
     let client = ClientKey::of_address(address);
     if !error.is_worth_a_warning() {
+        server.metrics.connection_refused(error.reason);
         tracing::debug!(peer = %address, reason = error.reason, "{error}");
-    } else if let Some(left_out) = server.log_limiter.permit(Some(&client)) {
+        return;
+    }
+    server.refused(address, error.reason);
+    if let Some(left_out) = server.log_limiter.permit(Some(&client)) {
         tracing::warn!(
             peer = %address,
             reason = error.reason,

@@ -113,7 +113,7 @@ impl ConnectionLimit {
         });
         open.push(connection.clone());
         drop(open);
-        self.metrics.connections(1.0);
+        self.metrics.connections(1);
         Ok(ConnectionPermit {
             connection,
             limit: self.clone(),
@@ -178,7 +178,7 @@ impl Drop for ConnectionPermit {
             open.swap_remove(index);
         }
         drop(open);
-        self.limit.metrics.connections(-1.0);
+        self.limit.metrics.connections(-1);
     }
 }
 

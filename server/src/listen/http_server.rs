@@ -1,11 +1,13 @@
 //! What all connections share.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 
 use super::connection_limit::ConnectionLimit;
 use super::log_rate_limiter::LogRateLimiter;
+use crate::activity::{RecentRefusals, RefusedRequest};
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
@@ -18,6 +20,8 @@ pub(crate) struct HttpServer {
     pub(super) shutdown: Shutdown,
     /// Counts connections that are refused.
     pub(super) metrics: Arc<Metrics>,
+    /// Lists connections that are refused.
+    pub(super) refusals: Arc<RecentRefusals>,
     /// Connections that may be open at once.
     pub(super) limit: Arc<ConnectionLimit>,
     /// Bounds the log lines that clients can cause.
@@ -30,6 +34,7 @@ impl HttpServer {
         router: Router,
         shutdown: Shutdown,
         metrics: Arc<Metrics>,
+        refusals: Arc<RecentRefusals>,
         max_connections: usize,
     ) -> Self {
         Self {
@@ -37,7 +42,20 @@ impl HttpServer {
             shutdown,
             limit: ConnectionLimit::new(max_connections, metrics.clone()),
             metrics,
+            refusals,
             log_limiter: Arc::default(),
         }
+    }
+
+    /// Counts and lists a connection that is refused or closed before its time.
+    pub(super) fn refused(&self, address: SocketAddr, reason: &'static str) {
+        self.metrics.connection_refused(reason);
+        self.refusals.push(RefusedRequest {
+            client: "none".to_owned(),
+            address: Some(address.ip().to_canonical()),
+            route: None,
+            status: None,
+            code: reason,
+        });
     }
 }

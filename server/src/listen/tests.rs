@@ -74,6 +74,7 @@ async fn serve(transport: Transport, max_connections: usize) -> ListenFixture {
         router(fed),
         shutdown.clone(),
         metrics.clone(),
+        Arc::default(),
         max_connections,
     );
     ListenFixture {
@@ -293,7 +294,8 @@ async fn address_in_use_is_bound_when_it_is_free() {
     // What is tried again is bound as soon as it can be.
     let (_, fed) = mpsc::unbounded_channel();
     let shutdown = Shutdown::new();
-    let server = HttpServer::new(router(fed), shutdown.clone(), Arc::new(Metrics::new()), 8);
+    let metrics = Arc::new(Metrics::new());
+    let server = HttpServer::new(router(fed), shutdown.clone(), metrics, Arc::default(), 8);
     let mut serving = JoinSet::new();
     serving.spawn(accept::run(address.into(), Transport::Plain, None, server));
     drop(taken);

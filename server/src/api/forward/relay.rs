@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde_json::json;
 
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, ErrorCode};
 use crate::front::{EventProtocol, InFlight, UpstreamResponse, WholeEvents, is_event_stream};
 use crate::gate::GenerationRecord;
 use crate::shutdown::Shutdown;
@@ -74,6 +74,11 @@ pub(super) fn relay(
     let body = stream::unfold(relay, async |mut relay| Some((relay.next().await?, relay)));
     let mut response = (status, Body::from_stream(body)).into_response();
     response.headers_mut().extend(passed);
+    if !status.is_success() {
+        response
+            .extensions_mut()
+            .insert(ErrorCode("refused_by_upstream"));
+    }
     if let Ok(name) = served_by {
         response.headers_mut().insert(SERVED_BY, name);
     }

@@ -1,6 +1,7 @@
 //! What happens to a request when its client disconnects or the server stops, over real sockets.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sanctum_engine::schedule::FinishReason;
@@ -30,6 +31,7 @@ async fn listen(server: &TestServer) -> (SocketAddr, tokio::task::JoinSet<()>) {
         server.router.clone(),
         shutdown.clone(),
         metrics.clone(),
+        Arc::default(),
         100,
     );
     (address, listeners.serve(&http))

@@ -51,6 +51,7 @@ impl AuditFixture {
             Some(peer),
             self.audit.clone(),
             metrics,
+            Arc::default(),
         )
     }
 
@@ -79,7 +80,7 @@ fn line_has_client_route_cost_and_outcome() {
     let id = record.id().to_owned();
     generation.model("council");
     generation.submitted(12);
-    record.responded(StatusCode::OK);
+    record.responded(StatusCode::OK, None);
     generation.finished("stop", COST);
     record.complete();
     drop(record);
@@ -108,36 +109,36 @@ fn every_end_of_a_request_has_its_outcome() {
         ("client_gone", |_, _| {}),
         ("client_gone", |record, generation| {
             generation.submitted(1);
-            record.responded(StatusCode::OK);
+            record.responded(StatusCode::OK, None);
         }),
         ("client_gone", |record, generation| {
-            record.responded(StatusCode::OK);
+            record.responded(StatusCode::OK, None);
             generation.finished("stop", COST);
         }),
         ("cancelled", |record, generation| {
-            record.responded(StatusCode::OK);
+            record.responded(StatusCode::OK, None);
             generation.cancelled();
             record.complete();
         }),
         ("cancelled", |record, generation| {
             generation.cancelled();
-            record.responded(StatusCode::SERVICE_UNAVAILABLE);
+            record.responded(StatusCode::SERVICE_UNAVAILABLE, None);
         }),
         ("failed", |record, generation| {
-            record.responded(StatusCode::OK);
+            record.responded(StatusCode::OK, None);
             generation.failed();
             record.complete();
         }),
         ("failed", |record, _| {
-            record.responded(StatusCode::INTERNAL_SERVER_ERROR)
+            record.responded(StatusCode::INTERNAL_SERVER_ERROR, None)
         }),
         ("refused", |record, _| {
-            record.responded(StatusCode::BAD_REQUEST)
+            record.responded(StatusCode::BAD_REQUEST, None)
         }),
         ("refused", |record, _| {
             let file = String::new();
             record.refused(&Refusal::TokenWrong { file });
-            record.responded(StatusCode::UNAUTHORIZED);
+            record.responded(StatusCode::UNAUTHORIZED, None);
         }),
     ];
     let log = AuditFixture::new();
@@ -177,11 +178,11 @@ fn tokens_generated_before_the_client_disconnected_are_counted() {
 fn pages_for_operators_are_audited_only_when_refused() {
     let log = AuditFixture::new();
     for path in [route::HEALTH, route::METRICS, "/v1/models", "none"] {
-        log.record(path).responded(StatusCode::OK);
+        log.record(path).responded(StatusCode::OK, None);
         let mut refused = log.record(path);
         let file = String::new();
         refused.refused(&Refusal::TokenMissing { file });
-        refused.responded(StatusCode::UNAUTHORIZED);
+        refused.responded(StatusCode::UNAUTHORIZED, None);
     }
     let lines = log.lines();
     assert_eq!(lines.len(), 4);
