@@ -52,5 +52,13 @@ SCRIPTS = {
     "two-models": [call("Weather", city="Lima", days=6) + "\n\n" + call("Weather", city="Quito", days=7)],
     "code-agent": ["Thought: adding is what the tool is for.\n<code>\nfinal_answer(add(a=30, b=4))\n</code>"],
     "code-agent-json": ['{"thought": "The tool adds.", "code": "final_answer(add(30, b=5))"}'],
+    # What a page must show as text: markup, and characters that are hidden or that reorder their neighbours.
+    "hostile": [
+        'Look: <img src=x onerror="window.owned=1"> <script>window.owned=2</script> <a href="javascript:window.owned=3">klick</a>'
+        " \u202erev\u202c \u2066iso\u2069 zero\u200bwidth \x1b]0;title\x07\x1b[31mred &lt;b&gt; fin."
+    ],
+    "hostile-reason": [
+        ('Hmm <iframe srcdoc="<script>parent.owned=4</script>"></iframe> \u202egnikniht.', "Said plainly after a hostile thought."),
+    ],
     "langchain-city": [call("City", name="Genova", country="Italy / Liguria", population=558000)],
 }
