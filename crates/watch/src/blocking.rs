@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, oneshot};
 #[derive(Clone, Debug)]
 pub struct BlockingTask {
     name: &'static str,
+    hint: &'static str,
     running: Arc<Mutex<()>>,
 }
 
@@ -21,18 +22,22 @@ pub struct BlockingTask {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlockingError {
     /// It takes longer than its limit.
-    #[error("{task} did not finish within {} s; does a volume hang? Run: mount; df", limit.as_secs())]
+    #[error("{task} did not finish within {} s; {hint}", limit.as_secs())]
     Timeout {
         /// The kind of work.
         task: &'static str,
+        /// What to look at.
+        hint: &'static str,
         /// Its time limit.
         limit: Duration,
     },
     /// An earlier call has not ended.
-    #[error("{task} has not finished since an earlier check; does a volume hang? Run: mount; df")]
+    #[error("{task} has not finished since an earlier attempt; {hint}")]
     StillRunning {
         /// The kind of work.
         task: &'static str,
+        /// What to look at.
+        hint: &'static str,
     },
     /// It panicked; the panic is in the log.
     #[error("{task} failed; see this watchdog's log")]
@@ -43,10 +48,16 @@ pub enum BlockingError {
 }
 
 impl BlockingTask {
-    /// `name` is the subject of error messages: "reading the logs".
+    /// Work with files. `name` is the subject of error messages: "reading the logs".
     pub fn new(name: &'static str) -> Self {
+        Self::with_hint(name, "does a volume hang? Run: mount; df")
+    }
+
+    /// Other work. `hint` ends the error messages: what an operator should look at.
+    pub fn with_hint(name: &'static str, hint: &'static str) -> Self {
         Self {
             name,
+            hint,
             running: Arc::default(),
         }
     }
@@ -60,9 +71,11 @@ impl BlockingTask {
         limit: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, BlockingError> {
-        let task = self.name;
+        let Self {
+            name: task, hint, ..
+        } = *self;
         let Ok(running) = Arc::clone(&self.running).try_lock_owned() else {
-            return Err(BlockingError::StillRunning { task });
+            return Err(BlockingError::StillRunning { task, hint });
         };
         let (send, result) = oneshot::channel();
         thread::spawn(move || {
@@ -74,7 +87,7 @@ impl BlockingTask {
         match tokio::time::timeout(limit, result).await {
             Ok(result) => result.map_err(|_| BlockingError::Panicked { task }),
             Err(_) => {
-                let error = BlockingError::Timeout { task, limit };
+                let error = BlockingError::Timeout { task, hint, limit };
                 tracing::error!("{error}");
                 Err(error)
             }
@@ -104,7 +117,10 @@ mod tests {
         let hangs = task.run(limit, move || hang.recv()).await;
         assert!(matches!(hangs, Err(BlockingError::Timeout { .. })));
         let second = task.run(LONG, || unreachable!("it is started twice")).await;
-        let still = BlockingError::StillRunning { task: "the test" };
+        let still = BlockingError::StillRunning {
+            task: "the test",
+            hint: task.hint,
+        };
         assert_eq!(second, Err::<(), _>(still));
         drop(release);
         // The first one ends, and the task can run again.

@@ -3,7 +3,7 @@
 mod conditions;
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ use crate::server_log::ServerLog;
 use crate::state::{CoveredAlert, PULSE, WatchdogState};
 use crate::verdict::{MissCause, Verdict, VerdictKind};
 
+/// How long a watchdog that is stopped waits for the deliveries that run. launchd kills it after 20 seconds.
+const LAST_DELIVERIES: Duration = Duration::from_secs(5);
 /// The condition of misses in a row.
 const MISSES: &str = "misses";
 /// The condition of a target that is busy for hours.
@@ -71,13 +73,13 @@ pub struct Watchdog<C> {
 }
 
 impl<C: Check> Watchdog<C> {
-    /// Watches until `stop` is done.
+    /// Watches until `stop` is done. Alerts are delivered beside the checks, and no check waits for a channel.
     ///
     /// # Errors
     /// If the spool cannot be read.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), WatchError> {
         self.watch(stop).await?;
-        // A delivery that was interrupted may have succeeded on one of its channels.
+        self.end_deliveries().await?;
         match self.note_accepted(Utc::now()) {
             true => Ok(self.state.write(&self.state_file)?),
             false => Ok(()),
@@ -104,10 +106,6 @@ impl<C: Check> Watchdog<C> {
                     self.report_heartbeat();
                 }
             }
-            let retry = tokio::select! {
-                retry = self.outbox.deliver() => retry?,
-                () = &mut stop => return Ok(()),
-            };
             let now = Utc::now();
             self.note_accepted(now);
             let due = match is_paused {
@@ -119,17 +117,39 @@ impl<C: Check> Watchdog<C> {
             self.remember(now)?;
             let pause = (due - now).clamp(TimeDelta::zero(), PULSE);
             let wake = Instant::now() + pause.to_std().unwrap_or_default();
-            let wake = retry.map_or(wake, |retry| wake.min(retry));
-            tokio::select! {
-                () = tokio::time::sleep_until(wake) => {}
-                () = self.wake.notified() => {}
-                result = finished(&mut self.heartbeat_url) => {
+            let idle = async {
+                tokio::select! {
+                    () = tokio::time::sleep_until(wake) => Woken::Due,
+                    () = self.wake.notified() => Woken::Due,
+                    result = finished(&mut self.heartbeat_url) => Woken::Heartbeat(result),
+                    () = &mut stop => Woken::Stopped,
+                }
+            };
+            let files = (&mut self.outbox, &mut self.state, self.state_file.as_path());
+            match delivering(files, idle).await? {
+                Woken::Due => {}
+                Woken::Heartbeat(result) => {
                     let status = self.state.heartbeat_url.get_or_insert_default();
                     status.note(result, Utc::now());
                 }
-                () = &mut stop => return Ok(()),
+                Woken::Stopped => return Ok(()),
             }
         }
+    }
+
+    /// Waits for the deliveries that run, for [`LAST_DELIVERIES`] at most. What has not ended then is repeated by the next
+    /// process.
+    async fn end_deliveries(&mut self) -> Result<(), WatchError> {
+        let outbox = &mut self.outbox;
+        let all = async {
+            while !outbox.is_idle() {
+                let ended = outbox.ended().await;
+                outbox.settle(ended)?;
+            }
+            Ok(())
+        };
+        let ended = tokio::time::timeout(LAST_DELIVERIES, all).await;
+        ended.unwrap_or(Ok(()))
     }
 
     /// Closes the conditions that an operator asks to close.
@@ -195,12 +215,15 @@ impl<C: Check> Watchdog<C> {
         if window.is_none() {
             self.raise_interrupted(now)?;
         }
+        let memory = self.state.memory.clone();
         let round = Round {
             now,
-            memory: &self.state.memory,
+            memory: &memory,
             misses: self.state.misses,
         };
-        let mut report = check_within_limit(&mut self.check, &round).await;
+        let checking = check_within_limit(&mut self.check, &round);
+        let files = (&mut self.outbox, &mut self.state, self.state_file.as_path());
+        let mut report = delivering(files, checking).await?;
         // A deployment that began during the check explains whatever was observed: the report is discarded.
         if self.is_paused(now)? {
             return Ok(());
@@ -210,7 +233,7 @@ impl<C: Check> Watchdog<C> {
         }
         self.quiet_until = None;
         let actions = std::mem::take(&mut report.actions);
-        let last_error = self.last_error(&report.verdict).await;
+        let last_error = self.last_error(&report.verdict).await?;
         self.settle(report, &last_error, now)?;
         self.remember(now)?;
         self.execute(actions, now).await
@@ -257,7 +280,9 @@ impl<C: Check> Watchdog<C> {
                 self.expect_interruption(notice);
                 self.remember(now)?;
             }
-            let notices = self.check.execute(planned.action).await;
+            let executing = self.check.execute(planned.action);
+            let files = (&mut self.outbox, &mut self.state, self.state_file.as_path());
+            let notices = delivering(files, executing).await?;
             // The outcome is in the spool before the possibility of an interruption is forgotten.
             for notice in notices {
                 self.notice(notice, now)?;
@@ -269,23 +294,21 @@ impl<C: Check> Watchdog<C> {
     }
 
     /// The last error in the watched server's log since its last good answer, for an alert about a miss.
-    async fn last_error(&self, verdict: &Verdict) -> String {
+    async fn last_error(&mut self, verdict: &Verdict) -> Result<String, WatchError> {
         let is_about_server =
             verdict.kind == VerdictKind::Miss && verdict.miss != MissCause::CannotCheck;
         let since = self.state.last_ok.or(self.state.missing_since);
-        match (&self.server_log, since) {
-            (Some(log), Some(since)) if is_about_server => log.last_error(since).await,
-            _ => String::new(),
-        }
+        let (Some(log), Some(since), true) = (&self.server_log, since, is_about_server) else {
+            return Ok(String::new());
+        };
+        let reading = log.last_error(since);
+        let files = (&mut self.outbox, &mut self.state, self.state_file.as_path());
+        delivering(files, reading).await
     }
 
     /// Records which conditions an operator was notified of. Returns whether there were any.
     fn note_accepted(&mut self, now: DateTime<Utc>) -> bool {
-        let accepted = self.outbox.take_accepted();
-        for id in &accepted {
-            self.state.accepted(id, now);
-        }
-        !accepted.is_empty()
+        note_accepted(&mut self.outbox, &mut self.state, now)
     }
 
     /// Writes the state. If that fails (a full disk), it alerts and continues: only a restart would lose something.
@@ -482,6 +505,56 @@ impl<C: Check> Watchdog<C> {
             MissCause::Failed => self.first_cause.wrong_answers_reported_by(now),
             MissCause::CannotCheck => None,
         }
+    }
+}
+
+/// Why the loop continues after it has waited for the next check.
+enum Woken {
+    /// A check may be due, or a request of an operator.
+    Due,
+    /// The request of the heartbeat URL has ended.
+    Heartbeat(Result<(), String>),
+    /// The watchdog is stopped.
+    Stopped,
+}
+
+/// Does `work`, and delivers alerts meanwhile. The state and its file have what was accepted before the spool forgets it.
+async fn delivering<T>(
+    (outbox, state, state_file): (&mut Outbox, &mut WatchdogState, &Path),
+    work: impl Future<Output = T>,
+) -> Result<T, WatchError> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        let retry = outbox.start_due()?;
+        let ended = tokio::select! {
+            result = &mut work => return Ok(result),
+            ended = outbox.ended() => ended,
+            () = until(retry) => continue,
+        };
+        if note_accepted(outbox, state, Utc::now())
+            && let Err(error) = state.write(state_file)
+        {
+            // The loop writes it again, and alerts if that fails.
+            tracing::warn!("{error}");
+        }
+        outbox.settle(ended)?;
+    }
+}
+
+/// Records which conditions an operator was notified of. Returns whether there were any.
+fn note_accepted(outbox: &mut Outbox, state: &mut WatchdogState, now: DateTime<Utc>) -> bool {
+    let accepted = outbox.take_accepted();
+    for id in &accepted {
+        state.accepted(id, now);
+    }
+    !accepted.is_empty()
+}
+
+/// Waits until a time; for ever if there is none.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -2,6 +2,8 @@
 //! down nor a restart of the watchdog loses it. A channel receives its alerts in the order in which they were raised, each
 //! at least once, always with the same id. If the disk is full they wait in memory: the alert about it must be delivered.
 
+mod deliveries;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,12 +11,12 @@ use std::time::Duration;
 
 use chrono::Utc;
 use sanctum_config::{Home, Label, RecordError, UntrustedText, atomic, record};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::spool::{self, ChannelFailure, OutboxError, SpooledAlert};
-use super::{Alert, Channel, DeliveryError, History, Mutes};
+use super::{Alert, Channel, History, Mutes};
+use deliveries::Deliveries;
+pub(crate) use deliveries::EndedDelivery;
 
 /// The pause after the first failed delivery; it doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -28,6 +30,8 @@ pub struct Outbox {
     channels: BTreeMap<Label, Channel>,
     /// Channels that are down. A restart tries them at once.
     down: BTreeMap<Label, Down>,
+    /// The deliveries that run.
+    deliveries: Deliveries,
     /// Alerts that could not be written to disk; newer than all that are there.
     in_memory: VecDeque<SpooledAlert>,
     /// The ids of alerts that a channel has accepted since the last [`Outbox::take_accepted`].
@@ -53,13 +57,6 @@ struct Queued {
     spooled: SpooledAlert,
 }
 
-/// What one channel did with one alert of the queue.
-struct DeliveryAttempt {
-    channel: Label,
-    index: usize,
-    result: Result<(), DeliveryError>,
-}
-
 impl Outbox {
     /// The outbox in `folder`, for these channels.
     pub fn new(folder: PathBuf, channels: impl IntoIterator<Item = (Label, Channel)>) -> Self {
@@ -71,6 +68,7 @@ impl Outbox {
             is_log_enough: !log.is_empty() && channels.is_empty(),
             channels,
             down: BTreeMap::new(),
+            deliveries: Deliveries::default(),
             in_memory: VecDeque::new(),
             accepted: Vec::new(),
             mutes: None,
@@ -185,46 +183,63 @@ impl Outbox {
         self.folder.join(format!("{number:010}-{}.json", alert.id))
     }
 
-    /// Delivers what is due: each channel its own alerts, in their order and at the same time as the others, so that one
-    /// that is slow or down delays no other. Returns when to try again; none if nothing waits.
+    /// Starts what is due: the next alert of each channel that is not down and has no delivery running. Returns when to call
+    /// this again although no delivery has ended; none if nothing waits for a time.
     ///
     /// # Errors
     /// If the spool cannot be read or changed.
-    pub async fn deliver(&mut self) -> Result<Option<Instant>, OutboxError> {
+    pub fn start_due(&mut self) -> Result<Option<Instant>, OutboxError> {
         self.keep()?;
         let mut queue = self.queue()?;
         self.end_silent(&mut queue)?;
-        // Dropped with this future, which ends the deliveries.
-        let mut deliveries = JoinSet::new();
-        let (report, mut attempts) = mpsc::unbounded_channel();
+        self.write_history();
+        let now = Instant::now();
         for (name, channel) in &self.channels {
             // A channel that is down is not tried, which keeps its order.
-            let is_down = self.down.get(name);
-            if is_down.is_some_and(|down| Instant::now() < down.until) {
+            let is_down = self.down.get(name).is_some_and(|down| now < down.until);
+            if is_down || self.deliveries.is_running(name) {
                 continue;
             }
-            let waiting = queue.iter().enumerate();
-            let waiting = waiting.filter(|(_, queued)| queued.spooled.pending.contains(name));
-            let alerts: Vec<(usize, Alert)> = waiting
-                .map(|(index, queued)| (index, queued.spooled.alert.clone()))
-                .collect();
-            if !alerts.is_empty() {
-                let (name, channel, report) = (name.clone(), channel.clone(), report.clone());
-                deliveries.spawn(deliver_in_order(name, channel, alerts, report));
+            let next = queue
+                .iter()
+                .find(|queued| queued.spooled.pending.contains(name));
+            if let Some(next) = next {
+                self.deliveries.start(name, channel, &next.spooled.alert);
             }
         }
-        drop(report);
-        // Each outcome is on disk before the next one is known: a process that ends meanwhile repeats little.
-        while let Some(attempt) = attempts.recv().await {
-            self.settle(&mut queue, attempt)?;
-        }
-        self.write_history();
-        let left = !(self.in_memory.is_empty() && spool::files(&self.folder)?.is_empty());
-        let now = Instant::now();
         // A channel for which nothing waits is not tried, and its time stays in the past.
         let next = self.down.values().map(|down| down.until);
         let next = next.filter(|until| *until > now).min();
-        Ok(left.then(|| next.unwrap_or(now + FIRST_PAUSE)))
+        let left = self.deliveries.is_empty() && self.waiting()? > 0;
+        Ok(next.or_else(|| left.then(|| now + FIRST_PAUSE)))
+    }
+
+    /// Waits until a delivery has ended; for ever if none runs. Nothing is lost if this future is dropped. Give the result to
+    /// [`Outbox::settle`]; [`Outbox::take_accepted`] has the alert's id before.
+    pub(crate) async fn ended(&mut self) -> EndedDelivery {
+        let ended = self.deliveries.ended().await;
+        if ended.is_accepted() {
+            self.accepted.push(ended.alert.id.clone());
+        }
+        ended
+    }
+
+    /// Whether no delivery runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.deliveries.is_empty()
+    }
+
+    /// Delivers until nothing is due. Returns when to try again; none if nothing waits.
+    #[cfg(test)]
+    pub(crate) async fn deliver(&mut self) -> Result<Option<Instant>, OutboxError> {
+        loop {
+            let retry = self.start_due()?;
+            if self.is_idle() {
+                return Ok(retry.filter(|_| self.waiting().is_ok_and(|waiting| waiting > 0)));
+            }
+            let ended = self.ended().await;
+            self.settle(ended)?;
+        }
     }
 
     /// The alerts that wait, in their order.
@@ -292,40 +307,37 @@ impl Outbox {
         std::mem::take(&mut self.accepted)
     }
 
-    /// Notes what a channel did with an alert.
-    fn settle(
-        &mut self,
-        queue: &mut [Queued],
-        attempt: DeliveryAttempt,
-    ) -> Result<(), OutboxError> {
-        let DeliveryAttempt {
+    /// Notes on disk what a channel did with an alert: a process that ends before repeats this delivery, and no other.
+    ///
+    /// # Errors
+    /// If the spool cannot be read or changed.
+    pub(crate) fn settle(&mut self, ended: EndedDelivery) -> Result<(), OutboxError> {
+        let is_accepted = ended.is_accepted();
+        let EndedDelivery {
             channel: name,
-            index,
-            result,
-        } = attempt;
-        let queued = &mut queue[index];
-        let SpooledAlert {
             alert,
-            pending,
-            failures,
-        } = &mut queued.spooled;
-        let waits = match result {
-            Ok(()) => {
-                if self.down.remove(&name).is_some() {
-                    tracing::info!("the channel {name} accepts alerts again");
-                }
-                self.accepted.push(alert.id.clone());
-                if let Some(history) = &mut self.history {
-                    history.delivered(&alert.id, &name, Utc::now());
-                }
-                false
+            result,
+        } = ended;
+        // It is gone if it was muted meanwhile, or removed by an operator.
+        let mut queued = self.find(&alert.id)?;
+        let path = queued.as_ref().and_then(|queued| queued.path.clone());
+        if is_accepted {
+            if self.down.remove(&name).is_some() {
+                tracing::info!("the channel {name} accepts alerts again");
             }
+            if let Some(history) = &mut self.history {
+                history.delivered(&alert.id, &name, Utc::now());
+            }
+            self.write_history();
+        }
+        let waits = match result {
+            Ok(()) => None,
             Err(error) if error.is_permanent => {
                 self.down.remove(&name);
                 // It would block all alerts after it.
                 let error = UntrustedText::new(&error.problem);
-                self.refuse(alert, &name, queued.path.as_deref(), error);
-                false
+                self.refuse(&alert, &name, path.as_deref(), error);
+                None
             }
             Err(error) => {
                 let why = UntrustedText::new(&error.problem);
@@ -340,19 +352,37 @@ impl Outbox {
                     self.folder.display(),
                     pause.as_secs()
                 );
-                if failures.get(&name).map(|known| &known.error) == Some(&why) {
+                Some(why)
+            }
+        };
+        let Some(queued) = &mut queued else {
+            return Ok(());
+        };
+        let SpooledAlert {
+            pending, failures, ..
+        } = &mut queued.spooled;
+        match waits {
+            Some(error) => {
+                if failures.get(&name).map(|known| &known.error) == Some(&error) {
                     return Ok(());
                 }
                 let since = Utc::now();
-                failures.insert(name.clone(), ChannelFailure { error: why, since });
-                true
+                failures.insert(name, ChannelFailure { error, since });
             }
-        };
-        if !waits {
-            pending.retain(|other| *other != name);
-            failures.remove(&name);
+            None => {
+                pending.retain(|other| *other != name);
+                failures.remove(&name);
+            }
         }
         self.update(queued)
+    }
+
+    /// The alert of this id, if it waits. Its file may be newer than its delivery.
+    fn find(&self, id: &str) -> Result<Option<Queued>, OutboxError> {
+        Ok(self
+            .queue()?
+            .into_iter()
+            .find(|queued| queued.spooled.alert.id == id))
     }
 
     /// Writes where an alert still waits; removes it if it waits nowhere.
@@ -448,29 +478,6 @@ fn is_damaged(error: &RecordError) -> bool {
         // A FIFO, or a folder.
         RecordError::Read { source, .. } => source.kind() == io::ErrorKind::InvalidData,
         RecordError::Write { .. } => false,
-    }
-}
-
-/// Delivers alerts to one channel, in their order, up to the first that must be retried.
-async fn deliver_in_order(
-    name: Label,
-    channel: Channel,
-    alerts: Vec<(usize, Alert)>,
-    report: mpsc::UnboundedSender<DeliveryAttempt>,
-) {
-    for (index, alert) in alerts {
-        let result = channel.deliver(&alert).await;
-        let must_wait = matches!(&result, Err(error) if !error.is_permanent);
-        let channel = name.clone();
-        let attempt = DeliveryAttempt {
-            channel,
-            index,
-            result,
-        };
-        // The receiver is gone when the delivery was interrupted.
-        if report.send(attempt).is_err() || must_wait {
-            return;
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The loop with a scripted check, and a channel that can be down.
 
 mod actions;
+mod beside_checks;
 mod conditions;
 mod delivery;
 mod first_cause;

@@ -15,15 +15,18 @@ pub struct DeliveryError {
     pub fix: String,
     /// Whether the receiver rejects this alert itself. Otherwise it is retried.
     pub is_permanent: bool,
+    /// Whether some of the channel's recipients have received the alert all the same.
+    pub is_partial: bool,
 }
 
 impl DeliveryError {
     /// It is retried later.
-    pub(super) fn later(problem: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(in crate::alert) fn later(problem: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             problem: problem.into(),
             fix: fix.into(),
             is_permanent: false,
+            is_partial: false,
         }
     }
 
@@ -32,6 +35,14 @@ impl DeliveryError {
         Self {
             is_permanent: true,
             ..Self::later(problem, fix)
+        }
+    }
+
+    /// Some recipients have received the alert; a retry would deliver it to them again.
+    pub(super) fn partial(problem: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            is_partial: true,
+            ..Self::never(problem, fix)
         }
     }
 }

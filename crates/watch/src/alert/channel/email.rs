@@ -1,7 +1,11 @@
 //! Mail over SMTP (RFC 5321), with TLS from the first byte or by STARTTLS.
 //!
 //! An alert is delivered when the server has answered 250 to the whole message, for all recipients. Only a server that
-//! refuses the message itself rejects an alert permanently: a password or an address can be corrected.
+//! refuses the message itself rejects an alert permanently: a password or an address can be corrected. Recipients that the
+//! server refuses do not keep the others from receiving it.
+//!
+//! A delivery runs on a thread of its own with a runtime of its own: lettre parses a long response without yielding, which
+//! would stop the watchdog's checks and its time limits.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,6 +31,8 @@ use crate::blocking::BlockingTask;
 
 /// The time limit of one delivery: a mail server may let its clients wait before it greets them.
 const LIMIT: Duration = Duration::from_secs(20);
+/// The time limit of the thread that delivers, which a response that is slow to parse exceeds.
+const THREAD_LIMIT: Duration = Duration::from_secs(21);
 /// The time limit of reading the password and the certificate authorities.
 const FILES_LIMIT: Duration = Duration::from_secs(5);
 /// The largest file of certificate authorities, in bytes.
@@ -44,6 +50,7 @@ pub struct Email {
     user: Option<(String, PathBuf)>,
     ca: Option<PathBuf>,
     reading: BlockingTask,
+    sending: BlockingTask,
 }
 
 /// What is read from files for a delivery.
@@ -83,6 +90,10 @@ impl Email {
             user,
             ca: section.ca_file.as_ref().map(beside).transpose()?,
             reading: BlockingTask::new("reading the password of a mail server"),
+            sending: BlockingTask::with_hint(
+                "sending a mail",
+                "does the mail server answer in a way that no mail server should?",
+            ),
         })
     }
 
@@ -104,13 +115,52 @@ impl Email {
         };
         let secrets = secrets
             .map_err(|why| DeliveryError::later(why, "correct the file that the error names"))?;
-        let sent = tokio::time::timeout(LIMIT, self.send(&secrets, &message.formatted())).await;
-        sent.unwrap_or_else(|_| {
-            Err(DeliveryError::later(
-                format!("{self} did not take the mail within {} s", LIMIT.as_secs()),
-                "does the server answer at that port? openssl s_client -connect HOST:PORT",
-            ))
+        let email = self.clone();
+        let sending = move || email.send_within_limit(&secrets, &message.formatted());
+        let sent = self.sending.run(THREAD_LIMIT, sending).await;
+        sent.unwrap_or_else(|error| {
+            let problem = format!("{self} did not take the mail: {error}");
+            Err(DeliveryError::later(problem, self.ask_by_hand()))
         })
+    }
+
+    /// Sends a mail within [`LIMIT`]. It blocks the calling thread.
+    fn send_within_limit(&self, secrets: &Secrets, message: &[u8]) -> Result<(), DeliveryError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|error| {
+            DeliveryError::later(format!("a mail cannot be sent: {error}"), "ulimit -n")
+        })?;
+        let sent = runtime.block_on(async {
+            // The timer needs the runtime.
+            tokio::time::timeout(LIMIT, self.send(secrets, message)).await
+        });
+        // A name lookup that hangs is left behind.
+        runtime.shutdown_background();
+        sent.unwrap_or_else(|_| {
+            let problem = format!("{self} did not take the mail within {} s", LIMIT.as_secs());
+            Err(DeliveryError::later(problem, self.ask_by_hand()))
+        })
+    }
+
+    /// What to do about a server that does not answer.
+    fn ask_by_hand(&self) -> String {
+        let starttls = match self.tls {
+            SmtpTls::Starttls => " -starttls smtp",
+            SmtpTls::Implicit | SmtpTls::None => "",
+        };
+        let Self { server, port, .. } = self;
+        let place = match server.contains(':') {
+            true => format!("[{server}]:{port}"),
+            false => format!("{server}:{port}"),
+        };
+        match self.tls {
+            SmtpTls::None => format!("does the server answer at that port? nc -v {server} {port}"),
+            _ => format!(
+                "does the server answer at that port? openssl s_client{starttls} -connect {place}"
+            ),
+        }
     }
 
     /// The password and the trusted authorities, as they are now.
@@ -205,18 +255,24 @@ impl Email {
                 "correct `from`, or add `user` and `password_file`",
             )
         })?;
+        const RECIPIENT_FIX: &str = "correct `to`, or add `user` and `password_file`";
+        let mut rejected = Vec::new();
         for to in &self.to {
-            let accepted = connection
-                .command(Rcpt::new(to.email.clone(), Vec::new()))
-                .await;
-            accepted.map_err(|error| {
-                let what = format!("does not accept the recipient {}", to.email);
-                self.failed(
-                    &what,
-                    &error,
-                    "correct `to`, or add `user` and `password_file`",
-                )
-            })?;
+            let recipient = Rcpt::new(to.email.clone(), Vec::new());
+            let Err(error) = connection.command(recipient).await else {
+                continue;
+            };
+            let what = format!("does not accept the recipient {}", to.email);
+            let failed = self.failed(&what, &error, RECIPIENT_FIX);
+            if error.status().is_none() {
+                // The connection is lost.
+                return Err(failed);
+            }
+            rejected.push(failed);
+        }
+        if rejected.len() == self.to.len() {
+            // A server that refuses all recipients may refuse the sender's password, or be full.
+            return Err(rejected.swap_remove(0));
         }
         let refused = |error: smtp::Error| {
             let fix = "the server's answer says why; its log has more";
@@ -228,7 +284,12 @@ impl Email {
         };
         connection.command(Data).await.map_err(refused)?;
         connection.message(message).await.map_err(refused)?;
-        Ok(())
+        if rejected.is_empty() {
+            return Ok(());
+        }
+        let problems: Vec<String> = rejected.into_iter().map(|one| one.problem).collect();
+        let problem = format!("{}; the other recipients have it", problems.join("; "));
+        Err(DeliveryError::partial(problem, RECIPIENT_FIX))
     }
 
     fn failed(&self, what: &str, error: &smtp::Error, fix: &str) -> DeliveryError {
@@ -411,5 +472,125 @@ mod tests {
             assert!(text.contains(line), "{line:?} is not in {text}");
         }
         assert_eq!(mail.envelope().to().len(), 2);
+    }
+
+    fn email(port: u16) -> Email {
+        let mut section = section("tls = \"none\"");
+        section.server = Some(format!("127.0.0.1:{port}"));
+        Email::of(&section, Path::new("fleet.toml")).unwrap()
+    }
+
+    fn alert() -> Alert {
+        Alert {
+            id: "canary-1".into(),
+            condition: "canary/misses".into(),
+            severity: Severity::Info,
+            source: "canary".into(),
+            host: "mini".into(),
+            title: "title".into(),
+            body: "body".into(),
+            time: chrono::DateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[tokio::test]
+    async fn response_of_many_lines_does_not_stop_the_runtime() {
+        use std::io::Write;
+        use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let email = email(listener.local_addr().unwrap().port());
+        let is_sent = std::sync::Arc::new(AtomicBool::new(false));
+        let sent = std::sync::Arc::clone(&is_sent);
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // The last line ends the conversation in the same poll in which the others are parsed.
+            let greeting = "220-a\r\n".repeat(1500) + "nonsense\r\n";
+            stream.write_all(greeting.as_bytes()).unwrap();
+            sent.store(true, Ordering::SeqCst);
+            let _ = std::io::Read::read(&mut stream, &mut [0; 64]);
+        });
+        let turns = AtomicU32::new(0);
+        let others = async {
+            loop {
+                tokio::task::yield_now().await;
+                if is_sent.load(Ordering::SeqCst) {
+                    turns.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        };
+        let alert = alert();
+        let failed = tokio::select! {
+            delivered = email.deliver(&alert) => delivered.unwrap_err(),
+            () = others => unreachable!(),
+        };
+        assert!(failed.problem.contains("cannot be reached"), "{failed}");
+        let turns = turns.load(Ordering::SeqCst);
+        assert!(
+            turns > 10_000,
+            "other work had only {turns} turns meanwhile"
+        );
+    }
+
+    /// A mail server that answers `RCPT` for each address with what `recipient` returns, and the mails that it accepts.
+    fn mail_server(
+        recipient: fn(&str) -> &'static str,
+    ) -> (u16, std::sync::mpsc::Receiver<Vec<String>>) {
+        use std::io::{BufRead, BufReader, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (accepted, mails) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let mut stream = stream;
+                let mut say = |text: &str| write!(stream, "{text}\r\n").unwrap();
+                let mut to = Vec::new();
+                say("220 here");
+                while let Some(Ok(line)) = lines.next() {
+                    match line.split([' ', ':']).next().unwrap_or_default() {
+                        "RCPT" => {
+                            let answer = recipient(&line);
+                            if answer.starts_with('2') {
+                                to.push(line);
+                            }
+                            say(answer);
+                        }
+                        "DATA" if to.is_empty() => say("554 no recipients"),
+                        "DATA" => {
+                            say("354 go on");
+                            while lines.next().is_some_and(|line| line.unwrap() != ".") {}
+                            accepted.send(std::mem::take(&mut to)).unwrap();
+                            say("250 taken");
+                        }
+                        _ => say("250 fine"),
+                    }
+                }
+            }
+        });
+        (port, mails)
+    }
+
+    #[tokio::test]
+    async fn recipient_that_is_refused_keeps_no_other_from_the_mail() {
+        let (port, mails) = mail_server(|line| match line.contains("b@example.com") {
+            true => "550 no such user",
+            false => "250 fine",
+        });
+        let failed = email(port).deliver(&alert()).await.unwrap_err();
+        assert!(failed.is_permanent && failed.is_partial, "{failed:?}");
+        assert!(
+            failed.problem.contains("the recipient b@example.com")
+                && failed.problem.contains("the other recipients have it"),
+            "{failed}"
+        );
+        let to = mails.recv().unwrap();
+        assert!(to.len() == 1 && to[0].contains("a@example.com"), "{to:?}");
+    }
+
+    #[tokio::test]
+    async fn mail_that_no_recipient_is_accepted_for_is_retried() {
+        let (port, _mails) = mail_server(|_| "550 no such user");
+        let failed = email(port).deliver(&alert()).await.unwrap_err();
+        assert!(!failed.is_permanent && !failed.is_partial, "{failed:?}");
     }
 }
