@@ -6,6 +6,7 @@ use std::time::Duration;
 use plist::{Dictionary, Value};
 use sanctum_config::fleet::{Agent, Server, Watch};
 use sanctum_config::{Fleet, Home, Label, Role, nearest};
+use sanctum_watch::check_section;
 
 use crate::Error;
 
@@ -51,6 +52,26 @@ pub(crate) fn render(fleet: &Fleet, home: &Home, host: &Label) -> Result<Vec<Age
         .into_iter()
         .map(|(name, role)| render_one(fleet, home, name, role))
         .collect()
+}
+
+/// Checks that the watchdogs of a host start with their sections of `file`, which `fleet` was read from.
+///
+/// # Errors
+/// The first problem, with its section, its key and its fix.
+pub(crate) fn check_watchdogs(fleet: &Fleet, file: &Path, host: &Label) -> Result<(), Error> {
+    for (name, role) in fleet.agents_of(host) {
+        if matches!(role, Role::Watch(_)) {
+            check_section(fleet, file, name).map_err(|why| {
+                let section = format!("[watch.{name}]");
+                // Some messages name the section themselves.
+                match why.starts_with(&section) {
+                    true => Error::refused(why),
+                    false => Error::refused(format!("{section}: {why}")),
+                }
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn render_one(fleet: &Fleet, home: &Home, name: &Label, role: Role) -> Result<AgentPlist, Error> {

@@ -26,6 +26,9 @@ impl ReferenceAddress {
     pub fn parse(text: &str) -> Result<Self, BadReference> {
         let bad = || BadReference(text.to_owned());
         let url = Url::parse(text).map_err(|_| bad())?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(bad());
+        }
         let host = url.host_str().ok_or_else(bad)?;
         let port = url.port_or_known_default().ok_or_else(bad)?;
         Ok(Self {

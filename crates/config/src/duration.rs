@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de::Error};
 
+/// The longest duration. Times that are computed with it must not overflow.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
+
 /// A number and a unit, or several of them. There is no default unit, and zero is an error: `timeout = 10` would be
 /// ambiguous, and a timeout of zero cannot be met.
 ///
@@ -15,10 +18,15 @@ pub fn parse(text: &str) -> Result<Duration, String> {
             "`{text}` is not a duration ({error}); write a number and a unit: \"500ms\", \"60s\", \"10m\", \"1h\", \"7d\""
         )
     })?;
-    match duration.is_zero() {
-        true => Err(format!("the duration `{text}` is zero; write more")),
-        false => Ok(duration),
+    if duration.is_zero() {
+        return Err(format!("the duration `{text}` is zero; write more"));
     }
+    if duration > LONGEST {
+        return Err(format!(
+            "the duration `{text}` is longer than ten years; write less, such as \"7d\""
+        ));
+    }
+    Ok(duration)
 }
 
 /// For serde's `deserialize_with`: an optional duration.
@@ -42,7 +50,7 @@ mod tests {
 
     #[test]
     fn duration_of_another_form_is_an_error_with_an_example() {
-        for bad in ["", "60", "s", "-1s", "0s", "99999999999999999999s"] {
+        for bad in ["", "60", "s", "-1s", "0s", "300y", "99999999999999999999s"] {
             let error = parse(bad).unwrap_err();
             assert!(error.contains("write"), "{bad}: {error}");
         }

@@ -1,8 +1,8 @@
 //! The paths on a host: the fleet's home folder, and launchd's folder of agents.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use crate::{Fleet, Label};
+use crate::{Fleet, Label, UntrustedText};
 
 /// The fleet's home on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,17 @@ pub enum HomeError {
     /// `[fleet] home` is relative: the deployed copy of fleet.toml is in the home, and would name another folder.
     #[error("[fleet] `home` is `{0}`; write a path that begins with / or ~/")]
     Relative(String),
+    /// `[fleet] home` is a folder that has other files: the fleet's files get its modes, and are removed with it.
+    #[error(
+        "[fleet] `home` is `{home}`, which is {folder}, and would put the fleet's files between others; write a folder of its \
+         own, such as ~/.sanctum"
+    )]
+    Shared {
+        /// The path as it is written.
+        home: String,
+        /// What it is.
+        folder: &'static str,
+    },
 }
 
 impl Home {
@@ -36,6 +47,27 @@ impl Home {
             return Err(HomeError::Relative(fleet.fleet.home.to_string()));
         }
         Ok(Self::new(root, user))
+    }
+
+    /// As [`Home::of`], for a command that deploys: it gives the files there their modes, and removes them at the end.
+    ///
+    /// # Errors
+    /// As [`Home::of`], and if the home is the user's own folder or one above it.
+    pub fn for_deployment(fleet: &Fleet) -> Result<Self, HomeError> {
+        let home = Self::of(fleet)?;
+        let shared = |folder| HomeError::Shared {
+            home: UntrustedText::new(fleet.fleet.home.as_str()).into(),
+            folder,
+        };
+        // Links and `..` lead to the same folders.
+        let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| plain(path));
+        let (folder, users) = (real(&home.root), real(&home.user));
+        match () {
+            () if folder.parent().is_none() => Err(shared("the root folder")),
+            () if folder == users => Err(shared("your home folder")),
+            () if users.starts_with(&folder) => Err(shared("a folder above your home folder")),
+            () => Ok(home),
+        }
     }
 
     /// The home at `root`, of the user whose home folder is `user`. Neither need be there yet.
@@ -185,9 +217,41 @@ impl Home {
     }
 }
 
+/// A path without `.` and `..`.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            part => plain.push(part),
+        }
+    }
+    plain
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn home_that_is_the_users_or_above_it_is_refused() {
+        let user = std::env::home_dir().unwrap();
+        let above = user.parent().unwrap_or(&user).display().to_string();
+        let inside = format!("{}/x/..", user.display());
+        for home in ["~", "~/", "~/.", "/", "~/x/..", &above, &inside] {
+            let text = format!("[fleet]\nhome = \"{home}\"\n");
+            // `~` alone may be refused by the parser already.
+            let Ok(fleet) = Fleet::parse(&text, Path::new("fleet.toml")) else {
+                continue;
+            };
+            let error = Home::for_deployment(&fleet).unwrap_err().to_string();
+            assert!(error.contains("a folder of its own"), "{home}: {error}");
+        }
+        let text = "[fleet]\nhome = \"~/.sanctum\"\n";
+        let fleet = Fleet::parse(text, Path::new("fleet.toml")).unwrap();
+        Home::for_deployment(&fleet).unwrap();
+    }
 
     #[test]
     fn everything_has_its_place() {

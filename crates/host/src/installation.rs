@@ -35,7 +35,7 @@ impl Installation {
     /// If the file cannot be used, or it is unknown which host this machine is.
     pub fn open(config: Option<&Path>, host: Option<&Label>) -> Result<Self, Error> {
         let (file, text, fleet) = read(config)?;
-        let home = Home::of(&fleet)?;
+        let home = Home::for_deployment(&fleet)?;
         let host = match host {
             Some(name) => named(&fleet, name)?,
             None => require_this_host(&fleet, &home)?,

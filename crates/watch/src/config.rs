@@ -10,6 +10,7 @@ use sanctum_host::this_host;
 use crate::alert::{BadChannel, Channel};
 use crate::args::Args;
 use crate::error::MainError;
+use crate::section;
 
 /// What fleet.toml says about one watchdog.
 #[derive(Clone, Debug)]
@@ -90,8 +91,7 @@ impl WatchdogConfig {
     /// # Errors
     /// If it is not an address.
     pub fn reference(&self) -> Result<Option<ReferenceAddress>, String> {
-        let reference = self.watch.reference.as_deref().map(ReferenceAddress::parse);
-        reference.transpose().map_err(|error| error.to_string())
+        section::reference(&self.watch)
     }
 
     /// The channels that `alert` names.

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::alert::Endpoint;
 use crate::config::WatchdogConfig;
+use crate::section;
 
 /// The largest body of a failure, in characters.
 const LONGEST: usize = 2000;
@@ -44,11 +45,7 @@ impl HeartbeatUrl {
     /// A sentence that names the key and its fix.
     pub(crate) fn of(config: &WatchdogConfig) -> Result<Option<Self>, String> {
         let WatchdogConfig { watch, config, .. } = config;
-        let (url, file) = (
-            watch.heartbeat_url.as_deref(),
-            watch.heartbeat_url_file.as_ref(),
-        );
-        let endpoint = Endpoint::of_keys("heartbeat_url", url, file, config)?;
+        let endpoint = section::heartbeat_endpoint(watch, config)?;
         // Who knows the address can pretend that the watchdog runs.
         Ok(endpoint.map(|endpoint| Self {
             endpoint: endpoint.with_secret_path(),

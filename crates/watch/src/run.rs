@@ -23,6 +23,7 @@ use crate::first_cause::FirstCause;
 use crate::heartbeat_url::HeartbeatUrl;
 use crate::policy::Policy;
 use crate::schedule::{BadSchedule, Schedule};
+use crate::section::check_section;
 use crate::server_log::ServerLog;
 use crate::state::WatchdogState;
 use crate::verdict::VerdictKind;
@@ -85,6 +86,7 @@ fn run<C: Check>(
         name: config.name.clone(),
         why,
     };
+    check_section(&config.fleet, &config.config, &config.name).map_err(section)?;
     let runtime = runtime()?;
     if args.once {
         let mut check = make(&config).map_err(section)?;

@@ -28,13 +28,13 @@ use crate::verdict::{MissCause, Verdict, VerdictKind};
 /// How long a watchdog that is stopped waits for the deliveries that run. launchd kills it after 20 seconds.
 const LAST_DELIVERIES: Duration = Duration::from_secs(5);
 /// The condition of misses in a row.
-const MISSES: &str = "misses";
+pub(crate) const MISSES: &str = "misses";
 /// The condition of a target that is busy for hours.
-const BUSY: &str = "busy";
+pub(crate) const BUSY: &str = "busy";
 /// The condition of a state file that cannot be written.
-const MEMORY: &str = "state";
+pub(crate) const MEMORY: &str = "state";
 /// The condition of a maintenance lease that has expired or cannot be read.
-const LEASE: &str = "lease";
+pub(crate) const LEASE: &str = "lease";
 
 /// A check, and what turns it into a watchdog.
 #[derive(Debug)]

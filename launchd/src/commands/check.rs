@@ -13,16 +13,17 @@ use crate::Error;
 use crate::args::GlobalArgs;
 use crate::console::Console;
 use crate::fleet_notes::fleet_notes;
-use crate::plist::render;
+use crate::plist::{check_watchdogs, render};
 use crate::status::count;
 
 /// Runs it.
 pub(crate) fn run(args: &GlobalArgs, console: &mut Console) -> Result<(), Error> {
     let (file, fleet) = read_fleet(args.config.as_deref())?;
-    let home = Home::of(&fleet)?;
+    let home = Home::for_deployment(&fleet)?;
     let mut rows = Vec::new();
     for host in fleet.hosts.keys() {
         render(&fleet, &home, host)?;
+        check_watchdogs(&fleet, &file, host)?;
         for (name, role) in fleet.agents_of(host) {
             rows.push([
                 host.to_string(),

@@ -15,6 +15,7 @@ use crate::deployment::{self, DeployChange, DeployOutcome, DeployRequest, Recove
 use crate::desired::desired;
 use crate::execute::AfterStart;
 use crate::host_state::HostState;
+use crate::plist::check_watchdogs;
 
 /// Runs it.
 pub(crate) fn run(
@@ -29,6 +30,7 @@ pub(crate) fn run(
         patience: Duration::from_secs(install.patience),
     };
     let mut version = String::new();
+    check_watchdogs(&installation.fleet, &installation.file, &installation.host)?;
     let outcome = deployment::run(&installation, console, request, |_, _| {
         let from = installed(&installation)?;
         let (release, import) = release(&installation, install, from.as_ref())?;

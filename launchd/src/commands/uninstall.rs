@@ -1,6 +1,6 @@
 //! `sanctum-launchd uninstall`: remove all agents and programs, and keep what cannot be created again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sanctum_config::Role;
@@ -28,8 +28,14 @@ pub(crate) fn run(
         recovery: Recovery::Continue,
         patience: Duration::from_secs(uninstall.patience),
     };
+    let kept = named_by_operator(args, &installation);
     let outcome = deployment::run(&installation, console, request, |_, _| {
-        let from = installed(&installation)?;
+        let mut from = installed(&installation)?;
+        if let (Some(from), true) = (&mut from, kept) {
+            let deployed = installation.home.fleet_toml();
+            let files = &mut from.receipt.artefacts;
+            files.retain(|file| file.path != deployed);
+        }
         Ok(from.map(|from| DeployChange {
             from: Some(from),
             to: HostState::nothing(&installation.host),
@@ -48,6 +54,10 @@ pub(crate) fn run(
             "uninstalled; certificates, secrets, logs, state and stored releases are still in {home}"
         ),
     };
+    if kept {
+        let file = installation.file.display();
+        line.push_str(&format!("; {file} is kept, because this command read it"));
+    }
     let changed = !matches!(outcome, DeployOutcome::Undecided | DeployOutcome::Unchanged);
     let mut removed = 0;
     for folder in prefix_folders(&installation)? {
@@ -81,6 +91,14 @@ pub(crate) fn run(
         "prefixes_removed": removed,
     });
     Ok(console.end(&line, result)?)
+}
+
+/// Whether the deployed fleet.toml is the file that `--config` or the working folder names: it may be the only copy.
+fn named_by_operator(args: &GlobalArgs, installation: &Installation) -> bool {
+    let is_named = args.config.is_some() || Path::new("fleet.toml").exists();
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    let file = real(&installation.file);
+    is_named && file.is_some() && file == real(&installation.home.fleet_toml())
 }
 
 /// The folders in which this host's servers keep computed prefixes.

@@ -12,6 +12,7 @@ use crate::console::Console;
 use crate::deployment::{self, DeployChange, DeployOutcome, DeployRequest, Recovery};
 use crate::desired::desired;
 use crate::execute::AfterStart;
+use crate::plist::check_watchdogs;
 use crate::preflight::Preflight;
 
 /// Runs it.
@@ -28,6 +29,7 @@ pub(crate) fn run(
         patience,
     };
     let (mut before, mut version) = (String::new(), String::new());
+    check_watchdogs(&installation.fleet, &installation.file, &installation.host)?;
     let outcome = deployment::run(&installation, console, request, |_, _| {
         before = must_be_installed(&installation)?.release;
         let release = Release::read(&upgrade.release)?;

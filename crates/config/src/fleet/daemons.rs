@@ -8,6 +8,9 @@ use serde::Deserialize;
 
 use crate::{Label, TildePath, duration};
 
+/// The shortest pause between two checks.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
 /// `[agents.NAME]`: a foreign program that runs as an agent.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,8 +85,38 @@ impl Agent {
             Some(program) if !absolute(program) => Some(format!(
                 "the program `{program}` would be looked up in launchd's PATH; write its absolute path"
             )),
-            Some(_) => None,
+            Some(_) => self.text_that_no_property_list_has(),
         }
+    }
+
+    /// A property list is XML 1.0, which has few control characters; an environment has no variable without a name.
+    fn text_that_no_property_list_has(&self) -> Option<String> {
+        let is_xml = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
+        let bad = |text: &str| text.chars().find(|c| !is_xml(*c));
+        if let Some((text, c)) = self
+            .program
+            .iter()
+            .find_map(|text| bad(text).map(|c| (text, c)))
+        {
+            return Some(format!(
+                "`program` has the character U+{:04X} in {text:?}, which no property list can have; remove it",
+                u32::from(c)
+            ));
+        }
+        for (name, value) in &self.environment {
+            if name.is_empty() || name.contains('=') || name.chars().any(char::is_control) {
+                return Some(format!(
+                    "`environment` has the variable name {name:?}; write a name without `=` and without control characters"
+                ));
+            }
+            if let Some(c) = bad(name).or_else(|| bad(value)) {
+                return Some(format!(
+                    "`environment`: {name} has the character U+{:04X}, which no property list can have; remove it",
+                    u32::from(c)
+                ));
+            }
+        }
+        None
     }
 }
 
@@ -101,10 +134,39 @@ impl Watch {
                     .into(),
             );
         }
-        (self.heartbeat_url.is_some() && self.heartbeat_url_file.is_some()).then(|| {
-            "`heartbeat_url` and `heartbeat_url_file` are two addresses; keep one of them (the file, if the address is \
-             a secret)"
-                .into()
-        })
+        if self.heartbeat_url.is_some() && self.heartbeat_url_file.is_some() {
+            return Some(
+                "`heartbeat_url` and `heartbeat_url_file` are two addresses; keep one of them (the file, if the address is \
+                 a secret)"
+                    .into(),
+            );
+        }
+        if self.misses == Some(0) {
+            return Some(
+                "`misses` is 0, and an alert needs one miss at least; write 1 or more".into(),
+            );
+        }
+        if let Some(every) = self.every.filter(|every| *every < SHORTEST_INTERVAL) {
+            return Some(format!(
+                "`every` = {every:?} is too short; write {SHORTEST_INTERVAL:?} or more, such as \"1m\""
+            ));
+        }
+        self.question_contradiction()
+    }
+
+    /// The canary compares the answer with `expect`: without one, or with an empty one, it would check nothing.
+    fn question_contradiction(&self) -> Option<String> {
+        match (&self.question, &self.expect) {
+            (Some(question), _) if question.trim().is_empty() => Some(
+                "`question` is empty; write what to ask, or remove it and `expect` for the default".into(),
+            ),
+            (_, Some(expect)) if expect.trim().is_empty() => Some(
+                "`expect` is empty, and every answer contains nothing; write what the answer must contain".into(),
+            ),
+            (Some(_), None) => {
+                Some("`question` needs `expect`: write what its answer must contain".into())
+            }
+            _ => None,
+        }
     }
 }

@@ -9,9 +9,9 @@ use toml::Spanned;
 use super::daemons::Agent;
 use super::role::Role;
 use super::sections::Fleet;
-use super::server::AmbiguousAlias;
+use super::server::{AmbiguousAlias, Server};
 use crate::near::did_you_mean;
-use crate::{FleetError, Label, files};
+use crate::{FleetError, Label, ListenAddress, files};
 
 impl Fleet {
     /// Reads and checks a file.
@@ -83,6 +83,7 @@ impl Fleet {
             if let Some(message) = server
                 .contradiction()
                 .or_else(|| self.second_of_cache(name))
+                .or_else(|| self.second_of_address(name))
             {
                 return Err(refer.error(section(), message));
             }
@@ -167,6 +168,26 @@ impl Fleet {
         Some(format!(
             "`{other}` uses the `cache_dir` {folder} too, and a folder belongs to one server; write another one here"
         ))
+    }
+
+    /// Two servers of a host cannot listen at one address.
+    fn second_of_address(&self, name: &Label) -> Option<String> {
+        let server = self.servers.get(name)?;
+        let addresses = |server: &'_ Server| {
+            let all = server.listen.iter().chain(&server.tls_listen).cloned();
+            all.filter(|address| address.port() != 0)
+                .collect::<BTreeSet<ListenAddress>>()
+        };
+        let own = addresses(server);
+        let others = self.servers.range::<Label, _>(..name);
+        others
+            .filter(|(_, other)| other.host == server.host)
+            .find_map(|(other, section)| {
+                let twice = addresses(section).intersection(&own).next().cloned()?;
+                Some(format!(
+                    "`{other}` listens at {twice} on this host too; write another port in `listen` or `tls_listen`"
+                ))
+            })
     }
 
     fn cannot_stand_by(&self, agent: &Agent) -> Option<String> {

@@ -108,6 +108,24 @@ pub struct Host {
 impl Host {
     /// A contradiction within this section: other hosts use the address in a URL, which carries no zone.
     pub(super) fn contradiction(&self) -> Option<String> {
+        if !is_address(&self.address) {
+            return Some(format!(
+                "`address` is {:?}, which is neither a host name nor an IP address; write one without a scheme and a port, \
+                 such as mini.local or 192.0.2.25",
+                self.address
+            ));
+        }
+        let is_option = |ssh: &&String| {
+            ssh.is_empty()
+                || ssh.starts_with('-')
+                || ssh.chars().any(|c| c.is_whitespace() || c.is_control())
+        };
+        if let Some(ssh) = self.ssh.as_ref().filter(is_option) {
+            return Some(format!(
+                "`ssh` is {ssh:?}, which is no destination of ssh; write one such as \"mini\" or \"ada@192.0.2.25\", or remove \
+                 the key"
+            ));
+        }
         let (ip, _) = self.address.split_once('%').unwrap_or((&self.address, ""));
         let ip: Ipv6Addr = ip.parse().ok()?;
         ip.is_unicast_link_local().then(|| {
@@ -118,4 +136,14 @@ impl Host {
             )
         })
     }
+}
+
+/// Whether a text is a host name or an IP address; an IPv6 address may have a zone.
+fn is_address(text: &str) -> bool {
+    let (ip, zone) = text.split_once('%').unwrap_or((text, "0"));
+    if ip.parse::<Ipv6Addr>().is_ok() {
+        return !zone.is_empty() && zone.chars().all(|c| c.is_ascii_alphanumeric());
+    }
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !text.is_empty() && text.chars().all(is_plain) && !text.starts_with(['-', '.'])
 }

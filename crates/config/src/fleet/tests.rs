@@ -357,3 +357,85 @@ proptest::proptest! {
         }
     }
 }
+
+/// A fleet of one host with a server, an agent and a watchdog, with these keys.
+fn with_keys(host: &str, agent: &str, watch: &str) -> Result<Fleet, String> {
+    parse(&format!(
+        "[hosts.mini]\n{host}\n[servers.server]\nhost = \"mini\"\n[agents.a]\nhost = \"mini\"\n{agent}\n[watch.canary]\n{watch}\n"
+    ))
+}
+
+#[test]
+fn value_that_no_program_can_use_is_an_error_with_its_key_and_fix() {
+    let host = "address = \"mini.local\"";
+    let agent = "program = [\"/bin/true\"]";
+    with_keys(host, agent, "").unwrap();
+    for address in ["", "a b", "http://x", "x:22", "-x", "fe80::%"] {
+        let error = with_keys(&format!("address = \"{address}\""), agent, "").unwrap_err();
+        assert!(
+            error.contains("`address` is") && error.contains("write one"),
+            "{error}"
+        );
+    }
+    for ssh in ["", "-oProxyCommand=x", "a b"] {
+        let error = with_keys(&format!("{host}\nssh = \"{ssh}\""), agent, "").unwrap_err();
+        assert!(error.contains("`ssh` is"), "{error}");
+    }
+    for (watch, words) in [
+        ("question = \"what?\"", "`question` needs `expect`"),
+        ("question = \" \"\nexpect = \"4\"", "`question` is empty"),
+        ("expect = \"\"", "`expect` is empty"),
+        ("misses = 0", "`misses` is 0"),
+        ("every = \"1ns\"", "`every` = 1ns is too short"),
+        ("timeout = \"300y\"", "longer than ten years"),
+    ] {
+        let error = with_keys(host, agent, watch).unwrap_err();
+        assert!(error.contains(words), "{watch}: {error}");
+    }
+}
+
+#[test]
+fn text_that_no_property_list_has_is_an_error() {
+    let host = "address = \"mini.local\"";
+    for (agent, words) in [
+        ("program = [\"/bin/a\", \"\\u0001\"]", "U+0001"),
+        ("program = [\"/bin/a\\u0000\"]", "U+0000"),
+        (
+            "program = [\"/bin/a\"]\nenvironment = { A = \"\\uFFFE\" }",
+            "U+FFFE",
+        ),
+        (
+            "program = [\"/bin/a\"]\nenvironment = { A = \"\\u001b\" }",
+            "U+001B",
+        ),
+        (
+            "program = [\"/bin/a\"]\nenvironment = { \"\" = \"x\" }",
+            "variable name \"\"",
+        ),
+        (
+            "program = [\"/bin/a\"]\nenvironment = { \"A=B\" = \"x\" }",
+            "variable name \"A=B\"",
+        ),
+    ] {
+        let error = with_keys(host, agent, "").unwrap_err();
+        assert!(error.contains(words), "{agent}: {error}");
+        assert!(!error.contains(['\u{1}', '\0', '\u{1b}']), "{error:?}");
+    }
+    let fine = "program = [\"/bin/a\", \"tab\\tand ü\"]\nenvironment = { A_1 = \"x=y\" }";
+    with_keys(host, fine, "").unwrap();
+}
+
+#[test]
+fn two_servers_of_a_host_cannot_listen_at_one_address() {
+    let server = |name: &str, host: &str, keys: &str| {
+        format!("[servers.{name}]\nhost = \"{host}\"\n{keys}\n")
+    };
+    let hosts = "[hosts.a]\naddress = \"a\"\n[hosts.b]\naddress = \"b\"\n";
+    let fleet = |second: String| parse(&format!("{hosts}{}{second}", server("one", "a", "")));
+    let error = fleet(server("two", "a", "")).unwrap_err();
+    assert!(error.contains("`one` listens at 127.0.0.1:1337"), "{error}");
+    let tls = "listen = []\ntls_listen = [\"127.0.0.1:1337\"]";
+    assert!(fleet(server("two", "a", tls)).is_err());
+    fleet(server("two", "b", "")).unwrap();
+    fleet(server("two", "a", "listen = [\"127.0.0.1:1338\"]")).unwrap();
+}

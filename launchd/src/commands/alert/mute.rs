@@ -78,17 +78,31 @@ fn condition(installation: &Installation, id: &str) -> Result<String, Error> {
         return Ok(alert.condition.clone());
     }
     // A condition that has not alerted yet, before work that will cause it.
-    let is_plain = |c: char| c.is_ascii_lowercase() || c == '-';
-    if let Some((agent, key)) = id.split_once('/')
-        && watchdogs(installation)
-            .iter()
-            .any(|name| name.as_str() == agent)
-        && !key.is_empty()
-        && key.chars().all(is_plain)
-    {
+    let known = known_conditions(installation);
+    if known.iter().any(|condition| condition == id) {
         return Ok(id.to_owned());
     }
-    Err(unknown(&alerts, id))
+    if !id.contains('/') {
+        return Err(unknown(&alerts, id));
+    }
+    Err(Error::refused(format!(
+        "no watchdog of {} has the condition `{}`{}; the conditions are {}",
+        alerts.host,
+        UntrustedText::bounded(id, 100),
+        did_you_mean(id, known.iter().map(String::as_str)),
+        known.join(", ")
+    )))
+}
+
+/// The conditions that the watchdogs of the host can alert about.
+fn known_conditions(installation: &Installation) -> Vec<String> {
+    let mut known = Vec::new();
+    for name in watchdogs(installation) {
+        let check = installation.fleet.watch[name].check(name);
+        let keys = sanctum_watch::conditions(check.as_str());
+        known.extend(keys.map(|key| format!("{name}/{key}")));
+    }
+    known
 }
 
 /// The error for an id that no alert has.
