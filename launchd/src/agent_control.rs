@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use sanctum_config::{Role, did_you_mean};
+use sanctum_config::{Label, Role, did_you_mean};
 use sanctum_host::{
     INSTALL_RELEASE, Installation, InstalledAgent, Journal, StoppedAgents, other_fleet,
 };
@@ -35,13 +35,43 @@ pub(crate) struct AgentControl<'a, 'c, 'o> {
     maintenance: Maintenance<'a>,
 }
 
+/// The agent of that name that fleet.toml puts on the host.
+///
+/// # Errors
+/// If the host has none: the message names the host that has it, or the agents of this one.
+pub(crate) fn agent_of_host<'a>(
+    installation: &'a Installation,
+    name: &Label,
+) -> Result<(&'a Label, Role<'a>), Error> {
+    let Installation { fleet, host, .. } = installation;
+    let agents = fleet.agents_of(host);
+    if let Some(agent) = agents.iter().find(|(agent, _)| *agent == name) {
+        return Ok(*agent);
+    }
+    let names = || agents.iter().map(|(name, _)| name.as_str());
+    let near = did_you_mean(name.as_str(), names());
+    let elsewhere = match fleet.host_of(name) {
+        Some(other) => format!("; it runs on {other}: add --host {other}"),
+        None if near.is_empty() => {
+            format!(
+                "; the agents are {}",
+                names().collect::<Vec<_>>().join(", ")
+            )
+        }
+        None => near,
+    };
+    Err(Error::refused(format!(
+        "{host} has no agent `{name}`{elsewhere}"
+    )))
+}
+
 /// The installed agent of that name.
 ///
 /// # Errors
 /// If nothing is installed here, or no such agent.
 pub(crate) fn installed_agent(
     installation: &Installation,
-    name: &sanctum_config::Label,
+    name: &Label,
 ) -> Result<InstalledAgent, Error> {
     let receipt = installation.receipt()?.ok_or_else(|| {
         Error::refused(format!(

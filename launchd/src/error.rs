@@ -29,12 +29,14 @@ pub enum Error {
     #[error("{}", problems(*.0))]
     Problems(usize),
     /// The command failed on another host, which has printed why.
-    #[error("the command failed on {host} (exit code {code}); see above")]
+    #[error("the command failed on {host}; see above. To try it by hand: {next}")]
     Remote {
         /// The host.
         host: Label,
-        /// Its exit code there.
+        /// The exit code of this command.
         code: u8,
+        /// The command line that does the same.
+        next: String,
     },
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]

@@ -1,6 +1,7 @@
 //! The same command on another host, over ssh: its own sanctum-launchd runs it, and its output is passed on line by line.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::time::Duration;
 
 use sanctum_host::ssh::{self, RemoteStream};
 use sanctum_host::{Installation, this_host};
@@ -29,7 +30,7 @@ pub(crate) fn destination(installation: &Installation) -> Result<Option<&str>, E
     }
 }
 
-/// Runs `words` as the command of that host's sanctum-launchd.
+/// Runs `words` as the command of that host's sanctum-launchd. It is given up when it prints nothing for `idle`.
 ///
 /// # Errors
 /// If ssh fails, or the command does: it has printed why.
@@ -37,6 +38,7 @@ pub(crate) fn run(
     installation: &Installation,
     destination: &str,
     words: &[&str],
+    idle: Option<Duration>,
     console: &mut Console,
 ) -> Result<(), Error> {
     let mut words: Vec<String> = words.iter().map(|word| ssh::quoted(word)).collect();
@@ -48,7 +50,7 @@ pub(crate) fn run(
     }
     let line = ssh::launchd(&installation.fleet, &words.join(" "));
     let mut ends_badly = None;
-    let code = ssh::stream(destination, &line, |stream, text| match stream {
+    let code = ssh::stream(destination, &line, idle, |stream, text| match stream {
         RemoteStream::Output => {
             writeln!(console.raw(), "{text}").and_then(|()| console.raw().flush())
         }
@@ -56,12 +58,24 @@ pub(crate) fn run(
             ends_badly = Some(text.to_string());
             writeln!(std::io::stderr(), "{}: {text}", installation.host)
         }
+    });
+    let code = code.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => Error::refused(format!(
+            "`ssh {destination}` failed ({error}); try it by hand: {}",
+            ssh::by_hand(destination, &line)
+        )),
+        _ => error.into(),
     })?;
     match code {
         Some(0) => Ok(()),
         Some(code) if code != ssh::FAILED && (1..=255).contains(&code) => Err(Error::Remote {
             host: installation.host.clone(),
-            code: u8::try_from(code).unwrap_or(1),
+            // Those of sanctum-launchd; others are the shell's, such as 127 for a program that is not there.
+            code: u8::try_from(code)
+                .ok()
+                .filter(|code| *code <= 3)
+                .unwrap_or(1),
+            next: ssh::by_hand(destination, &line),
         }),
         _ => Err(Error::refused(format!(
             "`ssh {destination}` failed ({}); try it by hand: {}",

@@ -5,10 +5,14 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::sync_channel;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use sanctum_config::{Fleet, UntrustedText, escape_json, system_program};
 use serde_json::Value;
 
@@ -44,18 +48,45 @@ pub enum RemoteStream {
     Error,
 }
 
-/// Runs a command line in the shell of another host, without a time limit, and passes each line of its output to `on_line`
-/// as it arrives, escaped. ssh ends by itself if that host stops answering. Returns the exit code; none if a signal ended
-/// ssh.
+/// Runs a command line in the shell of another host, and passes each line of its output to `on_line` as it arrives, escaped.
+/// It is ended when nothing has arrived for `idle`; none waits for ever. ssh ends by itself if that host stops answering.
+/// Returns the exit code; none if a signal ended ssh.
 ///
 /// # Errors
-/// If ssh cannot be started, or the error of `on_line`, after which ssh is ended.
+/// If ssh cannot be started, nothing arrives for `idle`, or the error of `on_line`, after which ssh is ended.
 pub fn stream(
     destination: &str,
     line: &str,
+    idle: Option<Duration>,
+    on_line: impl FnMut(RemoteStream, UntrustedText) -> io::Result<()>,
+) -> io::Result<Option<i32>> {
+    stream_from(&mut patient(destination, line), idle, on_line)
+}
+
+/// ssh, which notices within a minute that the other host no longer answers.
+fn patient(destination: &str, line: &str) -> Command {
+    let mut ssh = Command::new(system_program("ssh"));
+    ssh.args(WITHOUT_PROMPT)
+        .args([
+            "-o",
+            "ServerAliveInterval=15",
+            "-o",
+            "ServerAliveCountMax=4",
+        ])
+        .args(["--", destination, line]);
+    ssh
+}
+
+fn stream_from(
+    command: &mut Command,
+    idle: Option<Duration>,
     mut on_line: impl FnMut(RemoteStream, UntrustedText) -> io::Result<()>,
 ) -> io::Result<Option<i32>> {
-    let mut child = spawn(destination, line, Stdio::null())?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
     let (sender, lines) = sync_channel(64);
     for (stream, pipe) in [
         (RemoteStream::Output, child.stdout.take().map(OwnedFd::from)),
@@ -71,40 +102,82 @@ pub fn stream(
         });
     }
     drop(sender);
-    for (stream, text) in lines {
-        if let Err(error) = on_line(stream, text) {
+    loop {
+        let next = match idle {
+            Some(idle) => lines.recv_timeout(idle),
+            None => lines.recv().map_err(RecvTimeoutError::from),
+        };
+        let passed = match next {
+            Ok((stream, text)) => on_line(stream, text),
+            Err(RecvTimeoutError::Disconnected) => return Ok(child.wait()?.code()),
+            Err(RecvTimeoutError::Timeout) => Err(silent(idle.unwrap_or_default())),
+        };
+        if let Err(error) = passed {
             let _ = child.kill();
             let _ = child.wait();
             return Err(error);
         }
     }
-    Ok(child.wait()?.code())
+}
+
+/// The error for a command on another host that no longer does anything.
+fn silent(idle: Duration) -> io::Error {
+    let why = format!(
+        "the command there did not read or write for {} s, so it was given up",
+        idle.as_secs()
+    );
+    io::Error::new(io::ErrorKind::TimedOut, why)
 }
 
 /// Runs a command line in the shell of another host, and writes its standard input with `write`. Its output is expected to be
-/// short.
+/// short. It is ended when it has neither read nor written anything for `idle`.
 ///
 /// # Errors
-/// If ssh cannot be started, or the error of `write`. An error that only says that the command no longer reads is not
-/// returned: the output says why.
+/// If ssh cannot be started, nothing moves for `idle`, or the error of `write`. An error that only says that the command no
+/// longer reads is not returned: the output says why.
 pub fn send(
     destination: &str,
     line: &str,
+    idle: Duration,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<Output> {
-    let mut child = spawn(destination, line, Stdio::piped())?;
+    send_to(&mut patient(destination, line), idle, write)
+}
+
+fn send_to(
+    command: &mut Command,
+    idle: Duration,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<Output> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let activity = Arc::new(Activity::default());
     let output = [
         child.stdout.take().map(OwnedFd::from),
         child.stderr.take().map(OwnedFd::from),
     ];
     let output = output.map(|pipe| {
+        let activity = Arc::clone(&activity);
         std::thread::spawn(move || {
-            let lines: Vec<String> = lines_of(pipe.map(File::from)).map(String::from).collect();
+            let lines = lines_of(pipe.map(File::from)).inspect(|_| activity.note());
+            let lines: Vec<String> = lines.map(String::from).collect();
             lines.join("\n")
         })
     });
+    let (ended, has_ended) = channel::<()>();
+    let watch = {
+        let activity = Arc::clone(&activity);
+        let process = Pid::from_child(&child);
+        std::thread::spawn(move || activity.kill_when_silent(process, idle, &has_ended))
+    };
     let written = match child.stdin.take() {
-        Some(mut stdin) => write(&mut stdin).and_then(|()| stdin.flush()),
+        Some(stdin) => {
+            let mut stdin = Noted(stdin, &activity);
+            write(&mut stdin).and_then(|()| stdin.flush())
+        }
         None => Ok(()),
     };
     if let Err(error) = written
@@ -115,6 +188,10 @@ pub fn send(
         return Err(error);
     }
     let code = child.wait()?.code();
+    drop(ended);
+    if watch.join().unwrap_or(false) {
+        return Err(silent(idle));
+    }
     let [stdout, stderr] = output.map(|thread| thread.join().unwrap_or_default());
     Ok(Output {
         code,
@@ -123,21 +200,44 @@ pub fn send(
     })
 }
 
-/// Starts ssh, which ends by itself if the other host stops answering.
-fn spawn(destination: &str, line: &str, stdin: Stdio) -> io::Result<Child> {
-    Command::new(system_program("ssh"))
-        .args(WITHOUT_PROMPT)
-        .args([
-            "-o",
-            "ServerAliveInterval=15",
-            "-o",
-            "ServerAliveCountMax=4",
-        ])
-        .args(["--", destination, line])
-        .stdin(stdin)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
+/// Counts what a process reads and writes.
+#[derive(Debug, Default)]
+struct Activity(AtomicU64);
+
+impl Activity {
+    fn note(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Kills the process when nothing was noted for `idle`. Returns whether it did; it stops when `ended` is closed.
+    fn kill_when_silent(&self, process: Pid, idle: Duration, ended: &Receiver<()>) -> bool {
+        let mut last = self.0.load(Ordering::Relaxed);
+        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(idle) {
+            let now = self.0.load(Ordering::Relaxed);
+            if now == last {
+                // `ended` is closed as soon as it is reaped, so the number is still its own.
+                let _ = rustix::process::kill_process(process, Signal::KILL);
+                return true;
+            }
+            last = now;
+        }
+        false
+    }
+}
+
+/// A pipe whose writes are noted.
+struct Noted<'a, W>(W, &'a Activity);
+
+impl<W: Write> Write for Noted<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.0.write(bytes)?;
+        self.1.note();
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// The lines of a pipe, escaped, until it is closed.
@@ -161,6 +261,11 @@ pub fn quoted(word: &str) -> String {
         true => word.to_owned(),
         false => format!("'{}'", word.replace('\'', r"'\''")),
     }
+}
+
+/// A path quoted for the shell.
+pub fn quoted_file(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
 }
 
 /// The command that an operator can type to do the same as [`run`].
@@ -221,7 +326,52 @@ pub fn launchd(fleet: &Fleet, command: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
+
+    fn shell(script: &str) -> Command {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", script]);
+        shell
+    }
+
+    #[test]
+    fn command_that_hangs_is_given_up() {
+        const IDLE: Duration = Duration::from_millis(200);
+        let hangs = || shell("exec sleep 1000");
+        // It reads nothing, until the pipe is full.
+        let endless = |to: &mut dyn Write| -> io::Result<()> {
+            loop {
+                to.write_all(&[0; 1 << 16])?;
+            }
+        };
+        let error = send_to(&mut hangs(), IDLE, endless).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        let error = send_to(&mut hangs(), IDLE, |_| Ok(())).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        let error = stream_from(&mut hangs(), Some(IDLE), |_, _| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("given up"), "{error}");
+    }
+
+    #[test]
+    fn command_that_works_is_not_given_up() {
+        let idle = Duration::from_secs(60);
+        let done = send_to(&mut shell("cat; echo no >&2; exit 3"), idle, |to| {
+            to.write_all(b"a\nb\n")
+        });
+        let done = done.unwrap();
+        assert_eq!(
+            (done.code, &*done.stdout, &*done.stderr),
+            (Some(3), "a\nb", "no")
+        );
+        let mut lines = Vec::new();
+        let code = stream_from(&mut shell("echo a; echo b"), Some(idle), |_, line| {
+            lines.push(line.to_string());
+            Ok(())
+        });
+        assert_eq!(
+            (code.unwrap(), lines),
+            (Some(0), vec!["a".to_owned(), "b".to_owned()])
+        );
+    }
 
     #[test]
     fn line_for_another_host_names_that_hosts_home() {

@@ -57,7 +57,13 @@ pub(crate) fn run(
             })?;
             let mut outside = check_from_here(&installation, &here, &host);
             let mut sections = Vec::new();
-            if !options.outside {
+            let has_ssh = !outside.iter().any(DoctorLine::is_failed_ssh);
+            if !options.outside && !has_ssh {
+                outside.push(
+                    DoctorLine::not_checkable("inside", "ssh fails, see above")
+                        .by_hand(format!("on {host}: sanctum-launchd doctor")),
+                );
+            } else if !options.outside {
                 match inside(&installation, destination, options.patience) {
                     Ok(there) => {
                         let ours = installation.receipt()?.map(|receipt| receipt.release);

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use sanctum_config::{Role, did_you_mean};
-use sanctum_host::Installation;
+use sanctum_config::Role;
+use sanctum_host::{Installation, ssh};
 
 use super::open_installed;
+use crate::agent_control::agent_of_host;
 use crate::args::{GlobalArgs, LogsArgs};
 use crate::console::Console;
 use crate::log_lines::{LogLines, json_line, text};
@@ -27,7 +28,8 @@ pub(crate) fn run(args: &GlobalArgs, logs: &LogsArgs, console: &mut Console) -> 
         let count = logs.lines.to_string();
         let mut words = vec!["logs", logs.agent.as_str(), "-n", &count];
         words.extend(logs.follow.then_some("-f"));
-        return remote::run(&installation, destination, &words, console);
+        let idle = (!logs.follow).then_some(ssh::LIMIT);
+        return remote::run(&installation, destination, &words, idle, console);
     }
     let count = logs.lines as usize;
     let mut printer = Printer {
@@ -68,29 +70,8 @@ pub(crate) fn run(args: &GlobalArgs, logs: &LogsArgs, console: &mut Console) -> 
 
 /// The log that the agent writes, and what launchd saves of its output. For a program of another origin, both are one file.
 fn paths(installation: &Installation, logs: &LogsArgs) -> Result<Vec<PathBuf>, Error> {
-    let Installation {
-        fleet, home, host, ..
-    } = installation;
-    let agents = fleet.agents_of(host);
-    let role = agents.iter().find(|(name, _)| **name == logs.agent);
-    let Some((name, role)) = role else {
-        let names = || agents.iter().map(|(name, _)| name.as_str());
-        let near = did_you_mean(logs.agent.as_str(), names());
-        let elsewhere = match fleet.host_of(&logs.agent) {
-            Some(other) => format!("; it runs on {other}: add --host {other}"),
-            None if near.is_empty() => {
-                format!(
-                    "; the agents are {}",
-                    names().collect::<Vec<_>>().join(", ")
-                )
-            }
-            None => near,
-        };
-        return Err(Error::refused(format!(
-            "{host} has no agent `{}`{elsewhere}",
-            logs.agent
-        )));
-    };
+    let home = &installation.home;
+    let (name, role) = agent_of_host(installation, &logs.agent)?;
     Ok(match role {
         Role::Agent(_) => vec![home.log(name)],
         Role::Server(_) | Role::Watch(_) => vec![home.log(name), home.launchd_log(name)],

@@ -40,7 +40,7 @@ pub(crate) fn run(
     files.extend(config_files(&installation, host)?);
     let bundle = bundle(options);
     match &bundle {
-        Some(folder) => files.extend(bundle_files(folder)?),
+        Some(folder) => files.extend(bundle_files(fleet, host, folder)?),
         None => console.note(&format!(
             "no certificates and no tokens are sent: there is no folder bundle-{host}. If {host} needs them, run: sanctum-pki \
              --config {} bundle {host}",

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sanctum_host::{Installation, StoppedAgents};
+use sanctum_host::{Installation, StoppedAgents, ssh};
 use serde_json::json;
 
 use super::open_installed;
-use crate::agent_control::{AgentControl, installed_agent};
+use crate::agent_control::{AgentControl, agent_of_host, installed_agent};
 use crate::args::{GlobalArgs, StartArgs};
 use crate::console::Console;
 use crate::{Error, remote};
@@ -20,8 +20,10 @@ pub(crate) fn run(
     let installation = open_installed(args)?;
     if let Some(destination) = remote::destination(&installation)? {
         let patience = restart.patience.to_string();
+        let idle = Some(ssh::LIMIT + Duration::from_secs(restart.patience));
+        agent_of_host(&installation, &restart.agent)?;
         let words = ["restart", restart.agent.as_str(), "--patience", &patience];
-        return remote::run(&installation, destination, &words, console);
+        return remote::run(&installation, destination, &words, idle, console);
     }
     let Installation {
         home,

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sanctum_host::{Installation, StoppedAgents};
+use sanctum_host::{Installation, StoppedAgents, ssh};
 use serde_json::json;
 
 use super::open_installed;
-use crate::agent_control::{AgentControl, installed_agent};
+use crate::agent_control::{AgentControl, agent_of_host, installed_agent};
 use crate::args::{GlobalArgs, StartArgs};
 use crate::console::Console;
 use crate::{Error, remote};
@@ -20,8 +20,10 @@ pub(crate) fn run(
     let installation = open_installed(args)?;
     if let Some(destination) = remote::destination(&installation)? {
         let patience = start.patience.to_string();
+        let idle = Some(ssh::LIMIT + Duration::from_secs(start.patience));
+        agent_of_host(&installation, &start.agent)?;
         let words = ["start", start.agent.as_str(), "--patience", &patience];
-        let done = remote::run(&installation, destination, &words, console);
+        let done = remote::run(&installation, destination, &words, idle, console);
         // An outage after a start that failed is reported. If ssh has failed, nothing was started.
         if !console.dry_run && matches!(done, Ok(()) | Err(Error::Remote { .. })) {
             StoppedAgents::remove(&installation.home.stopped(), &start.agent)?;

@@ -1,14 +1,19 @@
 //! `sanctum-launchd stop`: stop an agent on purpose, until `start`.
 
+use std::time::Duration;
+
 use sanctum_config::{Fleet, Label, Role};
 use sanctum_host::{Installation, StoppedAgents};
 use serde_json::json;
 
 use super::open_installed;
-use crate::agent_control::{AgentControl, installed_agent};
+use crate::agent_control::{AgentControl, agent_of_host, installed_agent};
 use crate::args::{GlobalArgs, StopArgs};
 use crate::console::Console;
 use crate::{Error, remote};
+
+/// How long another host may take to stop an agent, which drains first, without printing anything.
+const STOP_LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// Runs it.
 pub(crate) fn run(args: &GlobalArgs, stop: &StopArgs, console: &mut Console) -> Result<(), Error> {
@@ -82,7 +87,9 @@ fn there(
     if let Some(here) = &here {
         words.extend(["--from", here.as_str()]);
     }
-    remote::run(installation, destination, &words, console)?;
+    // The agent's name may be one of another host, whose watchdogs must not be silenced.
+    agent_of_host(installation, name)?;
+    remote::run(installation, destination, &words, Some(STOP_LIMIT), console)?;
     let watches: Vec<String> = watchdogs(fleet, name)
         .filter(|(_, runs_on)| Some(*runs_on) == here.as_ref())
         .map(|(watchdog, _)| watchdog.to_string())

@@ -94,6 +94,10 @@ fn over_ssh(destination: &str) -> Vec<DoctorLine> {
 
 fn no_ssh(destination: &str, reason: &str) -> DoctorLine {
     let fix = match is_refusal(reason) {
+        _ if reason.contains("Host key verification failed") => format!(
+            "compare that host's key with the one that it shows, and accept it in a terminal: ssh {destination} true. If the key \
+             has changed without a reason, do not"
+        ),
         true => format!("ssh-copy-id {destination}, then: ssh {destination} true"),
         false => format!("is that host on, and does its sshd run? Try: ssh {destination} true"),
     };

@@ -84,6 +84,11 @@ impl DoctorLine {
         }
     }
 
+    /// Whether it says that ssh does not work.
+    pub(crate) fn is_failed_ssh(&self) -> bool {
+        self.is_failure() && self.check == "ssh"
+    }
+
     /// Whether it has failed.
     pub(crate) fn is_failure(&self) -> bool {
         self.outcome == DoctorOutcome::Failed

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use sanctum_config::{Digest, Label};
+use sanctum_config::{Digest, Fleet, Label, Role};
 use sanctum_host::{ArtefactKind, DESCRIPTION, Installation, Release};
 
 use crate::Error;
@@ -108,11 +108,16 @@ pub(crate) fn config_files(
     Ok(files)
 }
 
-/// The certificates, keys and tokens that `sanctum-pki bundle` has made for a host.
+/// The certificates, keys and tokens that `sanctum-pki bundle` has made for `host`.
 ///
 /// # Errors
-/// If the folder has a file that a bundle never has, such as the CA's key, or one cannot be read.
-pub(crate) fn bundle_files(folder: &Path) -> Result<Vec<PushFile>, Error> {
+/// If the folder has a file that a bundle never has, such as the CA's key, or that belongs to another host, or one cannot be
+/// read.
+pub(crate) fn bundle_files(
+    fleet: &Fleet,
+    host: &Label,
+    folder: &Path,
+) -> Result<Vec<PushFile>, Error> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(inner) = folders.pop() {
@@ -132,11 +137,38 @@ pub(crate) fn bundle_files(folder: &Path) -> Result<Vec<PushFile>, Error> {
                     path.display()
                 )));
             }
+            if let Some(owner) = other_owner(fleet, host, &to) {
+                return Err(Error::refused(format!(
+                    "{} belongs to {owner}, which does not run on {host}, so it is not sent; to make a bundle for that host, \
+                     run: sanctum-pki bundle {host}",
+                    path.display()
+                )));
+            }
             files.push(PushFile::new(path, to, about.mode() & 0o777)?);
         }
     }
     files.sort_by(|a, b| a.to.cmp(&b.to));
     Ok(files)
+}
+
+/// Whose secret or certificate a file of a bundle is, if that agent does not run on `host`.
+fn other_owner(fleet: &Fleet, host: &Label, path: &str) -> Option<String> {
+    let parts: Vec<&str> = path.split('/').collect();
+    let (name, is_client) = match parts[..] {
+        ["certs", "ca.crt" | "ca-old.crt"] => return None,
+        ["certs", name] => (name, false),
+        ["certs", "clients", name] => (name, true),
+        // Tokens have names of the operator's choice.
+        _ => return None,
+    };
+    let name = name
+        .strip_suffix(".key")
+        .or_else(|| name.strip_suffix(".crt"))?;
+    let agents = fleet.agents_of(host);
+    let is_own = agents
+        .iter()
+        .any(|(agent, role)| agent.as_str() == name && matches!(role, Role::Watch(_)) == is_client);
+    (!is_own).then(|| format!("`{name}`"))
 }
 
 /// Whether a bundle can have a file of this path: certificates and keys of one host, public keys, tokens. Never the keys that
@@ -192,6 +224,29 @@ mod tests {
         ] {
             assert!(!is_bundled(bad), "{bad}");
         }
+        let text = "[hosts.mini]\naddress = \"m\"\nagents = [\"server\", \"canary\"]\n\
+            [hosts.laptop]\naddress = \"l\"\nagents = [\"canary-offbox\"]\n[servers.server]\nhost = \"mini\"\n\
+            [watch.canary]\n[watch.canary-offbox]\ncheck = \"canary\"\n";
+        let fleet = Fleet::parse(text, Path::new("fleet.toml")).unwrap();
+        let mini: Label = "mini".parse().unwrap();
+        for (path, is_other) in [
+            ("certs/server.key", false),
+            ("certs/clients/canary.key", false),
+            ("certs/ca.crt", false),
+            ("certs/ca.crl", false),
+            ("certs/manifest.pub", false),
+            ("secrets/server.token", false),
+            ("certs/clients/canary-offbox.key", true),
+            ("certs/clients/server.key", true),
+            ("certs/other.crt", true),
+        ] {
+            assert_eq!(
+                other_owner(&fleet, &mini, path).is_some(),
+                is_other,
+                "{path}"
+            );
+        }
+        let bundle_files = |folder: &Path| bundle_files(&fleet, &mini, folder);
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("certs")).unwrap();
         fs::write(folder.path().join("certs/ca.crt"), "x").unwrap();

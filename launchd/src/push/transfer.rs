@@ -16,12 +16,16 @@ use crate::fault::fault_point;
 /// How long the other host may take to hash the files.
 const HASHES: Duration = Duration::from_secs(5 * 60);
 
+/// How long the other host may take without reading or writing.
+const IDLE: Duration = Duration::from_secs(120);
+
 /// Unpacks an archive into `$1`, which belongs to this user only; what an interrupted push has left is removed.
 const UNPACK: &str =
     r#"umask 077; rm -rf "$1" && mkdir -p "$1" && chmod 700 "$1" && tar -xpf - -C "$1""#;
 
-/// Renames files from `$1` to `$2`: for each its path and its mode. `mv` within a volume is one rename.
-const RENAME: &str = r#"umask 077; from=$1; to=$2; shift 2; while [ $# -gt 0 ]; do case $1 in */*) mkdir -p "$to/${1%/*}" || exit 1;; esac; chmod "$2" "$from/$1" && mv -f "$from/$1" "$to/$1" || exit 1; shift 2; done; rm -rf "$from""#;
+/// Renames files from `$1` to `$2`: for each its path and its mode. Nothing is renamed if a folder is in a file's place, into
+/// which `mv` would move the file. `mv` within a volume is one rename.
+const RENAME: &str = r#"umask 077; from=$1; to=$2; shift 2; check() { while [ $# -gt 0 ]; do if [ -d "$to/$1" ]; then echo "$to/$1 is a folder there, and a file goes to its place; move it away" >&2; exit 1; fi; shift 2; done; }; check "$@"; while [ $# -gt 0 ]; do case $1 in */*) mkdir -p "$to/${1%/*}" || exit 1;; esac; chmod "$2" "$from/$1" && mv -f "$from/$1" "$to/$1" || exit 1; shift 2; done; rm -rf "$from""#;
 
 /// What came of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +97,19 @@ pub(crate) fn push(
         line.push_str(&format!(" {} {:o}", ssh::quoted(&file.to), file.mode));
     }
     run(destination, &line, |_| Ok(()))?;
+    let paths: Vec<String> = wanted
+        .iter()
+        .map(|file| format!("{home}/{}", file.to))
+        .collect();
+    for (file, there) in wanted.iter().zip(inspect(destination, &paths)?) {
+        if !is_same(file, &there) {
+            return Err(Error::refused(format!(
+                "{} was sent, and {home}/{} there is another file now; does another command write there? Run the command again",
+                file.from.display(),
+                file.to
+            )));
+        }
+    }
     Ok(pushed)
 }
 
@@ -158,7 +175,8 @@ fn run(
             "`ssh {destination}` failed ({reason}); no file there is half written. Run the command again"
         ))
     };
-    let output = ssh::send(destination, line, write).map_err(|error| failed(error.to_string()))?;
+    let output =
+        ssh::send(destination, line, IDLE, write).map_err(|error| failed(error.to_string()))?;
     match output.succeeded() {
         true => Ok(()),
         false => Err(failed(output.reason())),
