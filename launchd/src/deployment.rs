@@ -1,10 +1,11 @@
 //! A deployment from the request to the result: refuse, recover, decide, plan, execute.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sanctum_config::Home;
 use sanctum_host::journal::{Journal, JournalProgress};
-use sanctum_host::{Installation, Receipt, Release, other_fleet};
+use sanctum_host::{Installation, Receipt, Release, ReleaseFile, other_fleet, ssh};
 use sanctum_watch::{BUDGET, WatchdogState};
 
 use crate::Error;
@@ -96,7 +97,7 @@ pub(crate) fn run(
     let Some(change) = decide(recovered, executor.console)? else {
         return Ok(DeployOutcome::Undecided);
     };
-    prepare(&mut executor, &change)?;
+    let is_new = prepare(&mut executor, &change)?;
     let DeployChange {
         from, to, after, ..
     } = change;
@@ -109,7 +110,15 @@ pub(crate) fn run(
         restore_budgets(installation, executor.console, &from.receipt)?;
         return Ok(DeployOutcome::Unchanged);
     }
-    executor.apply(request.command, steps, from.as_ref(), &to, after)?;
+    let applied = executor.apply(request.command, steps, from.as_ref(), &to, after);
+    if let Err(error) = applied {
+        // A release that was never switched to would fill the disk. One that was rolled back stays, to be inspected.
+        let is_interrupted = !matches!(Journal::read(&installation.home.journal()), Ok(None));
+        if is_new && !is_interrupted && !matches!(error, Error::RolledBack { .. }) {
+            remove_folder(&installation.home.release(&to.receipt.release))?;
+        }
+        return Err(error);
+    }
     Ok(DeployOutcome::Changed(executor.logs))
 }
 
@@ -210,16 +219,18 @@ fn recovery_verb(journal: &Journal, request: DeployRequest) -> &'static str {
     }
 }
 
-/// Imports the release and runs the checks that need nothing to be stopped. A release that fails them is removed again.
-fn prepare(executor: &mut Executor, change: &DeployChange) -> Result<(), Error> {
+/// Imports the release and runs the checks that need nothing to be stopped. A release that fails them is removed again. Returns
+/// whether the release is new here.
+fn prepare(executor: &mut Executor, change: &DeployChange) -> Result<bool, Error> {
     let installation = executor.installation;
     let mut is_new = false;
     if let Some((release, folder)) = &change.import {
+        require_space(folder, release, &installation.home)?;
         is_new = release_folder::import(release, folder, &installation.home)?;
         executor.store.trust(release);
     }
     let Some(preflight) = &change.preflight else {
-        return Ok(());
+        return Ok(is_new);
     };
     let programs = installation.home.release(&change.to.receipt.release);
     let checked = preflight::run(installation, &programs, preflight, executor.console);
@@ -228,7 +239,41 @@ fn prepare(executor: &mut Executor, change: &DeployChange) -> Result<(), Error> 
     }
     checked?;
     executor.outside = OutsideChecks::before(installation, executor.console)?;
-    Ok(())
+    Ok(is_new)
+}
+
+/// Checks that the disk has room for a release beside the state and the logs: twice its size. One that is stored already needs
+/// none.
+fn require_space(folder: &Path, release: &Release, home: &Home) -> Result<(), Error> {
+    if home.release(release.version.as_str()).exists() {
+        return Ok(());
+    }
+    let size = |file: &ReleaseFile| {
+        folder
+            .join(file.name.as_str())
+            .metadata()
+            .map_or(0, |about| about.len())
+    };
+    let needed = 2 * release.files.iter().map(size).sum::<u64>();
+    let mut place = home.path();
+    while let (false, Some(above)) = (place.exists(), place.parent()) {
+        place = above;
+    }
+    let Ok(volume) = rustix::fs::statvfs(place) else {
+        return Ok(());
+    };
+    let free = volume.f_bavail.saturating_mul(volume.f_frsize);
+    match free < needed {
+        false => Ok(()),
+        true => Err(Error::refused(format!(
+            "the disk of {} has {} MiB left, and this release needs {}; nothing has been changed. Make room, for example: du -sh \
+             {}/*, then run the command again",
+            home.path().display(),
+            free >> 20,
+            (needed >> 20) + 1,
+            ssh::quoted(&home.releases().to_string_lossy())
+        ))),
+    }
 }
 
 /// Whether two receipts are equal apart from the time of the installation.

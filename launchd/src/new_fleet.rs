@@ -1,6 +1,7 @@
 //! The fleet.toml that `init` writes: from answers to questions, a commented file that `check` accepts.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -59,16 +60,52 @@ impl FromStr for NewHost {
         })?;
         let name = name.trim().parse().map_err(|error| format!("{error}"))?;
         let address = address.trim();
-        let plain = |c: char| c.is_ascii_alphanumeric() || ".-:%_".contains(c);
-        if address.is_empty() || !address.chars().all(plain) {
+        let plain = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+        let ip = address.parse::<HostAddress>();
+        let is_name = !address.is_empty() && address.chars().all(plain);
+        if ip.is_err() && !is_name {
             return Err(format!(
-                "`{address}` is not an address; write an IP address or a host name: {name}=192.0.2.25"
+                "`{address}` is not an address; write an IP address or a host name, without a port: {name}=192.0.2.25"
+            ));
+        }
+        if address
+            .parse::<IpAddr>()
+            .is_ok_and(|ip| ip.is_unspecified())
+        {
+            return Err(format!(
+                "`{address}` means every address of a host, and other hosts cannot connect to it; write one of them: \
+                 {name}=192.0.2.25"
             ));
         }
         Ok(Self {
             name,
             address: address.to_owned(),
         })
+    }
+}
+
+impl NewHost {
+    /// Whether it can watch `serving` from outside.
+    ///
+    /// # Errors
+    /// If it is the same host, or one of them cannot be reached from the other.
+    pub(crate) fn watches(&self, serving: &Self) -> Result<(), String> {
+        if self.name == serving.name || self.address == serving.address {
+            return Err(format!(
+                "`{}` both serves and watches from outside; name another host, or none",
+                serving.name
+            ));
+        }
+        for host in [self, serving] {
+            let ip = host.address.parse::<IpAddr>();
+            if host.address == "localhost" || ip.is_ok_and(|ip| ip.is_loopback()) {
+                return Err(format!(
+                    "`{}` is reached by {} itself only; write the address that the other host uses",
+                    host.address, host.name
+                ));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -80,6 +117,7 @@ impl FromStr for AlertChannel {
             "desktop" => Ok(Self::Desktop),
             "log" => Ok(Self::Log),
             url if url.starts_with("http://") || url.starts_with("https://") => {
+                public(url)?;
                 Ok(Self::Url(printable(url)?))
             }
             other => Err(format!(
@@ -87,6 +125,32 @@ impl FromStr for AlertChannel {
             )),
         }
     }
+}
+
+/// Services whose addresses are secrets: who knows one can write there, or read.
+const SECRET: [&str; 5] = [
+    "hooks.slack.com",
+    "discord.com",
+    "discordapp.com",
+    "api.telegram.org",
+    "ntfy.sh",
+];
+
+/// Refuses an address that every reader of fleet.toml should not see.
+fn public(url: &str) -> Result<(), String> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.split(':').next().unwrap_or_default();
+    let why = match () {
+        () if authority.contains('@') => "has a user or a password in it",
+        () if SECRET.contains(&host.to_ascii_lowercase().as_str()) => "is a secret itself",
+        () => return Ok(()),
+    };
+    Err(format!(
+        "the address of {} {why}, and every reader of fleet.toml would see it; write desktop or log here, then the address into \
+         a file, and name that with `url_file` (docs/watching.md, \"How an alert is delivered\")",
+        authority.rsplit('@').next().unwrap_or_default()
+    ))
 }
 
 /// A text that can be in a TOML string and in a comment.
@@ -101,6 +165,11 @@ impl FromStr for StandbyProgram {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains(['\'', '"', '\\']) {
+            return Err(format!(
+                "`{text}` has quotes, and words are separated by spaces only; write a script with these arguments, and name it here"
+            ));
+        }
         let words: Vec<String> = printable(text)?
             .split_whitespace()
             .map(str::to_owned)
@@ -123,13 +192,8 @@ impl NewFleet {
     /// # Errors
     /// If the answers contradict each other, or make no valid fleet.
     pub(crate) fn text(&self) -> Result<String, String> {
-        if let Some(watching) = &self.watching
-            && (watching.name == self.serving.name || watching.address == self.serving.address)
-        {
-            return Err(format!(
-                "`{}` both serves and watches from outside; name another host, or none",
-                self.serving.name
-            ));
+        if let Some(watching) = &self.watching {
+            watching.watches(&self.serving)?;
         }
         let mut text = String::new();
         self.begin(&mut text);
@@ -358,6 +422,40 @@ mod tests {
         let file = Path::new("/x/fleet.toml");
         let parsed = Fleet::parse(&text, file).unwrap();
         fleet_notes(&parsed, file, None)
+    }
+
+    #[test]
+    fn answer_that_makes_no_fleet_is_refused_at_once() {
+        for host in [
+            "mini=1.2.3.4:99",
+            "mini=0.0.0.0",
+            "mini=::",
+            "mini=",
+            "mini=a b",
+        ] {
+            assert!(host.parse::<NewHost>().is_err(), "{host}");
+        }
+        "mini=fd7a::55".parse::<NewHost>().unwrap();
+        for url in [
+            "https://a:b@x.example/y",
+            "https://hooks.slack.com/services/T/B/x",
+            "https://ntfy.sh/topic",
+        ] {
+            let error = url.parse::<AlertChannel>().unwrap_err();
+            assert!(error.contains("`url_file`"), "{error}");
+            assert!(
+                !error.contains("a:b") && !error.contains("/services"),
+                "{error}"
+            );
+        }
+        "http://127.0.0.1:4077/notify"
+            .parse::<AlertChannel>()
+            .unwrap();
+        assert!("/bin/sh -c \"echo a\"".parse::<StandbyProgram>().is_err());
+        let mini: NewHost = "mini=127.0.0.1".parse().unwrap();
+        let laptop: NewHost = "laptop=192.0.2.55".parse().unwrap();
+        let error = laptop.watches(&mini).unwrap_err();
+        assert!(error.contains("mini itself only"), "{error}");
     }
 
     #[test]

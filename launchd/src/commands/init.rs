@@ -105,19 +105,23 @@ fn ask(init: &InitArgs, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<
         "" => Ok(None),
         text => parse(text).map(Some),
     };
+    let serving: NewHost = match &init.serve {
+        Some(host) => host.clone(),
+        None => questions.ask(
+            "Which host serves, and how do other hosts reach it? NAME=ADDRESS, such as mini=192.0.2.25",
+            str::parse,
+        )?,
+    };
+    let watching = |text: &str| {
+        let host: NewHost = text.parse()?;
+        host.watches(&serving).map(|()| host)
+    };
     Ok(NewFleet {
-        serving: match &init.serve {
-            Some(host) => host.clone(),
-            None => questions.ask(
-                "Which host serves, and how do other hosts reach it? NAME=ADDRESS, such as mini=192.0.2.25",
-                str::parse,
-            )?,
-        },
         watching: match &init.watch {
             Some(host) => Some(host.clone()),
             None => questions.ask(
                 "Which other host watches it from outside? NAME=ADDRESS, or nothing for no other host",
-                |text| some(text, &|text| text.parse()),
+                |text| some(text, &watching),
             )?,
         },
         model: match &init.model {
@@ -148,6 +152,7 @@ fn ask(init: &InitArgs, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<
                 },
             )?,
         },
+        serving: serving.clone(),
     })
 }
 
@@ -204,11 +209,13 @@ mod tests {
 
     #[test]
     fn five_questions_are_asked_and_repeated_until_the_answer_is_valid() {
-        let answers = "mini\nmini=192.0.2.25\nlaptop=192.0.2.55\n~/models/a\n\nlog\n";
+        let answers =
+            "mini\nmini=192.0.2.25\nmini=192.0.2.25\nlaptop=192.0.2.55\n~/models/a\n\nlog\n";
         let mut out = Vec::new();
         let fleet = ask(&nothing(), &mut answers.as_bytes(), &mut out).unwrap();
         let out = String::from_utf8(out).unwrap();
-        assert_eq!(out.matches("> ").count(), 6, "{out}");
+        assert_eq!(out.matches("> ").count(), 7, "{out}");
+        assert!(out.contains("both serves and watches"), "{out}");
         assert!(out.contains("`mini` is not NAME=ADDRESS"), "{out}");
         assert_eq!(fleet.watching.as_ref().unwrap().name.as_str(), "laptop");
         assert_eq!(fleet.model.as_deref(), Some("~/models/a"));
