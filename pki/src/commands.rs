@@ -39,8 +39,14 @@ pub(crate) struct CommandContext<'a> {
 
 impl<'a> CommandContext<'a> {
     pub(crate) fn new(args: &CommonArgs, out: &'a mut dyn Write) -> Result<Self, PkiError> {
-        let fleet = args.config.as_deref().map(Fleet::read).transpose()?;
-        let home = match (&args.home, &fleet, &args.config) {
+        // As sanctum-launchd: the one in this folder, if none is named.
+        let here = PathBuf::from("fleet.toml");
+        let config = args
+            .config
+            .clone()
+            .or_else(|| here.exists().then_some(here));
+        let fleet = config.as_deref().map(Fleet::read).transpose()?;
+        let home = match (&args.home, &fleet, &config) {
             (Some(home), _, _) => home.clone(),
             (None, Some(fleet), Some(file)) => fleet.fleet.home.beside(file)?,
             _ => Fleet::default().fleet.home.here()?,

@@ -16,7 +16,9 @@ pub enum PkiError {
     #[error(transparent)]
     NoHome(#[from] NoHome),
     /// The command needs fleet.toml, and no file was named.
-    #[error("this command needs fleet.toml; name the file: --config fleet.toml")]
+    #[error(
+        "this command needs fleet.toml, and there is none in this folder; name the file: --config FILE"
+    )]
     NeedsFleet,
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]

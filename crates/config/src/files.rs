@@ -217,7 +217,7 @@ fn is_regular(about: &Metadata) -> io::Result<()> {
         () => "a device",
     };
     Err(invalid(format!(
-        "it is {name}, not a regular file; move it away and put the file there"
+        "it is {name}, not a regular file; move it away"
     )))
 }
 

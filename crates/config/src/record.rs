@@ -23,7 +23,7 @@ pub enum RecordError {
         source: io::Error,
     },
     /// It does not parse.
-    #[error("{} is damaged ({why}); move it away and run the last command again", path.display())]
+    #[error("{} is damaged ({why}); move it away and run the last command again{}", path.display(), consequence(path))]
     Form {
         /// The file.
         path: PathBuf,
@@ -38,6 +38,16 @@ pub enum RecordError {
         /// The system's error.
         source: io::Error,
     },
+}
+
+/// What a host forgets with a record: the end of the sentence that says to move it away.
+fn consequence(path: &Path) -> &'static str {
+    match path.file_name().and_then(|name| name.to_str()) {
+        Some("receipt.json") => {
+            " (without it this host counts as not installed: then run `sanctum-launchd install` with --host and --release)"
+        }
+        _ => "",
+    }
 }
 
 /// Reads a record of this user; none if the file is not there.

@@ -11,6 +11,7 @@ use sanctum_config::record::RecordError;
 use sanctum_config::{Fleet, Home, Label};
 
 use crate::remote_files::{self, RemoteFile, RemoteFilesError};
+use crate::ssh::quoted_file;
 use crate::verify::{forbidden_key, keys_of_signers};
 use crate::{Artefact, ArtefactKind, Finding, FindingKind, Receipt};
 
@@ -192,7 +193,7 @@ fn compare(host: &Label, artefact: &Artefact, seen: &RemoteFile) -> Vec<Finding>
             &format!(
                 "on {host}: chmod {:o} {}",
                 artefact.mode,
-                artefact.path.display()
+                quoted_file(&artefact.path)
             ),
         ));
     }

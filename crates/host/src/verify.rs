@@ -12,6 +12,7 @@ use crate::finding::{Finding, FindingKind, INSTALL_RELEASE};
 use crate::firewall::{self, FirewallRule};
 use crate::permissions::exposed_secrets;
 use crate::property_list::PropertyList;
+use crate::ssh::quoted_file;
 use crate::{Error, Installation, StoppedAgents, code_signature};
 
 pub(crate) use keys::{forbidden_key, keys_of_signers};
@@ -32,7 +33,7 @@ pub fn verify(installation: &Installation) -> Result<Vec<Finding>, Error> {
             agents::check(installation, &receipt, &mut findings)?;
             for (path, mode) in exposed_secrets(installation)? {
                 let problem = "other users can read or enter it";
-                let fix = format!("chmod {mode:o} {}", path.display());
+                let fix = format!("chmod {mode:o} {}", quoted_file(&path));
                 findings.push(Finding::new(
                     FindingKind::Mode,
                     path.display(),

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sanctum_config::{Fleet, Home, Label, Role};
+use sanctum_host::ssh::quoted_file;
 use sanctum_host::{Error, Finding, FindingKind, Installation, InstalledAgent, Receipt};
 
 use crate::certificates::on_host;
@@ -54,7 +55,10 @@ fn watchdogs(
         if let Some(problem) = stopped(installation, receipt, agent, schedule.as_ref(), now) {
             let log = installation.home.log(&agent.name);
             let target = installation.launchctl.target(&agent.label);
-            let fix = format!("tail {}; launchctl kickstart -k {target}", log.display());
+            let fix = format!(
+                "tail {}; launchctl kickstart -k {target}",
+                quoted_file(&log)
+            );
             findings.push(Finding::new(
                 FindingKind::Watchdog,
                 &agent.label,
@@ -117,7 +121,7 @@ pub fn certificate_findings(
             Err(error) => {
                 let fix = match error.source.kind() {
                     ErrorKind::PermissionDenied | ErrorKind::NotADirectory => {
-                        format!("ls -ld {}", error.path.display())
+                        format!("ls -ld {}", quoted_file(&error.path))
                     }
                     _ => {
                         format!("on the CA's host: sanctum-pki --config fleet.toml bundle {host}")

@@ -26,6 +26,9 @@ pub(crate) struct HostStatus {
     /// The maintenance window, if one is open.
     #[serde(default)]
     pub(crate) window: Option<MaintenanceWindow>,
+    /// Why records of this host cannot be read: what they say is not shown.
+    #[serde(default)]
+    pub(crate) unreadable: Vec<String>,
     /// The volume of the fleet's home.
     #[serde(default)]
     pub(crate) disk: Option<DiskStatus>,
@@ -45,6 +48,14 @@ pub(crate) struct DiskStatus {
     pub(crate) free_bytes: u64,
     /// Its size in bytes.
     pub(crate) total_bytes: u64,
+}
+
+impl DiskStatus {
+    /// Whether logs, state and alerts may soon find no space.
+    fn is_low(&self) -> bool {
+        const LOW: u64 = 256 << 20;
+        self.free_bytes < LOW
+    }
 }
 
 /// A certificate or a revocation list.
@@ -193,6 +204,7 @@ impl HostStatus {
             installed: None,
             maintenance: None,
             window: None,
+            unreadable: Vec::new(),
             disk: None,
             agents: Vec::new(),
             servers: Vec::new(),
@@ -238,8 +250,15 @@ impl HostStatus {
     pub(crate) fn problems(&self) -> Vec<String> {
         let host = &self.host;
         let mut problems: Vec<String> = (self.problem.iter().chain(&self.maintenance))
+            .chain(&self.unreadable)
             .map(|what| format!("{host}: {what}"))
             .collect();
+        if let Some(disk) = self.disk.filter(DiskStatus::is_low) {
+            problems.push(format!(
+                "{host}: its disk has {} MiB left; remove what is not needed: du -sh ~/* | sort -h",
+                disk.free_bytes >> 20
+            ));
+        }
         for agent in &self.agents {
             let mut add = |what: &str| problems.push(format!("{host}: {} {what}", agent.name));
             match agent.state {

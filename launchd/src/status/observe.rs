@@ -1,6 +1,7 @@
 //! Observing the status of this host: its agents in launchd, the state of its watchdogs, its servers and certificates.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -24,16 +25,23 @@ use crate::{Error, prefix_check, undelivered};
 
 /// The status of this host.
 ///
+/// A record that cannot be read is a problem of its own, and hides nothing else.
+///
 /// # Errors
-/// If the receipt or a record cannot be read, or launchctl fails.
+/// If the receipt cannot be read, or launchctl fails.
 pub(crate) fn this_host(
     installation: &Installation,
     now: DateTime<Utc>,
 ) -> Result<HostStatus, Error> {
     installation.launchctl.check_exists()?;
     let receipt = installation.receipt()?;
-    let active = Active::read(&installation.home.active())?;
-    let stopped = StoppedAgents::read(&installation.home.stopped())?;
+    let mut unreadable = Vec::new();
+    let active = or_default(Active::read(&installation.home.active()), &mut unreadable);
+    let stopped = StoppedAgents::read(&installation.home.stopped());
+    let stopped = or_default(stopped, &mut unreadable);
+    let maintenance = maintenance(installation, now, &mut unreadable);
+    let window = MaintenanceWindow::read(&installation.home.window(), now);
+    let window = or_default(window, &mut unreadable);
     let mut agents = Vec::new();
     let mut servers = Vec::new();
     for (name, role) in installation.fleet.agents_of(&installation.host) {
@@ -97,12 +105,21 @@ pub(crate) fn this_host(
         not_asked: None,
         release: receipt.as_ref().map(|receipt| receipt.release.clone()),
         installed: receipt.map(|receipt| receipt.installed),
-        maintenance: maintenance(installation, now)?,
-        window: MaintenanceWindow::read(&installation.home.window(), now)?,
+        maintenance,
+        window,
+        unreadable,
         disk: disk(installation),
         agents,
         servers,
         certificates: certificates(installation, now),
+    })
+}
+
+/// What a record says; the default, and its error among the problems, if it cannot be read.
+fn or_default<T: Default, E: Display>(result: Result<T, E>, problems: &mut Vec<String>) -> T {
+    result.unwrap_or_else(|error| {
+        problems.push(error.to_string());
+        T::default()
     })
 }
 
@@ -314,28 +331,36 @@ fn decisions(page: &str) -> BTreeMap<String, Decisions> {
 
 /// A command that is running, or one that was interrupted. The lock tells them apart: the system releases it when the
 /// process ends, while the lease of a killed command stays until it expires.
-fn maintenance(installation: &Installation, now: DateTime<Utc>) -> Result<Option<String>, Error> {
-    let lease = LeaseStatus::read(&installation.home.lease(), now)?;
+fn maintenance(
+    installation: &Installation,
+    now: DateTime<Utc>,
+    problems: &mut Vec<String>,
+) -> Option<String> {
+    let lease = LeaseStatus::read(&installation.home.lease(), now);
+    let lease = lease.unwrap_or_else(|error| {
+        problems.push(format!("{error}; for the fix, run: sanctum-launchd verify"));
+        LeaseStatus::Free
+    });
     if is_command_running(&installation.home) {
-        return Ok(match lease {
+        return match lease {
             LeaseStatus::Held(Lease { owner, pid, .. }) => {
                 Some(format!("`{owner}` is running (process {pid})"))
             }
             // It has changed nothing yet.
             LeaseStatus::Free | LeaseStatus::Expired(_) => None,
-        });
+        };
     }
-    if let Some(journal) = Journal::read(&installation.home.journal())? {
+    if let Some(journal) = or_default(Journal::read(&installation.home.journal()), problems) {
         let fix = "sanctum-launchd install (finishes it) or sanctum-launchd rollback";
-        return Ok(Some(format!("{}; run: {fix}", journal.interruption())));
+        return Some(format!("{}; run: {fix}", journal.interruption()));
     }
-    Ok(match lease {
+    match lease {
         LeaseStatus::Held(lease) | LeaseStatus::Expired(lease) => Some(format!(
             "`{}` (process {}) ended without releasing its maintenance lease; run: sanctum-launchd install",
             lease.owner, lease.pid
         )),
         LeaseStatus::Free => None,
-    })
+    }
 }
 
 #[cfg(test)]

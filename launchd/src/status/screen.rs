@@ -67,6 +67,9 @@ pub(crate) fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> 
             let what = window.describe();
             let _ = writeln!(text, "  {}", paint.on(Tone::Warning, &what));
         }
+        for record in &host.unreadable {
+            let _ = writeln!(text, "  {}", paint.on(Tone::Bad, record));
+        }
         if !host.agents.is_empty() {
             let head = format!(
                 "  {:width$}  {:14}  {:>7}  {:>8}  {:>8}  {:8}  {:>7}  {:>6}  {:>6}",

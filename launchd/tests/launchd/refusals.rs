@@ -305,3 +305,132 @@ fn verify_warns_if_a_server_for_other_hosts_is_signed_ad_hoc() {
     let said = host.run_with(&["verify"], &tools).ok();
     assert!(!said.contains("ad hoc"), "{said}");
 }
+
+#[test]
+fn section_with_which_a_watchdog_does_not_start_is_refused_before_any_change() {
+    let host = Host::new();
+    host.install("1").ok();
+    let before = host.snapshot();
+    let release = host.release("2");
+    let upgrade = ["upgrade", "--release", release.to_str().unwrap()];
+    for (keys, words) in [
+        ("heartbeat_url = \"hc-ping.com/x\"", "`heartbeat_url`"),
+        (
+            "heartbeat_url = \"https://a:b@hc-ping.com/x\"",
+            "`heartbeat_url_file`",
+        ),
+        ("reference = \"100.64.0.1\"", "`reference = "),
+        ("question = \"what?\"", "`question` needs `expect`"),
+        ("misses = 0", "`misses` is 0"),
+    ] {
+        host.fleet(keys);
+        for line in [&["check"][..], &["install"], &upgrade] {
+            let said = host.run(line).fails(1);
+            assert!(
+                said.contains(words) && said.contains("watch.parity"),
+                "{line:?}: {said}"
+            );
+        }
+    }
+    assert!(host.snapshot() == before);
+}
+
+#[test]
+fn home_that_is_the_users_own_is_refused_before_any_change() {
+    let host = Host::new();
+    let text = "mine";
+    fs::create_dir_all(host.at("user")).unwrap();
+    fs::write(host.at("user/notes"), text).unwrap();
+    let release = host.release("1");
+    for home in ["~", "/"] {
+        let fleet = with_home(&host, home);
+        let line = ["install", "--release", release.to_str().unwrap()];
+        let said = LaunchdOutput::of(host.command_for(&fleet, &line)).fails(1);
+        assert!(said.contains("a folder of its own"), "{said}");
+    }
+    assert_eq!(fs::read_dir(host.at("user")).unwrap().count(), 1);
+}
+
+#[test]
+fn uninstall_keeps_the_fleet_toml_that_the_command_line_names() {
+    let host = Host::new();
+    host.install("1").ok();
+    let deployed = host.home().join("fleet.toml");
+    let said = LaunchdOutput::of(host.command_for(&deployed, &["uninstall"])).ok();
+    assert!(said.contains("is kept"), "{said}");
+    assert!(deployed.exists());
+    assert!(!host.home().join("bin/sanctum-server").exists());
+}
+
+/// Puts garbage, a FIFO or a folder in place of a record.
+fn spoil(path: &Path, how: &str) {
+    let _ = fs::remove_file(path);
+    match how {
+        "garbage" => fs::write(path, "{").unwrap(),
+        "folder" => fs::create_dir(path).unwrap(),
+        _ => {
+            let made = std::process::Command::new("mkfifo").arg(path).status();
+            assert!(made.unwrap().success());
+        }
+    }
+}
+
+#[test]
+fn verify_and_status_report_a_lease_that_cannot_be_read() {
+    for how in ["garbage", "fifo", "folder"] {
+        let host = Host::new();
+        host.install("1").ok();
+        let lease = host.home().join("state/lease.json");
+        spoil(&lease, how);
+        assert_eq!(host.findings(), ["lease"], "{how}");
+        let found = host.json(&["verify"]);
+        let fix = found["findings"][0]["fix"].as_str().unwrap().to_owned();
+        assert!(
+            fix.starts_with("mv ") && fix.contains("lease.json.damaged"),
+            "{fix}"
+        );
+        // The first half of the fix is what its text says.
+        let moved = fix.split(" && ").next().unwrap();
+        let done = std::process::Command::new("sh")
+            .args(["-c", moved])
+            .status();
+        assert!(done.unwrap().success(), "{moved}");
+        assert_eq!(host.findings(), [""; 0], "{how}");
+    }
+}
+
+#[test]
+fn verify_reports_the_lease_of_a_command_that_was_killed() {
+    let host = Host::new();
+    host.install("1").ok();
+    let said = host.upgrade("2", "lease");
+    assert_eq!(said.code, None, "{}{}", said.out, said.err);
+    assert_eq!(host.findings(), ["lease"]);
+}
+
+#[test]
+fn damaged_record_hides_nothing_else_in_status() {
+    let host = Host::new();
+    host.install("1").ok();
+    for record in ["window", "stopped", "active", "lease", "journal"] {
+        let path = host.home().join(format!("state/{record}.json"));
+        let before = fs::read(&path).ok();
+        fs::write(&path, "{").unwrap();
+        let page = host.json(&["status", "--local"]);
+        let status = &page["hosts"][0];
+        assert_eq!(status["problem"], serde_json::Value::Null, "{record}");
+        assert_eq!(status["agents"].as_array().unwrap().len(), 4, "{record}");
+        let unreadable = status["unreadable"].as_array().unwrap();
+        assert_eq!(unreadable.len(), 1, "{record}: {unreadable:?}");
+        assert!(
+            unreadable[0]
+                .as_str()
+                .unwrap()
+                .contains(&format!("{record}.json"))
+        );
+        match before {
+            Some(bytes) => fs::write(&path, bytes).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+    }
+}

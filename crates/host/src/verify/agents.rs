@@ -9,6 +9,7 @@ use crate::finding::{Finding, FindingKind, REINSTALL};
 use crate::launchctl::{LastExit, Service};
 use crate::property_list::PropertyList;
 use crate::running_program::{RunningProgram, lsof_line, running_program};
+use crate::ssh::quoted_file;
 use crate::{
     Active, ArtefactKind, Error, Installation, InstalledAgent, Receipt, StoppedAgent, StoppedAgents,
 };
@@ -122,7 +123,7 @@ impl AgentCheck<'_> {
             self.add(
                 FindingKind::NotRunning,
                 format!("it is loaded and does not run (last: {exit})"),
-                format!("tail {}", log.display()),
+                format!("tail {}", quoted_file(&log)),
             );
         }
     }

@@ -9,6 +9,7 @@ use crate::finding::{Finding, FindingKind, INSTALL_RELEASE, REINSTALL};
 use crate::other_fleet;
 use crate::permissions::mode_of;
 use crate::release::Release;
+use crate::ssh::quoted_file;
 use crate::{Artefact, ArtefactKind, Error, Installation, Receipt};
 
 pub(super) fn check(
@@ -26,7 +27,7 @@ pub(super) fn check(
             FindingKind::Undeployed,
             installation.file.display(),
             "it differs from the fleet.toml that is deployed here",
-            format!("{REINSTALL} --config {}", installation.file.display()),
+            format!("{REINSTALL} --config {}", quoted_file(&installation.file)),
         ));
     }
     check_release(installation, receipt, findings);
@@ -42,7 +43,7 @@ fn check_artefact(artefact: &Artefact, findings: &mut Vec<Finding>) -> Result<()
         // It must not hide the other findings.
         Err(error) => {
             let problem = format!("it cannot be read: {error}");
-            let fix = format!("ls -ld {}; {REINSTALL}", path.display());
+            let fix = format!("ls -ld {}; {REINSTALL}", quoted_file(path));
             findings.push(found(FindingKind::Changed, problem, fix));
             return Ok(());
         }
@@ -69,7 +70,7 @@ fn check_artefact(artefact: &Artefact, findings: &mut Vec<Finding>) -> Result<()
     let mode = mode_of(path)?;
     if mode != artefact.mode {
         let problem = format!("its mode is {mode:04o}, installed {:04o}", artefact.mode);
-        let fix = format!("chmod {:o} {}", artefact.mode, path.display());
+        let fix = format!("chmod {:o} {}", artefact.mode, quoted_file(path));
         findings.push(found(FindingKind::Mode, problem, fix));
     }
     Ok(())
@@ -145,12 +146,12 @@ fn check_property_lists(
                 ),
                 format!(
                     "give one of the two another `name` in [fleet], or: sanctum-launchd uninstall --config {}",
-                    home.join("fleet.toml").display()
+                    quoted_file(&home.join("fleet.toml"))
                 ),
             ),
             None => {
                 let target = installation.launchctl.target(label);
-                let fix = format!("launchctl bootout {target}; rm {}", path.display());
+                let fix = format!("launchctl bootout {target}; rm {}", quoted_file(&path));
                 let problem = "sanctum-launchd did not install it, and launchd will start it at the next login";
                 (problem.to_owned(), fix)
             }

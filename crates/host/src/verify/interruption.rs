@@ -5,6 +5,7 @@ use sanctum_config::record::RecordError;
 use crate::finding::{Finding, FindingKind, REINSTALL};
 use crate::journal::{Journal, is_command_running};
 use crate::lease::LeaseStatus;
+use crate::ssh::quoted_file;
 use crate::{Error, Installation, TrialRecord};
 
 /// Adds what is known of an interrupted command. Returns its journal if it has left one.
@@ -32,28 +33,46 @@ pub(super) fn check(installation: &Installation, findings: &mut Vec<Finding>) ->
     if !is_running {
         findings.extend(trial(TrialRecord::read(&installation.home)));
     }
-    // A journal's finding names the interruption already.
-    if journal.is_none()
-        && let Ok(LeaseStatus::Expired(lease)) =
-            LeaseStatus::read(&installation.home.lease(), chrono::Utc::now())
-    {
-        let problem = format!(
-            "`{}` (process {}) took the maintenance lease at {} and never released it",
-            lease.owner, lease.pid, lease.taken
-        );
-        findings.push(Finding::new(
-            FindingKind::Lease,
-            installation.home.lease().display(),
-            problem,
-            REINSTALL,
-        ));
-    }
+    findings.extend(lease(installation, journal.is_some() || is_running));
     journal
+}
+
+/// A lease that pauses the watchdogs although no command runs, or that they cannot read. One that is held is explained by the
+/// command that runs, or by the journal of the one that was interrupted.
+fn lease(installation: &Installation, is_explained: bool) -> Option<Finding> {
+    let path = installation.home.lease();
+    let (problem, fix) = match LeaseStatus::read(&path, chrono::Utc::now()) {
+        Ok(LeaseStatus::Free) => return None,
+        Ok(LeaseStatus::Held(_) | LeaseStatus::Expired(_)) if is_explained => return None,
+        Ok(LeaseStatus::Held(lease)) if lease.has_live_process() => return None,
+        Ok(LeaseStatus::Held(lease) | LeaseStatus::Expired(lease)) => {
+            let problem = format!(
+                "`{}` (process {}) took the maintenance lease at {} and never released it",
+                lease.owner, lease.pid, lease.taken
+            );
+            (problem, REINSTALL.to_owned())
+        }
+        Err(error) => {
+            let problem = format!("{error}; watchdogs ignore this maintenance lease");
+            let shown = quoted_file(&path);
+            (
+                problem,
+                format!("mv {shown} {shown}.damaged && {REINSTALL}"),
+            )
+        }
+    };
+    Some(Finding::new(
+        FindingKind::Lease,
+        path.display(),
+        problem,
+        fix,
+    ))
 }
 
 fn damaged_journal(installation: &Installation, error: &RecordError) -> Finding {
     let path = installation.home.journal();
-    let fix = format!("mv {0} {0}.damaged && {REINSTALL}", path.display());
+    let shown = quoted_file(&path);
+    let fix = format!("mv {shown} {shown}.damaged && {REINSTALL}");
     Finding::new(
         FindingKind::Interrupted,
         path.display(),

@@ -7,6 +7,7 @@ use sanctum_config::Home;
 
 use crate::Installation;
 use crate::finding::{Finding, FindingKind};
+use crate::ssh::quoted_file;
 
 pub(super) fn check(installation: &Installation, findings: &mut Vec<Finding>) {
     let mut servers = installation.fleet.servers.values();
@@ -43,7 +44,7 @@ pub(crate) fn forbidden_key(subject: &str, purpose: &str, path: &Path) -> Findin
     let problem = format!("{purpose}, and must never be on a host that serves");
     let fix = format!(
         "move it to a machine that does not serve, then: rm -P {} (or rm, if it has no -P)",
-        path.display()
+        quoted_file(path)
     );
     Finding::new(FindingKind::ForbiddenKey, subject, problem, fix)
 }

@@ -203,7 +203,8 @@ impl Email {
         let connected =
             AsyncSmtpConnection::connect_tokio1(place, Some(LIMIT), &name, wrapped, None).await;
         let mut connection = connected.map_err(|error| {
-            let fix = match (error.is_tls(), self.tls) {
+            let is_tls = error.is_tls() || is_about_certificate(&error);
+            let fix = match (is_tls, self.tls) {
                 (false, SmtpTls::Implicit) => {
                     "is that the right port? 465 speaks TLS from the first byte; 587 needs tls = \"starttls\""
                 }
@@ -216,11 +217,15 @@ impl Email {
             // A connection whose upgrade has failed is dropped: lettre panics when it is closed.
             let upgraded = connection.starttls(tls, &name).await;
             upgraded.map_err(|error| {
-                let fix = match error.is_client() {
-                    true => {
+                let fix = match () {
+                    () if error.is_client() => {
                         "the server has no STARTTLS at this port: write tls = \"implicit\" (port 465)"
                     }
-                    false => TLS_FIX,
+                    // The server has answered: its own TLS does not work.
+                    () if error.status().is_some() => {
+                        "the server refuses to start TLS: its own log says why; or write tls = \"implicit\" (port 465)"
+                    }
+                    () => TLS_FIX,
                 };
                 self.failed("does not start TLS", &error, fix)
             })?;
@@ -336,6 +341,12 @@ impl Email {
 /// What to do about a TLS error.
 const TLS_FIX: &str = "`server` must be the name in the server's certificate; for an authority of your own, name its certificate with `ca_file`";
 
+/// Whether a connection failed because the server's certificate is not trusted, which lettre reports as an error of the network.
+fn is_about_certificate(error: &smtp::Error) -> bool {
+    let cause = root_cause(error).to_ascii_lowercase();
+    cause.contains("certificate") || cause.contains("unknownissuer")
+}
+
 impl std::fmt::Display for Email {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "the mail server {}:{}", self.server, self.port)
@@ -354,7 +365,8 @@ fn server(text: &str, tls: SmtpTls) -> Result<(String, u16), String> {
         .host_str()
         .filter(|host| !host.is_empty())
         .ok_or_else(wrong)?;
-    let is_only_host = url.username().is_empty()
+    let is_only_host = url.port() != Some(0)
+        && url.username().is_empty()
         && url.password().is_none()
         && matches!(url.path(), "" | "/")
         && url.query().is_none()
@@ -425,6 +437,7 @@ mod tests {
             "smtp.example.com/x",
             "a@smtp.example.com",
             "smtp.example.com:99999",
+            "smtp.example.com:0",
             "a b",
         ] {
             let error = server(text, SmtpTls::Implicit).unwrap_err();

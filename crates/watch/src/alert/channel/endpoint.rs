@@ -47,6 +47,8 @@ pub(crate) struct Target {
     /// How messages name it.
     shown: String,
     is_path_secret: bool,
+    /// The file that has the address.
+    address_file: Option<PathBuf>,
     token: Option<Zeroizing<String>>,
     tls: Option<ClientConfig>,
 }
@@ -177,7 +179,7 @@ impl Target {
             }
         };
         let origin = url.origin().ascii_serialization();
-        let shown = match (is_path_secret, place) {
+        let shown = match (is_path_secret, &place) {
             (false, _) => url.to_string(),
             (true, None) => origin,
             (true, Some(path)) => format!("{origin} (its address is in {})", path.display()),
@@ -200,6 +202,7 @@ impl Target {
             url,
             shown,
             is_path_secret,
+            address_file: place,
             tls,
         })
     }
@@ -238,7 +241,10 @@ impl Target {
             };
             return Err(DeliveryError::later(
                 format!("{shown} answered {status}{to}, and redirects are not followed"),
-                "write the final address as `url`",
+                match &self.address_file {
+                    None => "write the final address as `url`".to_owned(),
+                    Some(file) => format!("write the final address into {}", file.display()),
+                },
             ));
         }
         let said = self.excerpt(answer).await;
@@ -266,11 +272,26 @@ impl Target {
         request: impl FnOnce(&reqwest::Client) -> reqwest::RequestBuilder,
     ) -> Result<Response, DeliveryError> {
         let later = |error: reqwest::Error| {
+            let Self { shown, .. } = self;
+            if error.is_timeout() && !error.is_connect() {
+                return DeliveryError::later(
+                    format!("{shown} did not answer within {} s", LIMIT.as_secs()),
+                    "the receiver took the connection: see its own log. It is retried",
+                );
+            }
             let cause = root_cause(&error.without_url());
-            DeliveryError::later(
-                format!("{} cannot be reached: {cause}", self.shown),
-                "is the receiver running, and the address right? It is retried",
-            )
+            let problem = format!("{shown} cannot be reached: {cause}");
+            // rustls' name of an answer that is not TLS.
+            match cause.contains("InvalidContentType") {
+                true => DeliveryError::later(
+                    problem,
+                    "that port does not speak TLS: write http://, or the receiver's https port",
+                ),
+                false => DeliveryError::later(
+                    problem,
+                    "is the receiver running, and the address right? It is retried",
+                ),
+            }
         };
         let client = http::client(self.tls.clone(), LIMIT).map_err(later)?;
         let mut request = request(&client);
