@@ -74,10 +74,12 @@ pub(crate) fn run(
                             lines: there.lines,
                         });
                     }
-                    Err(why) => outside.push(
-                        DoctorLine::not_checkable("inside", why)
-                            .by_hand(format!("on {host}: sanctum-launchd doctor")),
-                    ),
+                    // ssh works, so its sanctum-launchd does not.
+                    Err(why) => outside.push(DoctorLine::failed(
+                        "inside",
+                        why,
+                        format!("on {host}: sanctum-launchd doctor"),
+                    )),
                 }
             }
             sections.insert(

@@ -7,7 +7,8 @@ use sanctum_client::{Credentials, ServerEndpoint};
 use sanctum_config::fleet::{Loopback, Server, Watch};
 use sanctum_config::{Label, Role};
 use sanctum_host::firewall::{self, FirewallRule};
-use sanctum_host::{Installation, StoppedAgents, command};
+use sanctum_host::journal::is_command_running;
+use sanctum_host::{Installation, Journal, Receipt, StoppedAgents, command};
 use sanctum_watch::certificates::on_host;
 use sanctum_watch::{Schedule, VerdictKind, WatchdogState};
 
@@ -43,6 +44,10 @@ pub(crate) fn check_here(
             sanctum_host::INSTALL_RELEASE,
         ),
     }];
+    if let Some(receipt) = &receipt {
+        lines.push(interruption(installation));
+        lines.push(agents_run(installation, receipt));
+    }
     lines.push(disk(installation));
     lines.extend(certificates(installation, now));
     let agents = installation.fleet.agents_of(&installation.host);
@@ -71,6 +76,42 @@ pub(crate) fn check_here(
         time: Utc::now(),
         lines,
     })
+}
+
+/// A command that was interrupted: what runs may be half of an upgrade.
+fn interruption(installation: &Installation) -> DoctorLine {
+    const FIX: &str = "sanctum-launchd verify, which names the command that finishes it";
+    let is_running = is_command_running(&installation.home);
+    match Journal::read(&installation.home.journal()) {
+        Ok(Some(journal)) if !is_running => {
+            DoctorLine::failed("interruption", journal.interruption(), FIX)
+        }
+        Ok(_) => DoctorLine::passed("interruption", "no command was interrupted"),
+        Err(error) => DoctorLine::failed("interruption", error.to_string(), FIX),
+    }
+}
+
+/// Whether all agents run that should.
+fn agents_run(installation: &Installation, receipt: &Receipt) -> DoctorLine {
+    let stopped = StoppedAgents::read(&installation.home.stopped()).unwrap_or_default();
+    let mut idle = Vec::new();
+    let wanted = receipt.agents.iter().filter(|agent| agent.enabled);
+    for agent in wanted.filter(|agent| !stopped.contains(&agent.name)) {
+        match installation.launchctl.print(&agent.label) {
+            Ok(Some(service)) if service.is_running() => {}
+            Ok(Some(_)) => idle.push(format!("{} is loaded and does not run", agent.name)),
+            Ok(None) => idle.push(format!("{} is not loaded", agent.name)),
+            Err(error) => return DoctorLine::not_checkable("agents", error.to_string()),
+        }
+    }
+    match idle.is_empty() {
+        true => DoctorLine::passed("agents", "all agents run that are not stopped"),
+        false => DoctorLine::failed(
+            "agents",
+            idle.join(", "),
+            "sanctum-launchd verify, which has the fix for each; or sanctum-launchd logs AGENT",
+        ),
+    }
 }
 
 fn disk(installation: &Installation) -> DoctorLine {
