@@ -509,7 +509,7 @@ fn launchd_logs(config: &WatchdogConfig) -> Vec<PathBuf> {
     }
     let log = |(agent, role): (&Label, Role<'_>)| match role {
         Role::Agent(_) => home.log(agent),
-        Role::Server(_) | Role::Watch(_) => home.launchd_log(agent),
+        Role::Server(_) | Role::Watch(_) | Role::Page(_) => home.launchd_log(agent),
     };
     fleet.agents_of(host).into_iter().map(log).collect()
 }

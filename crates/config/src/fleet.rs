@@ -2,6 +2,7 @@
 
 mod alerts;
 mod daemons;
+mod page;
 mod parse;
 mod prefix_cache;
 mod role;
@@ -11,6 +12,7 @@ mod upstream;
 
 pub use alerts::{ChannelKind, ChannelSection, SmtpTls};
 pub use daemons::{Agent, Watch};
+pub use page::FleetPage;
 pub use prefix_cache::{CheckRate, DISK_LIMIT, Gigabytes, PrefixCacheScope};
 pub use role::Role;
 pub use sections::{Fleet, General, Host, Logs};

@@ -197,6 +197,11 @@ impl Home {
         self.alerts().join("first").join(format!("{server}.json"))
     }
 
+    /// The history that the fleet page shows.
+    pub fn page_history(&self) -> PathBuf {
+        self.state().join("page").join("history.jsonl")
+    }
+
     fn alerts(&self) -> PathBuf {
         self.state().join("alerts")
     }
@@ -265,6 +270,10 @@ mod tests {
             ),
             (home.spool(&name), "/u/ada/.sanctum/state/spool/canary"),
             (home.log(&name), "/u/ada/.sanctum/logs/canary.log"),
+            (
+                home.page_history(),
+                "/u/ada/.sanctum/state/page/history.jsonl",
+            ),
             (
                 home.launchd_log(&name),
                 "/u/ada/.sanctum/logs/canary.launchd.log",

@@ -53,14 +53,15 @@ impl Fleet {
             .keys()
             .chain(self.agents.keys())
             .chain(self.watch.keys())
+            .chain(self.pages.keys())
             .collect();
 
         let mut seen = BTreeSet::new();
         if let Some(twice) = runnable.iter().find(|name| !seen.insert(**name)) {
             let message = format!(
-                "the name `{twice}` is used in two of [servers], [agents] and [watch]; rename one of them"
+                "the name `{twice}` is used in two of [servers], [agents], [watch] and [pages]; rename one of them"
             );
-            return Err(refer.error(format!("servers, agents, watch: {twice}"), message));
+            return Err(refer.error(format!("servers, agents, watch, pages: {twice}"), message));
         }
         for (name, host) in &self.hosts {
             if let Some(message) = host.contradiction() {
@@ -73,7 +74,7 @@ impl Fleet {
                     "agents",
                     agent,
                     &runnable,
-                    "servers, agents or watch",
+                    "servers, agents, watch or pages",
                 )?;
             }
         }
@@ -113,6 +114,13 @@ impl Fleet {
                 return Err(refer.error(section(), message));
             }
         }
+        for (name, page) in &self.pages {
+            let section = || format!("pages.{name}");
+            refer.find(section, "host", &page.host, &hosts, "hosts")?;
+            if let Some(message) = page.contradiction().or_else(|| self.port_of_another(name)) {
+                return Err(refer.error(section(), message));
+            }
+        }
         for (name, channel) in &self.alerts {
             if let Some(message) = channel.contradiction(name) {
                 return Err(refer.error(format!("alerts.{name}"), message));
@@ -136,6 +144,7 @@ impl Fleet {
                 let own = match self.role(agent) {
                     Some(Role::Server(server)) => &server.host,
                     Some(Role::Agent(agent)) => &agent.host,
+                    Some(Role::Page(page)) => &page.host,
                     _ => name,
                 };
                 if own != name {
@@ -188,6 +197,30 @@ impl Fleet {
                     "`{other}` listens at {twice} on this host too; write another port in `listen` or `tls_listen`"
                 ))
             })
+    }
+
+    /// A page on the port of a server or of another page of its host would not start.
+    fn port_of_another(&self, name: &Label) -> Option<String> {
+        let page = self.pages.get(name)?;
+        let port = page.address().ok()?.port();
+        let servers = self.servers.iter().filter_map(|(other, server)| {
+            let mut listens = server.listen.iter().chain(&server.tls_listen);
+            (server.host == page.host && listens.any(|address| address.port() == port))
+                .then_some(other)
+        });
+        let pages = self.pages.range::<Label, _>(..name);
+        let pages = pages.filter_map(|(other, section)| {
+            let has_port = section
+                .address()
+                .is_ok_and(|address| address.port() == port);
+            (section.host == page.host && has_port).then_some(other)
+        });
+        let other = servers.chain(pages).find(|_| port != 0)?;
+        Some(format!(
+            "`{other}` listens on port {port} of `{}` too; write another one: listen = \"127.0.0.1:{}\"",
+            page.host,
+            port.checked_add(1).unwrap_or(1024)
+        ))
     }
 
     fn cannot_stand_by(&self, agent: &Agent) -> Option<String> {

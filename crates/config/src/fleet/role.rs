@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::daemons::{Agent, Watch};
+use super::page::FleetPage;
 use super::sections::Fleet;
 use super::server::Server;
 use crate::Label;
@@ -16,6 +17,8 @@ pub enum Role<'a> {
     Agent(&'a Agent),
     /// `[watch.NAME]`.
     Watch(&'a Watch),
+    /// `[pages.NAME]`.
+    Page(&'a FleetPage),
 }
 
 impl Fleet {
@@ -29,11 +32,12 @@ impl Fleet {
         let server = self.servers.get(name).map(Role::Server);
         let agent = || self.agents.get(name).map(Role::Agent);
         let watch = || self.watch.get(name).map(Role::Watch);
-        server.or_else(agent).or_else(watch)
+        let page = || self.pages.get(name).map(Role::Page);
+        server.or_else(agent).or_else(watch).or_else(page)
     }
 
-    /// The agents of a host: its `agents`, in that order, then the programs of `[agents.*]` that name it as their host. None
-    /// if there is no such host.
+    /// The agents of a host: its `agents`, in that order, then the programs of `[agents.*]` and the pages of `[pages.*]` that
+    /// name it as their host. None if there is no such host.
     pub fn agents_of(&self, host: &Label) -> Vec<(&Label, Role<'_>)> {
         let listed = self.hosts.get(host).into_iter().flat_map(|h| &h.agents);
         let known = listed.filter_map(|name| Some((name, self.role(name)?)));
@@ -43,6 +47,9 @@ impl Fleet {
             .iter()
             .filter(|(_, agent)| agent.host == *host)
             .map(|(name, agent)| (name, Role::Agent(agent)));
+        let pages = self.pages.iter();
+        let pages = pages.filter(|(_, page)| page.host == *host);
+        let own = own.chain(pages.map(|(name, page)| (name, Role::Page(page))));
         for (name, role) in known.chain(own) {
             if !all.iter().any(|(other, _)| *other == name) {
                 all.push((name, role));
@@ -69,6 +76,7 @@ impl Fleet {
         match self.role(agent)? {
             Role::Server(server) => Some(&server.host),
             Role::Agent(agent) => Some(&agent.host),
+            Role::Page(page) => Some(&page.host),
             Role::Watch(_) => self
                 .hosts
                 .iter()
@@ -90,7 +98,7 @@ impl Fleet {
                     .filter_map(|model| model.manifest.as_ref())
                     .collect(),
                 Role::Watch(watch) => watch.spec.iter().collect(),
-                Role::Agent(_) => Vec::new(),
+                Role::Agent(_) | Role::Page(_) => Vec::new(),
             })
             .filter(|path| !path.as_str().starts_with(['/', '~']))
             .map(|path| PathBuf::from(path.as_str()))

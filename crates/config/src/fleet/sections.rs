@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::alerts::ChannelSection;
 use super::daemons::{Agent, Watch};
+use super::page::FleetPage;
 use super::server::Server;
 use crate::{Label, Rotation, TildePath};
 
@@ -33,6 +34,9 @@ pub struct Fleet {
     /// `[watch.NAME]`: one watchdog each.
     #[serde(default)]
     pub watch: BTreeMap<Label, Watch>,
+    /// `[pages.NAME]`: one fleet page each.
+    #[serde(default)]
+    pub pages: BTreeMap<Label, FleetPage>,
     /// `[alerts.NAME]`: one alert channel each.
     #[serde(default)]
     pub alerts: BTreeMap<Label, ChannelSection>,

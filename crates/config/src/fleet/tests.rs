@@ -274,6 +274,22 @@ fn agent_or_watchdog_that_contradicts_itself_is_an_error() {
             "its own section says `host = \"m\"`",
         ),
         (
+            "[pages.s]\nhost = \"m\"",
+            "used in two of [servers], [agents], [watch] and [pages]",
+        ),
+        (
+            "[pages.p]\nhost = \"n\"",
+            "`host` names `n`, and there is no such section in hosts",
+        ),
+        (
+            "[pages.p]\nhost = \"m\"\nlisten = \"0.0.0.0:1340\"",
+            "0.0.0.0:1340 is no loopback address",
+        ),
+        (
+            "[pages.p]\nhost = \"m\"\n[pages.q]\nhost = \"m\"",
+            "`p` listens on port 1340 of `m` too; write another one: listen = \"127.0.0.1:1341\"",
+        ),
+        (
             "[watch.g]\n[hosts.n]\naddress = \"b\"\nagents = [\"g\"]\n[hosts.o]\naddress = \"c\"\nagents = [\"g\"]",
             "is an agent of `n` too",
         ),
