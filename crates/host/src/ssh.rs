@@ -299,16 +299,40 @@ pub fn ask_launchd_within(
     command: &str,
     limit: Duration,
 ) -> Result<Value, String> {
-    let line = launchd_line(fleet, command);
+    let [answer] = ask_launchd_for(fleet, destination, [command], limit)?;
+    Ok(answer)
+}
+
+/// As [`ask_launchd_within`], for several commands in one ssh session, one after the other.
+///
+/// # Errors
+/// As [`ask_launchd`]; also if one of them has printed no JSON.
+pub fn ask_launchd_for<const N: usize>(
+    fleet: &Fleet,
+    destination: &str,
+    commands: [&str; N],
+    limit: Duration,
+) -> Result<[Value; N], String> {
+    let line = commands
+        .map(|command| launchd_line(fleet, command))
+        .join("; ");
     let output = run(destination, &line, limit).map_err(|error| error.to_string())?;
-    let answer = serde_json::from_str(&output.stdout).map(escape_json);
-    answer.map_err(|_| {
+    answers(&output.stdout).ok_or_else(|| {
         format!(
             "`ssh {destination}` failed ({}); try it by hand: {}",
             output.reason(),
             by_hand(destination, &line)
         )
     })
+}
+
+/// The JSON values of a text, one after the other, with all texts escaped; none if it has anything else.
+fn answers<const N: usize>(text: &str) -> Option<[Value; N]> {
+    let values: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(text)
+        .into_iter::<Value>()
+        .map(|value| value.map(escape_json))
+        .collect();
+    values.ok()?.try_into().ok()
 }
 
 fn launchd_line(fleet: &Fleet, command: &str) -> String {
@@ -371,6 +395,15 @@ mod tests {
             (code.unwrap(), lines),
             (Some(0), vec!["a".to_owned(), "b".to_owned()])
         );
+    }
+
+    #[test]
+    fn answers_are_as_many_values_as_commands() {
+        let two = answers::<2>("{\"a\":\"\\u001b\"}\n\n[1]\n").unwrap();
+        assert_eq!(two[0]["a"], r"\u{1b}");
+        for text in ["", "{}", "{}{}{}", "welcome\n{}{}", "{}{"] {
+            assert_eq!(answers::<2>(text), None, "{text}");
+        }
     }
 
     #[test]
