@@ -3,6 +3,7 @@
 //! The maintenance lease is held meanwhile, so that no watchdog acts on what it observes in between. A stop is recorded
 //! ([`StoppedAgents`]) before the agent is unloaded: there is no moment in which it is stopped and that is unknown.
 
+use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ use crate::wait::Wait;
 
 /// How long an agent that is no server may take to run, and a watchdog to write its heartbeat.
 const SOON: Duration = Duration::from_secs(60);
+/// How long a page may take to accept a connection over loopback.
+const CONNECT: Duration = Duration::from_secs(1);
 /// Between two checks whether it does.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -192,7 +195,8 @@ impl<'a, 'c, 'o> AgentControl<'a, 'c, 'o> {
         self.until_healthy(patience, &logs, begun)
     }
 
-    /// Waits until a server is ready and has answered, a watchdog has written its heartbeat, and any other program runs.
+    /// Waits until a server is ready and has answered, a watchdog has written its heartbeat, a page accepts connections, and any
+    /// other program runs.
     fn until_healthy(
         &mut self,
         patience: Duration,
@@ -210,7 +214,13 @@ impl<'a, 'c, 'o> AgentControl<'a, 'c, 'o> {
             };
             return started.check(patience, logs, self.console);
         }
-        let is_watchdog = matches!(fleet.role(&self.agent.name), Some(Role::Watch(_)));
+        let role = fleet.role(&self.agent.name);
+        let is_watchdog = matches!(role, Some(Role::Watch(_)));
+        let page = match role {
+            Some(Role::Page(page)) => page.address().ok().filter(|address| address.port() != 0),
+            _ => None,
+        };
+        let accepts = || page.is_none_or(|page| TcpStream::connect_timeout(&page, CONNECT).is_ok());
         let state = home.watch_state(&self.agent.name);
         let limit = patience.min(SOON);
         let wait = Wait::new(limit);
@@ -223,12 +233,13 @@ impl<'a, 'c, 'o> AgentControl<'a, 'c, 'o> {
                 let state = WatchdogState::read(&state).ok().flatten();
                 state.is_some_and(|state| state.heartbeat >= begun)
             };
-            if runs && (!is_watchdog || has_written()) {
+            if runs && (!is_watchdog || has_written()) && accepts() {
                 drop(wait);
                 let took = started.elapsed().as_secs_f64();
-                let what = match is_watchdog {
-                    true => "has written its heartbeat",
-                    false => "runs",
+                let what = match (is_watchdog, page) {
+                    (true, _) => "has written its heartbeat",
+                    (false, None) => "runs",
+                    (false, Some(_)) => "accepts connections",
                 };
                 let name = &self.agent.name;
                 return Ok(self
@@ -239,9 +250,10 @@ impl<'a, 'c, 'o> AgentControl<'a, 'c, 'o> {
                 return Err(Error::refused(format!(
                     "`{}` was started and {} after {} s{}; read its log: sanctum-launchd logs {0}",
                     self.agent.name,
-                    match runs {
-                        true => "has written no heartbeat",
-                        false => "does not run",
+                    match (runs, page) {
+                        (true, None) => "has written no heartbeat",
+                        (true, Some(_)) => "accepts no connection",
+                        (false, _) => "does not run",
                     },
                     limit.as_secs(),
                     logs.excerpt(home, &self.agent.name)

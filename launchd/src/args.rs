@@ -2,11 +2,13 @@
 
 mod alert;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use sanctum_config::{Label, parse_duration};
+use sanctum_config::fleet::FleetPage;
+use sanctum_config::{Label, ListenAddress, parse_duration};
 use sanctum_host::{MaintenanceWindow, PathPart};
 
 use crate::new_fleet::{AlertChannel, NewHost, StandbyProgram, printable};
@@ -110,7 +112,7 @@ pub enum Command {
     /// The copy is checked first: this host computes fleet.toml and all that follows from it, and with --release the digests
     /// of the programs. Run it after each install, upgrade and rollback there.
     Receipt(ReceiptArgs),
-    /// Show all agents of all hosts on one screen. Changes nothing
+    /// Show all agents of all hosts on one screen, or with --serve in a browser. Changes nothing
     Status(StatusArgs),
     /// Test the alert channels; list, mute and close the alerts of this host's watchdogs
     #[command(subcommand)]
@@ -265,6 +267,45 @@ pub struct StatusArgs {
     /// Only this host, without asking others
     #[arg(long)]
     pub local: bool,
+    /// Serve it as a page for a browser on this machine until Ctrl-C [default address: 127.0.0.1:1340]
+    ///
+    /// The page is refreshed, and has the history of 24 hours and 7 days, and the alerts; GET /status.json is the same for
+    /// programs. It is read-only and has no authentication, so it listens on loopback only.
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, value_parser = loopback)]
+    pub serve: Option<Option<SocketAddr>>,
+    /// Options of `--serve`.
+    #[command(flatten)]
+    pub page_options: PageOptions,
+}
+
+/// Options of `status --serve`.
+#[derive(Debug, ClapArgs)]
+pub struct PageOptions {
+    /// With --serve: refresh after this time [default: 30s]
+    #[arg(long, value_name = "TIME", requires = "serve", value_parser = interval)]
+    pub every: Option<Duration>,
+    /// With --serve: take address and interval from this section, [pages.NAME]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "serve",
+        conflicts_with = "every"
+    )]
+    pub page: Option<Label>,
+    /// With --serve: write log lines to this file, rotated as section logs of fleet.toml configures [default: standard error]
+    #[arg(long, value_name = "FILE", requires = "serve")]
+    pub log_file: Option<PathBuf>,
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: ListenAddress = text
+        .parse()
+        .map_err(|error: sanctum_config::BadAddress| error.to_string())?;
+    FleetPage::loopback(&address)
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    parse_duration(text).and_then(FleetPage::interval)
 }
 
 /// Options of `logs`.
@@ -398,6 +439,11 @@ mod tests {
             &["pause"],
             &["pause", "--for", "30"],
             &["pause", "--for", "25h"],
+            &["status", "--serve", "0.0.0.0:1340"],
+            &["status", "--serve", "localhost:1340"],
+            &["status", "--page", "fleet-page"],
+            &["status", "--serve", "--every", "10m"],
+            &["status", "--serve", "--every", "5s", "--page", "fleet-page"],
         ] {
             let line = ["sanctum-launchd"].iter().chain(bad);
             assert!(Args::try_parse_from(line).is_err(), "{bad:?}");

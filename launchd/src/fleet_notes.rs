@@ -285,6 +285,7 @@ fn missing_files(fleet: &Fleet, file: &Path, here: Option<&Label>, notes: &mut V
                         missing(format!("[watch.{name}]: the spec"), spec, host, fix);
                     }
                 }
+                Role::Page(_) => {}
                 Role::Agent(agent) => {
                     let program = agent.program.first().cloned();
                     if let Some(Ok(program)) = program.map(TildePath::try_from) {

@@ -139,6 +139,7 @@ impl HostState {
         let binary = match role {
             Some(Role::Server(_)) => "sanctum-server".to_owned(),
             Some(Role::Watch(watch)) => format!("sanctum-{}", watch.check(&agent.name)),
+            Some(Role::Page(_)) => "sanctum-launchd".to_owned(),
             _ => return files,
         };
         for artefact in &self.receipt.artefacts {
@@ -162,7 +163,7 @@ impl HostState {
     }
 }
 
-/// Whether an agent must be restarted when fleet.toml changes from `old` to `new`. Watchdogs are restarted for any change,
+/// Whether an agent must be restarted when fleet.toml changes from `old` to `new`. Watchdogs and pages are restarted for any change,
 /// because a restart costs nothing. A server is restarted only if its own section changes: a restart may take a minute.
 pub(crate) fn needs_restart(agent: &Label, old: &Fleet, new: &Fleet) -> bool {
     match (old.role(agent), new.role(agent)) {
@@ -198,7 +199,7 @@ fn companions_of(fleet: &Fleet, agent: &Label) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Watchdogs are always enabled. A server is enabled unless a standby agent serves for it, and a standby agent only if it
+/// Watchdogs and pages are always enabled. A server is enabled unless a standby agent serves for it, and a standby agent only if it
 /// serves.
 pub(crate) fn is_enabled(fleet: &Fleet, active: &Active, agent: &Label) -> bool {
     match fleet.role(agent) {

@@ -22,6 +22,8 @@ mod error;
 mod execute;
 mod fault;
 mod fleet_notes;
+mod fleet_page;
+mod host_alerts;
 mod host_state;
 mod log_excerpt;
 mod log_lines;

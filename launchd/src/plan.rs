@@ -174,11 +174,11 @@ pub(crate) fn plan(
     steps
 }
 
-/// Servers and programs of others stop first and start last, then watchdogs, then the guardian.
+/// Servers and programs of others stop first and start last, then watchdogs and pages, then the guardian.
 fn stop_order(fleet: &Fleet, agent: &Label) -> u8 {
     match fleet.role(agent) {
         Some(Role::Watch(watch)) if watch.check(agent).as_str() == "guardian" => 2,
-        Some(Role::Watch(_)) => 1,
+        Some(Role::Watch(_) | Role::Page(_)) => 1,
         _ => 0,
     }
 }

@@ -77,12 +77,25 @@ pub(crate) fn check_watchdogs(fleet: &Fleet, file: &Path, host: &Label) -> Resul
 fn render_one(fleet: &Fleet, home: &Home, name: &Label, role: Role) -> Result<AgentPlist, Error> {
     let label = fleet.launchd_label(name);
     let (binary, arguments) = match role {
-        Role::Server(_) => ours(home, "sanctum-server", "--server", name)?,
-        Role::Watch(watch) => ours(home, &watchdog(name, watch)?, "--name", name)?,
+        Role::Server(_) => ours(
+            home,
+            "sanctum-server",
+            &[],
+            &["--server", name.as_str()],
+            name,
+        )?,
+        Role::Watch(watch) => {
+            let program = watchdog(name, watch)?;
+            ours(home, &program, &[], &["--name", name.as_str()], name)?
+        }
+        Role::Page(_) => {
+            let section = ["--serve", "--page", name.as_str()];
+            ours(home, "sanctum-launchd", &["status"], &section, name)?
+        }
         Role::Agent(agent) => (None, theirs(home, agent)?),
     };
     let saved = text(&match role {
-        Role::Server(_) | Role::Watch(_) => home.launchd_log(name),
+        Role::Server(_) | Role::Watch(_) | Role::Page(_) => home.launchd_log(name),
         Role::Agent(_) => home.log(name),
     })?;
     let mut keys = Dictionary::new();
@@ -138,7 +151,7 @@ fn render_one(fleet: &Fleet, home: &Home, name: &Label, role: Role) -> Result<Ag
 fn exit_timeout(role: Role) -> Duration {
     match role {
         Role::Server(Server { drain, .. }) => drain.unwrap_or(DRAIN) + BEYOND_DRAIN,
-        Role::Agent(_) | Role::Watch(_) => EXIT_TIMEOUT,
+        Role::Agent(_) | Role::Watch(_) | Role::Page(_) => EXIT_TIMEOUT,
     }
 }
 
@@ -147,18 +160,15 @@ fn exit_timeout(role: Role) -> Duration {
 fn ours(
     home: &Home,
     binary: &str,
-    flag: &str,
+    command: &[&str],
+    section: &[&str],
     name: &Label,
 ) -> Result<(Option<String>, Vec<String>), Error> {
-    let arguments = vec![
-        text(&home.bin().join(binary))?,
-        "--config".to_owned(),
-        text(&home.fleet_toml())?,
-        flag.to_owned(),
-        name.to_string(),
-        "--log-file".to_owned(),
-        text(&home.log(name))?,
-    ];
+    let mut arguments = vec![text(&home.bin().join(binary))?];
+    arguments.extend(command.iter().map(ToString::to_string));
+    arguments.extend(["--config".to_owned(), text(&home.fleet_toml())?]);
+    arguments.extend(section.iter().map(ToString::to_string));
+    arguments.extend(["--log-file".to_owned(), text(&home.log(name))?]);
     Ok((Some(binary.to_owned()), arguments))
 }
 

@@ -127,6 +127,6 @@ pub(crate) fn served_by<'a>(fleet: &'a Fleet, agent: &'a Label) -> Option<&'a La
     match fleet.role(agent)? {
         Role::Server(_) => Some(agent),
         Role::Agent(standby) => standby.standby_for.as_ref(),
-        Role::Watch(_) => None,
+        Role::Watch(_) | Role::Page(_) => None,
     }
 }

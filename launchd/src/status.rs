@@ -3,12 +3,14 @@
 mod host_status;
 mod observe;
 mod screen;
+mod shown_hosts;
 mod summary;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use host_status::HostStatus;
+pub(crate) use host_status::{AgentStatus, HostStatus, ServerStatus};
 pub(crate) use observe::this_host;
 pub(crate) use screen::{Paint, screen};
+pub(crate) use shown_hosts::{here, shown_hosts, ssh_destination};
 pub(crate) use summary::{count, summary};

@@ -21,6 +21,7 @@ mod everyday;
 mod failover;
 mod files;
 mod fleet;
+mod fleet_page;
 mod folders;
 mod host;
 mod hostile;

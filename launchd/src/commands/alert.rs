@@ -1,7 +1,6 @@
 //! `sanctum-launchd alert`: test the channels; list, mute and close the alerts of this host's watchdogs.
 
 mod list;
-mod listed_alert;
 mod mute;
 mod place;
 mod resolve;

@@ -71,6 +71,7 @@ fn kind(name: &Label, role: Role) -> String {
             None => "program".to_owned(),
         },
         Role::Watch(watch) => watch.check(name).to_string(),
+        Role::Page(_) => "page".to_owned(),
     }
 }
 
@@ -114,6 +115,12 @@ fn what(fleet: &Fleet, name: &Label, role: Role) -> Result<String, Error> {
                 false => format!("alerts {}", alerts.join(", ")),
             };
             format!("{watched}{schedule}, {alerts}")
+        }
+        Role::Page(page) => {
+            let address = page
+                .address()
+                .map_err(|error| Error::refused(format!("[pages.{name}]: {error}")))?;
+            format!("the fleet page on http://{address}")
         }
     })
 }

@@ -74,7 +74,9 @@ fn paths(installation: &Installation, logs: &LogsArgs) -> Result<Vec<PathBuf>, E
     let (name, role) = agent_of_host(installation, &logs.agent)?;
     Ok(match role {
         Role::Agent(_) => vec![home.log(name)],
-        Role::Server(_) | Role::Watch(_) => vec![home.log(name), home.launchd_log(name)],
+        Role::Server(_) | Role::Watch(_) | Role::Page(_) => {
+            vec![home.log(name), home.launchd_log(name)]
+        }
     })
 }
 

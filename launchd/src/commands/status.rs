@@ -1,16 +1,17 @@
-//! `sanctum-launchd status`: all agents of all hosts on one screen.
+//! `sanctum-launchd status`: all agents of all hosts on one screen, or as a page for a browser.
 
 use std::io::IsTerminal;
 
 use sanctum_config::Label;
-use sanctum_host::{Installation, ssh, this_host};
-use serde_json::{Value, json};
+use sanctum_host::{Installation, ssh};
+use serde_json::json;
 
 use super::open_installed;
 use crate::Error;
 use crate::args::{GlobalArgs, StatusArgs};
 use crate::console::Console;
-use crate::status::{self, HostStatus, Paint, screen, summary};
+use crate::fleet_page;
+use crate::status::{self, HostStatus, Paint, here, screen, shown_hosts, ssh_destination, summary};
 
 /// Runs it. The `status` of another host reads the JSON.
 pub(crate) fn run(
@@ -19,26 +20,23 @@ pub(crate) fn run(
     console: &mut Console,
 ) -> Result<(), Error> {
     let installation = open_installed(args)?;
-    let now = chrono::Utc::now();
-    let here = match options.local {
-        true => Some(installation.host.clone()),
-        false => this_host(&installation.fleet, &installation.home)
-            .ok()
-            .flatten(),
-    };
+    let here = here(&installation, options.local);
     let only = args
         .host
         .as_ref()
         .or(here.as_ref().filter(|_| options.local));
-    // A host without agents and without `ssh`, such as the CA's, has nothing to show.
-    let wanted = (installation.fleet.hosts.iter())
-        .filter(|(host, section)| match only {
-            Some(only) => only == *host,
-            None => !section.agents.is_empty() || section.ssh.is_some(),
-        })
-        .map(|(host, _)| host);
+    if let Some(address) = options.serve {
+        let settings = fleet_page::PageSettings::of(
+            &installation.fleet,
+            here.as_ref(),
+            address,
+            &options.page_options,
+        )?;
+        return fleet_page::serve(installation.clone(), here.clone(), only, settings, console);
+    }
+    let now = chrono::Utc::now();
     let mut hosts = Vec::new();
-    for host in wanted {
+    for host in shown_hosts(&installation.fleet, only) {
         let status = match here.as_ref() == Some(host) {
             // A problem of this host must not hide the others.
             true => status::this_host(&installation, now)
@@ -67,25 +65,12 @@ pub(crate) fn run(
 
 /// Another host, over ssh. A host that does not answer is a line on the screen.
 fn ask(installation: &Installation, host: &Label) -> HostStatus {
-    let unknown = |problem: String| HostStatus::unknown(host.clone(), problem);
-    let section = installation.fleet.hosts.get(host);
-    let Some(destination) = section.and_then(|host| host.ssh.as_deref()) else {
-        let reason = format!("[hosts.{host}] has no `ssh`, so it is not asked from here");
-        return HostStatus {
-            problem: None,
-            not_asked: Some(reason),
-            ..unknown(String::new())
-        };
+    let destination = match ssh_destination(&installation.fleet, host) {
+        Ok(destination) => destination,
+        Err(reason) => return HostStatus::not_asked(host.clone(), reason),
     };
-    match ssh::ask_launchd(&installation.fleet, destination, "status --local") {
-        Err(reason) => unknown(reason),
-        Ok(answer) => {
-            let first = answer["hosts"].get(0).cloned().unwrap_or(Value::Null);
-            serde_json::from_value(first).unwrap_or_else(|error| {
-                unknown(format!(
-                    "its sanctum-launchd is of another version: {error}"
-                ))
-            })
-        }
-    }
+    let answer = ssh::ask_launchd(&installation.fleet, destination, "status --local");
+    answer
+        .and_then(|answer| HostStatus::from_answer(&answer))
+        .unwrap_or_else(|problem| HostStatus::unknown(host.clone(), problem))
 }

@@ -81,7 +81,7 @@ fn this_machine(installation: &Installation) -> Result<VerifyResult, Error> {
         match role {
             Role::Watch(_) => findings.extend(undelivered::of_watchdog(&installation.home, name)),
             Role::Server(_) => findings.extend(prefix_check::of_server(installation, name)),
-            Role::Agent(_) => {}
+            Role::Agent(_) | Role::Page(_) => {}
         }
     }
     Ok(VerifyResult {

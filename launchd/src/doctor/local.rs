@@ -58,7 +58,7 @@ pub(crate) fn check_here(
                 lines.push(token(installation, name, server));
             }
             Role::Watch(watch) => lines.extend(local_network(installation, name, watch, now)),
-            Role::Agent(_) => {}
+            Role::Agent(_) | Role::Page(_) => {}
         }
     }
     if agents

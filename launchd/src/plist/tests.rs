@@ -65,6 +65,13 @@ fn property_list_names_the_program_and_its_section() {
     );
     let offbox = &rendered(EXAMPLE, "laptop").unwrap()[1];
     assert_eq!(offbox.binary.as_deref(), Some("sanctum-canary"));
+    let page = &rendered(EXAMPLE, "laptop").unwrap()[3];
+    assert_eq!(
+        page.arguments.join(" "),
+        format!(
+            "{ours}launchd status {with} --serve --page fleet-page --log-file /u/ada/.sanctum/logs/fleet-page.log"
+        )
+    );
     let name = ["--name", "canary-offbox"].map(str::to_owned);
     assert!(offbox.arguments.windows(2).any(|pair| pair == name));
 }

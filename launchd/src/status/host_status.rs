@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use sanctum_config::{Label, escape_json};
 use sanctum_host::{MaintenanceWindow, StoppedAgent};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The status of a host.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -76,7 +77,7 @@ pub(crate) struct CertificateStatus {
 pub(crate) struct AgentStatus {
     /// Its name in fleet.toml.
     pub(crate) name: Label,
-    /// `server`, `agent` or `watchdog`.
+    /// `server`, `agent`, `watchdog` or `page`.
     pub(crate) role: String,
     /// Its state in launchd.
     pub(crate) state: AgentState,
@@ -210,6 +211,25 @@ impl HostStatus {
             servers: Vec::new(),
             certificates: Vec::new(),
         }
+    }
+
+    /// A host that is not asked, for this reason.
+    pub(crate) fn not_asked(host: Label, reason: String) -> Self {
+        Self {
+            problem: None,
+            not_asked: Some(reason),
+            ..Self::unknown(host, String::new())
+        }
+    }
+
+    /// What another host has printed for `status --local --json`.
+    ///
+    /// # Errors
+    /// If it has another form.
+    pub(crate) fn from_answer(answer: &Value) -> Result<Self, String> {
+        let first = answer["hosts"].get(0).cloned().unwrap_or(Value::Null);
+        serde_json::from_value(first)
+            .map_err(|error| format!("its sanctum-launchd is of another version: {error}"))
     }
 
     /// The same with all texts escaped: some come from servers, file names, records and other hosts.

@@ -68,6 +68,7 @@ pub(crate) fn this_host(
                 Role::Server(_) => "server",
                 Role::Agent(_) => "agent",
                 Role::Watch(_) => "watchdog",
+                Role::Page(_) => "page",
             }
             .to_owned(),
             state,

@@ -9,12 +9,12 @@ use sanctum_watch::age;
 use sanctum_watch::alert::Mute;
 use serde_json::json;
 
-use super::listed_alert::{HostAlerts, ListedAlert};
 use super::place::elsewhere;
 use crate::Error;
 use crate::args::{GlobalArgs, ListArgs};
 use crate::commands::open_installed;
 use crate::console::Console;
+use crate::host_alerts::{HostAlerts, ListedAlert};
 use crate::status::count;
 
 /// Runs it.
@@ -26,7 +26,7 @@ pub(super) fn run(
     let installation = open_installed(args)?;
     let now = Utc::now();
     let alerts = match elsewhere(&installation)? {
-        None => HostAlerts::read(&installation, now)?,
+        None => HostAlerts::read(&installation, now),
         Some(host) => ask(&installation, &host, options.recent)?,
     };
     let mut alerts = alerts.escaped();
@@ -205,7 +205,7 @@ fn muted(mute: &Mute) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::alert::listed_alert::{Covered, PendingChannel};
+    use crate::host_alerts::{Covered, PendingChannel};
 
     #[test]
     fn page_shows_delivery_mute_and_what_has_the_same_cause() {
@@ -225,6 +225,7 @@ mod tests {
             host: label("mini"),
             severity: Some(sanctum_watch::alert::Severity::Critical),
             title: "server on mini crashes at every start".to_owned(),
+            body: String::new(),
             since: now - chrono::TimeDelta::hours(3),
             alerts: 2,
             is_open: true,

@@ -6,11 +6,11 @@ use sanctum_host::Installation;
 use sanctum_watch::alert::{Mute, Mutes};
 use serde_json::json;
 
-use super::listed_alert::HostAlerts;
-use super::place::{operator, reason, watchdogs};
+use super::place::{operator, reason};
 use crate::Error;
 use crate::args::{AlertId, MuteArgs};
 use crate::console::Console;
+use crate::host_alerts::{HostAlerts, watchdogs};
 
 /// Mutes a condition.
 pub(super) fn mute(
@@ -73,7 +73,7 @@ pub(super) fn unmute(
 
 /// The condition of an alert, or one that is named itself.
 fn condition(installation: &Installation, id: &str) -> Result<String, Error> {
-    let alerts = HostAlerts::read(installation, Utc::now())?;
+    let alerts = HostAlerts::read(installation, Utc::now());
     if let Some(alert) = alerts.find(id) {
         return Ok(alert.condition.clone());
     }

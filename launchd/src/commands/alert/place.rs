@@ -1,6 +1,6 @@
 //! The host whose alerts a command is about, and who acts on them.
 
-use sanctum_config::{Label, Role, UntrustedText};
+use sanctum_config::{Label, UntrustedText};
 use sanctum_host::{Installation, ssh, this_host};
 
 use crate::Error;
@@ -34,14 +34,6 @@ pub(super) fn elsewhere(installation: &Installation) -> Result<Option<Label>, Er
     Ok(here
         .filter(|here| *here != installation.host)
         .map(|_| installation.host.clone()))
-}
-
-/// The watchdogs of the host.
-pub(super) fn watchdogs(installation: &Installation) -> Vec<&Label> {
-    let agents = installation.fleet.agents_of(&installation.host);
-    let watchdogs = agents.into_iter();
-    let watchdogs = watchdogs.filter(|(_, role)| matches!(role, Role::Watch(_)));
-    watchdogs.map(|(name, _)| name).collect()
 }
 
 /// Who runs this command, for the record.

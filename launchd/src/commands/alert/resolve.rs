@@ -9,12 +9,12 @@ use sanctum_watch::WatchdogState;
 use sanctum_watch::alert::ResolveRequest;
 use serde_json::json;
 
-use super::listed_alert::HostAlerts;
 use super::mute::unknown;
 use super::place::{operator, reason};
 use crate::Error;
 use crate::args::ResolveArgs;
 use crate::console::Console;
+use crate::host_alerts::HostAlerts;
 
 /// How long to wait for the watchdog.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ pub(super) fn run(
     options: &ResolveArgs,
     console: &mut Console,
 ) -> Result<(), Error> {
-    let alerts = HostAlerts::read(installation, Utc::now())?;
+    let alerts = HostAlerts::read(installation, Utc::now());
     let id = &options.id;
     let Some(alert) = alerts.find(id) else {
         return Err(unknown(&alerts, id));

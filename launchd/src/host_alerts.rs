@@ -1,7 +1,8 @@
-//! The alerts of a host as data: what `alert list --json` prints, and `alert list --host` reads from another host.
+//! The alerts of a host as data: what `alert list --json` prints, and what `alert list --host` and the fleet page read from
+//! another host.
 
 use chrono::{DateTime, Utc};
-use sanctum_config::{Label, UntrustedText, escape_json};
+use sanctum_config::{Label, Role, UntrustedText, escape_json};
 use sanctum_host::Installation;
 use sanctum_watch::WatchdogState;
 use sanctum_watch::alert::{
@@ -9,74 +10,87 @@ use sanctum_watch::alert::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::place::watchdogs;
-use crate::Error;
-
 /// The alerts of a host.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-pub(super) struct HostAlerts {
+pub(crate) struct HostAlerts {
     /// The host.
-    pub(super) host: Label,
+    pub(crate) host: Label,
     /// Open conditions, oldest first.
-    pub(super) open: Vec<ListedAlert>,
+    pub(crate) open: Vec<ListedAlert>,
     /// Past alerts that belong to no open condition, newest first.
-    pub(super) recent: Vec<ListedAlert>,
+    pub(crate) recent: Vec<ListedAlert>,
     /// Conditions that are muted now, whether they are open or not.
-    pub(super) mutes: Vec<Mute>,
+    pub(crate) mutes: Vec<Mute>,
     /// What could not be read.
-    pub(super) problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
 }
 
 /// An open condition, or a past alert.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-pub(super) struct ListedAlert {
+pub(crate) struct ListedAlert {
     /// What `alert mute` and `alert resolve` take.
-    pub(super) id: String,
+    pub(crate) id: String,
     /// What it is about: `canary/misses`.
-    pub(super) condition: String,
+    pub(crate) condition: String,
     /// The watchdog that raised it.
-    pub(super) watchdog: Label,
+    pub(crate) watchdog: Label,
     /// The host of that watchdog.
-    pub(super) host: Label,
+    pub(crate) host: Label,
     /// How urgent it is.
-    pub(super) severity: Option<Severity>,
+    pub(crate) severity: Option<Severity>,
     /// Its title.
-    pub(super) title: String,
+    pub(crate) title: String,
+    /// The beginning of its text; line breaks are escaped. Empty if it is not in the list of past alerts.
+    #[serde(default)]
+    pub(crate) body: String,
     /// Since when the condition is open; of a past alert, when it was raised.
-    pub(super) since: DateTime<Utc>,
+    pub(crate) since: DateTime<Utc>,
     /// How many alerts the condition has raised.
-    pub(super) alerts: u32,
+    pub(crate) alerts: u32,
     /// Whether it is open.
-    pub(super) is_open: bool,
+    pub(crate) is_open: bool,
     /// The channels that have accepted the last alert.
-    pub(super) delivered: Vec<Label>,
+    pub(crate) delivered: Vec<Label>,
     /// The channels that have not, with the error.
-    pub(super) waiting: Vec<PendingChannel>,
+    pub(crate) waiting: Vec<PendingChannel>,
     /// The channels that did not receive it because it was muted.
-    pub(super) silent: Vec<Label>,
+    pub(crate) silent: Vec<Label>,
     /// The mute of its condition.
-    pub(super) muted: Option<Mute>,
+    pub(crate) muted: Option<Mute>,
     /// Whether an operator has asked to close it, and the watchdog has not done so yet.
-    pub(super) is_closing: bool,
+    pub(crate) is_closing: bool,
     /// Other watchdogs that would alert about the same cause.
-    pub(super) covers: Vec<Covered>,
+    pub(crate) covers: Vec<Covered>,
 }
 
 /// A channel that has not accepted an alert.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-pub(super) struct PendingChannel {
-    pub(super) channel: Label,
-    pub(super) error: Option<UntrustedText>,
+pub(crate) struct PendingChannel {
+    /// The channel.
+    pub(crate) channel: Label,
+    /// Its last error; none before the first attempt.
+    pub(crate) error: Option<UntrustedText>,
     /// Whether the channel rejected it permanently.
-    pub(super) is_refused: bool,
+    pub(crate) is_refused: bool,
 }
 
 /// What another watchdog observes of the same cause.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-pub(super) struct Covered {
-    pub(super) watchdog: Label,
-    pub(super) message: String,
-    pub(super) since: DateTime<Utc>,
+pub(crate) struct Covered {
+    /// The other watchdog.
+    pub(crate) watchdog: Label,
+    /// What it observes.
+    pub(crate) message: String,
+    /// Since when.
+    pub(crate) since: DateTime<Utc>,
+}
+
+/// The watchdogs of the host.
+pub(crate) fn watchdogs(installation: &Installation) -> Vec<&Label> {
+    let agents = installation.fleet.agents_of(&installation.host);
+    let watchdogs = agents.into_iter();
+    let watchdogs = watchdogs.filter(|(_, role)| matches!(role, Role::Watch(_)));
+    watchdogs.map(|(name, _)| name).collect()
 }
 
 /// The files of one watchdog.
@@ -89,7 +103,7 @@ struct WatchdogAlerts {
 
 impl HostAlerts {
     /// The alerts of this host's watchdogs. A file that cannot be read is a problem, and hides no other.
-    pub(super) fn read(installation: &Installation, now: DateTime<Utc>) -> Result<Self, Error> {
+    pub(crate) fn read(installation: &Installation, now: DateTime<Utc>) -> Self {
         let home = &installation.home;
         let mut problems = Vec::new();
         let mutes = Mutes::read(&home.mutes()).unwrap_or_else(|error| {
@@ -139,29 +153,29 @@ impl HostAlerts {
         }
         open.sort_by_key(|alert| alert.since);
         recent.sort_by_key(|alert| std::cmp::Reverse(alert.since));
-        Ok(Self {
+        Self {
             host: installation.host.clone(),
             open,
             recent,
             mutes: mutes.current(now).cloned().collect(),
             problems,
-        })
+        }
     }
 
     /// The same with all texts escaped: files and other hosts have written them.
-    pub(super) fn escaped(self) -> Self {
+    pub(crate) fn escaped(self) -> Self {
         let value = serde_json::to_value(self).expect("alerts are plain data");
         serde_json::from_value(escape_json(value)).expect("only texts have changed")
     }
 
     /// The alert with this id, or of this condition; an open one before a past one.
-    pub(super) fn find(&self, id: &str) -> Option<&ListedAlert> {
+    pub(crate) fn find(&self, id: &str) -> Option<&ListedAlert> {
         let mut all = self.open.iter().chain(&self.recent);
         all.find(|alert| alert.id == id || alert.condition == id)
     }
 
     /// The ids of all alerts.
-    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
         let all = self.open.iter().chain(&self.recent);
         all.map(|alert| alert.id.as_str())
     }
@@ -221,6 +235,7 @@ impl WatchdogAlerts {
             host: self.name.clone(),
             severity: None,
             title: String::new(),
+            body: past.map(|past| past.body.to_string()).unwrap_or_default(),
             since: DateTime::UNIX_EPOCH,
             alerts: 1,
             is_open: false,
