@@ -10,4 +10,4 @@ mod one_cause;
 mod prefix;
 mod standby;
 mod start;
-pub(crate) mod wrong;
+mod wrong;

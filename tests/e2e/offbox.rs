@@ -1,17 +1,16 @@
 //! The laptop watches the Mini from outside, over a network that can fail: each outage alerts once on the laptop's screen, its
 //! end once, and the laptop's own absence never.
 
-mod desktop;
-mod network;
+pub(crate) mod desktop;
+pub(crate) mod network;
 mod pair;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
-use sanctum_tests::skipped;
+use sanctum_tests::{SCALES, flip_a_bit, skipped};
 
-use crate::incidents::wrong::{SCALES, flip_a_bit};
 use desktop::Desktop;
 use pair::{HostPair, replace};
 

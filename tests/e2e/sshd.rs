@@ -1,7 +1,7 @@
 //! A real sshd on loopback, through which another host's commands reach a host of a test.
 
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,7 +12,8 @@ use tempfile::TempDir;
 
 use crate::host::SOON;
 
-const SSHD: &str = "/usr/sbin/sshd";
+/// The program.
+pub(crate) const SSHD: &str = "/usr/sbin/sshd";
 
 /// An sshd that accepts one key, and a program to use instead of ssh. Dropping it ends it.
 pub(crate) struct Sshd {
@@ -23,6 +24,19 @@ pub(crate) struct Sshd {
 impl Sshd {
     /// Starts it; sessions have this home and environment. None, and the reason is printed, if that is not possible here.
     pub(crate) fn start(home: &Path, environment: &[(String, String)]) -> Option<Self> {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        Self::start_at(("127.0.0.1", port), Command::new(SSHD), home, environment)
+    }
+
+    /// The same at an address. `sshd` executes the program at [`SSHD`], in the network of that address.
+    pub(crate) fn start_at(
+        (address, port): (&str, u16),
+        mut sshd: Command,
+        home: &Path,
+        environment: &[(String, String)],
+    ) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             return skipped("root, for sshd");
         }
@@ -44,26 +58,24 @@ impl Sshd {
                 .status();
             assert!(made.unwrap().success());
         }
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
         let mut variables = format!("\"HOME={}\"", home.display());
         for (name, value) in environment {
             variables.push_str(&format!(" \"{name}={value}\""));
         }
         let config = format!(
-            "ListenAddress 127.0.0.1:{port}\nHostKey {at}/host\nAuthorizedKeysFile {at}/client.pub\n\
+            "ListenAddress {address}:{port}\nHostKey {at}/host\nAuthorizedKeysFile {at}/client.pub\n\
              PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
              UsePAM no\nStrictModes no\nPidFile none\nSetEnv {variables}\n"
         );
         fs::write(folder.path().join("sshd_config"), config).unwrap();
         let client = format!(
-            "Host *\nHostName 127.0.0.1\nPort {port}\nUser root\nIdentityFile {at}/client\nIdentitiesOnly yes\n\
+            "Host *\nHostName {address}\nPort {port}\nUser root\nIdentityFile {at}/client\nIdentitiesOnly yes\n\
              UserKnownHostsFile {at}/known_hosts\nGlobalKnownHostsFile /dev/null\nStrictHostKeyChecking yes\n"
         );
         fs::write(folder.path().join("config"), client).unwrap();
         let host = fs::read_to_string(folder.path().join("host.pub")).unwrap();
-        let known = format!("[127.0.0.1]:{port} {host}");
+        // ssh omits its standard port.
+        let known = format!("[{address}]:{port} {host}{address} {host}");
         fs::write(folder.path().join("known_hosts"), known).unwrap();
         let program = folder.path().join("ssh");
         let script = format!("#!/bin/sh\nexec /usr/bin/ssh -F {at}/config \"$@\"\n");
@@ -72,7 +84,7 @@ impl Sshd {
         // The folder that sshd changes its root to before login; the system creates it when it starts the service.
         fs::create_dir_all("/run/sshd").unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
-        let child = Command::new(SSHD)
+        let child = sshd
             .args(["-D", "-e", "-f"])
             .arg(folder.path().join("sshd_config"))
             .stdin(Stdio::null())
@@ -82,12 +94,14 @@ impl Sshd {
             .unwrap();
         let sshd = Self { child, folder };
         let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        loop {
             let log = fs::read_to_string(sshd.folder.path().join("log")).unwrap_or_default();
+            if log.contains("Server listening on") {
+                return Some(sshd);
+            }
             assert!(begun.elapsed() < SOON, "sshd does not listen: {log}");
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        Some(sshd)
     }
 
     /// The program to use instead of ssh: `SANCTUM_SSH`.

@@ -109,6 +109,24 @@ impl Http {
             .await
     }
 
+    /// POSTs JSON; none if there is no whole response.
+    pub async fn try_post(&self, path: &str, body: &Value) -> Option<Answer> {
+        let response = self.client.post(self.url(path)).json(body).send().await;
+        let response = response.ok()?;
+        Some(Answer {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            text: response.text().await.ok()?,
+        })
+    }
+
+    /// POSTs JSON and reads the response event by event; none if the response is an error.
+    pub async fn try_stream(&self, path: &str, body: &Value) -> Option<Chunks> {
+        let response = self.client.post(self.url(path)).json(body).send().await;
+        let response = response.ok().filter(|response| response.status() == 200);
+        response.map(Chunks::of)
+    }
+
     /// POSTs JSON and reads the response event by event.
     ///
     /// # Panics

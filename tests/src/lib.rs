@@ -8,7 +8,11 @@
 //! into a failure that shows the server's log.
 
 mod binary;
+#[cfg(target_os = "linux")]
+mod black_hole;
+mod damage;
 mod fleet;
+pub mod host;
 mod hostile;
 mod http;
 mod metrics;
@@ -16,11 +20,15 @@ mod metrics;
 mod outside;
 mod process;
 mod raw;
+pub mod receiver;
 mod report;
 mod server;
 mod skipped;
 
 pub use binary::{find as find_program, of as program};
+#[cfg(target_os = "linux")]
+pub use black_hole::BlackHole;
+pub use damage::{SCALES, WeightByte, flip_a_bit};
 pub use fleet::Fleet;
 pub use hostile::Hostile;
 pub use http::{Answer, Chunk, Chunks, Http};

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use super::wrong::{SCALES, exported, flip_a_bit};
+use sanctum_tests::{SCALES, flip_a_bit};
+
+use super::wrong::exported;
 use crate::host::{Host, SOON, runs};
 use crate::receiver::{Receiver, field};
 

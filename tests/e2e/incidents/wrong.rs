@@ -1,18 +1,13 @@
 //! Answers in time that are wrong: `/health` is fine, and only a question finds the fault.
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
-use sanctum_tests::program;
-use serde_json::Value;
+use sanctum_tests::{SCALES, flip_a_bit, program};
 
 use crate::host::{Host, SOON, label};
 use crate::receiver::{Receiver, field};
-
-/// A scale whose wrong exponent makes a wrong answer: attention to the wrong places.
-pub(crate) const SCALES: &str = "language_model.model.layers.3.self_attn.q_proj.scales";
 
 /// The canary's default question.
 const QUESTION: &str = "What is 2+2? Respond with only the number.";
@@ -30,24 +25,6 @@ pub(crate) fn exported(host: &Host) -> PathBuf {
         .output();
     assert!(done.unwrap().status.success());
     model
-}
-
-/// Flips the highest bit of a bf16's exponent: the first number of this tensor.
-pub(crate) fn flip_a_bit(model: &Path, tensor: &str) {
-    let path = model.join("model.safetensors");
-    let bytes = fs::read(&path).unwrap();
-    // safetensors: the header's length in 8 bytes, the header as JSON, the data.
-    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap());
-    let data = 8 + length as usize;
-    let header: Value = serde_json::from_slice(&bytes[8..data]).unwrap();
-    let about = &header[tensor];
-    assert_eq!(about["dtype"], "BF16", "{tensor}");
-    let offset = about["data_offsets"][0].as_u64().unwrap();
-    // Little-endian: sign and the exponent's upper seven bits are in the second byte.
-    let at = data as u64 + offset + 1;
-    let byte = bytes[at as usize] ^ 0x40;
-    let file = File::options().write(true).open(&path).unwrap();
-    file.write_all_at(&[byte], at).unwrap();
 }
 
 #[test]

@@ -14,7 +14,7 @@ use zbus::{Connection, OwnedVariant, connection, interface};
 
 /// A recorded notification.
 #[derive(Clone, Debug)]
-pub(super) struct Notification {
+pub(crate) struct Notification {
     pub title: String,
     pub body: String,
     pub sound: Option<String>,
@@ -25,7 +25,7 @@ pub(super) struct Notification {
 }
 
 /// The bus and the service on it.
-pub(super) struct Desktop {
+pub(crate) struct Desktop {
     bus: Child,
     address: String,
     shown: Arc<Mutex<Vec<Notification>>>,
@@ -36,7 +36,7 @@ pub(super) struct Desktop {
 
 impl Desktop {
     /// Starts both. The bus's socket is in `folder`: a path is reachable from every network namespace.
-    pub(super) fn new(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         let address = format!("unix:path={}", folder.join("bus").display());
         let mut bus = Command::new("dbus-daemon")
             .args(["--session", "--nofork", "--print-address"])
@@ -73,12 +73,12 @@ impl Desktop {
     }
 
     /// The `DBUS_SESSION_BUS_ADDRESS` of this desktop.
-    pub(super) fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
     /// All notifications, in order.
-    pub(super) fn shown(&self) -> Vec<Notification> {
+    pub(crate) fn shown(&self) -> Vec<Notification> {
         self.shown.lock().unwrap().clone()
     }
 }

@@ -7,18 +7,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sanctum_tests::ip;
 
 /// The Mini's address, in 198.18.0.0/15, which RFC 2544 reserves for tests.
-pub(super) const MINI: &str = "198.18.77.2";
+pub(crate) const MINI: &str = "198.18.77.2";
 /// The laptop's.
-pub(super) const LAPTOP: &str = "198.18.78.2";
+pub(crate) const LAPTOP: &str = "198.18.78.2";
 /// The router's: it refuses every connection, which is an answer.
-pub(super) const REFERENCE: &str = "198.18.79.1";
+pub(crate) const REFERENCE: &str = "198.18.79.1";
 
 /// The router's addresses on its two cables.
 const TO_MINI: &str = "198.18.77.1";
 const TO_LAPTOP: &str = "198.18.78.1";
 
 /// A router with a cable to each host; dropping it removes all of it.
-pub(super) struct Network {
+pub(crate) struct Network {
     name: String,
 }
 
@@ -27,7 +27,7 @@ impl Network {
     ///
     /// # Errors
     /// Why they cannot be created here.
-    pub(super) fn new() -> Result<Self, String> {
+    pub(crate) fn new() -> Result<Self, String> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let network = Self {
@@ -75,21 +75,21 @@ impl Network {
     }
 
     /// A program that runs on `mini` or `laptop`; the process is the program itself.
-    pub(super) fn command(&self, host: &str, program: &str) -> Command {
+    pub(crate) fn command(&self, host: &str, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.of(host), program]);
         command
     }
 
     /// Makes the router drop packets to the Mini silently, or forward them again.
-    pub(super) fn drop_packets_to_mini(&self, drop: bool) {
+    pub(crate) fn drop_packets_to_mini(&self, drop: bool) {
         let verb = if drop { "add" } else { "del" };
         let router = self.of("router");
         ip(&format!("-n {router} route {verb} blackhole {MINI}/32")).unwrap();
     }
 
     /// Disconnects the laptop from the network, or connects it again.
-    pub(super) fn set_laptop_offline(&self, offline: bool) {
+    pub(crate) fn set_laptop_offline(&self, offline: bool) {
         let laptop = self.of("laptop");
         match offline {
             true => ip(&format!("-n {laptop} link set cable down")).unwrap(),

@@ -21,13 +21,15 @@ const LOOK: Duration = Duration::from_secs(1);
 enum DaemonEvent {
     Asked(UnixStream, CommandRequest),
     Ended(String, Pid, ExitStatus),
+    StdinClosed,
 }
 
-/// Serves until a shutdown request or the removal of its folder. Returns at once if another daemon serves the folder.
+/// Serves until a shutdown request, the removal of its folder, or the end of its standard input if `until_stdin_closes`.
+/// Returns at once if another daemon serves the folder.
 ///
 /// # Errors
 /// If the socket cannot be made.
-pub fn run(folder: &Path) -> std::io::Result<()> {
+pub fn run(folder: &Path, until_stdin_closes: bool) -> std::io::Result<()> {
     let socket = wire::socket(folder);
     let listener = match UnixListener::bind(&socket) {
         Ok(listener) => listener,
@@ -54,6 +56,13 @@ pub fn run(folder: &Path) -> std::io::Result<()> {
             });
         }
     });
+    if until_stdin_closes {
+        let closed = events.clone();
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            let _ = closed.send(DaemonEvent::StdinClosed);
+        });
+    }
     let mut world = World::new(folder, events);
     loop {
         let wait = world.next().map_or(LOOK, |due| {
@@ -74,6 +83,11 @@ pub fn run(folder: &Path) -> std::io::Result<()> {
                 world.asked(stream, &request);
             }
             Ok(DaemonEvent::Ended(label, pid, status)) => world.ended(&label, pid, status),
+            Ok(DaemonEvent::StdinClosed) => {
+                world.end();
+                let _ = std::fs::remove_file(&socket);
+                return Ok(());
+            }
             Err(RecvTimeoutError::Timeout) if !socket.exists() => {
                 world.end();
                 return Ok(());

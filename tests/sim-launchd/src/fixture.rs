@@ -1,16 +1,22 @@
 //! The daemon as a test fixture.
 
 use std::io::{self, BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::wire::{self, CommandRequest, Reply, Status};
 
-/// A session of the simulated launchd; dropping it ends everything that runs in it.
+/// A session of the simulated launchd; dropping it ends everything that runs in it, and so does the end of this process.
 pub struct Launchd {
     folder: PathBuf,
     program: PathBuf,
+    home: PathBuf,
+    time_scale: f64,
+    /// None while it is shut down. The daemon ends when its standard input, a pipe from this process, is closed.
+    daemon: Mutex<Option<Child>>,
 }
 
 impl Launchd {
@@ -21,22 +27,55 @@ impl Launchd {
     /// If it does not start.
     pub fn start(folder: &Path, program: &Path, home: &Path, time_scale: f64) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let mut daemon = Command::new(program)
-            .arg("sim-daemon")
-            .env(wire::FOLDER, folder)
-            .env(wire::TIME_SCALE, time_scale.to_string())
-            .env("HOME", home)
-            .stdin(Stdio::null())
+        let launchd = Self {
+            folder: folder.to_owned(),
+            program: program.to_owned(),
+            home: home.to_owned(),
+            time_scale,
+            daemon: Mutex::new(None),
+        };
+        launchd.boot()?;
+        Ok(launchd)
+    }
+
+    /// Starts the daemon, after [`Launchd::shut_down`]; no service is loaded. What was disabled is disabled.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn boot(&self) -> io::Result<()> {
+        match std::fs::remove_file(self.folder.join(wire::OFF)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // In a process group of its own, so that Ctrl-C in a terminal does not end it before its services.
+        let mut daemon = Command::new(&self.program)
+            .args(["sim-daemon", wire::UNTIL_STDIN_CLOSES])
+            .env(wire::FOLDER, &self.folder)
+            .env(wire::TIME_SCALE, self.time_scale.to_string())
+            .env("HOME", &self.home)
+            .process_group(0)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
         let mut word = String::new();
         if let Some(out) = daemon.stdout.take() {
             BufReader::new(out).read_line(&mut word)?;
         }
-        Ok(Self {
-            folder: folder.to_owned(),
-            program: program.to_owned(),
-        })
+        let mut running = self.daemon.lock().unwrap_or_else(PoisonError::into_inner);
+        *running = Some(daemon);
+        Ok(())
+    }
+
+    /// Kills everything that runs in the session, and the daemon, as a power failure does.
+    pub fn shut_down(&self) {
+        let mut running = self.daemon.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut daemon) = running.take() {
+            // A process that still runs must not start the daemon again.
+            let _ = std::fs::write(self.folder.join(wire::OFF), "");
+            // It answers when everything was killed. If it does not, closing its standard input ends it.
+            let _ = self.run(&["sim-shutdown"]);
+            let _ = daemon.wait();
+        }
     }
 
     /// The environment variables with which programs use it instead of the real launchd.
@@ -136,6 +175,6 @@ impl Launchd {
 
 impl Drop for Launchd {
     fn drop(&mut self) {
-        let _ = self.run(&["sim-shutdown"]);
+        self.shut_down();
     }
 }

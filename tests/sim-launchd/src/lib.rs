@@ -2,8 +2,8 @@
 //! a Mac.
 //!
 //! `launchctl` (the binary of this package) passes its arguments to a daemon that listens on a socket in the folder that
-//! `SIM_LAUNCHD_DIR` names, and starts it if it does not run. The daemon ends with `launchctl sim-shutdown`, or when
-//! that folder is removed. Only one domain exists, `gui/<uid>`.
+//! `SIM_LAUNCHD_DIR` names, and starts it if it does not run. The daemon ends with `launchctl sim-shutdown`, when
+//! that folder is removed, or with the process whose fixture ([`Launchd`]) has started it. Only one domain exists, `gui/<uid>`.
 //!
 //! What it has in common with launchd, with the source:
 //!

@@ -12,6 +12,9 @@ pub const FOLDER: &str = "SIM_LAUNCHD_DIR";
 /// The environment variable with the factor on the daemon's times.
 pub const TIME_SCALE: &str = "SIM_LAUNCHD_TIME_SCALE";
 
+/// The argument with which the daemon ends when its standard input is closed: with the process that has started it.
+pub const UNTIL_STDIN_CLOSES: &str = "--until-stdin-closes";
+
 /// A command line, its paths absolute.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct CommandRequest {
@@ -51,6 +54,9 @@ pub struct Status {
     pub leaving: bool,
 }
 
+/// A file in the daemon's folder: while it exists, no command starts the daemon.
+pub const OFF: &str = "off";
+
 /// The daemon's socket.
 pub fn socket(folder: &Path) -> PathBuf {
     folder.join("socket")
@@ -71,12 +77,19 @@ pub fn ask(folder: &Path, program: &Path, request: &CommandRequest) -> io::Resul
 /// A connection to the daemon.
 ///
 /// # Errors
-/// If there is none and it cannot be started.
+/// If there is none and it cannot be started, or must not be.
 pub fn connect(folder: &Path, program: &Path) -> io::Result<UnixStream> {
     if let Ok(stream) = UnixStream::connect(socket(folder)) {
         return Ok(stream);
     }
-    std::fs::create_dir_all(folder)?;
+    if folder.join(OFF).exists() {
+        return Err(io::Error::other("this launchd is shut down"));
+    }
+    // Not the folder's parents: their removal has ended the daemon.
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
     let mut daemon = Command::new(program)
         .arg("sim-daemon")
         .env(FOLDER, folder)

@@ -13,7 +13,10 @@ fn main() -> ExitCode {
     };
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let replied = if arguments.first().is_some_and(|word| word == "sim-daemon") {
-        daemon::run(&folder).map(|()| wire::Reply::default())
+        let until_stdin_closes = arguments
+            .iter()
+            .any(|word| word == wire::UNTIL_STDIN_CLOSES);
+        daemon::run(&folder, until_stdin_closes).map(|()| wire::Reply::default())
     } else {
         ask(&folder, arguments)
     };

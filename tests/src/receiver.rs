@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::host::{Host, SOON};
 
-/// Accepts alerts over HTTP while the test runs.
-pub(crate) struct Receiver {
+/// Accepts alerts over HTTP while this process runs.
+pub struct Receiver {
     port: u16,
     seen: Arc<Mutex<ReceivedAlerts>>,
 }
@@ -23,25 +23,34 @@ struct ReceivedAlerts {
 }
 
 impl Receiver {
-    pub(crate) fn new() -> Self {
+    /// A receiver at a free port of loopback.
+    #[allow(clippy::new_without_default, reason = "it listens and starts a thread")]
+    pub fn new() -> Self {
+        Self::calling(|_| {})
+    }
+
+    /// The same; it passes each alert that it accepts to `on_alert` at once.
+    pub fn calling(on_alert: impl Fn(&Value) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(ReceivedAlerts::default()));
         let shared = Arc::clone(&seen);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let _ = answer(stream, &shared);
+                let _ = answer(stream, &shared, &on_alert);
             }
         });
         Self { port, seen }
     }
 
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/notify", self.port)
+    }
+
     /// The sections of fleet.toml that make it the channel `phone`.
-    pub(crate) fn section(&self) -> String {
-        format!(
-            "[alerts.phone]\nurl = \"http://127.0.0.1:{}/notify\"\n",
-            self.port
-        )
+    pub fn section(&self) -> String {
+        format!("[alerts.phone]\nurl = \"{}\"\n", self.url())
     }
 
     /// A host with a server and a canary that alerts through it.
@@ -59,22 +68,22 @@ impl Receiver {
     }
 
     /// Sets whether it answers 503 to everything.
-    pub(crate) fn set_down(&self, is_down: bool) {
+    pub fn set_down(&self, is_down: bool) {
         self.seen.lock().unwrap().is_down = is_down;
     }
 
     /// The accepted alerts, in order.
-    pub(crate) fn taken(&self) -> Vec<Value> {
+    pub fn taken(&self) -> Vec<Value> {
         self.seen.lock().unwrap().taken.clone()
     }
 
     /// The alerts that it refused.
-    pub(crate) fn refused(&self) -> Vec<Value> {
+    pub fn refused(&self) -> Vec<Value> {
         self.seen.lock().unwrap().refused.clone()
     }
 
     /// The alerts with this in their title.
-    pub(crate) fn titled(&self, part: &str) -> Vec<Value> {
+    pub fn titled(&self, part: &str) -> Vec<Value> {
         let all = self.taken().into_iter();
         all.filter(|alert| field(alert, "title").contains(part))
             .collect()
@@ -82,7 +91,7 @@ impl Receiver {
 
     /// Waits until this many alerts have `part` in their title.
     #[track_caller]
-    pub(crate) fn wait(&self, part: &str, count: usize) -> Vec<Value> {
+    pub fn wait(&self, part: &str, count: usize) -> Vec<Value> {
         let begun = Instant::now();
         loop {
             let found = self.titled(part);
@@ -100,11 +109,15 @@ impl Receiver {
 }
 
 /// A field of an alert.
-pub(crate) fn field(alert: &Value, name: &str) -> String {
+pub fn field(alert: &Value, name: &str) -> String {
     alert[name].as_str().unwrap_or_default().to_owned()
 }
 
-fn answer(stream: TcpStream, seen: &Mutex<ReceivedAlerts>) -> std::io::Result<()> {
+fn answer(
+    stream: TcpStream,
+    seen: &Mutex<ReceivedAlerts>,
+    on_alert: &impl Fn(&Value),
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(&stream);
     let mut length = 0;
     loop {
@@ -128,7 +141,10 @@ fn answer(stream: TcpStream, seen: &Mutex<ReceivedAlerts>) -> std::io::Result<()
     };
     match seen.is_down {
         true => seen.refused.push(alert),
-        false => seen.taken.push(alert),
+        false => {
+            on_alert(&alert);
+            seen.taken.push(alert);
+        }
     }
     write!(
         &stream,
