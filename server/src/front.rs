@@ -9,6 +9,7 @@ mod circuit;
 mod model_field;
 mod response;
 mod spec;
+mod stall;
 mod upstream;
 mod whole_events;
 
@@ -23,7 +24,7 @@ pub(crate) use circuit::CircuitState;
 pub(crate) use model_field::ModelField;
 pub(crate) use response::is_event_stream;
 pub(crate) use spec::{FrontSpec, UpstreamSpec};
-pub(crate) use upstream::{Attempt, InFlight, Upstream, UpstreamResponse, UpstreamStatus};
+pub(crate) use upstream::{Attempt, Fallback, InFlight, Upstream, UpstreamResponse, UpstreamStatus};
 pub(crate) use whole_events::{EventProtocol, WholeEvents};
 
 /// The models with upstreams.

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use rustix::net::{AddressFamily, SocketAddrV4, SocketType};
-use sanctum_tests::{Fleet, Http, Server, Signal, within};
+use sanctum_tests::{BlackHole, Fleet, Http, Server, Signal, within};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -369,6 +367,21 @@ async fn every_request_is_answered_while_an_upstream_is_killed_or_frozen() {
 }
 
 #[tokio::test]
+async fn request_that_waits_for_a_frozen_upstream_is_tried_elsewhere_after_its_heartbeat() {
+    let first = Server::start([""; 0]).await;
+    let second = Scripted::start("503 Service Unavailable", "");
+    let front = front(&[url(&first), second.url()]).await;
+    // The front's probe has found its heartbeat.
+    let answer = front.http().post(CHAT, &question()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    first.signal(Signal::STOP);
+    let answer = front.http().post(CHAT, &question()).await;
+    assert_eq!((answer.status, second.posts()), (503, 1), "{}", answer.text);
+    let why = "it has not begun to answer, and GET /health was not answered within 1 s";
+    assert!(answer.text.contains(why), "{}", answer.text);
+}
+
+#[tokio::test]
 async fn stream_that_has_begun_ends_with_an_error_and_is_not_repeated() {
     let first = Server::start([""; 0]).await;
     let second = Scripted::start("200 OK", "");
@@ -388,35 +401,11 @@ async fn stream_that_has_begun_ends_with_an_error_and_is_not_repeated() {
     assert_eq!(second.posts(), 0);
 }
 
-/// An address to which no connection can be made, and which does not refuse one either: its queue is full.
-struct BlackHole {
-    address: SocketAddr,
-    _listener: rustix::fd::OwnedFd,
-    _waiting: Vec<TcpStream>,
-}
-
-impl BlackHole {
-    fn open() -> Self {
-        let listener = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-        rustix::net::bind(&listener, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
-        rustix::net::listen(&listener, 0).unwrap();
-        let bound = rustix::net::getsockname(listener.as_fd()).unwrap();
-        let address = SocketAddr::try_from(bound).unwrap();
-        let limit = std::time::Duration::from_millis(200);
-        let waiting = (0..8).map_while(|_| TcpStream::connect_timeout(&address, limit).ok());
-        Self {
-            address,
-            _waiting: waiting.collect(),
-            _listener: listener,
-        }
-    }
-}
-
 #[tokio::test]
 async fn unreachable_upstream_is_passed_over_after_the_limit_of_a_connection() {
-    let hole = BlackHole::open();
+    let hole = BlackHole::open().unwrap();
     let second = Server::start([""; 0]).await;
-    let front = front(&[format!("http://{}", hole.address), url(&second)]).await;
+    let front = front(&[format!("http://{}", hole.address()), url(&second)]).await;
     let answer = front.http().post(CHAT, &question()).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     let open = |health: &Value| health["fronts"][0]["upstreams"][0]["circuit"] == "open";

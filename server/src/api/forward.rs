@@ -16,7 +16,7 @@ use super::error::ApiError;
 use super::prefix_scope;
 use super::state::AppState;
 use crate::client_key::ClientKey;
-use crate::front::{Attempt, FrontModel, ModelField, Upstream, UpstreamResponse};
+use crate::front::{Attempt, Fallback, FrontModel, ModelField, Upstream, UpstreamResponse};
 use crate::gate::GenerationRecord;
 use crate::route::{self, Route};
 
@@ -173,8 +173,12 @@ impl Forwarding<'_> {
     async fn try_all(self) -> Result<(String, UpstreamResponse), ApiError> {
         let mut problems = Problems::default();
         let mut on_trial = Vec::new();
-        for upstream in &self.model.upstreams {
-            match self.attempt(upstream, false).await {
+        for (number, upstream) in self.model.upstreams.iter().enumerate() {
+            let fallback = match number + 1 < self.model.upstreams.len() {
+                true => Fallback::Next,
+                false => Fallback::Last,
+            };
+            match self.attempt(upstream, fallback).await {
                 Attempt::Skipped { on_trial: true, .. } => on_trial.push(upstream),
                 attempt => {
                     if let Some(answer) = problems.take(self.model, upstream, attempt) {
@@ -185,7 +189,7 @@ impl Forwarding<'_> {
         }
         // Rather than none, those are asked of which another request shows just now whether they work.
         for upstream in on_trial {
-            let attempt = self.attempt(upstream, true).await;
+            let attempt = self.attempt(upstream, Fallback::Nowhere).await;
             if let Some(answer) = problems.take(self.model, upstream, attempt) {
                 return Ok((upstream.spec.name.clone(), answer));
             }
@@ -193,18 +197,18 @@ impl Forwarding<'_> {
         Err(problems.into_error(self.model))
     }
 
-    async fn attempt(&self, upstream: &Arc<Upstream>, urgent: bool) -> Attempt {
+    async fn attempt(&self, upstream: &Arc<Upstream>, fallback: Fallback) -> Attempt {
         let spec = &upstream.spec;
         let id = spec.model.as_deref().unwrap_or(self.model.id.as_str());
         let body = self.field.replaced(&self.body, id);
         let headers = self.headers.clone();
-        let attempt = upstream.attempt(self.path, headers, body, urgent).await;
+        let attempt = upstream.attempt(self.path, headers, body, fallback).await;
         let outcome = match &attempt {
             Attempt::Answer(_) => "answered",
             Attempt::Denied(_) => "denied",
             Attempt::Full(..) => "full",
             // It is asked again.
-            Attempt::Skipped { on_trial: true, .. } if !urgent => return attempt,
+            Attempt::Skipped { on_trial: true, .. } if fallback != Fallback::Nowhere => return attempt,
             Attempt::Skipped { .. } => "skipped",
             Attempt::Broke(_) | Attempt::Failed(_) => "failed",
         };

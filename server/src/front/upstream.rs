@@ -1,6 +1,6 @@
 //! One other server: its circuit, its health, and how a request is sent to it.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::circuit::{Circuit, CircuitState, MOST_MISSED};
 use super::response::{self, ResponseFailure};
 use super::spec::UpstreamSpec;
+use super::stall::StallCheck;
 
 /// How often each upstream is probed.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
@@ -34,6 +35,9 @@ pub(crate) struct Upstream {
     /// False while it answers no probe. Requests that wait for their first byte then try another upstream. One that answers and
     /// accepts no new requests is up: it finishes those that it has.
     is_up: watch::Sender<bool>,
+    /// Whether its last probe found a heartbeat, which is answered within milliseconds whatever it computes.
+    has_heartbeat: AtomicBool,
+    stall: Arc<StallCheck>,
     in_flight: AtomicUsize,
 }
 
@@ -61,6 +65,17 @@ pub(crate) struct UpstreamStatus {
     /// Why none are sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// Where a request can go if an upstream does not answer it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fallback {
+    /// To the next upstream.
+    Next,
+    /// This is the last one in their order.
+    Last,
+    /// Nowhere: all others have failed.
+    Nowhere,
 }
 
 /// What came of sending a request to it.
@@ -150,6 +165,8 @@ impl Upstream {
                 forwarder: None,
             }),
             is_up: watch::Sender::new(true),
+            has_heartbeat: AtomicBool::new(false),
+            stall: StallCheck::new(),
             in_flight: AtomicUsize::new(0),
         })
     }
@@ -229,7 +246,11 @@ impl Upstream {
         let limit = PROBE_LIMIT;
         // The credentials are read for each probe, so that an expired certificate is named.
         let client = Client::at(&self.spec.base, &self.spec.credentials, limit).map_err(failure)?;
-        match client.liveness().await.map_err(failure)?.value {
+        let alive = client.liveness().await.map_err(failure)?.value;
+        let has_heartbeat = matches!(alive, Liveness::Heartbeat(_));
+        self.has_heartbeat.store(has_heartbeat, Relaxed);
+        self.stall.answered();
+        match alive {
             Liveness::Heartbeat(health) => match health.together.phase {
                 ServerPhase::Ready => Ok(()),
                 ServerPhase::Loading => Err(phase("it is loading its model")),
@@ -246,17 +267,46 @@ impl Upstream {
         let _ = up.wait_for(|up| !up).await;
     }
 
-    /// Sends a request to it. `urgent`: no other upstream is left.
+    /// Returns when a request that waits for its first byte should try another upstream: this one has a heartbeat, and has not
+    /// answered for half the time that a connection may take.
+    async fn stalled(self: &Arc<Self>) {
+        let half = self.spec.connect / 2;
+        let check = || {
+            let upstream = self.clone();
+            async move { !upstream.has_heartbeat.load(Relaxed) || upstream.is_answering(half).await }
+        };
+        self.stall.unanswered(check).await;
+    }
+
+    /// Whether it answers `GET /health` within `limit`, whatever it says.
+    async fn is_answering(&self, limit: Duration) -> bool {
+        match Client::at(&self.spec.base, &self.spec.credentials, limit) {
+            Ok(client) => match client.health().await {
+                Ok(_) => true,
+                Err(error) => error.is_answer(),
+            },
+            // The next request and the next probe report it.
+            Err(_) => true,
+        }
+    }
+
+    /// Sends a request to it. If it can go to another upstream, this one's heartbeat is checked while the request waits.
     pub(crate) async fn attempt(
         self: &Arc<Self>,
         path: &str,
         headers: HeaderMap,
         body: Vec<u8>,
-        urgent: bool,
+        fallback: Fallback,
     ) -> Attempt {
+        if fallback == Fallback::Next && self.stall.is_overdue() {
+            return Attempt::Skipped {
+                problem: "its answer to GET /health is overdue".to_owned(),
+                on_trial: false,
+            };
+        }
         let forwarder = {
             let mut state = self.state();
-            if !state.circuit.admit(urgent) {
+            if !state.circuit.admit(fallback == Fallback::Nowhere) {
                 let problem = state.problem.clone();
                 return Attempt::Skipped {
                     problem: problem.unwrap_or_else(|| "it has failed".to_owned()),
@@ -285,6 +335,12 @@ impl Upstream {
             () = self.gone() => {
                 // The probes have opened the circuit already.
                 return Attempt::Failed("it no longer answers GET /health".to_owned());
+            }
+            () = self.stalled(), if fallback == Fallback::Next => {
+                pending.0 = None;
+                let half = (self.spec.connect / 2).as_secs_f64();
+                let problem = format!("it has not begun to answer, and GET /health was not answered within {half} s");
+                return self.fail(problem.clone(), &problem);
             }
         };
         let (mut response, first) = match begun {
