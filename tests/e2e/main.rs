@@ -14,6 +14,7 @@ mod completions;
 mod concurrency;
 mod console;
 mod constraints;
+mod demo;
 mod doctor;
 mod drift;
 mod everyday;

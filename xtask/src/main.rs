@@ -1,6 +1,7 @@
 //! `cargo xtask`: chores of this workspace that cargo does not do by itself.
 
 mod command_line;
+mod demo;
 mod error;
 mod house;
 mod macos;
@@ -70,6 +71,17 @@ same as a tarball with its SHA-256; and sanctum.rb, a Homebrew formula that inst
   brew install --formula target/dist/sanctum.rb"
     )]
     Release(release::ReleaseArgs),
+    /// Show what Sanctum does: install, break, upgrade and roll back two simulated hosts
+    #[command(
+        long_about = "Shows what Sanctum does on two simulated hosts, on Linux or macOS: installs them, kills, freezes and damages the server, \
+cuts a host's power, upgrades to bad releases and rolls back to a standby, with each command and each alert as it arrives.
+
+Builds the workspace's programs first, as `cargo test --workspace` does. Everything else is in one temporary folder, which is removed \
+at the end. On a terminal it stays up until Ctrl-C, with the addresses of its pages; with --once, or if standard input or output is not \
+a terminal, it ends after the last step. A step that does something else than it says fails the demo: the message names the \
+step, what was expected and seen, and the folder with the logs, and the exit code is 1."
+    )]
+    Demo(demo::DemoArgs),
     /// Check the structure: fail on an import cycle, and on a dependency or a repeated type name that docs/architecture.md does not list
     House(Workspace),
     /// Check the words: fail on a word that xtask/words.toml lists
@@ -99,6 +111,7 @@ fn main() -> ExitCode {
         Chore::Mlx(args) => mlx::run(&args).map_err(Into::into),
         Chore::Macos => macos().map_err(Into::into),
         Chore::Release(args) => release::run(&args).map_err(Into::into),
+        Chore::Demo(args) => demo::run(&args).map_err(Into::into),
         Chore::House(args) => house::run(&args.workspace).map_err(Into::into),
         Chore::Words(args) => words::run(&args.workspace).map_err(Into::into),
         Chore::Bindings {
