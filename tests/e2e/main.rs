@@ -49,5 +49,7 @@ mod stop;
 mod stream;
 mod tls;
 mod tools;
+#[cfg(target_os = "linux")]
+mod walk;
 
 use sanctum_tests::{host, receiver};
