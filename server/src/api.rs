@@ -30,6 +30,7 @@ mod models;
 mod names;
 mod openai;
 mod parameters;
+mod path_id;
 mod prefix_scope;
 mod protocol;
 mod refusal;

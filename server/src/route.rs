@@ -70,6 +70,13 @@ pub(crate) fn unversioned(route: &str) -> Option<&str> {
     route.strip_prefix(VERSION).filter(|_| is_versioned)
 }
 
+/// Whether a path is one of Anthropic's API, with or without its version, whether or not there is such a route.
+pub(crate) fn is_anthropic(path: &str) -> bool {
+    let path = path.strip_prefix(VERSION).unwrap_or(path);
+    let below = path.strip_prefix("/messages");
+    below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+}
+
 /// A method and the matched route, both from a fixed set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
@@ -138,6 +145,16 @@ mod tests {
         }
         for path in [STATUS, HEALTH, METRICS, MODELS, CHAT, "none"] {
             assert!(!is_public("GET", path), "{path}");
+        }
+    }
+
+    #[test]
+    fn path_of_anthropics_api_is_known_without_a_route() {
+        for path in [MESSAGES, COUNT_TOKENS, "/messages", "/v1/messages/batches"] {
+            assert!(is_anthropic(path), "{path}");
+        }
+        for path in [CHAT, "/v1/messagesx", "/v1/models/messages", "/"] {
+            assert!(!is_anthropic(path), "{path}");
         }
     }
 

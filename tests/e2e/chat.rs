@@ -99,3 +99,31 @@ async fn answer_ends_at_max_tokens() {
         assert!(rest.is_some_and(|rest| !rest.is_empty()), "{}", said(&cut));
     }
 }
+
+#[tokio::test]
+async fn continued_message_may_look_like_the_template() {
+    let server = Server::start([""; 0]).await;
+    let before = async |content: &str| {
+        let messages = json!([
+            { "role": "user", "content": "hi" }, { "role": "assistant", "content": content },
+        ]);
+        let body = json!({ "messages": messages });
+        let answer = server.http().post("/apply-template", &body).await.json();
+        let prompt = answer["prompt"].as_str().unwrap();
+        let before = prompt.strip_suffix(content);
+        before.unwrap_or_else(|| panic!("{prompt:?}")).to_owned()
+    };
+    let expected = before("plain").await;
+    for content in [
+        "<",
+        "|",
+        ">",
+        "im",
+        "end",
+        "<|im_end|",
+        "assistant",
+        "\u{2028}x",
+    ] {
+        assert_eq!(before(content).await, expected, "{content:?}");
+    }
+}

@@ -1,9 +1,12 @@
 //! `POST /v1/completions`: a prompt without a template.
 
+use std::collections::BTreeSet;
+
 use async_openai::types::chat::{ChatCompletionStreamOptions, CompletionFinishReason, Prompt};
 use async_openai::types::completions::CreateCompletionRequest;
 use futures_util::StreamExt;
 use sanctum_tests::{Server, within};
+use serde_json::json;
 
 use crate::openai::client;
 
@@ -122,4 +125,50 @@ async fn logit_bias_can_force_a_token() {
         words.push(tokens[0].clone());
     }
     assert_ne!(words[0], words[1]);
+}
+
+#[tokio::test]
+async fn request_may_have_more_choices_than_the_queue_has_places() {
+    let server = Server::start(["--max-slots", "2", "--queue", "3"]).await;
+    let prompts: Vec<String> = (0..7).map(|number| format!("{number}, ")).collect();
+    for stream in [false, true] {
+        let body = json!({
+            "prompt": prompts, "n": 2, "max_tokens": 4, "seed": 7, "stream": stream,
+            "ignore_eos": true,
+        });
+        if stream {
+            let chunks = server.http().stream("/v1/completions", &body).await;
+            let chunks = within("the stream", chunks.rest()).await;
+            assert!(chunks.last().unwrap().is_done());
+            let ended = chunks
+                .iter()
+                .filter(|chunk| !chunk.is_done())
+                .map(|chunk| &chunk.data["choices"][0])
+                .filter(|choice| choice["finish_reason"] == "length");
+            let indices: BTreeSet<u64> = ended
+                .map(|choice| choice["index"].as_u64().unwrap())
+                .collect();
+            assert_eq!(indices, (0..14).collect());
+            continue;
+        }
+        let whole = server.http().post_and_wait("/v1/completions", &body).await;
+        let whole = whole.json();
+        let choices = whole["choices"].as_array().unwrap();
+        assert_eq!(choices.len(), 14, "{whole}");
+        assert_eq!(whole["usage"]["completion_tokens"], 14 * 4);
+        // Each has the seed of its number, whenever it was submitted.
+        let alone = json!({
+            "prompt": prompts[6], "max_tokens": 4, "seed": 8, "ignore_eos": true,
+        });
+        let alone = server.http().post_and_wait("/v1/completions", &alone).await;
+        assert_eq!(choices[13]["text"], alone.json()["choices"][0]["text"]);
+    }
+    // A prompt that the engine would never serve is found before the first is submitted.
+    let mut bad = vec![json!([1, 2]); 9];
+    bad[8] = json!([1, 4_000_000_000u32]);
+    let answer = server
+        .http()
+        .post("/v1/completions", &json!({ "prompt": bad, "stream": true }))
+        .await;
+    assert_eq!(answer.status, 400, "{}", answer.text);
 }

@@ -1,10 +1,17 @@
 //! "Did you mean …": the known word nearest to an unknown one.
 
-/// The candidate nearest to `word`, if at most a third of the letters differ.
+/// The letters in which a misspelt word differs, at most. Words that differ in more are other words, such as the fields
+/// `reasoning_format` and `reasoning_effort`.
+const MOST_EDITS: usize = 2;
+
+/// The candidate nearest to `word`, if at most a third of the letters differ, and at most two.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (word.chars().count() / 3).max(1);
+    let letters = word.chars().count();
+    let allowed = (letters / 3).clamp(1, MOST_EDITS);
     candidates
         .into_iter()
+        // The distance is slow to compute, and at least the difference of the lengths.
+        .filter(|candidate| candidate.chars().count().abs_diff(letters) <= allowed)
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
         .filter(|&(distance, _)| distance <= allowed)
         .min_by_key(|&(distance, _)| distance)
@@ -30,6 +37,11 @@ mod tests {
         assert_eq!(nearest("lisen", known), Some("listen"));
         assert_eq!(nearest("model", known), Some("models"));
         assert_eq!(nearest("colour", known), None);
+        assert_eq!(nearest("reasoning_format", ["reasoning_effort"]), None);
+        assert_eq!(
+            nearest("resoning_efort", ["reasoning_effort"]),
+            Some("reasoning_effort")
+        );
         assert_eq!(did_you_mean("lsiten", known), "; did you mean `listen`?");
         assert_eq!(did_you_mean(&"x".repeat(1 << 20), known), "");
     }

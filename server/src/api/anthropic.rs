@@ -61,6 +61,8 @@ mod tools;
 pub(crate) use encoder::MessageEncoder;
 #[cfg(test)]
 pub(crate) use encoder::whole;
+#[cfg(test)]
 pub(crate) use error::error_body;
+pub(crate) use error::{failure_type, shape};
 pub(crate) use handler::{count, create};
 pub(crate) use request::{count_answer, translate, translate_count};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use sanctum_engine::schedule::{TokenLogprob, Usage};
+use sanctum_engine::schedule::TokenLogprob;
 use sanctum_engine::text::Text;
 use serde::Serialize;
 use serde_json::Value;
@@ -21,7 +21,7 @@ pub(crate) use self::request::parse;
 pub(crate) use self::request::parse_fields;
 use super::body::JsonBody;
 use super::error::ApiError;
-use super::generation::{self, ActiveGeneration, GenerationEnd, GenerationOutput};
+use super::generation::{self, ActiveGeneration, GenerationEnd, GenerationOutput, GenerationUsage};
 use super::openai::{Completion, CompletionHead, finish_reason, logprobs_later};
 use super::reply::ReplyPart;
 use super::sse::StreamEvent;
@@ -198,7 +198,7 @@ impl sse::Encoder for ChatEncoder {
         choice: usize,
         parts: Vec<ReplyPart>,
         end: GenerationEnd,
-        usage: Option<Usage>,
+        usage: Option<GenerationUsage>,
     ) -> Vec<StreamEvent> {
         let mut chunks = self.chunks(choice, parts);
         chunks.push(self.chunk(choice, Delta::default(), None, Some(end)));

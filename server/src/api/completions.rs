@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use sanctum_engine::schedule::{TokenLogprob, Usage};
+use sanctum_engine::schedule::TokenLogprob;
 use sanctum_grammar::Rules;
 use serde::Serialize;
 use serde_json::Value;
@@ -16,7 +16,8 @@ use super::echo::EchoPart;
 use super::error::ApiError;
 use super::fields::{JsonField, JsonFields};
 use super::generation::{
-    self, ActiveGeneration, GenerationEnd, GenerationOutput, GenerationRequest, PromptInput,
+    self, ActiveGeneration, GenerationEnd, GenerationOutput, GenerationRequest, GenerationUsage,
+    PromptInput,
 };
 use super::names::Names;
 use super::openai::{Completion, CompletionHead, finish_reason, logprobs_later};
@@ -262,7 +263,7 @@ impl sse::Encoder for TextEncoder {
         choice: usize,
         parts: Vec<ReplyPart>,
         end: GenerationEnd,
-        usage: Option<Usage>,
+        usage: Option<GenerationUsage>,
     ) -> Vec<StreamEvent> {
         let chunks = vec![self.chunk(choice, content(parts), Some(end))];
         openai::closing(chunks, usage, |usage| {

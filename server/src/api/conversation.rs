@@ -133,10 +133,11 @@ fn message(field: JsonField, budget: &mut JsonBudget) -> Result<Value, ApiError>
         if let Some(calls) = fields.take("tool_calls") {
             let calls = calls.array()?.into_iter();
             let calls: Result<Vec<Value>, _> = calls.map(|call| tool_call(call, budget)).collect();
-            message.insert("tool_calls".into(), calls?.into());
+            let calls = calls?;
+            if !calls.is_empty() {
+                message.insert("tool_calls".into(), calls.into());
+            }
         }
-        // Fields of an earlier answer that clients send back.
-        fields.ignore(&["refusal", "annotations"]);
         fields.refuse("audio", |_| false, "this model reads text only")?;
         fields.refuse("function_call", |_| false, "send `tool_calls` instead")?;
     }
@@ -144,7 +145,7 @@ fn message(field: JsonField, budget: &mut JsonBudget) -> Result<Value, ApiError>
         let id = fields.need("tool_call_id")?.string()?;
         message.insert("tool_call_id".into(), id.into());
     }
-    fields.finish()?;
+    // Other fields are ignored, whatever their names: clients send back what other servers sent.
     Ok(message.into())
 }
 
@@ -162,16 +163,8 @@ fn part(field: JsonField) -> Result<String, ApiError> {
     let mut fields = field.object()?;
     let kind = fields.need("type")?.string()?;
     match kind.as_str() {
-        "text" => {
-            let text = fields.need("text")?.string()?;
-            fields.finish()?;
-            Ok(text)
-        }
-        "refusal" => {
-            let text = fields.need("refusal")?.string()?;
-            fields.finish()?;
-            Ok(text)
-        }
+        "text" => fields.need("text")?.string(),
+        "refusal" => fields.need("refusal")?.string(),
         _ => Err(ApiError::unsupported(
             path,
             "this model reads text parts only",
@@ -196,9 +189,6 @@ fn tool_call(field: JsonField, budget: &mut JsonBudget) -> Result<Value, ApiErro
         },
         None => return Err(not_an_object(&arguments)),
     };
-    function.finish()?;
-    fields.ignore(&["index"]);
-    fields.finish()?;
     Ok(json!({
         "id": id,
         "type": "function",
@@ -355,8 +345,8 @@ mod tests {
                 "messages[0].content[0]",
             ),
             (
-                json!([{ "role": "user", "content": "", "contant": "" }]),
-                "messages[0].contant",
+                json!([{ "role": "user", "contant": "" }]),
+                "messages[0].content",
             ),
             (
                 json!([{ "role": "tool", "content": "" }]),

@@ -268,6 +268,8 @@ impl IntoResponse for ApiError {
         if self.closes {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        // The router gives it the shape of the route's protocol.
+        response.extensions_mut().insert(self);
         response
     }
 }

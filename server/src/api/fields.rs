@@ -12,6 +12,18 @@ use serde_json::{Map, Value};
 use super::error::ApiError;
 use super::json::{JsonBudget, Malformed};
 
+/// Fields of other servers that are spelt right although they look like a field of these APIs: Ollama's, Cerebras's,
+/// text-generation-webui's, OpenRouter's.
+const OF_OTHER_SERVERS: [&str; 5] = [
+    "context",
+    "images",
+    "min_completion_tokens",
+    "mode",
+    "top_a",
+];
+/// Unknown fields that an object may have: each is compared with all known ones.
+const MOST_UNKNOWN: usize = 256;
+
 /// The fields of an object that are still to be taken.
 pub(crate) struct JsonFields {
     path: String,
@@ -82,6 +94,11 @@ impl JsonFields {
         self.map.contains_key(name)
     }
 
+    /// Whether a field is present and not null.
+    pub(crate) fn has_value(&self, name: &str) -> bool {
+        self.map.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// Takes a field, if it is present and not null.
     pub(crate) fn take(&mut self, name: &'static str) -> Option<JsonField> {
         self.known.push(name);
@@ -119,15 +136,29 @@ impl JsonFields {
 
     /// Refuses a field that looks like a known one, and returns the paths of all others that were not taken: they have no
     /// effect.
-    pub(crate) fn finish(self) -> Result<Vec<String>, ApiError> {
+    pub(crate) fn finish(mut self) -> Result<Vec<String>, ApiError> {
+        self.map.retain(|_, value| !value.is_null());
+        let count = self.map.len();
+        if count > MOST_UNKNOWN {
+            let place = match self.path.as_str() {
+                "" => "the body".to_owned(),
+                path => format!("`{path}`"),
+            };
+            let message = format!(
+                "{place} has {count} fields that this server does not know; it ignores {MOST_UNKNOWN} at most: remove them"
+            );
+            return Err(ApiError::bad_request(message).with_code("unknown_parameter"));
+        }
         for name in self.map.keys() {
+            if OF_OTHER_SERVERS.contains(&name.as_str()) {
+                continue;
+            }
             let near = did_you_mean(name, self.known.iter().copied());
             if !near.is_empty() {
                 return Err(ApiError::unknown_field(&self.path_of(name), &near));
             }
         }
-        let unknown = self.map.iter().filter(|(_, value)| !value.is_null());
-        let mut paths: Vec<String> = unknown.map(|(name, _)| self.path_of(name)).collect();
+        let mut paths: Vec<String> = self.map.keys().map(|name| self.path_of(name)).collect();
         paths.sort_unstable();
         Ok(paths)
     }
@@ -279,7 +310,7 @@ impl JsonField {
 }
 
 /// A value as an error message shows it: whole if short, its kind otherwise.
-fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::Array(_) => "an array".into(),
         Value::Object(_) => "an object".into(),
@@ -341,6 +372,8 @@ mod tests {
 
     #[test]
     fn null_is_absent_and_a_field_that_is_not_taken_is_unknown() {
+        let null = fields(r#"{"seed": null, "temprature": null}"#);
+        assert_eq!(null.finish(), Ok(Vec::new()));
         let mut body = fields(r#"{"seed": null, "temprature": 0}"#);
         assert!(body.take("seed").is_none());
         assert!(body.take("temperature").is_none());

@@ -1,19 +1,23 @@
 //! One generation, as all protocols see it: what they ask for, prepared and submitted to the engine.
 
 mod active;
+mod waiting;
 
-pub(crate) use active::{ActiveGeneration, GenerationEnd, GenerationOutput, ModelInfo};
+pub(crate) use active::{
+    ActiveGeneration, GenerationEnd, GenerationOutput, GenerationUsage, ModelInfo,
+};
 
 use std::sync::Arc;
 
 use axum::http::HeaderValue;
 use sanctum_config::did_you_mean;
 use sanctum_engine::prefix::Reuse;
+use sanctum_engine::schedule::SubmitError;
 use sanctum_engine::text::{TemplateError, TokenizerError};
 use sanctum_grammar::Rules;
 use serde_json::Value;
 
-use self::active::RunningChoice;
+use self::waiting::{PromptChoices, WaitingChoices};
 use super::body::JsonBody;
 use super::conversation::{Conversation, fold_later_system};
 use super::echo::EchoBudget;
@@ -27,6 +31,7 @@ use crate::client_key::ClientKey;
 use crate::gate::GenerationRecord;
 use crate::models::Ready;
 use crate::prepare::Ticket;
+use crate::random;
 
 /// What a protocol asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,7 +145,7 @@ fn submit(
         }
         false => Reuse::Off,
     };
-    let mut choices = Vec::new();
+    let mut choices_of_prompts = Vec::new();
     let mut prompt_tokens = 0;
     let mut echoes = EchoBudget::default();
     for prompt in prompts {
@@ -170,27 +175,22 @@ fn submit(
         };
         let constraint = text.constrain(&rules, reasons);
         let constraint = constraint.map_err(|error| ApiError::from_grammar(&error))?;
-        for number in 0..parameters.n {
-            let parameters = parameters.clone();
-            let mut request = parameters.into_request(
-                tokens.clone(),
-                constraint.clone(),
-                logprobs,
-                reuse,
-                &ready,
-            )?;
-            request.sampling.seed = request.sampling.seed.wrapping_add(number as u64);
-            request.score_prompt = echo.is_some();
-            let submitted = ready.engine.submit(request);
-            let events = submitted.map_err(|error| ApiError::from_submit(&error, prompt_field))?;
-            choices.push(RunningChoice::new(
-                reply.clone(),
-                events,
-                echo.clone(),
-                number == 0,
-            ));
-        }
+        check_prompt(&tokens, prompt_field, &ready)?;
+        let count = parameters.n;
+        let parameters = parameters.clone();
+        let mut request = parameters.into_request(tokens, constraint, logprobs, reuse, &ready)?;
+        request.score_prompt = echo.is_some();
+        choices_of_prompts.push(PromptChoices {
+            request,
+            reply,
+            echo,
+            count,
+            submitted: 0,
+        });
     }
+    let mut choices = Vec::new();
+    let mut waiting = WaitingChoices::new(ready.clone(), choices_of_prompts, prompt_field);
+    waiting.admit(&mut choices)?;
     record.submitted(prompt_tokens);
     let model = ModelInfo {
         id: served.id().to_string(),
@@ -200,11 +200,27 @@ fn submit(
         model,
         text.clone(),
         choices,
+        waiting,
         prompt_tokens,
         ignored,
         app.shutdown.clone(),
         record,
     ))
+}
+
+/// Refuses a prompt that the engine would never serve. Some are submitted only when others have ended, and all are checked
+/// before the first.
+fn check_prompt(tokens: &[u32], field: &str, ready: &Ready) -> Result<(), ApiError> {
+    let (prompt, context) = (tokens.len(), ready.engine.limits().context);
+    let vocab = ready.engine.vocab();
+    let unknown = tokens.iter().find(|&&id| id as usize >= vocab);
+    let error = match unknown {
+        _ if prompt == 0 => SubmitError::PromptEmpty,
+        _ if prompt >= context => SubmitError::PromptTooLong { prompt, context },
+        Some(&id) => SubmitError::UnknownToken { id, vocab },
+        None => return Ok(()),
+    };
+    Err(ApiError::from_submit(&error, field))
 }
 
 /// With `--strict-fields`, refuses a request that has an unknown field.
@@ -273,7 +289,7 @@ pub(crate) fn render(
         ));
     };
     let Conversation {
-        messages,
+        mut messages,
         tools,
         variables,
         continues,
@@ -291,7 +307,12 @@ pub(crate) fn render(
             ignored.push(param);
         }
     }
-    let last = messages.last().map(|message| message["content"].clone());
+    // Where the template puts the end of the last message. The message itself may occur in what the template writes after it.
+    let mark = continues.then(|| random::id("end-of-message-"));
+    if let (Some(mark), Some(last)) = (&mark, messages.last_mut()) {
+        let text = last["content"].as_str().unwrap_or_default();
+        last["content"] = format!("{text}{mark}").into();
+    }
     let render = |messages: Vec<Value>| {
         let is_wanted = || ticket.is_wanted();
         let mut variables = variables.clone();
@@ -319,15 +340,15 @@ pub(crate) fn render(
             _ => invalid,
         }
     })?;
-    if continues {
-        let last = last.as_ref().and_then(Value::as_str).unwrap_or_default();
-        let end = prompt.rfind(last.trim()).map(|at| at + last.trim().len());
-        let Some(end) = end else {
+    if let Some(mark) = mark {
+        let Some(end) = prompt.rfind(&mark) else {
             let message = "this model's chat template changes the last message, so that it cannot be continued; send \
                            continue_final_message: false";
             return Err(ApiError::invalid("continue_final_message", message));
         };
         prompt.truncate(end);
+        // Tokens of words begin with their space.
+        prompt.truncate(prompt.trim_end().len());
     }
     Ok(prompt)
 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use sanctum_config::ModelAlias;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
+use super::path_id::PathId;
 use super::state::AppState;
 use crate::front::FrontModel;
 use crate::models::{Ready, Served};
@@ -51,9 +51,8 @@ fn card_elsewhere(model: &FrontModel) -> Value {
 /// Answers `GET /v1/models/{id}`: for an alias, with the model that answers to it.
 pub(crate) async fn one(
     State(app): State<Arc<AppState>>,
-    id: Result<Path<String>, PathRejection>,
+    PathId(id): PathId,
 ) -> Result<Json<Value>, ApiError> {
-    let Path(id) = id.map_err(|error| ApiError::invalid("id", error.body_text()))?;
     if let Some(model) = app.fronts.find(Some(&id)).filter(|model| !model.is_local) {
         return Ok(Json(card_elsewhere(model)));
     }

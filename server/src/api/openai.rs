@@ -7,12 +7,11 @@ use std::convert::Infallible;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use sanctum_engine::schedule::Usage;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::generation::{GenerationEnd, ModelInfo};
+use super::generation::{GenerationEnd, GenerationUsage, ModelInfo};
 use super::sse::StreamEvent;
 use crate::random;
 use crate::unix_time;
@@ -54,6 +53,14 @@ struct UsageBody {
     completion_tokens: usize,
     total_tokens: usize,
     prompt_tokens_details: PromptTokensDetails,
+    completion_tokens_details: CompletionTokensDetails,
+}
+
+/// Of the tokens out.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct CompletionTokensDetails {
+    /// Those of the reasoning, with the end of it.
+    reasoning_tokens: usize,
 }
 
 /// Of the tokens in.
@@ -78,7 +85,11 @@ impl CompletionHead {
 
 impl<'a, Choice: Serialize> Completion<'a, Choice> {
     /// A whole completion.
-    pub(crate) fn whole(head: &'a CompletionHead, choices: Vec<Choice>, usage: Usage) -> Self {
+    pub(crate) fn whole(
+        head: &'a CompletionHead,
+        choices: Vec<Choice>,
+        usage: GenerationUsage,
+    ) -> Self {
         Self {
             head,
             choices,
@@ -98,7 +109,7 @@ impl<'a, Choice: Serialize> Completion<'a, Choice> {
     }
 
     /// The chunk that carries the usage, as text.
-    pub(crate) fn usage(head: &'a CompletionHead, usage: Usage) -> String {
+    pub(crate) fn usage(head: &'a CompletionHead, usage: GenerationUsage) -> String {
         Self {
             head,
             choices: Vec::new(),
@@ -143,14 +154,18 @@ pub(crate) fn logprobs_later() -> Value {
     Value::Object(serde_json::Map::new())
 }
 
-impl From<Usage> for UsageBody {
-    fn from(usage: Usage) -> Self {
+impl From<GenerationUsage> for UsageBody {
+    fn from(usage: GenerationUsage) -> Self {
+        let tokens = usage.tokens;
         Self {
-            prompt_tokens: usage.prompt_tokens,
-            completion_tokens: usage.completion_tokens,
-            total_tokens: usage.prompt_tokens + usage.completion_tokens,
+            prompt_tokens: tokens.prompt_tokens,
+            completion_tokens: tokens.completion_tokens,
+            total_tokens: tokens.prompt_tokens + tokens.completion_tokens,
             prompt_tokens_details: PromptTokensDetails {
-                cached_tokens: usage.cached_tokens,
+                cached_tokens: tokens.cached_tokens,
+            },
+            completion_tokens_details: CompletionTokensDetails {
+                reasoning_tokens: usage.reasoning_tokens,
             },
         }
     }
@@ -164,8 +179,8 @@ pub(crate) fn events(chunks: Vec<String>) -> Vec<StreamEvent> {
 /// The last chunks of a choice; after the last choice, the usage if it was asked for, and `[DONE]`.
 pub(crate) fn closing(
     mut chunks: Vec<String>,
-    usage: Option<Usage>,
-    chunk: impl FnOnce(Usage) -> Option<String>,
+    usage: Option<GenerationUsage>,
+    chunk: impl FnOnce(GenerationUsage) -> Option<String>,
 ) -> Vec<StreamEvent> {
     if let Some(usage) = usage {
         chunks.extend(chunk(usage));

@@ -169,9 +169,12 @@ fn max_tokens(fields: &mut JsonFields, least: usize) -> Result<Option<usize>, Ap
             tokens => Ok(Some(tokens as usize)),
         }
     };
-    // llama.cpp's name.
-    let old = limit("max_tokens")?;
-    let old = limit("n_predict")?.or(old);
+    // The names of llama.cpp, Ollama and text-generation-inference come before OpenAI's old one.
+    let mut old = None;
+    for name in ["n_predict", "num_predict", "max_new_tokens", "max_tokens"] {
+        let wanted = limit(name)?;
+        old = old.or(wanted);
+    }
     match (old, limit("max_completion_tokens")?) {
         (Some(old), Some(new)) if old != new => Err(ApiError::invalid(
             "max_completion_tokens",
@@ -243,7 +246,8 @@ fn logit_bias(fields: &mut JsonFields) -> Result<Vec<(u32, f32)>, ApiError> {
     let Some(field) = fields.take("logit_bias") else {
         return Ok(Vec::new());
     };
-    let members = field.members()?;
+    let mut members = field.members()?;
+    members.retain(|(_, field)| !field.value().is_null());
     if members.len() > MOST_BIASES {
         return Err(ApiError::invalid(
             "logit_bias",

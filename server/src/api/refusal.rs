@@ -1,10 +1,9 @@
 //! The responses to requests that the gate refuses.
 
-use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::error::{ErrorCode, error_body};
+use super::error::{ApiError, ErrorCode};
 use crate::gate::Refusal;
 
 fn status(refusal: &Refusal) -> StatusCode {
@@ -35,22 +34,21 @@ fn code(refusal: &Refusal) -> &'static str {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = status(&self);
-        let body = error_body(status, &self.to_string(), None, Some(code(&self)));
-        let mut response = (status, Json(body)).into_response();
-        response.extensions_mut().insert(ErrorCode(self.reason()));
-        let headers = response.headers_mut();
-        match status {
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            StatusCode::TOO_MANY_REQUESTS => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            _ => {}
+        let mut error = ApiError::new(status, code(&self), self.to_string());
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            error = error.with_retry_after(1);
         }
         // Further requests on the connection would be refused as well.
         if matches!(self, Self::Certificate | Self::NoPeer) {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            error = error.closing();
+        }
+        let mut response = error.into_response();
+        response.extensions_mut().insert(ErrorCode(self.reason()));
+        if status == StatusCode::UNAUTHORIZED {
+            let bearer = HeaderValue::from_static("Bearer");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, bearer);
         }
         response
     }

@@ -41,6 +41,8 @@ pub(crate) struct ReplyParser {
     /// None where all text is content.
     parser: Option<OutputParser>,
     called: bool,
+    /// Whether a call has begun and is not complete.
+    is_calling: bool,
 }
 
 impl ReplyParser {
@@ -55,6 +57,7 @@ impl ReplyParser {
         Self {
             parser: Some(OutputParser::new(options)),
             called: false,
+            is_calling: false,
         }
     }
 
@@ -63,6 +66,7 @@ impl ReplyParser {
         Self {
             parser: None,
             called: false,
+            is_calling: false,
         }
     }
 
@@ -93,6 +97,16 @@ impl ReplyParser {
         }
     }
 
+    /// Whether the reply is still in its reasoning.
+    pub(crate) fn is_reasoning(&self) -> bool {
+        self.parser.as_ref().is_some_and(OutputParser::is_reasoning)
+    }
+
+    /// Whether a call has begun and is not complete: after the end of the reply, it was cut.
+    pub(crate) fn is_calling(&self) -> bool {
+        self.is_calling
+    }
+
     /// Whether a tool was called.
     pub(crate) fn has_called(&self) -> bool {
         self.called
@@ -115,6 +129,13 @@ impl ReplyParser {
         let parts: Vec<_> = events.into_iter().map(part).collect();
         let ended = |part: &ReplyPart| matches!(part, ReplyPart::CallEnd { .. });
         self.called |= parts.iter().any(ended);
+        for part in &parts {
+            match part {
+                ReplyPart::CallStart { .. } => self.is_calling = true,
+                ReplyPart::CallEnd { .. } => self.is_calling = false,
+                _ => {}
+            }
+        }
         parts
     }
 }

@@ -1,5 +1,6 @@
 //! Responses that clients can continue: kept in memory, for a limited time, within limits of entries and bytes.
 
+mod continued;
 mod shared;
 mod store;
 

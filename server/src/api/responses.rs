@@ -45,9 +45,9 @@ mod response;
 mod tests;
 mod tools;
 
-pub(crate) use encoder::ResponseEncoder;
 #[cfg(test)]
 pub(crate) use encoder::whole;
+pub(crate) use encoder::{ResponseEncoder, failure_code};
 pub(crate) use handler::{create, delete, read};
 pub(crate) use request::{ResponsesRequest, translate};
 pub(crate) use response::deletion_answer;

@@ -84,6 +84,7 @@ pub(crate) async fn guard(
 ) -> Response {
     let (mut record, admitted) = gate.admit(&request);
     let reader = gate.origins().reader(request.headers());
+    let is_anthropic = route::is_anthropic(request.uri().path());
     let mut response = match admitted {
         Ok(Admitted::Client(client)) => {
             request.extensions_mut().insert(client);
@@ -94,6 +95,9 @@ pub(crate) async fn guard(
         Ok(Admitted::Preflight) => cors::preflight(request.headers()),
         Err(refusal) => refusal.into_response(),
     };
+    if is_anthropic {
+        response = anthropic::shape(response, record.id());
+    }
     cors::finish(gate.origins(), reader, response.headers_mut());
     let code = response.extensions().get().map(|ErrorCode(code)| *code);
     record.responded(response.status(), code);

@@ -10,11 +10,11 @@ use std::time::Duration;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use sanctum_engine::schedule::{TokenLogprob, Usage};
+use sanctum_engine::schedule::TokenLogprob;
 
 use super::echo::EchoPart;
 use super::error::ApiError;
-use super::generation::{ActiveGeneration, GenerationEnd, GenerationOutput};
+use super::generation::{ActiveGeneration, GenerationEnd, GenerationOutput, GenerationUsage};
 use super::reply::ReplyPart;
 
 /// Something is sent when nothing else was for so long: proxies and clients close silent connections, and the prefill of a
@@ -53,7 +53,7 @@ pub(crate) trait Encoder: Send + 'static {
         choice: usize,
         parts: Vec<ReplyPart>,
         end: GenerationEnd,
-        usage: Option<Usage>,
+        usage: Option<GenerationUsage>,
     ) -> Vec<StreamEvent>;
     /// Instead of the rest, after an error.
     fn failure(&mut self, error: &ApiError) -> Vec<StreamEvent>;

@@ -3,10 +3,12 @@
 mod chat;
 mod completions;
 mod connections;
+mod continuation;
 mod errors;
 pub(crate) mod fixture;
 mod messages;
 mod names;
 mod operators;
 mod request_fields;
+mod stop_strings;
 mod tokens;

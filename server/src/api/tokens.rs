@@ -125,7 +125,7 @@ impl TokenizeRequest {
             |parse| *parse == true,
             "control tokens in a text are tokens, as in the prompts of completions",
         )?;
-        let input = match fields.has("messages") {
+        let input = match fields.has_value("messages") {
             true => PromptRequest::of_chat(fields)?,
             false => PromptRequest::of_text(fields)?,
         };

@@ -89,6 +89,7 @@ impl MessageEncoder {
             ReplyPart::Reasoning(delta) => self.append(BlockKind::Thinking, &delta, &mut out),
             ReplyPart::Content(delta) => self.append(BlockKind::Text, &delta, &mut out),
             ReplyPart::CallStart { index, name, id } => {
+                let id = format!("toolu_{}", id.strip_prefix("call_").unwrap_or(&id));
                 self.close(&mut out);
                 self.has_calls = true;
                 self.open(BlockKind::ToolUse { index, id, name }, &mut out);

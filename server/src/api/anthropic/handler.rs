@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::{Map, Value};
 
-use super::{MessageEncoder, count_answer, error_body, threads, translate, translate_count};
+use super::{MessageEncoder, count_answer, threads, translate, translate_count};
 use crate::api::body::JsonBody;
 use crate::api::error::ApiError;
 use crate::api::generation;
@@ -19,34 +18,12 @@ use crate::api::state::AppState;
 use crate::gate::GenerationRecord;
 use crate::random;
 
-/// Where Anthropic's clients look for the id of a request.
-const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
-
 /// Answers `POST /v1/messages`.
 pub(crate) async fn create(
     State(app): State<Arc<AppState>>,
     Extension(record): Extension<GenerationRecord>,
-    body: Result<JsonBody, ApiError>,
-) -> Response {
-    let id = record.request_id().to_owned();
-    finish(&id, answer(&app, record, body).await)
-}
-
-/// Answers `POST /v1/messages/count_tokens`.
-pub(crate) async fn count(
-    State(app): State<Arc<AppState>>,
-    Extension(record): Extension<GenerationRecord>,
-    body: Result<JsonBody, ApiError>,
-) -> Response {
-    finish(record.request_id(), counted(&app, body).await)
-}
-
-async fn answer(
-    app: &Arc<AppState>,
-    record: GenerationRecord,
-    body: Result<JsonBody, ApiError>,
+    body: JsonBody,
 ) -> Result<Response, ApiError> {
-    let body = body?;
     let owner = ResponseStore::owner(body.owner.client());
     let store = app.threads.clone();
     let parse = move |body: &[u8]| {
@@ -68,7 +45,7 @@ async fn answer(
         };
         Ok((request.named(names), (stream, pending, inherited)))
     };
-    let started = generation::start(app, record, body, parse).await;
+    let started = generation::start(&app, record, body, parse).await;
     let (generation, (stream, pending, inherited)) = started?;
     let model = &generation.model().id;
     let encoder = MessageEncoder::new(model, generation.prompt_tokens(), 0, &mut random::id);
@@ -76,37 +53,17 @@ async fn answer(
     protocol::respond(generation, encoder, stream, pending).await
 }
 
-async fn counted(
-    app: &Arc<AppState>,
-    body: Result<JsonBody, ApiError>,
+/// Answers `POST /v1/messages/count_tokens`.
+pub(crate) async fn count(
+    State(app): State<Arc<AppState>>,
+    body: JsonBody,
 ) -> Result<Response, ApiError> {
     let parse = |body: &[u8]| {
         let (request, names, ()) = protocol::parse(body, |map| Ok((translate_count(map)?, ())))?;
         Ok(request.named(names))
     };
-    let tokens = generation::count(app, body?, parse).await?;
+    let tokens = generation::count(&app, body, parse).await?;
     Ok(Json(count_answer(tokens)).into_response())
-}
-
-/// Errors in Anthropic's shape, and the request's id where its clients look for it.
-fn finish(id: &str, answered: Result<Response, ApiError>) -> Response {
-    let mut response = answered.unwrap_or_else(|error| {
-        let body = error_body(error.status().as_u16(), &error.to_string(), id);
-        let (parts, _) = error.into_response().into_parts();
-        let mut response = Json(body).into_response();
-        *response.status_mut() = parts.status;
-        for (name, value) in &parts.headers {
-            // The length and type are those of the other body.
-            if !name.as_str().starts_with("content-") {
-                response.headers_mut().insert(name, value.clone());
-            }
-        }
-        response
-    });
-    if let Ok(id) = HeaderValue::from_str(id) {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
-    response
 }
 
 /// Encodes a message, and what its thread keeps of it.

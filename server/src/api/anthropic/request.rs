@@ -29,6 +29,9 @@ const INERT: [&str; 14] = [
 /// ProtocolFields that change the answer of Anthropic's servers and have no effect on this one.
 const WITHOUT_EFFECT: [&str; 3] = ["container", "context_management", "mcp_servers"];
 
+/// The largest `max_tokens`: more than any context holds.
+const MOST_TOKENS: f64 = u32::MAX as f64;
+
 /// Translates the body of `POST /v1/messages`.
 ///
 /// # Errors
@@ -38,6 +41,13 @@ pub(crate) fn translate(body: Map<String, Value>) -> Result<Translated, Translat
     let Some(max_tokens) = fields.take("max_tokens") else {
         return Err(TranslationError::missing(&Path::root("max_tokens")));
     };
+    // The chat parser would accept -1, for as many as fit.
+    let is_limit = |tokens: &f64| tokens.fract() == 0.0 && (1.0..=MOST_TOKENS).contains(tokens);
+    if max_tokens.as_f64().filter(is_limit).is_none() {
+        let what = format!("a whole number from 1 to {MOST_TOKENS}");
+        let path = Path::root("max_tokens");
+        return Err(TranslationError::must_be_not(&path, &what, &max_tokens));
+    }
     if fields.take("compaction").is_some() {
         let path = Path::root("compaction");
         let fix = "this server does not summarize conversations; remove it, or ask for a summary in a message";
@@ -146,7 +156,8 @@ fn messages(
     let messages = thread.finish();
     let continued = messages.last().filter(|last| last.role == "assistant");
     let continues = continued.is_some();
-    if let Some(last) = continued.filter(|last| last.has_calls() || !last.has_text()) {
+    let is_blank = |last: &&Message| last.texts().all(|text| text.trim().is_empty());
+    if let Some(last) = continued.filter(|last| last.has_calls() || is_blank(last)) {
         let message = format!(
             "`{}` is the last message and has no text to continue; end with a user message, with a `tool_result` block \
              for each tool call",

@@ -34,15 +34,26 @@ pub(super) fn resume(
     let history = match thread["type"].as_str() {
         Some("create") => ConversationHistory::default(),
         Some("continue") => {
-            let id = thread["previous_message_id"].as_str().unwrap_or_default();
+            let place = path.field("previous_message_id");
+            let id = match &thread["previous_message_id"] {
+                Value::Null => return Err(TranslationError::missing(&place)),
+                Value::String(id) => id,
+                _ => return Err(TranslationError::must_be(&place, "a string")),
+            };
             let Some((history, last)) = recall(id) else {
                 let message = "`thread` continues a message that is not kept here; send the whole conversation in `messages`";
                 return Err(TranslationError::new(&path, message));
             };
             for name in INHERITED {
-                if let Some(value) = last.get(name) {
-                    body.entry(name).or_insert_with(|| value.clone());
+                let is_absent = body.get(name).is_none_or(Value::is_null);
+                if let Some(value) = last.get(name).filter(|_| is_absent) {
+                    body.insert(name.into(), value.clone());
                 }
+            }
+            if body["messages"].as_array().is_some_and(Vec::is_empty) {
+                let path = Path::root("messages");
+                let message = format!("`{path}` is empty; send one at least");
+                return Err(TranslationError::new(&path, message));
             }
             history
         }
@@ -54,7 +65,7 @@ pub(super) fn resume(
         }
     };
     let inherited = INHERITED.iter().filter_map(|name| {
-        let value = body.get(*name)?;
+        let value = body.get(*name).filter(|value| !value.is_null())?;
         Some(((*name).to_owned(), value.clone()))
     });
     let inherited = inherited.collect();
@@ -63,8 +74,10 @@ pub(super) fn resume(
         added.clone_from(messages);
         messages.splice(0..0, history.items().cloned());
     }
+    // The answer continues a final message of the assistant.
+    let continues = added.last().is_some_and(|last| last["role"] == "assistant");
     Ok(Some(ThreadTurn {
-        turn: PendingTurn::new(history, added),
+        turn: PendingTurn::new(history, added).continuing(continues),
         inherited,
     }))
 }

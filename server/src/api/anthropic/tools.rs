@@ -31,6 +31,9 @@ pub(crate) fn translate(
             ignored.push(path.to_string());
             continue;
         }
+        if tool.get("input_schema").is_none_or(Value::is_null) {
+            return Err(TranslationError::missing(&path.field("input_schema")));
+        }
         let place = format!("tools[{}]", functions.len());
         names.insert(place.as_str(), &path);
         names.insert(format!("{place}.function"), &path);

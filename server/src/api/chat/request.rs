@@ -26,6 +26,9 @@ const RESERVED: [&str; 12] = [
     "mask_token",
 ];
 
+/// Members of `chat_template_kwargs`: each that the template does not read is compared with all that it reads.
+const MOST_VARIABLES: usize = 256;
+
 /// Parses a body.
 ///
 /// # Errors
@@ -46,7 +49,10 @@ pub(crate) fn parse_fields(mut fields: JsonFields) -> Result<GenerationRequest, 
     let rules = take_rules(&mut fields, &mut tools)?;
     let is_assistant = |message: &Value| message["role"] == "assistant";
     let may_continue = messages.last().is_some_and(|last| {
-        is_assistant(last) && last.get("tool_calls").is_none() && last["content"] != ""
+        let has_text = last["content"]
+            .as_str()
+            .is_some_and(|text| !text.trim().is_empty());
+        is_assistant(last) && last.get("tool_calls").is_none() && has_text
     });
     let continues = match fields.take("continue_final_message") {
         Some(field) if !may_continue && *field.value() == true => {
@@ -97,6 +103,14 @@ fn template_variables(fields: &mut JsonFields) -> Result<Map<String, Value>, Api
         Some(field) => field.map()?,
         None => Map::new(),
     };
+    variables.retain(|_, value| !value.is_null());
+    if variables.len() > MOST_VARIABLES {
+        let message = format!(
+            "`chat_template_kwargs` has {} members; {MOST_VARIABLES} at most",
+            variables.len()
+        );
+        return Err(ApiError::invalid("chat_template_kwargs", message));
+    }
     if let Some(name) = RESERVED.iter().find(|name| variables.contains_key(**name)) {
         let param = format!("chat_template_kwargs.{name}");
         let message = format!("`{param}` is set by the server; remove it");

@@ -10,6 +10,8 @@ use futures_util::stream;
 use serde_json::json;
 
 use crate::api::error::{ApiError, ErrorCode};
+use crate::api::protocol::Failure;
+use crate::api::{anthropic, responses};
 use crate::front::{EventProtocol, InFlight, UpstreamResponse, WholeEvents, is_event_stream};
 use crate::gate::GenerationRecord;
 use crate::shutdown::Shutdown;
@@ -171,11 +173,13 @@ fn error_event(protocol: EventProtocol, error: &ApiError) -> String {
     match protocol {
         EventProtocol::OpenAi => format!("data: {}\n\n", error.body()),
         EventProtocol::Responses => {
-            let data = json!({ "type": "error", "code": "server_error", "message": message, "param": null });
+            let code = responses::failure_code(Failure::of(error).kind);
+            let data = json!({ "type": "error", "code": code, "message": message, "param": null });
             format!("event: error\ndata: {data}\n\n")
         }
         EventProtocol::Anthropic => {
-            let error = json!({ "type": "api_error", "message": message });
+            let kind = anthropic::failure_type(Failure::of(error).kind);
+            let error = json!({ "type": kind, "message": message });
             let data = json!({ "type": "error", "error": error });
             format!("event: error\ndata: {data}\n\n")
         }

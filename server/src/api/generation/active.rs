@@ -2,12 +2,14 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use sanctum_engine::schedule::{Event, FinishReason, Generation, KeptMemory, TokenLogprob, Usage};
 use sanctum_engine::text::Text;
 
+use super::waiting::WaitingChoices;
 use crate::api::echo::{Echo, EchoPart};
 use crate::api::error::ApiError;
 use crate::api::reply::{ReplyParser, ReplyPart};
@@ -19,15 +21,20 @@ const IGNORED_FIELDS: HeaderName = HeaderName::from_static("sanctum-ignored-fiel
 /// Names in that header, at most.
 const MOST_NAMED: usize = 20;
 
+/// How long choices wait before they ask again for a place in a queue that requests of others fill.
+const RETRY: Duration = Duration::from_millis(50);
+
 /// A generation in progress, of one or several choices. Dropping it, as the HTTP layer does when the client has
 /// disconnected, cancels it.
 pub(crate) struct ActiveGeneration {
     model: ModelInfo,
     text: Text,
     choices: Vec<RunningChoice>,
+    /// The choices after these, until the engine has room for them.
+    waiting: WaitingChoices,
     /// The choice that is polled first next time, so that none is preferred.
     turn: usize,
-    usage: Usage,
+    usage: GenerationUsage,
     prompt_tokens: usize,
     ignored: Vec<String>,
     shutdown: Shutdown,
@@ -86,8 +93,17 @@ pub(crate) enum GenerationOutput {
         /// Why it ended.
         end: GenerationEnd,
         /// What all cost, with the last of them.
-        usage: Option<Usage>,
+        usage: Option<GenerationUsage>,
     },
+}
+
+/// What a generation has cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GenerationUsage {
+    /// Tokens in and out.
+    pub tokens: Usage,
+    /// Of the tokens out, those of the reasoning.
+    pub reasoning_tokens: usize,
 }
 
 /// Why a generation ended.
@@ -108,6 +124,7 @@ impl ActiveGeneration {
         model: ModelInfo,
         text: Text,
         choices: Vec<RunningChoice>,
+        waiting: WaitingChoices,
         prompt_tokens: usize,
         ignored: Vec<String>,
         shutdown: Shutdown,
@@ -117,8 +134,9 @@ impl ActiveGeneration {
             model,
             text,
             choices,
+            waiting,
             turn: 0,
-            usage: Usage::default(),
+            usage: GenerationUsage::default(),
             prompt_tokens,
             ignored,
             shutdown,
@@ -164,7 +182,7 @@ impl ActiveGeneration {
 
     /// How many choices there are.
     pub(crate) fn choices(&self) -> usize {
-        self.choices.len()
+        self.choices.len() + self.waiting.len()
     }
 
     /// The memory of a choice's log probabilities, to be held as long as they are.
@@ -177,6 +195,7 @@ impl ActiveGeneration {
     /// # Errors
     /// If the engine fails, or the server's drain limit has passed.
     pub(crate) async fn next(&mut self) -> Result<GenerationOutput, ApiError> {
+        self.await_room().await?;
         let mut echoes = self.choices.iter_mut().enumerate();
         let part = echoes.find_map(|(index, choice)| Some((index, choice.next_echo()?)));
         if let Some((choice, part)) = part {
@@ -205,6 +224,9 @@ impl ActiveGeneration {
             }
             Event::Token { text, logprob, .. } => {
                 self.record.token();
+                if running.reply.is_reasoning() {
+                    self.usage.reasoning_tokens += 1;
+                }
                 let parts = running.reply.push(text);
                 Ok(GenerationOutput::Token {
                     choice,
@@ -220,28 +242,33 @@ impl ActiveGeneration {
                 usage,
             } => {
                 let eos = eos.filter(|_| running.echo.is_some());
-                let parts = running.reply.finish(text, reason == FinishReason::Length);
+                // A stop string may be within a call, whose arguments are not complete then.
+                let is_cut = reason == FinishReason::Length || stop.is_some();
+                let parts = running.reply.finish(text, is_cut);
+                let is_call_cut = is_cut && running.reply.is_calling();
+                let has_called = running.reply.has_called() && !is_call_cut;
                 // Calls count only if the reply was not cut off after them.
-                let end = match reason {
-                    FinishReason::Stop if running.reply.has_called() => GenerationEnd::ToolCalls,
-                    FinishReason::Stop => {
-                        stop.map_or(GenerationEnd::Stop, GenerationEnd::StopString)
-                    }
-                    FinishReason::Length => GenerationEnd::Length,
+                let end = match (reason, stop) {
+                    (FinishReason::Length, _) => GenerationEnd::Length,
+                    (FinishReason::Stop, _) if has_called => GenerationEnd::ToolCalls,
+                    (FinishReason::Stop, Some(stop)) => GenerationEnd::StopString(stop),
+                    (FinishReason::Stop, None) => GenerationEnd::Stop,
                 };
                 running.events = None;
-                self.usage.completion_tokens += usage.completion_tokens;
+                let sum = &mut self.usage.tokens;
+                sum.completion_tokens += usage.completion_tokens;
                 if running.counts_prompt {
-                    self.usage.prompt_tokens += usage.prompt_tokens;
-                    self.usage.cached_tokens += usage.cached_tokens;
+                    sum.prompt_tokens += usage.prompt_tokens;
+                    sum.cached_tokens += usage.cached_tokens;
                 }
-                let is_last = self.choices.iter().all(|choice| choice.events.is_none());
+                self.admit()?;
+                let is_last = self.waiting.is_empty() && self.is_idle();
                 if is_last {
                     let name = match reason {
                         FinishReason::Stop => "stop",
                         FinishReason::Length => "length",
                     };
-                    self.record.finished(name, self.usage);
+                    self.record.finished(name, self.usage.tokens);
                 }
                 Ok(GenerationOutput::Finished {
                     choice,
@@ -256,6 +283,38 @@ impl ActiveGeneration {
                 Err(ApiError::internal(reason))
             }
         }
+    }
+}
+
+impl ActiveGeneration {
+    /// Whether the engine runs no choice.
+    fn is_idle(&self) -> bool {
+        self.choices.iter().all(|choice| choice.events.is_none())
+    }
+
+    /// Submits the choices that the engine has room for now.
+    fn admit(&mut self) -> Result<(), ApiError> {
+        let admitted = self.waiting.admit(&mut self.choices);
+        admitted.inspect_err(|_| self.record.failed())
+    }
+
+    /// Waits until the engine has room for a choice, if it runs none and some wait: requests of others have taken the
+    /// whole queue.
+    async fn await_room(&mut self) -> Result<(), ApiError> {
+        while !self.waiting.is_empty() && self.is_idle() {
+            self.admit()?;
+            if !self.is_idle() {
+                break;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = self.shutdown.cancelled() => {
+                    self.record.cancelled();
+                    return Err(ApiError::shutting_down());
+                }
+            }
+        }
+        Ok(())
     }
 }
 

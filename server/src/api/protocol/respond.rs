@@ -2,12 +2,12 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use sanctum_engine::schedule::{TokenLogprob, Usage};
+use sanctum_engine::schedule::TokenLogprob;
 use serde_json::Value;
 
 use super::{AnswerEnd, Failure, ReplyPart, Sse};
 use crate::api::error::ApiError;
-use crate::api::generation::{ActiveGeneration, GenerationEnd, GenerationOutput};
+use crate::api::generation::{ActiveGeneration, GenerationEnd, GenerationOutput, GenerationUsage};
 use crate::api::response_store::PendingAnswer;
 use crate::api::sse::{self, StreamEvent};
 
@@ -66,7 +66,7 @@ impl<E: AnswerEncoder> EncodedAnswer<E> {
         &mut self,
         parts: Vec<ReplyPart>,
         end: GenerationEnd,
-        usage: Option<Usage>,
+        usage: Option<GenerationUsage>,
     ) -> Vec<StreamEvent> {
         let mut events = self.parts(parts);
         let end = AnswerEnd::of(end, usage.unwrap_or_default());
@@ -113,7 +113,7 @@ impl<E: AnswerEncoder> sse::Encoder for EncodedAnswer<E> {
         _choice: usize,
         parts: Vec<ReplyPart>,
         end: GenerationEnd,
-        usage: Option<Usage>,
+        usage: Option<GenerationUsage>,
     ) -> Vec<StreamEvent> {
         self.end(parts, end, usage)
     }

@@ -1,13 +1,12 @@
 //! From a client's body to a generation, and from a generation's end to a protocol's.
 
-use sanctum_engine::schedule::Usage;
 use serde_json::{Map, Value};
 
 use super::{AnswerEnd, AnswerUsage, Failure, FailureKind, Translated, TranslationError};
 use crate::api::chat;
 use crate::api::error::ApiError;
 use crate::api::fields::JsonFields;
-use crate::api::generation::{GenerationEnd, GenerationRequest};
+use crate::api::generation::{GenerationEnd, GenerationRequest, GenerationUsage};
 use crate::api::names::Names;
 
 /// Parses a body by way of its translation. `translate` also returns what the answer needs.
@@ -34,23 +33,27 @@ pub(crate) fn parse<T>(
 
 impl From<TranslationError> for ApiError {
     fn from(refusal: TranslationError) -> Self {
-        match refusal.param {
+        let error = match refusal.param {
             Some(param) => Self::invalid(param, refusal.message),
             None => Self::bad_request(refusal.message),
+        };
+        match refusal.code {
+            Some(code) => error.with_code(code),
+            None => error,
         }
     }
 }
 
 impl AnswerEnd {
     /// The end of a generation.
-    pub(crate) fn of(end: GenerationEnd, usage: Usage) -> Self {
+    pub(crate) fn of(end: GenerationEnd, usage: GenerationUsage) -> Self {
         Self {
             reason: end,
             usage: AnswerUsage {
-                prompt: usage.prompt_tokens,
-                cached: usage.cached_tokens,
-                completion: usage.completion_tokens,
-                reasoning: 0,
+                prompt: usage.tokens.prompt_tokens,
+                cached: usage.tokens.cached_tokens,
+                completion: usage.tokens.completion_tokens,
+                reasoning: usage.reasoning_tokens,
             },
         }
     }

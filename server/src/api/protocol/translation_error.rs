@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 use crate::api::client_path::Path;
+use crate::api::fields::shown;
 
 /// A request that cannot be translated: the server answers 400.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +14,8 @@ pub(crate) struct TranslationError {
     pub param: Option<String>,
     /// What is wrong with it, and what to send instead.
     pub message: String,
+    /// A word that programs can match on.
+    pub code: Option<&'static str>,
 }
 
 impl TranslationError {
@@ -19,6 +24,15 @@ impl TranslationError {
         Self {
             param: Some(path.to_string()),
             message: message.into(),
+            code: None,
+        }
+    }
+
+    /// The same with a code.
+    pub(crate) fn with_code(self, code: &'static str) -> Self {
+        Self {
+            code: Some(code),
+            ..self
         }
     }
 
@@ -32,9 +46,18 @@ impl TranslationError {
         Self::new(path, format!("`{path}` must be {what}"))
     }
 
+    /// The same, with the value that is wrong.
+    pub(crate) fn must_be_not(path: &Path, what: &str, value: &Value) -> Self {
+        Self::new(
+            path,
+            format!("`{path}` must be {what}, not {}", shown(value)),
+        )
+    }
+
     /// A value that the protocol knows and this server does not support. `fix` says what to do about it.
     pub(crate) fn unsupported(path: &Path, fix: &str) -> Self {
         Self::new(path, format!("`{path}` is not supported: {fix}"))
+            .with_code("unsupported_parameter")
     }
 }
 

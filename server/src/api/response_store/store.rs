@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::continued;
+
 /// What a [`Store`] may hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct StoreLimits {
@@ -46,6 +48,8 @@ pub(crate) struct ConversationHistory(Vec<Arc<Turn>>);
 pub(crate) struct PendingTurn {
     history: ConversationHistory,
     input: Vec<Value>,
+    /// Whether the answer continues the last item of the input.
+    continues: bool,
 }
 
 #[derive(Debug)]
@@ -53,8 +57,19 @@ struct Turn {
     input: Vec<Value>,
     response: Value,
     bytes: usize,
-    /// The store's sum of the bytes of all turns that are alive.
-    total: Arc<AtomicUsize>,
+    /// The sums of the bytes of turns that are alive: the store's, and its owner's.
+    sums: [Arc<AtomicUsize>; 2],
+    /// The output that the input ends with, if the response continued it.
+    continued: Option<usize>,
+}
+
+/// What one owner has in the store.
+#[derive(Debug, Default)]
+struct OwnerShare {
+    /// Its responses.
+    entries: usize,
+    /// The bytes of its turns that are alive, each counted once however many responses share it.
+    bytes: Arc<AtomicUsize>,
 }
 
 /// The responses that are kept.
@@ -66,6 +81,7 @@ pub(crate) struct Store {
     by_id: HashMap<String, u64>,
     arrivals: u64,
     bytes: Arc<AtomicUsize>,
+    owners: HashMap<String, OwnerShare>,
 }
 
 #[derive(Debug)]
@@ -80,7 +96,11 @@ impl ConversationHistory {
     /// All items of the conversation, in order. A call that was cut is left out: its arguments are not valid JSON.
     pub(crate) fn items(&self) -> impl Iterator<Item = &Value> {
         let turns = self.0.iter();
-        let items = turns.flat_map(|turn| turn.input.iter().chain(output(&turn.response)));
+        let items = turns.flat_map(|turn| {
+            let output = output(&turn.response).enumerate();
+            let output = output.filter(|(index, _)| turn.continued != Some(*index));
+            turn.input.iter().chain(output.map(|(_, item)| item))
+        });
         items.filter(|item| !(item["type"] == "function_call" && item["status"] == "incomplete"))
     }
 
@@ -92,13 +112,24 @@ impl ConversationHistory {
 impl PendingTurn {
     /// `input` continues `history`.
     pub(crate) fn new(history: ConversationHistory, input: Vec<Value>) -> Self {
-        Self { history, input }
+        Self {
+            history,
+            input,
+            continues: false,
+        }
+    }
+
+    /// The same; `continues` if the answer continues the last item of the input, which is an assistant's message.
+    pub(crate) fn continuing(self, continues: bool) -> Self {
+        Self { continues, ..self }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+        for sum in &self.sums {
+            sum.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
     }
 }
 
@@ -111,6 +142,7 @@ impl Store {
             by_id: HashMap::new(),
             arrivals: 0,
             bytes: Arc::default(),
+            owners: HashMap::new(),
         }
     }
 
@@ -133,8 +165,9 @@ impl Store {
 
     /// Adds a finished response: the object that the client received, with its `id` and `output`.
     ///
-    /// Where limits are exceeded, the owner with the most responses loses its oldest one, until they are not: a busy
-    /// client does not evict the responses of others. A turn that is larger than the whole store is not kept.
+    /// Where limits are exceeded, the owner with the most bytes, or the most responses, loses its oldest one, until they
+    /// are not: a client that sends much does not evict the responses of others. A turn that is larger than the whole
+    /// store is not kept.
     pub(crate) fn insert(
         &mut self,
         owner: &str,
@@ -146,7 +179,15 @@ impl Store {
         let Some(id) = response["id"].as_str().map(str::to_owned) else {
             return;
         };
-        let PendingTurn { mut history, input } = pending;
+        let PendingTurn {
+            mut history,
+            mut input,
+            continues,
+        } = pending;
+        let continued = match continues {
+            true => continued::join(&mut input, output(&response)),
+            false => None,
+        };
         let links = (history.0.len() + 1) * size_of::<Arc<Turn>>();
         let items: usize = input.iter().map(size).sum();
         let bytes = size_of::<Turn>() + size_of::<StoreEntry>() + links + items + size(&response);
@@ -154,12 +195,18 @@ impl Store {
             return;
         }
         self.remove_id(&id);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let share = self.owners.entry(owner.to_owned()).or_default();
+        share.entries += 1;
+        let sums = [self.bytes.clone(), share.bytes.clone()];
+        for sum in &sums {
+            sum.fetch_add(bytes, Ordering::Relaxed);
+        }
         history.0.push(Arc::new(Turn {
             input,
             response,
             bytes,
-            total: self.bytes.clone(),
+            sums,
+            continued,
         }));
         self.arrivals += 1;
         self.by_id.insert(id.clone(), self.arrivals);
@@ -170,10 +217,15 @@ impl Store {
             history,
         };
         self.entries.insert(self.arrivals, entry);
-        while self.entries.len() > self.limits.entries || self.bytes() > self.limits.bytes {
-            let Some(oldest) = self.oldest_of_busiest_owner() else {
+        loop {
+            let oldest = if self.bytes() > self.limits.bytes {
+                self.oldest_of_largest(|share| share.bytes.load(Ordering::Relaxed))
+            } else if self.entries.len() > self.limits.entries {
+                self.oldest_of_largest(|share| share.entries)
+            } else {
                 break;
             };
+            let Some(oldest) = oldest else { break };
             self.remove(oldest);
         }
     }
@@ -213,6 +265,9 @@ impl Store {
             }
             self.remove(arrival);
         }
+        // Turns outlive their responses while a request continues them.
+        self.owners
+            .retain(|_, share| share.entries > 0 || Arc::strong_count(&share.bytes) > 1);
     }
 
     fn is_expired(&self, entry: &StoreEntry, now: Instant) -> bool {
@@ -224,16 +279,19 @@ impl Store {
         (entry.owner == owner && !self.is_expired(entry, now)).then_some(entry)
     }
 
-    fn oldest_of_busiest_owner(&self) -> Option<u64> {
-        let mut owners: HashMap<&str, (usize, u64)> = HashMap::new();
+    /// The oldest response of the owner that has most of what is measured.
+    fn oldest_of_largest(&self, measure: impl Fn(&OwnerShare) -> usize) -> Option<u64> {
+        let mut oldest: HashMap<&str, u64> = HashMap::new();
         for (arrival, entry) in &self.entries {
-            owners.entry(&entry.owner).or_insert((0, *arrival)).0 += 1;
+            oldest.entry(&entry.owner).or_insert(*arrival);
         }
-        // Between owners with the same number, the oldest response goes.
-        let busiest = owners
-            .into_values()
-            .max_by_key(|&(count, oldest)| (count, u64::MAX - oldest));
-        busiest.map(|(_, oldest)| oldest)
+        let measured = |(owner, oldest)| (self.owners.get(owner).map_or(0, &measure), oldest);
+        // Between owners that have the same, the oldest response goes.
+        let largest = oldest
+            .into_iter()
+            .map(measured)
+            .max_by_key(|&(measured, oldest)| (measured, u64::MAX - oldest));
+        largest.map(|(_, oldest)| oldest)
     }
 
     fn remove_id(&mut self, id: &str) {
@@ -245,6 +303,9 @@ impl Store {
     fn remove(&mut self, arrival: u64) {
         if let Some(entry) = self.entries.remove(&arrival) {
             self.by_id.remove(&entry.id);
+            if let Some(share) = self.owners.get_mut(&entry.owner) {
+                share.entries -= 1;
+            }
         }
     }
 }

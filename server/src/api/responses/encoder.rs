@@ -110,7 +110,13 @@ impl ResponseEncoder {
                 ("response.completed", "completed")
             }
         };
-        self.close(status, &mut out);
+        // A stop string within a call leaves arguments that are not complete.
+        let is_stopped = matches!(end.reason, GenerationEnd::StopString(_));
+        let last = match is_stopped && self.open_call().is_some() {
+            true => "incomplete",
+            false => status,
+        };
+        self.close(last, &mut out);
         let answered = self.output.iter().any(|item| item["type"] != "reasoning");
         if !answered && status == "completed" {
             // Agents take the last message as the result and fail where there is none.
@@ -133,11 +139,7 @@ impl ResponseEncoder {
     /// [`opening`](Self::opening) it is an `error` event.
     pub(crate) fn failure(&mut self, failure: Failure) -> Vec<Sse> {
         let Failure { kind, message } = failure;
-        let code = match kind {
-            FailureKind::Invalid => "invalid_prompt",
-            FailureKind::Overloaded => "rate_limit_exceeded",
-            FailureKind::Server => "server_error",
-        };
+        let code = failure_code(kind);
         if !self.is_opened {
             let error = json!({ "code": code, "message": message, "param": null });
             return vec![self.sse("error", error)];
@@ -316,6 +318,15 @@ impl OpenItem {
                 "status": status,
             }),
         }
+    }
+}
+
+/// The code of a failure that ends a stream.
+pub(crate) fn failure_code(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Invalid => "invalid_prompt",
+        FailureKind::Overloaded => "rate_limit_exceeded",
+        FailureKind::Server => "server_error",
     }
 }
 

@@ -2,31 +2,46 @@
 
 use serde_json::{Map, Value, json};
 
+use super::response::{RepeatedFields, short_text};
 use crate::api::client_path::Path;
 use crate::api::names::Names;
 use crate::api::protocol::{ProtocolFields, TranslationError, required_object};
 
-/// Translates `text` to `response_format` and `verbosity`, and `reasoning` to `reasoning_effort`.
+/// Characters of the name of a format, and of a verbosity: the response repeats them.
+const LONGEST_NAME: usize = 512;
+/// Characters of the description of a format.
+const LONGEST_DESCRIPTION: usize = 16 << 10;
+
+/// Translates `text` to `response_format` and `verbosity`, and `reasoning` to `reasoning_effort`. The answer repeats `text`.
 pub(crate) fn translate(
     fields: &mut ProtocolFields,
     chat: &mut Map<String, Value>,
     names: &mut Names,
+    echo: &mut RepeatedFields,
     ignored: &mut Vec<String>,
 ) -> Result<(), TranslationError> {
     let mut text = fields.take_object("text")?;
     let path = Path::root("text");
+    let mut repeated = Map::new();
+    repeated.insert("format".into(), json!({ "type": "text" }));
     if let Some(format) = text.remove("format").filter(|format| !format.is_null()) {
         let path = path.field("format");
         names.insert("response_format", &path);
         names.insert("response_format.json_schema", &path);
-        if let Some(format) = response_format(&format, &path)? {
+        let (flat, nested) = response_format(&format, &path)?;
+        repeated.insert("format".into(), flat);
+        if let Some(format) = nested {
             chat.insert("response_format".into(), format);
         }
     }
     if let Some(verbosity) = text.remove("verbosity").filter(|value| !value.is_null()) {
-        names.insert("verbosity", &path.field("verbosity"));
+        let path = path.field("verbosity");
+        names.insert("verbosity", &path);
+        let verbosity = short_text(&verbosity, &path, LONGEST_NAME)?;
+        repeated.insert("verbosity".into(), verbosity.clone());
         chat.insert("verbosity".into(), verbosity);
     }
+    echo.set("text", repeated.into());
 
     let mut reasoning = fields.take_object("reasoning")?;
     let path = Path::root("reasoning");
@@ -44,22 +59,35 @@ pub(crate) fn translate(
     Ok(())
 }
 
-/// The schema is flat in Responses and nested in chat completions.
-fn response_format(format: &Value, path: &Path) -> Result<Option<Value>, TranslationError> {
+/// The format as the answer repeats it and as chat completions have it: the schema is flat in Responses and nested there.
+fn response_format(
+    format: &Value,
+    path: &Path,
+) -> Result<(Value, Option<Value>), TranslationError> {
     let format = required_object(format, path)?;
     match format.get("type").and_then(Value::as_str) {
-        Some("text") => Ok(None),
-        Some("json_object") => Ok(Some(json!({ "type": "json_object" }))),
+        Some("text") => Ok((json!({ "type": "text" }), None)),
+        Some("json_object") => {
+            let format = json!({ "type": "json_object" });
+            Ok((format.clone(), Some(format)))
+        }
         Some("json_schema") => {
             let mut schema = Map::new();
             for name in ["name", "description", "schema", "strict"] {
-                if let Some(value) = format.get(name).filter(|value| !value.is_null()) {
-                    schema.insert(name.into(), value.clone());
-                }
+                let Some(value) = format.get(name).filter(|value| !value.is_null()) else {
+                    continue;
+                };
+                match name {
+                    "name" => short_text(value, &path.field(name), LONGEST_NAME)?,
+                    "description" => short_text(value, &path.field(name), LONGEST_DESCRIPTION)?,
+                    _ => Value::Null,
+                };
+                schema.insert(name.into(), value.clone());
             }
-            Ok(Some(
-                json!({ "type": "json_schema", "json_schema": schema }),
-            ))
+            let mut flat = schema.clone();
+            flat.insert("type".into(), "json_schema".into());
+            let nested = json!({ "type": "json_schema", "json_schema": schema });
+            Ok((flat.into(), Some(nested)))
         }
         _ => Err(TranslationError::must_be(
             &path.field("type"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -13,6 +13,7 @@ use super::{ResponseEncoder, ResponsesRequest, deletion_answer, translate};
 use crate::api::body::JsonBody;
 use crate::api::error::ApiError;
 use crate::api::generation;
+use crate::api::path_id::PathId;
 use crate::api::protocol::{self, AnswerEncoder, AnswerEnd, Failure, ReplyPart, Sse};
 use crate::api::response_store::ResponseStore;
 use crate::api::state::AppState;
@@ -80,7 +81,7 @@ impl AnswerEncoder for ResponseEncoder {
 pub(crate) async fn read(
     State(app): State<Arc<AppState>>,
     Extension(client): Extension<ClientKey>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Response, ApiError> {
     let now = Instant::now();
     let found = app.responses.with(|store| {
@@ -98,7 +99,7 @@ pub(crate) async fn read(
 pub(crate) async fn delete(
     State(app): State<Arc<AppState>>,
     Extension(client): Extension<ClientKey>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Response, ApiError> {
     let now = Instant::now();
     match app

@@ -45,7 +45,7 @@ pub(crate) fn translate(
     let mut fields = ProtocolFields::new(body);
     fields.refuse_chat_only("input")?;
     refuse_server_state(&mut fields)?;
-    let mut echo = RepeatedFields::before(&fields);
+    let mut echo = RepeatedFields::before(&fields)?;
     let mut chat = Map::new();
     let mut names = Names::default();
     let mut ignored = Vec::new();
@@ -71,7 +71,7 @@ pub(crate) fn translate(
     chat.insert("messages".into(), conversation.into_messages().into());
 
     tools::translate(&mut fields, &mut chat, &mut names, &mut echo, &mut ignored)?;
-    format::translate(&mut fields, &mut chat, &mut names, &mut ignored)?;
+    format::translate(&mut fields, &mut chat, &mut names, &mut echo, &mut ignored)?;
     if let Some(most) = fields.take("max_output_tokens") {
         names.insert("max_completion_tokens", &Path::root("max_output_tokens"));
         chat.insert("max_completion_tokens".into(), most);
@@ -83,10 +83,16 @@ pub(crate) fn translate(
     {
         ignored.push("truncation".into());
     }
+    // An item of the assistant at the end of the input is a turn of its own, as in OpenAI's API.
+    if fields.get("continue_final_message").is_none() {
+        chat.insert("continue_final_message".into(), false.into());
+    }
     // GenerationOutput items carry no log probabilities here.
     fields.discard_reported(&["top_logprobs", "logprobs"], &mut ignored);
     fields.discard(&INERT);
     let known = fields.pass_on(&mut chat, &mut ignored);
+    let continues = chat["continue_final_message"] == true
+        && input.last().is_some_and(|last| last["role"] == "assistant");
 
     echo.set("store", store.into());
     let previous = previous.map(|(id, history)| {
@@ -101,7 +107,8 @@ pub(crate) fn translate(
             ignored,
         },
         echo,
-        pending: store.then(|| PendingTurn::new(previous.unwrap_or_default(), input)),
+        pending: store
+            .then(|| PendingTurn::new(previous.unwrap_or_default(), input).continuing(continues)),
     })
 }
 
@@ -144,7 +151,8 @@ fn previous(
                 &path,
                 "`previous_response_id` names no response of yours that is still stored: responses are kept in memory \
                  for a limited time; send the whole conversation in `input` instead",
-            )),
+            )
+            .with_code("previous_response_not_found")),
         },
         Some(_) => Err(TranslationError::must_be(&path, "a string")),
     }

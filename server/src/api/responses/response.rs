@@ -2,30 +2,42 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::protocol::{AnswerUsage, ProtocolFields};
+use crate::api::client_path::Path;
+use crate::api::protocol::{AnswerUsage, ProtocolFields, TranslationError};
+
+/// Characters of a short text that is repeated: a name, an id.
+const LONGEST_TEXT: usize = 512;
+/// OpenAI's limits on `metadata`: pairs, and characters of a key and of a value.
+const MOST_PAIRS: usize = 16;
+const LONGEST_KEY: usize = 64;
+const LONGEST_VALUE: usize = 512;
 
 /// What a response repeats of its request, with the defaults of what the request left out.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RepeatedFields(Map<String, Value>);
 
-/// Repeated as they came.
-const REPEATED: [&str; 11] = [
+/// Repeated as they came; the chat parser checks them.
+const REPEATED: [&str; 5] = [
     "instructions",
     "max_output_tokens",
-    "metadata",
     "parallel_tool_calls",
+    "temperature",
+    "top_p",
+];
+/// Repeated as they came, and read by nothing: short texts.
+const REPEATED_TEXTS: [&str; 4] = [
     "prompt_cache_key",
     "safety_identifier",
     "service_tier",
-    "temperature",
-    "text",
-    "top_p",
     "user",
 ];
 
 impl RepeatedFields {
     /// Reads what is repeated, before the fields are taken. Values are valid once the chat parser accepted the request.
-    pub(crate) fn before(fields: &ProtocolFields) -> Self {
+    ///
+    /// # Errors
+    /// A value that nothing else checks, and that is too long to be repeated in several events and kept.
+    pub(crate) fn before(fields: &ProtocolFields) -> Result<Self, TranslationError> {
         let Value::Object(mut map) = json!({
             "background": false,
             "instructions": null,
@@ -49,10 +61,14 @@ impl RepeatedFields {
                 map.insert(name.into(), value.clone());
             }
         }
-        if let Some(text) = map.get_mut("text").and_then(Value::as_object_mut)
-            && text.get("format").is_none_or(Value::is_null)
-        {
-            text.insert("format".into(), json!({ "type": "text" }));
+        for name in REPEATED_TEXTS {
+            if let Some(value) = fields.get(name) {
+                let text = short_text(value, &Path::root(name), LONGEST_TEXT)?;
+                map.insert(name.into(), text);
+            }
+        }
+        if let Some(value) = fields.get("metadata") {
+            map.insert("metadata".into(), metadata(value)?);
         }
         if let Some(effort) = fields
             .get("reasoning")
@@ -60,7 +76,7 @@ impl RepeatedFields {
         {
             map["reasoning"]["effort"] = effort.clone();
         }
-        Self(map)
+        Ok(Self(map))
     }
 
     /// Sets a field whose value depends on the translation.
@@ -90,6 +106,41 @@ impl RepeatedFields {
         };
         response.extend(self.0);
         response
+    }
+}
+
+/// `metadata`, within OpenAI's limits.
+fn metadata(value: &Value) -> Result<Value, TranslationError> {
+    let path = Path::root("metadata");
+    let pairs = value.as_object();
+    let keys = pairs.filter(|pairs| pairs.len() <= MOST_PAIRS);
+    let is_short = |key: &String| key.chars().count() <= LONGEST_KEY;
+    let Some(pairs) = keys.filter(|pairs| pairs.keys().all(is_short)) else {
+        let what = format!(
+            "an object of at most {MOST_PAIRS} members, whose names have at most {LONGEST_KEY} characters"
+        );
+        return Err(TranslationError::must_be(&path, &what));
+    };
+    let mut kept = Map::new();
+    for (key, value) in pairs.iter().filter(|(_, value)| !value.is_null()) {
+        let value = short_text(value, &path.field(key), LONGEST_VALUE)?;
+        kept.insert(key.clone(), value);
+    }
+    Ok(kept.into())
+}
+
+/// A string of so many characters at most.
+pub(crate) fn short_text(
+    value: &Value,
+    path: &Path,
+    most: usize,
+) -> Result<Value, TranslationError> {
+    match value {
+        Value::String(text) if text.chars().count() <= most => Ok(value.clone()),
+        _ => {
+            let what = format!("a string of at most {most} characters");
+            Err(TranslationError::must_be(path, &what))
+        }
     }
 }
 

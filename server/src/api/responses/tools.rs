@@ -44,8 +44,9 @@ pub(crate) fn translate(
         let path = Path::root("tool_choice");
         names.insert("tool_choice.function", &path);
         names.insert("tool_choice.allowed_tools", &path);
-        chat.insert("tool_choice".into(), tool_choice(&choice, &path, ignored)?);
-        echo.set("tool_choice", choice);
+        let (flat, nested) = tool_choice(choice, &path, ignored)?;
+        chat.insert("tool_choice".into(), nested);
+        echo.set("tool_choice", flat);
     }
     Ok(())
 }
@@ -61,17 +62,18 @@ fn function(tool: &Map<String, Value>) -> Value {
     json!({ "type": "function", "function": function })
 }
 
+/// The choice as the answer repeats it, and as chat completions have it.
 fn tool_choice(
-    choice: &Value,
+    choice: Value,
     path: &Path,
     ignored: &mut Vec<String>,
-) -> Result<Value, TranslationError> {
+) -> Result<(Value, Value), TranslationError> {
     let Some(map) = choice.as_object() else {
         // A word, which the chat parser checks.
-        return Ok(choice.clone());
+        return Ok((choice.clone(), choice));
     };
     match map.get("type").and_then(Value::as_str) {
-        Some("function") => Ok(named(map)),
+        Some("function") => Ok((flat(map), named(map))),
         Some("allowed_tools") => {
             let path = path.field("tools");
             let tools = match map.get("tools") {
@@ -79,26 +81,35 @@ fn tool_choice(
                 None | Some(Value::Null) => return Err(TranslationError::missing(&path)),
                 Some(_) => return Err(TranslationError::must_be(&path, "an array")),
             };
-            let mut allowed = Vec::new();
+            let (mut allowed, mut repeated) = (Vec::new(), Vec::new());
             for (index, tool) in tools.iter().enumerate() {
                 let path = path.index(index);
                 let tool = required_object(tool, &path)?;
                 if tool.get("type").and_then(Value::as_str) == Some("function") {
                     allowed.push(named(tool));
+                    repeated.push(flat(tool));
                 } else {
                     ignored.push(path.to_string());
                 }
             }
-            Ok(json!({
-                "type": "allowed_tools",
-                "allowed_tools": { "mode": map.get("mode"), "tools": allowed },
-            }))
+            let mode = map.get("mode");
+            Ok((
+                json!({ "type": "allowed_tools", "mode": mode, "tools": repeated }),
+                json!({
+                    "type": "allowed_tools",
+                    "allowed_tools": { "mode": mode, "tools": allowed },
+                }),
+            ))
         }
         _ => Err(TranslationError::unsupported(
             &path.field("type"),
             "only functions can be called; send \"function\" or \"allowed_tools\"",
         )),
     }
+}
+
+fn flat(tool: &Map<String, Value>) -> Value {
+    json!({ "type": "function", "name": tool.get("name") })
 }
 
 fn named(tool: &Map<String, Value>) -> Value {

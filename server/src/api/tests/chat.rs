@@ -43,6 +43,7 @@ async fn whole_completion_has_openais_shape() {
         "usage": {
             "prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7,
             "prompt_tokens_details": { "cached_tokens": 3 },
+            "completion_tokens_details": { "reasoning_tokens": 0 },
         },
     });
     assert_eq!(answer, expected);
@@ -227,6 +228,65 @@ async fn tool_calls_are_separated_from_content() {
         json!({ "name": "add", "arguments": "{\"a\":1}" })
     );
     assert_eq!(call.get("index"), None);
+}
+
+#[tokio::test]
+async fn call_of_a_message_has_an_id_as_anthropics() {
+    let server = TestServer::new();
+    let tool = json!({ "name": "add", "input_schema": { "type": "object" } });
+    let body = json!({
+        "messages": [{ "role": "user", "content": "hi" }], "tools": [tool], "max_tokens": 50,
+    });
+    let (_, answer) = server.ask("/v1/messages", body, said(&CALL)).await;
+    let id = answer.json()["content"][1]["id"].clone();
+    assert!(id.as_str().unwrap().starts_with("toolu_"), "{id}");
+}
+
+#[tokio::test]
+async fn usage_counts_the_tokens_of_the_reasoning() {
+    let server = TestServer::new();
+    let words = ["Two", " and", " two.\n", "</think>", "\n\n", "4", "."];
+    let events = || {
+        let mut events: Vec<Event> = words.iter().map(|word| token(word)).collect();
+        let mut last = finished(FinishReason::Stop, "");
+        if let Event::Finished { usage, .. } = &mut last {
+            usage.completion_tokens = words.len();
+        }
+        events.push(last);
+        events
+    };
+    let thinking = json!({ "enable_thinking": true });
+    let (_, answer) = server.ask(PATH, hello(thinking.clone()), events()).await;
+    let usage = answer.json()["usage"].clone();
+    let details = json!({ "reasoning_tokens": 4 });
+    assert_eq!(usage["completion_tokens_details"], details, "{usage}");
+    let (_, answer) = server.ask(PATH, hello(json!({})), events()).await;
+    let usage = answer.json()["usage"].clone();
+    let details = json!({ "reasoning_tokens": 0 });
+    assert_eq!(usage["completion_tokens_details"], details, "{usage}");
+    let streamed = json!({
+        "enable_thinking": true, "stream": true, "stream_options": { "include_usage": true },
+    });
+    let (_, answer) = server.ask(PATH, hello(streamed), events()).await;
+    let usage = answer.chunks().last().unwrap()["usage"].clone();
+    assert_eq!(usage["completion_tokens_details"]["reasoning_tokens"], 4);
+    let body = json!({ "input": "hi", "reasoning": { "effort": "low" } });
+    let (_, answer) = server.ask("/v1/responses", body, events()).await;
+    let usage = answer.json()["usage"].clone();
+    let details = json!({ "reasoning_tokens": 4 });
+    assert_eq!(usage["output_tokens_details"], details, "{usage}");
+    // An answer that ended within its reasoning has nothing else.
+    let cut = vec![
+        token("Two"),
+        token(" and"),
+        finished(FinishReason::Length, ""),
+    ];
+    let (_, answer) = server.ask(PATH, hello(thinking), cut).await;
+    let usage = answer.json()["usage"].clone();
+    assert_eq!(
+        usage["completion_tokens_details"]["reasoning_tokens"], 2,
+        "{usage}"
+    );
 }
 
 #[tokio::test]

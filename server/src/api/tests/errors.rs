@@ -141,3 +141,90 @@ async fn before_and_after_its_time_the_server_is_a_503() {
     let answer = server.post(CHAT, hello()).await;
     assert_eq!(answer.error(), (503, Value::Null, json!("shutting_down")));
 }
+
+#[tokio::test]
+async fn every_error_of_messages_has_anthropics_shape() {
+    let server = TestServer::new();
+    let body = || {
+        json!({ "messages": [{ "role": "user", "content": "hi" }], "max_tokens": 5 }).to_string()
+    };
+    let request = |method: &str, path: &str, headers: &[(&str, &str)]| {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(Body::from(body())).unwrap()
+    };
+    let kind = ("content-type", "application/json");
+    for path in [
+        "/v1/messages",
+        "/messages",
+        "/v1/messages/count_tokens",
+        "/v1/messages?beta=true",
+    ] {
+        for (request, status, error) in [
+            (request("GET", path, &[]), 405, "invalid_request_error"),
+            (
+                request("POST", path, &[("content-type", "text/plain")]),
+                415,
+                "invalid_request_error",
+            ),
+            (
+                request("POST", path, &[kind, ("origin", "https://example.com")]),
+                403,
+                "permission_error",
+            ),
+            (
+                request("POST", path, &[kind, ("content-encoding", "gzip")]),
+                415,
+                "invalid_request_error",
+            ),
+            (
+                request(
+                    "POST",
+                    &format!("{path}/none").replace("?beta=true/", "/"),
+                    &[kind],
+                ),
+                404,
+                "not_found_error",
+            ),
+        ] {
+            let answer = server.send(request).await;
+            let text = &answer.text;
+            assert_eq!(answer.status, status, "{path}: {text}");
+            let body = answer.json();
+            assert_eq!(body["type"], "error", "{path}: {text}");
+            assert_eq!(body["error"]["type"], error, "{path}: {text}");
+            assert!(!body["error"]["message"].as_str().unwrap().is_empty());
+            assert_eq!(
+                body["request_id"],
+                answer.headers["request-id"].to_str().unwrap()
+            );
+            assert_eq!(answer.headers["request-id"], answer.headers["x-request-id"]);
+            assert_eq!(answer.headers[header::CONTENT_TYPE], "application/json");
+        }
+    }
+    let answer = server.send(request("GET", "/v1/messages", &[])).await;
+    assert_eq!(answer.headers[header::ALLOW], "POST");
+}
+
+#[tokio::test]
+async fn path_that_is_not_text_is_a_json_error() {
+    let server = TestServer::new();
+    for path in [
+        "/v1/responses/%00%ff",
+        "/responses/%ff",
+        "/v1/models/%ff",
+        "/models/a/%ff",
+    ] {
+        let methods: &[&str] = match path.contains("models") {
+            true => &["GET"],
+            false => &["GET", "DELETE"],
+        };
+        for &method in methods {
+            let request = Request::builder().method(method).uri(path);
+            let answer = server.send(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(answer.error().0, 400, "{method} {path}: {}", answer.text);
+        }
+    }
+}

@@ -371,3 +371,100 @@ async fn compressed_body_is_a_415_that_names_the_header() {
         assert_eq!(send("identity").await.status, 400, "{route}");
     }
 }
+
+#[tokio::test]
+async fn what_anthropic_refuses_is_refused_in_messages() {
+    for (extra, text) in [
+        (
+            json!({ "max_tokens": -1 }),
+            "`max_tokens` must be a whole number from 1 to 4294967295, not -1",
+        ),
+        (
+            json!({ "max_tokens": 0 }),
+            "`max_tokens` must be a whole number from 1 to 4294967295, not 0",
+        ),
+        (
+            json!({ "max_tokens": 1.5 }),
+            "`max_tokens` must be a whole number from 1 to 4294967295, not 1.5",
+        ),
+        (
+            json!({ "max_tokens": "5" }),
+            "`max_tokens` must be a whole number from 1 to 4294967295, not \"5\"",
+        ),
+        (
+            json!({ "tools": [{ "name": "f" }] }),
+            "`tools[0].input_schema` is missing or null",
+        ),
+        (
+            json!({ "tools": [{ "type": "web_search_20250305", "name": "w" }, { "name": "f", "input_schema": null }] }),
+            "`tools[1].input_schema` is missing or null",
+        ),
+        (
+            json!({ "thread": { "type": "continue" } }),
+            "`thread.previous_message_id` is missing or null",
+        ),
+        (
+            json!({ "thread": { "type": "continue", "previous_message_id": 3 } }),
+            "`thread.previous_message_id` must be a string",
+        ),
+    ] {
+        assert_eq!(refused(MESSAGES, message(extra)).await.1, text);
+    }
+}
+
+#[tokio::test]
+async fn response_that_is_not_kept_has_openais_code() {
+    let server = TestServer::new();
+    let body = response(json!({ "previous_response_id": "resp_none" }));
+    let answer = server.post(RESPONSES, body).await;
+    let code = json!("previous_response_not_found");
+    assert_eq!(answer.error(), (400, json!("previous_response_id"), code));
+    let body = response(json!({ "conversation": "c" }));
+    let answer = server.post(RESPONSES, body).await;
+    let code = json!("unsupported_parameter");
+    assert_eq!(answer.error(), (400, json!("conversation"), code));
+}
+
+#[tokio::test]
+async fn what_a_response_repeats_is_bounded() {
+    let pairs: serde_json::Map<String, Value> = (0..17)
+        .map(|number| (number.to_string(), json!("x")))
+        .collect();
+    let format = json!({ "type": "json_schema", "name": "n", "schema": {}, "description": "x".repeat(20_000) });
+    for (extra, param) in [
+        (json!({ "metadata": pairs }), "metadata"),
+        (json!({ "metadata": { "x".repeat(65): "x" } }), "metadata"),
+        (
+            json!({ "metadata": { "k": "x".repeat(513) } }),
+            "metadata.k",
+        ),
+        (json!({ "metadata": { "k": 3 } }), "metadata.k"),
+        (json!({ "metadata": "x" }), "metadata"),
+        (json!({ "user": "x".repeat(513) }), "user"),
+        (
+            json!({ "prompt_cache_key": "x".repeat(513) }),
+            "prompt_cache_key",
+        ),
+        (
+            json!({ "safety_identifier": "x".repeat(513) }),
+            "safety_identifier",
+        ),
+        (json!({ "service_tier": ["x"] }), "service_tier"),
+        (
+            json!({ "text": { "verbosity": "x".repeat(513) } }),
+            "text.verbosity",
+        ),
+        (
+            json!({ "text": { "format": format } }),
+            "text.format.description",
+        ),
+    ] {
+        let shown = extra.to_string();
+        assert_eq!(
+            refused(RESPONSES, response(extra)).await.0,
+            param,
+            "{:.80}",
+            shown
+        );
+    }
+}

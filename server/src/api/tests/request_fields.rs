@@ -77,6 +77,8 @@ fn value(route: &str, field: &str) -> Value {
         | "max_completion_tokens"
         | "max_output_tokens"
         | "n_predict"
+        | "num_predict"
+        | "max_new_tokens"
         | "top_k"
         | "repetition_context_size"
         | "max_tool_calls"
@@ -309,5 +311,160 @@ async fn unknown_field_is_named_and_counted_or_refused_where_fields_are_strict()
         );
         let answer = send(&strict, route, base(route)).await;
         assert_eq!(answer.status, 200, "{route}: {}", answer.text);
+    }
+}
+
+/// Fields of other servers that look like fields of these APIs: vLLM's, SGLang's, llama.cpp's, Ollama's, Mistral's, Groq's,
+/// Cerebras's, OpenRouter's, text-generation-webui's.
+const OF_OTHER_SERVERS: [&str; 23] = [
+    "context",
+    "encoder_repetition_penalty",
+    "images",
+    "min_completion_tokens",
+    "min_new_tokens",
+    "mode",
+    "parse_tool_calls",
+    "presence_penalty_range",
+    "prompt_cache_isolation_key",
+    "prompt_logprobs",
+    "reasoning_budget",
+    "reasoning_format",
+    "reasoning_history",
+    "repetition_decay",
+    "repetition_penalty_range",
+    "response_fields",
+    "return_token_ids",
+    "return_tokens",
+    "safe_prompt",
+    "skip_special_tokens",
+    "temperature_last",
+    "top_a",
+    "top_n_tokens",
+];
+
+#[tokio::test]
+async fn field_of_another_server_is_accepted_and_named() {
+    for route in published().keys() {
+        for field in OF_OTHER_SERVERS {
+            let server = TestServer::new();
+            let mut body = base(route);
+            body[field] = json!(3);
+            let answer = send(&server, route, body).await;
+            assert_eq!(answer.status, 200, "{route}: {field}: {}", answer.text);
+            if !route.ends_with("count_tokens") {
+                assert_eq!(answer.headers["sanctum-ignored-fields"], field, "{route}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn null_is_absence_whatever_the_name() {
+    for route in published().keys() {
+        let server = TestServer::strict();
+        let mut body = base(route);
+        for name in ["temprature", "top_a", "x_trace", "modle"] {
+            body[name] = Value::Null;
+        }
+        let answer = send(&server, route, body).await;
+        assert_eq!(answer.status, 200, "{route}: {}", answer.text);
+        assert!(
+            !answer.headers.contains_key("sanctum-ignored-fields"),
+            "{route}"
+        );
+    }
+    let server = TestServer::new();
+    for extra in [
+        json!({ "chat_template_kwargs": { "messages": null, "enable_thinking": null, "x": null } }),
+        json!({ "logit_bias": { "5": null } }),
+        json!({ "stream": true, "stream_options": { "include_usag": null } }),
+    ] {
+        let mut body = base("/v1/chat/completions");
+        let shown = extra.to_string();
+        body.as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
+        let answer = send(&server, "/v1/chat/completions", body).await;
+        assert_eq!(answer.status, 200, "{shown}: {}", answer.text);
+        assert!(
+            !answer.headers.contains_key("sanctum-ignored-fields"),
+            "{shown}"
+        );
+    }
+    let text = json!({ "content": "hi", "messages": null });
+    assert_eq!(server.post("/tokenize", text).await.status, 200);
+}
+
+#[tokio::test]
+async fn unknown_fields_of_messages_and_calls_are_ignored_whatever_their_names() {
+    let server = TestServer::new();
+    let call = json!({
+        "id": "c", "type": "function", "index": 0, "idx": 1,
+        "function": { "name": "f", "arguments": "{}", "argument": "x", "nam": null },
+    });
+    let messages = json!([
+        { "role": "user", "content": [{ "type": "text", "text": "hi", "tex": 1, "types": null }], "names": "x", "tool_call": 1 },
+        { "role": "assistant", "content": null, "tool_calls": [call], "tool_call_id": null, "contents": 1, "reasonin": "x" },
+        { "role": "tool", "tool_call_id": "c", "content": "x", "tool_calls": null, "tool_call_ids": "y" },
+        { "role": "system", "content": "x", "reasoning": null, "refusals": null },
+        { "role": "user", "content": "bye", "tool_calls": [] },
+    ]);
+    let answer = send(
+        &server,
+        "/v1/chat/completions",
+        json!({ "messages": messages }),
+    )
+    .await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+#[tokio::test]
+async fn body_of_thousands_of_unknown_fields_is_refused_with_their_number() {
+    for route in published().keys() {
+        let server = TestServer::new();
+        let mut body = base(route);
+        for number in 0..300 {
+            body[format!("x_{number}")] = json!(1);
+        }
+        let answer = send(&server, route, body).await;
+        assert_eq!(answer.status, 400, "{route}: {}", answer.text);
+        assert!(
+            answer.text.contains("300 fields"),
+            "{route}: {}",
+            answer.text
+        );
+    }
+    let server = TestServer::new();
+    let names = (0..300).map(|number| (format!("x_{number}"), json!(1)));
+    let variables: Map<String, Value> = names.collect();
+    let mut body = base("/v1/chat/completions");
+    body["chat_template_kwargs"] = variables.into();
+    let answer = send(&server, "/v1/chat/completions", body).await;
+    assert_eq!(answer.error().0, 400);
+    assert!(
+        answer.text.contains("chat_template_kwargs"),
+        "{}",
+        answer.text
+    );
+}
+
+#[tokio::test]
+async fn limit_of_tokens_has_the_names_of_other_servers() {
+    for name in [
+        "max_tokens",
+        "n_predict",
+        "num_predict",
+        "max_new_tokens",
+        "max_completion_tokens",
+    ] {
+        for route in ["/v1/chat/completions", "/v1/completions"] {
+            let server = TestServer::new();
+            let mut body = base(route);
+            body[name] = json!(3);
+            let events = vec![finished(FinishReason::Length, "a")];
+            let (job, answer) = server.ask(route, body, events).await;
+            assert_eq!(answer.status, 200, "{name}: {}", answer.text);
+            assert_eq!(job.request.max_tokens, 3, "{route}: {name}");
+        }
     }
 }

@@ -106,6 +106,11 @@ impl OutputParser {
         self.events.take()
     }
 
+    /// Whether the output is still in the reasoning.
+    pub fn is_reasoning(&self) -> bool {
+        matches!(self.state, State::Text) && self.layout.in_reasoning()
+    }
+
     /// How many calls have started.
     pub fn calls(&self) -> usize {
         self.calls

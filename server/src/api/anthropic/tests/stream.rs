@@ -47,7 +47,7 @@ fn full_answer_is_streamed_in_documented_order() {
         stop(1),
         start(
             2,
-            json!({ "type": "tool_use", "id": "call_0", "name": "ls", "input": {} }),
+            json!({ "type": "tool_use", "id": "toolu_0", "name": "ls", "input": {} }),
         ),
         delta(
             2,
@@ -74,7 +74,7 @@ fn plain_answer_has_documented_shape() {
         "content": [
             { "type": "thinking", "thinking": "Run it.", "signature": "unsigned" },
             { "type": "text", "text": "Hello." },
-            { "type": "tool_use", "id": "call_0", "name": "ls", "input": { "dir": "." } },
+            { "type": "tool_use", "id": "toolu_0", "name": "ls", "input": { "dir": "." } },
         ],
         "stop_details": null, "stop_reason": "tool_use", "stop_sequence": null,
         "usage": { "input_tokens": 12, "cache_read_input_tokens": 30, "cache_creation_input_tokens": 0, "output_tokens": 9 },

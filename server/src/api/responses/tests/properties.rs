@@ -54,7 +54,7 @@ const WORDS: &[&str] = &[
 ];
 
 fn encoder() -> ResponseEncoder {
-    let echo = RepeatedFields::before(&ProtocolFields::new(Default::default()));
+    let echo = RepeatedFields::before(&ProtocolFields::new(Default::default())).unwrap();
     ResponseEncoder::new(echo, "m", 0, &mut counting_ids())
 }
 

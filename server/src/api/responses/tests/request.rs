@@ -29,6 +29,7 @@ fn string_input_with_instructions_becomes_system_and_user_message() {
             { "role": "user", "content": "hi" },
         ],
         "max_completion_tokens": 9,
+        "continue_final_message": false,
         "temperature": 0.5,
         "seed": 7,
         "stream": true,
@@ -206,6 +207,7 @@ fn codex_body_is_accepted_and_only_dropped_tools_and_summary_are_reported() {
             "messages",
             "tools",
             "tool_choice",
+            "continue_final_message",
             "stream",
             "parallel_tool_calls",
             "prompt_cache_key"
@@ -312,7 +314,8 @@ fn null_fields_are_absent() {
     let mut value = json!({ "input": "hi" });
     value.as_object_mut().unwrap().extend(nulls);
     let request = request(value).unwrap();
-    let expected = json!({ "messages": [{ "role": "user", "content": "hi" }] });
+    let messages = json!([{ "role": "user", "content": "hi" }]);
+    let expected = json!({ "messages": messages, "continue_final_message": false });
     assert_eq!(Value::Object(request.translated.chat), expected);
     assert!(request.pending.is_some());
 }

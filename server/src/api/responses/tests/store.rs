@@ -200,6 +200,73 @@ fn limits_evict_oldest_response_of_busiest_owner() {
 }
 
 #[test]
+fn owner_of_most_bytes_evicts_no_response_of_another() {
+    let now = Instant::now();
+    let mut store = Store::new(StoreLimits {
+        entries: 1000,
+        bytes: 1_000_000,
+        time_to_live: MINUTE,
+    });
+    let mut ids = counting_ids();
+    for _ in 0..40 {
+        store.insert("bob", pending(10_000), json!({ "id": ids("bob_") }), now);
+    }
+    for _ in 0..20 {
+        store.insert("ann", pending(180_000), json!({ "id": ids("ann_") }), now);
+        assert!(store.bytes() <= 1_000_000, "{}", store.bytes());
+    }
+    for number in 1..=40 {
+        let id = format!("bob_{number}");
+        assert!(store.response("bob", &id, now).is_some(), "{id}");
+    }
+    assert!(store.response("ann", "ann_60", now).is_some());
+    assert!(store.response("ann", "ann_41", now).is_none());
+}
+
+#[test]
+fn turns_that_a_conversation_shares_count_once_for_its_owner() {
+    let now = Instant::now();
+    let mut store = Store::new(StoreLimits {
+        entries: 1000,
+        bytes: 1_000_000,
+        time_to_live: MINUTE,
+    });
+    // Twenty responses share the first turn: 200,000 bytes, not four million.
+    let long = "x".repeat(200_000);
+    answer(
+        &mut store,
+        "bob",
+        "bob_0",
+        json!({ "input": long }),
+        text("a"),
+        now,
+    );
+    for turn in 1..20 {
+        let previous = format!("bob_{}", turn - 1);
+        let value = json!({ "input": "x", "previous_response_id": previous });
+        answer(
+            &mut store,
+            "bob",
+            &format!("bob_{turn}"),
+            value,
+            text("a"),
+            now,
+        );
+    }
+    for turn in 0..5 {
+        store.insert(
+            "ann",
+            pending(200_000),
+            json!({ "id": format!("ann_{turn}") }),
+            now,
+        );
+    }
+    assert!(store.bytes() <= 1_000_000, "{}", store.bytes());
+    assert!(store.response("bob", "bob_0", now).is_some());
+    assert!(store.response("ann", "ann_4", now).is_some());
+}
+
+#[test]
 fn deleted_response_is_gone_for_its_owner_only() {
     let (mut store, now) = (store(), Instant::now());
     answer(
