@@ -180,3 +180,50 @@ async fn unknown_field_is_listed_and_a_misspelt_one_refused() {
             .contains("temperature")
     );
 }
+
+#[tokio::test]
+async fn ambiguous_grammar_is_refused_and_delays_no_other_client() {
+    let server = Server::start([""; 0]).await;
+    let grammar = "start: e \"\\u0001\"\ne: e e | e e e | /[a-z ]/";
+    let extra = json!({ "guided_grammar": grammar, "temperature": 0, "n": 3 });
+    let (hostile, http) = (ask("Say hello.", extra), server.http());
+    let question = "What is 2+2? Respond with only the number.";
+    let plain = ask(question, json!({ "temperature": 0, "max_tokens": 20 }));
+    let others = async {
+        for _ in 0..3 {
+            let answer = http.post(PATH, &plain).await.json();
+            assert_eq!(answer["choices"][0]["message"]["content"], "4");
+        }
+    };
+    let (refused, ()) = tokio::join!(http.post(PATH, &hostile), others);
+    let error = &refused.json()["error"];
+    assert_eq!(
+        (refused.status, &error["param"]),
+        (400, &json!("guided_grammar")),
+        "{error}"
+    );
+    assert_eq!(error["code"], "unsupported_constraint");
+}
+
+#[tokio::test]
+async fn function_that_is_not_allowed_is_not_called() {
+    let server = Server::start([""; 0]).await;
+    let other = json!({ "type": "function", "function": { "name": "now" } });
+    let allowed =
+        json!({ "mode": "auto", "tools": [{ "type": "function", "function": { "name": "now" } }] });
+    let extra = json!({
+        "tools": [add(), other], "tool_choice": { "type": "allowed_tools", "allowed_tools": allowed },
+        "temperature": 2.0, "max_tokens": 60,
+    });
+    for seed in 0..4 {
+        let mut body = ask("What is 17 + 26?", extra.clone());
+        body["seed"] = seed.into();
+        let answer = server.http().post(PATH, &body).await.json();
+        let calls = answer["choices"][0]["message"]["tool_calls"]
+            .as_array()
+            .cloned();
+        for call in calls.unwrap_or_default() {
+            assert_eq!(call["function"]["name"], "now", "{answer}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 pub(crate) mod admission;
 pub(crate) mod engine;
 pub(crate) mod heartbeat;
+mod mask_queue;
 mod masks;
 mod prompt_scores;
 pub(crate) mod request;

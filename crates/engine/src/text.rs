@@ -57,8 +57,24 @@ impl Text {
         rules: &Rules,
         thinking: bool,
     ) -> Result<Option<Constraint>, GrammarError> {
-        self.grammars
-            .constrain(&self.tokenizer, &self.eos, rules, thinking)
+        self.constrain_while(rules, thinking, &|| true)
+    }
+
+    /// Like [`Text::constrain`], and ends early once `is_wanted` says no.
+    ///
+    /// # Errors
+    /// As [`Text::constrain`].
+    pub fn constrain_while(
+        &self,
+        rules: &Rules,
+        thinking: bool,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Option<Constraint>, GrammarError> {
+        let grammars = self.grammars.of(&self.tokenizer, &self.eos, rules)?;
+        match grammars {
+            Some(grammars) => grammars.compile_while(rules, thinking, is_wanted),
+            None => Ok(None),
+        }
     }
 
     /// Starts to build what [`Text::constrain`] needs, on a thread of its own.

@@ -5,7 +5,7 @@ mod built_in;
 
 use asking::{answer, request};
 use built_in::{LIMITS, engine};
-use sanctum_engine::schedule::FinishReason;
+use sanctum_engine::schedule::{Event, FinishReason};
 use sanctum_grammar::{CallRules, Format, Rules, Tool};
 use serde_json::json;
 
@@ -35,6 +35,7 @@ fn add(required: bool) -> Rules {
             }],
             required,
             parallel: false,
+            subset: false,
         }),
     }
 }
@@ -126,4 +127,63 @@ fn constrained_answer_cut_by_its_length_reports_length() {
         (ids.len(), reason, usage.completion_tokens),
         (3, FinishReason::Length, 3)
     );
+}
+
+/// A grammar in which each text has exponentially many derivations, and whose end no model chooses.
+fn ambiguous() -> Rules {
+    let source = "start: e \"\\u0001\"\ne: e e | e e e | /[a-z ]/";
+    rules(Format::Lark(source.into()))
+}
+
+#[test]
+fn ambiguous_grammar_fails_alone() {
+    let engine = engine(LIMITS);
+    let hostile = |question| {
+        let mut request = request(&engine, question, 200);
+        request.constraint = engine.text().constrain(&ambiguous(), false).unwrap();
+        engine.submit(request).unwrap()
+    };
+    let questions = ["Say hello.", "Say goodbye.", "What is a cat?"];
+    let hostile: Vec<_> = questions.into_iter().map(hostile).collect();
+    // What others ask is answered meanwhile.
+    let question = "What is 2+2? Respond with only the number.";
+    for _ in 0..3 {
+        let plain = engine.submit(request(&engine, question, 20)).unwrap();
+        assert_eq!(answer(plain).1, "4");
+    }
+    for mut generation in hostile {
+        let last = loop {
+            match generation.blocking_next() {
+                Some(Event::Token { .. }) => {}
+                last => break last,
+            }
+        };
+        let Some(Event::Refused(error)) = last else {
+            panic!("{last:?}")
+        };
+        assert_eq!(error.path(), Some("guided_grammar"));
+        assert_eq!(generation.blocking_next(), None);
+    }
+}
+
+#[test]
+fn ambiguous_grammar_of_a_client_that_left_is_not_computed() {
+    let engine = engine(LIMITS);
+    for seed in 0..4 {
+        let mut request = request(&engine, "Say hello.", 200);
+        request.sampling.temperature = 2.0;
+        request.sampling.seed = seed;
+        request.constraint = engine.text().constrain(&ambiguous(), false).unwrap();
+        let mut generation = engine.submit(request).unwrap();
+        assert!(matches!(
+            generation.blocking_next(),
+            Some(Event::Token { .. })
+        ));
+    }
+    // Every slot is free again.
+    let question = "What is 2+2? Respond with only the number.";
+    for _ in 0..4 {
+        let plain = engine.submit(request(&engine, question, 20)).unwrap();
+        assert_eq!(answer(plain).1, "4");
+    }
 }

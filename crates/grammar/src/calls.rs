@@ -18,7 +18,7 @@
 
 use std::fmt::Write;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::GrammarError;
 use crate::constraint::Marks;
@@ -48,6 +48,8 @@ pub struct CallRules {
     pub required: bool,
     /// Whether there may be several.
     pub parallel: bool,
+    /// Whether the prompt shows the model other functions too, which must not be called.
+    pub subset: bool,
 }
 
 /// Rules of Lark for calls.
@@ -64,16 +66,50 @@ pub(crate) struct Written {
 const MAX_UNORDERED: usize = 64;
 
 impl CallRules {
-    /// Whether they forbid anything.
-    pub(crate) fn constrains(&self) -> bool {
-        self.required || !self.parallel || self.tools.iter().any(|tool| tool.strict)
+    /// Whether they forbid anything. If so, every call of the answer is in Qwen's XML form.
+    pub fn constrain(&self) -> bool {
+        self.required || !self.parallel || self.subset || self.tools.iter().any(|tool| tool.strict)
+    }
+
+    /// The same without the schemas of functions that are not strict and that `compiles` refuses: their parameters may have
+    /// any text.
+    pub(crate) fn relaxed(&self, compiles: impl Fn(&Self) -> bool) -> Self {
+        let relax = |tool: &Tool| {
+            let alone = Self {
+                tools: vec![tool.clone()],
+                ..self.clone()
+            };
+            if tool.strict || compiles(&alone) {
+                return tool.clone();
+            }
+            let schema = tool.parameters.as_ref();
+            let properties = schema.and_then(|schema| schema.get("properties")?.as_object());
+            let names = properties
+                .into_iter()
+                .flat_map(|properties| properties.keys());
+            let properties: Map<String, Value> = names
+                .map(|name| (name.clone(), json!({"type": "string"})))
+                .collect();
+            let required = schema.and_then(|schema| schema.get("required")).cloned();
+            let parameters = json!({
+                "type": "object", "properties": properties, "required": required.unwrap_or(json!([])),
+            });
+            Tool {
+                parameters: Some(parameters),
+                ..tool.clone()
+            }
+        };
+        Self {
+            tools: self.tools.iter().map(relax).collect(),
+            ..self.clone()
+        }
     }
 
     /// The schemas that must be enforced, for messages.
     pub(crate) fn schemas(&self) -> Vec<Schema> {
         let strict = self.tools.iter().filter(|tool| tool.strict);
         strict
-            .filter_map(|tool| Schema::check(tool.parameters.as_ref()?, &tool.path).ok())
+            .filter_map(|tool| Schema::check(tool.parameters.as_ref()?, &tool.path, false).ok())
             .collect()
     }
 
@@ -114,10 +150,14 @@ impl CallRules {
 fn function(index: usize, tool: &Tool, rules: &mut String) -> Result<(), GrammarError> {
     let head = quote(&format!("{}>\n", tool.name));
     let empty = Value::Object(Default::default());
-    let schema = Schema::check(tool.parameters.as_ref().unwrap_or(&empty), &tool.path)?;
+    let schema = Schema::check(
+        tool.parameters.as_ref().unwrap_or(&empty),
+        &tool.path,
+        !tool.strict,
+    )?;
     let values = ParameterValues::new(&schema, tool.strict, format!("V{index}"));
-    let parameters = values.parameters()?;
-    let open_ended = values.is_open_ended() && !tool.strict;
+    let (parameters, is_open_ended) = values.parameters()?;
+    let open_ended = is_open_ended && !tool.strict;
     let mut names = Vec::new();
     for (number, parameter) in parameters.iter().enumerate() {
         let rule = format!("f{index}p{number}");

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use llguidance::Matcher;
 use llguidance::toktrie::TokEnv;
 
+use crate::cancellation::Cancellation;
+use crate::spelled::SpelledTag;
 use crate::{GrammarError, Mask, Vocabulary};
 
 /// What may follow.
@@ -31,8 +33,8 @@ enum ConstraintPhase {
     Reasoning { tail: Vec<u8> },
     /// Between `</think>` and the answer: so many tokens of line breaks were seen.
     Gap(usize),
-    /// In text that is not constrained, until a call begins.
-    Free,
+    /// In text that is not constrained, until a call begins; the last bytes of it.
+    Free { tail: Vec<u8> },
     /// In what the matcher reads.
     Constrained,
     /// At the end.
@@ -43,6 +45,8 @@ enum ConstraintPhase {
 pub(crate) struct Compiled {
     matcher: Mutex<Option<Matcher>>,
     kind: RuleKind,
+    /// The place of the rules in the request.
+    path: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,13 +70,20 @@ pub(crate) struct Marks {
     breaks: Vec<u32>,
     /// Tokens of one or two line breaks and more: the token, and what follows the breaks as tokens.
     begins_answer: Vec<(u32, Vec<u32>)>,
+    /// Every token.
+    all: Mask,
     /// Everything but the ends of a sequence.
     reasoning: Mask,
-    /// For each proper prefix of `</think>`, by length: tokens that complete the tag and go on with something else.
-    overshoot: Vec<Vec<u32>>,
+    closing: SpelledTag,
+    calling: SpelledTag,
 }
 
 const CLOSE_REASONING: &[u8] = b"</think>";
+const OPEN_CALL: &[u8] = b"<tool_call>";
+/// Bytes of a text that are kept to find a tag at its end.
+const TAIL: usize = 32;
+/// The field of a request that has the functions.
+const TOOLS: &str = "tools";
 /// Tokens of line breaks between the reasoning and the answer, at most.
 const MAX_GAP: usize = 2;
 
@@ -82,23 +93,11 @@ fn is_break(bytes: &[u8]) -> bool {
 
 impl Marks {
     pub(crate) fn new(vocabulary: &Vocabulary, environment: TokEnv) -> Self {
-        let overshoots = |rest: &'static [u8]| {
-            move |bytes: &[u8]| {
-                let after = bytes.strip_prefix(rest);
-                after.is_some_and(|after| after.iter().any(|&byte| byte != b'\n'))
-            }
-        };
-        let words = vec![u32::MAX; vocabulary.tokens.len().div_ceil(32)];
-        let within = vocabulary.texts(|bytes| {
-            let find = bytes
-                .windows(CLOSE_REASONING.len())
-                .position(|w| w == CLOSE_REASONING);
-            find.is_some_and(|at| {
-                bytes[at + CLOSE_REASONING.len()..]
-                    .iter()
-                    .any(|&b| b != b'\n')
-            })
+        let closing = SpelledTag::new(vocabulary, CLOSE_REASONING, |rest| {
+            rest.iter().any(|&byte| byte != b'\n')
         });
+        let calling = SpelledTag::new(vocabulary, OPEN_CALL, |rest| !rest.is_empty());
+        let all = Mask::new(&vec![u32::MAX; vocabulary.tokens.len().div_ceil(32)]);
         let begins_answer = vocabulary
             .texts(|bytes| bytes.starts_with(b"\n") && !is_break(bytes))
             .into_iter()
@@ -115,45 +114,69 @@ impl Marks {
             environment,
             breaks: vocabulary.texts(is_break),
             begins_answer,
-            reasoning: Mask::new(&words).without(&vocabulary.ends).without(&within),
-            overshoot: (0..CLOSE_REASONING.len())
-                .map(|len| match len {
-                    0 => Vec::new(),
-                    len => vocabulary.texts(overshoots(&CLOSE_REASONING[len..])),
-                })
-                .collect(),
+            reasoning: all
+                .clone()
+                .without(&vocabulary.ends)
+                .without(&closing.within),
+            all,
+            closing,
+            calling,
         }
     }
 
     /// The tokens that may follow in the reasoning.
-    fn in_reasoning(&self, tail: &[u8]) -> Mask {
-        let mut mask = self.reasoning.clone();
-        for len in 1..CLOSE_REASONING.len().min(tail.len() + 1) {
-            if tail.ends_with(&CLOSE_REASONING[..len]) && !self.overshoot[len].is_empty() {
-                mask = mask.without(&self.overshoot[len]);
-            }
+    fn in_reasoning(&self, tail: &[u8], may_call: bool) -> Mask {
+        let mask = self
+            .reasoning
+            .clone()
+            .without(&self.closing.overshoot(tail));
+        match may_call {
+            true => mask
+                .without(&self.calling.overshoot(tail))
+                .without(&self.calling.within),
+            false => mask,
         }
-        mask
+    }
+
+    /// The tokens that may follow in text that may go on with a call.
+    fn in_text(&self, tail: &[u8]) -> Allowed {
+        let overshoot = self.calling.overshoot(tail);
+        match overshoot.is_empty() && self.calling.within.is_empty() {
+            true => Allowed::All,
+            false => Allowed::Only(
+                self.all
+                    .clone()
+                    .without(&overshoot)
+                    .without(&self.calling.within),
+            ),
+        }
     }
 }
 
+/// Adds a token's bytes to the end of a text.
+fn extend_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
+    tail.extend(bytes);
+    tail.drain(..tail.len().saturating_sub(TAIL));
+}
+
 impl Compiled {
-    pub(crate) fn answer(matcher: Option<Matcher>) -> Self {
-        Self::of(matcher, RuleKind::Answer)
+    pub(crate) fn answer(matcher: Option<Matcher>, path: &str) -> Self {
+        Self::of(matcher, RuleKind::Answer, path)
     }
 
     pub(crate) fn calls(matcher: Matcher) -> Self {
-        Self::of(Some(matcher), RuleKind::Calls)
+        Self::of(Some(matcher), RuleKind::Calls, TOOLS)
     }
 
     pub(crate) fn optional_calls(matcher: Matcher, parallel: bool) -> Self {
-        Self::of(Some(matcher), RuleKind::OptionalCalls { parallel })
+        Self::of(Some(matcher), RuleKind::OptionalCalls { parallel }, TOOLS)
     }
 
-    fn of(matcher: Option<Matcher>, kind: RuleKind) -> Self {
+    fn of(matcher: Option<Matcher>, kind: RuleKind, path: &str) -> Self {
         Self {
-            matcher: Mutex::new(matcher),
+            matcher: Mutex::new(matcher.map(Matcher::into_cancellable)),
             kind,
+            path: path.to_owned(),
         }
     }
 
@@ -169,6 +192,7 @@ pub struct Constraint {
     marks: Arc<Marks>,
     phase: ConstraintPhase,
     matcher: Option<Matcher>,
+    cancellation: Cancellation,
 }
 
 impl std::fmt::Debug for Constraint {
@@ -196,6 +220,7 @@ impl Constraint {
             marks,
             phase: ConstraintPhase::Reasoning { tail: Vec::new() },
             matcher: None,
+            cancellation: Cancellation::default(),
         };
         if !thinking {
             constraint.begin_answer();
@@ -203,14 +228,27 @@ impl Constraint {
         constraint
     }
 
+    /// Ends what other threads compute with this constraint. A clone has one of its own.
+    pub fn cancellation(&self) -> Cancellation {
+        self.cancellation.clone()
+    }
+
+    /// The place in the request of what is enforced, for messages.
+    pub fn path(&self) -> &str {
+        &self.compiled.path
+    }
+
     /// The tokens that may follow.
     ///
     /// # Errors
-    /// If a limit of the parser is exceeded.
+    /// If a limit of the parser is exceeded, or it was cancelled.
     pub fn allowed(&mut self) -> Result<Allowed, GrammarError> {
         Ok(match &self.phase {
-            ConstraintPhase::Free => Allowed::All,
-            ConstraintPhase::Reasoning { tail } => Allowed::Only(self.marks.in_reasoning(tail)),
+            ConstraintPhase::Free { tail } => self.marks.in_text(tail),
+            ConstraintPhase::Reasoning { tail } => {
+                let may_call = self.compiled.kind != RuleKind::Answer;
+                Allowed::Only(self.marks.in_reasoning(tail, may_call))
+            }
             ConstraintPhase::Gap(_) => {
                 let mask = self.mask()?.with(&self.marks.breaks);
                 Allowed::Only(mask.with(&self.first_tokens()?))
@@ -228,8 +266,9 @@ impl Constraint {
         let marks = Arc::clone(&self.marks);
         match &mut self.phase {
             ConstraintPhase::Complete => return Err(GrammarError::Failed("it is complete".into())),
-            ConstraintPhase::Free => {
-                if Some(token) == marks.open_call {
+            ConstraintPhase::Free { tail } => {
+                extend_tail(tail, marks.environment.tok_trie().token(token));
+                if Some(token) == marks.open_call || tail.ends_with(OPEN_CALL) {
                     self.begin_call();
                 }
             }
@@ -241,11 +280,19 @@ impl Constraint {
                     self.begin_answer();
                     return self.accept(token);
                 } else {
-                    tail.extend(marks.environment.tok_trie().token(token));
-                    tail.drain(..tail.len().saturating_sub(2 * CLOSE_REASONING.len()));
-                    // Spelt in pieces instead of as one token; line breaks may follow in the same token.
+                    extend_tail(tail, marks.environment.tok_trie().token(token));
+                    // Spelled in pieces instead of as one token; line breaks may follow in the same token.
                     if tail.trim_ascii_end().ends_with(CLOSE_REASONING) {
                         self.end_reasoning();
+                    } else if tail.ends_with(OPEN_CALL) && self.compiled.kind != RuleKind::Answer {
+                        self.begin_answer();
+                        if let RuleKind::OptionalCalls { .. } = self.compiled.kind {
+                            self.begin_call();
+                            return Ok(Progress::Continue);
+                        }
+                        let spelled = marks.environment.tok_trie().greedy_tokenize(OPEN_CALL);
+                        let opening = marks.open_call.map_or(spelled, |id| vec![id]);
+                        return self.consume(&opening);
                     }
                 }
             }
@@ -272,7 +319,7 @@ impl Constraint {
     /// Whether the sequence may end here.
     pub fn may_end(&mut self) -> bool {
         match &self.phase {
-            ConstraintPhase::Free | ConstraintPhase::Complete => true,
+            ConstraintPhase::Free { .. } | ConstraintPhase::Complete => true,
             ConstraintPhase::Reasoning { .. } => false,
             ConstraintPhase::Gap(_) | ConstraintPhase::Constrained => self
                 .matcher
@@ -284,7 +331,7 @@ impl Constraint {
     fn mask(&mut self) -> Result<Mask, GrammarError> {
         let matcher = self.matcher.as_mut().ok_or_else(no_matcher)?;
         let mask = matcher.compute_mask_or_eos();
-        let mask = mask.map_err(|e| failed(&e))?;
+        let mask = mask.map_err(|e| failed(&self.compiled.path, &e))?;
         Ok(Mask::new(mask.as_slice()))
     }
 
@@ -303,19 +350,22 @@ impl Constraint {
     /// Whether the matcher would accept all of these tokens.
     fn accepts(&mut self, tokens: &[u32]) -> Result<bool, GrammarError> {
         let matcher = self.matcher.as_mut().ok_or_else(no_matcher)?;
-        let valid = matcher.validate_tokens(tokens).map_err(|e| failed(&e))?;
+        let valid = matcher.validate_tokens(tokens);
+        let valid = valid.map_err(|e| failed(&self.compiled.path, &e))?;
         Ok(valid == tokens.len())
     }
 
     fn consume(&mut self, tokens: &[u32]) -> Result<Progress, GrammarError> {
         let matcher = self.matcher.as_mut().ok_or_else(no_matcher)?;
-        matcher.consume_tokens(tokens).map_err(|e| failed(&e))?;
+        let consumed = matcher.consume_tokens(tokens);
+        consumed.map_err(|e| failed(&self.compiled.path, &e))?;
         if !matcher.is_stopped() {
             return Ok(Progress::Continue);
         }
         if let RuleKind::OptionalCalls { parallel: true } = self.compiled.kind {
-            self.phase = ConstraintPhase::Free;
+            self.phase = ConstraintPhase::Free { tail: Vec::new() };
             self.matcher = None;
+            self.cancellation.watch(None);
             return Ok(Progress::Continue);
         }
         self.phase = ConstraintPhase::Complete;
@@ -331,13 +381,17 @@ impl Constraint {
 
     fn begin_answer(&mut self) {
         match self.compiled.kind {
-            RuleKind::OptionalCalls { .. } => self.phase = ConstraintPhase::Free,
+            RuleKind::OptionalCalls { .. } => {
+                self.phase = ConstraintPhase::Free { tail: Vec::new() };
+            }
             RuleKind::Answer | RuleKind::Calls => self.begin_call(),
         }
     }
 
     fn begin_call(&mut self) {
         self.matcher = self.compiled.matcher();
+        let handle = self.matcher.as_ref().and_then(Matcher::cancellation_handle);
+        self.cancellation.watch(handle);
         self.phase = ConstraintPhase::Constrained;
     }
 }
@@ -346,8 +400,10 @@ fn no_matcher() -> GrammarError {
     GrammarError::Failed("it has no matcher".into())
 }
 
-fn failed(error: &anyhow::Error) -> GrammarError {
-    let text = error.to_string();
-    let first = text.lines().next().unwrap_or_default();
-    GrammarError::Failed(first[..first.floor_char_boundary(300)].to_owned())
+/// A limit of the parser was exceeded at a token: what the client wrote is too complex.
+fn failed(path: &str, error: &anyhow::Error) -> GrammarError {
+    match GrammarError::compile(path, &error.to_string()) {
+        GrammarError::Refused { reason, .. } => GrammarError::Failed(reason),
+        other => other,
+    }
 }

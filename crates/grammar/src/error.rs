@@ -4,7 +4,7 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrammarError {
     /// A part of the rules is invalid or not supported.
-    #[error("{path}: {reason}")]
+    #[error("`{path}`: {reason}")]
     Refused {
         /// Where, as a path from the request's root: `response_format.json_schema.schema.properties.tags.uniqueItems`.
         path: String,
@@ -12,7 +12,7 @@ pub enum GrammarError {
         reason: String,
     },
     /// A limit on size or complexity was exceeded.
-    #[error("{path} is too complex: {reason}")]
+    #[error("`{path}` is too complex: {reason}")]
     TooComplex {
         /// Where, as in [`GrammarError::Refused`].
         path: String,
@@ -36,10 +36,19 @@ impl GrammarError {
         }
     }
 
-    /// An error of the compiler, at `path`. Its text may quote the grammar: only the first line is kept.
+    /// An error of the compiler, at `path`. Its text may quote the grammar: only the line with the reason is kept.
     pub(crate) fn compile(path: &str, text: &str) -> Self {
-        let first = text.lines().find(|line| !line.trim().is_empty());
-        let first = first.unwrap_or("it does not compile").trim();
+        // An error of a regular expression shows the expression first.
+        let cause = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("error: "));
+        let first = cause.or_else(|| text.lines().find(|line| !line.trim().is_empty()));
+        let first = match first.unwrap_or("it does not compile").trim() {
+            text if text.contains("NoExtensionBias") => {
+                "it accepts no text (it refers to itself without end)"
+            }
+            first => first,
+        };
         // Places in a grammar that the caller did not write say nothing to them.
         let mut reason = first
             .rsplit("JSON schema: ")

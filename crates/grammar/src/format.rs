@@ -43,7 +43,10 @@ impl Format {
                 schema,
                 lenient,
                 path,
-            } => format!("%json {}", Schema::check(schema, path)?.lark(*lenient)),
+            } => format!(
+                "%json {}",
+                Schema::check(schema, path, *lenient)?.lark(*lenient)
+            ),
             Self::Regex(source) => {
                 bounded("guided_regex", source.len())?;
                 format!("/{}/", llguidance::regex_to_lark(source, ""))
@@ -56,8 +59,9 @@ impl Format {
                         reason: "it needs at least one choice, and no choice may be empty".into(),
                     });
                 }
+                // One terminal: thousands of alternatives of a rule would be as many items of the parser.
                 let quoted: Vec<_> = choices.iter().map(|choice| quote(choice)).collect();
-                format!("({})", quoted.join(" | "))
+                format!("CHOICE\nCHOICE: {}", quoted.join(" | "))
             }
             Self::Lark(source) => {
                 bounded("guided_grammar", source.len())?;

@@ -7,8 +7,9 @@ use llguidance::api::TopLevelGrammar;
 use llguidance::{Matcher, ParserFactory};
 
 use crate::constraint::{Compiled, Constraint, Marks};
+use crate::locate::locate;
 use crate::schema::Schema;
-use crate::{Format, GrammarError, Rules, Vocabulary};
+use crate::{CallRules, Format, GrammarError, Rules, Vocabulary};
 
 /// Rules whose compiled form is kept.
 const KEPT: usize = 32;
@@ -16,6 +17,10 @@ const KEPT: usize = 32;
 const LEXER_STATES: usize = 50_000;
 /// Symbols in the productions of a grammar, at most.
 const GRAMMAR_SIZE: usize = 200_000;
+/// Items in a row of the parser, at most: an object has some for each of its optional properties.
+const ROW_ITEMS: usize = 20_000;
+/// Items for a mask, at most. Whoever computes masks limits their time too.
+const MASK_ITEMS: usize = 200_000;
 
 /// Compiles rules for one model's vocabulary.
 pub struct Grammars {
@@ -44,6 +49,8 @@ impl Grammars {
         limits.verbose_errors = false;
         limits.max_lexer_states = LEXER_STATES;
         limits.max_grammar_size = GRAMMAR_SIZE;
+        limits.max_items_in_row = ROW_ITEMS;
+        limits.step_max_items = MASK_ITEMS;
         Ok(Self {
             factory,
             marks: Arc::new(Marks::new(vocabulary, environment)),
@@ -61,10 +68,23 @@ impl Grammars {
         rules: &Rules,
         thinking: bool,
     ) -> Result<Option<Constraint>, GrammarError> {
+        self.compile_while(rules, thinking, &|| true)
+    }
+
+    /// Like [`Grammars::compile`], and gives up the search for the place of an error once `is_wanted` says no.
+    ///
+    /// # Errors
+    /// As [`Grammars::compile`].
+    pub fn compile_while(
+        &self,
+        rules: &Rules,
+        thinking: bool,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Option<Constraint>, GrammarError> {
         if !rules.constrain() {
             return Ok(None);
         }
-        let compiled = self.compiled(rules)?;
+        let compiled = self.compiled(rules, is_wanted)?;
         Ok(Some(Constraint::new(
             compiled,
             Arc::clone(&self.marks),
@@ -72,7 +92,11 @@ impl Grammars {
         )))
     }
 
-    fn compiled(&self, rules: &Rules) -> Result<Arc<Compiled>, GrammarError> {
+    fn compiled(
+        &self,
+        rules: &Rules,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Arc<Compiled>, GrammarError> {
         let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let mut entries = kept();
         if let Some(at) = entries.iter().position(|(known, _)| known == rules) {
@@ -84,7 +108,7 @@ impl Grammars {
             }
         }
         drop(entries);
-        let compiled = Arc::new(self.compile_rules(rules)?);
+        let compiled = Arc::new(self.compile_rules(rules, is_wanted)?);
         let mut entries = kept();
         entries.push_back((rules.clone(), Arc::clone(&compiled)));
         if entries.len() > KEPT {
@@ -93,19 +117,50 @@ impl Grammars {
         Ok(compiled)
     }
 
-    fn compile_rules(&self, rules: &Rules) -> Result<Compiled, GrammarError> {
+    fn compile_rules(
+        &self,
+        rules: &Rules,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Compiled, GrammarError> {
         let answer = rules.answer.as_ref();
         let Some(calls) = rules.calls.as_ref() else {
             let matcher = match answer {
-                Some(format) => Some(self.answer(format)?),
+                Some(format) => Some(self.answer(format, is_wanted)?),
                 None => None,
             };
-            return Ok(Compiled::answer(matcher));
+            let path = answer.map_or("response_format", Format::path);
+            return Ok(Compiled::answer(matcher, path));
         };
+        match self.compile_calls(calls, answer, is_wanted) {
+            Err(error) if !calls.tools.iter().all(|tool| tool.strict) => {
+                let compiles = |calls: &CallRules| {
+                    let written = calls.lark(&self.marks);
+                    is_wanted()
+                        && written.is_ok_and(|written| {
+                            let text = format!("start: {}\n{}", written.body, written.rules);
+                            self.matcher(&text).is_ok()
+                        })
+                };
+                let relaxed = calls.relaxed(compiles);
+                match relaxed == *calls {
+                    true => Err(error),
+                    false => self.compile_calls(&relaxed, answer, is_wanted),
+                }
+            }
+            compiled => compiled,
+        }
+    }
+
+    fn compile_calls(
+        &self,
+        calls: &CallRules,
+        answer: Option<&Format>,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Compiled, GrammarError> {
         let written = calls.lark(&self.marks)?;
         if !calls.required && answer.is_none() {
             let body = format!("start: {}\n{}", written.body, written.rules);
-            let matcher = self.calls(&body, calls)?;
+            let matcher = self.calls(&body, calls, is_wanted)?;
             return Ok(Compiled::optional_calls(matcher, calls.parallel));
         }
         let alternatives = match answer {
@@ -116,7 +171,7 @@ impl Grammars {
                         reason: "a grammar cannot be combined with tools; send one of them".into(),
                     });
                 };
-                self.answer(format)?;
+                self.answer(format, is_wanted)?;
                 format!("calls | answer\nanswer: {operand}")
             }
             _ => "calls".to_owned(),
@@ -125,20 +180,28 @@ impl Grammars {
             "start: {alternatives}\ncalls: {}\n{}",
             written.calls, written.rules
         );
-        Ok(Compiled::calls(self.calls(&text, calls)?))
+        Ok(Compiled::calls(self.calls(&text, calls, is_wanted)?))
     }
 
     /// The matcher of an answer's form.
-    fn answer(&self, format: &Format) -> Result<Matcher, GrammarError> {
+    fn answer(
+        &self,
+        format: &Format,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Matcher, GrammarError> {
         let text = match (format.lark()?, format) {
             (None, Format::Lark(source)) => source.clone(),
             (operand, _) => format!("start: {}", operand.unwrap_or_default()),
         };
         self.matcher(&text).map_err(|error| {
             let located = match format {
-                Format::Schema { schema, path, .. } => Schema::check(schema, path)
+                Format::Schema {
+                    schema,
+                    path,
+                    lenient,
+                } => Schema::check(schema, path, *lenient)
                     .ok()
-                    .and_then(|schema| self.locate(&schema)),
+                    .and_then(|schema| self.locate(&schema, is_wanted)),
                 _ => None,
             };
             located.unwrap_or_else(|| GrammarError::compile(format.path(), &error))
@@ -146,18 +209,24 @@ impl Grammars {
     }
 
     /// The matcher of a grammar of calls.
-    fn calls(&self, text: &str, calls: &crate::CallRules) -> Result<Matcher, GrammarError> {
+    fn calls(
+        &self,
+        text: &str,
+        calls: &CallRules,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Matcher, GrammarError> {
         self.matcher(text).map_err(|error| {
             let located = calls
                 .schemas()
                 .into_iter()
-                .find_map(|schema| self.locate(&schema));
+                .find_map(|schema| self.locate(&schema, is_wanted));
             located.unwrap_or_else(|| GrammarError::compile("tools", &error))
         })
     }
 
-    fn locate(&self, schema: &Schema) -> Option<GrammarError> {
-        schema.locate(|operand| self.matcher(&format!("start: %json {operand}")).map(drop))
+    fn locate(&self, schema: &Schema, is_wanted: &dyn Fn() -> bool) -> Option<GrammarError> {
+        let compiles = |operand: &str| self.matcher(&format!("start: %json {operand}")).map(drop);
+        locate(schema, compiles, is_wanted)
     }
 
     /// Compiles a Lark grammar and computes its first mask, which shows limits that compiling does not.

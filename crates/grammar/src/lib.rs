@@ -13,25 +13,35 @@
 //!   ends it. Only the end of the sequence is forbidden there.
 //! - Tool calls are a grammar over Qwen's XML form (`calls`). Where calls are optional, a matcher runs only from
 //!   `<tool_call>` to `</tool_call>`; text between them is free.
-//! - A schema is checked before it is compiled (`schema`), and an error names the place in it.
+//! - A schema is checked before it is compiled (`schema`), and an error names the place in it (`locate`).
 //!
 //! All work is bounded: the size of a schema, the fuel of the lexer, the states and items of a step.
 
+mod bounds;
 mod calls;
+mod cancellation;
 mod constraint;
 mod error;
 mod format;
 mod grammars;
 mod literal;
+mod locate;
 mod mask;
+mod parameters;
+mod patterns;
+mod reading;
+mod references;
 mod rules;
 mod schema;
+mod spelled;
+mod strings;
 #[cfg(test)]
 mod tests;
 mod values;
 mod vocabulary;
 
 pub use calls::{CallRules, Tool};
+pub use cancellation::Cancellation;
 pub use constraint::{Allowed, Constraint, Progress};
 pub use error::GrammarError;
 pub use format::Format;

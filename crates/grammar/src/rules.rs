@@ -14,6 +14,6 @@ pub struct Rules {
 impl Rules {
     /// Whether they forbid anything.
     pub fn constrain(&self) -> bool {
-        self.answer.is_some() || self.calls.as_ref().is_some_and(CallRules::constrains)
+        self.answer.is_some() || self.calls.as_ref().is_some_and(CallRules::constrain)
     }
 }

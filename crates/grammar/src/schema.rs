@@ -1,20 +1,19 @@
 //! A JSON schema, made ready for the compiler.
 //!
 //! The compiler enforces most assertions of draft 2020-12 and refuses the rest by name. Here a schema is bounded,
-//! what asserts nothing is removed (an unknown `format`, `uniqueItems: false`), and when the compiler refuses a schema,
-//! [`Schema::locate`] finds the innermost part that it refuses, so that the message names a path.
+//! and what asserts nothing is removed (an unknown `format`, `uniqueItems: false`).
 
 use serde_json::{Map, Value, json};
 
 use crate::GrammarError;
+use crate::bounds::include_bounds;
+use crate::patterns;
+use crate::references::References;
 
 /// Bytes of a schema, at most.
 const MAX_BYTES: usize = 256 << 10;
 /// Nesting of a schema, at most. The compiler is recursive.
 const MAX_DEPTH: usize = 64;
-/// Parts that are compiled on their own to find the one that is refused.
-const MAX_PARTS: usize = 200;
-
 /// Formats that are enforced; all others are annotations, as the specification has it.
 const FORMATS: [&str; 10] = [
     "date-time",
@@ -64,10 +63,6 @@ const COUNTS: [&str; 6] = [
     "minProperties",
 ];
 
-/// An excluded bound of a number becomes an included one, so much farther inside: the compiler accepts some excluded
-/// bounds, such as -3 for `exclusiveMaximum: -3`.
-const INSIDE: f64 = 1e-6;
-
 /// A schema that is bounded and normalised.
 #[derive(Clone, Debug)]
 pub(crate) struct Schema {
@@ -77,7 +72,9 @@ pub(crate) struct Schema {
 
 impl Schema {
     /// Checks and normalises the schema at `path` in the request.
-    pub(crate) fn check(schema: &Value, path: &str) -> Result<Self, GrammarError> {
+    ///
+    /// If it is `lenient`, patterns that do not compile and references to nothing are left out.
+    pub(crate) fn check(schema: &Value, path: &str, lenient: bool) -> Result<Self, GrammarError> {
         let bytes = schema.to_string().len();
         if bytes > MAX_BYTES {
             return Err(GrammarError::TooComplex {
@@ -92,7 +89,10 @@ impl Schema {
             });
         }
         let mut root = schema.clone();
-        normalise(&mut root, path, 0)?;
+        if lenient {
+            leave_out(&mut root, References::new(schema), 0);
+        }
+        normalise(&mut root, path, lenient, 0)?;
         Ok(Self {
             root,
             path: path.into(),
@@ -131,63 +131,6 @@ impl Schema {
     pub(crate) fn path(&self) -> &str {
         &self.path
     }
-
-    /// The innermost part that `compiles` refuses, with its error; of several the first.
-    pub(crate) fn locate(
-        &self,
-        compiles: impl Fn(&str) -> Result<(), String>,
-    ) -> Option<GrammarError> {
-        let mut parts = Vec::new();
-        collect(&self.root, &self.path, &mut parts);
-        let definitions: Vec<_> = ["$defs", "definitions"]
-            .into_iter()
-            .filter_map(|key| Some((key, self.root.get(key)?)))
-            .collect();
-        // Inner parts come behind what contains them.
-        for (path, part) in parts.iter().rev().take(MAX_PARTS) {
-            let Value::Object(part) = part else { continue };
-            let mut alone = part.clone();
-            for (key, value) in &definitions {
-                alone.entry(*key).or_insert_with(|| (*value).clone());
-            }
-            let Err(text) = compiles(&Self::embedded(&Value::Object(alone), false)) else {
-                continue;
-            };
-            // Among its keywords, the one that is refused on its own, or without which the rest is accepted.
-            let refused = |key: &&String, alone: bool| {
-                let mut some = part.clone();
-                some.retain(|other, _| (other == *key) == alone);
-                for (name, value) in &definitions {
-                    some.entry(*name).or_insert_with(|| (*value).clone());
-                }
-                compiles(&Self::embedded(&Value::Object(some), false)).is_err() == alone
-            };
-            let keyword = part
-                .keys()
-                .find(|key| refused(key, true))
-                .or_else(|| part.keys().find(|key| refused(key, false)));
-            return Some(match keyword {
-                Some(key) => refuse(&format!("{path}.{key}"), key, &text),
-                None => GrammarError::compile(path, &text),
-            });
-        }
-        None
-    }
-}
-
-fn refuse(path: &str, keyword: &str, text: &str) -> GrammarError {
-    match GrammarError::compile(path, text) {
-        GrammarError::Refused { reason, .. } => GrammarError::Refused {
-            path: path.into(),
-            reason: match reason.contains("Unimplemented") || reason.contains("not supported") {
-                true => format!(
-                    "`{keyword}` cannot be enforced; remove it, or set strict to false to have it ignored"
-                ),
-                false => format!("`{keyword}` is refused: {reason}"),
-            },
-        },
-        other => other,
-    }
 }
 
 /// The schemas directly inside a schema, with their paths.
@@ -216,7 +159,8 @@ fn children<'a>(schema: &'a Value, path: &str) -> Vec<(String, &'a Value)> {
     found
 }
 
-fn collect<'a>(schema: &'a Value, path: &str, parts: &mut Vec<(String, &'a Value)>) {
+/// All parts of a schema with their paths; inner ones come behind what contains them.
+pub(crate) fn collect<'a>(schema: &'a Value, path: &str, parts: &mut Vec<(String, &'a Value)>) {
     parts.push((path.to_owned(), schema));
     for (path, child) in children(schema, path) {
         collect(child, &path, parts);
@@ -224,7 +168,12 @@ fn collect<'a>(schema: &'a Value, path: &str, parts: &mut Vec<(String, &'a Value
 }
 
 /// Removes what asserts nothing, at every place where a schema is.
-fn normalise(schema: &mut Value, path: &str, depth: usize) -> Result<(), GrammarError> {
+fn normalise(
+    schema: &mut Value,
+    path: &str,
+    lenient: bool,
+    depth: usize,
+) -> Result<(), GrammarError> {
     if depth > MAX_DEPTH {
         return Err(GrammarError::TooComplex {
             path: path.into(),
@@ -269,43 +218,78 @@ fn normalise(schema: &mut Value, path: &str, depth: usize) -> Result<(), Grammar
             object.insert(key.into(), count.into());
         }
     }
-    if object.get("type") != Some(&json!("integer")) {
-        for (excluded, included, inside) in [
-            ("exclusiveMaximum", "maximum", -INSIDE),
-            ("exclusiveMinimum", "minimum", INSIDE),
-        ] {
-            let Some(bound) = object.get(excluded).and_then(Value::as_f64) else {
-                continue;
-            };
-            let bound = bound + inside;
-            let other = object.get(included).and_then(Value::as_f64);
-            let tighter = other.is_none_or(|other| (bound - other) * inside > 0.0);
-            object.remove(excluded);
-            if tighter {
-                object.insert(included.into(), bound.into());
-            }
+    if object.get("type") != Some(&json!("integer"))
+        && let Err(keyword) = include_bounds(object)
+    {
+        if !lenient {
+            return Err(GrammarError::Refused {
+                path: format!("{path}.{keyword}"),
+                reason: format!("no number satisfies `{keyword}` and the other bound"),
+            });
         }
+        object.remove("minimum");
+        object.remove("maximum");
     }
     for (key, value) in object.iter_mut() {
         let below = || format!("{path}.{key}");
         match value {
             Value::Array(list) if LISTS.contains(&key.as_str()) || key == "items" => {
                 for (index, child) in list.iter_mut().enumerate() {
-                    normalise(child, &format!("{}[{index}]", below()), depth + 1)?;
+                    normalise(child, &format!("{}[{index}]", below()), lenient, depth + 1)?;
                 }
             }
             Value::Object(map) if MAPS.contains(&key.as_str()) => {
                 for (name, child) in map.iter_mut() {
-                    normalise(child, &format!("{}.{name}", below()), depth + 1)?;
+                    normalise(child, &format!("{}.{name}", below()), lenient, depth + 1)?;
                 }
             }
             Value::Object(_) if ONE.contains(&key.as_str()) => {
-                normalise(value, &below(), depth + 1)?;
+                normalise(value, &below(), lenient, depth + 1)?;
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Removes patterns that do not compile and references to nothing.
+fn leave_out(schema: &mut Value, references: References<'_>, depth: usize) {
+    let Value::Object(object) = schema else {
+        return;
+    };
+    if depth > MAX_DEPTH {
+        return;
+    }
+    if references.target(object) == Some(None) {
+        object.remove("$ref");
+    }
+    let fails = |pattern: &str| patterns::pattern(pattern).is_err();
+    if object
+        .get("pattern")
+        .and_then(Value::as_str)
+        .is_some_and(fails)
+    {
+        object.remove("pattern");
+    }
+    if let Some(Value::Object(properties)) = object.get_mut("patternProperties") {
+        properties.retain(|pattern, _| !fails(pattern));
+    }
+    for (key, value) in object.iter_mut() {
+        match value {
+            Value::Array(list) if LISTS.contains(&key.as_str()) || key == "items" => {
+                list.iter_mut()
+                    .for_each(|child| leave_out(child, references, depth + 1));
+            }
+            Value::Object(map) if MAPS.contains(&key.as_str()) => {
+                map.values_mut()
+                    .for_each(|child| leave_out(child, references, depth + 1));
+            }
+            Value::Object(_) if ONE.contains(&key.as_str()) => {
+                leave_out(value, references, depth + 1);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// A whole number that is written as a fraction.

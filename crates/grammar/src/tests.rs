@@ -1,5 +1,7 @@
 //! Random walks: whatever is allowed at each step must be an answer in the end.
 
+mod limits;
+mod strict;
 mod suite;
 
 use serde_json::{Value, json};
@@ -7,6 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 
 const END: u32 = 256;
+const OPEN_CALL: u32 = 258;
 const CLOSE_CALL: u32 = 259;
 
 /// Every byte, the added tokens, and some tokens of several bytes.
@@ -151,6 +154,7 @@ fn calls(tools: Vec<Tool>, required: bool, parallel: bool) -> Rules {
             tools,
             required,
             parallel,
+            subset: false,
         }),
     }
 }

@@ -23,6 +23,7 @@ pub(crate) fn take_rules(
     if choice.kind == ChoiceKind::None {
         tools.clear();
     }
+    let declared = tools.len();
     let may_call = |name: &str| match &choice.names {
         None => true,
         Some(names) => names.iter().any(|allowed| allowed == name),
@@ -33,10 +34,12 @@ pub(crate) fn take_rules(
         .map(|(index, tool)| callable(index, tool))
         .filter(|tool| may_call(&tool.name))
         .collect();
+    let callable_count = callable.len();
     let calls = (!callable.is_empty()).then_some(CallRules {
         tools: callable,
         required: choice.kind == ChoiceKind::Required,
         parallel: parallel && !choice.is_named,
+        subset: callable_count < declared,
     });
     Ok(Rules { answer, calls })
 }
@@ -100,11 +103,14 @@ impl ToolChoice {
                 format!("`tool_choice` names the function `{shown}`, which is not among `tools`"),
             ));
         }
-        if choice.kind == ChoiceKind::Required && tools.is_empty() {
-            return Err(ApiError::invalid(
-                path,
-                "`tool_choice` requires a call, and `tools` is empty; send tools",
-            ));
+        let none_allowed = choice.names.as_ref().is_some_and(Vec::is_empty);
+        if choice.kind == ChoiceKind::Required && (tools.is_empty() || none_allowed) {
+            let empty = match tools.is_empty() {
+                true => "`tools` is empty; send tools",
+                false => "no function is allowed; name one at least",
+            };
+            let message = format!("`{path}` requires a call, and {empty}");
+            return Err(ApiError::invalid(path, message));
         }
         Ok(choice)
     }
@@ -295,6 +301,8 @@ mod tests {
             (vec!["add".into()], false)
         );
         assert!(allowed.tools[0].strict);
+        assert!(allowed.subset && !auto.subset);
+        assert!(allowed.constrain());
         let (none, kept) = rules(json!({"tool_choice": "none"})).unwrap();
         assert_eq!((none.calls, kept.len()), (None, 0));
     }
@@ -331,6 +339,10 @@ mod tests {
         for (body, name) in [
             (json!({"tool_choice": "maybe"}), "tool_choice"),
             (json!({"tool_choice": 3}), "tool_choice"),
+            (
+                json!({"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}}),
+                "tool_choice",
+            ),
             (
                 json!({"tool_choice": {"type": "function", "function": {"name": "x"}}}),
                 "tool_choice",

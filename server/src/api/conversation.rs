@@ -3,6 +3,8 @@
 //! Templates were written against Python dictionaries: a message's content is one string, and the arguments of a tool
 //! call are a mapping, where OpenAI's wire format has a list of parts and a string of JSON.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 use super::error::ApiError;
@@ -205,7 +207,26 @@ pub(crate) fn take_tools(fields: &mut JsonFields) -> Result<Vec<Value>, ApiError
     let Some(tools) = fields.take("tools") else {
         return Ok(Vec::new());
     };
-    tools.array()?.into_iter().map(tool).collect()
+    let mut names = HashSet::new();
+    let mut taken = Vec::new();
+    for field in tools.array()? {
+        let path = format!("{}.function.name", field.path());
+        let tool = tool(field)?;
+        let name = tool["function"]["name"].as_str().unwrap_or_default();
+        if !names.insert(name.to_owned()) {
+            let message =
+                format!("`{path}` declares the function `{name}` once more; names must differ");
+            return Err(ApiError::invalid(path, message));
+        }
+        taken.push(tool);
+    }
+    Ok(taken)
+}
+
+/// Whether a function's name can be written in a call and read back: OpenAI's rule and Anthropic's, and `.`.
+fn is_function_name(name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    (1..=128).contains(&name.len()) && name.chars().all(is_part)
 }
 
 fn tool(field: JsonField) -> Result<Value, ApiError> {
@@ -214,8 +235,8 @@ fn tool(field: JsonField) -> Result<Value, ApiError> {
     only_functions(&mut fields)?;
     let mut function = fields.need("function")?.object()?;
     let name = function.need("name")?;
-    if name.value().as_str().is_none_or(str::is_empty) {
-        return Err(name.must_be("a string that is not empty"));
+    if !name.value().as_str().is_some_and(is_function_name) {
+        return Err(name.must_be("a string of 1 to 128 letters, digits, `_`, `-` and `.`"));
     }
     if let Some(description) = function.take("description") {
         description.string()?;
@@ -372,6 +393,21 @@ mod tests {
             (
                 json!([{ "type": "function", "function": {} }]),
                 "tools[0].function.name",
+            ),
+            (
+                json!([{ "type": "function", "function": { "name": "f</function>" } }]),
+                "tools[0].function.name",
+            ),
+            (
+                json!([{ "type": "function", "function": { "name": "f " } }]),
+                "tools[0].function.name",
+            ),
+            (
+                json!([
+                    { "type": "function", "function": { "name": "f" } },
+                    { "type": "function", "function": { "name": "f" } },
+                ]),
+                "tools[1].function.name",
             ),
             (
                 json!([{ "type": "function", "function": { "name": "f", "strict": "yes" } }]),

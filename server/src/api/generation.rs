@@ -157,8 +157,7 @@ fn submit(
                 let prompt = render(conversation, prompt_field, &ready, ticket, &mut ignored)?;
                 // The template decides whether the model reasons first, and ends the prompt with an open think block.
                 reasons = prompt.trim_end().ends_with("<think>");
-                let forced = rules.calls.as_ref().is_some_and(|calls| calls.required);
-                let reply = ReplyParser::of_conversation(reasons, forced, &tools);
+                let reply = ReplyParser::of_conversation(reasons, rules.calls.as_ref(), &tools);
                 (encode(&prompt, prompt_field, &ready, ticket)?, reply)
             }
             PromptInput::Text(text) => {
@@ -173,7 +172,7 @@ fn submit(
             true => Some(echoes.echo(sent, &tokens, text, parameters.n, logprobs.is_some())?),
             false => None,
         };
-        let constraint = text.constrain(&rules, reasons);
+        let constraint = text.constrain_while(&rules, reasons, &|| ticket.is_wanted());
         let constraint = constraint.map_err(|error| ApiError::from_grammar(&error))?;
         check_prompt(&tokens, prompt_field, &ready)?;
         let count = parameters.n;

@@ -1,6 +1,7 @@
 //! Generated text, divided as it arrives into reasoning, content and tool calls.
 
 use sanctum_engine::text::output::{OutputEnd, OutputEvent, OutputOptions, OutputParser};
+use sanctum_grammar::CallRules;
 use serde_json::Value;
 
 use crate::random;
@@ -46,13 +47,23 @@ pub(crate) struct ReplyParser {
 }
 
 impl ReplyParser {
-    /// For the reply to a conversation with these `tools`; `reasons` if the model reasons first, `forced` if it must call a
-    /// tool.
-    pub(crate) fn of_conversation(reasons: bool, forced: bool, tools: &[Value]) -> Self {
+    /// For the reply to a conversation with these `tools`, under `rules` about calls; `reasons` if the model reasons first.
+    pub(crate) fn of_conversation(
+        reasons: bool,
+        rules: Option<&CallRules>,
+        tools: &[Value],
+    ) -> Self {
+        // What may not be called is text.
+        let is_callable = |tool: &&Value| {
+            let name = &tool["function"]["name"];
+            rules.is_some_and(|rules| rules.tools.iter().any(|tool| *name == *tool.name))
+        };
+        let tools: Vec<Value> = tools.iter().filter(is_callable).cloned().collect();
         let options = OutputOptions {
-            tools,
+            tools: &tools,
             thinking: reasons,
-            forced,
+            forced: rules.is_some_and(|rules| rules.required),
+            exact: rules.is_some_and(CallRules::constrain),
         };
         Self {
             parser: Some(OutputParser::new(options)),
@@ -150,6 +161,7 @@ fn content(text: String) -> Vec<ReplyPart> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sanctum_grammar::Tool;
     use serde_json::json;
 
     const CALL: &str =
@@ -179,11 +191,37 @@ mod tests {
         (reasoning, content, calls)
     }
 
+    fn rules(name: &str) -> CallRules {
+        let tool = Tool {
+            name: name.into(),
+            parameters: None,
+            strict: false,
+            path: "tools[0].function.parameters".into(),
+        };
+        CallRules {
+            tools: vec![tool],
+            required: false,
+            parallel: true,
+            subset: false,
+        }
+    }
+
+    #[test]
+    fn call_of_a_tool_that_may_not_be_called_is_content() {
+        let declared = ["add", "sub"];
+        let declared =
+            declared.map(|name| json!({ "type": "function", "function": { "name": name } }));
+        let mut parser = ReplyParser::of_conversation(false, Some(&rules("sub")), &declared);
+        let (_, content, calls) = parse(&mut parser, CALL, 5);
+        assert_eq!((content.as_str(), calls.len()), (CALL, 0));
+    }
+
     #[test]
     fn reply_is_divided_alike_however_its_text_is_cut() {
         let tools = [json!({ "type": "function", "function": { "name": "add" } })];
+        let rules = rules("add");
         for size in [1, 3, 1000] {
-            let mut parser = ReplyParser::of_conversation(true, false, &tools);
+            let mut parser = ReplyParser::of_conversation(true, Some(&rules), &tools);
             let text = format!("Add.\n</think>\n\nLet me see.\n{CALL}");
             let (reasoning, content, calls) = parse(&mut parser, &text, size);
             assert_eq!(
@@ -197,7 +235,7 @@ mod tests {
 
     #[test]
     fn call_without_tools_is_content() {
-        let mut parser = ReplyParser::of_conversation(false, false, &[]);
+        let mut parser = ReplyParser::of_conversation(false, None, &[]);
         let parsed = parse(&mut parser, CALL, 5);
         assert_eq!(parsed, (String::new(), CALL.into(), Vec::new()));
         assert!(!parser.has_called());

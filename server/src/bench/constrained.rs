@@ -190,6 +190,7 @@ fn stream(
                 // No prompt is scored here.
                 Some(Event::Prompt { .. }) => {}
                 Some(Event::Finished { .. }) => break,
+                Some(Event::Refused(error)) => return Err(failed(&error.to_string())),
                 Some(Event::Failed(why)) => return Err(failed(&why)),
                 None => return Err(failed("the engine has stopped")),
             }

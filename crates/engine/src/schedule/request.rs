@@ -1,6 +1,6 @@
 //! Requests and events: the engine's input and output.
 
-use sanctum_grammar::Constraint;
+use sanctum_grammar::{Constraint, GrammarError};
 
 use crate::prefix::scope::Reuse;
 use crate::sampling::Sampling;
@@ -35,7 +35,7 @@ impl Request {
     }
 }
 
-/// What a running sequence reports. Exactly one [`Event::Finished`] or [`Event::Failed`] ends it.
+/// What a running sequence reports. Exactly one [`Event::Finished`], [`Event::Refused`] or [`Event::Failed`] ends it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The prompt was computed: the first event of a request that [scores its prompt](Request::scores_prompt).
@@ -66,6 +66,8 @@ pub enum Event {
         /// Its tokens.
         usage: Usage,
     },
+    /// What the request asks of the answer turned out to be too complex, or cannot be continued.
+    Refused(GrammarError),
     /// The engine cannot continue this sequence; the text says why and what to do.
     Failed(String),
 }

@@ -8,6 +8,8 @@
 //! Where tokens are chosen on the device and every sequence is greedy, the next pass is enqueued before the host has read the
 //! tokens of the last one: the device runs without a gap, and the host decodes text concurrently. A sequence that has ended
 //! meanwhile has one row too many in that pass, whose result is dropped.
+//!
+//! A sequence whose mask takes long skips passes until it is known ([`masks`](super::masks)).
 
 mod admit;
 
@@ -26,7 +28,7 @@ use crate::freeze::{self, Point};
 use crate::graph::Model;
 use crate::prefix::options::PrefixOptions;
 use crate::schedule::admission::Reservation;
-use crate::schedule::masks::MaskWorkers;
+use crate::schedule::masks::{MASK_WAIT, MaskStatus, MaskWorkers};
 use crate::schedule::prompt_scores::rows_per_pass;
 use crate::schedule::request::Event;
 use crate::schedule::reuse::{PrefixReuse, SequenceReuse, SlotState};
@@ -80,6 +82,16 @@ impl PassOwner {
     }
 }
 
+/// What became of a sequence with a result.
+enum ChoiceOutcome {
+    /// It waits for its mask.
+    Late,
+    /// It continues with another token.
+    Chosen,
+    /// It has ended, with these events.
+    Ended(Vec<Event>),
+}
+
 /// The results of a pass.
 enum PassOutput<B: Backend> {
     /// None: the pass only extended the caches.
@@ -127,6 +139,7 @@ impl<B: Backend> Scheduler<B> {
         while self.receive(inbox) {
             self.release_cancelled();
             self.admit();
+            self.settle_masks();
             let begun = Instant::now();
             let mut rows = 0;
             let pass = match self.ahead.take() {
@@ -134,7 +147,7 @@ impl<B: Backend> Scheduler<B> {
                 None => {
                     let batch = self.plan();
                     if batch.is_empty() {
-                        self.wait_for_memory();
+                        self.wait_for_work();
                         continue;
                     }
                     rows = batch.tokens.len();
@@ -182,6 +195,29 @@ impl<B: Backend> Scheduler<B> {
         before - self.running.len()
     }
 
+    /// Continues the sequences that skipped a pass and whose masks are known now, and ends those that cannot continue.
+    fn settle_masks(&mut self) {
+        let mut ended = Vec::new();
+        let (mut owners, mut held) = (Vec::new(), Vec::new());
+        for running in &mut self.running {
+            if !running.sequence.waits_for_mask() {
+                continue;
+            }
+            let last = running.sequence.settle(&mut self.masks);
+            if !last.is_empty() {
+                ended.push((running.number, running.events.clone(), last));
+            } else if let Some(logits) = running.sequence.take_held() {
+                owners.push(running.number);
+                held.push(logits);
+            }
+        }
+        self.end(ended);
+        if !owners.is_empty() {
+            let rows = held.iter_mut().map(|row| PassResult::Logits(row));
+            self.choose(&owners, rows.collect());
+        }
+    }
+
     fn report_load(&self) {
         let queued = self.shared.waiting.load(Relaxed);
         self.shared.heartbeat.set_load(self.running.len(), queued);
@@ -191,7 +227,8 @@ impl<B: Backend> Scheduler<B> {
     fn plan(&self) -> Batch {
         let mut batch = Batch::default();
         let mut prompts = Vec::new();
-        for running in &self.running {
+        let ready = |running: &&Running| !running.sequence.waits_for_mask();
+        for running in self.running.iter().filter(ready) {
             match running.sequence.pending() {
                 pending if running.sequence.in_prompt() => {
                     let end = running.reuse.as_ref().and_then(|r| r.next_end(running.len));
@@ -250,6 +287,7 @@ impl<B: Backend> Scheduler<B> {
         let mut owners = Vec::new();
         let mut masks = Vec::new();
         let mut all_greedy = true;
+        let deadline = Instant::now() + MASK_WAIT;
         for segment in &batch.segments {
             let Some(running) = self.running.iter_mut().find(|r| r.slot == segment.slot) else {
                 continue;
@@ -274,7 +312,15 @@ impl<B: Backend> Scheduler<B> {
             }
             let chooses = !running.sequence.in_prompt();
             if chooses {
-                masks.push(running.sequence.mask());
+                masks.push(match running.sequence.mask(deadline) {
+                    MaskStatus::Only(mask) => Some(mask),
+                    MaskStatus::All | MaskStatus::Complete | MaskStatus::Failed(_) => None,
+                    // The sequence keeps the logits until its mask is known.
+                    MaskStatus::Late => {
+                        all_greedy = false;
+                        None
+                    }
+                });
             }
             if chooses || !scored.is_empty() {
                 all_greedy &= running.sequence.is_greedy();
@@ -382,15 +428,15 @@ impl<B: Backend> Scheduler<B> {
         for running in &mut self.running {
             let row = owners.iter().position(|&number| number == running.number);
             if let Some(row) = row.and_then(|row| rows[row].take()) {
-                work.push(Mutex::new((running, Some(row), Vec::new())));
+                work.push(Mutex::new((running, Some(row), ChoiceOutcome::Late)));
             }
         }
         let text = &self.shared.text;
         self.model.backend().pool().run(work.len(), &|index| {
             let mut entry = work[index].lock().unwrap_or_else(PoisonError::into_inner);
-            let (running, row, last) = &mut *entry;
+            let (running, row, outcome) = &mut *entry;
             let Some(row) = row.take() else { return };
-            match running.sequence.choose(text, row) {
+            *outcome = match running.sequence.choose(text, row) {
                 // A client that disconnected is released before the next pass; sending to it does no harm.
                 SequenceProgress::Continue(event) => {
                     let _ = running.events.try_send(event);
@@ -398,11 +444,14 @@ impl<B: Backend> Scheduler<B> {
                         let reason = format!(
                             "the client left {UNREAD} tokens unread; read faster, or ask without log probabilities"
                         );
-                        *last = vec![Event::Failed(reason)];
+                        ChoiceOutcome::Ended(vec![Event::Failed(reason)])
+                    } else {
+                        ChoiceOutcome::Chosen
                     }
                 }
-                SequenceProgress::End(events) => *last = events,
-            }
+                SequenceProgress::Late => ChoiceOutcome::Late,
+                SequenceProgress::End(events) => ChoiceOutcome::Ended(events),
+            };
         });
         let chosen: Vec<_> = work
             .into_iter()
@@ -412,26 +461,38 @@ impl<B: Backend> Scheduler<B> {
         let is_token = |event: &&Event| matches!(event, Event::Token { .. });
         let generated: usize = chosen
             .iter()
-            .map(|(_, _, last)| match last.as_slice() {
-                [] => 1,
-                last => last.iter().filter(is_token).count(),
+            .map(|(_, _, outcome)| match outcome {
+                ChoiceOutcome::Late => 0,
+                ChoiceOutcome::Chosen => 1,
+                ChoiceOutcome::Ended(last) => last.iter().filter(is_token).count(),
             })
             .sum();
-        let ended: Vec<(u64, Sender<Event>, Vec<Event>)> = chosen
+        let ended = chosen
             .into_iter()
-            .filter(|(_, _, last)| !last.is_empty())
-            .map(|(running, _, last)| (running.number, running.events.clone(), last))
+            .filter_map(|(running, _, outcome)| match outcome {
+                ChoiceOutcome::Ended(last) => Some((running.number, running.events.clone(), last)),
+                ChoiceOutcome::Late | ChoiceOutcome::Chosen => None,
+            })
             .collect();
         self.shared
             .stats
             .generated_tokens
             .fetch_add(generated as u64, Relaxed);
+        self.end(ended);
+    }
+
+    /// Releases sequences, then reports their last events.
+    fn end(&mut self, ended: Vec<(u64, Sender<Event>, Vec<Event>)>) {
+        if ended.is_empty() {
+            return;
+        }
         if ended.len() == self.running.len() {
             self.cancel_ahead();
         }
         // What has failed leaves nothing.
         for (number, _, last) in &ended {
-            let failed = last.iter().any(|event| matches!(event, Event::Failed(_)));
+            let is_failure = |event: &Event| matches!(event, Event::Refused(_) | Event::Failed(_));
+            let failed = last.iter().any(is_failure);
             let running = self.running.iter_mut().find(|r| r.number == *number);
             if let Some(running) = running.filter(|_| failed) {
                 running.reuse = None;

@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
-use sanctum_grammar::{Mask, Progress};
+use sanctum_grammar::{GrammarError, Progress};
 use sanctum_kernels::cpu::Pool;
 
 use crate::sampling::{SampleError, SampledToken, Sampler};
-use crate::schedule::masks::{Constrained, MaskWorkers};
+use crate::schedule::masks::{Constrained, MaskStatus, MaskWorkers};
 use crate::schedule::prompt_scores::PromptScores;
 use crate::schedule::request::{Event, FinishReason, Request, TokenLogprob, Usage};
 use crate::text::Text;
@@ -33,6 +34,8 @@ pub(crate) struct Sequence {
     ignore_eos: bool,
     sampler: Sampler,
     constraint: Constrained,
+    /// The logits of the last pass, while it is not known which tokens may follow.
+    held: Option<Vec<f32>>,
     decoder: StreamDecoder,
     stops: StopBuffer,
 }
@@ -49,6 +52,8 @@ pub(crate) enum PassResult<'a> {
 pub(crate) enum SequenceProgress {
     /// The sequence continues.
     Continue(Event),
+    /// It is not known yet which tokens may follow: the sequence holds the logits.
+    Late,
     /// The sequence is complete.
     End(Vec<Event>),
 }
@@ -68,6 +73,7 @@ impl Sequence {
             ignore_eos: request.ignore_eos,
             sampler: Sampler::new(request.sampling, &request.prompt),
             constraint: Constrained::new(request.constraint),
+            held: None,
             decoder: StreamDecoder::new(Arc::clone(&text.tokenizer), true),
             stops: StopBuffer::new(request.stop),
             prompt: request.prompt,
@@ -159,9 +165,36 @@ impl Sequence {
         self.constraint.prepare(workers);
     }
 
-    /// Which tokens may follow; none if all may, or if [`Sequence::choose`] will end with an error.
-    pub(crate) fn mask(&mut self) -> Option<Mask> {
-        self.constraint.mask().ok().flatten()
+    /// Which tokens may follow, if that is known by `deadline`.
+    pub(crate) fn mask(&mut self, deadline: Instant) -> MaskStatus {
+        self.constraint.mask(Some(deadline))
+    }
+
+    /// Whether the next pass has no row of it, because it is not known which tokens may follow.
+    pub(crate) fn waits_for_mask(&self) -> bool {
+        self.held.is_some() || self.constraint.is_pending()
+    }
+
+    /// Continues a sequence that [waits](Sequence::waits_for_mask), as far as that is possible now. Without events it is
+    /// continued by [`Sequence::choose`] with the logits that it [held](Sequence::take_held), or by the next pass.
+    pub(crate) fn settle(&mut self, workers: &mut MaskWorkers) -> Vec<Event> {
+        self.constraint.prepare(workers);
+        match self.constraint.mask(None) {
+            MaskStatus::Complete => vec![self.finished(FinishReason::Stop, None)],
+            MaskStatus::Failed(error) => vec![refused(error)],
+            MaskStatus::All | MaskStatus::Only(_) if self.generated >= self.max_tokens => {
+                vec![self.finished(FinishReason::Length, None)]
+            }
+            MaskStatus::All | MaskStatus::Only(_) | MaskStatus::Late => Vec::new(),
+        }
+    }
+
+    /// The logits that it holds, once it is known which tokens may follow.
+    pub(crate) fn take_held(&mut self) -> Option<Vec<f32>> {
+        match self.constraint.is_pending() {
+            true => None,
+            false => self.held.take(),
+        }
     }
 
     /// Chooses the next token from the result of a pass.
@@ -173,9 +206,21 @@ impl Sequence {
         if self.max_tokens == 0 {
             return SequenceProgress::End(vec![self.finished(FinishReason::Length, None)]);
         }
-        let mask = match self.constraint.mask() {
-            Ok(mask) => mask,
-            Err(error) => return SequenceProgress::End(vec![Event::Failed(error.to_string())]),
+        let mask = match self.constraint.mask(None) {
+            MaskStatus::All => None,
+            MaskStatus::Only(mask) => Some(mask),
+            MaskStatus::Failed(error) => return SequenceProgress::End(vec![refused(error)]),
+            MaskStatus::Complete => {
+                return SequenceProgress::End(vec![self.finished(FinishReason::Stop, None)]);
+            }
+            MaskStatus::Late => {
+                let PassResult::Logits(logits) = row else {
+                    let error = GrammarError::Failed("its mask was late on the device".into());
+                    return SequenceProgress::End(vec![Event::Failed(error.to_string())]);
+                };
+                self.held = Some(logits.to_vec());
+                return SequenceProgress::Late;
+            }
         };
         let choice = match row {
             PassResult::Logits(logits) => self.sampler.sample(logits, mask.as_ref(), self.logprobs),
@@ -196,7 +241,7 @@ impl Sequence {
         }
         let complete = match self.constraint.accept(id) {
             Ok(progress) => progress == Progress::Complete,
-            Err(error) => return SequenceProgress::End(vec![Event::Failed(error.to_string())]),
+            Err(error) => return SequenceProgress::End(vec![refused(error)]),
         };
         self.last = Some(id);
         self.generated += 1;
@@ -220,7 +265,7 @@ impl Sequence {
             SequenceProgress::End(vec![token, finished])
         } else if complete {
             SequenceProgress::End(vec![token, self.finished(FinishReason::Stop, None)])
-        } else if self.generated >= self.max_tokens {
+        } else if self.generated >= self.max_tokens && !self.constraint.is_pending() {
             SequenceProgress::End(vec![token, self.finished(FinishReason::Length, None)])
         } else {
             SequenceProgress::Continue(token)
@@ -248,5 +293,13 @@ impl Sequence {
             completion_tokens: self.generated,
             cached_tokens: self.cached,
         }
+    }
+}
+
+/// The end of a sequence whose constraint cannot continue: the request is at fault if the error has a place in it.
+fn refused(error: GrammarError) -> Event {
+    match error.path() {
+        Some(_) => Event::Refused(error),
+        None => Event::Failed(error.to_string()),
     }
 }

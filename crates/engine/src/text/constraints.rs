@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use sanctum_grammar::{Constraint, GrammarError, Grammars, Rules, TokenBytes, Vocabulary};
+use sanctum_grammar::{GrammarError, Grammars, Rules, TokenBytes, Vocabulary};
 
 use crate::text::tokenizer::Tokenizer;
 
@@ -18,22 +18,18 @@ pub(crate) struct LazyGrammars(Arc<OnceLock<Result<Grammars, GrammarError>>>);
 const END_OF_TURN: &str = "<|im_end|>";
 
 impl LazyGrammars {
-    /// The constraint that `rules` put on an answer; none if they allow everything.
-    pub(crate) fn constrain(
+    /// The grammars that `rules` need; none if they allow everything.
+    pub(crate) fn of(
         &self,
         tokenizer: &Tokenizer,
         eos: &[u32],
         rules: &Rules,
-        thinking: bool,
-    ) -> Result<Option<Constraint>, GrammarError> {
+    ) -> Result<Option<&Grammars>, GrammarError> {
         if !rules.constrain() {
             return Ok(None);
         }
         let built = self.0.get_or_init(|| build(tokenizer, eos));
-        built
-            .as_ref()
-            .map_err(Clone::clone)?
-            .compile(rules, thinking)
+        built.as_ref().map(Some).map_err(Clone::clone)
     }
 
     /// Starts to build them, on a thread of its own.

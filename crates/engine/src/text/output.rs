@@ -8,7 +8,7 @@
 //! let tools = [serde_json::json!({"type": "function", "function": {"name": "add", "parameters": {
 //!     "properties": {"a": {"type": "integer"}}
 //! }}})];
-//! let options = OutputOptions { tools: &tools, thinking: true, forced: false };
+//! let options = OutputOptions { tools: &tools, thinking: true, ..OutputOptions::default() };
 //! let mut parser = OutputParser::new(options);
 //! let mut events = parser.push("Add.\n</think>\n\n<tool_call>\n<function=add>\n<parameter=a>\n1\n</parameter>\n");
 //! events.extend(parser.push("</function>\n</tool_call>"));
@@ -78,9 +78,13 @@
 //! | an integer of any length | its digits |
 //! | `True`, `None`, `['a']`, `{'k': 1}`, where the schema has such a type | JSON |
 //! | a string in the JSON form, where the schema has no strings | a value of the schema's type, if it is one |
+//! | a value that is a string of the schema's `enum` or `const` | that string |
 //! | a value whose schema has no type | a JSON object or array, if it is one, else a string |
 //! | a parameter that the schema does not list | a string |
 //! | other words inside a call that has started | text after the call |
+//!
+//! With [`OutputOptions::exact`] nothing of this is recovered: a grammar has constrained the calls, and the parser reads
+//! them as the grammar did.
 //!
 //! # Output that is cut
 //!

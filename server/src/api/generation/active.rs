@@ -278,6 +278,10 @@ impl ActiveGeneration {
                     usage: is_last.then_some(self.usage),
                 })
             }
+            Event::Refused(error) => {
+                self.record.failed();
+                Err(ApiError::from_grammar(&error))
+            }
             Event::Failed(reason) => {
                 self.record.failed();
                 Err(ApiError::internal(reason))

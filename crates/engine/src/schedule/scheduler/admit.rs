@@ -189,12 +189,15 @@ impl<B: Backend> Scheduler<B> {
         });
     }
 
-    /// Waits for memory: nothing runs and the next request does not fit, because answers that are still being written hold the
-    /// memory. Requests may arrive or be cancelled meanwhile, so the wait is short, and the heartbeat beats: the engine is not
-    /// hung.
-    pub(super) fn wait_for_memory(&self) {
+    /// Waits while no sequence has a row for a pass: for masks, or for memory, because answers that are still being written
+    /// hold it and the next request does not fit. Requests may arrive or be cancelled meanwhile, so the wait is short, and
+    /// the heartbeat beats: the engine is not hung.
+    pub(super) fn wait_for_work(&mut self) {
         const POLL: Duration = Duration::from_millis(20);
-        if !self.waiting.is_empty() {
+        if !self.running.is_empty() {
+            self.masks.wait(POLL);
+            self.shared.heartbeat.beat();
+        } else if !self.waiting.is_empty() {
             self.shared.admission.wait_for_release(POLL);
             self.shared.heartbeat.beat();
         }

@@ -29,6 +29,7 @@ pub fn fuzz_output(data: &[u8]) {
         tools: &tools,
         thinking: flags & 1 != 0,
         forced: flags & 2 != 0,
+        exact: flags & 8 != 0,
     };
     let end = if flags & 4 == 0 {
         OutputEnd::Stop

@@ -20,6 +20,9 @@ pub struct OutputOptions<'a> {
     pub thinking: bool,
     /// `tool_choice` forces a call: an answer that begins with a JSON object may be one, without a block around it.
     pub forced: bool,
+    /// A grammar constrains the calls, so they are in the XML form and whole: what it does not constrain is no call, and a
+    /// value ends only at the first `</parameter>` on a line of its own. Nothing is recovered.
+    pub exact: bool,
 }
 
 /// Reads the output of one answer.
@@ -34,6 +37,8 @@ pub struct OutputParser {
     calls: usize,
     /// An object without a block may be a call.
     bare_objects: bool,
+    /// Nothing is recovered.
+    exact: bool,
     /// A call's code fence is open.
     fence_open: bool,
     finished: bool,
@@ -77,7 +82,8 @@ impl OutputParser {
     pub fn new(options: OutputOptions) -> Self {
         let functions = Functions::new(options.tools);
         Self {
-            bare_objects: options.forced && !functions.is_empty(),
+            bare_objects: options.forced && !options.exact && !functions.is_empty(),
+            exact: options.exact,
             functions,
             lexer: TagLexer::default(),
             layout: LayoutFilter::new(options.thinking),
@@ -238,7 +244,7 @@ impl OutputParser {
                 };
             }
             Tag::Function { name, closed: true }
-                if !self.layout.in_reasoning() && self.functions.declares(name) =>
+                if !self.exact && !self.layout.in_reasoning() && self.functions.declares(name) =>
             {
                 self.state = State::BareFunction {
                     raw: raw.to_owned(),
@@ -254,6 +260,7 @@ impl OutputParser {
         let open = OpenedBy {
             block: in_block,
             fence: self.fence_open,
+            exact: self.exact,
         };
         let call = XmlCall::start(index, function.to_owned(), open, &mut self.events);
         self.state = State::Call(call);

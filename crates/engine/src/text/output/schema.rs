@@ -25,6 +25,8 @@ struct DeclaredFunction {
     properties: Option<Map<String, Value>>,
     /// The types of the properties that calls named.
     types: HashMap<String, Types>,
+    /// The strings that those properties list.
+    listed: HashMap<String, HashSet<String>>,
 }
 
 impl Functions {
@@ -37,6 +39,7 @@ impl Functions {
                 schema: function.get("parameters").cloned().unwrap_or_default(),
                 properties: None,
                 types: HashMap::new(),
+                listed: HashMap::new(),
             };
             Some((name.to_owned(), function))
         });
@@ -80,6 +83,48 @@ impl Functions {
         function.types.insert(property.to_owned(), types);
         types
     }
+}
+
+impl Functions {
+    /// Whether a text is one of the strings that a property lists in an `enum` or `const`: then it is a string, whatever
+    /// else it could be.
+    pub(super) fn lists(&mut self, function: &str, property: &str, text: &str) -> bool {
+        let Some(function) = self.by_name.get_mut(function) else {
+            return false;
+        };
+        if !function.listed.contains_key(property) {
+            function.properties();
+            let properties = function.properties.as_ref();
+            let schema = properties.and_then(|all| all.get(property));
+            let listed = schema.map(|schema| listed(schema, &function.schema));
+            let listed = listed.unwrap_or_default();
+            function.listed.insert(property.to_owned(), listed);
+        }
+        let listed = function.listed.get(property);
+        listed.is_some_and(|listed| listed.contains(text))
+    }
+}
+
+/// The strings in the `enum` and `const` of a schema and of those that it refers to or combines.
+fn listed(schema: &Value, root: &Value) -> HashSet<String> {
+    let (mut texts, mut followed) = (HashSet::new(), HashSet::new());
+    let mut open = vec![schema];
+    while let Some(schema) = open.pop() {
+        let is_string = match schema.get("type") {
+            Some(Value::Array(names)) => names.iter().any(|name| name == "string"),
+            Some(name) => name == "string",
+            None => true,
+        };
+        let values = schema.get("enum").and_then(Value::as_array);
+        let values = schema
+            .get("const")
+            .into_iter()
+            .chain(values.into_iter().flatten());
+        let strings = values.filter_map(Value::as_str).filter(|_| is_string);
+        texts.extend(strings.map(str::to_owned));
+        open.extend(combined(schema, root, &mut followed));
+    }
+    texts
 }
 
 impl DeclaredFunction {
@@ -144,5 +189,19 @@ mod tests {
         assert!(functions.has_property("f", "b"));
         assert!(!functions.has_property("f", "c"));
         assert_eq!(functions.types("f", "a").read("1"), "1");
+    }
+
+    #[test]
+    fn listed_string_is_a_string() {
+        let tools = [json!({"name": "f", "parameters": {"properties": {
+            "a": {"enum": ["1", 2]},
+            "b": {"anyOf": [{"const": "null"}, {"type": "null"}]},
+            "c": {"type": "integer", "enum": ["1", 1]},
+        }}})];
+        let mut functions = Functions::new(&tools);
+        assert!(functions.lists("f", "a", "1") && functions.lists("f", "b", "null"));
+        for (property, text) in [("a", "2"), ("c", "1"), ("d", "1")] {
+            assert!(!functions.lists("f", property, text), "{property}");
+        }
     }
 }

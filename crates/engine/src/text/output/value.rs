@@ -15,6 +15,9 @@
 //!
 //! A tail that none of this confirms is part of the value. Between a `<tool_call>` and its `</tool_call>` inside the
 //! value nothing ends it but the end of the output.
+//!
+//! Where a grammar constrains the call, a value ends exactly where the grammar says: before the first line break,
+//! `</parameter>` and line break.
 
 use super::events::Events;
 use super::tags::Tag;
@@ -63,6 +66,9 @@ struct Nested {
     opening: bool,
 }
 
+/// The closing tag of a value as a grammar has it.
+const CLOSE: &str = "</parameter>";
+
 /// What ends a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ValueEnd {
@@ -94,6 +100,11 @@ impl ValueReader {
 
     pub(super) fn types(&self) -> Types {
         self.types
+    }
+
+    /// The value's text, if it is not a string.
+    pub(super) fn written(&self) -> &str {
+        &self.text
     }
 
     /// The value as JSON, if it is not a string.
@@ -129,6 +140,32 @@ impl ValueReader {
         self.nested.opening &= rest.trim_start().is_empty();
         self.add(rest, index, events);
         None
+    }
+
+    /// Adds text to a value of a call that a grammar constrains. True if the value has ended before it: the rest is layout.
+    pub(super) fn exact_text(&mut self, text: &str, index: usize, events: &mut Events) -> bool {
+        if self.tail.is_some() && text.starts_with('\n') {
+            self.finish();
+            return true;
+        }
+        self.release_tail(index, events);
+        self.add(text, index, events);
+        false
+    }
+
+    /// The same for a tag, which ends no value by itself.
+    pub(super) fn exact_tag(&mut self, tag: &Tag, raw: &str, index: usize, events: &mut Events) {
+        self.release_tail(index, events);
+        if self.held_newline && *tag == Tag::CloseParameter && raw == CLOSE {
+            self.tail = Some(Tail {
+                raw: raw.to_owned(),
+                last: Closer::Parameter,
+                proper: true,
+                nested: false,
+            });
+        } else {
+            self.add(raw, index, events);
+        }
     }
 
     /// Handles a tag. `open` says that it names a property that was not given yet, or a declared function; `needs_close`

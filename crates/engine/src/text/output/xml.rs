@@ -32,6 +32,8 @@ pub(super) struct OpenedBy {
     pub(super) block: bool,
     /// A code fence that is still open.
     pub(super) fence: bool,
+    /// A grammar constrains the call.
+    pub(super) exact: bool,
 }
 
 impl OpenedBy {
@@ -83,6 +85,14 @@ impl XmlCall {
     }
 
     pub(super) fn text(&mut self, text: &str, context: &mut CallContext) -> CallProgress {
+        if let Some(value) = &mut self.value
+            && self.opened_by.exact
+        {
+            if value.exact_text(text, self.index, context.events) {
+                self.close_value(context);
+            }
+            return CallProgress::Open;
+        }
         match &mut self.value {
             Some(value) => match value.text(
                 text,
@@ -113,6 +123,10 @@ impl XmlCall {
         let Some(value) = &mut self.value else {
             return self.tag_between(tag, raw, context);
         };
+        if self.opened_by.exact {
+            value.exact_tag(tag, raw, self.index, context.events);
+            return CallProgress::Open;
+        }
         let open = match tag {
             Tag::Parameter { name } => {
                 context.functions.has_property(&self.function, name)
@@ -196,8 +210,13 @@ impl XmlCall {
         if value.types().is_string() {
             context.events.arguments(self.index, "\"");
         } else {
-            self.member(value.name(), context.events);
-            context.events.arguments(self.index, &value.read());
+            let (name, text) = (value.name(), value.written());
+            let json = match context.functions.lists(&self.function, name, text) {
+                true => quote(text),
+                false => value.read(),
+            };
+            self.member(name, context.events);
+            context.events.arguments(self.index, &json);
         }
     }
 

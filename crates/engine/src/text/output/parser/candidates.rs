@@ -12,7 +12,7 @@ impl OutputParser {
             return 0;
         };
         for (at, c) in text.char_indices() {
-            if c == '{' && fence.may_precede_call() {
+            if c == '{' && fence.may_precede_call() && !self.exact {
                 let fenced = *fence != Fence::None;
                 let raw = std::mem::take(raw);
                 self.open_object(raw, Block::Open, fenced);
@@ -105,7 +105,7 @@ impl OutputParser {
                         self.fence_open = false;
                     }
                 }
-                '{' if *ticks == 0 && *block == Block::Open => {
+                '{' if *ticks == 0 && *block == Block::Open && !self.exact => {
                     self.open_object(String::new(), Block::Open, false);
                     return at;
                 }

@@ -216,7 +216,7 @@ proptest! {
         (thinking, forced, end) in (any::<bool>(), any::<bool>(), end()),
     ) {
         let tools = tools();
-        let options = OutputOptions { tools: &tools, thinking, forced };
+        let options = OutputOptions { tools: &tools, thinking, forced, exact: false };
         let expected = reference(&output, options, end);
         prop_assert_eq!(&joined([output.as_str()], options, end), &expected, "whole");
         let chars: Vec<String> = output.chars().map(String::from).collect();

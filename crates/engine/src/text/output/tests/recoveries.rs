@@ -329,6 +329,7 @@ fn object_without_block_is_a_call_only_if_forced() {
         tools: &tools,
         forced: true,
         thinking: true,
+        exact: false,
     };
     for output in [
         format!("A\n</think>\n\n{object}\n"),
@@ -345,4 +346,66 @@ fn object_without_block_is_a_call_only_if_forced() {
         &format!("</think>{{\"a\": 1}} {object}"),
     );
     assert_eq!(output.text, format!("{{\"a\": 1}} {object}"));
+}
+
+#[test]
+fn exact_call_is_read_as_a_grammar_wrote_it() {
+    let tools = [json!({"name": "f", "parameters": {"properties": {
+        "a": {"type": "string"}, "n": {"type": "integer"}, "l": {"type": "array"},
+    }}})];
+    let options = OutputOptions {
+        tools: &tools,
+        exact: true,
+        ..OutputOptions::default()
+    };
+    for text in [
+        "foo\n<parameter=n>\nabc",
+        "",
+        "\n",
+        "x</parameter>\n</function>",
+        "a\n</parameter> b",
+        "<tool_call>\n<function=f>\n<parameter=a>",
+        "a\n</function>\n</tool_call>\n<tool_call>",
+        "</think><think>```",
+        "a\n< /parameter >\nb",
+    ] {
+        let output = format!(
+            "<tool_call>\n<function=f>\n<parameter=a>\n{text}\n</parameter>\n<parameter=n>\n3\n</parameter>\n\
+             <parameter=l>\n[\"<tool_call>\", \"</parameter>\"]\n</parameter>\n</function>\n</tool_call>"
+        );
+        for size in [1, 7, 1000] {
+            let chars: Vec<char> = output.chars().collect();
+            let pieces: Vec<String> = chars
+                .chunks(size)
+                .map(|piece| piece.iter().collect())
+                .collect();
+            let read = collect(joined(
+                pieces.iter().map(String::as_str),
+                options,
+                OutputEnd::Stop,
+            ));
+            assert_eq!(read.calls.len(), 1, "{output}");
+            let arguments: Value = serde_json::from_str(&read.calls[0].arguments).unwrap();
+            let list = json!(["<tool_call>", "</parameter>"]);
+            assert_eq!(arguments, json!({"a": text, "n": 3, "l": list}), "{output}");
+        }
+    }
+}
+
+#[test]
+fn exact_output_has_no_call_without_a_block() {
+    let tools = [json!({"name": "f", "parameters": {"properties": {"n": {"type": "integer"}}}})];
+    let options = OutputOptions {
+        tools: &tools,
+        exact: true,
+        forced: true,
+        ..OutputOptions::default()
+    };
+    for output in [
+        "so\n<function=f>\n<parameter=n>\nNaN\n</parameter>\n</function>",
+        "{\"name\": \"f\", \"arguments\": {\"n\": \"x\"}}",
+    ] {
+        let read = collect(joined([output], options, OutputEnd::Stop));
+        assert_eq!((read.calls.len(), read.text.as_str()), (0, output));
+    }
 }
