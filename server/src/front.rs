@@ -24,7 +24,9 @@ pub(crate) use circuit::CircuitState;
 pub(crate) use model_field::ModelField;
 pub(crate) use response::is_event_stream;
 pub(crate) use spec::{FrontSpec, UpstreamSpec};
-pub(crate) use upstream::{Attempt, Fallback, InFlight, Upstream, UpstreamResponse, UpstreamStatus};
+pub(crate) use upstream::{
+    Attempt, Fallback, InFlight, Upstream, UpstreamResponse, UpstreamStatus,
+};
 pub(crate) use whole_events::{EventProtocol, WholeEvents};
 
 /// The models with upstreams.

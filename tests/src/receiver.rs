@@ -54,7 +54,7 @@ impl Receiver {
     }
 
     /// A host with a server and a canary that alerts through it.
-    pub(crate) fn host_with_canary(&self) -> Host {
+    pub fn host_with_canary(&self) -> Host {
         let host = Host::new();
         host.release_of_scripts("1", "exec \"$SERVER\" \"$@\"");
         let canary = format!(

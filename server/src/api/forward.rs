@@ -208,7 +208,9 @@ impl Forwarding<'_> {
             Attempt::Denied(_) => "denied",
             Attempt::Full(..) => "full",
             // It is asked again.
-            Attempt::Skipped { on_trial: true, .. } if fallback != Fallback::Nowhere => return attempt,
+            Attempt::Skipped { on_trial: true, .. } if fallback != Fallback::Nowhere => {
+                return attempt;
+            }
             Attempt::Skipped { .. } => "skipped",
             Attempt::Broke(_) | Attempt::Failed(_) => "failed",
         };

@@ -6,7 +6,7 @@ fn parser(tools: &[Value], thinking: bool) -> OutputParser {
     OutputParser::new(OutputOptions {
         tools,
         thinking,
-        forced: false,
+        ..OutputOptions::default()
     })
 }
 
