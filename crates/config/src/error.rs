@@ -64,7 +64,7 @@ fn with_suggestion(message: &str) -> String {
         let known: Vec<&str> = quoted.collect();
         return format!(
             "unknown key `{key}`{}; the keys here are {}",
-            did_you_mean(key, known.iter().copied()),
+            near(key, known),
             known.join(", ")
         );
     }
@@ -72,6 +72,19 @@ fn with_suggestion(message: &str) -> String {
         return format!("the key {rest} is missing in this section");
     }
     message.trim_end().replace('\n', ", ")
+}
+
+/// The key that was meant, as the end of the sentence: a misspelt one, or one whose unit is missing.
+fn near(key: &str, known: &[&str]) -> String {
+    let misspelt = did_you_mean(key, known.iter().copied());
+    let unit = known.iter().find(|known| {
+        let rest = known.strip_prefix(key);
+        rest.is_some_and(|rest| rest.starts_with('_'))
+    });
+    match unit {
+        Some(known) if misspelt.is_empty() => format!("; did you mean `{known}`?"),
+        _ => misspelt,
+    }
 }
 
 #[cfg(test)]

@@ -198,8 +198,7 @@ fn submit(
     Ok(ActiveGeneration::new(
         model,
         text.clone(),
-        choices,
-        waiting,
+        (choices, waiting),
         prompt_tokens,
         ignored,
         app.shutdown.clone(),

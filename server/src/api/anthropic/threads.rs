@@ -50,7 +50,8 @@ pub(super) fn resume(
                     body.insert(name.into(), value.clone());
                 }
             }
-            if body["messages"].as_array().is_some_and(Vec::is_empty) {
+            let messages = body.get("messages").and_then(Value::as_array);
+            if messages.is_some_and(Vec::is_empty) {
                 let path = Path::root("messages");
                 let message = format!("`{path}` is empty; send one at least");
                 return Err(TranslationError::new(&path, message));

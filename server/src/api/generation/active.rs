@@ -123,8 +123,7 @@ impl ActiveGeneration {
     pub(super) fn new(
         model: ModelInfo,
         text: Text,
-        choices: Vec<RunningChoice>,
-        waiting: WaitingChoices,
+        (choices, waiting): (Vec<RunningChoice>, WaitingChoices),
         prompt_tokens: usize,
         ignored: Vec<String>,
         shutdown: Shutdown,

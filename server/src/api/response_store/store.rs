@@ -285,12 +285,11 @@ impl Store {
         for (arrival, entry) in &self.entries {
             oldest.entry(&entry.owner).or_insert(*arrival);
         }
-        let measured = |(owner, oldest)| (self.owners.get(owner).map_or(0, &measure), oldest);
         // Between owners that have the same, the oldest response goes.
-        let largest = oldest
-            .into_iter()
-            .map(measured)
-            .max_by_key(|&(measured, oldest)| (measured, u64::MAX - oldest));
+        let largest = oldest.into_iter().max_by_key(|&(owner, oldest)| {
+            let measured = self.owners.get(owner).map_or(0, &measure);
+            (measured, u64::MAX - oldest)
+        });
         largest.map(|(_, oldest)| oldest)
     }
 
