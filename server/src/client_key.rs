@@ -8,7 +8,7 @@ use sanctum_config::UntrustedText;
 
 use crate::peer::Peer;
 
-/// What other servers are told of [`ClientKey::Loopback`].
+/// The name of [`ClientKey::Loopback`] for other servers.
 pub(crate) const LOOPBACK: &str = "loopback";
 /// Characters of a label, at most.
 const LONGEST_LABEL: usize = 200;

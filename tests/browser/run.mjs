@@ -20,7 +20,7 @@ const HERE = dirname(fileURLToPath(import.meta.url));
 const ROOT = resolve(HERE, "../..");
 const TARGET = join(ROOT, "target", "browser");
 /** The files with tests, one for each page. */
-const PAGES = ["console"];
+const PAGES = ["console", "fleet_page"];
 /** A test that takes longer has failed. */
 const TEST_SECONDS = 120;
 

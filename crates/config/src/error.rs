@@ -64,7 +64,7 @@ fn with_suggestion(message: &str) -> String {
         let known: Vec<&str> = quoted.collect();
         return format!(
             "unknown key `{key}`{}; the keys here are {}",
-            near(key, known),
+            near(key, &known),
             known.join(", ")
         );
     }

@@ -19,8 +19,11 @@ const LEXER_STATES: usize = 50_000;
 const GRAMMAR_SIZE: usize = 200_000;
 /// Items in a row of the parser, at most: an object has some for each of its optional properties.
 const ROW_ITEMS: usize = 20_000;
-/// Items for a mask, at most. Whoever computes masks limits their time too.
+/// Items for a mask, at most. The engine limits their time too.
 const MASK_ITEMS: usize = 200_000;
+
+/// Expressions of the lexer for a mask, at most: a string of a bounded length that may not contain its closing tag has many.
+const MASK_FUEL: u64 = 20_000_000;
 
 /// Compiles rules for one model's vocabulary.
 pub struct Grammars {
@@ -51,6 +54,7 @@ impl Grammars {
         limits.max_grammar_size = GRAMMAR_SIZE;
         limits.max_items_in_row = ROW_ITEMS;
         limits.step_max_items = MASK_ITEMS;
+        limits.step_lexer_fuel = MASK_FUEL;
         Ok(Self {
             factory,
             marks: Arc::new(Marks::new(vocabulary, environment)),

@@ -165,7 +165,8 @@ impl<'a> ParameterValues<'a> {
     ) -> String {
         let mut text = match strings.expression() {
             Some(expression) => format!("{expression} & {INSIDE}"),
-            None => INSIDE.to_owned(),
+            // The complement alone has texts that are no UTF-8, which the lexer would go on waiting for.
+            None => format!("/(?s:.*)/ & {INSIDE}"),
         };
         // One that is listed is read as the string whatever its text.
         if !strings.is_listed() {

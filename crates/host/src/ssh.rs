@@ -175,7 +175,7 @@ fn send_to(
     };
     let written = match child.stdin.take() {
         Some(stdin) => {
-            let mut stdin = Noted(stdin, &activity);
+            let mut stdin = WatchedPipe(stdin, &activity);
             write(&mut stdin).and_then(|()| stdin.flush())
         }
         None => Ok(()),
@@ -226,9 +226,9 @@ impl Activity {
 }
 
 /// A pipe whose writes are noted.
-struct Noted<'a, W>(W, &'a Activity);
+struct WatchedPipe<'a, W>(W, &'a Activity);
 
-impl<W: Write> Write for Noted<'_, W> {
+impl<W: Write> Write for WatchedPipe<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.0.write(bytes)?;
         self.1.note();

@@ -28,7 +28,7 @@ fn example_is_valid() {
         "mini    server         server    council on 127.0.0.1:1337, 100.64.0.25:1337, 100.64.0.25:1338 (mTLS)",
         "mini    escape-hatch   standby   for server: /usr/local/bin/mlx_lm.server --model ~/models/qwen3.5-27b-4bit --port 1337",
         "laptop  canary-offbox  canary    server, ",
-        "is a fleet of 3 hosts and 9 agents",
+        "is a fleet of 3 hosts and 10 agents",
     ] {
         assert!(text.contains(words), "{words}\n{text}");
     }

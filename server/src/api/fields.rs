@@ -14,10 +14,11 @@ use super::json::{JsonBudget, Malformed};
 
 /// Fields of other servers that are spelt right although they look like a field of these APIs: Ollama's, Cerebras's,
 /// text-generation-webui's, OpenRouter's.
-const OF_OTHER_SERVERS: [&str; 5] = [
+const OF_OTHER_SERVERS: [&str; 6] = [
     "context",
     "images",
     "min_completion_tokens",
+    "min_new_tokens",
     "mode",
     "top_a",
 ];

@@ -116,7 +116,7 @@ pub(crate) async fn forward(
     }
 }
 
-/// What a client is told whose request has come back to this server.
+/// The error of a request that has come back to this server.
 const LOOP: &str = "the request has passed through this server before: its upstreams pass requests on to each other; remove one of \
                     the `upstreams` from fleet.toml";
 
@@ -124,7 +124,7 @@ const LOOP: &str = "the request has passed through this server before: its upstr
 struct Via {
     /// It has come through this one already, or through too many.
     is_loop: bool,
-    /// What the next one is told.
+    /// The header for the next one.
     header: Option<HeaderValue>,
 }
 

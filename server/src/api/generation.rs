@@ -1,6 +1,7 @@
 //! One generation, as all protocols see it: what they ask for, prepared and submitted to the engine.
 
 mod active;
+mod running;
 mod waiting;
 
 pub(crate) use active::{

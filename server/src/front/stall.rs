@@ -50,6 +50,7 @@ impl StallCheck {
         let mut unanswered = self.unanswered.subscribe();
         loop {
             tokio::select! {
+                biased;
                 // The sender lives as long as `self` does.
                 _ = unanswered.changed() => return,
                 () = sleep(PAUSE) => {}
@@ -71,10 +72,11 @@ impl StallCheck {
             }
         };
         self.is_overdue.store(!answered, Relaxed);
-        self.is_running.store(false, Relaxed);
         if !answered {
             self.unanswered.send_modify(|number| *number += 1);
         }
+        // After the result, so that no request that has it begins another check.
+        self.is_running.store(false, Relaxed);
     }
 }
 

@@ -20,7 +20,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// How long nothing may come of an answer that has begun while the upstream answers no probe.
 const SILENCE_LIMIT: Duration = Duration::from_secs(4);
-/// The longest time after which clients are told to try again, in seconds.
+/// The longest `Retry-After` that is passed on, in seconds.
 const LONGEST_RETRY: u64 = 3600;
 /// How often credentials are read again, so that renewed files count.
 const RELOAD_EVERY: Duration = Duration::from_secs(300);
@@ -426,7 +426,7 @@ impl Upstream {
     }
 }
 
-/// What clients are told of a failure. Paths, addresses and causes are for the log.
+/// A failure as clients see it. Paths, addresses and causes are for the log.
 fn problem(error: &ClientError) -> String {
     match error {
         ClientError::Unreachable { .. } => "it cannot be reached".to_owned(),

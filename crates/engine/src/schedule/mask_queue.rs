@@ -18,13 +18,13 @@ pub(crate) struct MaskQueue {
 
 #[derive(Default)]
 struct SharedQueue {
-    lanes: Mutex<Lanes>,
+    lanes: Mutex<QueueLanes>,
     added: Condvar,
     ended: Condvar,
 }
 
 #[derive(Default)]
-struct Lanes {
+struct QueueLanes {
     fast: VecDeque<MaskWork>,
     slow: VecDeque<MaskWork>,
     /// Slow work that a thread does.
@@ -33,7 +33,7 @@ struct Lanes {
     closed: bool,
 }
 
-impl Lanes {
+impl QueueLanes {
     /// The next piece of work, and whether it is slow work.
     fn next(&mut self, slow_at_once: usize) -> Option<(MaskWork, bool)> {
         if let Some(work) = self.fast.pop_front() {
@@ -107,7 +107,7 @@ impl Drop for MaskQueue {
 }
 
 impl SharedQueue {
-    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+    fn lanes(&self) -> MutexGuard<'_, QueueLanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

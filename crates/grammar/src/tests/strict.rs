@@ -103,14 +103,14 @@ fn string_is_enforced_wherever_its_keywords_stand() {
 }
 
 /// What is expected of a keyword at a place.
-enum Expected {
+enum KeywordOutcome {
     /// It is enforced: this text is accepted, that one is not.
     Enforced(&'static str, &'static str),
     /// It is refused.
     Refused,
 }
 
-use Expected::{Enforced, Refused};
+use KeywordOutcome::{Enforced, Refused};
 
 #[test]
 fn asserting_keyword_of_the_arguments_is_enforced_or_refused() {

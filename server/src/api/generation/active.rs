@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
-use sanctum_engine::schedule::{Event, FinishReason, Generation, KeptMemory, TokenLogprob, Usage};
+use sanctum_engine::schedule::{Event, FinishReason, KeptMemory, TokenLogprob, Usage};
 use sanctum_engine::text::Text;
 
+use super::running::RunningChoice;
 use super::waiting::WaitingChoices;
-use crate::api::echo::{Echo, EchoPart};
+use crate::api::echo::EchoPart;
 use crate::api::error::ApiError;
-use crate::api::reply::{ReplyParser, ReplyPart};
+use crate::api::reply::ReplyPart;
 use crate::gate::GenerationRecord;
 use crate::shutdown::Shutdown;
 
@@ -39,18 +40,6 @@ pub(crate) struct ActiveGeneration {
     ignored: Vec<String>,
     shutdown: Shutdown,
     record: GenerationRecord,
-}
-
-/// One continuation.
-pub(super) struct RunningChoice {
-    reply: ReplyParser,
-    /// None once it has ended.
-    events: Option<Generation>,
-    kept: KeptMemory,
-    /// What comes before the first token.
-    echo: Option<Echo>,
-    /// Whether its prompt is counted in the usage: once for all continuations of it.
-    counts_prompt: bool,
 }
 
 /// The model that generates.
@@ -318,28 +307,6 @@ impl ActiveGeneration {
             }
         }
         Ok(())
-    }
-}
-
-impl RunningChoice {
-    pub(super) fn new(
-        reply: ReplyParser,
-        events: Generation,
-        echo: Option<Echo>,
-        counts_prompt: bool,
-    ) -> Self {
-        Self {
-            reply,
-            kept: events.kept(),
-            events: Some(events),
-            echo,
-            counts_prompt,
-        }
-    }
-
-    /// The next part of the prompt, if it is sent back and there is one now.
-    fn next_echo(&mut self) -> Option<EchoPart> {
-        self.echo.as_mut()?.next_part()
     }
 }
 

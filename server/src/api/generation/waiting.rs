@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sanctum_engine::schedule::{Request, SubmitError};
 
-use super::active::RunningChoice;
+use super::running::RunningChoice;
 use crate::api::echo::Echo;
 use crate::api::error::ApiError;
 use crate::api::reply::ReplyParser;

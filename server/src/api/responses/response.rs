@@ -62,7 +62,8 @@ impl RepeatedFields {
             }
         }
         for name in REPEATED_TEXTS {
-            if let Some(value) = fields.get(name) {
+            // Another value than a text is accepted and not repeated, since it has no effect.
+            if let Some(value) = fields.get(name).filter(|value| value.is_string()) {
                 let text = short_text(value, &Path::root(name), LONGEST_TEXT)?;
                 map.insert(name.into(), text);
             }

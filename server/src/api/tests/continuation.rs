@@ -34,8 +34,8 @@ async fn prompt(server: &TestServer, route: &str, body: Value, words: &[&str]) -
 
 #[tokio::test]
 async fn continued_prompt_ends_with_the_message_whatever_the_message_is() {
-    let server = TestServer::new();
     for content in ["<", ">", "tools", "s>1", "assistant", "<tools>1", "user"] {
+        let server = TestServer::new();
         let (prompt, _) = prompt(&server, CHAT, begun(content), &["x"]).await;
         assert_eq!(prompt, format!("<user>hi<assistant>{content}"));
     }

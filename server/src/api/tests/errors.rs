@@ -163,7 +163,7 @@ async fn every_error_of_messages_has_anthropics_shape() {
         "/v1/messages?beta=true",
     ] {
         for (request, status, error) in [
-            (request("GET", path, &[]), 405, "invalid_request_error"),
+            (request("GET", path, &[kind]), 405, "invalid_request_error"),
             (
                 request("POST", path, &[("content-type", "text/plain")]),
                 415,

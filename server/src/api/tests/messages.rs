@@ -341,7 +341,7 @@ async fn whole_number_may_be_written_with_a_point() {
         (
             MESSAGES,
             self::message(json!({ "max_tokens": "5" })),
-            "`max_tokens` must be a whole number from -1 to 4294967295, not \"5\"",
+            "`max_tokens` must be a whole number from 1 to 4294967295, not \"5\"",
         ),
     ] {
         assert_eq!(refused(route, body).await.1, text, "{route}");
@@ -449,7 +449,7 @@ async fn what_a_response_repeats_is_bounded() {
             json!({ "safety_identifier": "x".repeat(513) }),
             "safety_identifier",
         ),
-        (json!({ "service_tier": ["x"] }), "service_tier"),
+        (json!({ "service_tier": "x".repeat(513) }), "service_tier"),
         (
             json!({ "text": { "verbosity": "x".repeat(513) } }),
             "text.verbosity",

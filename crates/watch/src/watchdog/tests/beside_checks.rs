@@ -7,22 +7,22 @@ use crate::alert::undelivered;
 
 /// A receiver that holds each request until it is released, and counts both.
 #[derive(Default)]
-struct Gate {
+struct HeldReceiver {
     asked: AtomicU32,
     arrived: Notify,
     release: Notify,
     accepted: AtomicU32,
 }
 
-async fn hold(Shared(gate): Shared<Arc<Gate>>) {
+async fn hold(Shared(gate): Shared<Arc<HeldReceiver>>) {
     gate.asked.fetch_add(1, Ordering::SeqCst);
     gate.arrived.notify_one();
     gate.release.notified().await;
     gate.accepted.fetch_add(1, Ordering::SeqCst);
 }
 
-async fn gate() -> (Arc<Gate>, std::net::SocketAddr) {
-    let gate = Arc::new(Gate::default());
+async fn gate() -> (Arc<HeldReceiver>, std::net::SocketAddr) {
+    let gate = Arc::new(HeldReceiver::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = Router::new()
@@ -35,7 +35,7 @@ async fn gate() -> (Arc<Gate>, std::net::SocketAddr) {
 /// Raises one alert for each of its first `alerts` checks; releases the receiver once it has checked ten times.
 struct Counts {
     checks: u32,
-    gate: Arc<Gate>,
+    gate: Arc<HeldReceiver>,
     alerts: u32,
     /// Releases the receiver in this check, and waits there until all alerts were accepted.
     waits_in: Option<u32>,
@@ -84,7 +84,7 @@ fn counting(folder: &Path, address: std::net::SocketAddr, check: Counts) -> Watc
     with_check(dog, check)
 }
 
-async fn delivered(spool: &Path, gate: &Gate, count: u32) {
+async fn delivered(spool: &Path, gate: &HeldReceiver, count: u32) {
     while gate.accepted.load(Ordering::SeqCst) < count || !undelivered(spool).unwrap().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
