@@ -302,7 +302,7 @@ fn page_keeps_the_last_known_state_of_a_host_that_goes_away() {
     laptop.has_receipt();
     let page =
         ServedPage::start(laptop.command(&["status", "--serve", "127.0.0.1:0", "--every", "1s"]));
-    let known = shows(page.port, "the other host", |page| is_up(page));
+    let known = shows(page.port, "the other host", is_up);
     assert_eq!(host(&known, "here")["status"]["release"], "1");
     assert_eq!(
         host(&known, "here")["alerts"]["open"],

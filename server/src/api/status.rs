@@ -95,9 +95,9 @@ pub(crate) async fn status(
         models: app.models.iter().map(ModelStatus::of).collect(),
         fronts: health::fronts(&app),
         mlx_memory: mlx.map(|usage| MlxMemory {
-            active_bytes: usage.active as u64,
-            cache_bytes: usage.cache as u64,
-            peak_bytes: usage.peak as u64,
+            active_bytes: usage.active,
+            cache_bytes: usage.cache,
+            peak_bytes: usage.peak,
         }),
         clients: app.gate.clients().read(),
         refusals: app.gate.refusals().read(),

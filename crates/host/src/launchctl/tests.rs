@@ -1,6 +1,5 @@
 //! Transcripts in the shape of the real tool's, and a stand-in executable that answers with its codes.
 
-use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
@@ -120,12 +119,29 @@ fn print_disabled_of_old_and_new_systems_is_parsed() {
     }
 }
 
+/// Writes a program in another process. The file that this one wrote would be busy as long as a child that another test starts
+/// meanwhile has its descriptor.
+fn write_executable(path: &std::path::Path, text: &str) {
+    use std::io::Write;
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell
+        .args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"])
+        .arg(path);
+    let mut child = shell.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
 /// A `launchctl` that is a shell script.
 fn standing_in(script: &str) -> (tempfile::TempDir, Launchctl) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("launchctl");
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    write_executable(&path, &format!("#!/bin/sh\n{script}\n"));
     let launchctl = Launchctl::new(path.to_str().unwrap(), 501);
     (folder, launchctl)
 }
