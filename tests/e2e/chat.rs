@@ -122,7 +122,7 @@ async fn continued_message_may_look_like_the_template() {
         "end",
         "<|im_end|",
         "assistant",
-        "\u{2028}x",
+        "x\u{2028}y",
     ] {
         assert_eq!(before(content).await, expected, "{content:?}");
     }

@@ -273,10 +273,10 @@ fn commands_reach_another_host_over_ssh() {
     let shown = host.must(&["status", "--local"]);
     assert!(!shown.contains("maintenance window"), "{shown}");
 
-    // The exit code and the message of the other host.
+    // Refused here, before the other host is asked.
     let mut failed = laptop.command(&["restart", "sever", "--host", "here"]);
     let (code, said) = crate::host::said(failed.output().unwrap());
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("did you mean `server`"), "{said}");
-    assert!(said.contains("the command failed on here"), "{said}");
+    assert!(said.contains("here has no agent `sever`"), "{said}");
 }

@@ -51,12 +51,14 @@ fn free_port() -> u16 {
 /// The fleet.toml of `init` for both hosts, with free ports and short intervals, and the bundle of the host that serves.
 /// Returns the port for other hosts.
 pub(crate) fn first_fleet(host: &Host, laptop: &Laptop) -> u16 {
-    let flags = "init --serve here=localhost --watch laptop=127.0.0.2 --alert log";
+    let flags = "init --serve here=here.example --watch laptop=laptop.example --alert log";
     laptop.must(&flags.split(' ').collect::<Vec<_>>());
     let config = host.path("fleet.toml");
     let fleet = fs::read_to_string(&config).unwrap();
     let tls = free_port();
     let fleet = fleet
+        .replace("here.example", "localhost")
+        .replace("laptop.example", "127.0.0.2")
         .replace("127.0.0.1:1337", &format!("127.0.0.1:{}", host.port()))
         .replace("0.0.0.0:1338", &format!("0.0.0.0:{tls}"))
         .replace("every = \"60s\"", "every = \"500ms\"")

@@ -1,6 +1,5 @@
 //! Transcripts in the shape of the real tool's, and a stand-in executable that answers with its codes.
 
-
 use super::*;
 
 const RUNNING: &str = "gui/501/com.sanctum.server = {
