@@ -6,7 +6,6 @@
 
 mod attention;
 mod bandwidth;
-mod experts;
 mod gated_delta;
 mod isa;
 mod linear;
@@ -21,7 +20,6 @@ mod tasks;
 
 pub use attention::{AttentionInput, AttentionParams, KvCache, KvType, attention};
 pub use bandwidth::{read_all, read_bandwidth};
-pub use experts::{ExpertsParams, GatedMatrices, SharedExpertParams, experts};
 pub use gated_delta::{DeltaInput, DeltaParams, gated_delta};
 pub use isa::Isa;
 pub use linear::{

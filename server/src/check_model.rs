@@ -1,10 +1,6 @@
 //! `sanctum-server check-model`: checks a model folder and its manifest without serving it.
 
-mod description;
-
 use sanctum_engine::load::LoadError;
-
-use self::description::MachineCapacity;
 
 use crate::args::{CheckArgs, ModelArg, ServeArgs};
 use crate::failure::CommandFailure;
@@ -12,12 +8,9 @@ use crate::models::ModelSpec;
 use crate::progress::loading_bar;
 use crate::settings::{Settings, SettingsError};
 
-/// Checks each model and prints a line for it; the first that fails is the failure. A folder is described too: what it is, and
-/// what this machine can do with it.
+/// Checks each model and prints a line for it; the first that fails is the failure.
 pub(crate) fn run(args: &CheckArgs) -> Result<(), CommandFailure> {
-    let is_described = args.dir.is_some();
-    let mut models = models(args)?.into_iter();
-    models.try_for_each(|model| check(&model, is_described))
+    models(args)?.iter().try_for_each(check)
 }
 
 /// The models, by the rules by which they would be served.
@@ -38,7 +31,7 @@ fn models(args: &CheckArgs) -> Result<Vec<ModelSpec>, SettingsError> {
     })
 }
 
-fn check(model: &ModelSpec, is_described: bool) -> Result<(), CommandFailure> {
+fn check(model: &ModelSpec) -> Result<(), CommandFailure> {
     let ModelSpec {
         id,
         source,
@@ -89,9 +82,5 @@ fn check(model: &ModelSpec, is_described: bool) -> Result<(), CommandFailure> {
         loaded.host.config.layers.len(),
         loaded.host.fingerprint,
     );
-    if is_described {
-        let machine = MachineCapacity::measured(&loaded.host);
-        print!("\n{}", description::describe(&loaded.host, &machine));
-    }
     Ok(())
 }

@@ -17,10 +17,8 @@ use std::time::Instant;
 use safetensors::{Dtype, View};
 use sanctum_engine::launch::{LaunchOptions, launch};
 use sanctum_engine::load::random::{self, Shape};
-use sanctum_engine::load::weights::{
-    FeedForwardWeights, HostMatrix, HostWeights, MixerWeights, Storage,
-};
-use sanctum_engine::load::{FeedForward, HostModel, Mixer, ModelConfig, ModelSource, embedded};
+use sanctum_engine::load::weights::{HostMatrix, HostWeights, MixerWeights, Storage};
+use sanctum_engine::load::{HostModel, Mixer, ModelConfig, ModelSource, embedded};
 use sanctum_engine::schedule::Heartbeat;
 use sanctum_manifest::{Expected, SigningKey, Verification, create, signature_path};
 use serde_json::json;
@@ -242,9 +240,6 @@ fn write_model(folder: &Path, shape: Shape, shards: usize) -> Outcome {
 }
 
 fn config_json(config: &ModelConfig) -> serde_json::Value {
-    let FeedForward::Dense { intermediate } = config.feed_forward else {
-        unreachable!("the shapes that are measured are dense");
-    };
     let layer = |mixer: &Mixer| match mixer {
         Mixer::Attention => "full_attention",
         Mixer::Delta => "linear_attention",
@@ -252,7 +247,7 @@ fn config_json(config: &ModelConfig) -> serde_json::Value {
     json!({
         "model_type": "qwen3_5",
         "hidden_size": config.hidden,
-        "intermediate_size": intermediate,
+        "intermediate_size": config.intermediate,
         "num_hidden_layers": config.layers.len(),
         "layer_types": config.layers.iter().map(layer).collect::<Vec<_>>(),
         "full_attention_interval": 4,
@@ -297,12 +292,9 @@ fn tensors(config: &ModelConfig, weights: &HostWeights) -> BTreeMap<String, Tens
             &layer.post_norm,
             &hidden,
         );
-        let FeedForwardWeights::Dense(block) = &layer.feed_forward else {
-            unreachable!("the shapes that are measured are dense");
-        };
-        matrix(&mut out, &at("mlp.gate_proj"), &block.gate);
-        matrix(&mut out, &at("mlp.up_proj"), &block.up);
-        matrix(&mut out, &at("mlp.down_proj"), &block.down);
+        matrix(&mut out, &at("mlp.gate_proj"), &layer.gate);
+        matrix(&mut out, &at("mlp.up_proj"), &layer.up);
+        matrix(&mut out, &at("mlp.down_proj"), &layer.down);
         match &layer.mixer {
             MixerWeights::Attention(w) => {
                 let at = |part: &str| at(&format!("self_attn.{part}"));

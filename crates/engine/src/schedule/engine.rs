@@ -106,7 +106,6 @@ impl Engine {
     where
         B: Backend + Send + 'static,
         B::Matrix: Send,
-        B::Experts: Send,
         B::Vector: Send,
         B::Slots: Send,
     {
@@ -127,7 +126,6 @@ impl Engine {
     where
         B: Backend + Send + 'static,
         B::Matrix: Send,
-        B::Experts: Send,
         B::Vector: Send,
         B::Slots: Send,
     {
@@ -151,7 +149,6 @@ impl Engine {
     where
         B: Backend + Send + 'static,
         B::Matrix: Send,
-        B::Experts: Send,
         B::Vector: Send,
         B::Slots: Send,
     {

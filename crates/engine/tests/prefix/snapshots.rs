@@ -24,7 +24,6 @@ fn arithmetics() -> impl Iterator<Item = Arithmetic> {
             precision,
             kv_cache,
             threads: 2,
-            experts: false,
         })
     })
 }
