@@ -33,6 +33,9 @@ pub(crate) use whole_events::{EventProtocol, WholeEvents};
 pub(crate) struct Fronts {
     /// Names this process to other servers, so that a request that comes back is noticed.
     id: String,
+    /// Goes into the scopes of prefixes that upstreams see, so that no other program can name a client's. Another after a
+    /// restart.
+    scope_key: String,
     models: Vec<FrontModel>,
     /// Models that only this server has, whose names are theirs.
     local: Vec<(ModelId, Vec<ModelAlias>)>,
@@ -71,6 +74,7 @@ impl Fronts {
         local.retain(|(id, _)| specs.iter().all(|spec| spec.id != *id));
         Self {
             id: random::id(""),
+            scope_key: random::id(""),
             local,
             first,
             any,
@@ -95,6 +99,11 @@ impl Fronts {
     /// Names this process to other servers.
     pub(crate) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The secret of this process's scopes of prefixes.
+    pub(crate) fn scope_key(&self) -> &str {
+        &self.scope_key
     }
 
     /// Whether there is none.

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 /// A random number.
 pub(crate) fn number() -> u64 {
     // The system's source does not fail on the supported platforms; if it did, the standard library's
-    // per-process random hash keys are good enough for a seed and an id, neither of which is a secret.
+    // per-process random hash keys are good enough for a seed, an id and the key of scopes.
     getrandom::u64().unwrap_or_else(|_| RandomState::new().hash_one(std::time::Instant::now()))
 }
 

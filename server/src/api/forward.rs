@@ -301,10 +301,15 @@ fn headers(
     let json = HeaderValue::from_static("application/json");
     headers.insert(header::CONTENT_TYPE, json);
     let client: &ClientKey = body.owner.client();
-    let scope = match (app.sharing, &body.prefix_scope) {
-        (PrefixCacheScope::PerClient, None) => Some(prefix_scope::of_client(client)),
-        _ => None,
-    };
+    let part = body.prefix_scope.as_ref().map(HeaderValue::as_bytes);
+    let scope =
+        match (app.sharing, part) {
+            // Always this server's own: a client that sends one must not get that of another client.
+            (PrefixCacheScope::PerClient, part) | (_, part @ Some(_)) => Some(
+                prefix_scope::of_client(app.fronts.scope_key(), client, part),
+            ),
+            (_, None) => None,
+        };
     let own = [
         (header::VIA, via),
         (REQUEST_ID, HeaderValue::from_str(id).ok()),
@@ -313,7 +318,6 @@ fn headers(
             PREFIX_SCOPE,
             scope.and_then(|scope| HeaderValue::from_str(&scope).ok()),
         ),
-        (PREFIX_SCOPE, body.prefix_scope.clone()),
     ];
     let own = own
         .into_iter()

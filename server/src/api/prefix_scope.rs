@@ -41,11 +41,13 @@ pub(crate) fn reuse(
     Reuse::Scope(Scope::of(&all))
 }
 
-/// The value of [`PREFIX_SCOPE`](super::body::PREFIX_SCOPE) with which this server asks another one for `client`: the same after a
-/// restart, and no name.
-pub(crate) fn of_client(client: &ClientKey) -> String {
+/// The value of [`PREFIX_SCOPE`](super::body::PREFIX_SCOPE) with which this server asks another one for `client`, which has
+/// sent `part` itself if another server asks. `key` is this server's secret: no other program can name the scope of a client.
+pub(crate) fn of_client(key: &str, client: &ClientKey, part: Option<&[u8]>) -> String {
     let (kind, name) = identity(client);
-    let scope = Scope::of(&[VERSION, b"front", kind, &name]);
+    let mut all: Vec<&[u8]> = vec![VERSION, b"front", key.as_bytes(), kind, &name];
+    all.extend(part);
+    let scope = Scope::of(&all);
     let digits = scope.as_bytes().iter().map(|byte| format!("{byte:02x}"));
     digits.collect()
 }
@@ -73,15 +75,29 @@ mod tests {
         let (one, other) = (ClientKey::Loopback, ClientKey::LoopbackWithToken);
         for sharing in [PrefixCacheScope::PerClient, PrefixCacheScope::Shared] {
             let scopes = [&one, &other].map(|client| {
-                let part = of_client(client);
+                let part = of_client("key", client, None);
                 reuse(sharing, &front, Some(part.as_bytes()), None)
             });
             assert_ne!(scopes[0], scopes[1]);
             assert!(!scopes.contains(&reuse(sharing, &front, None, None)));
-            let part = of_client(&one);
+            let part = of_client("key", &one, None);
             let salted = reuse(sharing, &front, None, Some(&part));
             assert!(!scopes.contains(&salted), "a part equals a salt");
         }
+    }
+
+    #[test]
+    fn client_of_a_front_cannot_name_the_scope_of_another() {
+        let (ada, eve) = (ClientKey::Loopback, ClientKey::LoopbackWithToken);
+        let scope = of_client("key", &ada, None);
+        // A client sends the scope of another one, or guesses it without the key.
+        for part in [scope.clone(), of_client("", &ada, None)] {
+            assert_ne!(of_client("key", &eve, Some(part.as_bytes())), scope);
+        }
+        assert_ne!(of_client("", &ada, None), scope);
+        let part = Some(&b"x"[..]);
+        assert_eq!(of_client("key", &ada, part), of_client("key", &ada, part));
+        assert_ne!(of_client("key", &ada, part), scope);
     }
 
     #[test]

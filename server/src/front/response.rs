@@ -31,6 +31,10 @@ pub(super) fn unusable(response: &ForwardedResponse, first: Option<&[u8]>) -> Op
     if !status.is_success() && !status.is_client_error() {
         return Some(format!("it answered {status}"));
     }
+    // These are not passed on as they are.
+    if matches!(status.as_u16(), 401 | 403 | 429) {
+        return None;
+    }
     let encoding = response.headers().get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Some("it sent a compressed answer, which was not asked for".to_owned());
