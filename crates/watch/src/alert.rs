@@ -51,6 +51,23 @@ impl fmt::Display for Severity {
     }
 }
 
+#[cfg(test)]
+impl Alert {
+    /// One with short texts.
+    pub(crate) fn example(id: &str) -> Self {
+        Self {
+            id: id.into(),
+            condition: "canary/misses".into(),
+            severity: Severity::Info,
+            source: "canary".into(),
+            host: "mini".into(),
+            title: "title".into(),
+            body: "body".into(),
+            time: chrono::DateTime::UNIX_EPOCH,
+        }
+    }
+}
+
 /// What an alert says.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct AlertText {

@@ -9,20 +9,6 @@ use axum::http::StatusCode;
 
 use super::endpoint::MALFORMED;
 use super::*;
-use crate::alert::Severity;
-
-fn alert() -> Alert {
-    Alert {
-        id: "canary-1".into(),
-        condition: "canary/misses".into(),
-        severity: Severity::Info,
-        source: "canary".into(),
-        host: "mini".into(),
-        title: "title".into(),
-        body: "body".into(),
-        time: chrono::DateTime::UNIX_EPOCH,
-    }
-}
 
 #[tokio::test]
 async fn alert_is_delivered_by_2xx_only_and_never_follows_a_redirect() {
@@ -46,7 +32,9 @@ async fn alert_is_delivered_by_2xx_only_and_never_follows_a_redirect() {
     tokio::spawn(async move { axum::serve(listener, receiver).await });
     let answered = async |code: u16| {
         let url = format!("http://{address}/status/{code}");
-        Channel::http(&url).deliver(&alert()).await
+        Channel::http(&url)
+            .deliver(&Alert::example("canary-1"))
+            .await
     };
     for code in [200, 201, 202, 204] {
         assert_eq!(answered(code).await, Ok(()), "{code}");
@@ -76,7 +64,10 @@ async fn receiver_with_tls_that_is_down_is_retried() {
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || drop(listener.accept()));
     let channel = Channel::http(&format!("https://{address}/notify"));
-    let failed = channel.deliver(&alert()).await.unwrap_err();
+    let failed = channel
+        .deliver(&Alert::example("canary-1"))
+        .await
+        .unwrap_err();
     assert!(!failed.is_permanent, "{failed}");
 }
 
@@ -148,7 +139,7 @@ async fn webhook_with_a_template_posts_its_body_to_a_secret_address() {
         section,
         &[("url", &address), ("token", "tk_1\n")],
     );
-    let mut alert = alert();
+    let mut alert = Alert::example("canary-1");
     alert.title = "<b> \"&\"".to_owned();
     alert.body = "line\nand more".to_owned();
     webhook.deliver(&alert).await.unwrap();
@@ -174,7 +165,7 @@ async fn ntfy_publishes_json_at_the_root_with_priority_and_tags() {
     let (base, mut received) = receiver(200, "{}").await;
     let section = format!("kind = \"ntfy\"\nurl = \"{base}/push/fleet-7\"");
     let ntfy = channel(folder.path(), &section, &[]);
-    ntfy.deliver(&alert()).await.unwrap();
+    ntfy.deliver(&Alert::example("canary-1")).await.unwrap();
     let expected = serde_json::json!({
         "topic": "fleet-7", "title": "title", "message": "body", "priority": 3,
         "tags": ["white_check_mark", "mini", "canary"],
@@ -209,7 +200,7 @@ async fn error_has_the_receivers_reason_and_never_a_secret() {
                 section,
                 &[("url", &address), ("token", "tk_1")],
             );
-            let error = hook.deliver(&alert()).await.unwrap_err();
+            let error = hook.deliver(&Alert::example("canary-1")).await.unwrap_err();
             assert_eq!(error.is_permanent, is_permanent, "{error}");
             assert!(
                 error.problem.contains(words) && error.problem.contains(&base),
@@ -233,13 +224,13 @@ async fn secret_that_others_can_read_or_that_is_missing_is_retried() {
     );
     let path = folder.path().join("url");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let error = hook.deliver(&alert()).await.unwrap_err();
+    let error = hook.deliver(&Alert::example("canary-1")).await.unwrap_err();
     assert!(
         error.problem.contains("chmod 600") && !error.is_permanent,
         "{error}"
     );
     std::fs::remove_file(&path).unwrap();
-    let error = hook.deliver(&alert()).await.unwrap_err();
+    let error = hook.deliver(&Alert::example("canary-1")).await.unwrap_err();
     assert!(
         error.problem.contains(&path.display().to_string()),
         "{error}"

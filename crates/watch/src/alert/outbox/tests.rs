@@ -1,23 +1,10 @@
 //! The outbox with receivers over real sockets.
 
 use super::*;
-use crate::alert::{Severity, undelivered};
+use crate::alert::undelivered;
 
 fn name(text: &str) -> Label {
     text.parse().unwrap()
-}
-
-fn alert(id: &str) -> Alert {
-    Alert {
-        id: id.into(),
-        condition: "canary/misses".into(),
-        severity: Severity::Info,
-        source: "canary".into(),
-        host: "mini".into(),
-        title: "title".into(),
-        body: "body".into(),
-        time: chrono::DateTime::UNIX_EPOCH,
-    }
 }
 
 /// An HTTP receiver that answers `status` to everything, and closes.
@@ -44,8 +31,8 @@ async fn undelivered_alerts_are_listed_with_channel_and_error() {
     ];
     let mut outbox = Outbox::new(folder.path().to_owned(), down);
     assert_eq!(undelivered(folder.path()).unwrap(), []);
-    outbox.put(alert("canary-1")).unwrap();
-    outbox.put(alert("canary-2")).unwrap();
+    outbox.put(Alert::example("canary-1")).unwrap();
+    outbox.put(Alert::example("canary-2")).unwrap();
     assert_eq!(
         undelivered(folder.path()).unwrap().len(),
         4,
@@ -81,7 +68,7 @@ fn alert_is_delivered_by_the_log_if_no_other_channel_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let accepted = |channels: Vec<(Label, Channel)>| {
         let mut outbox = Outbox::new(folder.path().to_owned(), channels);
-        outbox.put(alert("canary-1")).unwrap();
+        outbox.put(Alert::example("canary-1")).unwrap();
         outbox.take_accepted()
     };
     let log = || (name("log"), Channel::Log);
@@ -98,7 +85,7 @@ async fn alert_that_is_rejected_permanently_is_listed_as_refused() {
     let folder = tempfile::tempdir().unwrap();
     let channel = (name("flow"), receiver("422 Unprocessable Entity"));
     let mut outbox = Outbox::new(folder.path().to_owned(), [channel]);
-    outbox.put(alert("canary-1")).unwrap();
+    outbox.put(Alert::example("canary-1")).unwrap();
     assert_eq!(outbox.deliver().await.unwrap(), None);
     assert_eq!(outbox.take_accepted(), [] as [&str; 0]);
     let [refused] = &undelivered(folder.path()).unwrap()[..] else {
@@ -113,7 +100,7 @@ async fn alert_that_two_channels_reject_is_listed_for_both() {
     let refuses = |channel| (name(channel), receiver("422 Unprocessable Entity"));
     let channels = [refuses("flow"), refuses("phone")];
     let mut outbox = Outbox::new(folder.path().to_owned(), channels);
-    outbox.put(alert("canary-1")).unwrap();
+    outbox.put(Alert::example("canary-1")).unwrap();
     assert_eq!(outbox.deliver().await.unwrap(), None);
     let refused = undelivered(folder.path()).unwrap();
     let channels: Vec<_> = refused.iter().map(|one| one.channel.as_str()).collect();
@@ -133,7 +120,7 @@ async fn spool_file_that_is_not_an_alert_is_moved_away_at_once() {
     std::fs::write(spool.join("0000000003-text.json"), "{").unwrap();
     assert_eq!(undelivered(spool).unwrap(), []);
     let mut outbox = Outbox::new(spool.to_owned(), [(name("up"), receiver("200 OK"))]);
-    outbox.put(alert("canary-1")).unwrap();
+    outbox.put(Alert::example("canary-1")).unwrap();
     let begun = std::time::Instant::now();
     assert_eq!(outbox.deliver().await.unwrap(), None);
     assert!(begun.elapsed() < Duration::from_secs(1));
@@ -147,7 +134,7 @@ async fn channel_for_which_nothing_waits_does_not_wake_the_loop() {
     let folder = tempfile::tempdir().unwrap();
     let url = Channel::http("http://127.0.0.1:9/notify");
     let mut outbox = Outbox::new(folder.path().to_owned(), [(name("two"), url)]);
-    outbox.put(alert("canary-1")).unwrap();
+    outbox.put(Alert::example("canary-1")).unwrap();
     // `one` was down, and nothing waits for it; `two` is down for a while.
     let now = Instant::now();
     let down = |until| Down {
@@ -177,8 +164,8 @@ async fn channel_that_hangs_delays_no_other() {
     // In the order of names the channel that hangs is the first one.
     let channels = [(name("hole"), hole()), (name("up"), receiver("200 OK"))];
     let mut outbox = Outbox::new(folder.path().to_owned(), channels);
-    outbox.put(alert("canary-1")).unwrap();
-    outbox.put(alert("canary-2")).unwrap();
+    outbox.put(Alert::example("canary-1")).unwrap();
+    outbox.put(Alert::example("canary-2")).unwrap();
     let is_delivered = |id: &str| {
         let waiting = undelivered(folder.path()).unwrap();
         waiting
