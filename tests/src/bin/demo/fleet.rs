@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -183,12 +183,8 @@ impl DemoFleet {
         all
     }
 
-    /// Runs a line in the shell of the host that watches.
-    ///
-    /// # Errors
-    /// If it does not end within `limit`, or the demo has ended.
-    pub(crate) fn run(&self, line: &str, limit: Duration) -> Result<Ran, String> {
-        let (reader, writer) = io::pipe().map_err(|error| error.to_string())?;
+    /// A line for the shell of the host that watches, which writes to `output`.
+    fn shell(&self, line: &str, output: &io::PipeWriter) -> io::Result<Command> {
         let mut command = Command::new("/bin/sh");
         command
             .args(["-c", line])
@@ -196,21 +192,70 @@ impl DemoFleet {
             .env_clear()
             .envs(self.environment(&self.studio))
             .stdin(Stdio::null())
-            .stdout(writer.try_clone().map_err(|error| error.to_string())?)
-            .stderr(writer)
+            .stdout(output.try_clone()?)
+            .stderr(output.try_clone()?)
             .process_group(0);
-        let (mut child, group) = {
-            let mut running = self.running();
-            if running.has_ended {
-                return Err("the demo has ended".to_owned());
+        Ok(command)
+    }
+
+    /// Starts a line that goes on until the demo ends, and returns the first line of its output that has `words`.
+    ///
+    /// # Errors
+    /// If it prints none within `limit`, or the demo has ended.
+    pub(crate) fn keep_running(
+        &self,
+        line: &str,
+        words: &str,
+        limit: Duration,
+    ) -> Result<String, String> {
+        let text = |error: io::Error| error.to_string();
+        let (reader, writer) = io::pipe().map_err(text)?;
+        let mut command = self.shell(line, &writer).map_err(text)?;
+        drop(writer);
+        self.spawn(&mut command)?;
+        drop(command);
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                // Read to the end: a full pipe would stop the program.
+                let _ = sender.send(line);
             }
-            let child = command
-                .spawn()
-                .map_err(|error| format!("/bin/sh: {error}"))?;
-            let group = Pid::from_child(&child);
-            running.groups.push(group);
-            (child, group)
-        };
+        });
+        let deadline = Instant::now() + limit;
+        let mut output = String::new();
+        loop {
+            match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) if line.contains(words) => return Ok(line),
+                Ok(line) => output = format!("{output}{line}\n"),
+                Err(_) => return Err(format!("no line with \"{words}\"; output: {output}")),
+            }
+        }
+    }
+
+    /// Starts a command in a process group that ends with the demo.
+    fn spawn(&self, command: &mut Command) -> Result<(Child, Pid), String> {
+        let mut running = self.running();
+        if running.has_ended {
+            return Err("the demo has ended".to_owned());
+        }
+        let child = command
+            .spawn()
+            .map_err(|error| format!("/bin/sh: {error}"))?;
+        let group = Pid::from_child(&child);
+        running.groups.push(group);
+        Ok((child, group))
+    }
+
+    /// Runs a line in the shell of the host that watches.
+    ///
+    /// # Errors
+    /// If it does not end within `limit`, or the demo has ended.
+    pub(crate) fn run(&self, line: &str, limit: Duration) -> Result<Ran, String> {
+        let text = |error: io::Error| error.to_string();
+        let (reader, writer) = io::pipe().map_err(text)?;
+        let mut command = self.shell(line, &writer).map_err(text)?;
+        drop(writer);
+        let (mut child, group) = self.spawn(&mut command)?;
         // The pipe is closed here, so that it ends with the last process that writes to it.
         drop(command);
         let (sender, lines) = mpsc::channel();

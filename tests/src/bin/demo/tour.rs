@@ -22,7 +22,7 @@ pub(crate) struct Tour<'a> {
     pub(crate) screen: &'a Screen,
     alerts: &'a Receiver,
     /// The time limit of each command and each wait.
-    limit: Duration,
+    pub(crate) limit: Duration,
     /// The alerts that had arrived before this step.
     before: usize,
 }
