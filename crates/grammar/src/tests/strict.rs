@@ -46,6 +46,7 @@ fn constrained_string_ends_before_the_next_parameter() {
         json!({"type": "string", "minLength": 1}),
         json!({"type": "string", "maxLength": 40}),
         json!({"type": "string", "minLength": 1, "maxLength": 100}),
+        json!({"type": "string", "maxLength": 2000}),
         json!({"type": "string", "pattern": "o"}),
         json!({"type": "string", "pattern": "^[^x]*$"}),
     ] {
