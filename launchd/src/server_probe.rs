@@ -153,6 +153,7 @@ impl ServerProbe {
         let failed = |error: std::io::Error| ClientError::Unreachable {
             url: self.endpoint.base.clone(),
             why: error.to_string(),
+            is_refused: false,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -252,15 +252,20 @@ pub(crate) fn failed(
             true => ClientError::Unreachable {
                 url,
                 why: format!("no connection within {} s", connect.as_secs_f64()),
+                is_refused: false,
             },
             false => ClientError::Timeout { url, limit },
         };
     }
     let mut why = root_cause(error.source().unwrap_or(error));
-    if is_without_route(error) {
+    if has_cause(error, ErrorKind::HostUnreachable) {
         why.push_str(&no_route::cause());
     }
-    ClientError::Unreachable { url, why }
+    ClientError::Unreachable {
+        url,
+        why,
+        is_refused: has_cause(error, ErrorKind::ConnectionRefused),
+    }
 }
 
 fn retry_after(response: &Response) -> Option<Duration> {
@@ -268,12 +273,12 @@ fn retry_after(response: &Response) -> Option<Duration> {
     value.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
-/// Whether the system has no route to the host (EHOSTUNREACH).
-fn is_without_route(error: &reqwest::Error) -> bool {
+/// Whether an error of the system of this kind is among the causes.
+fn has_cause(error: &reqwest::Error, wanted: ErrorKind) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
         let kind = error.downcast_ref::<std::io::Error>().map(|io| io.kind());
-        if kind == Some(ErrorKind::HostUnreachable) {
+        if kind == Some(wanted) {
             return true;
         }
         cause = error.source();

@@ -17,6 +17,8 @@ pub enum ClientError {
         url: String,
         /// The cause.
         why: String,
+        /// The host answered that no program accepts connections there.
+        is_refused: bool,
     },
     /// A connection, and no response in time.
     #[error("{url} gave no answer within {} s", limit.as_secs_f64())]

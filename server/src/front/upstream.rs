@@ -105,7 +105,7 @@ struct ProbeFailure {
     problem: String,
     /// For the log.
     detail: String,
-    /// Whether it answered, and accepts no requests.
+    /// Whether it or its host answered, and accepts no requests.
     is_answer: bool,
 }
 
@@ -236,7 +236,15 @@ impl Upstream {
         let failure = |error: ClientError| ProbeFailure {
             problem: problem(&error),
             detail: detail(&error),
-            is_answer: error.is_answer(),
+            // One that refuses connections is shutting down, or has ended and with it its connections.
+            is_answer: error.is_answer()
+                || matches!(
+                    error,
+                    ClientError::Unreachable {
+                        is_refused: true,
+                        ..
+                    }
+                ),
         };
         let phase = |problem: &str| ProbeFailure {
             problem: problem.to_owned(),

@@ -198,7 +198,7 @@ impl DemoFleet {
         Ok(command)
     }
 
-    /// Starts a line that goes on until the demo ends, and returns the first line of its output that has `words`.
+    /// Starts a line that runs until the demo ends, and returns the first line of its output that has `words`.
     ///
     /// # Errors
     /// If it prints none within `limit`, or the demo has ended.
