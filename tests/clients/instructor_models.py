@@ -86,8 +86,9 @@ def parallel_tools_mode():
 @case
 def partial_models_stream():
     client = instructor.from_openai(OpenAI())
-    partial = client.chat.completions.create_partial(model=SCRIPTED, messages=[{"role": "user", "content": "[city-tool]"}], response_model=City)
-    same(list(partial)[-1], NAPOLI)
+    messages = [{"role": "user", "content": "[partial-city-tool]"}]
+    partial = client.chat.completions.create_partial(model=SCRIPTED, messages=messages, response_model=City)
+    same(list(partial)[-1], City(name="Amalfi", country="Campania", population=4800))
 
 
 @case

@@ -43,6 +43,7 @@ SCRIPTS = {
     "object": ['{"greeting": "salve", "lucky": [3, 7]}'],
     # Output tools: what each client calls the tool that returns a structured answer.
     "city-tool": [call("City", name="Napoli", country="Italia", population=914000)],
+    "partial-city-tool": [call("PartialCity", name="Amalfi", country="Campania", population=4800)],
     "final-result": [call("final_result", name="Torino", country="Italy (IT)", population=841000)],
     "add-then-city": [call("add", a=3, b=4), call("final_result", name="Bari", country="Apulia", population=316000)],
     "add-up": ["Nothing to add up here."],
