@@ -26,7 +26,8 @@ pub(crate) fn run(command: &CacheCommand) -> Result<(), CommandFailure> {
             let folder = folder(place)?;
             let (files, bytes) = cold::clear(&folder)?;
             println!(
-                "removed {files} prefixes, {}, from {}",
+                "removed {}, {}, from {}",
+                counted(files),
                 mib(bytes),
                 folder.display()
             );
@@ -80,12 +81,19 @@ fn as_text(folder: &Path, listing: &ColdListing, now: SystemTime) -> String {
         Some(process) => format!("process {process} uses it"),
     };
     line(format!(
-        "{}: {} prefixes, {}{unusable}; {process}",
+        "{}: {}, {}{unusable}; {process}",
         folder.display(),
-        listing.prefixes.len(),
+        counted(listing.prefixes.len()),
         mib(bytes)
     ));
     text
+}
+
+fn counted(prefixes: usize) -> String {
+    match prefixes {
+        1 => "1 prefix".to_owned(),
+        count => format!("{count} prefixes"),
+    }
 }
 
 fn as_json(folder: &Path, listing: &ColdListing) -> serde_json::Value {
@@ -168,7 +176,7 @@ mod tests {
         );
         assert_eq!(
             lines[2],
-            "/cache: 1 prefixes, 3.0 MiB, 2 unusable files, which the next server removes; process 77 uses it"
+            "/cache: 1 prefix, 3.0 MiB, 2 unusable files, which the next server removes; process 77 uses it"
         );
         let empty = as_text(Path::new("/cache"), &ColdListing::default(), now);
         assert_eq!(empty, "/cache: 0 prefixes, 0.0 MiB; no server uses it\n");
