@@ -74,6 +74,11 @@ impl Staged {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Where it is until then.
+    pub fn beside(&self) -> &Path {
+        &self.beside
+    }
 }
 
 impl Drop for Staged {
@@ -121,8 +126,8 @@ pub fn sweep(folder: &Path) -> io::Result<usize> {
         let dead = entry
             .file_name()
             .to_str()
-            .and_then(writer)
-            .is_some_and(|writer| {
+            .and_then(staged_parts)
+            .is_some_and(|(_, writer)| {
                 rustix::process::test_kill_process(writer) == Err(rustix::io::Errno::SRCH)
             });
         if dead && entry.file_type()?.is_file() {
@@ -133,15 +138,24 @@ pub fn sweep(folder: &Path) -> io::Result<usize> {
     Ok(swept)
 }
 
-/// The process that writes the staged file `name`, which is `.NAME.PID-COUNT.new`.
-fn writer(name: &str) -> Option<rustix::process::Pid> {
-    let (_, numbers) = name
+/// The name of the file for which [`stage`] writes one with the name `staged`; none if it writes none with that name.
+pub fn staged_for(staged: &str) -> Option<&str> {
+    staged_parts(staged).map(|(name, _)| name)
+}
+
+/// The file's name and the writing process of the staged file `.NAME.PID-COUNT.new`.
+fn staged_parts(staged: &str) -> Option<(&str, rustix::process::Pid)> {
+    let (name, numbers) = staged
         .strip_prefix('.')?
         .strip_suffix(".new")?
         .rsplit_once('.')?;
     let (process, count) = numbers.split_once('-')?;
-    count.parse::<u32>().ok()?;
-    rustix::process::Pid::from_raw(process.parse().ok()?)
+    let (process, count) = (process.parse::<i32>().ok()?, count.parse::<u32>().ok()?);
+    // `stage` writes neither `+1` nor `01`.
+    if name.is_empty() || numbers != format!("{process}-{count}") {
+        return None;
+    }
+    Some((name, rustix::process::Pid::from_raw(process)?))
 }
 
 /// Removes a file; it may be gone already.
@@ -205,11 +219,13 @@ mod tests {
             format!(".a.json.{ours}-7.new"),
             ".hidden.new".to_owned(),
             format!("a.json.{dead}-0.new"),
+            format!(".a.json.{dead}-00.new"),
+            format!(".a.json.+{dead}-0.new"),
         ] {
             fs::write(folder.path().join(name), "half").unwrap();
         }
         assert_eq!(sweep(folder.path()).unwrap(), 1);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5);
         assert_eq!(sweep(&folder.path().join("absent")).unwrap(), 0);
     }
 

@@ -33,6 +33,7 @@
 
 mod address;
 pub mod atomic;
+pub mod cache_dir;
 mod digest;
 mod duration;
 mod error;

@@ -7,16 +7,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sanctum_config::FileLock;
+use sanctum_config::{FileLock, cache_dir};
 
 /// Where macOS mounts volumes.
 const VOLUMES: &str = "/Volumes";
-/// What a prefix's file is called behind its key of 64 hexadecimal digits.
-const SUFFIX: &str = ".prefix";
-/// Held by the server that uses the folder.
-const LOCK: &str = "lock";
-/// The number of that server's process.
-const OWNER: &str = "owner";
 
 /// Reasons why a server cannot use the folder as its section of fleet.toml says, each with its fix. `limit` is the most that
 /// it may take, in bytes.
@@ -58,7 +52,7 @@ pub fn problems(folder: &Path, limit: u64) -> Vec<String> {
 /// # Errors
 /// If a server uses the folder, or the system refuses.
 pub fn remove(folder: &Path) -> io::Result<usize> {
-    let lock = folder.join(LOCK);
+    let lock = folder.join(cache_dir::LOCK);
     // Taking the lock would create a folder that is missing.
     let held = match lock.try_exists()? {
         true => FileLock::take(&lock, Duration::ZERO)?,
@@ -73,7 +67,7 @@ pub fn remove(folder: &Path) -> io::Result<usize> {
         fs::remove_file(file)?;
         removed += 1;
     }
-    for file in [folder.join(OWNER), lock] {
+    for file in [folder.join(cache_dir::PROCESS), lock] {
         absent(fs::remove_file(file))?;
     }
     match fs::remove_dir(folder) {
@@ -130,21 +124,8 @@ fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
 
 fn is_prefix(entry: &DirEntry) -> bool {
     let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-    let name = entry.file_name();
-    let Some(name) = name.to_str().filter(|_| is_file) else {
-        return false;
-    };
-    // Beside its place while it is being written: hidden, with the writer's number.
-    let (name, is_staged) = match name.strip_prefix('.') {
-        Some(name) => (name, true),
-        None => (name, false),
-    };
-    let Some((key, rest)) = name.split_at_checked(64) else {
-        return false;
-    };
-    let is_key = key.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let rest = rest.strip_prefix(SUFFIX);
-    is_key && rest.is_some_and(|rest| rest.is_empty() || is_staged && rest.ends_with(".new"))
+    let is_ours = |name: &str| cache_dir::prefix_key(name).is_some() || cache_dir::is_staged(name);
+    is_file && entry.file_name().to_str().is_some_and(is_ours)
 }
 
 #[cfg(test)]
@@ -161,8 +142,8 @@ mod tests {
     /// A folder with a prefix, and one that was being written.
     fn filled(folder: &Path) {
         let key = |digit: &str| digit.repeat(64);
-        write(&folder.join(LOCK), b"");
-        write(&folder.join(OWNER), b"12");
+        write(&folder.join(cache_dir::LOCK), b"");
+        write(&folder.join(cache_dir::PROCESS), b"12");
         write(&folder.join(format!("{}.prefix", key("a"))), b"12345");
         let half = format!(".{}.prefix.12-0.new", key("b"));
         write(&folder.join(half), b"123");
@@ -182,8 +163,11 @@ mod tests {
         filled(&folder);
         let theirs = [
             "notes.txt",
+            "lock",
+            "owner",
             "a.prefix",
             &format!("{}.prefix", "z".repeat(64)),
+            &format!(".{}.prefix.backup.new", "a".repeat(64)),
             &format!("photos/{}.prefix", "a".repeat(64)),
         ];
         for name in theirs {
@@ -199,7 +183,7 @@ mod tests {
     fn removal_is_refused_while_a_server_uses_the_folder() {
         let root = tempfile::tempdir().unwrap();
         filled(root.path());
-        let held = FileLock::take(&root.path().join(LOCK), Duration::ZERO).unwrap();
+        let held = FileLock::take(&root.path().join(cache_dir::LOCK), Duration::ZERO).unwrap();
         let error = remove(root.path()).unwrap_err().to_string();
         assert!(error.contains("stop it first"), "{error}");
         let key = format!("{}.prefix", "a".repeat(64));

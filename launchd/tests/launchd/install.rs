@@ -223,7 +223,8 @@ fn uninstall_names_the_folder_of_prefixes_and_removes_it_on_request() {
     let said = host.run(&[line[0], line[1], "--dry-run"]).ok();
     let words = format!("would remove 1 computed prefix in {folder}");
     assert!(said.contains(&words) && cache.join(&key).exists(), "{said}");
-    let lock = sanctum_config::FileLock::take(&cache.join("lock"), std::time::Duration::ZERO);
+    let lock = cache.join(sanctum_config::cache_dir::LOCK);
+    let lock = sanctum_config::FileLock::take(&lock, std::time::Duration::ZERO);
     let said = host.run(&line).fails(1);
     assert!(said.contains("stop it first"), "{said}");
     assert!(cache.join(&key).exists());

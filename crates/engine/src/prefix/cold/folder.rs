@@ -1,24 +1,18 @@
 //! The cache folder: whose it is, who serves from it, and the files in it.
 
-use std::fs::{self, DirEntry};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use sanctum_config::{FileLock, atomic, files};
+use sanctum_config::{FileLock, atomic, cache_dir, files};
 
 use super::error::ColdError;
 use super::file::{self, Header};
 use super::index::Index;
 use super::key::ColdKey;
 
-/// The end of a prefix's file name, behind its key.
-const SUFFIX: &str = ".prefix";
-/// Held by the process that serves from the folder.
-const LOCK: &str = "lock";
-/// The number of that process.
-const OWNER: &str = "owner";
 /// A server that was just stopped may still hold the lock.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -80,13 +74,13 @@ impl ColdFolder {
             atomic::folder_for_owner(path).map_err(failed)?;
         }
         is_private_folder(path).map_err(failed)?;
-        let lock = FileLock::take(&path.join(LOCK), patience).map_err(failed)?;
+        let lock = FileLock::take(&path.join(cache_dir::LOCK), patience).map_err(failed)?;
         let lock = lock.ok_or_else(|| ColdError::InUse {
             folder: path.to_owned(),
             process: owner(path),
         })?;
         let process = std::process::id().to_string();
-        atomic::write(&path.join(OWNER), process.as_bytes(), 0o600).map_err(failed)?;
+        atomic::write(&path.join(cache_dir::PROCESS), process.as_bytes(), 0o600).map_err(failed)?;
         let folder = Self {
             path: path.to_owned(),
             _lock: lock,
@@ -101,16 +95,16 @@ impl ColdFolder {
 
     /// The place of a prefix's file.
     pub(super) fn file(&self, key: ColdKey) -> PathBuf {
-        self.path.join(format!("{key}{SUFFIX}"))
+        self.path.join(cache_dir::prefix_name(&key.to_string()))
     }
 
-    /// Removes prefixes' files that were being written when their process was killed. No other process writes here, so each
-    /// one is such a file, whatever its process's number.
+    /// Removes the files that were being written when their process was killed. No other process writes here, so each one
+    /// is such a file, whatever its process's number.
     fn sweep(&self) -> io::Result<()> {
-        atomic::sweep(&self.path)?;
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
-            if is_staged(&entry) {
+            let is_staged = entry.file_name().to_str().is_some_and(cache_dir::is_staged);
+            if is_staged && entry.file_type()?.is_file() {
                 fs::remove_file(entry.path())?;
             }
         }
@@ -200,7 +194,8 @@ pub fn list(folder: &Path) -> Result<ColdListing, ColdError> {
     Ok(ColdListing {
         prefixes: found.into_iter().map(listed).collect(),
         unusable: unusable + orphans.len(),
-        process: FileLock::is_held(&folder.join(LOCK)).then(|| owner(folder).unwrap_or(0)),
+        process: FileLock::is_held(&folder.join(cache_dir::LOCK))
+            .then(|| owner(folder).unwrap_or(0)),
     })
 }
 
@@ -227,7 +222,7 @@ pub fn clear(folder: &Path) -> Result<(usize, u64), ColdError> {
         files += 1;
         bytes += about.len();
     }
-    atomic::remove(&taken.path.join(OWNER)).map_err(failed)?;
+    atomic::remove(&taken.path.join(cache_dir::PROCESS)).map_err(failed)?;
     Ok((files, bytes))
 }
 
@@ -250,7 +245,7 @@ fn named(folder: &Path) -> io::Result<Vec<ColdFile>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        let key = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
+        let key = name.to_str().and_then(cache_dir::prefix_key);
         if let Some(Ok(key)) = key.map(str::parse) {
             let path = entry.path();
             files.push(ColdFile { path, key });
@@ -259,20 +254,12 @@ fn named(folder: &Path) -> io::Result<Vec<ColdFile>> {
     Ok(files)
 }
 
-/// Whether a file is one of a prefix that was being written: `.KEY.prefix.PROCESS-NUMBER.new`.
-fn is_staged(entry: &DirEntry) -> bool {
-    let name = entry.file_name();
-    let parts = || {
-        let name = name.to_str()?.strip_prefix('.')?.strip_suffix(".new")?;
-        let (name, _) = name.rsplit_once('.')?;
-        Some(name.strip_suffix(SUFFIX)?.parse::<ColdKey>().is_ok())
-    };
-    entry.file_type().is_ok_and(|kind| kind.is_file()) && parts().unwrap_or(false)
-}
-
 /// The number of the process that took the folder last.
 fn owner(folder: &Path) -> Option<u32> {
-    files::read_text(&folder.join(OWNER), 20).ok()?.parse().ok()
+    files::read_text(&folder.join(cache_dir::PROCESS), 20)
+        .ok()?
+        .parse()
+        .ok()
 }
 
 /// Checks that the folder belongs to this user, and that other users have no access.

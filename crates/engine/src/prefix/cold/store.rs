@@ -286,13 +286,11 @@ impl ColdStore {
 /// Bytes a second that a file is read and its checksum computed: the disk's own speed is known from the first reads of files
 /// that are not in memory.
 fn measure(folder: &ColdFolder) -> io::Result<u64> {
-    let path = folder.path().join("probe");
-    let written = atomic::write(&path, &vec![0x5A; PROBE], 0o600);
+    // It is named like a prefix that is being written, so the next start removes it if this process is killed meanwhile.
+    let probe = vec![0x5A; PROBE];
+    let staged = atomic::stage(&folder.file(ColdKey([0; 32])), &mut &probe[..], 0o600)?;
     let begun = Instant::now();
-    let read = Digest::of_file(&path);
+    Digest::of_file(staged.beside())?;
     let took = begun.elapsed();
-    atomic::remove(&path)?;
-    written?;
-    read?;
     Ok((PROBE as f64 / took.as_secs_f64().max(1e-9)) as u64)
 }

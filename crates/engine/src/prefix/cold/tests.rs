@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use sanctum_config::cache_dir;
 use tempfile::TempDir;
 
 use super::*;
@@ -77,7 +78,7 @@ fn files(folder: &Path) -> usize {
     entries
         .filter(|entry| {
             let name = entry.as_ref().unwrap().file_name();
-            name != "lock" && name != "owner"
+            name != cache_dir::LOCK && name != cache_dir::PROCESS
         })
         .count()
 }
@@ -182,14 +183,26 @@ fn what_is_no_regular_file_is_a_miss_and_does_not_block() {
 #[test]
 fn files_of_others_are_never_touched() {
     let folder = filled();
-    let names = ["notes.txt", "x.prefix", ".hidden.new", "ABCD.prefix"];
+    // No process has so large a number.
+    let names = [
+        "notes.txt",
+        "x.prefix",
+        ".hidden.new",
+        "ABCD.prefix",
+        "lock",
+        "owner",
+        "probe",
+        ".notes.txt.2147483647-0.new",
+        &format!(".{}.prefix.backup.new", key(40)),
+    ];
     for name in names {
         fs::write(folder.path().join(name), "mine").unwrap();
     }
     drop(open(folder.path()));
     clear(folder.path()).unwrap();
     for name in names {
-        assert!(folder.path().join(name).exists(), "{name}");
+        let text = fs::read_to_string(folder.path().join(name));
+        assert_eq!(text.ok().as_deref(), Some("mine"), "{name}");
     }
 }
 
@@ -477,10 +490,12 @@ fn process_killed_while_writing_leaves_a_usable_folder() {
 fn half_written_file_of_any_process_is_removed() {
     let folder = filled();
     let name = format!(".{}.prefix.{}-3.new", key(40), std::process::id());
-    fs::write(folder.path().join(&name), "half").unwrap();
+    for name in [&name[..], ".sanctum.pid.17-0.new"] {
+        fs::write(folder.path().join(name), "half").unwrap();
+    }
     let store = open(folder.path());
-    assert!(!folder.path().join(name).exists());
     assert_eq!(store.len(), 4);
+    assert_eq!(files(folder.path()), 4);
 }
 
 proptest! {
