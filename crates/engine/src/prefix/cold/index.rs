@@ -1,6 +1,7 @@
-//! Which cold prefixes there are, in which order they were used, and which of them is evicted next.
+//! Which cold prefixes there are, in which order they were used, and which of them are evicted next.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 
 use super::file::Header;
 use super::key::{ColdKey, KeyHasher, ScopeBytes};
@@ -21,7 +22,7 @@ struct IndexEntry {
     /// The clock when it was last used.
     used: u64,
     /// Prefixes whose parent it is.
-    children: usize,
+    children: BTreeSet<ColdKey>,
 }
 
 impl Index {
@@ -43,14 +44,13 @@ impl Index {
     pub(super) fn load(headers: Vec<Header>) -> (Self, Vec<ColdKey>) {
         let mut index = Self::default();
         headers.into_iter().for_each(|header| index.add(header));
-        let parents: Vec<_> = index
-            .entries
-            .values()
-            .filter_map(|entry| entry.header.parent)
+        let headers = index.entries.values().map(|entry| &entry.header);
+        let links: Vec<_> = headers
+            .filter_map(|header| Some((header.parent?.0, header.key)))
             .collect();
-        for (parent, _) in parents {
+        for (parent, child) in links {
             if let Some(parent) = index.entries.get_mut(&parent) {
-                parent.children += 1;
+                parent.children.insert(child);
             }
         }
         let orphans = index.remove_orphans();
@@ -63,7 +63,7 @@ impl Index {
             .parent
             .and_then(|(key, _)| self.entries.get_mut(&key))
         {
-            parent.children += 1;
+            parent.children.insert(header.key);
         }
         self.add(header);
     }
@@ -75,7 +75,7 @@ impl Index {
         self.clock += 1;
         let entry = IndexEntry {
             used: self.clock,
-            children: 0,
+            children: BTreeSet::new(),
             header,
         };
         self.entries.insert(entry.header.key, entry);
@@ -119,13 +119,30 @@ impl Index {
         longest
     }
 
-    /// The prefix to evict: of those that no other continues, the least recently used. Those of `keep` stay.
-    pub(super) fn victim(&self, keep: &[ColdKey]) -> Option<ColdKey> {
-        let last = |entry: &&IndexEntry| entry.children == 0 && !keep.contains(&entry.header.key);
-        let oldest = self.entries.values().filter(last);
-        oldest
-            .min_by_key(|entry| (entry.used, entry.header.key))
-            .map(|entry| entry.header.key)
+    /// Removes prefixes until all others take at most `limit` bytes, and returns their keys. Of those that no other one
+    /// continues, the least recently used goes first. Those of `keep` stay, so the limit may not be reached.
+    pub(super) fn evict(&mut self, limit: u64, keep: &[ColdKey]) -> Vec<ColdKey> {
+        if self.bytes <= limit {
+            return Vec::new();
+        }
+        let mut evicted = Vec::new();
+        let rank = |entry: &IndexEntry| Reverse((entry.used, entry.header.key));
+        let last = self.entries.values().filter(|e| e.children.is_empty());
+        // In order once, however many go: a prefix joins them when nothing continues it any more.
+        let mut queue: BinaryHeap<_> = last.map(rank).collect();
+        while self.bytes > limit
+            && let Some(Reverse((_, key))) = queue.pop()
+        {
+            if keep.contains(&key) {
+                continue;
+            }
+            let parent = self.get(key).and_then(|header| header.parent);
+            self.remove_one(key);
+            evicted.push(key);
+            let parent = parent.and_then(|(parent, _)| self.entries.get(&parent));
+            queue.extend(parent.filter(|e| e.children.is_empty()).map(rank));
+        }
+        evicted
     }
 
     /// Removes a prefix and all that continue it; returns their keys.
@@ -133,14 +150,9 @@ impl Index {
         let mut removed = Vec::new();
         let mut pending = vec![key];
         while let Some(key) = pending.pop() {
-            if self.remove_one(key) {
+            if let Some(children) = self.remove_one(key) {
                 removed.push(key);
-                let continues = |entry: &&IndexEntry| {
-                    let parent = entry.header.parent;
-                    parent.is_some_and(|(parent, _)| parent == key)
-                };
-                let entries = self.entries.values().filter(continues);
-                pending.extend(entries.map(|entry| entry.header.key));
+                pending.extend(children);
             }
         }
         removed
@@ -172,27 +184,134 @@ impl Index {
             .collect()
     }
 
-    fn remove_one(&mut self, key: ColdKey) -> bool {
-        let Some(IndexEntry { header, .. }) = self.entries.remove(&key) else {
-            return false;
-        };
+    /// Removes a prefix; returns those that continue it. None if it is not here.
+    fn remove_one(&mut self, key: ColdKey) -> Option<BTreeSet<ColdKey>> {
+        let entry = self.entries.remove(&key)?;
+        let IndexEntry {
+            header, children, ..
+        } = entry;
         self.bytes -= header.file_bytes();
         if let Some(parent) = header
             .parent
             .and_then(|(key, _)| self.entries.get_mut(&key))
         {
-            parent.children -= 1;
+            parent.children.remove(&key);
         }
         let of = (header.fingerprint, header.scope);
         if let Some(lengths) = self.lengths.get_mut(&of) {
             if let Some(count) = lengths.get_mut(&header.len) {
                 *count -= 1;
+                if *count == 0 {
+                    lengths.remove(&header.len);
+                }
             }
-            lengths.retain(|_, count| *count > 0);
             if lengths.is_empty() {
                 self.lengths.remove(&of);
             }
         }
-        true
+        Some(children)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample;
+
+    use super::*;
+
+    fn key(number: usize) -> ColdKey {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        ColdKey(key)
+    }
+
+    /// A prefix of `len` tokens, of which the last is behind its parent.
+    fn header(number: usize, parent: Option<usize>, len: usize) -> Header {
+        let parent = parent.map(|parent| (key(parent), len - 1));
+        Header::new((&[1; 32], &[2; 16]), key(number), parent, &[0], b"")
+    }
+
+    /// The prefix that goes next, found by looking at all of them.
+    fn victim(index: &Index, keep: &[ColdKey]) -> Option<ColdKey> {
+        let last =
+            |entry: &&IndexEntry| entry.children.is_empty() && !keep.contains(&entry.header.key);
+        let oldest = index.entries.values().filter(last);
+        oldest
+            .min_by_key(|entry| (entry.used, entry.header.key))
+            .map(|entry| entry.header.key)
+    }
+
+    proptest! {
+        #[test]
+        fn evicted_prefixes_are_those_that_one_after_the_other_would_be(
+            parents in vec(any::<Option<sample::Index>>(), 1..40),
+            uses in vec(any::<sample::Index>(), 0..20),
+            kept in any::<Option<sample::Index>>(),
+            share in 0u64..100,
+        ) {
+            let mut lens: Vec<usize> = Vec::new();
+            let mut headers = Vec::new();
+            for (number, parent) in parents.iter().enumerate() {
+                let parent = parent.filter(|_| number > 0).map(|parent| parent.index(number));
+                let len = parent.map_or(0, |parent| lens[parent]) + 1;
+                lens.push(len);
+                headers.push(header(number, parent, len));
+            }
+            let filled = || {
+                let (mut index, orphans) = Index::load(headers.clone());
+                assert!(orphans.is_empty());
+                for used in &uses {
+                    index.chain(key(used.index(headers.len())));
+                }
+                index
+            };
+            let (mut index, mut expected) = (filled(), filled());
+            let kept = kept.map(|kept| key(kept.index(headers.len())));
+            let keep = kept.and_then(|kept| index.chain(kept)).unwrap_or_default();
+            if let Some(kept) = kept {
+                expected.chain(kept);
+            }
+            let limit = index.bytes() * share / 100;
+            let mut victims = Vec::new();
+            while expected.bytes() > limit
+                && let Some(victim) = victim(&expected, &keep)
+            {
+                prop_assert_eq!(expected.remove(victim), [victim]);
+                victims.push(victim);
+            }
+            prop_assert_eq!(index.evict(limit, &keep), victims);
+            prop_assert_eq!((index.len(), index.bytes()), (expected.len(), expected.bytes()));
+            prop_assert!(keep.iter().all(|key| index.get(*key).is_some()));
+        }
+    }
+
+    /// Each step of work that visited all others would make 10 billion visits of it.
+    #[test]
+    fn a_hundred_thousand_prefixes_are_evicted_or_removed_at_once() {
+        const COUNT: usize = 100_000;
+        // One begins half of them; the others are a chain.
+        let headers: Vec<_> = (0..COUNT)
+            .map(|number| match number {
+                0 => header(0, None, 1),
+                _ if number < COUNT / 2 => header(number, Some(0), 2),
+                _ if number == COUNT / 2 => header(number, None, 1),
+                _ => header(number, Some(number - 1), number - COUNT / 2 + 1),
+            })
+            .collect();
+        let filled = || Index::load(headers.clone()).0;
+        let mut index = filled();
+        assert_eq!(index.evict(0, &[]).len(), COUNT);
+        assert_eq!((index.len(), index.bytes()), (0, 0));
+        let mut index = filled();
+        assert_eq!(index.remove(key(0)).len(), COUNT / 2);
+        assert_eq!(index.remove(key(COUNT / 2)).len(), COUNT / 2);
+        let mut index = filled();
+        assert_eq!(index.remove_where(|_| true).len(), COUNT);
+        // Without their beginning they are all removed.
+        let rest = headers.iter().filter(|header| header.len > 1);
+        let (index, orphans) = Index::load(rest.cloned().collect());
+        assert_eq!((index.len(), orphans.len()), (0, COUNT - 2));
     }
 }

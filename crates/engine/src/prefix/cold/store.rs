@@ -240,25 +240,16 @@ impl ColdStore {
 
     /// Evicts until so many bytes more fit; returns whether they do. The prefixes of `keep` stay.
     fn make_room(&self, bytes: u64, keep: &[ColdKey]) -> bool {
-        if bytes > self.limit {
+        let Some(limit) = self.limit.checked_sub(bytes) else {
             return false;
-        }
-        let mut victims = Vec::new();
-        let fits = {
+        };
+        let (evicted, fits) = {
             let mut index = self.index();
-            loop {
-                if index.bytes() + bytes <= self.limit {
-                    break true;
-                }
-                let Some(victim) = index.victim(keep) else {
-                    break false;
-                };
-                index.remove(victim);
-                victims.push(victim);
-            }
+            let evicted = index.evict(limit, keep);
+            (evicted, index.bytes() <= limit)
         };
         // Without the lock: removing large files takes long.
-        victims.into_iter().for_each(|key| self.folder.remove(key));
+        evicted.into_iter().for_each(|key| self.folder.remove(key));
         self.count();
         fits
     }
