@@ -75,13 +75,17 @@ fn as_text(folder: &Path, listing: &ColdListing, now: SystemTime) -> String {
         0 => String::new(),
         count => format!(", {count} unusable files, which the next server removes"),
     };
+    let unread = match listing.unread {
+        0 => String::new(),
+        count => format!(", {count} files that the system does not read: check the disk"),
+    };
     let process = match listing.process {
         None => "no server uses it".to_owned(),
         Some(0) => "a server uses it".to_owned(),
         Some(process) => format!("process {process} uses it"),
     };
     line(format!(
-        "{}: {}, {}{unusable}; {process}",
+        "{}: {}, {}{unusable}{unread}; {process}",
         folder.display(),
         counted(listing.prefixes.len()),
         mib(bytes)
@@ -121,6 +125,7 @@ fn as_json(folder: &Path, listing: &ColdListing) -> serde_json::Value {
         "folder": folder.display().to_string(),
         "bytes": bytes,
         "unusable": listing.unusable,
+        "unread": listing.unread,
         "process": listing.process,
         "prefixes": prefixes,
     })
@@ -150,6 +155,7 @@ mod tests {
                 used: UNIX_EPOCH + Duration::from_secs(1_000),
             }],
             unusable: 2,
+            unread: 1,
             process: Some(77),
         }
     }
@@ -176,7 +182,8 @@ mod tests {
         );
         assert_eq!(
             lines[2],
-            "/cache: 1 prefix, 3.0 MiB, 2 unusable files, which the next server removes; process 77 uses it"
+            "/cache: 1 prefix, 3.0 MiB, 2 unusable files, which the next server removes, 1 files that the system does not read: \
+             check the disk; process 77 uses it"
         );
         let empty = as_text(Path::new("/cache"), &ColdListing::default(), now);
         assert_eq!(empty, "/cache: 0 prefixes, 0.0 MiB; no server uses it\n");
@@ -186,6 +193,10 @@ mod tests {
     fn listing_as_json_has_every_field() {
         let value = as_json(Path::new("/cache"), &listing());
         assert_eq!(value["bytes"], 3 << 20);
+        assert_eq!(
+            (&value["unusable"], &value["unread"]),
+            (&json!(2), &json!(1))
+        );
         assert_eq!(value["process"], 77);
         assert_eq!(value["prefixes"][0]["used"], 1_000);
         assert_eq!(value["prefixes"][0]["parent_tokens"], 1_000);

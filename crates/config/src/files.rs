@@ -19,14 +19,25 @@ use crate::atomic;
 /// If the system refuses, or `path` is no regular file; the error says what it is and what to do, but not the path,
 /// which the caller knows.
 pub fn open(path: &Path) -> io::Result<File> {
-    // Some devices act on being opened, so what is there is checked first; the check is repeated on the opened file.
-    let about = std::fs::metadata(path)?;
-    is_regular(&about)?;
+    open_checked(path, &std::fs::metadata(path)?, OFlags::empty())
+}
+
+/// Opens a regular file for reading. A symbolic link is no regular file, whatever it leads to.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_no_follow(path: &Path) -> io::Result<File> {
+    open_checked(path, &std::fs::symlink_metadata(path)?, OFlags::NOFOLLOW)
+}
+
+/// Some devices act on being opened, so what is there is checked first; the check is repeated on the opened file.
+fn open_checked(path: &Path, about: &Metadata, flags: OFlags) -> io::Result<File> {
+    is_regular(about)?;
     let file = OpenOptions::new()
         .read(true)
-        .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32)
+        .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY | flags).bits() as i32)
         .open(path)
-        .map_err(|error| explained(error, &about))?;
+        .map_err(|error| explained(error, about))?;
     is_regular(&file.metadata()?)?;
     Ok(file)
 }
@@ -214,6 +225,7 @@ fn is_regular(about: &Metadata) -> io::Result<()> {
         () if kind.is_dir() => "a folder",
         () if kind.is_fifo() => "a FIFO",
         () if kind.is_socket() => "a socket",
+        () if kind.is_symlink() => "a symbolic link",
         () => "a device",
     };
     Err(invalid(format!(
@@ -264,6 +276,18 @@ mod tests {
         }
         let absent = read(&folder.path().join("absent"), 10).unwrap_err();
         assert_eq!(absent.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn open_no_follow_refuses_links_and_opens_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "text").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(open(&link).is_ok() && open_no_follow(&file).is_ok());
+        let error = open_no_follow(&link).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(error.to_string().contains("a symbolic link"), "{error}");
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Why a cache folder cannot be used.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A cache folder that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ColdError {
     /// The folder cannot be read or written.
-    #[error("cannot use the cache folder {}: {source}", folder.display())]
+    #[error("cannot use the cache folder {}: {source}{}", folder.display(), fix(source))]
     Folder {
         /// The folder.
         folder: PathBuf,
@@ -28,9 +28,53 @@ pub enum ColdError {
     },
 }
 
+impl ColdError {
+    /// The system's error about a folder.
+    pub(super) fn folder(folder: &Path, source: io::Error) -> Self {
+        Self::Folder {
+            folder: folder.to_owned(),
+            source,
+        }
+    }
+}
+
 fn holder(process: Option<u32>) -> String {
     process.map_or_else(
         || "another process".to_owned(),
         |process| format!("process {process}"),
     )
+}
+
+/// What makes the folder usable again. Errors that are not the system's have it already.
+fn fix(source: &io::Error) -> &'static str {
+    match source.kind() {
+        _ if source.raw_os_error().is_none() => "",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free space on its volume, or lower cache_dir_limit_gb"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; give this user access to it with chmod 700, or name another cache_dir"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; mount its volume writable, or name another cache_dir"
+        }
+        io::ErrorKind::NotFound => "; mount its volume, or create it",
+        _ => "; check its volume, or name another cache_dir",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_of_the_system_names_its_fix() {
+        const ENOSPC: i32 = 28;
+        let text = |source| ColdError::folder(Path::new("/cache"), source).to_string();
+        let full = text(io::Error::from_raw_os_error(ENOSPC));
+        assert!(full.starts_with("cannot use the cache folder /cache: "));
+        assert!(full.contains("; free space on its volume"), "{full}");
+        let ours = text(io::Error::other("it is too warm; cool it"));
+        assert!(ours.ends_with("it is too warm; cool it"), "{ours}");
+    }
 }

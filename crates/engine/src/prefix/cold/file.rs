@@ -68,8 +68,12 @@ pub(super) enum BadFile {
     Size { found: u64, expected: u64 },
     #[error("it holds another prefix than its name says")]
     Name,
+    /// It is no regular file, or other users could read it.
+    #[error("{0}")]
+    Kind(String),
+    /// The system did not open or read it. It may be whole: the next attempt may succeed.
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Unread(#[from] io::Error),
 }
 
 impl Header {
@@ -197,18 +201,18 @@ pub(super) fn write(
 /// Opens the file at `path`, which must be a regular file that only this user can read, and reads its header. The time is
 /// that of its last use.
 pub(super) fn open(path: &Path, key: ColdKey) -> Result<(File, Header, SystemTime), BadFile> {
-    let mut file = files::open(path)?;
+    let mut file = files::open_no_follow(path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => BadFile::Kind(error.to_string()),
+        _ => BadFile::Unread(error),
+    })?;
     let about = file.metadata()?;
-    files::is_private(&about)?;
+    files::is_private(&about).map_err(|error| BadFile::Kind(error.to_string()))?;
     let mut bytes = [0; HEADER];
-    file.read_exact(&mut bytes)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => BadFile::Size {
-                found: about.len(),
-                expected: HEADER as u64,
-            },
-            _ => BadFile::Io(error),
-        })?;
+    let size = || BadFile::Size {
+        found: about.len(),
+        expected: HEADER as u64,
+    };
+    filled(file.read_exact(&mut bytes), size)?;
     let header = Header::decode(&bytes)?;
     if header.key != key {
         return Err(BadFile::Name);
@@ -233,7 +237,7 @@ pub(super) fn read(mut file: File, header: &Header, tokens: &[u32]) -> Result<Ve
     }
     let expected = token_bytes(own);
     let mut stored = vec![0; expected.len()];
-    file.read_exact(&mut stored)?;
+    filled(file.read_exact(&mut stored), || BadFile::Contents)?;
     if stored != expected {
         return Err(BadFile::Contents);
     }
@@ -243,7 +247,7 @@ pub(super) fn read(mut file: File, header: &Header, tokens: &[u32]) -> Result<Ve
     let mut payload = vec![0; size];
     // Hashed while it is in the processor's cache.
     for piece in payload.chunks_mut(1 << 18) {
-        file.read_exact(piece)?;
+        filled(file.read_exact(piece), || BadFile::Contents)?;
         hash.update(&*piece);
     }
     if <[u8; 32]>::from(hash.finalize()) != header.digest {
@@ -252,4 +256,12 @@ pub(super) fn read(mut file: File, header: &Header, tokens: &[u32]) -> Result<Ve
     // Only the order of eviction after a restart depends on it.
     let _ = file.set_modified(SystemTime::now());
     Ok(payload)
+}
+
+/// A file that ends before it should is damaged; all other errors of reading are the system's.
+fn filled(read: io::Result<()>, damage: impl FnOnce() -> BadFile) -> Result<(), BadFile> {
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => damage(),
+        _ => BadFile::Unread(error),
+    })
 }

@@ -13,6 +13,7 @@ use super::file::{self, BadFile, Header};
 use super::folder::ColdFolder;
 use super::index::Index;
 use super::key::{ColdKey, ScopeBytes};
+use super::status::ColdStatus;
 
 /// Bytes that are written at the start to measure the disk.
 const PROBE: usize = 8 << 20;
@@ -89,11 +90,8 @@ impl ColdStore {
 
     fn take(folder: &Path, limit: u64) -> Result<Self, ColdError> {
         let folder = ColdFolder::take(folder)?;
-        let failed = |source| ColdError::Folder {
-            folder: folder.path().to_owned(),
-            source,
-        };
-        let index = folder.load().map_err(failed)?;
+        let index = folder.load();
+        let index = index.map_err(|source| ColdError::folder(folder.path(), source))?;
         let speed = measure(&folder).unwrap_or_else(|error| {
             let folder = folder.path().display();
             tracing::warn!(%folder, "cannot write to the cache folder: {error}; prefixes are read from it");
@@ -114,6 +112,11 @@ impl ColdStore {
     /// Bytes of all files.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
+    }
+
+    /// How its disk fares.
+    pub(crate) fn status(&self) -> &Arc<ColdStatus> {
+        self.folder.status()
     }
 
     /// Prefixes in the folder.
@@ -155,7 +158,8 @@ impl ColdStore {
     }
 
     /// The payload of a prefix, `tokens` being all of its tokens. None if it is no longer here, or its file is damaged: then it
-    /// is removed, with those that continue it, and logged.
+    /// is removed, with those that continue it, and logged. None also if the system does not read the file, which stays: the
+    /// next request tries it again.
     pub(crate) fn read(&self, key: ColdKey, tokens: &[u32]) -> Option<Vec<u8>> {
         let path = self.folder.file(key);
         let begun = Instant::now();
@@ -169,17 +173,26 @@ impl ColdStore {
         match read {
             Ok(payload) => {
                 self.measured(payload.len(), begun.elapsed());
-                Some(payload)
+                return Some(payload);
             }
-            Err(error) => {
+            Err(BadFile::Unread(error)) if error.kind() != io::ErrorKind::NotFound => {
+                if let Some(left_out) = self.status().failed() {
+                    let file = path.display();
+                    tracing::warn!(
+                        %file, left_out,
+                        "cannot read a cached prefix: {error}; its tokens are computed, and the next request tries it again"
+                    );
+                }
+            }
+            Err(damage) => {
                 let was_here = self.contains(key);
                 self.forget(key);
                 if was_here {
-                    self.folder.discard(&path, &error);
+                    self.folder.discard(&path, &damage);
                 }
-                None
             }
         }
+        None
     }
 
     /// Writes a prefix. Returns whether it is here now: one that is larger than the limit, or whose parent is gone, is not.
@@ -202,12 +215,8 @@ impl ColdStore {
         let of = (new.fingerprint, new.scope);
         let header = Header::new(of, new.key, new.parent, new.tokens, new.payload);
         let path = self.folder.file(new.key);
-        file::write(&path, &header, new.tokens, new.payload).map_err(|source| {
-            ColdError::Folder {
-                folder: self.folder.path().to_owned(),
-                source,
-            }
-        })?;
+        file::write(&path, &header, new.tokens, new.payload)
+            .map_err(|source| ColdError::folder(self.folder.path(), source))?;
         // A reader may have found the parent damaged meanwhile.
         let mut index = self.index();
         let parent_is_here = keep

@@ -1,5 +1,7 @@
 //! The store against damage, foreign files, limits, kills and a second process.
 
+mod faults;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
