@@ -43,7 +43,8 @@
 //!
 //! [`MessageEncoder`] makes one content block of each run of reasoning, of text, and of each call. A call that was cut
 //! by the limit of tokens stays in the answer with `stop_reason: "max_tokens"`. Its `input` has the members that were
-//! complete; clients run calls at `stop_reason: "tool_use"` only.
+//! complete; clients run calls at `stop_reason: "tool_use"` only. One that was cut by a stop sequence is not in the plain
+//! answer, nor in what a thread keeps of it; a stream has sent its block.
 
 mod block;
 mod encoder;

@@ -112,11 +112,12 @@ async fn whole(mut generation: ActiveGeneration, has_logprobs: bool) -> Result<R
                 let Some(usage) = usage else { continue };
                 let (mut whole, mut written) = (Vec::new(), Vec::new());
                 for (index, (message, tokens, end)) in choices.into_iter().enumerate() {
+                    let end = end.unwrap_or(GenerationEnd::Stop);
                     whole.push(ChatChoice {
                         index,
-                        message: message.complete(),
+                        message: message.complete(&end),
                         logprobs: has_logprobs.then(logprobs_later),
-                        finish_reason: finish_reason(&end.unwrap_or(GenerationEnd::Stop)),
+                        finish_reason: finish_reason(&end),
                     });
                     if has_logprobs {
                         let tokens = logprobs::KeptTokens::new(tokens, generation.kept(index));

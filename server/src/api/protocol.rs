@@ -22,7 +22,7 @@
 //!   [`Translated::ignored`]. Images and files are refused by path.
 //!
 //! An encoder is a state machine: [`ReplyPart`]s go in, server-sent events ([`Sse`]) come out. The plain answer is
-//! built by the same state machine, so the streamed and the plain answer cannot differ.
+//! built by the same state machine, so the streamed and the plain answer cannot differ in what is complete.
 
 mod conversation;
 mod event;

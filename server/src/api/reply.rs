@@ -92,12 +92,8 @@ impl ReplyParser {
         }
     }
 
-    /// The parts that became certain with the last piece of text: all that remain. `is_cut` if the reply was cut off.
-    pub(crate) fn finish(&mut self, text: String, is_cut: bool) -> Vec<ReplyPart> {
-        let end = match is_cut {
-            true => OutputEnd::Length,
-            false => OutputEnd::Stop,
-        };
+    /// The parts that became certain with the last piece of text: all that remain.
+    pub(crate) fn finish(&mut self, text: String, end: OutputEnd) -> Vec<ReplyPart> {
         match &mut self.parser {
             Some(parser) => {
                 let mut events = parser.push(&text);
@@ -174,7 +170,7 @@ mod tests {
         for piece in letters.chunks(size) {
             parts.extend(parser.push(piece.iter().collect()));
         }
-        parts.extend(parser.finish(String::new(), false));
+        parts.extend(parser.finish(String::new(), OutputEnd::Stop));
         let (mut reasoning, mut content, mut calls) = (String::new(), String::new(), Vec::new());
         for part in parts {
             match part {

@@ -92,6 +92,9 @@
 //! object: the arguments are what was reported so far. A client that parses them finds that they are incomplete. A call
 //! that has not started is text.
 //!
+//! [`OutputEnd::StopString`] leaves a call that has started open as well. What has opened a call that did not start is
+//! dropped, with the layout before it, and so is a tag that the stop string cuts: the client asked for the text before it.
+//!
 //! # Cost
 //!
 //! Time is linear in the output, for any text and any pieces. The parser holds back a tag of at most 512 bytes, a run of

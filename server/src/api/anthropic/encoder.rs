@@ -111,7 +111,13 @@ impl MessageEncoder {
     /// The last events: the open block's, `message_delta`, `message_stop`.
     pub(crate) fn end(&mut self, end: AnswerEnd) -> Vec<Sse> {
         let mut out = Vec::new();
+        // A stop string within a call leaves arguments that are not complete: the message has no such call.
+        let is_call_cut =
+            self.open_call().is_some() && matches!(end.reason, GenerationEnd::StopString(_));
         self.close(&mut out);
+        if is_call_cut {
+            self.content.pop();
+        }
         let (reason, stop) = match end.reason {
             GenerationEnd::Length => ("max_tokens", None),
             GenerationEnd::StopString(stop) => ("stop_sequence", Some(stop)),

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::api::generation::GenerationEnd;
 use crate::api::reply::ReplyPart;
 
 /// A whole message.
@@ -16,6 +17,9 @@ pub(crate) struct AssistantMessage {
     reasoning_content: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<FunctionCall>,
+    /// Whether the last call is not complete.
+    #[serde(skip)]
+    is_calling: bool,
 }
 
 /// What is new in a chunk.
@@ -60,6 +64,11 @@ impl AssistantMessage {
     /// Appends parts.
     pub(crate) fn extend(&mut self, parts: Vec<ReplyPart>) {
         for part in parts {
+            match &part {
+                ReplyPart::CallStart { .. } => self.is_calling = true,
+                ReplyPart::CallEnd { .. } => self.is_calling = false,
+                _ => {}
+            }
             let mut delta = Delta::from(part);
             for (whole, more) in [
                 (&mut self.content, delta.content),
@@ -82,9 +91,12 @@ impl AssistantMessage {
         }
     }
 
-    /// The message, with content unless there are calls, be it empty.
-    pub(crate) fn complete(mut self) -> Self {
+    /// The message that ended so, with content unless there are calls, be it empty. A call that a stop string cut is left out.
+    pub(crate) fn complete(mut self, end: &GenerationEnd) -> Self {
         self.role = "assistant";
+        if self.is_calling && matches!(end, GenerationEnd::StopString(_)) {
+            self.tool_calls.pop();
+        }
         self.content = self.content.filter(|content| !content.is_empty());
         if self.tool_calls.is_empty() {
             self.content.get_or_insert_default();

@@ -8,6 +8,7 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use sanctum_engine::schedule::{Event, FinishReason, KeptMemory, TokenLogprob, Usage};
 use sanctum_engine::text::Text;
+use sanctum_engine::text::output::OutputEnd;
 
 use super::running::RunningChoice;
 use super::waiting::WaitingChoices;
@@ -231,8 +232,13 @@ impl ActiveGeneration {
             } => {
                 let eos = eos.filter(|_| running.echo.is_some());
                 // A stop string may be within a call, whose arguments are not complete then.
-                let is_cut = reason == FinishReason::Length || stop.is_some();
-                let parts = running.reply.finish(text, is_cut);
+                let output_end = match (reason, stop.as_deref()) {
+                    (FinishReason::Length, _) => OutputEnd::Length,
+                    (FinishReason::Stop, Some(stop)) => OutputEnd::StopString(stop),
+                    (FinishReason::Stop, None) => OutputEnd::Stop,
+                };
+                let is_cut = output_end != OutputEnd::Stop;
+                let parts = running.reply.finish(text, output_end);
                 let is_call_cut = is_cut && running.reply.is_calling();
                 let has_called = running.reply.has_called() && !is_call_cut;
                 // Calls count only if the reply was not cut off after them.

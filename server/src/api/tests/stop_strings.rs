@@ -45,9 +45,11 @@ async fn stop_string_within_a_call_reports_itself_and_not_a_call() {
     let words = [OPEN, "in "];
     let chat = answer(CHAT, &words, "Rome").await;
     assert_eq!(chat["choices"][0]["finish_reason"], "stop", "{chat}");
+    assert_eq!(chat["choices"][0]["message"]["tool_calls"], Value::Null);
     let message = answer(MESSAGES, &words, "Rome").await;
     assert_eq!(message["stop_reason"], "stop_sequence", "{message}");
     assert_eq!(message["stop_sequence"], "Rome");
+    assert_eq!(message["content"], json!([]));
     let response = answer(RESPONSES, &words, "Rome").await;
     assert_eq!(response["status"], "completed", "{response}");
     // Its arguments are not whole: no client should run it.
@@ -58,12 +60,33 @@ async fn stop_string_within_a_call_reports_itself_and_not_a_call() {
 }
 
 #[tokio::test]
-async fn stop_string_in_a_second_call_leaves_no_call_to_run() {
+async fn stop_string_before_a_call_starts_leaves_the_text_before_its_tags() {
+    let words = ["Let me see.\n\n", "<tool_call>", "\n"];
+    let chat = answer(CHAT, &words, "<function").await;
+    let choice = &chat["choices"][0];
+    assert_eq!(choice["finish_reason"], "stop", "{chat}");
+    assert_eq!(choice["message"]["content"], "Let me see.", "{chat}");
+    let message = answer(MESSAGES, &words, "<function").await;
+    assert_eq!(message["stop_reason"], "stop_sequence", "{message}");
+    let content = json!([{ "type": "text", "text": "Let me see." }]);
+    assert_eq!(message["content"], content);
+    let response = answer(RESPONSES, &words, "<function").await;
+    assert_eq!(response["status"], "completed", "{response}");
+    let text = &response["output"][0]["content"][0]["text"];
+    assert_eq!(text, "Let me see.", "{response}");
+}
+
+#[tokio::test]
+async fn stop_string_in_a_second_call_leaves_the_first() {
     let words = [OPEN, CLOSED, "\n", OPEN];
     let chat = answer(CHAT, &words, "Rome").await;
     assert_eq!(chat["choices"][0]["finish_reason"], "stop", "{chat}");
+    let calls = &chat["choices"][0]["message"]["tool_calls"];
+    assert_eq!(calls.as_array().map(Vec::len), Some(1), "{chat}");
     let message = answer(MESSAGES, &words, "Rome").await;
     assert_eq!(message["stop_reason"], "stop_sequence", "{message}");
+    assert_eq!(message["content"].as_array().map(Vec::len), Some(1));
+    assert_eq!(message["content"][0]["input"], json!({ "city": "Rome" }));
 }
 
 #[tokio::test]

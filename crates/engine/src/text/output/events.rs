@@ -34,9 +34,11 @@ pub enum OutputEvent {
 
 /// How the output ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OutputEnd {
-    /// The model, or a stop string, ended it.
+pub enum OutputEnd<'a> {
+    /// The model ended it.
     Stop,
+    /// It ends where this stop string began.
+    StopString(&'a str),
     /// It was cut off: by a limit on its length, or because the request was cancelled.
     Length,
 }

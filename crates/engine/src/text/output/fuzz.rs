@@ -31,10 +31,10 @@ pub fn fuzz_output(data: &[u8]) {
         forced: flags & 2 != 0,
         exact: flags & 8 != 0,
     };
-    let end = if flags & 4 == 0 {
-        OutputEnd::Stop
-    } else {
-        OutputEnd::Length
+    let end = match (flags & 4 != 0, flags & 16 != 0) {
+        (true, _) => OutputEnd::Length,
+        (false, true) => OutputEnd::StopString("call>"),
+        (false, false) => OutputEnd::Stop,
     };
     let whole = joined([&*output], options, end);
     let size = usize::from(*size) % 16 + 1;

@@ -283,35 +283,65 @@ impl OutputParser {
     /// Decides all that is held.
     fn settle(&mut self, end: OutputEnd) {
         loop {
+            let is_cut_tag = self.is_cut_tag(end);
             if let Some(text) = self.lexer.finish() {
-                // The arguments of a call that is cut end with what is certain.
-                if end == OutputEnd::Stop || !matches!(self.state, State::Call(_)) {
+                if !is_cut_tag {
                     self.text(&text);
                 }
                 continue;
             }
-            match &mut self.state {
-                State::Text => return,
-                State::Object { scanner, .. } => {
-                    let kind = match end {
-                        OutputEnd::Stop => scanner.repaired(&mut self.functions),
-                        OutputEnd::Length => ObjectKind::Malformed,
-                    };
+            match (&mut self.state, end) {
+                (State::Text, _) => return,
+                (State::Object { scanner, .. }, OutputEnd::Stop) => {
+                    let kind = scanner.repaired(&mut self.functions);
                     self.decide_object(kind, "", 0);
                 }
-                State::Call(call) => {
+                (State::Call(call), OutputEnd::Stop) => {
                     let mut context = CallContext {
                         functions: &mut self.functions,
                         events: &mut self.events,
                     };
-                    match end {
-                        OutputEnd::Stop => call.finish(&mut context),
-                        OutputEnd::Length => call.cut(&mut self.events),
-                    }
+                    call.finish(&mut context);
                     self.state = State::Text;
+                }
+                (State::Call(call), OutputEnd::Length) => {
+                    call.cut(&mut self.events);
+                    self.state = State::Text;
+                }
+                (State::Call(_), OutputEnd::StopString(_)) => self.state = State::Text,
+                (
+                    State::Block { .. }
+                    | State::BareFunction { .. }
+                    | State::Object {
+                        block: Block::Open, ..
+                    },
+                    OutputEnd::StopString(_),
+                ) => self.drop_opened(),
+                (State::Object { .. }, _) => {
+                    self.decide_object(ObjectKind::Malformed, "", 0);
                 }
                 _ => self.reject(),
             }
+        }
+    }
+
+    /// Whether what the lexer holds is not text at this end of the output: it belongs to a call that is cut, whose arguments
+    /// end with what is certain, or the stop string cuts a tag.
+    fn is_cut_tag(&self, end: OutputEnd) -> bool {
+        match (&self.state, end) {
+            (_, OutputEnd::Stop) => false,
+            (State::Call(_), _) => true,
+            (_, OutputEnd::Length) => false,
+            (
+                State::Text
+                | State::AfterCall { .. }
+                | State::Object {
+                    block: Block::Missing,
+                    ..
+                },
+                OutputEnd::StopString(stop),
+            ) => self.lexer.is_tag_with(stop, !self.functions.is_empty()),
+            (_, OutputEnd::StopString(_)) => true,
         }
     }
 }

@@ -168,6 +168,25 @@ impl TagLexer {
         Some(std::mem::take(&mut self.held))
     }
 
+    /// Whether the possible tag that is held is one with `next` behind it, or has its whole keyword then. Of the tags of calls
+    /// only if there are `calls`.
+    pub(super) fn is_tag_with(&self, next: &str, calls: bool) -> bool {
+        let Some(held) = self.candidate else {
+            return false;
+        };
+        let mut candidate = held;
+        let (step, _) = candidate.read(next, 0);
+        let keyword = candidate.keyword;
+        let is_tag = match step {
+            TagStep::Complete => true,
+            TagStep::Hold => {
+                candidate.letters == keyword.letters().len() && held.phase != TagPhase::Name
+            }
+            TagStep::CompleteBefore | TagStep::Fail => false,
+        };
+        is_tag && (calls || keyword == Keyword::Think)
+    }
+
     fn written<'a>(&mut self, text: &'a str) -> Cow<'a, str> {
         if self.held.is_empty() {
             return text.into();

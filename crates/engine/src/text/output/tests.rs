@@ -4,6 +4,7 @@ mod formats;
 mod properties;
 mod recoveries;
 mod reference;
+mod stop_strings;
 mod streaming;
 mod values;
 

@@ -152,6 +152,13 @@ impl OutputParser {
         }
     }
 
+    /// What has opened a call that does not start is dropped, and the layout before it.
+    pub(super) fn drop_opened(&mut self) {
+        self.layout.call(&mut self.events);
+        self.state = State::Text;
+        self.fence_open = false;
+    }
+
     fn fall_back(&mut self, raw: &str) {
         self.state = State::Text;
         self.fence_open = false;

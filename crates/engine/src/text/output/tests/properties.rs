@@ -193,7 +193,7 @@ fn output(pieces: std::ops::Range<usize>) -> impl Strategy<Value = String> {
     prop::collection::vec(piece, pieces).prop_map(|pieces| pieces.concat())
 }
 
-fn end() -> impl Strategy<Value = OutputEnd> {
+fn end() -> impl Strategy<Value = OutputEnd<'static>> {
     prop_oneof![2 => Just(OutputEnd::Stop), 1 => Just(OutputEnd::Length)]
 }
 
@@ -226,6 +226,25 @@ proptest! {
         if read.calls.is_empty() && !thinking {
             prop_assert_eq!(read.text, output);
         }
+    }
+
+    #[test]
+    fn output_before_a_stop_string_is_the_beginning_of_what_a_limit_leaves(
+        output in output(0..14),
+        cuts in prop::collection::vec(any::<Index>(), 0..8),
+        (thinking, forced, exact) in (any::<bool>(), any::<bool>(), any::<bool>()),
+        stop in prop::sample::select(&["x", "function", "tool_call>", "</parameter>", "\n"][..]),
+    ) {
+        let tools = tools();
+        let options = OutputOptions { tools: &tools, thinking, forced, exact };
+        let end = OutputEnd::StopString(stop);
+        let whole = joined([output.as_str()], options, end);
+        prop_assert_eq!(&joined(cut(&output, &cuts), options, end), &whole);
+        let stopped = collect(whole);
+        let limited = collect(joined([output.as_str()], options, OutputEnd::Length));
+        prop_assert!(limited.text.starts_with(&stopped.text), "{:?} and {:?}", stopped, limited);
+        prop_assert!(limited.reasoning.starts_with(&stopped.reasoning), "{:?} and {:?}", stopped, limited);
+        prop_assert!(limited.calls.starts_with(&stopped.calls), "{:?} and {:?}", stopped, limited);
     }
 
     #[test]

@@ -55,7 +55,7 @@ enum ReferenceBlock {
 struct ReferenceParser<'a> {
     text: &'a str,
     functions: Functions,
-    end: OutputEnd,
+    end: OutputEnd<'a>,
     events: Vec<OutputEvent>,
     /// The text since the last call or the reasoning's end, layout and all.
     segment: String,
