@@ -62,6 +62,9 @@ pub(crate) struct Written {
     pub(crate) rules: String,
 }
 
+/// The field of a request that has the functions.
+const TOOLS: &str = "tools";
+
 /// Parameters of one function in any order; of more, each has its fixed place.
 const MAX_UNORDERED: usize = 64;
 
@@ -102,6 +105,14 @@ impl CallRules {
         Self {
             tools: self.tools.iter().map(relax).collect(),
             ..self.clone()
+        }
+    }
+
+    /// Where they are in the request, for messages: the schema of the only function, or the list of functions.
+    pub(crate) fn path(&self) -> &str {
+        match self.tools.as_slice() {
+            [tool] if tool.parameters.is_some() => &tool.path,
+            _ => TOOLS,
         }
     }
 

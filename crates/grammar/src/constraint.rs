@@ -47,6 +47,8 @@ pub(crate) struct Compiled {
     kind: RuleKind,
     /// The place of the rules in the request.
     path: String,
+    /// The place of the rules for an answer without calls, where calls are allowed too.
+    text_path: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,8 +84,6 @@ const CLOSE_REASONING: &[u8] = b"</think>";
 const OPEN_CALL: &[u8] = b"<tool_call>";
 /// Bytes of a text that are kept to find a tag at its end.
 const TAIL: usize = 32;
-/// The field of a request that has the functions.
-const TOOLS: &str = "tools";
 /// Tokens of line breaks between the reasoning and the answer, at most.
 const MAX_GAP: usize = 2;
 
@@ -121,6 +121,14 @@ impl Marks {
             all,
             closing,
             calling,
+        }
+    }
+
+    /// Whether a text that begins with this token begins with a call.
+    fn opens_call(&self, token: u32) -> bool {
+        match self.open_call {
+            Some(id) => id == token,
+            None => OPEN_CALL.starts_with(self.environment.tok_trie().token(token)),
         }
     }
 
@@ -164,12 +172,16 @@ impl Compiled {
         Self::of(matcher, RuleKind::Answer, path)
     }
 
-    pub(crate) fn calls(matcher: Matcher) -> Self {
-        Self::of(Some(matcher), RuleKind::Calls, TOOLS)
+    /// The matcher of an answer that begins with a call, or, with a `text_path`, is a text by other rules.
+    pub(crate) fn calls(matcher: Matcher, path: &str, text_path: Option<&str>) -> Self {
+        Self {
+            text_path: text_path.map(str::to_owned),
+            ..Self::of(Some(matcher), RuleKind::Calls, path)
+        }
     }
 
-    pub(crate) fn optional_calls(matcher: Matcher, parallel: bool) -> Self {
-        Self::of(Some(matcher), RuleKind::OptionalCalls { parallel }, TOOLS)
+    pub(crate) fn optional_calls(matcher: Matcher, parallel: bool, path: &str) -> Self {
+        Self::of(Some(matcher), RuleKind::OptionalCalls { parallel }, path)
     }
 
     fn of(matcher: Option<Matcher>, kind: RuleKind, path: &str) -> Self {
@@ -177,6 +189,15 @@ impl Compiled {
             matcher: Mutex::new(matcher.map(Matcher::into_cancellable)),
             kind,
             path: path.to_owned(),
+            text_path: None,
+        }
+    }
+
+    /// The place in the request of what is enforced; `has_called`: whether the answer has begun with a call.
+    fn path(&self, has_called: bool) -> &str {
+        match &self.text_path {
+            Some(path) if !has_called => path,
+            _ => &self.path,
         }
     }
 
@@ -192,6 +213,8 @@ pub struct Constraint {
     marks: Arc<Marks>,
     phase: ConstraintPhase,
     matcher: Option<Matcher>,
+    /// Whether what the matcher reads has begun with a call; none before its first token.
+    called: Option<bool>,
     cancellation: Cancellation,
 }
 
@@ -220,6 +243,7 @@ impl Constraint {
             marks,
             phase: ConstraintPhase::Reasoning { tail: Vec::new() },
             matcher: None,
+            called: None,
             cancellation: Cancellation::default(),
         };
         if !thinking {
@@ -235,7 +259,7 @@ impl Constraint {
 
     /// The place in the request of what is enforced, for messages.
     pub fn path(&self) -> &str {
-        &self.compiled.path
+        self.compiled.path(self.called == Some(true))
     }
 
     /// The tokens that may follow.
@@ -331,7 +355,7 @@ impl Constraint {
     fn mask(&mut self) -> Result<Mask, GrammarError> {
         let matcher = self.matcher.as_mut().ok_or_else(no_matcher)?;
         let mask = matcher.compute_mask_or_eos();
-        let mask = mask.map_err(|e| failed(&self.compiled.path, &e))?;
+        let mask = mask.map_err(|e| failed(self.path(), &e))?;
         Ok(Mask::new(mask.as_slice()))
     }
 
@@ -351,15 +375,19 @@ impl Constraint {
     fn accepts(&mut self, tokens: &[u32]) -> Result<bool, GrammarError> {
         let matcher = self.matcher.as_mut().ok_or_else(no_matcher)?;
         let valid = matcher.validate_tokens(tokens);
-        let valid = valid.map_err(|e| failed(&self.compiled.path, &e))?;
+        let valid = valid.map_err(|e| failed(self.path(), &e))?;
         Ok(valid == tokens.len())
     }
 
     fn consume(&mut self, tokens: &[u32]) -> Result<Progress, GrammarError> {
+        if let (None, Some(&first)) = (self.called, tokens.first()) {
+            self.called = Some(self.marks.opens_call(first));
+        }
         let matcher = self.matcher.as_mut().ok_or_else(no_matcher)?;
         let consumed = matcher.consume_tokens(tokens);
-        consumed.map_err(|e| failed(&self.compiled.path, &e))?;
-        if !matcher.is_stopped() {
+        let is_stopped = matcher.is_stopped();
+        consumed.map_err(|e| failed(self.path(), &e))?;
+        if !is_stopped {
             return Ok(Progress::Continue);
         }
         if let RuleKind::OptionalCalls { parallel: true } = self.compiled.kind {

@@ -165,7 +165,11 @@ impl Grammars {
         if !calls.required && answer.is_none() {
             let body = format!("start: {}\n{}", written.body, written.rules);
             let matcher = self.calls(&body, calls, is_wanted)?;
-            return Ok(Compiled::optional_calls(matcher, calls.parallel));
+            return Ok(Compiled::optional_calls(
+                matcher,
+                calls.parallel,
+                calls.path(),
+            ));
         }
         let alternatives = match answer {
             Some(format) if !calls.required => {
@@ -184,7 +188,13 @@ impl Grammars {
             "start: {alternatives}\ncalls: {}\n{}",
             written.calls, written.rules
         );
-        Ok(Compiled::calls(self.calls(&text, calls, is_wanted)?))
+        let matcher = self.calls(&text, calls, is_wanted)?;
+        let answer = answer.filter(|_| !calls.required);
+        Ok(Compiled::calls(
+            matcher,
+            calls.path(),
+            answer.map(Format::path),
+        ))
     }
 
     /// The matcher of an answer's form.
@@ -224,7 +234,7 @@ impl Grammars {
                 .schemas()
                 .into_iter()
                 .find_map(|schema| self.locate(&schema, is_wanted));
-            located.unwrap_or_else(|| GrammarError::compile("tools", &error))
+            located.unwrap_or_else(|| GrammarError::compile(calls.path(), &error))
         })
     }
 

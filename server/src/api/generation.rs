@@ -125,7 +125,7 @@ fn submit(
         model,
         prompts,
         prompt_field,
-        names: _,
+        names,
         unknown,
         ignored: without_effect,
         rules,
@@ -201,7 +201,7 @@ fn submit(
         text.clone(),
         (choices, waiting),
         prompt_tokens,
-        ignored,
+        (ignored, names),
         app.shutdown.clone(),
         record,
     ))

@@ -3,6 +3,7 @@
 mod chat;
 mod completions;
 mod connections;
+mod constraints;
 mod continuation;
 mod errors;
 pub(crate) mod fixture;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{answer, calls, feed, grammars, schema, tool};
 use crate::locate::locate;
 use crate::schema::Schema;
-use crate::{Format, GrammarError, Progress, Tool};
+use crate::{Format, GrammarError, Progress, Rules, Tool};
 
 #[test]
 fn cancelled_constraint_computes_nothing() {
@@ -34,6 +34,38 @@ fn cancelled_constraint_stays_cancelled_in_its_next_call() {
     constraint.cancellation().cancel();
     constraint.accept(super::OPEN_CALL).unwrap();
     constraint.allowed().unwrap_err();
+}
+
+#[test]
+fn path_of_a_constraint_is_that_of_the_rules_that_the_answer_follows() {
+    let grammars = grammars();
+    let path = |rules: &Rules, text: &str| {
+        let mut constraint = grammars.compile(rules, false).unwrap().unwrap();
+        assert!(feed(&mut constraint, text).is_some());
+        constraint.path().to_owned()
+    };
+    let function = |name| {
+        tool(
+            name,
+            json!({ "properties": { "n": { "type": "integer" } } }),
+        )
+    };
+    let mut either = calls(vec![function("f")], false, true);
+    either.answer = Some(schema(json!({ "type": "object" })));
+    for (text, expected) in [
+        ("", "schema"),
+        ("{", "schema"),
+        ("<tool_call>", "tools.f"),
+        ("<tool_call>\n<function=f>\n", "tools.f"),
+    ] {
+        assert_eq!(path(&either, text), expected, "{text:?}");
+    }
+    let one = calls(vec![function("f")], true, true);
+    assert_eq!(path(&one, ""), "tools.f");
+    let several = calls(vec![function("f"), function("g")], true, true);
+    assert_eq!(path(&several, ""), "tools");
+    let optional = calls(vec![function("f")], false, true);
+    assert_eq!(path(&optional, "Any <tool_call>"), "tools.f");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::running::RunningChoice;
 use super::waiting::WaitingChoices;
 use crate::api::echo::EchoPart;
 use crate::api::error::ApiError;
+use crate::api::names::Names;
 use crate::api::reply::ReplyPart;
 use crate::gate::GenerationRecord;
 use crate::shutdown::Shutdown;
@@ -39,6 +40,8 @@ pub(crate) struct ActiveGeneration {
     usage: GenerationUsage,
     prompt_tokens: usize,
     ignored: Vec<String>,
+    /// The client's names of the fields that errors name.
+    names: Names,
     shutdown: Shutdown,
     record: GenerationRecord,
 }
@@ -115,7 +118,7 @@ impl ActiveGeneration {
         text: Text,
         (choices, waiting): (Vec<RunningChoice>, WaitingChoices),
         prompt_tokens: usize,
-        ignored: Vec<String>,
+        (ignored, names): (Vec<String>, Names),
         shutdown: Shutdown,
         record: GenerationRecord,
     ) -> Self {
@@ -128,6 +131,7 @@ impl ActiveGeneration {
             usage: GenerationUsage::default(),
             prompt_tokens,
             ignored,
+            names,
             shutdown,
             record,
         }
@@ -184,6 +188,11 @@ impl ActiveGeneration {
     /// # Errors
     /// If the engine fails, or the server's drain limit has passed.
     pub(crate) async fn next(&mut self) -> Result<GenerationOutput, ApiError> {
+        let output = self.next_output().await;
+        output.map_err(|error| error.renamed(&self.names))
+    }
+
+    async fn next_output(&mut self) -> Result<GenerationOutput, ApiError> {
         self.await_room().await?;
         let mut echoes = self.choices.iter_mut().enumerate();
         let part = echoes.find_map(|(index, choice)| Some((index, choice.next_echo()?)));
