@@ -3,10 +3,12 @@
 mod asking;
 mod built_in;
 
+use std::sync::Arc;
+
 use asking::{answer, request};
 use built_in::{LIMITS, engine};
-use sanctum_engine::schedule::{Event, FinishReason};
-use sanctum_grammar::{CallRules, Format, Rules, Tool};
+use sanctum_engine::schedule::{Engine, Event, FinishReason, Heartbeat};
+use sanctum_grammar::{CallRules, Constraint, Format, Rules, Tool};
 use serde_json::json;
 
 /// Rules for the form of an answer.
@@ -127,6 +129,26 @@ fn constrained_answer_cut_by_its_length_reports_length() {
         (ids.len(), reason, usage.completion_tokens),
         (3, FinishReason::Length, 3)
     );
+}
+
+#[test]
+fn logits_that_are_held_for_a_late_mask_are_reserved() {
+    let model = engine(LIMITS);
+    let (text, vocab) = (model.text().clone(), model.vocab());
+    // An engine whose sequences take nothing.
+    let (engine, inbox) = Engine::wire(text, vocab, LIMITS, Arc::new(Heartbeat::new()));
+    let reserved = |constraint: Option<Constraint>| {
+        let mut request = request(&engine, "Say hello.", 3);
+        request.constraint = constraint;
+        let _generation = engine.submit(request).unwrap();
+        let mut job = inbox.jobs.recv().unwrap().unwrap();
+        assert!(job.memory.begin());
+        engine.admission().reserved()
+    };
+    assert_eq!(reserved(None), 0);
+    let format = Format::Regex("[a-f]{4}".into());
+    let constraint = engine.text().constrain(&rules(format), false).unwrap();
+    assert_eq!(reserved(constraint), 4 * vocab as u64);
 }
 
 /// A grammar in which each text has exponentially many derivations, and whose end no model chooses.

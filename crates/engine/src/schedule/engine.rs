@@ -254,22 +254,11 @@ impl Engine {
         let room = context - prompt;
         let wanted = Some(request.max_tokens).filter(|&wanted| wanted <= room);
         let slots = shared.limits.slots;
-        let answer_token = request.logprobs.map_or(0, TokenLogprob::bytes);
         if request.scores_prompt() {
             // Every row of the prompt is computed: its logits are what is asked for.
             request.reuse = Reuse::Off;
         }
-        let extra = match request.scores_prompt() {
-            true => ExtraCost {
-                answer_token,
-                prompt: answer_token * prompt as u64,
-                running: logits_bytes(prompt, vocab),
-            },
-            false => ExtraCost {
-                answer_token,
-                ..ExtraCost::default()
-            },
-        };
+        let extra = extra_cost(&request, vocab);
         request.max_tokens = shared
             .admission
             .answer(prompt, wanted, room, slots, extra)?;
@@ -376,6 +365,26 @@ impl Engine {
     /// that drops the handle does not wait.
     pub fn release(&self) {
         self.thread.is_released.store(true, Relaxed);
+    }
+}
+
+/// What a request takes beside its caches.
+fn extra_cost(request: &Request, vocab: usize) -> ExtraCost {
+    let prompt = request.prompt.len();
+    let answer_token = request.logprobs.map_or(0, TokenLogprob::bytes);
+    let (kept, scored) = match request.scores_prompt() {
+        true => (answer_token * prompt as u64, logits_bytes(prompt, vocab)),
+        false => (0, 0),
+    };
+    // The logits that its sequence holds while its mask is late.
+    let held = match request.constraint {
+        Some(_) => (size_of::<f32>() * vocab) as u64,
+        None => 0,
+    };
+    ExtraCost {
+        answer_token,
+        prompt: kept,
+        running: scored + held,
     }
 }
 

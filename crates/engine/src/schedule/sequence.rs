@@ -34,7 +34,8 @@ pub(crate) struct Sequence {
     ignore_eos: bool,
     sampler: Sampler,
     constraint: Constrained,
-    /// The logits of the last pass, while it is not known which tokens may follow.
+    /// The logits of the last pass, while it is not known which tokens may follow. Admission counts them for every request
+    /// with a constraint.
     held: Option<Vec<f32>>,
     decoder: StreamDecoder,
     stops: StopBuffer,
