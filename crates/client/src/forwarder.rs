@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Body, Client};
 
 pub use reqwest::Response as ForwardedResponse;
 
+use crate::body_parts::BodyParts;
 use crate::client::failed;
+use crate::connections::{ConnectionCount, is_closed};
 use crate::credentials;
 use crate::endpoint::Credentials;
 use crate::error::{ClientError, root_cause};
@@ -15,7 +19,11 @@ use crate::http;
 /// Sends requests to one server. Connections are kept for the next request.
 #[derive(Clone, Debug)]
 pub struct Forwarder {
-    http: reqwest::Client,
+    http: Client,
+    /// The connections that `http` has made.
+    connections: ConnectionCount,
+    /// Makes a connection for each request.
+    fresh: Client,
     base: String,
     bearer: Option<HeaderValue>,
     connect: Duration,
@@ -35,12 +43,17 @@ impl Forwarder {
         first_byte: Duration,
     ) -> Result<Self, ClientError> {
         let (tls, bearer) = credentials::load(credentials)?;
-        let http = http::streaming(tls, connect).map_err(|error| ClientError::Format {
+        let connections = ConnectionCount::default();
+        let keeping = http::streaming(tls.clone(), connect).connector_layer(connections.clone());
+        let fresh = http::streaming(tls, connect).pool_max_idle_per_host(0);
+        let unusable = |error: reqwest::Error| ClientError::Format {
             url: base.to_owned(),
             why: root_cause(&error),
-        })?;
+        };
         Ok(Self {
-            http,
+            http: keeping.build().map_err(unusable)?,
+            connections,
+            fresh: fresh.build().map_err(unusable)?,
             base: base.to_owned(),
             bearer,
             connect,
@@ -48,24 +61,23 @@ impl Forwarder {
         })
     }
 
-    /// Sends a POST request, and waits for the head of the response and, if that is a success, the first piece of its body; none
-    /// if that is empty. An error status is returned at once, without a piece.
+    /// Sends a POST request whose body consists of these parts, and waits for the head of the response and, if that is a success,
+    /// the first piece of its body; none if that is empty. An error status is returned at once, without a piece.
     ///
     /// # Errors
     /// If there is no response, or it breaks off before its first byte.
     pub async fn post(
         &self,
         path: &str,
-        headers: HeaderMap,
-        body: Vec<u8>,
+        mut headers: HeaderMap,
+        body: &[Bytes],
     ) -> Result<(ForwardedResponse, Option<Vec<u8>>), ClientError> {
         let url = format!("{}{path}", self.base);
-        let mut request = self.http.post(&url).headers(headers).body(body);
         if let Some(bearer) = &self.bearer {
-            request = request.header(AUTHORIZATION, bearer.clone());
+            headers.insert(AUTHORIZATION, bearer.clone());
         }
         let begun = async {
-            let mut response = request.send().await?;
+            let mut response = self.send(&url, &headers, body).await?;
             if !response.status().is_success() {
                 return Ok((response, None));
             }
@@ -81,5 +93,135 @@ impl Forwarder {
                 limit: self.first_byte,
             }),
         }
+    }
+
+    /// Sends a request, and once more on a new connection if a kept one was closed without a response: the server may have
+    /// closed it as idle while the request was on its way.
+    async fn send(
+        &self,
+        url: &str,
+        headers: &HeaderMap,
+        body: &[Bytes],
+    ) -> Result<ForwardedResponse, reqwest::Error> {
+        let request = |http: &Client| {
+            let request = http.post(url).headers(headers.clone());
+            request.body(Body::wrap(BodyParts::new(body))).send()
+        };
+        let before = self.connections.get();
+        match request(&self.http).await {
+            // Without a new connection since, it was a kept one.
+            Err(error) if is_closed(&error) && self.connections.get() == before => {
+                request(&self.fresh).await
+            }
+            sent => sent,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::thread;
+
+    use super::*;
+
+    /// A server that answers so many requests of each connection with their bodies, and closes it when it has read one more.
+    /// Returns its address, and the requests that it has read.
+    fn closing_server(answered: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let count = Arc::<AtomicUsize>::default();
+        let requests = count.clone();
+        thread::spawn(move || {
+            for connection in listener.incoming() {
+                let requests = requests.clone();
+                thread::spawn(move || serve(connection.unwrap(), answered, &requests));
+            }
+        });
+        (address, count)
+    }
+
+    fn serve(connection: TcpStream, answered: usize, requests: &AtomicUsize) {
+        let mut reader = BufReader::new(connection);
+        for number in 0.. {
+            let Some(body) = read_request(&mut reader) else {
+                return;
+            };
+            requests.fetch_add(1, SeqCst);
+            if number == answered {
+                return;
+            }
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            let response = [head.into_bytes(), body].concat();
+            reader.get_mut().write_all(&response).unwrap();
+        }
+    }
+
+    /// The body of the next request; none at the end of the connection.
+    fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            let line = line.trim_end().to_ascii_lowercase();
+            if line.is_empty() {
+                break;
+            }
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        Some(body)
+    }
+
+    fn forwarder(address: SocketAddr) -> Forwarder {
+        let limit = Duration::from_secs(60);
+        let base = format!("http://{address}");
+        Forwarder::new(&base, &Credentials::None, limit, limit).unwrap()
+    }
+
+    async fn post(forwarder: &Forwarder) -> Result<Vec<u8>, ClientError> {
+        let body =
+            ["{\"model\":", "", "\"x\"", "}"].map(|part| Bytes::from_static(part.as_bytes()));
+        let (mut response, first) = forwarder.post("/", HeaderMap::new(), &body).await?;
+        let mut answer = first.unwrap_or_default();
+        while let Some(piece) = response.chunk().await.unwrap() {
+            answer.extend_from_slice(&piece);
+        }
+        Ok(answer)
+    }
+
+    #[tokio::test]
+    async fn request_on_a_kept_connection_that_was_closed_is_sent_once_more() {
+        let (address, requests) = closing_server(1);
+        let forwarder = forwarder(address);
+        for turns in 0..1000 {
+            let before = requests.load(SeqCst);
+            let answer = post(&forwarder).await;
+            if requests.load(SeqCst) == before + 2 {
+                assert_eq!(answer.unwrap(), b"{\"model\":\"x\"}");
+                return;
+            }
+            // The next request finds a kept connection only if this one's task has had its turn.
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+        }
+        panic!("no request was sent once more");
+    }
+
+    #[tokio::test]
+    async fn request_on_a_new_connection_that_was_closed_has_failed() {
+        let (address, requests) = closing_server(0);
+        let error = post(&forwarder(address)).await.unwrap_err();
+        assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
+        assert_eq!(requests.load(SeqCst), 1);
     }
 }

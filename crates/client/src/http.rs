@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Client;
 use reqwest::redirect::Policy;
+use reqwest::{Client, ClientBuilder};
 use rustls::client::WantsClientCert;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -39,16 +39,13 @@ pub fn client(tls: Option<ClientConfig>, limit: Duration) -> Result<Client, reqw
     }
 }
 
-/// A client whose connections take `connect` at most, and whose responses may take any time: those of a model are streamed for
-/// minutes.
-///
-/// # Errors
-/// If the client cannot be built.
+/// Builds a client whose connections take `connect` at most, and whose responses may take any time: those of a model are
+/// streamed for minutes.
 #[allow(
     clippy::disallowed_methods,
     reason = "this is the one other constructor"
 )]
-pub(crate) fn streaming(tls: ClientConfig, connect: Duration) -> Result<Client, reqwest::Error> {
+pub(crate) fn streaming(tls: ClientConfig, connect: Duration) -> ClientBuilder {
     Client::builder()
         .no_proxy()
         .redirect(Policy::none())
@@ -56,7 +53,6 @@ pub(crate) fn streaming(tls: ClientConfig, connect: Duration) -> Result<Client, 
         .http1_only()
         .user_agent(concat!("sanctum/", env!("CARGO_PKG_VERSION")))
         .tls_backend_preconfigured(tls)
-        .build()
 }
 
 /// TLS for clients that connect over plain HTTP only: it trusts no certificate, and does not load the system's authorities.

@@ -42,8 +42,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod body_parts;
 mod chat;
 mod client;
+mod connections;
 mod credentials;
 mod endpoint;
 mod error;

@@ -202,7 +202,7 @@ impl Forwarding<'_> {
         let id = spec.model.as_deref().unwrap_or(self.model.id.as_str());
         let body = self.field.replaced(&self.body, id);
         let headers = self.headers.clone();
-        let attempt = upstream.attempt(self.path, headers, body, fallback).await;
+        let attempt = upstream.attempt(self.path, headers, &body, fallback).await;
         let outcome = match &attempt {
             Attempt::Answer(_) => "answered",
             Attempt::Denied(_) => "denied",

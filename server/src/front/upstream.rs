@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, header};
 use sanctum_client::{Client, ClientError, ForwardedResponse, Forwarder, Liveness, ServerPhase};
 use sanctum_config::UntrustedText;
@@ -303,7 +304,7 @@ impl Upstream {
         self: &Arc<Self>,
         path: &str,
         headers: HeaderMap,
-        body: Vec<u8>,
+        body: &[Bytes],
         fallback: Fallback,
     ) -> Attempt {
         if fallback == Fallback::Next && self.stall.is_overdue() {
