@@ -7,6 +7,7 @@
 
 mod circuit;
 mod model_field;
+mod reported_usage;
 mod response;
 mod spec;
 mod stall;
@@ -22,6 +23,7 @@ use crate::random;
 
 pub(crate) use circuit::CircuitState;
 pub(crate) use model_field::ModelField;
+pub(crate) use reported_usage::{AnswerCopy, ReportedUsage};
 pub(crate) use response::is_event_stream;
 pub(crate) use spec::{FrontSpec, UpstreamSpec};
 pub(crate) use upstream::{

@@ -504,6 +504,9 @@ async fn front_over_mutual_tls_says_for_whom_it_asks() {
         })
         .await;
         assert_eq!(own["served_by"], address.to_string(), "{own}");
+        let usage = &answer.json()["usage"];
+        assert_eq!(own["prompt_tokens"], usage["prompt_tokens"], "{own}");
+        assert_eq!(own["completion_tokens"], usage["completion_tokens"]);
     }
 }
 

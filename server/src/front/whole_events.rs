@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::reported_usage::ReportedUsage;
 use crate::route;
 
 /// The most of an unfinished event that is held back, in bytes. Longer ones are passed on in pieces.
@@ -32,6 +33,7 @@ pub(crate) struct WholeEvents {
     is_ended: bool,
     /// The client has the beginning of an event.
     is_partial: bool,
+    usage: ReportedUsage,
 }
 
 impl EventProtocol {
@@ -94,7 +96,13 @@ impl WholeEvents {
             kept: Vec::new(),
             is_ended: false,
             is_partial: false,
+            usage: ReportedUsage::default(),
         }
+    }
+
+    /// The tokens that the events have reported so far.
+    pub(crate) fn usage(&self) -> ReportedUsage {
+        self.usage
     }
 
     /// What can be passed on with another piece of the stream; often all of it.
@@ -107,6 +115,9 @@ impl WholeEvents {
             if is_end(&self.held[start..end]) {
                 let event = &self.held[start..end];
                 self.is_ended |= self.protocol.is_last(event);
+                if let Some(data) = field(event, b"data") {
+                    self.usage.read(data);
+                }
                 keep(&mut self.kept, event);
                 start = end;
                 self.is_partial = false;
@@ -126,6 +137,9 @@ impl WholeEvents {
         let rest = std::mem::take(&mut self.held);
         // The line break that ends the last event may be missing.
         keep(&mut self.kept, &rest);
+        if let Some(data) = field(&rest, b"data") {
+            self.usage.read(data);
+        }
         let is_whole = self.is_ended
             || self.protocol.is_last(&rest)
             || self.kept.split(|&byte| byte == b'\n').any(|line| {
@@ -229,6 +243,27 @@ mod tests {
             events.push(stream.as_bytes());
             assert_eq!(events.finish().is_some(), is_complete, "{stream}");
         }
+    }
+
+    #[test]
+    fn usage_is_that_of_the_events_however_they_are_cut() {
+        let stream = "data: {\"choices\":[],\"usage\":null}\n\n\
+                      data: {\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3}}\n\ndata: [DONE]\n\n";
+        for size in [1, 10, 1000] {
+            let mut events = openai();
+            for piece in stream.as_bytes().chunks(size) {
+                events.push(piece);
+            }
+            let usage = events.usage();
+            assert_eq!(
+                (usage.prompt_tokens, usage.completion_tokens),
+                (Some(7), Some(3))
+            );
+        }
+        let mut unfinished = openai();
+        unfinished.push(b"data: {\"usage\":{\"completion_tokens\":3}}");
+        unfinished.finish();
+        assert_eq!(unfinished.usage().completion_tokens, Some(3));
     }
 
     proptest! {

@@ -72,6 +72,8 @@ struct Facts {
     served_by: Option<String>,
     /// None until the engine has accepted it.
     usage: Option<Usage>,
+    /// Tokens of the prompt and of the answer, as an upstream reports them.
+    reported: (Option<usize>, Option<usize>),
     first_token: Option<Instant>,
     last_token: Option<Instant>,
     tokens: u32,
@@ -218,8 +220,14 @@ impl RequestRecord {
             model: facts.model.as_deref(),
             served_by: facts.served_by.as_deref(),
             on_behalf_of: self.on_behalf_of.as_deref(),
-            prompt_tokens: facts.usage.map(|usage| usage.prompt_tokens),
-            completion_tokens: facts.usage.map(|usage| usage.completion_tokens),
+            prompt_tokens: match facts.usage {
+                Some(usage) => Some(usage.prompt_tokens),
+                None => facts.reported.0,
+            },
+            completion_tokens: match facts.usage {
+                Some(usage) => Some(usage.completion_tokens),
+                None => facts.reported.1,
+            },
             duration_ms: self.began.elapsed().as_millis() as u64,
             status: self.status.map(|status| status.as_u16()),
             outcome: self.outcome(facts.end),
@@ -270,6 +278,11 @@ impl GenerationRecord {
     pub(crate) fn served_by(&self, upstream: &str) {
         self.0.has_begun.store(true, Relaxed);
         self.facts().served_by = Some(upstream.to_owned());
+    }
+
+    /// The upstream that answers it has reported so many tokens. They are not counted as this server's.
+    pub(crate) fn reported(&self, prompt: Option<usize>, completion: Option<usize>) {
+        self.facts().reported = (prompt, completion);
     }
 
     /// The engine has accepted it, with a prompt of so many tokens.

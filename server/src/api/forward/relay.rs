@@ -12,7 +12,10 @@ use serde_json::json;
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::protocol::Failure;
 use crate::api::{anthropic, responses};
-use crate::front::{EventProtocol, InFlight, UpstreamResponse, WholeEvents, is_event_stream};
+use crate::front::{
+    AnswerCopy, EventProtocol, InFlight, ReportedUsage, UpstreamResponse, WholeEvents,
+    is_event_stream,
+};
 use crate::gate::GenerationRecord;
 use crate::shutdown::Shutdown;
 
@@ -31,6 +34,8 @@ struct Relay {
     answer: UpstreamResponse,
     /// None where the answer is no stream of events.
     events: Option<(WholeEvents, EventProtocol)>,
+    /// What has passed of an answer that is none.
+    copy: AnswerCopy,
     /// When something came of it.
     last: Instant,
     name: String,
@@ -66,6 +71,7 @@ pub(super) fn relay(
     let served_by = HeaderValue::from_str(&name);
     let relay = Relay {
         events,
+        copy: AnswerCopy::default(),
         answer,
         last: Instant::now(),
         name,
@@ -96,19 +102,27 @@ impl Relay {
                 None => self.piece().await,
             };
             let piece = match (piece, &mut self.events) {
-                (Ok(Some(piece)), Some((events, _))) => events.push(&piece),
-                (Ok(Some(piece)), None) => piece,
-                (Ok(None), Some((events, _))) => match events.finish() {
-                    Some(rest) => {
-                        self.is_done = true;
-                        rest
-                    }
-                    None => {
+                (Ok(Some(piece)), Some((events, _))) => {
+                    let whole = events.push(&piece);
+                    report(&self.record, events.usage());
+                    whole
+                }
+                (Ok(Some(piece)), None) => {
+                    self.copy.push(&piece);
+                    piece
+                }
+                (Ok(None), Some((events, _))) => {
+                    let rest = events.finish();
+                    report(&self.record, events.usage());
+                    let Some(rest) = rest else {
                         let why = "ended its answer before it was complete".to_owned();
                         return Some(self.broken(Break::Upstream(why)));
-                    }
-                },
+                    };
+                    self.is_done = true;
+                    rest
+                }
                 (Ok(None), None) => {
+                    report(&self.record, self.copy.usage());
                     self.is_done = true;
                     return None;
                 }
@@ -164,6 +178,13 @@ impl Relay {
             }
             None => Err(io::Error::other(error.to_string())),
         }
+    }
+}
+
+/// Notes the tokens that an upstream has reported.
+fn report(record: &GenerationRecord, usage: ReportedUsage) {
+    if usage != ReportedUsage::default() {
+        record.reported(usage.prompt_tokens, usage.completion_tokens);
     }
 }
 

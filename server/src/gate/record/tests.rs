@@ -175,6 +175,24 @@ fn tokens_generated_before_the_client_disconnected_are_counted() {
 }
 
 #[test]
+fn tokens_that_an_upstream_reports_are_audited() {
+    let log = AuditFixture::new();
+    let mut record = log.record(route::CHAT);
+    let generation = record.generation();
+    generation.model("council");
+    generation.served_by("studio");
+    record.responded(StatusCode::OK, None);
+    generation.reported(Some(7), None);
+    generation.reported(Some(7), Some(3));
+    record.complete();
+    drop(record);
+    let lines = log.lines();
+    assert_eq!(lines[0]["served_by"], "studio");
+    assert_eq!(lines[0]["prompt_tokens"], 7);
+    assert_eq!(lines[0]["completion_tokens"], 3);
+}
+
+#[test]
 fn pages_for_operators_are_audited_only_when_refused() {
     let log = AuditFixture::new();
     for path in [route::HEALTH, route::METRICS, "/v1/models", "none"] {
