@@ -219,6 +219,7 @@ fn announce(endpoints: &[BoundAddress], app: &AppState, token: Option<&str>) -> 
     let local = app.models.iter().map(|served| served.id());
     let elsewhere = app.fronts.iter().filter(|model| !model.is_local);
     let models: Vec<&ModelId> = local.chain(elsewhere.map(|model| &model.id)).collect();
+    warn_of_loops(endpoints, app);
     for address in endpoints {
         tracing::info!(%address, console = %console_url(address), "ready");
     }
@@ -228,6 +229,23 @@ fn announce(endpoints: &[BoundAddress], app: &AppState, token: Option<&str>) -> 
         out.flush()?;
     }
     Ok(())
+}
+
+/// Warns of upstreams that are this server itself. Longer loops are noticed by the requests that come back.
+fn warn_of_loops(endpoints: &[BoundAddress], app: &AppState) {
+    for model in app.fronts.iter() {
+        for upstream in &model.upstreams {
+            let spec = &upstream.spec;
+            if endpoints.iter().any(|bound| spec.is_at(bound.address)) {
+                tracing::warn!(
+                    model = %model.id,
+                    upstream = %spec.name,
+                    url = %spec.base,
+                    "an upstream is this server itself, and answers no request of this model; remove it from its `upstreams`"
+                );
+            }
+        }
+    }
 }
 
 /// Waits until the first engine dies, of those that run and of those that will.
