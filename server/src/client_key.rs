@@ -10,6 +10,8 @@ use crate::peer::Peer;
 
 /// The name of [`ClientKey::Loopback`] for other servers.
 pub(crate) const LOOPBACK: &str = "loopback";
+/// The name of [`ClientKey::LoopbackWithToken`] for other servers.
+pub(crate) const LOOPBACK_WITH_TOKEN: &str = "loopback-with-token";
 /// Characters of a label, at most.
 const LONGEST_LABEL: usize = 200;
 
@@ -97,7 +99,7 @@ impl fmt::Display for ClientKey {
                 Ok(())
             }
             Self::Loopback => f.write_str(LOOPBACK),
-            Self::LoopbackWithToken => f.write_str("loopback-with-token"),
+            Self::LoopbackWithToken => f.write_str(LOOPBACK_WITH_TOKEN),
             Self::Ipv4(address) => address.fmt(f),
             Self::Ipv6Network(upper) => {
                 let network = Ipv6Addr::from_bits(u128::from(*upper) << 64);

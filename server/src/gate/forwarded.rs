@@ -5,7 +5,7 @@
 
 use axum::http::HeaderMap;
 
-use crate::client_key::{ClientKey, LOOPBACK};
+use crate::client_key::{ClientKey, LOOPBACK, LOOPBACK_WITH_TOKEN};
 
 /// The longest name of a client, in bytes: 64 characters, each with up to four bytes that are escaped.
 const LONGEST_NAME: usize = 800;
@@ -42,9 +42,11 @@ impl Forwarded {
         }
     }
 
-    /// Whether it asks for a program of its own machine, which it does not count either.
+    /// Whether it asks for a program of its own machine, with or without the token: where that needs none, it does not count
+    /// either.
     pub(crate) fn is_of_loopback(&self) -> bool {
-        self.client.as_deref() == Some(LOOPBACK)
+        let client = self.client.as_deref();
+        client.is_some_and(|client| [LOOPBACK, LOOPBACK_WITH_TOKEN].contains(&client))
     }
 
     /// The client that the request of `front` counts for: one of its own clients, so that none uses up another's limits.
@@ -65,6 +67,19 @@ mod tests {
         headers.insert("sanctum-client", client.parse().unwrap());
         headers.insert("x-request-id", id.parse().unwrap());
         Forwarded::of(&headers)
+    }
+
+    #[test]
+    fn local_programs_of_a_front_are_recognized() {
+        for (key, is_local) in [
+            (ClientKey::Loopback, true),
+            (ClientKey::LoopbackWithToken, true),
+            (ClientKey::Certificate("loopback".into()), false),
+            (ClientKey::Ipv4([192, 0, 2, 7].into()), false),
+        ] {
+            let sent = forwarded(&key.to_string(), "req_a");
+            assert_eq!(sent.is_of_loopback(), is_local, "{key}");
+        }
     }
 
     #[test]
