@@ -24,7 +24,7 @@ use crate::random;
 pub(crate) use circuit::CircuitState;
 pub(crate) use model_field::ModelField;
 pub(crate) use reported_usage::{AnswerCopy, ReportedUsage};
-pub(crate) use response::is_event_stream;
+pub(crate) use response::{is_event_stream, retry_after};
 pub(crate) use spec::{FrontSpec, UpstreamSpec};
 pub(crate) use upstream::{
     Attempt, Fallback, InFlight, Upstream, UpstreamResponse, UpstreamStatus,

@@ -12,6 +12,8 @@ use serde_json::Value;
 const MESSAGE_LIMIT: Duration = Duration::from_secs(2);
 /// The longest error response whose message is read, in bytes.
 const LONGEST_MESSAGE: usize = 16 << 10;
+/// The longest `Retry-After` that is passed on, in seconds.
+const LONGEST_RETRY: u64 = 3600;
 /// The longest answer whose end only the end of its connection shows, in bytes.
 const LONGEST_UNMEASURED: usize = 32 << 20;
 /// Characters of a message that are shown.
@@ -73,6 +75,12 @@ pub(super) async fn whole(
     }
 }
 
+/// When an upstream wants to be asked again, in seconds, as far as it says it so.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<u64> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    Some(seconds.parse::<u64>().ok()?.min(LONGEST_RETRY))
+}
+
 /// Whether these are the headers of server-sent events.
 pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
     let kind = headers
@@ -98,4 +106,24 @@ pub(super) async fn message(response: &mut ForwardedResponse) -> Option<String> 
     let error: Value = serde_json::from_slice(&bytes).ok()?;
     let text = error["error"]["message"].as_str()?;
     Some(UntrustedText::bounded(text, SHOWN).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_an_hour_at_most() {
+        for (sent, seconds) in [
+            ("7", Some(7)),
+            ("18446744073709551615", Some(3600)),
+            ("-1", None),
+            ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, sent.parse().unwrap());
+            assert_eq!(retry_after(&headers), seconds, "{sent}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use sanctum_client::{Client, ClientError, ForwardedResponse, Forwarder, Liveness, ServerPhase};
 use sanctum_config::UntrustedText;
 use tokio::sync::watch;
@@ -21,8 +21,6 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// How long nothing may come of an answer that has begun while the upstream answers no probe.
 const SILENCE_LIMIT: Duration = Duration::from_secs(4);
-/// The longest `Retry-After` that is passed on, in seconds.
-const LONGEST_RETRY: u64 = 3600;
 /// How often credentials are read again, so that renewed files count.
 const RELOAD_EVERY: Duration = Duration::from_secs(300);
 /// Characters of an error that are shown.
@@ -375,12 +373,11 @@ impl Upstream {
         self.state().circuit.succeeded();
         match status.as_u16() {
             429 => {
-                let seconds = response.headers().get(header::RETRY_AFTER);
-                let seconds = seconds.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+                let seconds = response::retry_after(response.headers());
                 let message = response::message(&mut response).await;
                 Attempt::Full(
                     message.unwrap_or_else(|| "it has no room (429)".to_owned()),
-                    seconds.map(|seconds| seconds.min(LONGEST_RETRY)),
+                    seconds,
                 )
             }
             401 | 403 => Attempt::Denied(status),

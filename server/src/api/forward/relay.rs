@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde_json::json;
@@ -14,7 +14,7 @@ use crate::api::protocol::Failure;
 use crate::api::{anthropic, responses};
 use crate::front::{
     AnswerCopy, EventProtocol, InFlight, ReportedUsage, UpstreamResponse, WholeEvents,
-    is_event_stream,
+    is_event_stream, retry_after,
 };
 use crate::gate::GenerationRecord;
 use crate::shutdown::Shutdown;
@@ -22,12 +22,7 @@ use crate::shutdown::Shutdown;
 /// The upstream that has answered.
 const SERVED_BY: HeaderName = HeaderName::from_static("sanctum-served-by");
 /// The headers of an upstream that clients get.
-const PASSED: [&str; 4] = [
-    "content-type",
-    "cache-control",
-    "retry-after",
-    "sanctum-ignored-fields",
-];
+const PASSED: [&str; 3] = ["content-type", "cache-control", "sanctum-ignored-fields"];
 
 /// An answer on its way to the client.
 struct Relay {
@@ -68,6 +63,7 @@ pub(super) fn relay(
     let passed: Vec<_> = passed
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
+    let retry_after = retry_after(headers);
     let served_by = HeaderValue::from_str(&name);
     let relay = Relay {
         events,
@@ -86,6 +82,10 @@ pub(super) fn relay(
         response
             .extensions_mut()
             .insert(ErrorCode("refused_by_upstream"));
+    }
+    if let Some(seconds) = retry_after {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if let Ok(name) = served_by {
         response.headers_mut().insert(SERVED_BY, name);
