@@ -13,6 +13,7 @@ pub mod args;
 
 mod actual;
 mod agent_control;
+mod at_once;
 mod commands;
 mod console;
 mod deployment;

@@ -11,6 +11,6 @@ mod tests;
 
 pub(crate) use host_status::{AgentStatus, HostStatus, ServerStatus};
 pub(crate) use observe::this_host;
-pub(crate) use screen::{Paint, screen};
+pub(crate) use screen::{Paint, StatusScreen};
 pub(crate) use shown_hosts::{here, shown_hosts, ssh_destination};
 pub(crate) use summary::{count, summary};

@@ -316,14 +316,24 @@ pub fn ask_launchd_for<const N: usize>(
     let line = commands
         .map(|command| launchd_line(fleet, command))
         .join("; ");
-    let output = run(destination, &line, limit).map_err(|error| error.to_string())?;
-    answers(&output.stdout).ok_or_else(|| {
+    let failed = |why: &str| {
         format!(
-            "`ssh {destination}` failed ({}); try it by hand: {}",
-            output.reason(),
+            "`ssh {destination}` failed ({why}); try it by hand: {}",
             by_hand(destination, &line)
         )
-    })
+    };
+    let output = run(destination, &line, limit).map_err(|error| failed(&in_short(&error)))?;
+    answers(&output.stdout).ok_or_else(|| failed(&output.reason()))
+}
+
+/// Why ssh has no output, without its command line.
+fn in_short(error: &CommandError) -> String {
+    match error {
+        CommandError::Start { source, .. } => format!("it cannot be started: {source}"),
+        CommandError::Timeout { limit, .. } => {
+            format!("it did not answer within {} s", limit.as_secs())
+        }
+    }
 }
 
 /// The JSON values of a text, one after the other, with all texts escaped; none if it has anything else.
@@ -395,6 +405,15 @@ mod tests {
             (code.unwrap(), lines),
             (Some(0), vec!["a".to_owned(), "b".to_owned()])
         );
+    }
+
+    #[test]
+    fn host_that_does_not_answer_is_a_short_reason() {
+        let hangs = command::run("sleep", &["1000"], Duration::from_millis(100)).unwrap_err();
+        assert_eq!(in_short(&hangs), "it did not answer within 0 s");
+        let missing = command::run("/no/such/ssh", &["x"], LIMIT).unwrap_err();
+        let why = in_short(&missing);
+        assert!(why.starts_with("it cannot be started: No such"), "{why}");
     }
 
     #[test]

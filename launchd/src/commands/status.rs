@@ -1,6 +1,7 @@
 //! `sanctum-launchd status`: all agents of all hosts on one screen, or as a page for a browser.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use sanctum_config::Label;
 use sanctum_host::{Installation, ssh};
@@ -9,9 +10,15 @@ use serde_json::json;
 use super::open_installed;
 use crate::Error;
 use crate::args::{GlobalArgs, StatusArgs};
+use crate::at_once::at_once;
 use crate::console::Console;
 use crate::fleet_page;
-use crate::status::{self, HostStatus, Paint, here, screen, shown_hosts, ssh_destination, summary};
+use crate::status::{
+    self, HostStatus, Paint, StatusScreen, here, shown_hosts, ssh_destination, summary,
+};
+
+/// How long another host may take to answer. Its servers have a few seconds of that.
+const LIMIT: Duration = Duration::from_secs(15);
 
 /// Runs it. The `status` of another host reads the JSON.
 pub(crate) fn run(
@@ -35,32 +42,48 @@ pub(crate) fn run(
         return fleet_page::serve(installation.clone(), here.clone(), only, settings, console);
     }
     let now = chrono::Utc::now();
-    let mut hosts = Vec::new();
-    for host in shown_hosts(&installation.fleet, only) {
+    let shown = shown_hosts(&installation.fleet, only);
+    let is_terminal = std::io::stdout().is_terminal();
+    let paint = match is_terminal && std::env::var_os("NO_COLOR").is_none() {
+        true => Paint::Colours,
+        false => Paint::Plain,
+    };
+    let screen = StatusScreen::new(&installation.fleet, &shown, now, paint);
+    let observe = |host: &Label| {
         let status = match here.as_ref() == Some(host) {
             // A problem of this host must not hide the others.
             true => status::this_host(&installation, now)
                 .unwrap_or_else(|error| HostStatus::unknown(host.clone(), error.to_string())),
             false => ask(&installation, host),
         };
-        hosts.push(status.escaped());
-    }
-    let line = summary(&hosts);
+        status.escaped()
+    };
+    // On a terminal in the order of the answers, elsewhere in that of fleet.toml.
+    let shows_at_once = is_terminal && !console.is_json();
+    let hosts = at_once(shown, observe, |host| match shows_at_once {
+        true => print(&screen.section(host), console),
+        false => Ok(()),
+    })?;
     if console.is_json() {
-        console.end(&line, json!({ "hosts": hosts }))?;
+        console.end(&summary(&hosts), json!({ "hosts": hosts }))?;
     } else {
-        let use_colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let paint = match use_colours {
-            true => Paint::Colours,
-            false => Paint::Plain,
-        };
-        let screen = screen(&hosts, now, paint);
-        console.raw().write_all(screen.as_bytes())?;
+        if !shows_at_once {
+            hosts
+                .iter()
+                .try_for_each(|host| print(&screen.section(host), console))?;
+        }
+        print(&screen.end(&hosts), console)?;
     }
     match hosts.iter().map(|host| host.problems().len()).sum() {
         0 => Ok(()),
         several => Err(Error::Problems(several)),
     }
+}
+
+fn print(text: &str, console: &mut Console) -> Result<(), Error> {
+    let out = console.raw();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
 }
 
 /// Another host, over ssh. A host that does not answer is a line on the screen.
@@ -69,8 +92,21 @@ fn ask(installation: &Installation, host: &Label) -> HostStatus {
         Ok(destination) => destination,
         Err(reason) => return HostStatus::not_asked(host.clone(), reason),
     };
-    let answer = ssh::ask_launchd(&installation.fleet, destination, "status --local");
+    let fleet = &installation.fleet;
+    let answer = ssh::ask_launchd_within(fleet, destination, "status --local", LIMIT);
     answer
         .and_then(|answer| HostStatus::from_answer(&answer))
         .unwrap_or_else(|problem| HostStatus::unknown(host.clone(), problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manual_has_the_limit_of_a_host() {
+        let manual = include_str!("../../../docs/operating.md");
+        let limit = format!("for {} seconds at most, all at once", LIMIT.as_secs());
+        assert!(manual.contains(&limit), "{limit}");
+    }
 }

@@ -20,6 +20,7 @@ use super::host_status::{
     AgentState, AgentStatus, CertificateStatus, Decisions, DiskStatus, HostStatus, ServerStatus,
     WatchStatus,
 };
+use crate::at_once::at_once;
 use crate::server_probe::{STATE_LIMIT, ServerProbe, ServerState};
 use crate::{Error, prefix_check, undelivered};
 
@@ -43,7 +44,7 @@ pub(crate) fn this_host(
     let window = MaintenanceWindow::read(&installation.home.window(), now);
     let window = or_default(window, &mut unreadable);
     let mut agents = Vec::new();
-    let mut servers = Vec::new();
+    let mut served = Vec::new();
     for (name, role) in installation.fleet.agents_of(&installation.host) {
         let installed = receipt.as_ref().and_then(|receipt| receipt.agent(name));
         let service = installation
@@ -84,15 +85,15 @@ pub(crate) fn this_host(
             },
         });
         if matches!(role, Role::Server(_)) && installed.is_some() {
-            let served_by = active.agent_for(name);
-            servers.push(server(
-                installation,
-                name,
-                served_by,
-                stopped.contains(served_by),
-            ));
+            served.push(name);
         }
     }
+    let probe = |name: &Label| {
+        let served_by = active.agent_for(name);
+        let is_stopped = stopped.contains(served_by);
+        server(installation, name, served_by, is_stopped)
+    };
+    let servers = at_once(served, probe, |_| Ok::<(), Error>(()))?;
     let pids: Vec<u32> = agents.iter().filter_map(|agent| agent.pid).collect();
     let usage = process_usage(&pids);
     for agent in &mut agents {

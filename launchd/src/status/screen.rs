@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use chrono::{DateTime, Utc};
+use sanctum_config::{Fleet, Label};
 
 use super::host_status::{AgentState, AgentStatus, CertificateStatus, Decisions, HostStatus};
 use super::summary::summary;
@@ -39,17 +40,31 @@ impl Paint {
     }
 }
 
-/// All hosts and their agents. The summary is last, above the prompt.
-pub(crate) fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> String {
-    let mut text = String::new();
-    let width = hosts
-        .iter()
-        .flat_map(|host| &host.agents)
-        .map(|agent| agent.name.as_str().len())
-        .max()
-        .unwrap_or(0)
-        .max(8);
-    for host in hosts {
+/// The screen: a section for each host, then the problems and the summary, which is last, above the prompt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StatusScreen {
+    width: usize,
+    now: DateTime<Utc>,
+    paint: Paint,
+}
+
+impl StatusScreen {
+    /// A screen for these hosts. Its first column is as wide as the longest name of an agent in fleet.toml, so that a section
+    /// can be printed before the other hosts have answered.
+    pub(crate) fn new(fleet: &Fleet, hosts: &[&Label], now: DateTime<Utc>, paint: Paint) -> Self {
+        let agents = hosts.iter().flat_map(|host| fleet.agents_of(host));
+        let longest = agents.map(|(name, _)| name.as_str().len()).max();
+        Self {
+            width: longest.unwrap_or(0).max(8),
+            now,
+            paint,
+        }
+    }
+
+    /// The section of a host.
+    pub(crate) fn section(self, host: &HostStatus) -> String {
+        let Self { width, now, paint } = self;
+        let mut text = String::new();
         let release = match (&host.release, &host.installed, &host.not_asked) {
             (Some(release), Some(since), _) => format!("release {release} since {since}"),
             (_, _, Some(why)) => why.clone(),
@@ -138,22 +153,29 @@ pub(crate) fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> 
             let _ = writeln!(text, "  certificates: {}", days.join(", "));
         }
         text.push('\n');
+        text
     }
-    for warning in hosts.iter().flat_map(HostStatus::warnings) {
-        let _ = writeln!(text, "{} {warning}", paint.on(Tone::Warning, "warning:"));
+
+    /// The problems of all hosts and the summary.
+    pub(crate) fn end(self, hosts: &[HostStatus]) -> String {
+        let paint = self.paint;
+        let mut text = String::new();
+        for warning in hosts.iter().flat_map(HostStatus::warnings) {
+            let _ = writeln!(text, "{} {warning}", paint.on(Tone::Warning, "warning:"));
+        }
+        let problems: Vec<String> = hosts.iter().flat_map(HostStatus::problems).collect();
+        for problem in &problems {
+            let _ = writeln!(text, "{} {problem}", paint.on(Tone::Bad, "!"));
+        }
+        let tone = if problems.is_empty() {
+            Tone::Good
+        } else {
+            Tone::Bad
+        };
+        text.push_str(&paint.on(tone, &summary(hosts)));
+        text.push('\n');
+        text
     }
-    let problems: Vec<String> = hosts.iter().flat_map(HostStatus::problems).collect();
-    for problem in &problems {
-        let _ = writeln!(text, "{} {problem}", paint.on(Tone::Bad, "!"));
-    }
-    let tone = if problems.is_empty() {
-        Tone::Good
-    } else {
-        Tone::Bad
-    };
-    text.push_str(&paint.on(tone, &summary(hosts)));
-    text.push('\n');
-    text
 }
 
 fn line(agent: &AgentStatus, width: usize, now: DateTime<Utc>, paint: Paint) -> String {

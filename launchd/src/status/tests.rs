@@ -1,8 +1,10 @@
 //! Screens and summaries.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use sanctum_config::{Fleet, Label};
 
 use super::host_status::{
     AgentState, AgentStatus, CertificateStatus, Decisions, DiskStatus, ServerStatus, WatchStatus,
@@ -10,6 +12,16 @@ use super::host_status::{
 use sanctum_host::{MaintenanceWindow, StoppedAgent};
 
 use super::*;
+
+/// The screen of a fleet with the agents of [`host`].
+fn screen(hosts: &[HostStatus], now: DateTime<Utc>, paint: Paint) -> String {
+    let text = "[hosts.mini]\naddress = \"m\"\n[agents.escape-hatch]\nhost = \"mini\"\nprogram = [\"/bin/x\"]\n";
+    let fleet = Fleet::parse(text, Path::new("fleet.toml")).unwrap();
+    let names: Vec<&Label> = hosts.iter().map(|host| &host.host).collect();
+    let screen = StatusScreen::new(&fleet, &names, now, paint);
+    let sections: String = hosts.iter().map(|host| screen.section(host)).collect();
+    sections + &screen.end(hosts)
+}
 
 fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_776_500_000, 0).unwrap()
