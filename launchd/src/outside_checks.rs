@@ -35,7 +35,7 @@ impl OutsideChecks {
     /// How long [`OutsideChecks::check`] may take.
     pub(crate) fn limit(&self) -> Duration {
         let hosts = u32::try_from(self.0.len()).unwrap_or(1);
-        (ssh::LIMIT + PAUSE) * ATTEMPTS * hosts
+        (ssh::SHORT_LIMIT + ssh::LIMIT + PAUSE) * ATTEMPTS * hosts
     }
 
     /// Asks each of these hosts before the upgrade.

@@ -60,10 +60,9 @@ pub(crate) fn run(
         }
     });
     let code = code.map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut => Error::refused(format!(
-            "`ssh {destination}` failed ({error}); try it by hand: {}",
-            ssh::by_hand(destination, &line)
-        )),
+        io::ErrorKind::TimedOut => {
+            Error::refused(ssh::failure(destination, &line, &error.to_string()))
+        }
         _ => error.into(),
     })?;
     match code {

@@ -30,6 +30,23 @@ const MAX_LINE: u64 = 64 << 10;
 /// How long another host may take to answer.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
+/// How long another host may take for what it does in moments: its status, or a command of its system.
+pub const SHORT_LIMIT: Duration = Duration::from_secs(15);
+
+/// Checks that another host runs commands at all, before it is asked for something that may take longer.
+///
+/// # Errors
+/// If it cannot be reached, or does not answer within [`SHORT_LIMIT`]: the reason, with what to do.
+pub fn check_answers(destination: &str) -> Result<(), String> {
+    const LINE: &str = "true";
+    let output = run(destination, LINE, SHORT_LIMIT)
+        .map_err(|error| failure(destination, LINE, &in_short(&error)))?;
+    match output.succeeded() {
+        true => Ok(()),
+        false => Err(failure(destination, LINE, &output.reason())),
+    }
+}
+
 /// Runs a command line in the shell of another host.
 ///
 /// # Errors
@@ -316,14 +333,17 @@ pub fn ask_launchd_for<const N: usize>(
     let line = commands
         .map(|command| launchd_line(fleet, command))
         .join("; ");
-    let failed = |why: &str| {
-        format!(
-            "`ssh {destination}` failed ({why}); try it by hand: {}",
-            by_hand(destination, &line)
-        )
-    };
-    let output = run(destination, &line, limit).map_err(|error| failed(&in_short(&error)))?;
-    answers(&output.stdout).ok_or_else(|| failed(&output.reason()))
+    let output = run(destination, &line, limit)
+        .map_err(|error| failure(destination, &line, &in_short(&error)))?;
+    answers(&output.stdout).ok_or_else(|| failure(destination, &line, &output.reason()))
+}
+
+/// That a line failed on another host, with the command that does the same.
+pub fn failure(destination: &str, line: &str, why: &str) -> String {
+    format!(
+        "`ssh {destination}` failed ({why}); try it by hand: {}",
+        by_hand(destination, line)
+    )
 }
 
 /// Why ssh has no output, without its command line.

@@ -1,7 +1,6 @@
 //! `sanctum-launchd status`: all agents of all hosts on one screen, or as a page for a browser.
 
 use std::io::IsTerminal;
-use std::time::Duration;
 
 use sanctum_config::Label;
 use sanctum_host::{Installation, ssh};
@@ -16,9 +15,6 @@ use crate::fleet_page;
 use crate::status::{
     self, HostStatus, Paint, StatusScreen, here, shown_hosts, ssh_destination, summary,
 };
-
-/// How long another host may take to answer. Its servers have a few seconds of that.
-const LIMIT: Duration = Duration::from_secs(15);
 
 /// Runs it. The `status` of another host reads the JSON.
 pub(crate) fn run(
@@ -93,7 +89,7 @@ fn ask(installation: &Installation, host: &Label) -> HostStatus {
         Err(reason) => return HostStatus::not_asked(host.clone(), reason),
     };
     let fleet = &installation.fleet;
-    let answer = ssh::ask_launchd_within(fleet, destination, "status --local", LIMIT);
+    let answer = ssh::ask_launchd_within(fleet, destination, "status --local", ssh::SHORT_LIMIT);
     answer
         .and_then(|answer| HostStatus::from_answer(&answer))
         .unwrap_or_else(|problem| HostStatus::unknown(host.clone(), problem))
@@ -106,7 +102,10 @@ mod tests {
     #[test]
     fn manual_has_the_limit_of_a_host() {
         let manual = include_str!("../../../docs/operating.md");
-        let limit = format!("for {} seconds at most, all at once", LIMIT.as_secs());
+        let limit = format!(
+            "for {} seconds at most, all at once",
+            ssh::SHORT_LIMIT.as_secs()
+        );
         assert!(manual.contains(&limit), "{limit}");
     }
 }

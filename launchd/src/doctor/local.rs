@@ -14,7 +14,6 @@ use sanctum_watch::{Schedule, VerdictKind, WatchdogState};
 
 use super::macos;
 use super::report::{DoctorLine, DoctorReport};
-use crate::Error;
 use crate::server_probe::ServerProbe;
 use crate::wait::Wait;
 
@@ -24,26 +23,20 @@ const MIN_FREE: u64 = 5 << 30;
 const RENEWAL: i64 = 30;
 
 /// What is found on this host. The check of a model reads all of it, and takes `patience` at most for each server.
-///
-/// # Errors
-/// If the receipt cannot be read.
-pub(crate) fn check_here(
-    installation: &Installation,
-    patience: Duration,
-) -> Result<DoctorReport, Error> {
-    let receipt = installation.receipt()?;
+pub(crate) fn check_here(installation: &Installation, patience: Duration) -> DoctorReport {
+    let receipt = installation.receipt();
     let now = Utc::now();
+    let missing =
+        |why: String| DoctorLine::failed("installation", why, sanctum_host::INSTALL_RELEASE);
     let mut lines = vec![match &receipt {
-        Some(receipt) => DoctorLine::passed(
+        Ok(Some(receipt)) => DoctorLine::passed(
             "installation",
             format!("release {} since {}", receipt.release, receipt.installed),
         ),
-        None => DoctorLine::failed(
-            "installation",
-            "nothing is installed here",
-            sanctum_host::INSTALL_RELEASE,
-        ),
+        Ok(None) => missing("nothing is installed here".to_owned()),
+        Err(error) => missing(error.to_string()),
     }];
+    let receipt = receipt.ok().flatten();
     if let Some(receipt) = &receipt {
         lines.push(interruption(installation));
         lines.push(agents_run(installation, receipt));
@@ -69,13 +62,13 @@ pub(crate) fn check_here(
         lines.extend(macos::unattended());
     }
     lines.extend(notifications(installation));
-    Ok(DoctorReport {
+    DoctorReport {
         host: installation.host.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         release: receipt.map(|receipt| receipt.release),
         time: Utc::now(),
         lines,
-    })
+    }
 }
 
 /// A command that was interrupted: what runs may be half of an upgrade.

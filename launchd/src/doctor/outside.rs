@@ -60,6 +60,7 @@ pub(crate) fn ask_from_outside(
     installation: &Installation,
     destination: &str,
 ) -> Result<Vec<DoctorLine>, String> {
+    ssh::check_answers(destination)?;
     let command = format!("doctor --outside --host {}", installation.host);
     let answer = ssh::ask_launchd(&installation.fleet, destination, &command)?;
     let lines = answer["sections"][0]["lines"].clone();
@@ -70,7 +71,7 @@ pub(crate) fn ask_from_outside(
 /// Whether ssh works without a prompt, and whether the clocks agree.
 fn over_ssh(destination: &str) -> Vec<DoctorLine> {
     let before = Utc::now();
-    let output = match ssh::run(destination, "date -u +%s", ssh::LIMIT) {
+    let output = match ssh::run(destination, "date -u +%s", ssh::SHORT_LIMIT) {
         Ok(output) => output,
         Err(error) => return vec![no_ssh(destination, &error.to_string())],
     };

@@ -8,5 +8,6 @@ mod read_only;
 mod refusals;
 mod rollback;
 mod sign;
+mod slow_hosts;
 mod trial;
 mod upgrade;

@@ -1,0 +1,53 @@
+//! Hosts whose ssh connects and then hangs: what is known elsewhere is shown meanwhile.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Command, Stdio};
+
+use crate::host::{Host, executable};
+
+/// A host `far` that watches `mini`, and whose first ssh session hangs until a line is written to the pipe `release`.
+fn host_with_a_slow_one() -> Host {
+    let host = Host::new();
+    host.install("1").ok();
+    host.fleet(
+        "[hosts.far]\naddress = \"b\"\nssh = \"far\"\nagents = [\"eye\"]\n\
+         [watch.eye]\ncheck = \"canary\"\ntarget = \"server\"\nevery = \"5m\"\n",
+    );
+    let made = Command::new("mkfifo").arg(host.at("release")).status();
+    assert!(made.unwrap().success());
+    let outside =
+        r#"{"sections":[{"lines":[{"check":"ssh","outcome":"passed","detail":"late"}]}]}"#;
+    let script = format!(
+        "#!/bin/sh\ncd '{}' || exit 1\n[ -e released ] || {{ read -r go < release; touch released; }}\necho '{outside}'\n",
+        host.at("").display()
+    );
+    executable(&host.at("ssh"), &script);
+    host
+}
+
+#[test]
+fn doctor_shows_this_host_before_another_one_has_answered() {
+    let host = host_with_a_slow_one();
+    let mut doctor = host.command(&["doctor"]);
+    doctor.env("SANCTUM_SSH", host.at("ssh"));
+    let mut doctor = doctor.stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(doctor.stdout.take().unwrap());
+    let mut first = String::new();
+    output.read_line(&mut first).unwrap();
+    assert_eq!(first, "mini, from inside:\n");
+    // For reading too: opened for writing only, a pipe without a reader blocks.
+    let pipe = File::options()
+        .read(true)
+        .write(true)
+        .open(host.at("release"));
+    let mut pipe = pipe.unwrap();
+    pipe.write_all(b"go\n").unwrap();
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    doctor.wait().unwrap();
+    assert!(
+        rest.contains("mini, from far:\n  passed  ssh: late\n"),
+        "{rest}"
+    );
+}
