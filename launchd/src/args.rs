@@ -29,6 +29,7 @@ pub use alert::{AlertCommand, AlertId, ListArgs, MuteArgs, ResolveArgs, TestArgs
   1  failed: the message says why and how to fix it. verify: there are findings. status: there are problems
   2  the command line is wrong
   3  the change failed its checks and was rolled back: the message says why
+With --host NAME, the code of the command on that host; 1 if ssh fails or that host has no sanctum-launchd.
 
 Environment:
   SANCTUM_LAUNCHCTL         program to use instead of launchctl

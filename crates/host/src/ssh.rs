@@ -335,7 +335,24 @@ pub fn ask_launchd_for<const N: usize>(
         .join("; ");
     let output = run(destination, &line, limit)
         .map_err(|error| failure(destination, &line, &in_short(&error)))?;
-    answers(&output.stdout).ok_or_else(|| failure(destination, &line, &output.reason()))
+    answers(&output.stdout).ok_or_else(|| {
+        let why = with_shell_code(output.code, output.reason());
+        failure(destination, &line, &why)
+    })
+}
+
+/// Why a line failed, with what the exit code of the shell there says about its sanctum-launchd.
+pub fn with_shell_code(code: Option<i32>, why: String) -> String {
+    match code {
+        Some(127) => format!(
+            "{why}; its sanctum-launchd is missing: send a release with `sanctum-launchd push HOST --release FOLDER`, and \
+             install it there"
+        ),
+        Some(126) => {
+            format!("{why}; its sanctum-launchd cannot be executed: install it again there")
+        }
+        _ => why,
+    }
 }
 
 /// That a line failed on another host, with the command that does the same.
@@ -434,6 +451,14 @@ mod tests {
         let missing = command::run("/no/such/ssh", &["x"], LIMIT).unwrap_err();
         let why = in_short(&missing);
         assert!(why.starts_with("it cannot be started: No such"), "{why}");
+    }
+
+    #[test]
+    fn exit_codes_of_a_shell_have_their_fix() {
+        let why = |code| with_shell_code(Some(code), "sh: not found".to_owned());
+        assert!(why(127).contains("sh: not found; its sanctum-launchd is missing: send a release"));
+        assert!(why(126).contains("install it again"));
+        assert_eq!(why(FAILED), "sh: not found");
     }
 
     #[test]

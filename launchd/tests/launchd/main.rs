@@ -6,6 +6,7 @@ mod install;
 mod interruption;
 mod read_only;
 mod refusals;
+mod remote_commands;
 mod rollback;
 mod sign;
 mod slow_hosts;
