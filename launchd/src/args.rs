@@ -11,7 +11,7 @@ use sanctum_config::fleet::FleetPage;
 use sanctum_config::{Label, ListenAddress, parse_duration};
 use sanctum_host::{MaintenanceWindow, PathPart};
 
-use crate::new_fleet::{AlertChannel, NewHost, StandbyProgram, printable};
+use crate::new_fleet::{NewHost, StandbyProgram, printable};
 use crate::post_deploy_checks::PATIENCE;
 pub use crate::preflight::TrialMode;
 pub use alert::{AlertCommand, AlertId, ListArgs, MuteArgs, ResolveArgs, TestArgs};
@@ -171,8 +171,11 @@ pub struct InitArgs {
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) standby: Option<StandbyProgram>,
     /// How alerts are delivered: desktop, log, or the URL of a receiver [default: desktop]
+    ///
+    /// An address that is a secret, such as Slack's, is written into a file of mode 600 that fleet.toml names.
+    // Parsed later: clap's error would repeat a secret.
     #[arg(long, value_name = "CHANNEL")]
-    pub(crate) alert: Option<AlertChannel>,
+    pub(crate) alert: Option<String>,
 }
 
 /// Options of `render`.

@@ -22,6 +22,7 @@ mod doctor;
 mod error;
 mod execute;
 mod fault;
+mod fleet_check;
 mod fleet_notes;
 mod fleet_page;
 mod host_alerts;

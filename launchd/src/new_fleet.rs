@@ -1,16 +1,29 @@
 //! The fleet.toml that `init` writes: from answers to questions, a commented file that `check` accepts.
 
-use std::fmt::Write;
-use std::net::IpAddr;
-use std::path::Path;
-use std::str::FromStr;
+mod answers;
+mod receiver;
+mod toml_text;
 
-use sanctum_config::{Fleet, HostAddress, Label, ModelId};
+use std::fmt::Write;
+use std::path::Path;
+
+use sanctum_config::{Fleet, Home, HostAddress, ModelId};
+
+pub(crate) use answers::{AlertChannel, NewHost, StandbyProgram};
+pub(crate) use receiver::AlertReceiver;
+pub(crate) use toml_text::printable;
+
+use crate::fleet_check::check_fleet;
+use toml_text::quoted;
 
 /// The port of the server on loopback, and of a standby.
 const PORT: u16 = 1337;
 /// The port of the server for other hosts.
 const TLS_PORT: u16 = 1338;
+/// The fleet's home, as fleet.toml names it.
+const HOME: &str = "~/.sanctum";
+/// The file with the address of a receiver of alerts, if that is a secret, in the fleet's home.
+pub(crate) const SECRET_FILE: &str = "secrets/receiver.url";
 
 /// What the questions ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,190 +40,60 @@ pub(crate) struct NewFleet {
     pub(crate) alert: AlertChannel,
 }
 
-/// A host and its address: `mini=192.0.2.25`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct NewHost {
-    /// Its name in fleet.toml.
-    pub(crate) name: Label,
-    /// Its address, as other hosts reach it.
-    pub(crate) address: String,
-}
-
-/// A program and its arguments. Words are separated by spaces; there are no quotes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StandbyProgram(Vec<String>);
-
-/// How alerts are delivered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum AlertChannel {
-    /// As notifications on the watchdog's own screen.
-    Desktop,
-    /// To the watchdog's log.
-    Log,
-    /// To an HTTP receiver.
-    Url(String),
-}
-
-impl FromStr for NewHost {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, address) = text.split_once('=').ok_or_else(|| {
-            format!("`{text}` is not NAME=ADDRESS; write a name and the address that other hosts use: mini=192.0.2.25")
-        })?;
-        let name = name.trim().parse().map_err(|error| format!("{error}"))?;
-        let address = address.trim();
-        let plain = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
-        let ip = address.parse::<HostAddress>();
-        let is_name = !address.is_empty() && address.chars().all(plain);
-        if ip.is_err() && !is_name {
-            return Err(format!(
-                "`{address}` is not an address; write an IP address or a host name, without a port: {name}=192.0.2.25"
-            ));
-        }
-        if address
-            .parse::<IpAddr>()
-            .is_ok_and(|ip| ip.is_unspecified())
-        {
-            return Err(format!(
-                "`{address}` means every address of a host, and other hosts cannot connect to it; write one of them: \
-                 {name}=192.0.2.25"
-            ));
-        }
-        Ok(Self {
-            name,
-            address: address.to_owned(),
-        })
-    }
-}
-
-impl NewHost {
-    /// Whether it can watch `serving` from outside.
-    ///
-    /// # Errors
-    /// If it is the same host, or one of them cannot be reached from the other.
-    pub(crate) fn watches(&self, serving: &Self) -> Result<(), String> {
-        if self.name == serving.name || self.address == serving.address {
-            return Err(format!(
-                "`{}` both serves and watches from outside; name another host, or none",
-                serving.name
-            ));
-        }
-        for host in [self, serving] {
-            let ip = host.address.parse::<IpAddr>();
-            if host.address == "localhost" || ip.is_ok_and(|ip| ip.is_loopback()) {
-                return Err(format!(
-                    "`{}` is reached by {} itself only; write the address that the other host uses",
-                    host.address, host.name
-                ));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl FromStr for AlertChannel {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "desktop" => Ok(Self::Desktop),
-            "log" => Ok(Self::Log),
-            url if url.starts_with("http://") || url.starts_with("https://") => {
-                public(url)?;
-                Ok(Self::Url(printable(url)?))
-            }
-            other => Err(format!(
-                "`{other}` is not a channel; write desktop, log, or the URL of a receiver: https://192.0.2.7/notify"
-            )),
-        }
-    }
-}
-
-/// Services whose addresses are secrets: who knows one can write there, or read.
-const SECRET: [&str; 5] = [
-    "hooks.slack.com",
-    "discord.com",
-    "discordapp.com",
-    "api.telegram.org",
-    "ntfy.sh",
-];
-
-/// Refuses an address that every reader of fleet.toml should not see.
-fn public(url: &str) -> Result<(), String> {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.split(':').next().unwrap_or_default();
-    let why = match () {
-        () if authority.contains('@') => "has a user or a password in it",
-        () if SECRET.contains(&host.to_ascii_lowercase().as_str()) => "is a secret itself",
-        () => return Ok(()),
-    };
-    Err(format!(
-        "the address of {} {why}, and every reader of fleet.toml would see it; write desktop or log here, then the address into \
-         a file, and name that with `url_file` (docs/watching.md, \"How an alert is delivered\")",
-        authority.rsplit('@').next().unwrap_or_default()
-    ))
-}
-
-/// A text that can be in a TOML string and in a comment.
-pub(crate) fn printable(text: &str) -> Result<String, String> {
-    match text.chars().any(char::is_control) {
-        true => Err(format!("{text:?} has control characters; leave them out")),
-        false => Ok(text.trim().to_owned()),
-    }
-}
-
-impl FromStr for StandbyProgram {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.contains(['\'', '"', '\\']) {
-            return Err(format!(
-                "`{text}` has quotes, and words are separated by spaces only; write a script with these arguments, and name it here"
-            ));
-        }
-        let words: Vec<String> = printable(text)?
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect();
-        match words.first() {
-            Some(program) if program.starts_with('/') || program.starts_with("~/") => {
-                Ok(Self(words))
-            }
-            _ => Err(format!(
-                "`{text}` does not begin with the absolute path of a program; write one that begins with / or ~/, because \
-                 launchd has another PATH"
-            )),
-        }
-    }
-}
-
 impl NewFleet {
     /// The text of fleet.toml.
     ///
     /// # Errors
-    /// If the answers contradict each other, or make no valid fleet.
+    /// If the answers contradict each other, or `check` refuses the fleet that they make.
     pub(crate) fn text(&self) -> Result<String, String> {
         if let Some(watching) = &self.watching {
             watching.watches(&self.serving)?;
         }
+        let failed = |why: String| format!("these answers make no valid fleet: {why}");
+        if let Some(receiver) = self.secret() {
+            // The address is checked as if it were in fleet.toml, and is in no message.
+            let address = receiver.public_address();
+            let public = self.with_address(&format!("url = {}\n", quoted(&address)));
+            checked(&public).map_err(|why| failed(why.replace(&address, "ADDRESS")))?;
+        }
+        let text = self.with_address(&match &self.alert {
+            AlertChannel::Receiver(receiver) if receiver.is_secret => {
+                format!("url_file = \"{HOME}/{SECRET_FILE}\"\n")
+            }
+            AlertChannel::Receiver(receiver) => format!("url = {}\n", quoted(receiver.address())),
+            AlertChannel::Desktop | AlertChannel::Log => String::new(),
+        });
+        checked(&text).map_err(failed)?;
+        Ok(text)
+    }
+
+    /// The receiver of alerts whose address belongs into the file [`SECRET_FILE`]; none if there is no such receiver.
+    pub(crate) fn secret(&self) -> Option<&AlertReceiver> {
+        match &self.alert {
+            AlertChannel::Receiver(receiver) => {
+                Some(receiver).filter(|receiver| receiver.is_secret)
+            }
+            AlertChannel::Desktop | AlertChannel::Log => None,
+        }
+    }
+
+    /// The text with this line for the address of the receiver of alerts.
+    fn with_address(&self, address: &str) -> String {
         let mut text = String::new();
         self.begin(&mut text);
         self.hosts(&mut text);
         self.server(&mut text);
         self.standby(&mut text);
         self.watchdogs(&mut text);
-        self.alerts(&mut text);
-        Fleet::parse(&text, Path::new("fleet.toml"))
-            .map(|_| text)
-            .map_err(|error| format!("these answers make no valid fleet: {error}"))
+        self.alerts(address, &mut text);
+        text
     }
 
     fn begin(&self, text: &mut String) {
         put(
             text,
-            "# The whole fleet: every program reads this file, and every launchd property list is made from it. After a change:\n\
+            &format!(
+                "# The whole fleet: every program reads this file, and every launchd property list is made from it. After a change:\n\
              #\n\
              #   sanctum-launchd check --config fleet.toml\n\
              #   sanctum-launchd install --config fleet.toml\n\
@@ -218,7 +101,8 @@ impl NewFleet {
              # docs/fleet.toml shows all sections and keys.\n\n\
              [fleet]\n\
              name = \"sanctum\"                          # launchd knows an agent as com.<name>.<agent>\n\
-             home = \"~/.sanctum\"                       # on every host: bin/ releases/ state/ logs/ certs/ secrets/\n",
+             home = \"{HOME}\"                       # on every host: bin/ releases/ state/ logs/ certs/ secrets/\n"
+            ),
         );
     }
 
@@ -347,12 +231,14 @@ impl NewFleet {
         }
     }
 
-    fn alerts(&self, text: &mut String) {
-        if let AlertChannel::Url(url) = &self.alert {
-            let url = quoted(url);
+    fn alerts(&self, address: &str, text: &mut String) {
+        if let AlertChannel::Receiver(receiver) = &self.alert {
+            let keys = receiver.keys;
             put(
                 text,
-                &format!("\n[alerts.receiver]                         # POST, JSON\nurl = {url}\n"),
+                &format!(
+                    "\n[alerts.receiver]                         # POST, JSON; docs/watching.md has its keys\n{address}{keys}"
+                ),
             );
         }
         if self.alert == AlertChannel::Log {
@@ -376,7 +262,7 @@ impl AlertChannel {
         match self {
             Self::Desktop => "desktop",
             Self::Log => "log",
-            Self::Url(_) => "receiver",
+            Self::Receiver(_) => "receiver",
         }
     }
 }
@@ -386,9 +272,12 @@ fn put(text: &mut String, part: &str) {
     let _ = write!(text, "{part}");
 }
 
-/// A TOML string.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', r"\\").replace('"', "\\\""))
+/// Checks a text as `check` does.
+fn checked(text: &str) -> Result<(), String> {
+    let file = Path::new("fleet.toml");
+    let fleet = Fleet::parse(text, file).map_err(|error| error.to_string())?;
+    let home = Home::for_deployment(&fleet).map_err(|error| error.to_string())?;
+    check_fleet(&fleet, file, &home).map_err(|error| error.to_string())
 }
 
 /// The name of a model in requests: that of its folder.
@@ -422,40 +311,6 @@ mod tests {
         let file = Path::new("/x/fleet.toml");
         let parsed = Fleet::parse(&text, file).unwrap();
         fleet_notes(&parsed, file, None)
-    }
-
-    #[test]
-    fn answer_that_makes_no_fleet_is_refused_at_once() {
-        for host in [
-            "mini=1.2.3.4:99",
-            "mini=0.0.0.0",
-            "mini=::",
-            "mini=",
-            "mini=a b",
-        ] {
-            assert!(host.parse::<NewHost>().is_err(), "{host}");
-        }
-        "mini=fd7a::55".parse::<NewHost>().unwrap();
-        for url in [
-            "https://a:b@x.example/y",
-            "https://hooks.slack.com/services/T/B/x",
-            "https://ntfy.sh/topic",
-        ] {
-            let error = url.parse::<AlertChannel>().unwrap_err();
-            assert!(error.contains("`url_file`"), "{error}");
-            assert!(
-                !error.contains("a:b") && !error.contains("/services"),
-                "{error}"
-            );
-        }
-        "http://127.0.0.1:4077/notify"
-            .parse::<AlertChannel>()
-            .unwrap();
-        assert!("/bin/sh -c \"echo a\"".parse::<StandbyProgram>().is_err());
-        let mini: NewHost = "mini=127.0.0.1".parse().unwrap();
-        let laptop: NewHost = "laptop=192.0.2.55".parse().unwrap();
-        let error = laptop.watches(&mini).unwrap_err();
-        assert!(error.contains("mini itself only"), "{error}");
     }
 
     #[test]
@@ -495,6 +350,45 @@ mod tests {
         assert!(text.contains(r#"path = "~/models/a \"b\"""#), "{text}");
         assert!(text.contains("id = \"model\""), "{text}");
         assert!(text.contains("standby_for = \"server\""), "{text}");
+    }
+
+    #[test]
+    fn secret_address_is_in_a_file_and_in_no_error() {
+        for (url, key) in [
+            ("https://hooks.slack.com/services/T/SECRET", "template = "),
+            ("https://ntfy.sh/SECRET", "kind = \"ntfy\""),
+            ("https://ada:SECRET@192.0.2.7/notify", ""),
+        ] {
+            let fleet = NewFleet {
+                alert: url.parse().unwrap(),
+                ..new()
+            };
+            let text = fleet.text().unwrap();
+            assert!(
+                text.contains("url_file = \"~/.sanctum/secrets/receiver.url\"\n"),
+                "{text}"
+            );
+            assert!(text.contains(key) && !text.contains("SECRET"), "{text}");
+            assert_eq!(fleet.secret().unwrap().address(), url);
+        }
+        // No topic, and no URL at all.
+        for (url, why) in [
+            ("https://ntfy.sh/SE/CR.ET", "does not end with a topic"),
+            ("https://hooks.slack.com:port/SECRET", "\"ADDRESS\" is not"),
+        ] {
+            let fleet = NewFleet {
+                alert: url.parse().unwrap(),
+                ..new()
+            };
+            let error = fleet.text().unwrap_err();
+            assert!(error.contains(why), "{error}");
+            assert!(!error.contains("SE"), "{error}");
+        }
+        let plain = NewFleet {
+            alert: "http://127.0.0.1:4077/notify".parse().unwrap(),
+            ..new()
+        };
+        assert!(plain.secret().is_none());
     }
 
     #[test]

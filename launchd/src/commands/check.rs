@@ -6,24 +6,22 @@ use sanctum_config::fleet::{ModelSection, Server};
 use sanctum_config::{Fleet, Home, HostName, Label, ModelAlias, Origin, Role};
 use sanctum_host::{read_fleet, this_host};
 use sanctum_watch::Schedule;
-use sanctum_watch::alert::Channel;
 use serde_json::{Value, json};
 
 use crate::Error;
 use crate::args::GlobalArgs;
 use crate::console::Console;
+use crate::fleet_check::check_fleet;
 use crate::fleet_notes::fleet_notes;
-use crate::plist::{check_watchdogs, render};
 use crate::status::count;
 
 /// Runs it.
 pub(crate) fn run(args: &GlobalArgs, console: &mut Console) -> Result<(), Error> {
     let (file, fleet) = read_fleet(args.config.as_deref())?;
     let home = Home::for_deployment(&fleet)?;
+    check_fleet(&fleet, &file, &home)?;
     let mut rows = Vec::new();
     for host in fleet.hosts.keys() {
-        render(&fleet, &home, host)?;
-        check_watchdogs(&fleet, &file, host)?;
         for (name, role) in fleet.agents_of(host) {
             rows.push([
                 host.to_string(),
@@ -31,15 +29,6 @@ pub(crate) fn run(args: &GlobalArgs, console: &mut Console) -> Result<(), Error>
                 kind(name, role),
                 what(&fleet, name, role)?,
             ]);
-        }
-    }
-    for name in fleet.alerts.keys() {
-        // A section that no watchdog uses may be unfinished.
-        let is_used = fleet.watch.values().any(|watch| watch.alert.contains(name));
-        if let Err(error) = Channel::of(&fleet, &file, name)
-            && is_used
-        {
-            return Err(Error::refused(error.to_string()));
         }
     }
     let here = this_host(&fleet, &home).ok().flatten();

@@ -1,15 +1,19 @@
 //! `sanctum-launchd init`: ask five questions and write a fleet.toml.
 
+use std::fs;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use sanctum_config::{UntrustedText, atomic};
+use sanctum_config::atomic::{self, Staged};
+use sanctum_config::{Fleet, Home, UntrustedText};
+use sanctum_host::{read_fleet, ssh, this_host};
 use serde_json::json;
 
 use crate::Error;
 use crate::args::{GlobalArgs, InitArgs};
 use crate::console::Console;
-use crate::new_fleet::{AlertChannel, NewFleet, NewHost, printable};
+use crate::fleet_notes::fleet_notes;
+use crate::new_fleet::{AlertChannel, NewFleet, NewHost, SECRET_FILE, printable};
 
 /// Runs it.
 pub(crate) fn run(args: &GlobalArgs, init: &InitArgs, console: &mut Console) -> Result<(), Error> {
@@ -24,6 +28,7 @@ pub(crate) fn run(args: &GlobalArgs, init: &InitArgs, console: &mut Console) -> 
         false => from_flags(init)?,
     };
     let text = fleet.text().map_err(Error::refused)?;
+    let secret = SecretFile::of(&fleet)?;
     if console.dry_run {
         if !console.is_json() {
             console.raw().write_all(text.as_bytes())?;
@@ -36,17 +41,89 @@ pub(crate) fn run(args: &GlobalArgs, init: &InitArgs, console: &mut Console) -> 
     }
     // An answer may have taken long.
     check_is_new(&path)?;
-    atomic::write(&path, text.as_bytes(), 0o644).map_err(|error| Error::write(&path, error))?;
+    let staged = stage(&path, text.as_bytes(), 0o644)?;
+    if let Some(secret) = &secret {
+        secret.write()?;
+    }
+    staged.put().map_err(|error| Error::write(&path, error))?;
+    let notes = notes(&path)?;
     let next = next(&fleet, &path);
     let line = format!("wrote {}; next, in this order:", path.display());
     if console.is_json() {
-        return Ok(console.end(&line, json!({ "file": path, "next": next }))?);
+        let secret = secret.map(|secret| secret.path);
+        let result = json!({ "file": path, "secret_file": secret, "notes": notes, "next": next });
+        return Ok(console.end(&line, result)?);
+    }
+    if let Some(secret) = &secret {
+        console.note(&secret.describe(&fleet.serving))?;
+    }
+    for note in &notes {
+        console.note(&format!("note: {note}"))?;
     }
     console.note(&line)?;
     for command in &next {
         console.note(&format!("    {command}"))?;
     }
     Ok(())
+}
+
+/// The file on this machine for the address of a receiver of alerts, if that is a secret.
+struct SecretFile {
+    path: PathBuf,
+    address: String,
+}
+
+impl SecretFile {
+    /// The file that the fleet names; none if it has no secret.
+    fn of(fleet: &NewFleet) -> Result<Option<Self>, Error> {
+        let Some(receiver) = fleet.secret() else {
+            return Ok(None);
+        };
+        let secret = Self {
+            // The new fleet has the default home.
+            path: Home::of(&Fleet::default())?.path().join(SECRET_FILE),
+            address: format!("{}\n", receiver.address()),
+        };
+        match fs::read(&secret.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(secret)),
+            Ok(there) if there == secret.address.as_bytes() => Ok(Some(secret)),
+            Err(error) => Err(Error::read(&secret.path, error)),
+            Ok(_) => Err(Error::refused(format!(
+                "{} has another address already, and init overwrites nothing; move it away, or write desktop or log here",
+                secret.path.display()
+            ))),
+        }
+    }
+
+    fn write(&self) -> Result<(), Error> {
+        let staged = stage(&self.path, self.address.as_bytes(), 0o600)?;
+        staged
+            .put()
+            .map_err(|error| Error::write(&self.path, error))
+    }
+
+    /// What it is, and how it comes to the host that serves.
+    fn describe(&self, serving: &NewHost) -> String {
+        let NewHost { name, address } = serving;
+        let file = ssh::quoted_file(&self.path);
+        let there = "umask 077; mkdir -p ~/.sanctum/secrets; cat > ~/.sanctum/secrets/receiver.url";
+        format!(
+            "wrote {file} (mode 600): the address of the receiver, which `url_file` names. The watchdogs of {name} read it there; \
+             if this machine is not {name}, copy it: {} < {file}",
+            ssh::by_hand(address, there)
+        )
+    }
+}
+
+fn stage(path: &Path, bytes: &[u8], mode: u32) -> Result<Staged, Error> {
+    atomic::stage(path, &mut &bytes[..], mode).map_err(|error| Error::write(path, error))
+}
+
+/// The notes of `check` about the new file.
+fn notes(path: &Path) -> Result<Vec<String>, Error> {
+    let (file, fleet) = read_fleet(Some(path))?;
+    let here = this_host(&fleet, &Home::of(&fleet)?).ok().flatten();
+    Ok(fleet_notes(&fleet, &file, here.as_ref()))
 }
 
 fn check_is_new(path: &Path) -> Result<(), Error> {
@@ -94,12 +171,20 @@ fn from_flags(init: &InitArgs) -> Result<NewFleet, Error> {
         watching: init.watch.clone(),
         model: init.model.clone().filter(|folder| !folder.is_empty()),
         standby: init.standby.clone(),
-        alert: init.alert.clone().unwrap_or(AlertChannel::Desktop),
+        alert: given_channel(init)?.unwrap_or(AlertChannel::Desktop),
     })
+}
+
+/// The channel that a flag names.
+fn given_channel(init: &InitArgs) -> Result<Option<AlertChannel>, Error> {
+    let channel = init.alert.as_deref().map(str::parse::<AlertChannel>);
+    let failed = |why: String| Error::refused(format!("--alert: {why}"));
+    channel.transpose().map_err(failed)
 }
 
 /// Asks for what no flag has answered.
 fn ask(init: &InitArgs, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<NewFleet, Error> {
+    let given_channel = given_channel(init)?;
     let mut questions = Questions { input, out };
     let some = |text: &str, parse: &dyn Fn(&str) -> Result<NewHost, String>| match text {
         "" => Ok(None),
@@ -142,8 +227,8 @@ fn ask(init: &InitArgs, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<
                 },
             )?,
         },
-        alert: match &init.alert {
-            Some(channel) => channel.clone(),
+        alert: match given_channel {
+            Some(channel) => channel,
             None => questions.ask(
                 "How are alerts delivered? desktop, log, or the URL of a receiver; nothing for desktop",
                 |text| match text {
@@ -227,7 +312,7 @@ mod tests {
         // Only what no flag has answered is asked.
         let flags = InitArgs {
             serve: Some("mini=192.0.2.25".parse().unwrap()),
-            alert: Some(AlertChannel::Desktop),
+            alert: Some("desktop".to_owned()),
             ..nothing()
         };
         let fleet = ask(&flags, &mut "\n\n\n".as_bytes(), &mut Vec::new()).unwrap();
