@@ -1,7 +1,7 @@
 //! The lines of a log: the last ones, across rotated files, then those that are added, across rotations.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,6 @@ use serde_json::{Value, json};
 
 /// Bytes that are read at once.
 const CHUNK: usize = 64 << 10;
-/// Bytes of a log that are searched for its last lines.
-const SEARCHED: usize = 64 << 20;
 /// A longer line is divided.
 const LONGEST: usize = 1 << 20;
 
@@ -35,46 +33,57 @@ struct OpenLog {
     position: u64,
 }
 
+/// The last lines of a log.
+#[derive(Debug, Default)]
+pub(crate) struct LastLines {
+    /// The lines, oldest first.
+    pub(crate) lines: Vec<Vec<u8>>,
+    /// Whether there are more lines before these, which were not searched for.
+    pub(crate) is_cut: bool,
+}
+
 impl LogLines {
-    /// Reads the last `count` lines of a log. If the file has fewer, those of `LOG.1` and older ones precede them. A log that
-    /// does not exist has no lines yet.
+    /// Bytes of a log and its rotated files that are searched for the last lines.
+    pub(crate) const SEARCHED: usize = 64 << 20;
+
+    /// Reads the last `count` lines of a log. If the file has fewer or is missing, those of `LOG.1` and older ones precede them. A
+    /// log that does not exist has no lines yet. At most [`LogLines::SEARCHED`] bytes are searched.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub(crate) fn open(path: &Path, count: usize) -> io::Result<(Self, Vec<Vec<u8>>)> {
-        let mut log = Self {
-            path: path.to_owned(),
-            open: None,
-            partial: Vec::new(),
+    pub(crate) fn open(path: &Path, count: usize) -> io::Result<(Self, LastLines)> {
+        let mut search = LineSearch {
+            count,
+            left: Self::SEARCHED,
+            files: Vec::new(),
+            found: VecDeque::new(),
+            is_cut: false,
         };
-        let Some(mut open) = OpenLog::open(path)? else {
-            return Ok((log, Vec::new()));
-        };
-        let end = open.file.metadata()?.len();
-        let mut lines = last_lines(&mut open.file, end, count)?;
-        // A line whose end is missing is shown now; what follows continues on a new line.
-        open.position = end;
-        log.open = Some(open);
+        let mut open = OpenLog::open(path)?;
+        if let Some(open) = &mut open {
+            // A line whose end is missing is shown now; what follows continues on a new line.
+            open.position = search.add(open)?;
+        }
         let mut number = 1;
-        while lines.len() < count {
+        while search.wants_more() {
             let mut name = path.as_os_str().to_owned();
             name.push(format!(".{number}"));
-            let mut older = match files::open(Path::new(&name)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                opened => opened?,
+            let Some(mut older) = OpenLog::open(Path::new(&name))? else {
+                break;
             };
-            let end = older.metadata()?.len();
-            let mut all = last_lines(&mut older, end, count - lines.len())?;
-            all.append(&mut lines);
-            lines = all;
+            search.add(&mut older)?;
             number += 1;
         }
-        Ok((log, lines.into()))
-    }
-
-    /// Whether the log exists and is not empty.
-    pub(crate) fn has_content(path: &Path) -> bool {
-        fs::metadata(path).is_ok_and(|about| about.len() > 0)
+        let log = Self {
+            path: path.to_owned(),
+            open,
+            partial: Vec::new(),
+        };
+        let last = LastLines {
+            lines: search.found.into(),
+            is_cut: search.is_cut,
+        };
+        Ok((log, last))
     }
 
     /// The whole lines that were added since the last call. A log that was rotated by renaming is read to its end, then the
@@ -159,29 +168,63 @@ fn without_end(mut line: Vec<u8>) -> Vec<u8> {
     line
 }
 
-/// The last `count` lines before `end`, read backwards.
-fn last_lines(file: &mut File, end: u64, count: usize) -> io::Result<VecDeque<Vec<u8>>> {
-    let mut tail: VecDeque<u8> = VecDeque::new();
-    let mut start = end;
-    let mut breaks = 0;
-    // One more line break than lines: the one before the first of them.
-    while start > 0 && breaks <= count && tail.len() < SEARCHED {
-        let size = start.min(CHUNK as u64);
-        start -= size;
-        file.seek(SeekFrom::Start(start))?;
-        let mut chunk = Vec::new();
-        file.by_ref().take(size).read_to_end(&mut chunk)?;
-        breaks += chunk.iter().filter(|byte| **byte == b'\n').count();
-        chunk.iter().rev().for_each(|byte| tail.push_front(*byte));
+/// The search for the last lines of a log, which goes backwards through the log and its rotated files.
+struct LineSearch {
+    /// The lines that are wanted.
+    count: usize,
+    /// Bytes that may still be searched.
+    left: usize,
+    /// The files that were searched: a rotation meanwhile gives one of them another name.
+    files: Vec<(u64, u64)>,
+    /// The lines that were found, oldest first.
+    found: VecDeque<Vec<u8>>,
+    is_cut: bool,
+}
+
+impl LineSearch {
+    fn wants_more(&self) -> bool {
+        self.found.len() < self.count && !self.is_cut
     }
-    let tail: &[u8] = tail.make_contiguous();
-    let mut lines: VecDeque<Vec<u8>> = tail
-        .split_inclusive(|byte| *byte == b'\n')
-        .map(|line| without_end(line.to_vec()))
-        .collect();
-    let surplus = lines.len().saturating_sub(count);
-    lines.drain(..surplus);
-    Ok(lines)
+
+    /// Puts the last lines of an older file before those that were found. Returns the size of the file.
+    fn add(&mut self, log: &mut OpenLog) -> io::Result<u64> {
+        let file = &mut log.file;
+        let end = file.metadata()?.len();
+        let wanted = self.count - self.found.len();
+        if wanted == 0 || self.files.contains(&log.identity) {
+            return Ok(end);
+        }
+        self.files.push(log.identity);
+        let mut tail: VecDeque<u8> = VecDeque::new();
+        let mut start = end;
+        let mut breaks = 0;
+        // One more line break than lines: the one before the first of them.
+        while start > 0 && breaks <= wanted && tail.len() < self.left {
+            let size = start.min(CHUNK as u64);
+            start -= size;
+            file.seek(SeekFrom::Start(start))?;
+            let mut chunk = Vec::new();
+            file.by_ref().take(size).read_to_end(&mut chunk)?;
+            breaks += chunk.iter().filter(|byte| **byte == b'\n').count();
+            chunk.iter().rev().for_each(|byte| tail.push_front(*byte));
+        }
+        self.left = self.left.saturating_sub(tail.len());
+        self.is_cut = start > 0 && breaks <= wanted;
+        let tail: &[u8] = tail.make_contiguous();
+        let mut lines: VecDeque<Vec<u8>> = tail
+            .split_inclusive(|byte| *byte == b'\n')
+            .map(|line| without_end(line.to_vec()))
+            .collect();
+        // The begin of the first line was not read.
+        if self.is_cut && lines.len() > 1 {
+            lines.pop_front();
+        }
+        let surplus = lines.len().saturating_sub(wanted);
+        lines.drain(..surplus);
+        lines.append(&mut self.found);
+        self.found = lines;
+        Ok(end)
+    }
 }
 
 /// A line for a terminal, escaped. The JSON lines of this fleet's programs become text: time, level, message and fields.
@@ -218,9 +261,16 @@ pub(crate) fn json_line(line: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::Write;
 
     use super::*;
+
+    fn last(path: &Path, count: usize) -> Vec<String> {
+        let (_, last) = LogLines::open(path, count).unwrap();
+        assert!(!last.is_cut);
+        shown(&last.lines)
+    }
 
     fn shown(lines: &[Vec<u8>]) -> Vec<String> {
         lines.iter().map(|line| text(line).to_string()).collect()
@@ -236,25 +286,56 @@ mod tests {
     fn last_lines_are_found_across_rotated_files() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.log");
-        let (_, lines) = LogLines::open(&path, 5).unwrap();
-        assert!(lines.is_empty(), "it does not exist yet");
+        assert!(last(&path, 5).is_empty(), "it does not exist yet");
         fs::write(folder.path().join("server.log.2"), numbered(1, 3)).unwrap();
         fs::write(folder.path().join("server.log.1"), numbered(4, 5)).unwrap();
+        let expected = |numbers: std::ops::RangeInclusive<u32>| -> Vec<String> {
+            numbers.map(|number| format!("line {number}")).collect()
+        };
+        // The new file is missing, or empty.
+        assert_eq!(last(&path, 4), expected(2..=5));
+        fs::write(&path, "").unwrap();
+        assert_eq!(last(&path, 1), expected(5..=5));
         fs::write(&path, numbered(6, 7)).unwrap();
-        for (count, expected) in [(1, 7..=7), (2, 6..=7), (4, 4..=7), (100, 1..=7)] {
-            let (_, lines) = LogLines::open(&path, count).unwrap();
-            let expected: Vec<String> = expected.map(|number| format!("line {number}")).collect();
-            assert_eq!(shown(&lines), expected, "{count}");
+        for (count, numbers) in [(1, 7..=7), (2, 6..=7), (4, 4..=7), (100, 1..=7)] {
+            assert_eq!(last(&path, count), expected(numbers), "{count}");
         }
+        assert!(last(&path, 0).is_empty());
         // Longer than a chunk.
         let text = numbered(1, 60_000);
         assert!(text.len() > 5 * CHUNK);
         fs::write(&path, text).unwrap();
-        let (_, lines) = LogLines::open(&path, 30_000).unwrap();
+        assert_eq!(last(&path, 30_000), expected(30_001..=60_000));
+        // Renamed after it was read.
+        fs::write(&path, numbered(6, 7)).unwrap();
+        fs::remove_file(folder.path().join("server.log.1")).unwrap();
+        fs::hard_link(&path, folder.path().join("server.log.1")).unwrap();
         assert_eq!(
-            (lines.len(), shown(&lines)[0].as_str()),
-            (30_000, "line 30001")
+            last(&path, 100),
+            [expected(1..=3), expected(6..=7)].concat()
         );
+    }
+
+    #[test]
+    fn lines_that_were_not_searched_leave_no_hole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.log");
+        fs::write(folder.path().join("server.log.1"), numbered(1, 5)).unwrap();
+        fs::write(&path, numbered(1, 60_000)).unwrap();
+        let mut search = LineSearch {
+            count: 100_000,
+            left: 2 * CHUNK,
+            files: Vec::new(),
+            found: VecDeque::new(),
+            is_cut: false,
+        };
+        search
+            .add(&mut OpenLog::open(&path).unwrap().unwrap())
+            .unwrap();
+        assert!(search.is_cut && !search.wants_more());
+        let lines = shown(search.found.make_contiguous());
+        let first: usize = lines[0].strip_prefix("line ").unwrap().parse().unwrap();
+        assert_eq!(first + lines.len(), 60_001, "whole lines up to the end");
     }
 
     #[test]

@@ -28,28 +28,37 @@ pub(crate) fn run(args: &GlobalArgs, logs: &LogsArgs, console: &mut Console) -> 
         let count = logs.lines.to_string();
         let mut words = vec!["logs", logs.agent.as_str(), "-n", &count];
         words.extend(logs.follow.then_some("-f"));
-        let idle = (!logs.follow).then_some(ssh::LIMIT);
+        let idle = (!logs.follow).then_some(ssh::SHORT_LIMIT);
         return remote::run(&installation, destination, &words, idle, console);
     }
     let count = logs.lines as usize;
+    let mut opened = Vec::new();
+    for path in &paths {
+        let failed = |error| Error::read(path, error);
+        let (log, last) = LogLines::open(path, count).map_err(failed)?;
+        opened.push((path, log, last));
+    }
+    let filled = opened.iter().filter(|(_, _, last)| !last.lines.is_empty());
+    let filled = filled.count();
     let mut printer = Printer {
         console,
-        several: paths
-            .iter()
-            .filter(|path| LogLines::has_content(path))
-            .count()
-            > 1,
+        several: filled > 1,
         shown: None,
     };
     let mut followed = Vec::new();
-    for path in &paths {
-        let failed = |error| Error::read(path, error);
-        let (log, lines) = LogLines::open(path, count).map_err(failed)?;
-        printer.print(path, &lines)?;
+    for (path, log, last) in opened {
+        if last.is_cut {
+            eprintln!(
+                "sanctum-launchd: there are older lines: only the last {} MiB of {} were searched",
+                LogLines::SEARCHED >> 20,
+                path.display()
+            );
+        }
+        printer.print(path, &last.lines)?;
         followed.push((path, log));
     }
     if !logs.follow {
-        return match paths.iter().any(|path| LogLines::has_content(path)) {
+        return match filled > 0 || count == 0 {
             true => Ok(()),
             false => Err(Error::refused(format!(
                 "{} has logged nothing yet ({} is missing or empty); is it running? sanctum-launchd status --local",

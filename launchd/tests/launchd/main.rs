@@ -5,6 +5,7 @@ mod first_fleet;
 mod host;
 mod install;
 mod interruption;
+mod logs;
 mod read_only;
 mod refusals;
 mod remote_commands;
