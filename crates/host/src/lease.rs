@@ -13,8 +13,7 @@ use sanctum_config::record::{self, RecordError};
 use sanctum_config::{FileLock, Label, atomic};
 use serde::{Deserialize, Serialize};
 
-/// A clock is set back by less than this in normal operation.
-const SET_BACK: TimeDelta = TimeDelta::minutes(1);
+use crate::is_in_period;
 
 /// How long to wait for the lock of the lease, which a process holds for milliseconds.
 const LOCK: Duration = Duration::from_secs(1);
@@ -96,10 +95,9 @@ impl Lease {
         Ok(record::read(path)?)
     }
 
-    /// Whether it has expired. A lease from the future was taken before the clock was set back, and would pause all
-    /// watchdogs until then.
+    /// Whether it has expired, or was taken before the clock was set back.
     pub fn is_expired(&self, now: DateTime<Utc>) -> bool {
-        self.expires <= now || self.taken - now > SET_BACK
+        !is_in_period(now, self.taken, self.expires)
     }
 
     /// Whether the process that took it exists. Process numbers are reused, so a live process proves little; an ended one

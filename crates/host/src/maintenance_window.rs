@@ -10,8 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sanctum_config::record::{self, RecordError};
 use serde::{Deserialize, Serialize};
 
-/// A clock is set back by less than this in normal operation.
-const SET_BACK: TimeDelta = TimeDelta::minutes(1);
+use crate::is_in_period;
 
 /// The maintenance window of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -35,7 +34,7 @@ impl MaintenanceWindow {
     /// If the record cannot be read or does not parse.
     pub fn read(path: &Path, now: DateTime<Utc>) -> Result<Option<Self>, RecordError> {
         let window: Option<Self> = record::read(path)?;
-        Ok(window.filter(|window| window.is_open(now)))
+        Ok(window.filter(|window| is_in_period(now, window.since, window.until)))
     }
 
     /// Opens a window of this duration, in place of one that is open.
@@ -56,11 +55,6 @@ impl MaintenanceWindow {
         };
         record::write(path, &window)?;
         Ok(window)
-    }
-
-    /// A window from the future was opened before the clock was set back, and would be open until then.
-    fn is_open(&self, now: DateTime<Utc>) -> bool {
-        now < self.until && self.since - now <= SET_BACK
     }
 
     /// `maintenance window until 2026-04-18 03:30 UTC (new disk)`.

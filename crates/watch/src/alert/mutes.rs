@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sanctum_config::{FileLock, RecordError, UntrustedText, record};
+use sanctum_host::is_in_period;
 use serde::{Deserialize, Serialize};
 
 /// How long to wait for another command that changes the file.
@@ -63,12 +64,12 @@ impl Mutes {
     /// The mute of a condition at `now`.
     pub fn of(&self, condition: &str, now: DateTime<Utc>) -> Option<&Mute> {
         let mut mutes = self.mutes.iter();
-        mutes.find(|mute| mute.condition == condition && now < mute.until)
+        mutes.find(|mute| mute.condition == condition && mute.is_current(now))
     }
 
-    /// The mutes that have not expired at `now`.
+    /// The mutes that count at `now`.
     pub fn current(&self, now: DateTime<Utc>) -> impl Iterator<Item = &Mute> {
-        self.mutes.iter().filter(move |mute| now < mute.until)
+        self.mutes.iter().filter(move |mute| mute.is_current(now))
     }
 
     /// Mutes a condition, in place of an earlier mute of it.
@@ -95,6 +96,13 @@ impl Mutes {
     }
 }
 
+impl Mute {
+    /// Whether it has begun, also by the clock that was set back since, and has not expired.
+    fn is_current(&self, now: DateTime<Utc>) -> bool {
+        is_in_period(now, self.since, self.until)
+    }
+}
+
 /// Changes the file under its lock. Expired mutes are removed on this occasion.
 fn change<T>(path: &Path, change: impl FnOnce(&mut Vec<Mute>) -> T) -> Result<T, MutesError> {
     let lock = path.with_extension("lock");
@@ -107,7 +115,7 @@ fn change<T>(path: &Path, change: impl FnOnce(&mut Vec<Mute>) -> T) -> Result<T,
         held.ok_or_else(|| failed("another command holds it; run this one again".to_owned()))?;
     let mut mutes = Mutes::read(path)?;
     let now = Utc::now();
-    mutes.mutes.retain(|mute| now < mute.until);
+    mutes.mutes.retain(|mute| mute.is_current(now));
     let result = change(&mut mutes.mutes);
     record::write(path, &mutes)?;
     Ok(result)
@@ -145,6 +153,10 @@ mod tests {
         assert_eq!(mutes.of("canary/misses", later), None);
         assert_eq!(mutes.of("canary/busy", now), None);
         assert_eq!(mutes.of("drift/misses", now), None);
+        // After the clock was set back.
+        let before = now - TimeDelta::hours(3);
+        assert_eq!(mutes.of("canary/misses", before), None);
+        assert_eq!(mutes.current(before).count(), 0);
         assert!(Mutes::remove(&path, "canary/misses").unwrap());
         assert!(!Mutes::remove(&path, "canary/misses").unwrap());
         assert_eq!(Mutes::read(&path).unwrap(), Mutes::default());
