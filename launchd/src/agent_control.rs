@@ -101,6 +101,23 @@ pub(crate) fn installed_agent(
     })
 }
 
+/// Checks that launchd has loaded an agent.
+///
+/// # Errors
+/// If it has not, with the command that loads it.
+pub(crate) fn check_loaded(
+    installation: &Installation,
+    agent: &InstalledAgent,
+) -> Result<(), Error> {
+    match installation.launchctl.print(&agent.label)? {
+        Some(_) => Ok(()),
+        None => Err(Error::refused(format!(
+            "`{0}` is not loaded; to load it, run: sanctum-launchd start {0}",
+            agent.name
+        ))),
+    }
+}
+
 impl<'a, 'c, 'o> AgentControl<'a, 'c, 'o> {
     /// Takes the right to change an agent, and pauses the watchdogs.
     ///
@@ -177,12 +194,15 @@ impl<'a, 'c, 'o> AgentControl<'a, 'c, 'o> {
     /// Restarts the agent, and waits until it is healthy.
     ///
     /// # Errors
-    /// If launchctl fails, the process does not end, or the agent does not become healthy within `patience`.
+    /// If the agent is not loaded, launchctl fails, the process does not end, or the agent does not become healthy within
+    /// `patience`.
     pub(crate) fn restart(mut self, patience: Duration) -> Result<(), Error> {
         let Installation {
             home, launchctl, ..
         } = self.installation;
         let label = self.agent.label.clone();
+        // Another command may have stopped it before this one took the lock.
+        check_loaded(self.installation, &self.agent)?;
         let limit = launchctl.exit_limit(&label)?;
         self.maintenance.renew(limit)?;
         let mut logs = LogEnds::default();

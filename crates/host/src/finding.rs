@@ -81,6 +81,8 @@ pub enum FindingKind {
     PrefixCheck,
     /// An agent that was stopped on purpose.
     Stopped,
+    /// A record of sanctum-launchd that cannot be read.
+    Record,
 }
 
 impl Finding {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sanctum_config::Home;
 
+use crate::ssh::quoted_file;
 use crate::{Error, Installation, PropertyList};
 
 /// Checks that no fleet of this name is installed for this user from another home.
@@ -27,7 +28,7 @@ pub fn check_no_other(installation: &Installation) -> Result<(), Error> {
                 home.display(),
                 installation.home.path().display(),
                 plist.display(),
-                home.join("fleet.toml").display()
+                quoted_file(&home.join("fleet.toml"))
             )));
         }
         let unseen = home != installation.home.path() && fs::metadata(&home).is_err();
@@ -39,7 +40,7 @@ pub fn check_no_other(installation: &Installation) -> Result<(), Error> {
                 home.display(),
                 plist.display(),
                 installation.launchctl.target(&label),
-                plist.display()
+                quoted_file(&plist)
             )));
         }
     }

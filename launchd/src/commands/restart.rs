@@ -6,7 +6,7 @@ use sanctum_host::{Installation, StoppedAgents, ssh};
 use serde_json::json;
 
 use super::open_installed;
-use crate::agent_control::{AgentControl, agent_of_host, installed_agent};
+use crate::agent_control::{AgentControl, agent_of_host, check_loaded, installed_agent};
 use crate::args::{GlobalArgs, StartArgs};
 use crate::console::Console;
 use crate::{Error, remote};
@@ -25,12 +25,7 @@ pub(crate) fn run(
         let words = ["restart", restart.agent.as_str(), "--patience", &patience];
         return remote::run(&installation, destination, &words, idle, console);
     }
-    let Installation {
-        home,
-        host,
-        launchctl,
-        ..
-    } = &installation;
+    let Installation { home, host, .. } = &installation;
     let agent = installed_agent(&installation, &restart.agent)?;
     let name = agent.name.clone();
     let result = |changed: bool| json!({ "host": host, "agent": name, "changed": changed });
@@ -45,11 +40,7 @@ pub(crate) fn run(
             "`{name}` is on standby on {host}; to let it serve, run: sanctum-launchd rollback --agent {name}"
         )));
     }
-    if launchctl.print(&agent.label)?.is_none() {
-        return Err(Error::refused(format!(
-            "`{name}` is not loaded; to load it, run: sanctum-launchd start {name}"
-        )));
-    }
+    check_loaded(&installation, &agent)?;
     console.step("restart", &format!("restart {name}"))?;
     if console.dry_run {
         let line = format!("{name} would be restarted; nothing has been changed");

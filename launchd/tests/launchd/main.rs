@@ -1,5 +1,6 @@
 //! The program itself, on a host that is a folder, with a stand-in for `launchctl`.
 
+mod agents;
 mod drift;
 mod first_fleet;
 mod host;

@@ -409,6 +409,22 @@ fn verify_reports_the_lease_of_a_command_that_was_killed() {
 }
 
 #[test]
+fn damaged_record_is_a_finding_and_hides_no_other() {
+    for record in ["stopped", "active"] {
+        let host = Host::new();
+        host.install("1").ok();
+        let path = host.home().join(format!("state/{record}.json"));
+        fs::write(&path, "{").unwrap();
+        fs::remove_file(host.at("launchd/loaded/com.sanctum.guardian")).unwrap();
+        let mut kinds = host.findings();
+        kinds.sort();
+        assert_eq!(kinds, ["not-loaded", "record"], "{record}");
+        let said = host.run(&["verify"]).fails(1);
+        assert!(said.contains(&format!("{record}.json.damaged")), "{said}");
+    }
+}
+
+#[test]
 fn damaged_record_hides_nothing_else_in_status() {
     let host = Host::new();
     host.install("1").ok();

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use sanctum_config::Role;
+use sanctum_config::{RecordError, Role};
 
 use crate::finding::{Finding, FindingKind, REINSTALL};
 use crate::launchctl::{LastExit, Service};
@@ -20,7 +20,8 @@ pub(super) fn check(
     findings: &mut Vec<Finding>,
 ) -> Result<(), Error> {
     let disabled = installation.launchctl.disabled()?;
-    let stopped = StoppedAgents::read(&installation.home.stopped())?;
+    let path = installation.home.stopped();
+    let stopped = or_default(StoppedAgents::read(&path), &path, findings);
     for agent in &receipt.agents {
         let is_disabled = disabled.get(&agent.label).copied().unwrap_or(false);
         let service = installation.launchctl.print(&agent.label)?;
@@ -39,7 +40,28 @@ pub(super) fn check(
             check.program(&service, receipt);
         }
     }
-    check_active(installation, receipt, findings)
+    check_active(installation, receipt, findings);
+    Ok(())
+}
+
+/// What a record says; the default, and a finding, if it cannot be read: it must not hide the other findings.
+fn or_default<T: Default>(
+    record: Result<T, RecordError>,
+    path: &Path,
+    findings: &mut Vec<Finding>,
+) -> T {
+    record.unwrap_or_else(|error| {
+        let shown = quoted_file(path);
+        let fix = format!("mv {shown} {shown}.damaged && {REINSTALL}");
+        let problem = error.to_string();
+        findings.push(Finding::new(
+            FindingKind::Record,
+            path.display(),
+            problem,
+            fix,
+        ));
+        T::default()
+    })
 }
 
 /// One agent and the findings about it.
@@ -157,12 +179,9 @@ impl AgentCheck<'_> {
 }
 
 /// The agent that serves according to the record must be enabled.
-fn check_active(
-    installation: &Installation,
-    receipt: &Receipt,
-    findings: &mut Vec<Finding>,
-) -> Result<(), Error> {
-    let active = Active::read(&installation.home.active())?;
+fn check_active(installation: &Installation, receipt: &Receipt, findings: &mut Vec<Finding>) {
+    let path = installation.home.active();
+    let active = or_default(Active::read(&path), &path, findings);
     for (name, role) in installation.fleet.agents_of(&receipt.host) {
         let is_enabled = |name| receipt.agent(name).is_some_and(|agent| agent.enabled);
         if matches!(role, Role::Server(_))
@@ -175,11 +194,10 @@ fn check_active(
             );
             findings.push(Finding::new(
                 FindingKind::Active,
-                installation.home.active().display(),
+                path.display(),
                 problem,
                 REINSTALL,
             ));
         }
     }
-    Ok(())
 }
