@@ -1,13 +1,14 @@
 //! `sanctum-launchd pause` and `resume`: the maintenance window of each host.
 
 use chrono::{DateTime, Utc};
-use sanctum_config::{Label, atomic};
+use sanctum_config::{Fleet, Label, atomic};
 use sanctum_host::{Installation, MaintenanceWindow, ssh, this_host};
 use serde_json::{Value, json};
 
 use super::open_installed;
 use crate::Error;
 use crate::args::{GlobalArgs, PauseArgs, ResumeArgs};
+use crate::at_once::at_once;
 use crate::console::Console;
 
 /// Opens the window.
@@ -54,13 +55,16 @@ pub(crate) fn resume(
     each_host(args, resume.local, "resume --local", here, done, console)
 }
 
+/// Until when the window of a host is open now, or why it was not changed.
+type WindowChange = Result<Option<DateTime<Utc>>, String>;
+
 /// Changes the window of the hosts that the command line names, and reports each: one that cannot be reached is a problem, one
-/// without `ssh` is a note.
+/// without `ssh` is a note. All are changed at once.
 fn each_host(
     args: &GlobalArgs,
     local: bool,
     there: &str,
-    here: impl Fn(&Installation) -> Result<Option<DateTime<Utc>>, Error>,
+    here: impl Fn(&Installation) -> Result<Option<DateTime<Utc>>, Error> + Sync,
     done: &str,
     console: &mut Console,
 ) -> Result<(), Error> {
@@ -75,57 +79,54 @@ fn each_host(
         let agents = &fleet.hosts[host].agents;
         agents.iter().any(|agent| fleet.watch.contains_key(agent))
     };
-    let mut results: Vec<Value> = Vec::new();
-    let mut failed = 0;
-    for host in fleet.hosts.keys() {
-        match only {
-            Some(only) if only != host => continue,
-            None if !has_watchdogs(host) => continue,
-            _ => {}
+    let hosts = fleet.hosts.keys().filter(|host| match only {
+        Some(only) => only == *host,
+        None => has_watchdogs(host),
+    });
+    if console.dry_run {
+        for host in hosts {
+            let what = format!("change the maintenance window of {host}");
+            console.step("window", &what)?;
         }
-        if console.dry_run {
-            console.step(
-                "window",
-                &format!("change the maintenance window of {host}"),
-            )?;
-            continue;
-        }
-        let destination = fleet.hosts[host].ssh.as_deref();
-        let outcome = match (this.as_ref() == Some(host), destination) {
-            (true, _) => here(&installation).map_err(|error| error.to_string()),
-            (false, Some(destination)) => {
-                ssh::ask_launchd(fleet, destination, there).and_then(|answer| {
-                    let first = &answer["hosts"][0];
-                    match (&first["problem"], first["until"].as_str()) {
-                        (Value::Null, until) => Ok(until.and_then(|until| until.parse().ok())),
-                        (problem, _) => {
-                            Err(problem.as_str().unwrap_or("it did not say why").to_owned())
-                        }
-                    }
-                })
-            }
-            (false, None) => {
-                console.note(&format!(
-                    "{host}: unchanged, because [hosts.{host}] has no `ssh`; run the command there"
-                ))?;
-                continue;
-            }
-        };
-        match &outcome {
-            Ok(_) => console.note(&format!("{host}: {done}"))?,
-            Err(problem) => {
-                failed += 1;
-                console.note(&format!("{host}: {problem}"))?;
-            }
-        }
-        results.push(json!({
-            "host": host,
-            "until": outcome.as_ref().ok().copied().flatten(),
-            "problem": outcome.err(),
-        }));
+        return Ok(console.end("nothing has been changed", json!({ "hosts": [] }))?);
     }
+    let change = |host: &Label| match fleet.hosts[host].ssh.as_deref() {
+        _ if this.as_ref() == Some(host) => {
+            Some(here(&installation).map_err(|error| error.to_string()))
+        }
+        Some(destination) => Some(change_there(fleet, destination, there)),
+        None => None,
+    };
+    let outcomes = at_once(
+        hosts,
+        |host| (host, change(host)),
+        |(host, outcome): &(&Label, Option<WindowChange>)| {
+            console.note(&match outcome {
+                Some(Ok(_)) => format!("{host}: {done}"),
+                Some(Err(problem)) => format!("{host}: {problem}"),
+                None => format!(
+                    "{host}: unchanged, because [hosts.{host}] has no `ssh`; run the command there"
+                ),
+            })
+        },
+    )?;
+    let changed = outcomes
+        .into_iter()
+        .filter_map(|(host, outcome)| Some((host, outcome?)));
+    let results: Vec<Value> = changed
+        .map(|(host, outcome)| {
+            json!({
+                "host": host,
+                "until": outcome.as_ref().ok().copied().flatten(),
+                "problem": outcome.err(),
+            })
+        })
+        .collect();
+    let failed = results
+        .iter()
+        .filter(|result| !result["problem"].is_null())
+        .count();
     let line = match (failed, results.len()) {
-        _ if console.dry_run => "nothing has been changed".to_owned(),
         (0, 0) => "no host was changed".to_owned(),
         (0, _) => done.to_owned(),
         (failed, all) => format!("{failed} of {all} hosts could not be changed"),
@@ -134,5 +135,15 @@ fn each_host(
     match failed {
         0 => Ok(()),
         several => Err(Error::Problems(several)),
+    }
+}
+
+/// Changes the window of another host, over ssh.
+fn change_there(fleet: &Fleet, destination: &str, command: &str) -> WindowChange {
+    let answer = ssh::ask_launchd_within(fleet, destination, command, ssh::SHORT_LIMIT)?;
+    let first = &answer["hosts"][0];
+    match (&first["problem"], first["until"].as_str()) {
+        (Value::Null, until) => Ok(until.and_then(|until| until.parse().ok())),
+        (problem, _) => Err(problem.as_str().unwrap_or("it did not say why").to_owned()),
     }
 }

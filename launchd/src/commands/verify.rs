@@ -13,6 +13,7 @@ use super::open_installed;
 use crate::args::GlobalArgs;
 use crate::console::Console;
 use crate::status::count;
+use crate::wait::Wait;
 use crate::{Error, prefix_check, undelivered};
 
 /// Runs it. Findings are an error.
@@ -119,6 +120,8 @@ fn from_outside(installation: &Installation, destination: &str) -> Result<Verify
     let Installation {
         fleet, home, host, ..
     } = installation;
+    let wait = Wait::new(2 * ssh::LIMIT);
+    wait.show(&format!("comparing {host}"));
     let seen = offbox(fleet, home, host, ssh::LIMIT);
     let mut findings = seen.map_err(|error| Error::refused(error.to_string()))?;
     match ask(installation, destination) {

@@ -70,14 +70,25 @@ pub(crate) fn ask_from_outside(
 
 /// Whether ssh works without a prompt, and whether the clocks agree.
 fn over_ssh(destination: &str) -> Vec<DoctorLine> {
+    const LINE: &str = "date -u +%s";
+    let by_hand = ssh::by_hand(destination, LINE);
     let before = Utc::now();
-    let output = match ssh::run(destination, "date -u +%s", ssh::SHORT_LIMIT) {
+    let output = match ssh::run(destination, LINE, ssh::SHORT_LIMIT) {
         Ok(output) => output,
         Err(error) => return vec![no_ssh(destination, &error.to_string())],
     };
     let after = Utc::now();
     if !output.succeeded() {
-        return vec![no_ssh(destination, &output.reason())];
+        let reason = output.reason();
+        return vec![match output.code {
+            Some(ssh::FAILED) => no_ssh(destination, &reason),
+            // ssh has connected.
+            _ => DoctorLine::failed(
+                "ssh",
+                format!("it connects, and the shell there fails: {reason}"),
+                format!("{by_hand}, then correct that shell's start-up files"),
+            ),
+        }];
     }
     let ssh = DoctorLine::passed("ssh", format!("{destination} answers without a prompt"));
     // A login shell may have printed something before it.

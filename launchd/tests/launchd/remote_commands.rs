@@ -69,3 +69,16 @@ fn exit_code_of_another_hosts_shell_is_not_passed_on() {
         assert!(said.contains("the command failed on far"), "{said}");
     }
 }
+
+#[test]
+fn doctor_names_a_shell_that_fails_behind_an_ssh_that_connects() {
+    let host = host_that_watches_another();
+    let line = ["doctor", "--host", "far"];
+    let said = run(&host, &line, "echo 'date: not found' >&2; exit 127").fails(1);
+    assert!(
+        said.contains("FAILED  ssh: it connects, and the shell there fails: date: not found"),
+        "{said}"
+    );
+    assert!(said.contains("ssh far 'date -u +%s'"), "{said}");
+    assert!(!said.contains("does its sshd run"), "{said}");
+}

@@ -51,3 +51,39 @@ fn doctor_shows_this_host_before_another_one_has_answered() {
         "{rest}"
     );
 }
+
+#[test]
+fn hosts_are_asked_at_once() {
+    let host = Host::new();
+    host.install("1").ok();
+    host.fleet(
+        "[hosts.far]\naddress = \"b\"\nssh = \"far\"\nagents = [\"eye\"]\n\
+         [hosts.near]\naddress = \"c\"\nssh = \"near\"\nagents = [\"ear\"]\n\
+         [watch.eye]\ncheck = \"canary\"\ntarget = \"server\"\nevery = \"5m\"\n\
+         [watch.ear]\ncheck = \"canary\"\ntarget = \"server\"\nevery = \"5m\"\n",
+    );
+    let made = Command::new("mkfifo").arg(host.at("meeting")).status();
+    assert!(made.unwrap().success());
+    // Each of the two sessions waits for the other one.
+    let answer = r#"{"hosts":[{"host":"far","problem":null,"release":null,"installed":null,"maintenance":null,
+        "agents":[],"servers":[],"until":null}]}"#;
+    let script = format!(
+        "#!/bin/sh\nshift 5\ncd '{}' || exit 1\ncase $1 in\nfar) echo go > meeting ;;\nnear) read -r go < meeting ;;\nesac\n\
+         echo '{answer}'\n",
+        host.at("").display()
+    );
+    executable(&host.at("ssh"), &script);
+    let ssh = host.at("ssh").display().to_string();
+    let run = |line: &[&str]| host.run_with(line, &[("SANCTUM_SSH", &ssh)]);
+    let said = run(&["pause", "--for", "10m"]).ok();
+    for name in ["mini", "far", "near"] {
+        assert!(
+            said.contains(&format!("{name}: watchdogs neither")),
+            "{said}"
+        );
+    }
+    run(&["resume"]).ok();
+    let said = run(&["status"]);
+    let said = said.out + &said.err;
+    assert!(!said.contains("failed"), "{said}");
+}

@@ -66,8 +66,9 @@ fn ask(installation: &Installation, host: &Label, recent: usize) -> Result<HostA
         ))
     })?;
     let command = format!("alert list --recent {recent}");
-    let answer =
-        ssh::ask_launchd(&installation.fleet, destination, &command).map_err(Error::refused)?;
+    let fleet = &installation.fleet;
+    let answer = ssh::ask_launchd_within(fleet, destination, &command, ssh::SHORT_LIMIT)
+        .map_err(Error::refused)?;
     serde_json::from_value(answer).map_err(|error| {
         Error::refused(format!(
             "the sanctum-launchd on {host} is of another version: {error}"
