@@ -1,6 +1,7 @@
 //! The program itself, on a host that is a folder, with a stand-in for `launchctl`.
 
 mod agents;
+mod alert_test;
 mod drift;
 mod first_fleet;
 mod host;

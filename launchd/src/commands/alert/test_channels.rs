@@ -1,5 +1,7 @@
 //! `alert test`: a real alert through each channel.
 
+use std::path::Path;
+
 use chrono::Utc;
 use sanctum_config::{Fleet, Home, Label, Role, UntrustedText, did_you_mean};
 use sanctum_host::{read_fleet, this_host};
@@ -8,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::args::{GlobalArgs, TestArgs};
+use crate::at_once::at_once;
 use crate::console::Console;
 use crate::status::count;
 
@@ -31,28 +34,21 @@ pub(super) fn run(
     }
     let names = names(&fleet, here.as_ref(), options.channel.as_ref())?;
     let alert = test_alert(here.as_ref());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime =
-        runtime.map_err(|error| Error::refused(format!("cannot start the runtime: {error}")))?;
-    let mut results = Vec::new();
-    for name in &names {
-        let channel =
-            Channel::of(&fleet, &file, name).map_err(|error| (error.to_string(), String::new()));
-        let result = match channel {
-            Ok(Channel::Log) => Ok("nothing to send: every alert is in its watchdog's log"),
-            Ok(_) if console.dry_run => Ok("would be tested"),
-            Ok(channel) => match runtime.block_on(channel.deliver(&alert)) {
-                Ok(()) => Ok("delivered"),
-                Err(error) => Err((error.problem, error.fix)),
-            },
-            Err(error) => Err(error),
-        };
-        results.push(report(name, result, console)?);
-    }
-    // A name lookup that hangs does not delay the exit.
-    runtime.shutdown_background();
+    let dry_run = console.dry_run;
+    let outcomes = at_once(
+        &names,
+        |name| (name, test(&fleet, &file, name, &alert, dry_run)),
+        |(name, outcome): &(&Label, TestOutcome)| print(name, outcome, console),
+    )?;
+    let results: Vec<Value> = outcomes
+        .iter()
+        .map(|(name, outcome)| match outcome {
+            Ok(done) => json!({ "channel": name, "result": done, "error": null, "fix": null }),
+            Err((error, fix)) => {
+                json!({ "channel": name, "result": null, "error": error, "fix": fix })
+            }
+        })
+        .collect();
     let failed = results
         .iter()
         .filter(|result| !result["error"].is_null())
@@ -61,7 +57,7 @@ pub(super) fn run(
     let line = match (failed, console.dry_run) {
         (0, true) => format!("{} would be tested", count(names.len(), "channel")),
         (0, false) => format!(
-            "{} work; the id of the test alert is {}",
+            "{} accepted the test alert {}",
             count(names.len(), "channel"),
             alert.id
         ),
@@ -74,20 +70,36 @@ pub(super) fn run(
     }
 }
 
-fn report(
-    name: &Label,
-    result: Result<&str, (String, String)>,
-    console: &mut Console,
-) -> Result<Value, Error> {
-    if console.is_json() {
-        return Ok(match result {
-            Ok(done) => json!({ "channel": name, "result": done, "error": null, "fix": null }),
-            Err((error, fix)) => {
-                json!({ "channel": name, "result": null, "error": error, "fix": fix })
-            }
-        });
+/// What came of a channel: what was done, or the error and its fix.
+type TestOutcome = Result<&'static str, (String, String)>;
+
+/// Sends the alert through one channel, and waits until it is delivered or has failed.
+fn test(fleet: &Fleet, file: &Path, name: &Label, alert: &Alert, dry_run: bool) -> TestOutcome {
+    let channel = Channel::of(fleet, file, name);
+    let channel = match channel.map_err(|error| (error.to_string(), String::new()))? {
+        Channel::Log => return Ok("nothing to send: every alert is in its watchdog's log"),
+        _ if dry_run => return Ok("would be tested"),
+        channel => channel,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| (format!("cannot be tested: {error}"), String::new()))?;
+    let delivered = runtime.block_on(channel.deliver(alert));
+    // A name lookup that hangs is left behind.
+    runtime.shutdown_background();
+    match delivered {
+        Ok(()) => Ok("delivered"),
+        Err(error) => Err((error.problem, error.fix)),
     }
-    match &result {
+}
+
+/// Prints what came of a channel at once; as JSON, all are printed at the end.
+fn print(name: &Label, outcome: &TestOutcome, console: &mut Console) -> Result<(), Error> {
+    if console.is_json() {
+        return Ok(());
+    }
+    match outcome {
         Ok(done) => console.note(&format!("{name}: {done}"))?,
         Err((error, fix)) => {
             console.note(&format!("{name}: failed: {}", UntrustedText::new(error)))?;
@@ -96,7 +108,7 @@ fn report(
             }
         }
     }
-    Ok(json!({ "error": result.err().map(|(error, _)| error) }))
+    Ok(())
 }
 
 /// The channels to test: the named one, else those that a watchdog of this host uses.
@@ -148,8 +160,6 @@ fn test_alert(here: Option<&Label>) -> Alert {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
