@@ -18,8 +18,13 @@ fn channels_are_tested_at_once() {
     let answers = std::thread::spawn(move || {
         let streams = receivers.map(|receiver| receiver.accept().unwrap().0);
         for mut stream in streams {
-            let mut request = [0; 4096];
-            let _ = stream.read(&mut request).unwrap();
+            // An alert is a JSON object.
+            let mut request = Vec::new();
+            while !request.ends_with(b"}") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.extend(byte);
+            }
             stream
                 .write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
                 .unwrap();
