@@ -6,6 +6,7 @@
 
 mod attention;
 mod bandwidth;
+mod experts;
 mod gated_delta;
 mod isa;
 mod linear;
@@ -20,6 +21,7 @@ mod tasks;
 
 pub use attention::{AttentionInput, AttentionParams, KvCache, KvType, attention};
 pub use bandwidth::{read_all, read_bandwidth};
+pub use experts::{ExpertsParams, GatedMatrices, SharedExpertParams, experts};
 pub use gated_delta::{DeltaInput, DeltaParams, gated_delta};
 pub use isa::Isa;
 pub use linear::{

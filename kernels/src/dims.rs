@@ -34,6 +34,16 @@ pub enum DimsError {
         /// What was given.
         kernel: usize,
     },
+    /// A token goes to more experts than there are.
+    #[error(
+        "num_experts_per_tok is {per_token}; it must not be larger than num_experts, {experts}"
+    )]
+    PerToken {
+        /// Experts of a token.
+        per_token: usize,
+        /// All experts.
+        experts: usize,
+    },
     /// More rotated dimensions than a head has.
     #[error("rotary_dim {rotary_dim} is larger than head_dim {head_dim}")]
     Rotary {
@@ -198,6 +208,46 @@ impl DeltaDims {
     }
 }
 
+/// The shape of a mixture of experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExpertDims {
+    /// Experts, `E`.
+    pub experts: usize,
+    /// Experts that a token goes to.
+    pub per_token: usize,
+    /// Width of an expert.
+    pub intermediate: usize,
+    /// Width of the expert that all tokens go to; 0 if there is none.
+    pub shared: usize,
+}
+
+impl ExpertDims {
+    /// Checks that no dimension but `shared` is zero and that there are `per_token` experts.
+    ///
+    /// # Errors
+    /// Names the dimension that does not fit.
+    pub fn new(
+        experts: usize,
+        per_token: usize,
+        intermediate: usize,
+        shared: usize,
+    ) -> Result<Self, DimsError> {
+        multiple("num_experts", experts, 1)?;
+        multiple("num_experts_per_tok", per_token, 1)?;
+        multiple("moe_intermediate_size", intermediate, 1)?;
+        if per_token > experts {
+            return Err(DimsError::PerToken { per_token, experts });
+        }
+        Ok(Self {
+            experts,
+            per_token,
+            intermediate,
+            shared,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,6 +267,12 @@ mod tests {
         assert!(AttentionDims::new(8, 0, 32, 16).is_err());
         assert!(DeltaDims::new(16, 16, 128, 0).is_err());
         assert!(ConvDims::new(64, 0).is_err());
+        assert!(ExpertDims::new(256, 8, 512, 0).is_ok());
+        assert_eq!(
+            ExpertDims::new(4, 8, 512, 0).unwrap_err().to_string(),
+            "num_experts_per_tok is 8; it must not be larger than num_experts, 4"
+        );
+        assert!(ExpertDims::new(4, 0, 512, 0).is_err());
         assert_eq!(
             ConvDims::new(64, 9).unwrap_err().to_string(),
             "conv_kernel is 9; it must not be larger than 8"

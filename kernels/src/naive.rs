@@ -2,12 +2,14 @@
 //! tested against. Nothing here is fast, and nothing here is shared with what it checks.
 
 mod attention;
+mod experts;
 mod logits;
 mod packed;
 mod pointwise;
 mod recurrent;
 
 pub use attention::{KvHistory, attention};
+pub use experts::{DenseExpert, experts};
 pub use logits::{argmax, log_sum_exp};
 pub use packed::packed;
 pub use pointwise::{gated_norm, rms_norm, sigmoid, silu, softplus, swiglu};

@@ -65,7 +65,7 @@ pub(crate) enum Command {
         /// The folder; created if it does not exist
         dir: PathBuf,
     },
-    /// Check a model folder and its manifest without serving it
+    /// Check a model folder and its manifest without serving it, and describe the model
     CheckModel(CheckArgs),
     /// Measure prefill and decode speed
     Bench(BenchArgs),

@@ -14,13 +14,14 @@ use std::time::Instant;
 
 #[cfg(feature = "mlx")]
 use sanctum_engine::backend::MemoryLimits;
-use sanctum_engine::backend::{Backend, CpuBackend, Precision};
+use sanctum_engine::backend::{Backend, CpuBackend, ExpertReads, Precision};
 use sanctum_engine::backend::{Batch, SlotId};
 #[cfg(feature = "mlx")]
 use sanctum_engine::backend::{MlxBackend, MlxDevice};
 use sanctum_engine::graph::Model;
 use sanctum_engine::launch::LaunchError;
-use sanctum_engine::load::{HostModel, ModelSource};
+use sanctum_engine::load::weights::{HostExperts, HostWeights};
+use sanctum_engine::load::{FeedForward, HostModel, ModelSource};
 use sanctum_engine::text::Text;
 use sanctum_kernels::cpu::read_bandwidth;
 use serde::Serialize;
@@ -137,24 +138,34 @@ fn device(wanted: BackendArg) -> Result<Device, LaunchError> {
     }
 }
 
-/// Bytes of weights that one decode pass reads: every matrix, the embedding only where it is also the output matrix.
-fn weight_bytes(host: &HostModel) -> usize {
-    let all: usize = host.weights.matrices().iter().map(|m| m.bytes()).sum();
-    match host.weights.head {
-        None => all,
-        Some(_) => all - host.weights.embed.bytes(),
+/// Bytes that a pass reads.
+struct PassBytes {
+    /// Every matrix but those of experts, the embedding only where it is also the output matrix.
+    plain: usize,
+    /// One expert of every layer of a mixture.
+    expert: usize,
+}
+
+impl PassBytes {
+    fn of(weights: &HostWeights) -> Self {
+        let all: usize = weights.matrices().iter().map(|m| m.bytes()).sum();
+        let looked_up = weights.head.as_ref().map_or(0, |_| weights.embed.bytes());
+        Self {
+            plain: all - looked_up,
+            expert: weights.experts().map(HostExperts::expert_bytes).sum(),
+        }
     }
 }
 
 struct Benchmark<B: Backend> {
-    weight_bytes: usize,
+    pass_bytes: PassBytes,
     model: Model<B>,
 }
 
 impl<B: Backend> Benchmark<B> {
     fn new(backend: B, host: HostModel) -> Self {
         Self {
-            weight_bytes: weight_bytes(&host),
+            pass_bytes: PassBytes::of(&host.weights),
             model: Model::new(backend, host.config, host.weights),
         }
     }
@@ -170,6 +181,7 @@ impl<B: Backend> Benchmark<B> {
     where
         B: Send + 'static,
         B::Matrix: Send,
+        B::Experts: Send,
         B::Vector: Send,
         B::Slots: Send,
     {
@@ -198,22 +210,27 @@ impl<B: Backend> Benchmark<B> {
     /// Measures the forward passes.
     fn report(&self, args: &BenchArgs, device: String, bandwidth: Option<f64>) -> BenchReport {
         let mut runs = Vec::new();
-        let mut measure =
-            |name: String, tokens: usize, bytes: f64, once: &mut dyn FnMut() -> f64| {
-                once(); // warm-up
-                let rates = (0..args.repeat.get()).map(|_| tokens as f64 / once());
-                let tokens_per_s = Spread::of(rates.collect());
-                runs.push(BenchRun {
-                    name,
-                    tokens_per_s,
-                    bytes_per_token: bytes,
-                    bandwidth_share: bandwidth.map(|all| bytes * tokens_per_s.median / (all * 1e9)),
-                });
-            };
+        let mut measure = |name: String,
+                           tokens: usize,
+                           rows: usize,
+                           state: usize,
+                           once: &mut dyn FnMut() -> f64| {
+            once(); // warm-up
+            let before = self.model.backend().expert_reads();
+            let rates = (0..args.repeat.get()).map(|_| tokens as f64 / once());
+            let tokens_per_s = Spread::of(rates.collect());
+            let bytes = self.weight_bytes(rows, before.as_ref()) + state as f64;
+            runs.push(BenchRun {
+                name,
+                tokens_per_s,
+                bytes_per_token: bytes,
+                bandwidth_share: bandwidth.map(|all| bytes * tokens_per_s.median / (all * 1e9)),
+            });
+        };
         for &prompt in args.prompt.iter().filter(|&&prompt| prompt > 0) {
             let chunk = args.prefill_chunk.get();
-            let bytes = self.weight_bytes as f64 / chunk.min(prompt) as f64;
-            measure(format!("prefill {prompt}"), prompt, bytes, &mut || {
+            let rows = chunk.min(prompt);
+            measure(format!("prefill {prompt}"), prompt, rows, 0, &mut || {
                 self.prefill(prompt, chunk)
             });
         }
@@ -223,7 +240,6 @@ impl<B: Backend> Benchmark<B> {
                 .map(move |streams| (depth, streams.get()))
         }) {
             if args.generate > 0 {
-                let bytes = self.weight_bytes as f64 / streams as f64 + self.state_bytes() as f64;
                 let mut name = format!("decode {} x {streams}", args.generate);
                 if depth > 0 {
                     let _ = write!(name, " @ {depth}");
@@ -234,7 +250,7 @@ impl<B: Backend> Benchmark<B> {
                 for stream in 0..streams {
                     self.prefill_stream(depth, args.prefill_chunk.get(), stream, &mut slots);
                 }
-                measure(name, tokens, bytes, &mut || {
+                measure(name, tokens, streams, self.state_bytes(), &mut || {
                     self.decode(args.generate, streams, &mut slots)
                 });
             }
@@ -243,6 +259,23 @@ impl<B: Backend> Benchmark<B> {
             runs,
             ..self.header(args, device, bandwidth)
         }
+    }
+
+    /// Bytes of weights that each row of a pass of so many reads. Where the backend does not count experts, as many
+    /// as if they were chosen alike.
+    fn weight_bytes(&self, rows: usize, before: Option<&ExpertReads>) -> f64 {
+        let experts = match (&self.model.config.feed_forward, before) {
+            (FeedForward::Dense { .. }, _) => 0.0,
+            (FeedForward::Experts(_), Some(before)) => {
+                let now = self.model.backend().expert_reads().unwrap_or_default();
+                now.mean_since(before)
+            }
+            (FeedForward::Experts(dims), None) => {
+                ExpertReads::of_even_choice(dims.experts, dims.per_token, rows)
+            }
+        };
+        let PassBytes { plain, expert } = &self.pass_bytes;
+        (*plain as f64 + experts * *expert as f64) / rows as f64
     }
 
     /// Bytes of recurrent state that a token of one sequence reads.

@@ -1,6 +1,10 @@
 //! `sanctum-server check-model`: checks a model folder and its manifest without serving it.
 
+mod description;
+
 use sanctum_engine::load::LoadError;
+
+use self::description::MachineCapacity;
 
 use crate::args::{CheckArgs, ModelArg, ServeArgs};
 use crate::failure::CommandFailure;
@@ -8,9 +12,12 @@ use crate::models::ModelSpec;
 use crate::progress::loading_bar;
 use crate::settings::{Settings, SettingsError};
 
-/// Checks each model and prints a line for it; the first that fails is the failure.
+/// Checks each model and prints a line for it; the first that fails is the failure. A folder is described too: what it is, and
+/// what this machine can do with it.
 pub(crate) fn run(args: &CheckArgs) -> Result<(), CommandFailure> {
-    models(args)?.iter().try_for_each(check)
+    let is_described = args.dir.is_some();
+    let mut models = models(args)?.into_iter();
+    models.try_for_each(|model| check(&model, is_described))
 }
 
 /// The models, by the rules by which they would be served.
@@ -31,7 +38,7 @@ fn models(args: &CheckArgs) -> Result<Vec<ModelSpec>, SettingsError> {
     })
 }
 
-fn check(model: &ModelSpec) -> Result<(), CommandFailure> {
+fn check(model: &ModelSpec, is_described: bool) -> Result<(), CommandFailure> {
     let ModelSpec {
         id,
         source,
@@ -82,5 +89,9 @@ fn check(model: &ModelSpec) -> Result<(), CommandFailure> {
         loaded.host.config.layers.len(),
         loaded.host.fingerprint,
     );
+    if is_described {
+        let machine = MachineCapacity::measured(&loaded.host);
+        print!("\n{}", description::describe(&loaded.host, &machine));
+    }
     Ok(())
 }

@@ -18,7 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Qwen3_5Config, Qwen3_5ForCausalLM, Qwen3_5ForConditionalGeneration, Qwen3_5TextConfig
+from transformers import (
+    Qwen3_5Config,
+    Qwen3_5ForCausalLM,
+    Qwen3_5ForConditionalGeneration,
+    Qwen3_5MoeForCausalLM,
+    Qwen3_5MoeTextConfig,
+    Qwen3_5TextConfig,
+)
 from transformers.utils import logging
 
 import reference
@@ -28,7 +35,7 @@ HERE = Path(__file__).parent / "hf"
 MAX_DISAGREEMENT = 3e-4  # mlx_lm against transformers, in standard deviations of the logits
 
 
-def case(tokens, dtype, *, multimodal=False, shard=None, rope=None, **text):
+def case(tokens, dtype, *, multimodal=False, shard=None, rope=None, joined=False, **text):
     defaults = {
         "hidden_size": 64,
         "intermediate_size": 96,
@@ -49,8 +56,28 @@ def case(tokens, dtype, *, multimodal=False, shard=None, rope=None, **text):
         "dtype": dtype,
         "multimodal": multimodal,
         "shard": shard,
+        "joined": joined,
         "text": defaults | text | {"rope_parameters": parameters},
     }
+
+
+def mixture(tokens, dtype, experts, per_token, inner, shared, **changes):
+    """A small mixture of experts. `joined`: with the tensors of the experts joined, as they are published;
+    transformers itself saves every expert by itself."""
+    small = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "full_attention_interval": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "linear_num_key_heads": 1,
+        "linear_num_value_heads": 2,
+        "num_experts": experts,
+        "num_experts_per_tok": per_token,
+        "moe_intermediate_size": inner,
+        "shared_expert_intermediate_size": shared,
+    }
+    return case(tokens, dtype, **small | changes)
 
 
 CASES = {
@@ -72,6 +99,11 @@ CASES = {
         48, torch.float16, multimodal=True, vocab_size=101, tie_word_embeddings=True, full_attention_interval=2,
         num_key_value_heads=1, linear_num_key_heads=1, rope={"partial_rotary_factor": 0.5, "rope_theta": 20000},
     ),
+    "moe-bf16-joined-nested-shards": mixture(64, torch.bfloat16, 9, 4, 24, 40, joined=True, shard="60KB", vocab_size=61),
+    "moe-f16-apart": mixture(50, torch.float16, 7, 3, 40, 24, vocab_size=67, tie_word_embeddings=True),
+    "moe-bf16-top1-joined": mixture(60, torch.bfloat16, 12, 1, 16, 48, joined=True, vocab_size=59),
+    "moe-f32-all-apart": mixture(40, torch.float32, 5, 5, 16, 32, vocab_size=53),
+    "moe-bf16-unshared-joined": mixture(56, torch.bfloat16, 6, 2, 32, 0, joined=True, vocab_size=71),
 }
 
 VISION = {
@@ -104,6 +136,10 @@ def build(case, rng):
             text_config=text, vision_config=vision, tie_word_embeddings=text["tie_word_embeddings"]
         )
         model = Qwen3_5ForConditionalGeneration(config)
+    elif "num_experts" in text:
+        text = {key: value for key, value in text.items() if key != "intermediate_size"}
+        config = Qwen3_5MoeTextConfig(**text, experts_implementation="eager")
+        model = Qwen3_5MoeForCausalLM(config)
     else:
         model = Qwen3_5ForCausalLM(Qwen3_5TextConfig(**text))
     randomise(model, rng)
@@ -152,6 +188,38 @@ def add_mtp(folder, hidden, rng):
     index_file.write_text(json.dumps(index, indent=2))
 
 
+def join_experts(folder, model, dtype, case):
+    """The layout of published mixtures: the experts' tensors joined, and text_config in a configuration with a root."""
+    for file in folder.glob("model*.safetensors*"):
+        file.unlink()
+    unshared = case["text"]["shared_expert_intermediate_size"] == 0
+    tensors = {
+        name.replace("model.", "model.language_model.", 1) if "nested" in folder.name else name: value.to(dtype).contiguous()
+        for name, value in model.state_dict().items()
+        if not (unshared and "shared_expert" in name)
+    }
+    limit = int(case["shard"].removesuffix("KB")) << 10 if case["shard"] else None
+    shards, size = [{}], 0
+    for name, value in tensors.items():
+        if limit and size and size + value.nbytes > limit:
+            shards.append({})
+            size = 0
+        shards[-1][name] = value
+        size += value.nbytes
+    if limit:
+        files = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
+        index = {name: file for file, shard in zip(files, shards) for name in shard}
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}, indent=2))
+    else:
+        files = ["model.safetensors"]
+    for file, shard in zip(files, shards):
+        save_file(shard, folder / file, metadata={"format": "pt"})
+    if "nested" in folder.name:
+        file = folder / "config.json"
+        text = json.loads(file.read_text())
+        file.write_text(json.dumps({"model_type": "qwen3_5_moe", "text_config": text}, indent=2, sort_keys=True))
+
+
 def contradict_text_config(folder):
     """True values at the root, wrong ones in text_config: a reader that lets text_config win fails or drifts."""
     file = folder / "config.json"
@@ -175,10 +243,15 @@ def through_mlx_lm(folder, tokens):
     if importlib.util.find_spec("mlx_lm") is None:
         return None
     import mlx.core as mx
-    from mlx_lm.models import qwen3_5
+    from mlx_lm.models import qwen3_5, qwen3_5_moe
 
     mx.set_default_device(mx.cpu)
     config = reference.read_config(folder)
+    if "num_experts" in config:
+        apart = config["shared_expert_intermediate_size"] == 0 or "apart" in folder.name
+        if apart:  # it reads joined experts only, and always wants a shared one
+            return None
+        qwen3_5 = qwen3_5_moe
     config["full_attention_interval"] = config["layer_types"].index("full_attention") + 1  # it reads no layer_types
     model = qwen3_5.Model(qwen3_5.ModelArgs.from_dict(config))
     weights = {}
@@ -198,8 +271,11 @@ def make(name, case):
     narrow(model, case["dtype"], "mtp" in name)
     model.save_pretrained(folder, max_shard_size=case["shard"] or "1GB")
 
+    stored = model
     model = type(model).from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
-    tokens = rng.integers(0, case["text"]["vocab_size"], case["tokens"]).astype(np.int32)
+    if case["joined"]:
+        join_experts(folder, stored, case["dtype"], case)
+    tokens = worth.draw_tokens(folder, case["tokens"], case["text"]["vocab_size"], rng)
     logits = forward(model, tokens)
     worth.save(folder, tokens, logits)
     if "mtp" in name:
@@ -207,7 +283,8 @@ def make(name, case):
     if "conflict" in name:
         contradict_text_config(folder)
 
-    parameters = {n: p for n, p in model.named_parameters() if ".visual." not in n}
+    unused = [".visual."] + ["shared_expert"] * (case["text"].get("shared_expert_intermediate_size") == 0)
+    parameters = {n: p for n, p in model.named_parameters() if not any(part in n for part in unused)}
 
     def logits_with(tensor, factors):
         kept = parameters[tensor].data

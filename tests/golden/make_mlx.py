@@ -18,7 +18,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
-from mlx_lm.models import qwen3_5
+from mlx_lm.models import qwen3_5, qwen3_5_moe
 from mlx_lm.utils import load_model, quantize_model, save_config, save_model
 
 import worth
@@ -55,10 +55,33 @@ def text_config(**changes):
             "mrope_interleaved": True,
         },
     }
-    unknown = changes.keys() - config.keys() - {"rope"}
+    experts = ("num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size")
+    if "num_experts" in changes:
+        assert all(key in changes for key in experts)
+        config["model_type"] = "qwen3_5_moe_text"
+        del config["intermediate_size"]
+    unknown = changes.keys() - config.keys() - {"rope", *experts}
     assert not unknown, unknown
     config["rope_parameters"] |= changes.pop("rope", {})
     return config | changes
+
+
+def mixture(experts, per_token, inner, shared, **changes):
+    """A small mixture of experts; its first layer is linear attention, its second attention."""
+    small = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "full_attention_interval": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "linear_num_key_heads": 1,
+        "linear_num_value_heads": 2,
+        "num_experts": experts,
+        "num_experts_per_tok": per_token,
+        "moe_intermediate_size": inner,
+        "shared_expert_intermediate_size": shared,
+    }
+    return small | changes
 
 
 def case(tokens, dtype="bfloat16", *, bits=None, group=None, overrides=None, nested=True, **changes):
@@ -67,13 +90,14 @@ def case(tokens, dtype="bfloat16", *, bits=None, group=None, overrides=None, nes
         "dtype": getattr(mx, dtype),
         "bits": bits,
         "group": group,
-        "overrides": overrides or {},
+        "overrides": {} if overrides is None else overrides,
         "nested": nested,
         "config": text_config(**changes),
     }
 
 
 LAYER = "language_model.model.layers."
+MODEL = "model"  # the overrides that mlx_lm's model asks for: routers of mixtures at 8 bits
 
 CASES = {
     "q4g64-tied": case(64, bits=4, group=64, tie_word_embeddings=True),
@@ -156,6 +180,22 @@ CASES = {
         full_attention_interval=2, vocab_size=97,
         rope={"rope_type": "linear", "factor": 3.0, "partial_rotary_factor": 0.5, "rope_theta": 10000},
     ),
+    "moe-q4g64-router8": case(72, bits=4, group=64, overrides=MODEL, vocab_size=61, **mixture(10, 3, 64, 128)),
+    "moe-q4g32-flat": case(40, "float16", bits=4, group=32, nested=False, vocab_size=67, **mixture(7, 2, 32, 96)),
+    "moe-q8g64-shards": case(48, bits=8, group=64, vocab_size=59, **mixture(5, 2, 64, 64)),
+    "moe-q4-mixed": case(
+        44, "float32", bits=4, group=64,
+        overrides={
+            LAYER + "0.mlp.gate": False,
+            LAYER + "1.mlp.gate": {"group_size": 32, "bits": 8},
+            LAYER + "0.mlp.switch_mlp.gate_proj": {"group_size": 32, "bits": 8},
+            LAYER + "1.mlp.switch_mlp.down_proj": {"group_size": 64, "bits": 8},
+            LAYER + "1.mlp.shared_expert.up_proj": False,
+        },
+        vocab_size=71, **mixture(6, 3, 64, 32),
+    ),
+    "moe-bf16-wide": case(36, vocab_size=73, **mixture(6, 2, 48, 24, hidden_size=32, head_dim=16)),
+    "moe-q4-top8-of-24": case(30, bits=4, group=32, overrides=MODEL, vocab_size=53, **mixture(24, 8, 32, 64)),
 }
 
 
@@ -167,8 +207,10 @@ def randomise(model, rng):
 def build(case, rng):
     """The model as `mlx_lm.convert` would leave it in memory, and its config.json."""
     config = copy.deepcopy(case["config"])
-    config = {"model_type": "qwen3_5", "text_config": config} if case["nested"] else config | {"model_type": "qwen3_5"}
-    model = qwen3_5.Model(qwen3_5.ModelArgs.from_dict(copy.deepcopy(config)))
+    module = qwen3_5_moe if "num_experts" in config else qwen3_5
+    root = module.__name__.rsplit(".", 1)[1]
+    config = {"model_type": root, "text_config": config} if case["nested"] else config | {"model_type": root}
+    model = module.Model(module.ModelArgs.from_dict(copy.deepcopy(config)))
     randomise(model, rng)
     model.set_dtype(case["dtype"])
     if case["nested"]:  # mlx_lm.convert leaves A_log as it was stored: f32 in some checkpoints, narrow in others
@@ -177,9 +219,8 @@ def build(case, rng):
                 layer.linear_attn.A_log = layer.linear_attn.A_log.astype(mx.float32)
     if case["bits"]:
         overrides = case["overrides"]
-        model, config = quantize_model(
-            model, config, case["group"], case["bits"], quant_predicate=lambda path, _: overrides.get(path, True)
-        )
+        predicate = model.quant_predicate if overrides == MODEL else lambda path, _: overrides.get(path, True)
+        model, config = quantize_model(model, config, case["group"], case["bits"], quant_predicate=predicate)
     return model, config
 
 
@@ -270,13 +311,14 @@ def make(name, case):
     else:
         (folder / "model.safetensors.index.json").unlink()
 
-    for path, override in case["overrides"].items():
-        if path.endswith("k_proj") and override is False:
-            say_unquantised(folder, path)
+    if case["overrides"] != MODEL:
+        for path, override in case["overrides"].items():
+            if path.endswith("k_proj") and override is False:
+                say_unquantised(folder, path)
 
     model, _ = load_model(folder)
     widen(model)
-    tokens = rng.integers(0, case["config"]["vocab_size"], case["tokens"]).astype(np.int32)
+    tokens = worth.draw_tokens(folder, case["tokens"], case["config"]["vocab_size"], rng)
     logits = forward(model, tokens)
     worth.save(folder, tokens, logits)
     if "conflict" in name:

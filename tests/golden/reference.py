@@ -6,7 +6,8 @@ tolerance of the engine's tests would prove nothing. It needs neither mlx nor to
 
     python reference.py DIR...        max |golden - float64| / std(golden) for each folder with a golden.safetensors
 
-Shapes: n tokens; hidden D; query heads H, key/value heads G; linear value heads Hv, key heads Hk; Dk, Dv their widths.
+Shapes: n tokens; hidden D; query heads H, key/value heads G; linear value heads Hv, key heads Hk; Dk, Dv their widths;
+experts E, of which k see a token.
 """
 
 import json
@@ -76,7 +77,7 @@ class Checkpoint:
         return value
 
     def matrix(self, module):
-        """[out, in]; affine-quantised weights are expanded as q * scale + bias."""
+        """[out, in], behind the experts if it is stacked; affine-quantised weights are expanded as q * scale + bias."""
         weight = self.stored[self.names[module + ".weight"]]
         if not self.has(module + ".scales"):
             return weight.astype(np.float64)
@@ -85,8 +86,21 @@ class Checkpoint:
         bits, group = self._packing(module)
         per_word = 32 // bits
         shifts = np.arange(per_word, dtype=np.uint32) * bits
-        q = (weight[..., None] >> shifts & (2**bits - 1)).reshape(weight.shape[0], -1, group)
-        return (q * scales[..., None] + biases[..., None]).reshape(weight.shape[0], -1)
+        q = (weight[..., None] >> shifts & (2**bits - 1)).reshape(*weight.shape[:-1], -1, group)
+        return (q * scales[..., None] + biases[..., None]).reshape(*weight.shape[:-1], -1)
+
+    def experts(self, at):
+        """Gate and up [E, inner, D] and down [E, D, inner] of all experts, from any of the three layouts."""
+        if self.has(at + "switch_mlp.gate_proj.weight"):
+            return [self.matrix(f"{at}switch_mlp.{part}_proj") for part in ("gate", "up", "down")]
+        if self.has(at + "experts.gate_up_proj"):
+            gate, up = np.split(self.vector(at + "experts.gate_up_proj"), 2, axis=1)
+            return [gate, up, self.vector(at + "experts.down_proj")]
+        count = self.config["num_experts"]
+        return [
+            np.stack([self.matrix(f"{at}experts.{e}.{part}_proj") for e in range(count)])
+            for part in ("gate", "up", "down")
+        ]
 
     def _packing(self, module):
         quantization = self.config["quantization"]
@@ -147,6 +161,7 @@ class Graph:
         self.weights = Checkpoint(folder)
         self.config = self.weights.config
         self.eps = self.config["rms_norm_eps"]
+        self.routes = []  # of each layer with experts: (probabilities [n, E], experts of each token [n, k])
         interval = self.config.get("full_attention_interval", 4)
         self.kinds = self.config.get("layer_types") or [
             "linear_attention" if (i + 1) % interval else "full_attention"
@@ -172,7 +187,28 @@ class Graph:
         return y + self.weights.vector(module + ".bias") if self.weights.has(module + ".bias") else y
 
     def mlp(self, at, x):
+        return (self.experts if self.weights.has(at + "gate.weight") else self.block)(at, x)
+
+    def block(self, at, x):
         return self.linear(at + "down_proj", silu(self.linear(at + "gate_proj", x)) * self.linear(at + "up_proj", x))
+
+    def experts(self, at, x):
+        """The k most probable experts, their weights scaled to add up to 1, and the shared expert."""
+        logits = self.linear(at + "gate", x)
+        p = np.exp(logits - logits.max(-1, keepdims=True))
+        p /= p.sum(-1, keepdims=True)
+        chosen = np.argsort(-p, axis=-1, kind="stable")[:, : self.config["num_experts_per_tok"]]
+        self.routes.append((p, chosen))
+        weights = np.take_along_axis(p, chosen, -1)
+        weights /= weights.sum(-1, keepdims=True)
+        gate, up, down = self.weights.experts(at)
+        y = np.zeros_like(x)
+        for t in range(len(x)):
+            for w, e in zip(weights[t], chosen[t]):
+                y[t] += w * (down[e] @ (silu(gate[e] @ x[t]) * (up[e] @ x[t])))
+        if self.weights.has(at + "shared_expert_gate.weight"):
+            y = y + sigmoid(self.linear(at + "shared_expert_gate", x)) * self.block(at + "shared_expert.", x)
+        return y
 
     def attention(self, layer, x):
         at, n = layer + "self_attn.", len(x)
@@ -245,6 +281,20 @@ def noise(folder):
     """How far the golden of this folder is from float64."""
     golden = read_safetensors(Path(folder) / "golden.safetensors")
     return relative_difference(Graph(Path(folder)).logits(golden["tokens"]), golden["logits"])
+
+
+def routing(folder, tokens):
+    """How near a token comes to other experts, as the least distance in probability between the last expert that it
+    goes to and the next one, and the least number of tokens that an expert of any layer sees."""
+    graph = Graph(Path(folder))
+    graph.logits(tokens)
+    margin, least = np.inf, len(tokens)
+    for p, chosen in graph.routes:
+        ordered, k = np.sort(p, -1)[:, ::-1], chosen.shape[1]
+        if k < p.shape[1]:
+            margin = min(margin, float((ordered[:, k - 1] - ordered[:, k]).min()))
+        least = min(least, int(np.bincount(chosen.ravel(), minlength=p.shape[1]).min()))
+    return margin, least
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ use std::time::Instant;
 use safetensors::{Dtype, View};
 use sanctum_engine::launch::{LaunchOptions, launch};
 use sanctum_engine::load::random::{self, Shape};
-use sanctum_engine::load::weights::{HostMatrix, HostWeights, MixerWeights, Storage};
-use sanctum_engine::load::{HostModel, Mixer, ModelConfig, ModelSource, embedded};
+use sanctum_engine::load::weights::{
+    FeedForwardWeights, HostMatrix, HostWeights, MixerWeights, Storage,
+};
+use sanctum_engine::load::{FeedForward, HostModel, Mixer, ModelConfig, ModelSource, embedded};
 use sanctum_engine::schedule::Heartbeat;
 use sanctum_manifest::{Expected, SigningKey, Verification, create, signature_path};
 use serde_json::json;
@@ -240,6 +242,9 @@ fn write_model(folder: &Path, shape: Shape, shards: usize) -> Outcome {
 }
 
 fn config_json(config: &ModelConfig) -> serde_json::Value {
+    let FeedForward::Dense { intermediate } = config.feed_forward else {
+        unreachable!("the shapes that are measured are dense");
+    };
     let layer = |mixer: &Mixer| match mixer {
         Mixer::Attention => "full_attention",
         Mixer::Delta => "linear_attention",
@@ -247,7 +252,7 @@ fn config_json(config: &ModelConfig) -> serde_json::Value {
     json!({
         "model_type": "qwen3_5",
         "hidden_size": config.hidden,
-        "intermediate_size": config.intermediate,
+        "intermediate_size": intermediate,
         "num_hidden_layers": config.layers.len(),
         "layer_types": config.layers.iter().map(layer).collect::<Vec<_>>(),
         "full_attention_interval": 4,
@@ -292,9 +297,12 @@ fn tensors(config: &ModelConfig, weights: &HostWeights) -> BTreeMap<String, Tens
             &layer.post_norm,
             &hidden,
         );
-        matrix(&mut out, &at("mlp.gate_proj"), &layer.gate);
-        matrix(&mut out, &at("mlp.up_proj"), &layer.up);
-        matrix(&mut out, &at("mlp.down_proj"), &layer.down);
+        let FeedForwardWeights::Dense(block) = &layer.feed_forward else {
+            unreachable!("the shapes that are measured are dense");
+        };
+        matrix(&mut out, &at("mlp.gate_proj"), &block.gate);
+        matrix(&mut out, &at("mlp.up_proj"), &block.up);
+        matrix(&mut out, &at("mlp.down_proj"), &block.down);
         match &layer.mixer {
             MixerWeights::Attention(w) => {
                 let at = |part: &str| at(&format!("self_attn.{part}"));

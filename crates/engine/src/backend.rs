@@ -6,6 +6,7 @@
 pub(crate) mod batch;
 pub(crate) mod cost;
 mod cpu;
+mod expert_reads;
 mod machine;
 pub(crate) mod memory;
 #[cfg(feature = "mlx")]
@@ -15,6 +16,7 @@ mod usage;
 pub use batch::{Batch, BatchSegment, SlotId};
 pub use cost::{ExtraCost, SequenceCost};
 pub use cpu::CpuBackend;
+pub use expert_reads::ExpertReads;
 pub use memory::{MemoryLimits, MemoryUsage, ResolvedLimits};
 #[cfg(feature = "mlx")]
 pub use mlx::{MlxBackend, MlxDevice};
@@ -26,7 +28,9 @@ use sanctum_grammar::Mask;
 use sanctum_kernels::cpu::Pool;
 
 use crate::load::model_config::ModelConfig;
-use crate::load::weights::{AttentionWeights, DeltaWeights, HostMatrix, MatrixRole};
+use crate::load::weights::{
+    AttentionWeights, DeltaWeights, ExpertsWeights, HostExperts, HostMatrix, MatrixRole,
+};
 
 /// The input tokens of a pass.
 #[derive(Debug)]
@@ -43,6 +47,8 @@ pub trait Backend {
     type Tensor;
     /// A weight matrix `[outputs, inputs]`.
     type Matrix;
+    /// A matrix of each expert of a layer, `[experts, outputs, inputs]`.
+    type Experts;
     /// A small f32 parameter.
     type Vector;
     /// The memory of all sequences.
@@ -54,6 +60,8 @@ pub trait Backend {
 
     /// Moves a matrix to the device.
     fn matrix(&self, matrix: HostMatrix, role: MatrixRole) -> Self::Matrix;
+    /// Moves the matrices of a layer's experts to the device.
+    fn expert_matrices(&self, experts: HostExperts) -> Self::Experts;
     /// Moves a vector to the device.
     fn vector(&self, vector: Vec<f32>) -> Self::Vector;
 
@@ -157,6 +165,18 @@ pub trait Backend {
     fn project_gated(&self, x: &Self::Tensor, matrices: [&Self::Matrix; 2]) -> Self::Tensor {
         let [gate, up] = self.project(x, matrices);
         self.swiglu(gate, &up)
+    }
+    /// A mixture of experts: each row goes to the `per_token` experts of the largest router logits, of equal ones the lower
+    /// index, and to the shared expert. The softmax over these logits scales the experts' results, the sigmoid of its gate the
+    /// shared one's. Like [`Self::project_summand`], its result is taken by [`Self::add`] or [`Self::add_norm`].
+    fn experts(
+        &self,
+        weights: &ExpertsWeights<Self::Matrix, Self::Experts>,
+        x: &Self::Tensor,
+    ) -> Self::Tensor;
+    /// How many experts were read so far; none where the host does not learn it.
+    fn expert_reads(&self) -> Option<ExpertReads> {
+        None
     }
     /// Some of the rows.
     fn select_rows(&self, x: &Self::Tensor, rows: &[usize]) -> Self::Tensor;

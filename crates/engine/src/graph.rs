@@ -6,14 +6,17 @@
 use crate::backend::batch::{Batch, SlotId};
 use crate::backend::{Backend, Tokens};
 use crate::load::model_config::ModelConfig;
-use crate::load::weights::{HostMatrix, HostWeights, Layer, MixerWeights, Weights};
+use crate::load::weights::{
+    FeedForwardWeights, HostExperts, HostMatrix, HostWeights, Layer, MatrixRole, MixerWeights,
+    Mover, Weights,
+};
 
 /// A model on a backend.
 pub struct Model<B: Backend> {
     /// Its shape.
     pub config: ModelConfig,
     backend: B,
-    weights: Weights<B::Matrix, B::Vector>,
+    weights: Weights<B::Matrix, B::Experts, B::Vector>,
 }
 
 impl<B: Backend> Model<B> {
@@ -30,15 +33,12 @@ impl<B: Backend> Model<B> {
         weights: HostWeights,
         mut progress: impl FnMut(u64, u64),
     ) -> Self {
-        let total = weights.matrices().iter().map(|m| m.bytes() as u64).sum();
-        let mut done = 0;
-        let matrix = |matrix: HostMatrix, role| {
-            done += matrix.bytes() as u64;
-            let moved = backend.matrix(matrix, role);
-            progress(done, total);
-            moved
-        };
-        let weights = weights.map(matrix, |v| backend.vector(v));
+        let total = weights.bytes();
+        let weights = weights.moved(&mut ToBackend {
+            backend: &backend,
+            done: 0,
+            moved: |done| progress(done, total),
+        });
         Self {
             config,
             backend,
@@ -117,8 +117,7 @@ impl<B: Backend> Model<B> {
             };
             let out = self.mix_out(layer, &mixed);
             let [h, inner] = backend.add_norm(residual, &out, &layer.post_norm, eps);
-            let gated = backend.project_gated(&inner, [&layer.gate, &layer.up]);
-            let down = backend.project_summand(&gated, &layer.down);
+            let down = self.feed_forward(layer, &inner);
             beat();
             let Some(next) = next else {
                 x = backend.add(h, &down);
@@ -168,7 +167,7 @@ impl<B: Backend> Model<B> {
     fn mix(
         &self,
         index: usize,
-        layer: &Layer<B::Matrix, B::Vector>,
+        layer: &Layer<B::Matrix, B::Experts, B::Vector>,
         x: &B::Tensor,
         batch: &Batch,
         slots: &mut B::Slots,
@@ -191,8 +190,28 @@ impl<B: Backend> Model<B> {
         }
     }
 
+    /// The feed-forward part, of normed rows.
+    fn feed_forward(
+        &self,
+        layer: &Layer<B::Matrix, B::Experts, B::Vector>,
+        x: &B::Tensor,
+    ) -> B::Tensor {
+        let backend = &self.backend;
+        match &layer.feed_forward {
+            FeedForwardWeights::Dense(block) => {
+                let gated = backend.project_gated(x, [&block.gate, &block.up]);
+                backend.project_summand(&gated, &block.down)
+            }
+            FeedForwardWeights::Experts(weights) => backend.experts(weights, x),
+        }
+    }
+
     /// The mixer's output projection.
-    fn mix_out(&self, layer: &Layer<B::Matrix, B::Vector>, mixed: &B::Tensor) -> B::Tensor {
+    fn mix_out(
+        &self,
+        layer: &Layer<B::Matrix, B::Experts, B::Vector>,
+        mixed: &B::Tensor,
+    ) -> B::Tensor {
         match &layer.mixer {
             MixerWeights::Attention(w) => match &w.bias {
                 Some([.., bias]) => {
@@ -203,5 +222,43 @@ impl<B: Backend> Model<B> {
             },
             MixerWeights::Delta(w) => self.backend.project_summand(mixed, &w.out),
         }
+    }
+}
+
+/// Moves weights to a backend, one after the other, and counts their bytes.
+struct ToBackend<'a, B, P> {
+    backend: &'a B,
+    done: u64,
+    /// Is called with the bytes that are there.
+    moved: P,
+}
+
+impl<B, P: FnMut(u64)> ToBackend<'_, B, P> {
+    fn count<T>(&mut self, bytes: usize, moved: T) -> T {
+        self.done += bytes as u64;
+        (self.moved)(self.done);
+        moved
+    }
+}
+
+impl<B: Backend, P: FnMut(u64)> Mover<HostMatrix, HostExperts, Vec<f32>> for ToBackend<'_, B, P> {
+    type Matrix = B::Matrix;
+    type Experts = B::Experts;
+    type Vector = B::Vector;
+
+    fn matrix(&mut self, matrix: HostMatrix, role: MatrixRole) -> B::Matrix {
+        let bytes = matrix.bytes();
+        let moved = self.backend.matrix(matrix, role);
+        self.count(bytes, moved)
+    }
+
+    fn experts(&mut self, experts: HostExperts) -> B::Experts {
+        let bytes = experts.bytes();
+        let moved = self.backend.expert_matrices(experts);
+        self.count(bytes, moved)
+    }
+
+    fn vector(&mut self, vector: Vec<f32>) -> B::Vector {
+        self.backend.vector(vector)
     }
 }

@@ -270,8 +270,7 @@ impl Start<'_> {
 
     /// Bytes of its weights.
     fn weights(&self) -> u64 {
-        let matrices = self.host.weights.matrices();
-        matrices.iter().map(|matrix| matrix.bytes() as u64).sum()
+        self.host.weights.bytes()
     }
 
     fn on_cpu(
@@ -288,20 +287,15 @@ impl Start<'_> {
             .memory
             .resolve(None)
             .shared(self.options.models);
-        // Weights are mapped, and may be larger than memory, which is slow: sequences get a share in any case.
         let (weights, beside) = (self.weights(), self.options.beside);
         let share = MemoryShare {
             weights,
             most: memory.total,
         };
-        let budget = match share.left(beside) {
-            Some(left) => left,
-            None if beside == 0 => 0,
-            None => return Err(share.no_room_beside(beside)),
-        };
-        let budget = match beside {
-            0 => budget.max(memory.total / 16),
-            _ => budget,
+        let budget = match (share.left(beside), beside) {
+            (_, 0) => memory.beside_mapped(weights),
+            (Some(left), _) => left,
+            (None, _) => return Err(share.no_room_beside(beside)),
         };
         let backend = CpuBackend::new(&self.host.config, self.threads(), self.options.precision)
             .with_kv_cache(self.options.kv_cache);

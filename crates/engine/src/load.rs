@@ -12,6 +12,7 @@ mod host_model;
 pub(crate) mod model_config;
 pub mod random;
 mod source;
+mod summary;
 mod text_files;
 pub mod weights;
 mod weights_reader;
@@ -21,7 +22,8 @@ pub use checkpoint::{CheckpointError, Files};
 pub use error::LoadError;
 pub use host_model::{HostModel, Loaded};
 pub use model_config::{
-    AffineQuantization, ConfigError, Mixer, ModelConfig, Packing, Quantization,
+    AffineQuantization, ConfigError, FeedForward, Mixer, ModelConfig, Packing, Quantization,
 };
 pub use source::ModelSource;
+pub use summary::{ModelSummary, ModuleKind, ModuleSummary, StoredAs};
 pub use weights_reader::WeightsError;

@@ -187,7 +187,9 @@ const LIMITS: EngineLimits = EngineLimits {
 };
 
 fn engine(
-    model: Model<impl Backend<Matrix: Send, Vector: Send, Slots: Send> + Send + 'static>,
+    model: Model<
+        impl Backend<Matrix: Send, Experts: Send, Vector: Send, Slots: Send> + Send + 'static,
+    >,
 ) -> Engine {
     let text = Text::open(&ModelSource::Embedded, &model.config).unwrap();
     Engine::start(model, text, LIMITS, Arc::new(Heartbeat::new())).unwrap()

@@ -8,7 +8,8 @@
 //! An output is always reduced in one order, whatever the instruction set, the number of threads and the other
 //! rows and matrices of the call are: results are the same bit for bit.
 //!
-//! - `matrix`: what weights look like; `activations`: what activations are rounded to.
+//! - `matrix`: what weights look like; `activation_rows`: rows of activations; `activations`: what they are rounded to.
+//! - `products` divides all products of a call over the threads.
 //! - `rows` and `panels` multiply with rounded activations, few or many at a time (`weights` is what panels are cut
 //!   from); `dense` multiplies in f32.
 //! - `lanes` says in which vector operations they are written; `portable`, `avx2`, `avx512` and `neon` are these;
@@ -17,6 +18,7 @@
 // Lanes of several vectors are walked in step; an iterator over one of them would hide that.
 #![allow(clippy::needless_range_loop)]
 
+mod activation_rows;
 mod activations;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -25,28 +27,26 @@ mod avx512;
 mod dense;
 mod disjoint;
 mod dispatch;
+
 mod lanes;
 mod matrix;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod panels;
 mod portable;
+mod products;
 mod rows;
 #[cfg(test)]
 mod tests;
 mod weights;
 
-use std::ops::Range;
-
 use super::Cpu;
-use activations::{Activations, FEW};
-use dense::{Gather, Products};
+pub(super) use activation_rows::{ActivationRows, ActivationRuns};
+use dense::Gather;
 use disjoint::Disjoint;
 use dispatch::dispatch;
-use lanes::MAX_ROWS;
 pub use matrix::{Affine, AffineParts, Dense, Float, Matrix, MatrixError};
-use panels::{MAX_TILE_ROWS, Panels};
-use rows::RowProducts;
+pub(super) use products::{Product, multiply};
 
 /// How activations meet quantised weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,10 +57,6 @@ pub enum Precision {
     /// where one channel in a hundred is fifty times larger than the others.
     Fast,
 }
-
-/// Bytes of a tile of rounded activations, small enough to stay in a core's second-level cache while the weights are
-/// read.
-const TILE_BYTES: usize = 512 << 10;
 
 /// Multiplies `x`, `[n, cols]`, with several matrices at once: each output is `[n, matrix.rows()]`.
 ///
@@ -78,115 +74,15 @@ pub fn project(
         return;
     }
     let n = x.len() / cols;
-    assert_eq!(
-        x.len(),
-        n * cols,
-        "activations are not whole rows of {cols}"
-    );
-    for (matrix, out) in &*outs {
-        assert_eq!(matrix.cols(), cols, "a matrix does not fit the activations");
-        assert_eq!(out.len(), n * matrix.rows(), "an output has the wrong size");
-    }
-    if n == 0 {
-        return;
-    }
-    let tile_rows = tile_rows(n, cols);
-    let mut rounded: Vec<(_, Activations)> = Vec::new();
-    let mut parts = Vec::with_capacity(outs.len());
-    let mut panels = 0;
-    for (matrix, out) in outs {
-        let mut quantised = None;
-        if let (Matrix::Affine(m), Precision::Fast) = (*matrix, precision) {
-            let kind = (m.bits, m.group);
-            let index = rounded.iter().position(|(k, _)| *k == kind);
-            quantised = Some(index.unwrap_or_else(|| {
-                let activations = Activations::new(cpu, x, cols, m.bits, m.group, tile_rows);
-                rounded.push((kind, activations));
-                rounded.len() - 1
-            }));
-        }
-        parts.push(Part {
-            matrix: *matrix,
-            out: Disjoint::new(out),
-            quantised,
-            first_panel: panels,
-        });
-        panels += matrix.rows().div_ceil(MAX_ROWS);
-    }
-    // One task works on some panels, counted through all matrices and then on to the next tile of activations.
-    let tiles = n.div_ceil(tile_rows);
-    cpu.pool.split(tiles * panels, 1, &|range| {
-        for tile in range.start / panels..range.end.div_ceil(panels) {
-            let begin = range.start.max(tile * panels) - tile * panels;
-            let end = range.end.min((tile + 1) * panels) - tile * panels;
-            let first = tile * tile_rows;
-            let x = &x[first * cols..n.min(first + tile_rows) * cols];
-            for part in &parts {
-                let rows = part.rows(begin..end);
-                if rows.is_empty() {
-                    continue;
-                }
-                let Part { matrix, out, .. } = part;
-                match (*matrix, part.quantised) {
-                    (Matrix::Affine(matrix), Some(index)) if n <= FEW => dispatch(
-                        cpu.isa,
-                        RowProducts {
-                            matrix,
-                            rows,
-                            x: rounded[index].1.tile(tile),
-                            out,
-                        },
-                    ),
-                    (Matrix::Affine(matrix), Some(index)) => dispatch(
-                        cpu.isa,
-                        Panels {
-                            matrix,
-                            rows,
-                            tile: rounded[index].1.tile(tile),
-                            out,
-                            first,
-                        },
-                    ),
-                    (matrix, _) => dispatch(
-                        cpu.isa,
-                        Products {
-                            matrix,
-                            rows,
-                            x,
-                            out,
-                            first,
-                        },
-                    ),
-                }
-            }
-        }
+    let input = ActivationRuns::new(ActivationRows::all(x, cols), &[n]);
+    let products = outs.iter_mut().map(|(matrix, out)| Product {
+        input: 0,
+        run: 0,
+        matrix: *matrix,
+        precision,
+        out,
     });
-}
-
-/// One matrix of a call.
-struct Part<'a> {
-    matrix: Matrix<'a>,
-    out: Disjoint<'a, f32>,
-    /// Which of the rounded activations it is multiplied with; none if with the activations themselves.
-    quantised: Option<usize>,
-    /// Panels of the matrices before it.
-    first_panel: usize,
-}
-
-impl Part<'_> {
-    /// The matrix's rows in the given panels of the call.
-    fn rows(&self, panels: Range<usize>) -> Range<usize> {
-        let row = |panel: usize| {
-            (panel.saturating_sub(self.first_panel) * MAX_ROWS).min(self.matrix.rows())
-        };
-        row(panels.start)..row(panels.end)
-    }
-}
-
-/// Activation rows in a tile: as many as stay in cache, in tiles of about the same size.
-fn tile_rows(n: usize, cols: usize) -> usize {
-    let most = (TILE_BYTES / cols).clamp(MAX_ROWS, MAX_TILE_ROWS);
-    n.div_ceil(n.div_ceil(most)).next_multiple_of(8)
+    multiply(cpu, &[input], products.collect());
 }
 
 /// Writes row `tokens[i]` of the matrix to row `i` of `out`, `[tokens, cols]`: the embedding look-up.

@@ -96,6 +96,7 @@ pub(super) fn measure<B>(
 where
     B: Backend + Send + 'static,
     B::Matrix: Send,
+    B::Experts: Send,
     B::Vector: Send,
     B::Slots: Send,
 {

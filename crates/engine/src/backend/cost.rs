@@ -66,8 +66,8 @@ impl SequenceCost {
         fits
     }
 
-    /// Tokens that so many bytes hold.
-    pub(crate) fn tokens_in(&self, bytes: u64) -> usize {
+    /// Tokens that so many bytes hold, in one sequence.
+    pub fn tokens_in(&self, bytes: u64) -> usize {
         let pages = bytes
             .saturating_sub(self.fixed)
             .checked_div(self.per_token.saturating_mul(self.page as u64));

@@ -13,11 +13,15 @@ use sanctum_kernels::{KvMode, Rope};
 
 use self::slots::{CpuSlots, LayerState};
 use self::snapshot::CpuSnapshot;
+use super::expert_reads::{ExpertReadCounter, ExpertReads};
 use super::{Backend, Tokens};
 use crate::backend::batch::{BatchSegment, SlotId};
 use crate::backend::cost::SequenceCost;
 use crate::load::model_config::{Mixer, ModelConfig};
-use crate::load::weights::{AttentionWeights, DeltaWeights, HostMatrix, MatrixRole};
+use crate::load::weights::{
+    AttentionWeights, DeltaWeights, ExpertsWeights, GatedWeights, HostExperts, HostMatrix,
+    MatrixRole,
+};
 
 /// The cores of this machine.
 #[derive(Debug)]
@@ -26,6 +30,7 @@ pub struct CpuBackend {
     precision: Precision,
     kv_cache: KvMode,
     rope: Rope,
+    expert_reads: ExpertReadCounter,
 }
 
 /// Activations, `[rows, width]`.
@@ -62,6 +67,7 @@ impl CpuBackend {
             precision,
             kv_cache: KvMode::Plain,
             rope: config.rope(),
+            expert_reads: ExpertReadCounter::default(),
         }
     }
 
@@ -86,6 +92,7 @@ impl CpuBackend {
 impl Backend for CpuBackend {
     type Tensor = CpuTensor;
     type Matrix = HostMatrix;
+    type Experts = HostExperts;
     type Vector = Vec<f32>;
     type Slots = CpuSlots;
     /// Logits are on the host already.
@@ -94,6 +101,10 @@ impl Backend for CpuBackend {
 
     fn matrix(&self, matrix: HostMatrix, _role: MatrixRole) -> HostMatrix {
         matrix
+    }
+
+    fn expert_matrices(&self, experts: HostExperts) -> HostExperts {
+        experts
     }
 
     fn vector(&self, vector: Vec<f32>) -> Vec<f32> {
@@ -193,6 +204,49 @@ impl Backend for CpuBackend {
         let mut out = CpuTensor::zeros(gate.rows(), gate.width);
         cpu::swiglu(&self.cpu, &gate.data, &up.data, &mut out.data);
         out
+    }
+
+    fn experts(
+        &self,
+        weights: &ExpertsWeights<HostMatrix, HostExperts>,
+        x: &CpuTensor,
+    ) -> CpuTensor {
+        let GatedWeights { gate, up, down } = &weights.experts;
+        let parameters = cpu::ExpertsParams {
+            router: weights.router.view(),
+            expert: &|expert| cpu::GatedMatrices {
+                gate: gate.view(expert),
+                up: up.view(expert),
+                down: down.view(expert),
+            },
+            shared: weights
+                .shared
+                .as_ref()
+                .map(|shared| cpu::SharedExpertParams {
+                    gate: shared.gate.view(),
+                    matrices: cpu::GatedMatrices {
+                        gate: shared.block.gate.view(),
+                        up: shared.block.up.view(),
+                        down: shared.block.down.view(),
+                    },
+                }),
+        };
+        let mut out = CpuTensor::zeros(x.rows(), x.width);
+        let (cpu, precision) = (&self.cpu, self.precision);
+        let read = cpu::experts(
+            cpu,
+            precision,
+            &weights.dims,
+            &parameters,
+            &x.data,
+            &mut out.data,
+        );
+        self.expert_reads.count(read);
+        out
+    }
+
+    fn expert_reads(&self) -> Option<ExpertReads> {
+        Some(self.expert_reads.reads())
     }
 
     fn select_rows(&self, x: &CpuTensor, rows: &[usize]) -> CpuTensor {

@@ -77,6 +77,12 @@ impl ResolvedLimits {
         self.cache + (self.total / 8).min(1024 * MIB)
     }
 
+    /// What sequences get beside weights that are mapped. These may be larger than memory, which is slow: sequences get a
+    /// sixteenth in any case.
+    pub fn beside_mapped(&self, weights: u64) -> u64 {
+        self.total.saturating_sub(weights).max(self.total / 16)
+    }
+
     /// What is left for sequences where weights take `weights` bytes.
     pub fn for_sequences(&self, weights: u64) -> Option<u64> {
         self.total.checked_sub(weights)?.checked_sub(self.reserve())
@@ -118,5 +124,7 @@ mod tests {
         let limits = limits.resolve(Some(100 << 30));
         assert_eq!(limits.for_sequences(3 << 30), Some(5 << 30));
         assert_eq!(limits.for_sequences(9 << 30), None);
+        assert_eq!(limits.beside_mapped(3 << 30), 7 << 30);
+        assert_eq!(limits.beside_mapped(20 << 30), (10 << 30) / 16);
     }
 }

@@ -7,6 +7,7 @@ mod attention;
 mod bridge;
 mod chosen;
 mod device;
+mod experts;
 mod fused;
 mod matrix;
 mod memory;
@@ -29,7 +30,7 @@ use sanctum_kernels::cpu::{Pool, Precision};
 use sanctum_kernels::{KvMode, RopeScaling};
 
 pub use self::device::MlxDevice;
-pub(super) use self::matrix::MlxMatrix;
+pub(super) use self::matrix::{MlxExperts, MlxMatrix};
 pub(super) use self::memory::usage;
 pub(super) use self::slots::MlxSlots;
 pub(super) use self::snapshot::MlxSnapshot;
@@ -45,7 +46,8 @@ use crate::backend::cost::SequenceCost;
 use crate::backend::memory::{MemoryLimits, ResolvedLimits};
 use crate::load::model_config::{Mixer, ModelConfig};
 use crate::load::weights::{
-    AttentionWeights, DeltaWeights, HostMatrix, HostWeights, MatrixRole, Storage,
+    AttentionWeights, DeltaWeights, ExpertsWeights, HostExperts, HostMatrix, HostWeights,
+    MatrixRole, Storage,
 };
 
 /// Layers that are enqueued on a GPU at a time.
@@ -144,6 +146,7 @@ impl MlxBackend {
 impl Backend for MlxBackend {
     type Tensor = Array;
     type Matrix = MlxMatrix;
+    type Experts = MlxExperts;
     type Vector = MlxVector;
     type Slots = MlxSlots;
     type Chosen = Chosen;
@@ -153,16 +156,24 @@ impl Backend for MlxBackend {
         // Logits of 16 bits would often be equal where they should not be. Scales in f32 cost little, a whole matrix
         // would cost much.
         let dtype = match (role, &matrix.storage) {
-            (MatrixRole::Vocabulary, Storage::Affine { .. }) => Dtype::Float32,
+            (MatrixRole::Vocabulary, Storage::Affine { .. }) | (MatrixRole::Router, _) => {
+                Dtype::Float32
+            }
             _ => self.dtype,
         };
+        let tiled = self.dtype == Dtype::Bfloat16 && role != MatrixRole::Router;
         match &self.fused {
-            Some(fused) if fused.multiplies() && self.dtype == Dtype::Bfloat16 => {
+            Some(fused) if fused.multiplies() && tiled => {
                 let whole = role == MatrixRole::Vocabulary;
                 MlxMatrix::tiled(matrix, dtype, whole, self.pool.threads())
             }
             _ => MlxMatrix::new(matrix, dtype),
         }
+    }
+
+    fn expert_matrices(&self, experts: HostExperts) -> MlxExperts {
+        let visit = self.fused.as_ref().is_some_and(Fused::multiplies);
+        MlxExperts::new(experts, self.dtype, visit)
     }
 
     fn vector(&self, vector: Vec<f32>) -> MlxVector {
@@ -343,6 +354,10 @@ impl Backend for MlxBackend {
         }
         let [gate, up] = self.project(x, matrices);
         self.swiglu(gate, &up)
+    }
+
+    fn experts(&self, weights: &ExpertsWeights<MlxMatrix, MlxExperts>, x: &Array) -> Array {
+        experts::mixture(self, weights, x)
     }
 
     fn select_rows(&self, x: &Array, some: &[usize]) -> Array {

@@ -161,11 +161,10 @@ impl HostModel {
     pub(crate) fn bring_in(&self, mut progress: impl FnMut(u64, u64)) {
         const PAGE: usize = 4096;
         const REPORT_EVERY: usize = 64 << 20;
-        let matrices = self.weights.matrices();
-        let total = matrices.iter().map(|m| m.bytes() as u64).sum();
+        let total = self.weights.bytes();
         let mut done = 0;
         progress(0, total);
-        for part in matrices.iter().flat_map(|matrix| matrix.parts()) {
+        for part in self.weights.parts() {
             for piece in part.chunks(REPORT_EVERY) {
                 black_box(piece.iter().step_by(PAGE).fold(0, |sum, byte| sum ^ byte));
                 done += piece.len() as u64;

@@ -6,6 +6,7 @@
 //! honoured ([`ModelConfig`]) or refused by its name (`refused`, `rope`).
 
 mod error;
+mod feed_forward;
 mod fields;
 mod quantization;
 mod refused;
@@ -17,6 +18,7 @@ use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims, Rope, RopeScaling};
 use serde_json::{Map, Value};
 
 pub use error::ConfigError;
+pub use feed_forward::FeedForward;
 pub use quantization::{AffineQuantization, Packing, Quantization};
 
 pub(crate) use fields::token_ids;
@@ -30,8 +32,8 @@ use fields::Fields;
 pub struct ModelConfig {
     /// Width of the residual stream.
     pub hidden: usize,
-    /// Width of the feed-forward layers.
-    pub intermediate: usize,
+    /// What follows the mixer in every layer.
+    pub feed_forward: FeedForward,
     /// What each layer mixes tokens with, in order.
     pub layers: Vec<Mixer>,
     /// Tokens in the vocabulary, padding rows included.
@@ -101,18 +103,8 @@ impl ModelConfig {
     }
 
     fn from_levels(fields: &Fields, levels: &[Fields]) -> Result<Self, ConfigError> {
-        let model_type = fields.text("model_type")?.unwrap_or("missing");
-        if !matches!(model_type, "qwen3_5" | "qwen3_5_text") {
-            return Err(unsupported(
-                "model_type",
-                model_type,
-                "this server computes dense Qwen3.5 models (qwen3_5 or qwen3_5_text)",
-            ));
-        }
-        let size = |key: &str, most: usize| {
-            let size = fields.required_size(key)?;
-            within(key, size, most).map(|()| size)
-        };
+        FeedForward::check(fields)?;
+        let size = |key: &str, most: usize| size(fields, key, most);
         let hidden = size("hidden_size", LARGEST_SIZE)?;
         let heads = size("num_attention_heads", LARGEST_SIZE)?;
         let head_dim = fields.size("head_dim")?.unwrap_or(hidden / heads);
@@ -142,7 +134,7 @@ impl ModelConfig {
         }
         Ok(Self {
             hidden,
-            intermediate: size("intermediate_size", LARGEST_SIZE)?,
+            feed_forward: FeedForward::parse(fields)?,
             layers: mixers(fields, size("num_hidden_layers", LARGEST_SIZE)?)?,
             vocab: size("vocab_size", LARGEST_SIZE)?,
             context: rope.context.unwrap_or(0).max(context),
@@ -167,6 +159,12 @@ impl ModelConfig {
             &self.rope_scaling,
         )
     }
+}
+
+/// A whole number from 1 to `most` that must be there.
+fn size(fields: &Fields, key: &str, most: usize) -> Result<usize, ConfigError> {
+    let size = fields.required_size(key)?;
+    within(key, size, most).map(|()| size)
 }
 
 fn within(key: &str, size: usize, most: usize) -> Result<(), ConfigError> {

@@ -6,6 +6,7 @@
 //! a production system weeks of corrupt answers.
 
 mod error;
+mod feed_forward;
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,8 @@ use super::adapter::Adapter;
 use super::checkpoint::Tensor;
 use super::model_config::{AffineQuantization, Mixer, ModelConfig, Packing, Quantization};
 use super::weights::{
-    AttentionWeights, DeltaWeights, HostMatrix, HostWeights, Layer, MixerWeights, Storage, Weights,
+    AttentionWeights, DeltaWeights, HostExperts, HostMatrix, HostWeights, Layer, MixerWeights,
+    Storage, Weights,
 };
 
 /// Takes from `tensors` what `config` asks for, and merges the pairs of `adapter` into it, matrix by matrix.
@@ -101,9 +103,9 @@ impl TensorReader<'_> {
         &mut self,
         config: &ModelConfig,
         index: usize,
-    ) -> Result<Layer<HostMatrix, Vec<f32>>, WeightsError> {
+    ) -> Result<Layer<HostMatrix, HostExperts, Vec<f32>>, WeightsError> {
         let at = |part: &str| format!("model.layers.{index}.{part}");
-        let (hidden, inner) = (config.hidden, config.intermediate);
+        let hidden = config.hidden;
         Ok(Layer {
             input_norm: self.norm(&at("input_layernorm"), hidden)?,
             mixer: match config.layers[index] {
@@ -113,9 +115,7 @@ impl TensorReader<'_> {
                 Mixer::Delta => MixerWeights::Delta(self.delta(config, &at("linear_attn"))?),
             },
             post_norm: self.norm(&at("post_attention_layernorm"), hidden)?,
-            gate: self.matrix(&at("mlp.gate_proj"), inner, hidden)?,
-            up: self.matrix(&at("mlp.up_proj"), inner, hidden)?,
-            down: self.matrix(&at("mlp.down_proj"), hidden, inner)?,
+            feed_forward: self.feed_forward(config, &at("mlp"))?,
         })
     }
 
@@ -211,18 +211,39 @@ impl TensorReader<'_> {
         Ok(weight)
     }
 
+    /// A matrix `[rows, cols]`, with the adapter's pair for it merged.
     fn matrix(
         &mut self,
         module: &str,
         rows: usize,
         cols: usize,
     ) -> Result<HostMatrix, WeightsError> {
+        let matrix = self.stored(module, None, rows, cols)?;
+        let Some(adapter) = &mut self.adapter else {
+            return Ok(matrix);
+        };
+        let matrix = adapter.merged(module, matrix)?;
+        let merged = self.pairs - adapter.left();
+        (self.progress)(merged as u64, self.pairs as u64);
+        Ok(matrix)
+    }
+
+    /// A matrix `[rows, cols]`, or so many of them one below the other as one matrix.
+    fn stored(
+        &mut self,
+        module: &str,
+        count: Option<usize>,
+        rows: usize,
+        cols: usize,
+    ) -> Result<HostMatrix, WeightsError> {
         let weight = format!("{module}.weight");
         let scales = format!("{module}.scales");
+        let shape =
+            |width: usize| -> Vec<usize> { count.into_iter().chain([rows, width]).collect() };
         let storage = if self.tensors.contains_key(&scales) {
             let affine = self.affine(module, cols)?;
-            let groups = [rows, cols / affine.group];
-            let packed = self.take(&weight, &[rows, cols * affine.bits as usize / 32])?;
+            let groups = shape(cols / affine.group);
+            let packed = self.take(&weight, &shape(cols * affine.bits as usize / 32))?;
             if packed.dtype != Dtype::U32 {
                 return Err(wrong_type(&packed, "U32"));
             }
@@ -240,24 +261,22 @@ impl TensorReader<'_> {
                 biases: biases.bytes,
             }
         } else {
-            let tensor = self.take(&weight, &[rows, cols])?;
-            Storage::Dense {
-                float: float(&tensor)?,
-                data: tensor.bytes,
-            }
+            self.dense(&weight, &shape(cols))?
         };
-        let matrix = HostMatrix {
-            rows,
+        Ok(HostMatrix {
+            rows: count.unwrap_or(1) * rows,
             cols,
             storage,
-        };
-        let Some(adapter) = &mut self.adapter else {
-            return Ok(matrix);
-        };
-        let matrix = adapter.merged(module, matrix)?;
-        let merged = self.pairs - adapter.left();
-        (self.progress)(merged as u64, self.pairs as u64);
-        Ok(matrix)
+        })
+    }
+
+    /// Plain numbers.
+    fn dense(&mut self, name: &str, shape: &[usize]) -> Result<Storage, WeightsError> {
+        let tensor = self.take(name, shape)?;
+        Ok(Storage::Dense {
+            float: float(&tensor)?,
+            data: tensor.bytes,
+        })
     }
 
     /// How a matrix with scales is quantised. With its inputs known, the shapes leave no choice.

@@ -106,6 +106,7 @@ impl Engine {
     where
         B: Backend + Send + 'static,
         B::Matrix: Send,
+        B::Experts: Send,
         B::Vector: Send,
         B::Slots: Send,
     {
@@ -126,6 +127,7 @@ impl Engine {
     where
         B: Backend + Send + 'static,
         B::Matrix: Send,
+        B::Experts: Send,
         B::Vector: Send,
         B::Slots: Send,
     {
@@ -149,6 +151,7 @@ impl Engine {
     where
         B: Backend + Send + 'static,
         B::Matrix: Send,
+        B::Experts: Send,
         B::Vector: Send,
         B::Slots: Send,
     {

@@ -76,22 +76,25 @@ const LONGEST: usize = 220;
 fn on_cpu() -> impl Strategy<Value = Arithmetic> {
     let modes = prop::sample::select(vec![KvMode::Plain, KvMode::V8, KvMode::V4]);
     let precisions = prop::sample::select(vec![Precision::Exact, Precision::Fast]);
-    (precisions, modes, 1..=2_usize).prop_map(|(precision, kv_cache, threads)| Arithmetic {
+    let all = (precisions, modes, 1..=2_usize, any::<bool>());
+    all.prop_map(|(precision, kv_cache, threads, experts)| Arithmetic {
         device: TestDevice::Cpu,
         precision,
         kv_cache,
         threads,
+        experts,
     })
 }
 
 #[cfg(feature = "mlx")]
 fn on_mlx() -> impl Strategy<Value = Arithmetic> {
     let modes = prop::sample::select(vec![KvMode::Plain, KvMode::V8, KvMode::V4]);
-    modes.prop_map(|kv_cache| Arithmetic {
+    (modes, any::<bool>()).prop_map(|(kv_cache, experts)| Arithmetic {
         device: TestDevice::Mlx,
         precision: Precision::Exact,
         kv_cache,
         threads: 1,
+        experts,
     })
 }
 

@@ -8,14 +8,14 @@ use sanctum_engine::backend::{Backend, CpuBackend, KvMode, Precision, SequenceCo
 use sanctum_engine::backend::{MlxBackend, MlxDevice};
 use sanctum_engine::graph::Model;
 use sanctum_engine::load::random::{self, Shape};
-use sanctum_engine::load::{Mixer, ModelConfig, ModelSource};
+use sanctum_engine::load::{FeedForward, Mixer, ModelConfig, ModelSource};
 use sanctum_engine::prefix::{PrefixOptions, Reuse, Scope};
 use sanctum_engine::sampling::Sampling;
 use sanctum_engine::schedule::{
     Engine, EngineLimits, Event, FinishReason, Generation, Heartbeat, Request, Usage,
 };
 use sanctum_engine::text::Text;
-use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims};
+use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims, ExpertDims};
 
 /// Tokens of the model.
 pub(crate) const VOCAB: u32 = 64;
@@ -37,6 +37,8 @@ pub(crate) struct Arithmetic {
     pub(crate) precision: Precision,
     pub(crate) kv_cache: KvMode,
     pub(crate) threads: usize,
+    /// Whether the model is a mixture of experts.
+    pub(crate) experts: bool,
 }
 
 /// The quickest.
@@ -45,6 +47,7 @@ pub(crate) const FAST: Arithmetic = Arithmetic {
     precision: Precision::Fast,
     kv_cache: KvMode::Plain,
     threads: 1,
+    experts: false,
 };
 
 pub(crate) const LIMITS: EngineLimits = EngineLimits {
@@ -55,11 +58,14 @@ pub(crate) const LIMITS: EngineLimits = EngineLimits {
 };
 
 /// Two layers of the gated delta rule around one of attention.
-pub(crate) fn config() -> ModelConfig {
+pub(crate) fn config(experts: bool) -> ModelConfig {
     let delta = DeltaDims::new(1, 2, 32, 32).unwrap();
     ModelConfig {
         hidden: 64,
-        intermediate: 64,
+        feed_forward: match experts {
+            false => FeedForward::Dense { intermediate: 64 },
+            true => FeedForward::Experts(ExpertDims::new(6, 2, 64, 64).unwrap()),
+        },
         layers: vec![Mixer::Delta, Mixer::Attention, Mixer::Delta],
         vocab: VOCAB as usize,
         context: LIMITS.context,
@@ -71,7 +77,7 @@ pub(crate) fn config() -> ModelConfig {
 }
 
 pub(crate) fn model(arithmetic: Arithmetic) -> Model<CpuBackend> {
-    let config = config();
+    let config = config(arithmetic.experts);
     let weights = random::weights(&config, &mut |_, _| {});
     let backend = CpuBackend::new(&config, arithmetic.threads, arithmetic.precision)
         .with_kv_cache(arithmetic.kv_cache);
@@ -80,7 +86,7 @@ pub(crate) fn model(arithmetic: Arithmetic) -> Model<CpuBackend> {
 
 #[cfg(feature = "mlx")]
 fn mlx_model(arithmetic: Arithmetic) -> Model<MlxBackend> {
-    let config = config();
+    let config = config(arithmetic.experts);
     let weights = random::weights(&config, &mut |_, _| {});
     let device = MlxDevice::best();
     let backend = MlxBackend::new(device, &weights, arithmetic.threads, arithmetic.precision)
@@ -91,16 +97,20 @@ fn mlx_model(arithmetic: Arithmetic) -> Model<MlxBackend> {
 /// What a sequence takes.
 pub(crate) fn cost(arithmetic: Arithmetic) -> SequenceCost {
     match arithmetic.device {
-        TestDevice::Cpu => model(arithmetic).backend().cost(&config()),
+        TestDevice::Cpu => model(arithmetic)
+            .backend()
+            .cost(&config(arithmetic.experts)),
         #[cfg(feature = "mlx")]
-        TestDevice::Mlx => mlx_model(arithmetic).backend().cost(&config()),
+        TestDevice::Mlx => mlx_model(arithmetic)
+            .backend()
+            .cost(&config(arithmetic.experts)),
     }
 }
 
 /// The built-in model's text side, with a token of the small vocabulary at the end of messages.
 fn text() -> Text {
     static TEXT: LazyLock<Text> = LazyLock::new(|| {
-        let mut text = Text::open(&ModelSource::Embedded, &config()).unwrap();
+        let mut text = Text::open(&ModelSource::Embedded, &config(false)).unwrap();
         text.eos = vec![END];
         text
     });

@@ -24,6 +24,7 @@ fn arithmetics() -> impl Iterator<Item = Arithmetic> {
             precision,
             kv_cache,
             threads: 2,
+            experts: false,
         })
     })
 }

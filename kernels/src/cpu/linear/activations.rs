@@ -9,19 +9,20 @@ use std::cell::RefCell;
 use std::mem;
 use std::ops::Range;
 
+use super::activation_rows::ActivationRows;
 use super::disjoint::Disjoint;
 use super::dispatch::dispatch;
 use super::lanes::{BLOCK, Lanes, ODD, PARTS, Routine};
 use super::matrix::Bits;
 use crate::cpu::Cpu;
 
-/// Up to this many rows are multiplied by [`super::rows`], more by [`super::panels`].
+/// Tiles of up to this many rows are multiplied by [`super::rows`], larger ones by [`super::panels`].
 pub(super) const FEW: usize = 4;
 
 /// All rows of one call's activations.
 pub(super) struct Activations {
-    rows: usize,
-    tile_rows: usize,
+    /// The rows of each tile, one after the other.
+    tiles: Vec<Range<usize>>,
     /// Including padding to a whole span of weights, so that a few rows can be read without looking where they end.
     blocks: usize,
     /// Likewise.
@@ -57,7 +58,7 @@ pub(super) struct ActivationTile<'a> {
     pub rows: usize,
     /// `[blocks, rows, BLOCK]`
     pub values: &'a [i8],
-    /// What a group's rounded values are multiples of: `[rows, groups]` if there are but [`FEW`] rows in all,
+    /// What a group's rounded values are multiples of: `[rows, groups]` in a tile of up to [`FEW`] rows,
     /// `[groups, rows]` otherwise.
     pub steps: &'a [f32],
     /// A group's sum, as rounded: what its weights' common bias is multiplied with. Laid out as `steps`.
@@ -67,16 +68,15 @@ pub(super) struct ActivationTile<'a> {
 }
 
 impl Activations {
-    /// Rounds `x`, `[rows, cols]`, to be multiplied with weights of the given kind.
+    /// Rounds `x`, whose rows `tiles` are, to be multiplied with weights of the given kind.
     pub(super) fn new(
         cpu: &Cpu,
-        x: &[f32],
-        cols: usize,
+        x: ActivationRows<'_>,
+        tiles: &[Range<usize>],
         bits: Bits,
         group: usize,
-        tile_rows: usize,
     ) -> Self {
-        let rows = x.len() / cols;
+        let (rows, cols) = (x.len(), x.cols());
         let groups = (cols / group).next_multiple_of(PARTS);
         let blocks = groups * group / BLOCK;
         let mut buffers = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
@@ -87,7 +87,6 @@ impl Activations {
             scales.resize(rows * groups, 0.0);
         }
         let used_blocks = cols.div_ceil(BLOCK);
-        let tiles = rows.div_ceil(tile_rows);
         {
             let (values, steps, totals) = (
                 Disjoint::new(&mut buffers.values),
@@ -95,42 +94,38 @@ impl Activations {
                 Disjoint::new(&mut buffers.totals),
             );
             let round = |index: usize| {
-                let (tile, block) = (index / used_blocks, index % used_blocks);
-                let first = tile * tile_rows;
-                let tile_rows = tile_rows.min(rows - first);
-                let at = (first * blocks + block * tile_rows) * BLOCK;
-                let strides = if rows <= FEW {
+                let (tile, block) = (&tiles[index / used_blocks], index % used_blocks);
+                let at = (tile.start * blocks + block * tile.len()) * BLOCK;
+                let strides = if tile.len() <= FEW {
                     [groups, 1]
                 } else {
-                    [1, tile_rows]
+                    [1, tile.len()]
                 };
                 let round = RoundBlock {
-                    x: &x[first * cols..][..tile_rows * cols],
-                    cols,
+                    x: x.slice(tile.clone()),
                     columns: block * BLOCK..cols.min((block + 1) * BLOCK),
                     bits,
                     group,
                     // SAFETY: tiles lie one after the other and blocks one after the other within a tile, so no
                     // two (tile, block) pairs share a value; each pair is rounded once.
-                    values: unsafe { values.slice(at..at + tile_rows * BLOCK) },
+                    values: unsafe { values.slice(at..at + tile.len() * BLOCK) },
                     steps: &steps,
                     totals: &totals,
-                    first_group: first * groups + block * (BLOCK / group) * strides[1],
+                    first_group: tile.start * groups + block * (BLOCK / group) * strides[1],
                     strides,
                 };
                 dispatch(cpu.isa, round);
             };
             // Rounding a few rows takes less time than waking another thread.
-            if x.len() < 1 << 16 {
-                (0..tiles * used_blocks).for_each(round);
+            let all = tiles.len() * used_blocks;
+            if rows * cols < 1 << 16 {
+                (0..all).for_each(round);
             } else {
-                cpu.pool
-                    .split(tiles * used_blocks, 1, &|range| range.for_each(round));
+                cpu.pool.split(all, 1, &|range| range.for_each(round));
             }
         }
         Self {
-            rows,
-            tile_rows,
+            tiles: tiles.to_vec(),
             blocks,
             groups,
             buffers,
@@ -139,14 +134,13 @@ impl Activations {
 
     /// The tile with the given index.
     pub(super) fn tile(&self, index: usize) -> ActivationTile<'_> {
-        let first = index * self.tile_rows;
-        let rows = self.tile_rows.min(self.rows - first);
+        let Range { start, end } = self.tiles[index];
         let block_row = self.blocks * BLOCK;
         ActivationTile {
-            rows,
-            values: &self.buffers.values[first * block_row..][..rows * block_row],
-            steps: &self.buffers.steps[first * self.groups..][..rows * self.groups],
-            totals: &self.buffers.totals[first * self.groups..][..rows * self.groups],
+            rows: end - start,
+            values: &self.buffers.values[start * block_row..end * block_row],
+            steps: &self.buffers.steps[start * self.groups..end * self.groups],
+            totals: &self.buffers.totals[start * self.groups..end * self.groups],
             groups: self.groups,
         }
     }
@@ -155,8 +149,7 @@ impl Activations {
 /// Rounds one block of a tile.
 struct RoundBlock<'a> {
     /// The tile's rows.
-    x: &'a [f32],
-    cols: usize,
+    x: ActivationRows<'a>,
     columns: Range<usize>,
     bits: Bits,
     group: usize,
@@ -175,8 +168,8 @@ impl Routine for RoundBlock<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let x = self.x.chunks_exact(self.cols);
-        for (row, (x, out)) in x.zip(self.values.chunks_exact_mut(BLOCK)).enumerate() {
+        for (row, out) in self.values.chunks_exact_mut(BLOCK).enumerate() {
+            let x = self.x.row(row);
             let mut rounded = [0; BLOCK];
             let groups = x[self.columns.clone()].chunks_exact(self.group);
             for (g, x) in groups.enumerate() {
@@ -239,6 +232,8 @@ fn round_group<const GROUP: usize>(x: &[f32], out: &mut [i8]) -> (f32, f32) {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
 
     #[test]
@@ -276,18 +271,21 @@ mod tests {
     fn every_value_is_where_the_products_look_for_it() {
         // 192 columns are a block and a half.
         let (cols, group) = (192, 32);
-        for (rows, tile_rows) in [(5, 2), (3, 8)] {
+        for tiles in [&[0..2, 2..7, 7..8][..], slice::from_ref(&(0..3))] {
+            let rows = tiles[tiles.len() - 1].end;
             let values = (0..rows * cols).map(|i| ((i * 37) % 255) as f32 - 127.0);
             let x: Vec<f32> = values.collect();
             for bits in [Bits::Four, Bits::Eight] {
-                let all = Activations::new(&Cpu::new(2), &x, cols, bits, group, tile_rows);
+                let input = ActivationRows::all(&x, cols);
+                let all = Activations::new(&Cpu::new(2), input, tiles, bits, group);
                 for (row, x) in x.chunks(cols).enumerate() {
-                    let tile = all.tile(row / tile_rows);
-                    let row = row % tile_rows;
+                    let index = tiles.iter().position(|tile| tile.contains(&row)).unwrap();
+                    let tile = all.tile(index);
+                    let row = row - tiles[index].start;
                     for (g, x) in x.chunks(group).enumerate() {
                         let mut expected = [0; 32];
                         let scale = round_group::<32>(x, &mut expected);
-                        let at = if rows <= FEW {
+                        let at = if tile.rows <= FEW {
                             row * tile.groups + g
                         } else {
                             g * tile.rows + row

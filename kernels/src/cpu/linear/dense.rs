@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::activation_rows::ActivationRows;
 use super::disjoint::Disjoint;
 use super::lanes::{Lanes, MAX_ROWS, Routine};
 use super::matrix::{Dense, Float, Matrix, f16_to_f32};
@@ -21,8 +22,7 @@ const MANY: usize = 8;
 pub(super) struct Products<'a> {
     pub matrix: Matrix<'a>,
     pub rows: Range<usize>,
-    /// `[some rows, cols]`
-    pub x: &'a [f32],
+    pub x: ActivationRows<'a>,
     /// `[all activation rows, matrix.rows]`
     pub out: &'a Disjoint<'a, f32>,
     /// The first of `x`'s rows among all activation rows.
@@ -37,7 +37,7 @@ impl Routine for Products<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let cols = self.matrix.cols();
-        let n = self.x.len() / cols;
+        let n = self.x.len();
         let mut scratch = Vec::new();
         let mut row = self.rows.start;
         while row < self.rows.end {
@@ -54,9 +54,9 @@ impl Routine for Products<'_> {
                 Matrix::Dense(m) if n < MANY => {
                     let w = rows.map(|row| m.row(row));
                     match m.float {
-                        Float::F32 => multiply::<L, Single>(w, self.x, cols, write),
-                        Float::F16 => multiply::<L, HalfFloat>(w, self.x, cols, write),
-                        Float::Bf16 => multiply::<L, Bfloat>(w, self.x, cols, write),
+                        Float::F32 => multiply::<L, Single>(w, self.x, write),
+                        Float::F16 => multiply::<L, HalfFloat>(w, self.x, write),
+                        Float::Bf16 => multiply::<L, Bfloat>(w, self.x, write),
                     }
                 }
                 matrix => {
@@ -65,7 +65,7 @@ impl Routine for Products<'_> {
                         expand(&matrix, row, out);
                     }
                     let w = std::array::from_fn(|i| &scratch[i * cols..][..cols]);
-                    multiply::<L, Expanded>(w, self.x, cols, write);
+                    multiply::<L, Expanded>(w, self.x, write);
                 }
             }
             row += count;
@@ -188,12 +188,11 @@ impl StoredFloat for Expanded {
 #[inline(always)]
 fn multiply<L: Lanes, S: StoredFloat>(
     w: [&[S::Value]; WEIGHTS],
-    x: &[f32],
-    cols: usize,
+    x: ActivationRows<'_>,
     write: impl Fn(usize, &[f32]),
 ) {
-    let rows = x.len() / cols;
-    let x_row = |n: usize| &x[n * cols..][..cols];
+    let (rows, cols) = (x.len(), x.cols());
+    let x_row = |n: usize| x.row(n);
     let mut n = 0;
     // Only the widest instruction set has the registers for four by four sums.
     if L::ROWS == MAX_ROWS {

@@ -20,9 +20,11 @@ const AHEAD: usize = 8 << 10;
 pub(super) struct RowProducts<'a> {
     pub matrix: Affine<'a>,
     pub rows: Range<usize>,
-    pub x: ActivationTile<'a>,
-    /// `[activation rows, matrix.rows]`
+    pub tile: ActivationTile<'a>,
+    /// `[all activation rows, matrix.rows]`
     pub out: &'a Disjoint<'a, f32>,
+    /// The tile's first row among all activation rows.
+    pub first: usize,
 }
 
 impl Routine for RowProducts<'_> {
@@ -32,7 +34,7 @@ impl Routine for RowProducts<'_> {
     unsafe fn run<L: Lanes>(self) {
         // SAFETY: as for `run`.
         unsafe {
-            match self.x.rows {
+            match self.tile.rows {
                 1 => self.few::<L, 1>(),
                 2 => self.few::<L, 2>(),
                 3 => self.few::<L, 3>(),
@@ -61,7 +63,9 @@ impl RowProducts<'_> {
     /// With `COLUMNS` columns a group and `N` activation rows.
     #[inline(always)]
     unsafe fn multiply<L: Lanes, const FOUR: bool, const COLUMNS: usize, const N: usize>(&self) {
-        let Self { matrix, x, .. } = self;
+        let Self {
+            matrix, tile: x, ..
+        } = self;
         let groups = matrix.groups();
         let size = matrix.float.size();
         for row in self.rows.clone() {
@@ -89,7 +93,7 @@ impl RowProducts<'_> {
                     }
                 }
                 for (n, &y) in y.iter().enumerate() {
-                    let at = n * matrix.rows + row;
+                    let at = (self.first + n) * matrix.rows + row;
                     self.out.write(at, add_pairwise(L::store_parts(y)));
                 }
             }

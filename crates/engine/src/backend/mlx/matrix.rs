@@ -2,14 +2,14 @@
 
 use half::{bf16, f16};
 use mlx_rs::ops::indexing::take_axis;
-use mlx_rs::ops::{dequantize, matmul, quantized_matmul};
+use mlx_rs::ops::{dequantize, gather_mm, gather_qmm, matmul, quantized_matmul};
 use mlx_rs::{Array, Dtype};
 use sanctum_kernels::cpu::Float;
 use sanctum_kernels::gpu::tiles;
 
 use super::ops::{dim, must};
 use super::{MlxDevice, bridge};
-use crate::load::weights::{HostMatrix, Storage};
+use crate::load::weights::{HostExperts, HostMatrix, Storage};
 use sanctum_manifest::Bytes;
 
 /// From so many rows on a quantised matrix is unpacked for a dense product: then the product, not the reading of the
@@ -45,7 +45,7 @@ pub struct Tiles {
 
 #[derive(Debug)]
 enum Stored {
-    /// `[rows, cols]`.
+    /// `[rows, cols]`, as all shapes here behind the number of matrices if there are several.
     Dense(Array),
     Affine {
         bits: i32,
@@ -120,15 +120,20 @@ fn numbers<const SIZE: usize>(bytes: &[u8], number: impl Fn([u8; SIZE]) -> f32) 
 }
 
 impl Stored {
-    fn new(matrix: HostMatrix, dtype: Dtype) -> Self {
+    /// A matrix, or `count` matrices one below the other as an array of them.
+    fn new(matrix: HostMatrix, count: Option<usize>, dtype: Dtype) -> Self {
         let HostMatrix {
             rows,
             cols,
             storage,
         } = matrix;
+        let shape = |width: usize| -> Vec<i32> {
+            let rows = rows / count.unwrap_or(1);
+            count.into_iter().chain([rows, width]).map(dim).collect()
+        };
         match storage {
             Storage::Dense { float, data } => {
-                Self::Dense(floats(&data, float, &[dim(rows), dim(cols)], dtype))
+                Self::Dense(floats(&data, float, &shape(cols), dtype))
             }
             Storage::Affine {
                 affine,
@@ -137,8 +142,8 @@ impl Stored {
                 scales,
                 biases,
             } => {
-                let words = [dim(rows), dim(cols * affine.bits as usize / 32)];
-                let groups = [dim(rows), dim(cols / affine.group)];
+                let words = shape(cols * affine.bits as usize / 32);
+                let groups = shape(cols / affine.group);
                 Self::Affine {
                     bits: i32::from(affine.bits),
                     group: dim(affine.group),
@@ -204,7 +209,7 @@ impl MlxMatrix {
             rows: matrix.rows,
             cols: matrix.cols,
             dtype,
-            storage: Some(Stored::new(matrix, dtype)),
+            storage: Some(Stored::new(matrix, None, dtype)),
             tiles: None,
         }
     }
@@ -218,7 +223,7 @@ impl MlxMatrix {
             cols: matrix.cols,
             dtype,
             storage: (whole || tiles.is_none()).then(|| {
-                let stored = Stored::new(matrix, dtype);
+                let stored = Stored::new(matrix, None, dtype);
                 if tiles.is_some() {
                     stored.read_once();
                 }
@@ -319,6 +324,64 @@ impl MlxMatrix {
                 let (scales, biases) = (some(scales), some(biases));
                 must(dequantize(some(packed), &scales, &biases, *group, *bits))
             }
+        }
+    }
+}
+
+/// A matrix `[rows, cols]` of each expert of a layer on the device.
+#[derive(Debug)]
+pub struct MlxExperts {
+    dtype: Dtype,
+    storage: Stored,
+}
+
+impl MlxExperts {
+    /// Copies the experts to the device; the host's part is dropped. `visit`: moves them to a GPU that has memory of its own.
+    pub fn new(experts: HostExperts, dtype: Dtype, visit: bool) -> Self {
+        let count = experts.count();
+        let matrix = experts.into_stacked();
+        let dtype = match (&matrix.storage, MlxDevice::best()) {
+            // MLX 0.32 ends the process if it is asked for other types.
+            (Storage::Dense { .. }, MlxDevice::Cpu) => Dtype::Float32,
+            _ => dtype,
+        };
+        let storage = Stored::new(matrix, Some(count), dtype);
+        if visit {
+            storage.read_once();
+        }
+        Self { dtype, storage }
+    }
+
+    /// The type of what they are multiplied with.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// `x Wᵀ` with the matrices of `experts`, `[…]`: `[…, n, cols]` to `[…, n, rows]`. `sorted`: their indices ascend.
+    pub fn products(&self, x: &Array, experts: &Array, sorted: bool) -> Array {
+        match &self.storage {
+            Stored::Dense(w) => {
+                let w = must(w.swap_axes(-1, -2));
+                must(gather_mm(x, w, None::<&Array>, experts, sorted))
+            }
+            Stored::Affine {
+                bits,
+                group,
+                packed,
+                scales,
+                biases,
+            } => must(gather_qmm(
+                x,
+                packed,
+                scales,
+                biases,
+                None::<&Array>,
+                experts,
+                true,
+                *group,
+                *bits,
+                sorted,
+            )),
         }
     }
 }

@@ -122,6 +122,15 @@ fn parse(
             }
         }
     };
+    if module
+        .split('.')
+        .any(|part| matches!(part, "experts" | "switch_mlp"))
+    {
+        return other(
+            "half of a pair of routed experts",
+            "train it without the experts",
+        );
+    }
     if module.ends_with("embed_tokens") {
         return other("half of an embedding's pair", retrain);
     }

@@ -372,6 +372,15 @@ fn tensors_that_do_not_pair_are_named() {
         mlx(&[("model.embed_tokens.lora_a", &[3, 2])]),
         "half of an embedding's pair",
     );
+    for module in [
+        "model.layers.0.mlp.switch_mlp.up_proj",
+        "model.layers.0.mlp.experts.0.up_proj",
+    ] {
+        says(
+            mlx(&[(&format!("{module}.lora_a"), &[3, 2])]),
+            "is half of a pair of routed experts, which is not supported; train it without the experts",
+        );
+    }
     let error = mlx(&[("m.lora_a", &[3, 5]), ("m.lora_b", &[2, 4])]);
     says(
         error,
@@ -399,6 +408,10 @@ fn tensors_that_do_not_pair_are_named() {
     says(
         peft("base_model.model.m.lora_A.default.weight"),
         "no half of a LoRA pair",
+    );
+    says(
+        peft("base_model.model.model.layers.0.mlp.experts.base_layer.lora_A.weight"),
+        "is half of a pair of routed experts",
     );
     says(peft("m.lora_A.weight"), "not under base_model.model");
     says(

@@ -2,9 +2,9 @@
 //! is refused by the key's name.
 //!
 //! Known to change nothing here, and passed over: what only training or generation of images reads (`*_dropout`,
-//! `initializer_range`, `router_aux_loss_coef`, `vision_config`, `image_token_id` …), `mtp_*`, `dtype` (the tensors say
-//! it), `mamba_ssm_dtype` (recurrent states are always f32), `mlp_only_layers` and `decoder_sparse_step` (a dense model
-//! has a feed-forward part in every layer), `max_window_layers`, and `mrope_section` and `mrope_interleaved` (the three
+//! `initializer_range`, `router_aux_loss_coef`, `output_router_logits`, `vision_config`, `image_token_id` …), `mtp_*`, `dtype` (the tensors say
+//! it), `mamba_ssm_dtype` (recurrent states are always f32), `mlp_only_layers` and `decoder_sparse_step` of a dense model,
+//! `max_window_layers`, and `mrope_section` and `mrope_interleaved` (the three
 //! positions of text are equal).
 
 use serde_json::Value;
@@ -13,7 +13,7 @@ use super::error::ConfigError;
 use super::fields::Fields;
 
 /// The value with which a key changes nothing.
-enum Neutral {
+pub(super) enum Neutral {
     /// false, 0 or nothing in it.
     Off,
     /// true.
@@ -26,8 +26,7 @@ enum Neutral {
 
 const SILU: Neutral = Neutral::Words(&["silu", "swish"]);
 
-const KEYS: [(&str, Neutral, &str); 26] = [
-    ("num_experts", Neutral::Off, MOE),
+const KEYS: [(&str, Neutral, &str); 25] = [
     ("num_local_experts", Neutral::Off, MOE),
     ("n_routed_experts", Neutral::Off, MOE),
     (
@@ -63,20 +62,28 @@ const KEYS: [(&str, Neutral, &str); 26] = [
     ("rope_traditional", Neutral::Off, ROTATION),
 ];
 
-const MOE: &str = "mixture-of-experts models are not supported yet";
+const MOE: &str =
+    "Qwen3.5 names its experts num_experts; this is the configuration of another model";
 const CAUSAL: &str = "only causal attention of a decoder is supported";
 const WINDOW: &str = "full attention over the whole context is all that is supported";
 const CAP: &str = "Qwen3.5 does not cap logits, and this engine does not either";
 const SCALE: &str = "Qwen3.5 has no such factor, and this engine does not apply one";
 const ROTATION: &str = "every attention layer rotates the first half of a head against the second";
 
+/// Refuses each of these keys that has another value than its neutral one.
+pub(super) fn refuse(fields: &Fields, keys: &[(&str, Neutral, &str)]) -> Result<(), ConfigError> {
+    let changes = |(key, neutral, _): &&(&str, Neutral, &str)| {
+        fields.get(key).is_some_and(|value| !neutral.is(value))
+    };
+    match keys.iter().find(changes) {
+        None => Ok(()),
+        Some((key, _, wanted)) => Err(fields.wrong(key, wanted)),
+    }
+}
+
 /// Checks every key of which another value would change the result.
 pub(super) fn check(fields: &Fields, context: usize, head_dim: usize) -> Result<(), ConfigError> {
-    for (key, neutral, wanted) in KEYS {
-        if fields.get(key).is_some_and(|value| !neutral.is(value)) {
-            return Err(fields.wrong(key, wanted));
-        }
-    }
+    refuse(fields, &KEYS)?;
     // Qwen's older models write a window and say beside it that it is not used.
     let window = fields.get("sliding_window");
     let unused = fields.flag("use_sliding_window")? == Some(false);

@@ -1,6 +1,7 @@
 //! `config.json` in its forms, and what is refused by name.
 
 use super::*;
+use sanctum_kernels::ExpertDims;
 use serde_json::json;
 
 fn flat() -> Value {
@@ -13,6 +14,21 @@ fn flat() -> Value {
                          "model.embed_tokens": false},
         "eos_token_id": [7, 9]
     })
+}
+
+fn mixture() -> Value {
+    let mut config = flat();
+    config["model_type"] = json!("qwen3_5_moe_text");
+    config.as_object_mut().unwrap().remove("intermediate_size");
+    for (key, value) in [
+        ("num_experts", 6),
+        ("num_experts_per_tok", 2),
+        ("moe_intermediate_size", 32),
+        ("shared_expert_intermediate_size", 64),
+    ] {
+        config[key] = json!(value);
+    }
+    config
 }
 
 fn parse(value: &Value) -> Result<ModelConfig, ConfigError> {
@@ -38,6 +54,79 @@ fn a_flat_config_is_read_with_its_defaults() {
     );
     assert_eq!(of("model.embed_tokens"), Packing::Plain);
     assert_eq!(of("model.layers.0.mlp.up_proj"), Packing::FromShapes);
+}
+
+#[test]
+fn mixture_is_read_flat_and_nested() {
+    let experts = |shared| FeedForward::Experts(ExpertDims::new(6, 2, 32, shared).unwrap());
+    assert_eq!(parse(&mixture()).unwrap().feed_forward, experts(64));
+    let nested = json!({"model_type": "qwen3_5_moe", "text_config": mixture()});
+    assert_eq!(parse(&nested).unwrap().feed_forward, experts(64));
+    // What the released files have or leave out, and the neutral values of older mixtures.
+    for (key, value) in [
+        ("intermediate_size", json!(null)),
+        ("intermediate_size", json!(96)),
+        ("mlp_only_layers", json!([])),
+        ("decoder_sparse_step", json!(1)),
+        ("norm_topk_prob", json!(true)),
+        ("router_aux_loss_coef", json!(0.001)),
+        ("output_router_logits", json!(false)),
+        ("routed_scaling_factor", json!(1.0)),
+    ] {
+        let mut config = mixture();
+        config[key] = value;
+        assert_eq!(parse(&config).unwrap().feed_forward, experts(64), "{key}");
+    }
+    let mut config = mixture();
+    config["shared_expert_intermediate_size"] = json!(0);
+    assert_eq!(parse(&config).unwrap().feed_forward, experts(0));
+    let intermediate = 128;
+    assert_eq!(
+        parse(&flat()).unwrap().feed_forward,
+        FeedForward::Dense { intermediate }
+    );
+}
+
+#[test]
+fn mixture_that_is_computed_differently_is_refused_by_name() {
+    for (key, value, names) in [
+        ("decoder_sparse_step", json!(2), "decoder_sparse_step is 2"),
+        ("mlp_only_layers", json!([0]), "mlp_only_layers is [0]"),
+        ("norm_topk_prob", json!(false), "norm_topk_prob is false"),
+        ("n_group", json!(4), "n_group is 4"),
+        (
+            "routed_scaling_factor",
+            json!(2.5),
+            "routed_scaling_factor is 2.5",
+        ),
+        ("scoring_func", json!("sigmoid"), "scoring_func is sigmoid"),
+        ("num_experts", json!(null), "num_experts is missing"),
+        ("num_experts", json!(0), "num_experts is 0"),
+        ("num_experts_per_tok", json!(7), "num_experts_per_tok is 7"),
+        (
+            "num_experts_per_tok",
+            json!(null),
+            "num_experts_per_tok is missing",
+        ),
+        (
+            "moe_intermediate_size",
+            json!(null),
+            "moe_intermediate_size is missing",
+        ),
+        (
+            "shared_expert_intermediate_size",
+            json!(null),
+            "shared_expert_intermediate_size is missing",
+        ),
+        ("n_routed_experts", json!(6), "n_routed_experts is 6"),
+        ("model_type", json!("qwen3_5_text"), "num_experts is 6"),
+        ("model_type", json!("qwen3_moe"), "model_type is qwen3_moe"),
+    ] {
+        let mut config = mixture();
+        config[key] = value;
+        let error = parse(&config).unwrap_err().to_string();
+        assert!(error.contains(names), "{key}: {error}");
+    }
 }
 
 #[test]

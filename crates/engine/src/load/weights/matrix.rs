@@ -1,5 +1,7 @@
 //! A matrix as a checkpoint stores it.
 
+use std::ops::Range;
+
 use sanctum_kernels::cpu::{self, Float};
 use sanctum_manifest::Bytes;
 
@@ -57,10 +59,19 @@ impl HostMatrix {
 
     /// As the CPU kernels take it.
     pub fn view(&self) -> cpu::Matrix<'_> {
-        let Self { rows, cols, .. } = *self;
+        self.view_rows(0..self.rows)
+    }
+
+    /// Some of its rows, as the CPU kernels take them.
+    ///
+    /// # Panics
+    /// If it has fewer rows.
+    pub fn view_rows(&self, rows: Range<usize>) -> cpu::Matrix<'_> {
+        let count = rows.len();
         match &self.storage {
             Storage::Dense { float, data } => {
-                cpu::Dense::new(rows, cols, data, *float).map(Into::into)
+                let data = &data[self.within(data, &rows)];
+                cpu::Dense::new(count, self.cols, data, *float).map(Into::into)
             }
             Storage::Affine {
                 affine,
@@ -72,15 +83,21 @@ impl HostMatrix {
                 let parts = cpu::AffineParts {
                     bits: affine.bits,
                     group: affine.group,
-                    packed,
-                    scales,
-                    biases,
+                    packed: &packed[self.within(packed, &rows)],
+                    scales: &scales[self.within(scales, &rows)],
+                    biases: &biases[self.within(biases, &rows)],
                     float: *float,
                 };
-                cpu::Affine::new(rows, cols, parts).map(Into::into)
+                cpu::Affine::new(count, self.cols, parts).map(Into::into)
             }
         }
         .expect("the shapes were checked when the matrix was read")
+    }
+
+    /// The bytes of some rows within a part.
+    fn within(&self, part: &Bytes, rows: &Range<usize>) -> Range<usize> {
+        let row = part.len() / self.rows.max(1);
+        rows.start * row..rows.end * row
     }
 
     /// The pieces of memory that it lies in.
@@ -93,6 +110,55 @@ impl HostMatrix {
                 biases,
                 ..
             } => vec![packed, scales, biases],
+        }
+    }
+
+    /// The same of some rows.
+    pub(super) fn row_parts(&self, rows: Range<usize>) -> Vec<Bytes> {
+        let slice = |part: &Bytes| part.slice(self.within(part, &rows));
+        self.parts().into_iter().map(slice).collect()
+    }
+
+    /// Whether another matrix has the same shape and form.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let form = |matrix: &Self| match &matrix.storage {
+            Storage::Dense { float, .. } => (*float, None),
+            Storage::Affine { affine, float, .. } => (*float, Some(*affine)),
+        };
+        (self.rows, self.cols, form(self)) == (other.rows, other.cols, form(other))
+    }
+
+    /// Rows of matrices of one form and width, one below the other, copied.
+    pub(super) fn stacked<'a>(pieces: impl Iterator<Item = (&'a Self, Range<usize>)>) -> Self {
+        let (mut rows, mut parts, mut sample) = (0, Vec::<Vec<u8>>::new(), None);
+        for (matrix, piece) in pieces {
+            rows += piece.len();
+            let pieces = matrix.row_parts(piece);
+            parts.resize(pieces.len(), Vec::new());
+            for (part, piece) in parts.iter_mut().zip(pieces) {
+                part.extend_from_slice(&piece);
+            }
+            sample = Some(matrix);
+        }
+        let sample = sample.expect("a mixture has experts");
+        let mut parts = parts.into_iter().map(Bytes::new);
+        let mut part = || parts.next().expect("as many parts as the form has");
+        Self {
+            rows,
+            cols: sample.cols,
+            storage: match sample.storage {
+                Storage::Dense { float, .. } => Storage::Dense {
+                    float,
+                    data: part(),
+                },
+                Storage::Affine { affine, float, .. } => Storage::Affine {
+                    affine,
+                    packed: part(),
+                    float,
+                    scales: part(),
+                    biases: part(),
+                },
+            },
         }
     }
 }

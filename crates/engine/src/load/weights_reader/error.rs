@@ -84,6 +84,24 @@ pub enum WeightsError {
         /// What the shapes say.
         found: String,
     },
+    /// The experts of a layer are missing, in every layout.
+    #[error(
+        "the experts of {at} are missing from the checkpoint: it has neither {at}.switch_mlp.gate_proj.weight (MLX) nor \
+         {at}.experts.gate_up_proj nor {at}.experts.0.gate_proj.weight (transformers); copy config.json and the checkpoint from the same model"
+    )]
+    NoExperts {
+        /// The layer's feed-forward part.
+        at: String,
+    },
+    /// Matrices of the experts of a layer are stored in different ways.
+    #[error(
+        "{module} is stored in another type or quantisation than expert 0 of its layer; one form for all experts of a layer is \
+         supported. Convert the model again"
+    )]
+    UnlikeExperts {
+        /// The module that differs.
+        module: String,
+    },
     /// There is no output matrix, and the embedding must not be used as one.
     #[error(
         "tensor lm_head.weight is missing from the checkpoint, and config.json says that the embedding is not the output matrix \
