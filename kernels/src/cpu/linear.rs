@@ -27,7 +27,6 @@ mod avx512;
 mod dense;
 mod disjoint;
 mod dispatch;
-
 mod lanes;
 mod matrix;
 #[cfg(target_arch = "aarch64")]
@@ -46,17 +45,8 @@ use dense::Gather;
 use disjoint::Disjoint;
 use dispatch::dispatch;
 pub use matrix::{Affine, AffineParts, Dense, Float, Matrix, MatrixError};
+pub use products::Precision;
 pub(super) use products::{Product, multiply};
-
-/// How activations meet quantised weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Precision {
-    /// f32 activations times dequantised weights.
-    Exact,
-    /// Activations rounded to eight bits a group: an output is off by half a percent of a typical output, by two
-    /// where one channel in a hundred is fifty times larger than the others.
-    Fast,
-}
 
 /// Multiplies `x`, `[n, cols]`, with several matrices at once: each output is `[n, matrix.rows()]`.
 ///

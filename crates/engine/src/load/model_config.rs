@@ -11,6 +11,7 @@ mod fields;
 mod quantization;
 mod refused;
 mod rope;
+mod sizes;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ pub(crate) use fields::token_ids;
 use crate::json;
 use error::unsupported;
 use fields::Fields;
+use sizes::{LARGEST_HEAD, LARGEST_SIZE, size, within};
 
 /// The shape of a model, checked for consistency.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,12 +73,6 @@ pub enum Mixer {
     /// The gated delta rule: a recurrent state of fixed size.
     Delta,
 }
-
-/// Sizes beyond this are not models but damage; the products below stay far from overflow.
-const LARGEST_SIZE: usize = 1 << 20;
-/// A recurrent state is heads times key times value dimensions, and no tensor of the file is as large; published models
-/// have 64 heads of 128, or 16 of 256.
-const LARGEST_HEAD: usize = 512;
 
 impl ModelConfig {
     /// Reads `config.json`.
@@ -159,24 +155,6 @@ impl ModelConfig {
             &self.rope_scaling,
         )
     }
-}
-
-/// A whole number from 1 to `most` that must be there.
-fn size(fields: &Fields, key: &str, most: usize) -> Result<usize, ConfigError> {
-    let size = fields.required_size(key)?;
-    within(key, size, most).map(|()| size)
-}
-
-fn within(key: &str, size: usize, most: usize) -> Result<(), ConfigError> {
-    if (1..=most).contains(&size) {
-        return Ok(());
-    }
-    let why = match most {
-        LARGEST_HEAD => ": a sequence's memory grows with it",
-        _ => "",
-    };
-    let wanted = format!("it must be between 1 and {most}{why}");
-    Err(unsupported(key, size, wanted))
 }
 
 /// Whether no level says that the output matrix is not the embedding, or one says that it is.

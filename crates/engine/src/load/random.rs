@@ -9,10 +9,8 @@ mod filled;
 
 use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims, ExpertDims, RopeScaling};
 
-use self::filled::Maker;
-use crate::load::model_config::{
-    AffineQuantization, FeedForward, Mixer, ModelConfig, Quantization,
-};
+use self::filled::{AFFINE, Maker, ROUTER, matrix_bytes};
+use crate::load::model_config::{FeedForward, Mixer, ModelConfig, Quantization};
 use crate::load::weights::{
     AttentionWeights, DeltaWeights, ExpertsWeights, FeedForwardWeights, GatedWeights, HostExperts,
     HostMatrix, HostWeights, Layer, MixerWeights, SharedExpert, Weights,
@@ -121,11 +119,6 @@ impl FromStr for Shape {
 
 /// Why the shapes below are valid.
 const PUBLISHED: &str = "published shapes fit";
-
-const AFFINE: AffineQuantization = AffineQuantization { bits: 4, group: 64 };
-
-/// Routers, as published conversions have them.
-const ROUTER: AffineQuantization = AffineQuantization { bits: 8, group: 64 };
 
 /// Weights for `config`: matrices of 4 bits, routers of 8, the same at every call. Calls `progress(made, total)` with bytes.
 ///
@@ -239,12 +232,6 @@ fn experts(
             block: block(maker, dims.shared, hidden),
         }),
     }
-}
-
-/// Bytes of a matrix with bf16 scales and biases.
-fn matrix_bytes(affine: AffineQuantization, rows: usize, cols: usize) -> u64 {
-    let weights = rows * cols * usize::from(affine.bits) / 8;
-    (weights + 2 * 2 * rows * cols / affine.group) as u64
 }
 
 fn total_bytes(config: &ModelConfig) -> u64 {

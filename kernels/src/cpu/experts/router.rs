@@ -112,7 +112,7 @@ fn choose(logits: &[f32], chosen: &mut [u32]) {
         }
         count = most.min(count + 1);
         let mut at = count - 1;
-        // Only a larger one goes before those that are there.
+        // Only a larger one precedes those that are there.
         while at > 0 && own > key(chosen[at - 1]) {
             chosen[at] = chosen[at - 1];
             at -= 1;

@@ -3,13 +3,15 @@
 use std::ops::Range;
 
 use super::lanes::MAX_ROWS;
-use super::panels::MAX_TILE_ROWS;
+
+/// The most activation rows in a tile.
+pub(super) const MAX_TILE_ROWS: usize = 64;
 
 /// Bytes of a tile of rounded activations, small enough to stay in a core's second-level cache while the weights are
 /// read.
 const TILE_BYTES: usize = 512 << 10;
 
-/// ActivationRows of activations: consecutive ones, or those that an index names.
+/// Rows of activations: consecutive ones, or those that an index names.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::cpu) struct ActivationRows<'a> {
     x: &'a [f32],
@@ -66,7 +68,7 @@ impl<'a> ActivationRows<'a> {
     }
 }
 
-/// ActivationRows of activations in runs: the rows of a run are multiplied with the same matrices.
+/// Rows of activations in runs: the rows of a run are multiplied with the same matrices.
 #[derive(Debug)]
 pub(in crate::cpu) struct ActivationRuns<'a> {
     rows: ActivationRows<'a>,

@@ -11,14 +11,12 @@
 
 use std::ops::Range;
 
+use super::activation_rows::MAX_TILE_ROWS;
 use super::activations::ActivationTile;
 use super::disjoint::Disjoint;
 use super::lanes::{BLOCK, LINE, Lanes, MAX_ROWS, PARTS, Routine};
 use super::matrix::{Affine, Bits};
 use super::weights::{Panel, PanelWeights};
-
-/// The most activation rows in a tile.
-pub(super) const MAX_TILE_ROWS: usize = 64;
 
 /// How far ahead activations are asked for, in bytes.
 const NEAR: usize = 1024;

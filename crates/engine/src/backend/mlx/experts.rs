@@ -9,7 +9,7 @@ use mlx_rs::ops::{argsort, argsort_axis, sigmoid, softmax_axis};
 
 use super::matrix::{MlxExperts, MlxMatrix};
 use super::ops::{cast, dim, f32, must, range, reshape, rows, stacked};
-use super::{Backend, MlxBackend};
+use crate::backend::Backend;
 use crate::load::weights::{ExpertsWeights, GatedWeights};
 
 /// From so many gathered rows on they are sorted, as in mlx-lm.
@@ -23,7 +23,7 @@ const SORTED_STEP: usize = 64;
 
 /// The mixture of `x`, `[n, hidden]`, in f32.
 pub(super) fn mixture(
-    backend: &MlxBackend,
+    backend: &impl Backend<Tensor = Array, Matrix = MlxMatrix>,
     weights: &ExpertsWeights<MlxMatrix, MlxExperts>,
     x: &Array,
 ) -> Array {
@@ -61,7 +61,7 @@ fn choose(logits: &Array, per_token: usize) -> (Array, Array) {
 
 /// What the experts of each row make of it, `[n, per_token, hidden]`.
 fn routed(
-    backend: &MlxBackend,
+    backend: &impl Backend<Tensor = Array, Matrix = MlxMatrix>,
     weights: &ExpertsWeights<MlxMatrix, MlxExperts>,
     x: &Array,
     chosen: &Array,
@@ -91,7 +91,7 @@ fn routed(
 
 /// The blocks of `experts`; `inner` is the shape of the products with gate and up.
 fn blocks(
-    backend: &MlxBackend,
+    backend: &impl Backend<Tensor = Array, Matrix = MlxMatrix>,
     weights: &GatedWeights<MlxExperts>,
     x: &Array,
     experts: &Array,

@@ -8,7 +8,7 @@ use sanctum_kernels::ExpertDims;
 use super::error::{ConfigError, unsupported};
 use super::fields::Fields;
 use super::refused::{Neutral, refuse};
-use super::{LARGEST_SIZE, size, within};
+use super::sizes::{LARGEST_SIZE, size, within};
 
 /// What follows the mixer in every layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,15 +7,26 @@ use half::bf16;
 use sanctum_kernels::cpu::Float;
 use sanctum_manifest::Bytes;
 
-use super::{AFFINE, ROUTER, matrix_bytes};
 use crate::load::model_config::AffineQuantization;
 use crate::load::weights::{HostMatrix, Storage};
+
+/// Layers, as published conversions have them.
+pub(super) const AFFINE: AffineQuantization = AffineQuantization { bits: 4, group: 64 };
+
+/// Routers, as published conversions have them.
+pub(super) const ROUTER: AffineQuantization = AffineQuantization { bits: 8, group: 64 };
 
 /// Bytes that a thread fills at a time.
 const PIECE: usize = 1 << 20;
 
 /// How much the experts' shares differ: the standard deviation of the logarithms of a router's row sizes.
 const SKEW: f32 = 0.2;
+
+/// Bytes of a matrix with bf16 scales and biases.
+pub(super) fn matrix_bytes(affine: AffineQuantization, rows: usize, cols: usize) -> u64 {
+    let weights = rows * cols * usize::from(affine.bits) / 8;
+    (weights + 2 * 2 * rows * cols / affine.group) as u64
+}
 
 /// Makes matrices and vectors one after the other.
 pub(super) struct Maker<'a> {

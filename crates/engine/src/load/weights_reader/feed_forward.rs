@@ -49,7 +49,7 @@ impl TensorReader<'_> {
         })
     }
 
-    /// The experts, in the layout that the names of their tensors tell.
+    /// The experts, in the layout that has the names of their tensors.
     fn experts(
         &mut self,
         at: &str,
