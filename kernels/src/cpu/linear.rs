@@ -10,6 +10,7 @@
 //!
 //! - `matrix`: what weights look like; `activation_rows`: rows of activations; `activations`: what they are rounded to.
 //! - `products` divides all products of a call over the threads.
+//! - `widen` packs codes of other widths again, with 4 or 8 bits.
 //! - `rows` and `panels` multiply with rounded activations, few or many at a time (`weights` is what panels are cut
 //!   from); `dense` multiplies in f32.
 //! - `lanes` says in which vector operations they are written; `portable`, `avx2`, `avx512` and `neon` are these;
@@ -38,6 +39,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 mod weights;
+mod widen;
 
 use super::Cpu;
 pub(super) use activation_rows::{ActivationRows, ActivationRuns};
@@ -47,6 +49,7 @@ use dispatch::dispatch;
 pub use matrix::{Affine, AffineParts, Dense, Float, Matrix, MatrixError};
 pub use products::Precision;
 pub(super) use products::{Product, multiply};
+pub use widen::{widen_codes, widened_bits};
 
 /// Multiplies `x`, `[n, cols]`, with several matrices at once: each output is `[n, matrix.rows()]`.
 ///

@@ -1,4 +1,5 @@
-//! Weight matrices as they lie in a checkpoint: borrowed bytes, checked once, never repacked.
+//! Weight matrices as they lie in a checkpoint: borrowed bytes, checked once. Only codes of other widths than 4 and 8 bits were
+//! packed again before (`widen`).
 //!
 //! The bytes usually come from a memory-mapped safetensors file, so nothing is assumed of their alignment.
 
@@ -61,7 +62,7 @@ pub(super) fn f16_to_f32(half: u16) -> f32 {
 pub enum MatrixError {
     /// Only 4 and 8 bits a weight are multiplied as they are.
     #[error(
-        "{0} bits a weight: only 4 and 8 are supported; quantise the checkpoint to one of them"
+        "{0} bits a weight: only 4 and 8 are multiplied; widen_codes makes them of 2, 3, 5 and 6"
     )]
     Bits(u8),
     /// Only the group sizes that MLX writes are supported.
