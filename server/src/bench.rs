@@ -20,7 +20,7 @@ use sanctum_engine::backend::{Batch, SlotId};
 use sanctum_engine::backend::{MlxBackend, MlxDevice};
 use sanctum_engine::graph::Model;
 use sanctum_engine::launch::LaunchError;
-use sanctum_engine::load::weights::{HostExperts, HostWeights};
+use sanctum_engine::load::weights::{HostMatrix, HostWeights};
 use sanctum_engine::load::{FeedForward, HostModel, ModelSource};
 use sanctum_engine::text::Text;
 use sanctum_kernels::cpu::read_bandwidth;
@@ -98,13 +98,16 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), CommandFailure> {
             let backend = MlxBackend::new(device, &host.weights, threads, precision)
                 .with_kv_cache(args.kv_cache);
             let device = format!("MLX, {device:?}");
-            Benchmark::new(backend, host).run(args, device, None, text)?
+            let bytes = PassBytes::of(&host.weights, HostMatrix::bytes);
+            Benchmark::new(backend, host, bytes).run(args, device, None, text)?
         }
         Device::Cpu => {
             let backend =
                 CpuBackend::new(&host.config, threads, precision).with_kv_cache(args.kv_cache);
             let (isa, bandwidth) = (backend.cpu().isa, read_bandwidth(backend.cpu()));
-            Benchmark::new(backend, host).run(args, isa.to_string(), Some(bandwidth), text)?
+            let bytes = PassBytes::of(&host.weights, HostMatrix::cpu_bytes);
+            let benchmark = Benchmark::new(backend, host, bytes);
+            benchmark.run(args, isa.to_string(), Some(bandwidth), text)?
         }
     };
     report.model = source.to_string();
@@ -147,12 +150,14 @@ struct PassBytes {
 }
 
 impl PassBytes {
-    fn of(weights: &HostWeights) -> Self {
-        let all: usize = weights.matrices().iter().map(|m| m.bytes()).sum();
-        let looked_up = weights.head.as_ref().map_or(0, |_| weights.embed.bytes());
+    /// With `bytes` of each matrix on the backend.
+    fn of(weights: &HostWeights, bytes: impl Fn(&HostMatrix) -> usize) -> Self {
+        let all: usize = weights.matrices().into_iter().map(&bytes).sum();
+        let looked_up = weights.head.as_ref().map_or(0, |_| bytes(&weights.embed));
+        let experts = weights.experts();
         Self {
             plain: all - looked_up,
-            expert: weights.experts().map(HostExperts::expert_bytes).sum(),
+            expert: experts.map(|all| all.expert_bytes_by(&bytes)).sum(),
         }
     }
 }
@@ -163,9 +168,9 @@ struct Benchmark<B: Backend> {
 }
 
 impl<B: Backend> Benchmark<B> {
-    fn new(backend: B, host: HostModel) -> Self {
+    fn new(backend: B, host: HostModel, pass_bytes: PassBytes) -> Self {
         Self {
-            pass_bytes: PassBytes::of(&host.weights),
+            pass_bytes,
             model: Model::new(backend, host.config, host.weights),
         }
     }

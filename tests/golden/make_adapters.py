@@ -137,11 +137,11 @@ def quantize():
     tensors = {}
     for dtype in ("float32", "float16", "bfloat16"):
         matrix = mx.array(values).astype(getattr(mx, dtype))
-        for bits in (4, 8):
+        tensors[f"{dtype}.weight"] = matrix
+        for bits in (2, 3, 4, 5, 6, 8):
             for group in (32, 64, 128):
-                made = mx.quantize(matrix, group_size=group, bits=bits)
-                kinds = dict(zip(("packed", "scales", "biases"), made)) | {"weight": matrix}
-                tensors |= {f"{dtype}.{bits}.{group}.{kind}": value for kind, value in kinds.items()}
+                made = zip(("packed", "scales", "biases"), mx.quantize(matrix, group_size=group, bits=bits))
+                tensors |= {f"{dtype}.{bits}.{group}.{kind}": value for kind, value in made}
     mx.save_safetensors(str(HERE / "adapters" / "quantize.safetensors"), tensors)
 
 

@@ -109,6 +109,17 @@ pub enum LaunchError {
         /// What of it is not for weights, in MiB.
         reserved_mib: u64,
     },
+    /// Weights that the cpu backend copies are more than memory may hold.
+    #[error(
+        "{copied_mib} MiB of the weights have other widths than 4 and 8 bits and are copied for the cpu backend, and {limit_mib} MiB \
+         of memory may be used for this model; raise --metal-memory-limit-mb, use --backend mlx, or convert the model to 4 bits"
+    )]
+    CopiesTooLarge {
+        /// What is copied, in MiB.
+        copied_mib: u64,
+        /// What may be used, in MiB.
+        limit_mib: u64,
+    },
     /// The weights do not fit beside those of the engine that they would replace.
     #[error(
         "the weights take {weights_mib} MiB beside {beside_mib} MiB of the engine that is still running, and {most_mib} MiB of \
@@ -200,6 +211,18 @@ impl MemoryShare {
         self.most.checked_sub(self.weights)?.checked_sub(beside)
     }
 
+    /// Checks that memory holds the weights that are copied, and a sixteenth for sequences. Mapped weights may be larger than
+    /// memory, which is slow.
+    fn check_copies(&self, copied: u64) -> Result<(), LaunchError> {
+        if copied <= self.most - self.most / 16 {
+            return Ok(());
+        }
+        Err(LaunchError::CopiesTooLarge {
+            copied_mib: copied.div_ceil(1 << 20),
+            limit_mib: self.most >> 20,
+        })
+    }
+
     fn no_room_beside(&self, beside: u64) -> LaunchError {
         LaunchError::NoRoomBeside {
             weights_mib: self.weights.div_ceil(1 << 20),
@@ -268,18 +291,13 @@ impl Start<'_> {
         }
     }
 
-    /// Bytes of its weights.
-    fn weights(&self) -> u64 {
-        self.host.weights.bytes()
-    }
-
     fn on_cpu(
         self,
         bring_in: bool,
-        progress: impl FnMut(u64, u64),
+        mut progress: impl FnMut(u64, u64),
     ) -> Result<Started, LaunchError> {
         if bring_in {
-            self.host.bring_in(progress);
+            self.host.bring_in(&mut progress);
         }
         let fingerprint = self.fingerprint("cpu");
         let memory = self
@@ -287,11 +305,13 @@ impl Start<'_> {
             .memory
             .resolve(None)
             .shared(self.options.models);
-        let (weights, beside) = (self.weights(), self.options.beside);
+        let (weights, beside) = (self.host.weights.cpu_bytes(), self.options.beside);
         let share = MemoryShare {
             weights,
             most: memory.total,
         };
+        let copied = self.host.weights.copied_bytes();
+        share.check_copies(copied)?;
         let budget = match (share.left(beside), beside) {
             (_, 0) => memory.beside_mapped(weights),
             (Some(left), _) => left,
@@ -300,7 +320,12 @@ impl Start<'_> {
         let backend = CpuBackend::new(&self.host.config, self.threads(), self.options.precision)
             .with_kv_cache(self.options.kv_cache);
         let prefix = self.prefix(&fingerprint);
-        let model = Model::new(backend, self.host.config, self.host.weights);
+        let copying = |done, total| {
+            if copied > 0 {
+                progress(done, total);
+            }
+        };
+        let model = Model::load(backend, self.host.config, self.host.weights, copying);
         let engine = Engine::start_with(
             budget,
             prefix,
@@ -346,7 +371,7 @@ impl Start<'_> {
             }
         });
         let memory = MlxBackend::limit(device, &self.options.memory).shared(self.options.models);
-        let weights = self.weights();
+        let weights = self.host.weights.bytes();
         memory.for_sequences(weights).ok_or(LaunchError::TooLarge {
             weights_mib: weights.div_ceil(1 << 20),
             limit_mib: memory.total >> 20,
@@ -395,6 +420,19 @@ mod tests {
         };
         let heartbeat = Arc::new(Heartbeat::new());
         launch(&ModelSource::Embedded, None, &options, heartbeat, |_, _| {}).unwrap()
+    }
+
+    #[test]
+    fn copies_larger_than_memory_are_refused_with_numbers() {
+        let share = MemoryShare {
+            weights: 20 << 20,
+            most: 16 << 20,
+        };
+        assert!(share.check_copies(0).is_ok());
+        assert!(share.check_copies(15 << 20).is_ok());
+        let error = share.check_copies((15 << 20) + 1).unwrap_err().to_string();
+        assert!(error.starts_with("16 MiB of the weights"), "{error}");
+        assert!(error.contains("16 MiB of memory may be used"), "{error}");
     }
 
     /// Two layers of the built-in model attend, with two heads of 64 for keys and values each.

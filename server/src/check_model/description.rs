@@ -31,7 +31,7 @@ impl MachineCapacity {
         let limits = MemoryLimits::default().resolve(None);
         Self {
             cost: backend.cost(&host.config),
-            room: limits.beside_mapped(host.weights.bytes()),
+            room: limits.beside_mapped(host.weights.cpu_bytes()),
             bandwidth: read_bandwidth(backend.cpu()),
             threads,
         }
@@ -69,10 +69,14 @@ pub(super) fn describe(host: &HostModel, machine: &MachineCapacity) -> String {
     let SequenceCost {
         fixed, per_token, ..
     } = machine.cost;
+    let copied = match host.weights.copied_bytes() {
+        0 => String::new(),
+        bytes => format!(", {:.1} MiB of them copied as 4 or 8 bits", mib(bytes)),
+    };
     let _ = writeln!(
         text,
-        "memory: {:.1} MiB of weights; a sequence takes {:.1} MiB and {:.1} KiB a token",
-        mib(host.weights.bytes()),
+        "memory: {:.1} MiB of weights on the cpu backend{copied}; a sequence takes {:.1} MiB and {:.1} KiB a token",
+        mib(host.weights.cpu_bytes()),
         mib(fixed),
         per_token as f64 / 1024.0,
     );

@@ -337,9 +337,12 @@ fn swap_error(name: Option<&AdapterName>, error: &LaunchError) -> SwapError {
             name: name.to_string(),
             why: source.message_for_clients(),
         },
-        (LaunchError::NoRoomBeside { .. } | LaunchError::TooLarge { .. }, _) => {
-            SwapError::NoMemory(error.to_string())
-        }
+        (
+            LaunchError::NoRoomBeside { .. }
+            | LaunchError::TooLarge { .. }
+            | LaunchError::CopiesTooLarge { .. },
+            _,
+        ) => SwapError::NoMemory(error.to_string()),
         _ => SwapError::Load,
     }
 }

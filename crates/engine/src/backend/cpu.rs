@@ -100,11 +100,11 @@ impl Backend for CpuBackend {
     type Snapshot = CpuSnapshot;
 
     fn matrix(&self, matrix: HostMatrix, _role: MatrixRole) -> HostMatrix {
-        matrix
+        matrix.on_cpu(&self.cpu)
     }
 
     fn expert_matrices(&self, experts: HostExperts) -> HostExperts {
-        experts
+        experts.on_cpu(&self.cpu)
     }
 
     fn vector(&self, vector: Vec<f32>) -> Vec<f32> {

@@ -28,7 +28,7 @@ pub struct ModuleSummary {
     pub bytes: u64,
     /// Parameters that the computation of a token uses.
     pub active: u64,
-    /// Bytes that a pass of one token reads.
+    /// Bytes that a pass of one token reads on the cpu backend.
     pub active_bytes: u64,
 }
 
@@ -141,21 +141,20 @@ impl ModelSummary {
         self.modules.iter().map(|module| module.active).sum()
     }
 
-    /// Bytes of weights that a pass of one token reads.
+    /// Bytes of weights that a pass of one token reads on the cpu backend.
     pub fn active_bytes(&self) -> u64 {
         self.modules.iter().map(|module| module.active_bytes).sum()
     }
 
     fn add(&mut self, kind: ModuleKind, matrix: &HostMatrix, active: bool) {
         let parameters = (matrix.rows * matrix.cols) as u64;
-        let bytes = matrix.bytes() as u64;
         let share = u64::from(active);
         let module = self.module(kind);
         *module.stored.entry(stored_as(matrix)).or_default() += parameters;
         module.parameters += parameters;
-        module.bytes += bytes;
+        module.bytes += matrix.bytes() as u64;
         module.active += share * parameters;
-        module.active_bytes += share * bytes;
+        module.active_bytes += share * matrix.cpu_bytes() as u64;
     }
 
     fn add_block(&mut self, kind: ModuleKind, block: &GatedWeights<HostMatrix>) {
@@ -167,16 +166,15 @@ impl ModelSummary {
     fn add_experts(&mut self, experts: &HostExperts, used: usize) {
         let (all, used) = (experts.count() as u64, used as u64);
         let parameters = (experts.rows() * experts.cols()) as u64;
-        let bytes = experts.expert_bytes() as u64;
         let module = self.module(ModuleKind::Experts);
         *module
             .stored
             .entry(stored_as(experts.sample()))
             .or_default() += all * parameters;
         module.parameters += all * parameters;
-        module.bytes += all * bytes;
+        module.bytes += experts.bytes() as u64;
         module.active += used * parameters;
-        module.active_bytes += used * bytes;
+        module.active_bytes += used * experts.expert_bytes_by(HostMatrix::cpu_bytes) as u64;
     }
 
     /// The sums of a kind.

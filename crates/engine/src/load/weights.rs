@@ -1,5 +1,6 @@
 //! The weights of a model: its matrices and vectors, on the host or on a backend.
 
+mod cpu_form;
 mod experts;
 mod matrix;
 
@@ -287,9 +288,15 @@ impl HostWeights {
 
     /// Bytes of all matrices.
     pub fn bytes(&self) -> u64 {
-        let matrices = self.matrices();
-        let plain: usize = matrices.iter().map(|matrix| matrix.bytes()).sum();
-        let experts: usize = self.experts().map(HostExperts::bytes).sum();
+        self.bytes_by(HostMatrix::bytes)
+    }
+
+    /// The same, with `bytes` of each matrix.
+    fn bytes_by(&self, bytes: impl Fn(&HostMatrix) -> usize) -> u64 {
+        let matrices = self.matrices().into_iter();
+        let plain: usize = matrices.map(&bytes).sum();
+        let of_all = |experts: &HostExperts| experts.count() * experts.expert_bytes_by(&bytes);
+        let experts: usize = self.experts().map(of_all).sum();
         (plain + experts) as u64
     }
 

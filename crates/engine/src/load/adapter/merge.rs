@@ -123,20 +123,26 @@ fn for_rows<T: Send>(rows: Vec<T>, work: impl Fn(usize, T) + Sync) {
     });
 }
 
-/// A row of weights; `packed` has the lowest bits first.
+/// The largest level.
+fn most(affine: AffineQuantization) -> u8 {
+    u8::MAX >> (8 - affine.bits)
+}
+
+/// A row of weights; `packed` is a stream of bits, the lowest first, in which eight levels fill as many bytes as each has bits.
 fn dequantised(
     affine: AffineQuantization,
     packed: &[u8],
     scales: &[f32],
     biases: &[f32],
 ) -> Vec<f32> {
-    let levels: Vec<f32> = match affine.bits {
-        4 => {
-            let both = |byte: &u8| [byte & 15, byte >> 4];
-            packed.iter().flat_map(both).map(f32::from).collect()
-        }
-        _ => packed.iter().copied().map(f32::from).collect(),
-    };
+    let (bits, most) = (usize::from(affine.bits), most(affine));
+    let mut levels = Vec::with_capacity(packed.len() * 8 / bits);
+    for eight in packed.chunks_exact(bits) {
+        let mut bytes = [0; 8];
+        bytes[..bits].copy_from_slice(eight);
+        let stream = u64::from_le_bytes(bytes);
+        levels.extend((0..8).map(|i| f32::from((stream >> (i * bits)) as u8 & most)));
+    }
     let groups = levels
         .chunks_exact(affine.group)
         .zip(scales.iter().zip(biases));
@@ -147,7 +153,7 @@ fn dequantised(
 
 /// Writes the levels of a row and returns its scales and biases.
 fn quantise(affine: AffineQuantization, values: &[f32], packed: &mut [u8]) -> (Vec<f32>, Vec<f32>) {
-    let most = f32::from(u8::MAX >> (8 - affine.bits));
+    let most = f32::from(most(affine));
     let mut levels = Vec::with_capacity(values.len());
     let (mut scales, mut biases) = (Vec::new(), Vec::new());
     for group in values.chunks_exact(affine.group) {
@@ -169,13 +175,11 @@ fn quantise(affine: AffineQuantization, values: &[f32], packed: &mut [u8]) -> (V
         scales.push(scale);
         biases.push(bias);
     }
-    match affine.bits {
-        4 => {
-            for (byte, [low, high]) in packed.iter_mut().zip(levels.as_chunks().0) {
-                *byte = low | high << 4;
-            }
-        }
-        _ => packed.copy_from_slice(&levels),
+    let bits = usize::from(affine.bits);
+    for (out, eight) in packed.chunks_exact_mut(bits).zip(levels.as_chunks::<8>().0) {
+        let codes = eight.iter().rev();
+        let stream = codes.fold(0_u64, |stream, code| stream << bits | u64::from(*code));
+        out.copy_from_slice(&stream.to_le_bytes()[..bits]);
     }
     (scales, biases)
 }

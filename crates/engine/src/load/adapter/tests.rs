@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use sanctum_kernels::cpu::Float;
+use sanctum_kernels::cpu::{self, Cpu, Float};
 use serde_json::{Value, json};
 
 use super::*;
@@ -475,7 +475,8 @@ fn groups_are_quantised_as_mlx_does() {
         ("float16", Float::F16),
         ("bfloat16", Float::Bf16),
     ] {
-        for (bits, group) in [4, 8]
+        let weight = file.tensor(&format!("{name}.weight")).unwrap();
+        for (bits, group) in [2, 3, 4, 5, 6, 8]
             .into_iter()
             .flat_map(|bits| [32, 64, 128].map(|group| (bits, group)))
         {
@@ -483,9 +484,8 @@ fn groups_are_quantised_as_mlx_does() {
                 file.tensor(&format!("{name}.{bits}.{group}.{kind}"))
                     .unwrap()
             };
-            let shape = tensor("weight").shape().to_vec();
             let affine = AffineQuantization { bits, group };
-            let found = merge::quantised(affine, float, &shape, tensor("weight").data());
+            let found = merge::quantised(affine, float, weight.shape(), weight.data());
             for (found, kind) in found.iter().zip(["packed", "scales", "biases"]) {
                 assert!(
                     found == tensor(kind).data(),
@@ -493,6 +493,49 @@ fn groups_are_quantised_as_mlx_does() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn every_width_is_read_and_written_alike() {
+    let cpu = Cpu::new(1);
+    let halves = [("m.lora_a", [64, 2]), ("m.lora_b", [2, 4])];
+    let zeros = vec![0; 4 * 128];
+    let views = halves.map(|(name, shape)| {
+        let bytes = &zeros[..4 * shape[0] * shape[1]];
+        let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes);
+        (name, view.unwrap())
+    });
+    let pair = safetensors::serialize(views, None).unwrap();
+    for bits in [2, 3, 4, 5, 6, 8] {
+        let affine = AffineQuantization { bits, group: 32 };
+        let most = (1_u32 << bits) - 1;
+        // Both ends of the range are in every group, so its levels are met exactly.
+        let level = |i: u32| match i % 32 {
+            0 => 0,
+            1 => most,
+            _ => i * 5 % (most + 1),
+        };
+        let values: Vec<f32> = (0..4 * 64).map(|i| level(i) as f32 * 0.5 - 3.0).collect();
+        let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let parts = merge::quantised(affine, Float::F32, &[4, 64], &data);
+        let [packed, scales, biases] = parts.map(Bytes::new);
+        let matrix = HostMatrix {
+            rows: 4,
+            cols: 64,
+            storage: Storage::Affine {
+                affine,
+                packed,
+                float: Float::F32,
+                scales,
+                biases,
+            },
+        };
+        let mut adapter = read(MLX, &mlx_config(), pair.clone()).unwrap();
+        let merged = adapter.merged("m", matrix).unwrap().on_cpu(&cpu);
+        let mut found = vec![0.0; values.len()];
+        cpu::gather(&cpu, merged.view(), &[0, 1, 2, 3], &mut found);
+        assert_eq!(found, values, "{bits} bits");
     }
 }
 

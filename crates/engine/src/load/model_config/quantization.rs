@@ -20,7 +20,7 @@ pub struct Quantization {
 /// Parameters of an affine quantisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AffineQuantization {
-    /// 4 or 8.
+    /// 2, 3, 4, 5, 6 or 8.
     pub bits: u8,
     /// Consecutive weights of a row that share a scale and a bias: 32, 64 or 128.
     pub group: usize,
@@ -83,7 +83,7 @@ impl Quantization {
 impl AffineQuantization {
     /// Whether this engine computes with so many bits and such groups.
     pub fn is_supported(self) -> bool {
-        matches!(self.bits, 4 | 8) && matches!(self.group, 32 | 64 | 128)
+        matches!(self.bits, 2..=6 | 8) && matches!(self.group, 32 | 64 | 128)
     }
 
     /// An object's parameters. As in MLX a missing mode is affine, with 4 bits in groups of 64 where nothing else is said.
@@ -95,8 +95,8 @@ impl AffineQuantization {
             return Err(unsupported(fields.path("mode"), mode, wanted));
         }
         let bits = fields.size("bits")?.unwrap_or(4);
-        if !matches!(bits, 4 | 8) {
-            return Err(fields.wrong("bits", "4 and 8 are supported"));
+        if !matches!(bits, 2..=6 | 8) {
+            return Err(fields.wrong("bits", "2, 3, 4, 5, 6 and 8 are supported"));
         }
         let group = fields.size("group_size")?.unwrap_or(64);
         if !matches!(group, 32 | 64 | 128) {

@@ -154,8 +154,8 @@ fn what_is_not_supported_is_named() {
         ),
         (
             "quantization",
-            json!({"group_size": 64, "bits": 3}),
-            "quantization.bits is 3",
+            json!({"group_size": 64, "bits": 7}),
+            "quantization.bits is 7",
         ),
         (
             "quantization",

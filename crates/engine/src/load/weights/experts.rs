@@ -129,8 +129,13 @@ impl HostExperts {
 
     /// Bytes of one expert.
     pub fn expert_bytes(&self) -> usize {
+        self.expert_bytes_by(HostMatrix::bytes)
+    }
+
+    /// The same, with `bytes` of each matrix.
+    pub fn expert_bytes_by(&self, bytes: impl Fn(&HostMatrix) -> usize) -> usize {
         let sample = self.sample();
-        sample.bytes() / sample.rows * self.rows
+        bytes(sample) / sample.rows * self.rows
     }
 
     /// The pieces of memory that the experts lie in.
@@ -144,6 +149,25 @@ impl HostExperts {
         experts
             .flat_map(|(matrix, rows)| matrix.row_parts(rows))
             .collect()
+    }
+
+    /// The experts after a change of each matrix that keeps its shape.
+    pub(super) fn map(self, change: impl Fn(HostMatrix) -> HostMatrix) -> Self {
+        let place = match self.place {
+            ExpertRows::Stacked {
+                matrix,
+                first,
+                stride,
+            } => ExpertRows::Stacked {
+                matrix: change(matrix),
+                first,
+                stride,
+            },
+            ExpertRows::Apart(matrices) => {
+                ExpertRows::Apart(matrices.into_iter().map(change).collect())
+            }
+        };
+        Self { place, ..self }
     }
 
     /// All experts one below the other, `[count * rows, cols]`; copied unless they lie so.

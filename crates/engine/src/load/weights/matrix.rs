@@ -57,7 +57,7 @@ impl HostMatrix {
         }
     }
 
-    /// As the CPU kernels take it.
+    /// As the CPU kernels take it, once it is as [`Self::on_cpu`] leaves it.
     pub fn view(&self) -> cpu::Matrix<'_> {
         self.view_rows(0..self.rows)
     }
@@ -65,7 +65,7 @@ impl HostMatrix {
     /// Some of its rows, as the CPU kernels take them.
     ///
     /// # Panics
-    /// If it has fewer rows.
+    /// If it has fewer rows, or codes of other widths than 4 and 8 bits.
     pub fn view_rows(&self, rows: Range<usize>) -> cpu::Matrix<'_> {
         let count = rows.len();
         match &self.storage {
@@ -91,7 +91,7 @@ impl HostMatrix {
                 cpu::Affine::new(count, self.cols, parts).map(Into::into)
             }
         }
-        .expect("the shapes were checked when the matrix was read")
+        .expect("the shapes were checked when the matrix was read, and on_cpu widened its codes")
     }
 
     /// The bytes of some rows within a part.

@@ -71,8 +71,8 @@ pub enum WeightsError {
     },
     /// The shapes of a quantised matrix are those of no quantisation that this engine computes.
     #[error(
-        "{module} in {file} is quantised with {found} for the {cols} inputs that config.json requires; 4 or 8 bits in groups of 32, \
-         64 or 128 are supported. Convert with mlx_lm.convert -q --q-bits 4, if config.json belongs to this checkpoint"
+        "{module} in {file} is quantised with {found} for the {cols} inputs that config.json requires; 2, 3, 4, 5, 6 or 8 \
+         bits in groups of 32, 64 or 128 are supported. Convert with mlx_lm.convert -q --q-bits 4, if config.json belongs to this checkpoint"
     )]
     Packing {
         /// The module.
