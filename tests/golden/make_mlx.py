@@ -18,6 +18,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
+from mlx_lm.convert import QUANT_RECIPES, mixed_quant_predicate_builder
 from mlx_lm.models import qwen3_5, qwen3_5_moe
 from mlx_lm.utils import load_model, quantize_model, save_config, save_model
 
@@ -84,6 +85,12 @@ def mixture(experts, per_token, inner, shared, **changes):
     return small | changes
 
 
+def small(**changes):
+    """Two layers, whose matrices all divide into groups of 32, 64 and 128."""
+    sizes = {"num_hidden_layers": 2, "full_attention_interval": 2, "intermediate_size": 128, "linear_value_head_dim": 32}
+    return sizes | changes
+
+
 def case(tokens, dtype="bfloat16", *, bits=None, group=None, overrides=None, nested=True, **changes):
     return {
         "tokens": tokens,
@@ -97,7 +104,7 @@ def case(tokens, dtype="bfloat16", *, bits=None, group=None, overrides=None, nes
 
 
 LAYER = "language_model.model.layers."
-MODEL = "model"  # the overrides that mlx_lm's model asks for: routers of mixtures at 8 bits
+MODEL = "model"  # the overrides that mlx_lm's model asks for: routers of mixtures at 8 bits; a name of QUANT_RECIPES: that recipe's
 
 CASES = {
     "q4g64-tied": case(64, bits=4, group=64, tie_word_embeddings=True),
@@ -195,6 +202,46 @@ CASES = {
         vocab_size=71, **mixture(6, 3, 64, 32),
     ),
     "moe-bf16-wide": case(36, vocab_size=73, **mixture(6, 2, 48, 24, hidden_size=32, head_dim=16)),
+    "q2g32-flat": case(40, "float16", bits=2, group=32, nested=False, **small(vocab_size=83)),
+    "q2g128": case(44, bits=2, group=128, **small(vocab_size=79)),
+    "q3g64-tied": case(70, bits=3, group=64, **small(vocab_size=89, tie_word_embeddings=True)),
+    "q3g128": case(36, "float32", bits=3, group=128, **small(vocab_size=73)),
+    "q5g32-shards": case(50, bits=5, group=32, **small(vocab_size=97)),
+    "q5g64": case(42, "float16", bits=5, group=64, **small(vocab_size=71)),
+    "q6g64-tied": case(48, bits=6, group=64, **small(vocab_size=101, tie_word_embeddings=True)),
+    "q6g128": case(38, "float32", bits=6, group=128, **small(vocab_size=67)),
+    "q3-q6-recipe": case(46, bits=3, group=64, overrides="mixed_3_6", **small(vocab_size=77, num_hidden_layers=4)),
+    "q5-every-width": case(
+        52, bits=5, group=64,
+        overrides={
+            "language_model.model.embed_tokens": {"group_size": 128, "bits": 6},
+            "language_model.lm_head": {"group_size": 32, "bits": 8},
+            LAYER + "0.linear_attn.in_proj_qkv": {"group_size": 64, "bits": 3},
+            LAYER + "0.linear_attn.in_proj_z": {"group_size": 32, "bits": 2},
+            LAYER + "0.linear_attn.in_proj_b": {"group_size": 128, "bits": 4},
+            LAYER + "0.linear_attn.out_proj": {"group_size": 32, "bits": 6},
+            LAYER + "0.mlp.gate_proj": {"group_size": 128, "bits": 2},
+            LAYER + "0.mlp.up_proj": {"group_size": 32, "bits": 3},
+            LAYER + "1.self_attn.q_proj": {"group_size": 32, "bits": 4},
+            LAYER + "1.self_attn.k_proj": False,
+            LAYER + "1.self_attn.v_proj": {"group_size": 64, "bits": 6},
+            LAYER + "1.mlp.down_proj": {"group_size": 128, "bits": 3},
+        },
+        **small(vocab_size=91),
+    ),
+    "moe-q3g64-router8": case(40, bits=3, group=64, overrides=MODEL, vocab_size=57, **mixture(8, 2, 64, 64)),
+    "moe-q2-q6-recipe": case(
+        36, bits=2, group=32, overrides="mixed_2_6", vocab_size=63, **mixture(6, 2, 64, 32, num_hidden_layers=4),
+    ),
+    "moe-q5-q6": case(
+        38, "float16", bits=5, group=32,
+        overrides={
+            "language_model.model.layers.0.mlp.gate": {"group_size": 64, "bits": 8},
+            "language_model.model.layers.1.mlp.gate": {"group_size": 32, "bits": 6},
+            "language_model.model.layers.1.mlp.switch_mlp.down_proj": {"group_size": 64, "bits": 6},
+        },
+        vocab_size=69, **mixture(6, 3, 64, 96),
+    ),
     "moe-q4-top8-of-24": case(30, bits=4, group=32, overrides=MODEL, vocab_size=53, **mixture(24, 8, 32, 64)),
 }
 
@@ -219,7 +266,12 @@ def build(case, rng):
                 layer.linear_attn.A_log = layer.linear_attn.A_log.astype(mx.float32)
     if case["bits"]:
         overrides = case["overrides"]
-        predicate = model.quant_predicate if overrides == MODEL else lambda path, _: overrides.get(path, True)
+        if overrides == MODEL:
+            predicate = model.quant_predicate
+        elif overrides in QUANT_RECIPES:
+            predicate = mixed_quant_predicate_builder(overrides, model, case["group"])
+        else:
+            predicate = lambda path, _: overrides.get(path, True)
         model, config = quantize_model(model, config, case["group"], case["bits"], quant_predicate=predicate)
     return model, config
 
@@ -311,7 +363,7 @@ def make(name, case):
     else:
         (folder / "model.safetensors.index.json").unlink()
 
-    if case["overrides"] != MODEL:
+    if isinstance(case["overrides"], dict):
         for path, override in case["overrides"].items():
             if path.endswith("k_proj") and override is False:
                 say_unquantised(folder, path)

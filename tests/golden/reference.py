@@ -84,9 +84,10 @@ class Checkpoint:
         scales = self.vector(module + ".scales")
         biases = self.vector(module + ".biases")
         bits, group = self._packing(module)
-        per_word = 32 // bits
-        shifts = np.arange(per_word, dtype=np.uint32) * bits
-        q = (weight[..., None] >> shifts & (2**bits - 1)).reshape(*weight.shape[:-1], -1, group)
+        # A row is one stream of bits, the lowest first: codes may cross from one word into the next.
+        stream = np.unpackbits(np.ascontiguousarray(weight).view(np.uint8), axis=-1, bitorder="little")
+        codes = stream.reshape(*weight.shape[:-1], -1, bits) @ (1 << np.arange(bits))
+        q = codes.reshape(*weight.shape[:-1], -1, group)
         return (q * scales[..., None] + biases[..., None]).reshape(*weight.shape[:-1], -1)
 
     def experts(self, at):

@@ -100,15 +100,16 @@ fn embedding_is_the_output_matrix_where_there_is_no_other() {
 
 #[test]
 fn bits_of_a_module_that_is_not_named_follow_from_its_shapes() {
-    // Modules of 4 and 8 bits in groups of 32, 64 and 128, and plain ones.
-    let name = "mlx/q4-overrides";
     let unnamed = |config: &mut Value| {
         for key in ["quantization", "quantization_config"] {
             config[key] = json!({ "group_size": 64, "bits": 4, "mode": "affine" });
         }
     };
-    let distance = distance_of(with_config(name, unnamed).path());
-    assert!(distance <= 1e-3, "{distance:.1e}");
+    // Modules of every width in groups of 32, 64 and 128, and plain ones.
+    for name in ["mlx/q4-overrides", "mlx/q5-every-width"] {
+        let distance = distance_of(with_config(name, unnamed).path());
+        assert!(distance <= 1e-3, "{name}: {distance:.1e}");
+    }
 }
 
 #[test]
