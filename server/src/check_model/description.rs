@@ -173,25 +173,27 @@ mod tests {
     use sanctum_engine::backend::KvMode;
     use sanctum_engine::load::ModelSource;
 
+    fn golden(name: &str) -> HostModel {
+        let folder = format!("{}/../tests/golden/mlx/{name}", env!("CARGO_MANIFEST_DIR"));
+        HostModel::open(&ModelSource::Folder(folder.into()), |_, _| {}).unwrap()
+    }
+
+    const MACHINE: MachineCapacity = MachineCapacity {
+        cost: SequenceCost {
+            fixed: 1 << 20,
+            per_token: 2048,
+            kv_cache: KvMode::Plain,
+            page: 64,
+        },
+        room: 3 << 20,
+        bandwidth: 100.0,
+        threads: 8,
+    };
+
     #[test]
     fn description_has_the_numbers_of_the_model_and_the_machine() {
-        let folder = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../tests/golden/mlx/moe-q4-mixed"
-        );
-        let host = HostModel::open(&ModelSource::Folder(folder.into()), |_, _| {}).unwrap();
-        let machine = MachineCapacity {
-            cost: SequenceCost {
-                fixed: 1 << 20,
-                per_token: 2048,
-                kv_cache: KvMode::Plain,
-                page: 64,
-            },
-            room: 3 << 20,
-            bandwidth: 100.0,
-            threads: 8,
-        };
-        let text = describe(&host, &machine);
+        let host = golden("moe-q4-mixed");
+        let text = describe(&host, &MACHINE);
         for part in [
             "Qwen3.5 mixture of experts: 2 layers, 1 of full and 1 of linear attention; hidden size 64",
             "experts: 6 in each layer, 3 a token, 64 wide; a shared expert, 32 wide",
@@ -210,10 +212,25 @@ mod tests {
         let words: Vec<&str> = experts[0].split_whitespace().collect();
         assert_eq!(words[1..5], ["147.5", "K", "73.7", "K"]);
         let room = 1 << 30;
-        let text = describe(&host, &MachineCapacity { room, ..machine });
+        let text = describe(&host, &MachineCapacity { room, ..MACHINE });
         assert!(
             text.contains("a sequence of all of them fits this machine"),
             "{text}"
         );
+    }
+
+    /// 3.5 bits a weight in the file, 4.5 in memory.
+    #[test]
+    fn copies_of_other_widths_are_counted() {
+        let host = golden("q3g64-tied");
+        assert_eq!(7 * host.weights.cpu_bytes(), 9 * host.weights.bytes());
+        assert_eq!(host.weights.copied_bytes(), host.weights.cpu_bytes());
+        let text = describe(&host, &MACHINE);
+        let all = mib(host.weights.cpu_bytes());
+        let memory =
+            format!("{all:.1} MiB of weights on the cpu backend, {all:.1} MiB of them copied");
+        for part in ["3 bits in groups of 64", &memory] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
     }
 }
