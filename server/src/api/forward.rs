@@ -302,14 +302,15 @@ fn headers(
     headers.insert(header::CONTENT_TYPE, json);
     let client: &ClientKey = body.owner.client();
     let part = body.prefix_scope.as_ref().map(HeaderValue::as_bytes);
-    let scope =
-        match (app.sharing, part) {
-            // Always this server's own: a client that sends one must not get that of another client.
-            (PrefixCacheScope::PerClient, part) | (_, part @ Some(_)) => Some(
-                prefix_scope::of_client(app.fronts.scope_key(), client, part),
-            ),
-            (_, None) => None,
-        };
+    // Always this server's own: a client that sends one must not get that of another client.
+    let scope = match (app.sharing, part) {
+        (PrefixCacheScope::Shared, None) => None,
+        (_, part) => Some(prefix_scope::of_client(
+            app.fronts.scope_key(),
+            client,
+            part,
+        )),
+    };
     let own = [
         (header::VIA, via),
         (REQUEST_ID, HeaderValue::from_str(id).ok()),
