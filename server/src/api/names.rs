@@ -50,9 +50,17 @@ impl Names {
         }
     }
 
-    /// An error message of the chat parser about `chat`, with the client's name in place of the chat body's.
+    /// An error message of the chat parser about `chat`, with the client's names in place of the chat body's: of this place and of
+    /// other fields that it names.
     pub(crate) fn message(&self, chat: &str, message: &str) -> String {
-        message.replace(&format!("`{chat}`"), &format!("`{}`", self.client(chat)))
+        let is_field = |part: &str| !part.contains(['.', '[']) && self.0.contains_key(part);
+        let named = message
+            .split('`')
+            .map(|part| match part == chat || is_field(part) {
+                true => self.client(part),
+                false => part.to_owned(),
+            });
+        named.collect::<Vec<_>>().join("`")
     }
 }
 
@@ -91,6 +99,14 @@ mod tests {
         assert_eq!(
             names.message("stop[2]", "`stop[2]` must be a string, not 3"),
             "`stop_sequences[2]` must be a string, not 3"
+        );
+        names.insert("response_format", &Path::root("text").field("format"));
+        assert_eq!(
+            names.message(
+                "guided_regex",
+                "`guided_regex` and `response_format` both constrain the answer; send `one`"
+            ),
+            "`guided_regex` and `text.format` both constrain the answer; send `one`"
         );
     }
 }
