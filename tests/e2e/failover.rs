@@ -145,13 +145,15 @@ async fn front_without_engine_answers_from_its_upstream() {
 
 #[tokio::test]
 async fn error_about_the_request_is_returned_at_once() {
-    let first = Scripted::start("422 Unprocessable Content", "sanctum-ignored-fields: a\r\n");
+    let headers = "sanctum-ignored-fields: a\r\nretry-after: 18446744073709551615\r\n";
+    let first = Scripted::start("422 Unprocessable Content", headers);
     let second = Scripted::start("200 OK", "");
     let front = front(&[first.url(), second.url()]).await;
     let answer = front.http().post(CHAT, &question()).await;
     assert_eq!(answer.status, 422, "{}", answer.text);
     assert!(answer.text.contains("scripted"));
     assert_eq!(answer.headers["sanctum-ignored-fields"], "a");
+    assert_eq!(answer.headers["retry-after"], "3600");
     assert_eq!((first.posts(), second.posts()), (1, 0));
 }
 
