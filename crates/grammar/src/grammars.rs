@@ -1,5 +1,6 @@
 //! The constraints of a model: compiled once for each set of rules.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,6 +25,10 @@ const MASK_ITEMS: usize = 200_000;
 
 /// Expressions of the lexer for a mask, at most: a string of a bounded length that may not contain its closing tag has many.
 const MASK_FUEL: u64 = 20_000_000;
+
+/// Functions that are compiled on their own to find those whose schemas are refused, at most. The client writes them, and the
+/// schemas of further ones that are not strict are left out as well.
+const MAX_ALONE: usize = 50;
 
 /// Compiles rules for one model's vocabulary.
 pub struct Grammars {
@@ -137,10 +142,12 @@ impl Grammars {
         };
         match self.compile_calls(calls, answer, is_wanted) {
             Err(error) if !calls.tools.iter().all(|tool| tool.strict) => {
+                let attempts = Cell::new(0);
                 let compiles = |calls: &CallRules| {
-                    let written = calls.lark(&self.marks);
-                    is_wanted()
-                        && written.is_ok_and(|written| {
+                    attempts.set(attempts.get() + 1);
+                    attempts.get() <= MAX_ALONE
+                        && is_wanted()
+                        && calls.lark(&self.marks).is_ok_and(|written| {
                             let text = format!("start: {}\n{}", written.body, written.rules);
                             self.matcher(&text).is_ok()
                         })

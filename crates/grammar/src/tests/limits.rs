@@ -250,3 +250,29 @@ fn schema_of_a_loose_tool_that_accepts_nothing_is_left_out() {
         .unwrap_err();
     assert!(matches!(error, GrammarError::Refused { .. }), "{error}");
 }
+
+#[test]
+fn few_loose_tools_are_compiled_alone_to_find_those_that_are_refused() {
+    let grammars = grammars();
+    let never =
+        json!({"type": "array", "items": {"type": "integer"}, "minItems": 3, "maxItems": 1});
+    let loose = |index: usize| Tool {
+        strict: false,
+        ..tool(
+            &format!("f{index}"),
+            match index {
+                0 => json!({"properties": {"a": never}, "required": ["a"]}),
+                _ => json!({"properties": {"a": {"type": "integer"}}, "required": ["a"]}),
+            },
+        )
+    };
+    let rules = calls((0..60).map(loose).collect(), true, false);
+    for (index, is_enforced) in [(0, false), (1, true), (59, false)] {
+        let mut constraint = grammars.compile(&rules, false).unwrap().unwrap();
+        let call = format!(
+            "<tool_call>\n<function=f{index}>\n<parameter=a>\nany\n</parameter>\n</function>\n</tool_call>"
+        );
+        let fed = feed(&mut constraint, &call);
+        assert_eq!(fed.is_none(), is_enforced, "f{index}");
+    }
+}
