@@ -1,7 +1,7 @@
 // The fleet page: `sanctum-launchd status --serve`, on a laptop that reaches the Mini over ssh.
 
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { DESKTOP, PHONE } from "./browser.mjs";
@@ -383,9 +383,4 @@ export async function other_pages_cannot_read_it(test) {
     url,
   );
   assert.equal(isFramed, false);
-}
-
-export async function colours_are_those_of_the_console(test) {
-  const colours = (file) => readFileSync(join(test.programs.root, file), "utf8").split("* {")[0];
-  assert.equal(colours("launchd/src/fleet_page/assets/page.css"), colours("server/src/console/console.css"));
 }

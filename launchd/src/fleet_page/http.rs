@@ -32,6 +32,12 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
                       trusted-types 'none'";
 
+/// The colours are those of the server's console.
+const STYLE: &str = concat!(
+    include_str!("../../../crates/config/assets/palette.css"),
+    include_str!("assets/page.css"),
+);
+
 const HTML: &str = "text/html; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -85,11 +91,7 @@ fn answer(request: Request<Incoming>, view: &FleetView) -> Response<Full<Bytes>>
     let ok = StatusCode::OK;
     match request.uri.path() {
         "/" => page(ok, HTML, include_str!("assets/index.html")),
-        "/page.css" => page(
-            ok,
-            "text/css; charset=utf-8",
-            include_str!("assets/page.css"),
-        ),
+        "/page.css" => page(ok, "text/css; charset=utf-8", STYLE),
         "/page.js" => {
             let javascript = "text/javascript; charset=utf-8";
             page(
@@ -138,4 +140,19 @@ fn page(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Respo
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn style_defines_each_variable_that_it_uses() {
+        let uses = STYLE.split("var(").skip(1);
+        let names: Vec<&str> = uses.filter_map(|rest| rest.split(')').next()).collect();
+        assert!(!names.is_empty());
+        for name in names {
+            assert!(STYLE.contains(&format!("{name}:")), "{name}");
+        }
+    }
 }

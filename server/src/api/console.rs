@@ -10,7 +10,11 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
 const PAGE: &str = include_str!("../console/console.html");
-const STYLE: &str = include_str!("../console/console.css");
+/// The colours are those of the fleet page.
+const STYLE: &str = concat!(
+    include_str!("../../../crates/config/assets/palette.css"),
+    include_str!("../console/console.css"),
+);
 /// One module: each file uses only what is above it.
 const SCRIPT: &str = concat!(
     include_str!("../console/text.js"),
@@ -98,6 +102,16 @@ mod tests {
         assert!(
             !PAGE.contains("style=") && !PAGE.contains(" onclick") && !PAGE.contains("<script>")
         );
+    }
+
+    #[test]
+    fn style_defines_each_variable_that_it_uses() {
+        let uses = STYLE.split("var(").skip(1);
+        let names: Vec<&str> = uses.filter_map(|rest| rest.split(')').next()).collect();
+        assert!(!names.is_empty());
+        for name in names {
+            assert!(STYLE.contains(&format!("{name}:")), "{name}");
+        }
     }
 
     #[test]
