@@ -256,6 +256,10 @@ fn read_prefixes(
         gauge!("sanctum_prefix_cache_bytes", label).set(bytes as f64);
     }
     gauge!("sanctum_prefix_cache_snapshots", label()).set(kept.snapshots as f64);
+    let disk = ready.engine.prefix_disk();
+    let is_paused = f64::from(u8::from(disk.problem.is_some()));
+    gauge!("sanctum_prefix_cache_disk_paused", label()).set(is_paused);
+    counter!("sanctum_prefix_cache_disk_errors_total", label()).absolute(disk.errors);
     let is_on = matches!(ready.engine.prefix_state(), PrefixState::On);
     gauge!("sanctum_prefix_cache_enabled", label()).set(f64::from(u8::from(is_on)));
 }
@@ -370,6 +374,14 @@ fn describe() {
     gauge!(
         "sanctum_prefix_cache_snapshots",
         "Snapshots of prefixes in memory from which a prompt can continue"
+    );
+    gauge!(
+        "sanctum_prefix_cache_disk_paused",
+        "1 while no prefix is written to the cache_dir, because it cannot be used; `/health` has the problem"
+    );
+    counter!(
+        "sanctum_prefix_cache_disk_errors_total",
+        "Operations on files of the cache_dir that the system refused, those of all models of the folder"
     );
     gauge!(
         "sanctum_prefix_cache_enabled",

@@ -113,3 +113,27 @@ async fn restarted_server_continues_conversations_and_its_folder_can_be_cleared(
     assert!(cleared.stdout.starts_with("removed "), "{cleared:?}");
     assert_eq!(listed(&folder).await["prefixes"], json!([]));
 }
+
+#[tokio::test]
+async fn server_whose_folder_another_one_uses_reports_that_and_serves() {
+    let home = TempDir::new().unwrap();
+    let folder = home.path().join("cache");
+    let path = folder.to_str().unwrap();
+    let start = async || Server::start(["--threads", "1", "--cache-dir", path]).await;
+    let (first, second) = (start().await, start().await);
+    let reported = async |server: &Server| {
+        let health = server.http().get("/health").await.json();
+        let paused = server.metrics().await;
+        let paused = paused.sum("sanctum_prefix_cache_disk_paused", &[]);
+        (health["prefix_cache"].clone(), paused)
+    };
+    assert_eq!(reported(&first).await, (json!({ "status": "on" }), 0.0));
+    let (cache, paused) = reported(&second).await;
+    let problem = cache["disk_problem"].as_str().unwrap();
+    assert!(
+        problem.contains(&format!("process {}", first.id())),
+        "{problem}"
+    );
+    assert_eq!((&cache["status"], paused), (&json!("on"), 1.0));
+    ask(&second, 1).await;
+}

@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use crate::files;
 /// A lock that this process holds; dropping it releases it.
 #[derive(Debug)]
 pub struct FileLock {
-    _file: File,
+    file: File,
 }
 
 impl FileLock {
@@ -26,7 +27,7 @@ impl FileLock {
         let begun = Instant::now();
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Some(Self { _file: file })),
+                Ok(()) => return Ok(Some(Self { file })),
                 Err(TryLockError::Error(error)) => return Err(error),
                 Err(TryLockError::WouldBlock) if begun.elapsed() >= limit => return Ok(None),
                 Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
@@ -41,7 +42,23 @@ impl FileLock {
     pub fn wait(path: &Path) -> io::Result<Self> {
         let file = files::open_lock(path)?;
         file.lock()?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// Whether the file at `path` is the one that is locked: it may have been removed or replaced since, and then another
+    /// process can take the lock at `path`.
+    ///
+    /// # Errors
+    /// If the system does not say what is at `path`. A file that is missing is no error.
+    pub fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let locked = self.file.metadata()?;
+        match std::fs::metadata(path) {
+            Ok(there) => Ok((there.dev(), there.ino()) == (locked.dev(), locked.ino())),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(false),
+                _ => Err(error),
+            },
+        }
     }
 
     /// Whether a process holds the lock. A file that is missing or cannot be opened is not held; nothing is created.
@@ -70,5 +87,22 @@ mod tests {
         assert!(!FileLock::is_held(&path));
         drop(FileLock::wait(&path).unwrap());
         assert!(FileLock::take(&path, Duration::ZERO).unwrap().is_some());
+    }
+
+    #[test]
+    fn lock_whose_file_was_removed_or_replaced_is_no_longer_at_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let (path, moved) = (state.join("x.lock"), folder.path().join("moved"));
+        let held = FileLock::wait(&path).unwrap();
+        assert!(held.is_at(&path).unwrap());
+        std::fs::rename(&state, &moved).unwrap();
+        assert!(!held.is_at(&path).unwrap());
+        std::fs::write(&state, "").unwrap();
+        assert!(!held.is_at(&path).unwrap());
+        std::fs::remove_file(&state).unwrap();
+        drop(FileLock::wait(&path).unwrap());
+        assert!(!held.is_at(&path).unwrap());
+        assert!(held.is_at(&moved.join("x.lock")).unwrap());
     }
 }

@@ -20,4 +20,4 @@ mod worth;
 
 pub use options::{ColdOptions, PrefixOptions};
 pub use scope::{Reuse, Scope};
-pub use status::PrefixState;
+pub use status::{PrefixDisk, PrefixState};

@@ -16,7 +16,9 @@ use asking::answer;
 use sanctum_engine::backend::{CpuBackend, KvMode, Precision};
 use sanctum_engine::graph::Model;
 use sanctum_engine::load::{HostModel, ModelSource};
-use sanctum_engine::prefix::{ColdOptions, PrefixOptions, PrefixState, Reuse, Scope, cold};
+use sanctum_engine::prefix::{
+    ColdOptions, PrefixDisk, PrefixOptions, PrefixState, Reuse, Scope, cold,
+};
 use sanctum_engine::schedule::{Engine, EngineLimits, Heartbeat, Request};
 use sanctum_engine::text::Text;
 use tempfile::TempDir;
@@ -48,6 +50,7 @@ fn checking_engine(
         enabled: folder.is_some(),
         cold: folder.map(|folder| ColdOptions {
             settle: Duration::ZERO,
+            retry: Duration::from_millis(10),
             estimate: false,
             ..ColdOptions::new(folder.to_owned(), 1 << 30)
         }),
@@ -172,6 +175,41 @@ fn damaged_prefix_is_computed_again() {
     let (ids, text, reason, usage) = answer(second.submit(prompt).unwrap());
     assert_eq!((ids, text, reason), (expected.0, expected.1, expected.2));
     assert_eq!(usage.cached_tokens, 0);
+}
+
+#[test]
+fn folder_that_is_removed_is_created_again_and_one_that_is_missing_is_reported() {
+    let above = private_folder();
+    let volume = above.path().join("volume");
+    let folder = volume.join("cache");
+    let engine = engine(Some(&folder), 1, KvMode::Plain);
+    let asked = |turns| answer(engine.submit(request(&engine, turns)).unwrap());
+    let tokens = |turns| request(&engine, turns).prompt.len() - 16;
+    asked(1);
+    wait_until_written(&folder, tokens(1));
+    assert_eq!(engine.prefix_disk(), PrefixDisk::default());
+
+    fs::rename(&folder, above.path().join("removed")).unwrap();
+    asked(2);
+    wait_until(|| cold::list(&folder).unwrap().process == Some(std::process::id()));
+    asked(3);
+    wait_until_written(&folder, tokens(3));
+    assert_eq!(cold::list(&folder).unwrap().unusable, 0);
+    assert_eq!(engine.prefix_disk().problem, None);
+
+    // As if it was not mounted.
+    let elsewhere = above.path().join("elsewhere");
+    fs::rename(&volume, &elsewhere).unwrap();
+    asked(4);
+    wait_until(|| engine.prefix_disk().problem.is_some());
+    let PrefixDisk { problem, errors } = engine.prefix_disk();
+    assert!(problem.unwrap().contains("mount its volume") && errors > 0);
+    assert!(!volume.exists());
+    fs::rename(&elsewhere, &volume).unwrap();
+    // The engine is idle, and notices it all the same.
+    wait_until(|| engine.prefix_disk().problem.is_none());
+    asked(5);
+    wait_until_written(&folder, tokens(5));
 }
 
 const KILLED: &str = "SANCTUM_COLD_TEST_FOLDER";

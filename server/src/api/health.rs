@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use sanctum_engine::prefix::PrefixState;
+use sanctum_engine::prefix::{PrefixDisk, PrefixState};
 use sanctum_engine::schedule::EnginePhase;
 use serde::Serialize;
 
@@ -30,7 +30,8 @@ pub(crate) struct HealthPage {
     pulse: Beat,
     /// Requests on their way to an engine, and whether their preparation moves.
     preparing: PreparingStatus,
-    /// Whether computed prefixes are reused: of several models, that of the one where a check has turned it off.
+    /// Whether computed prefixes are reused: of several models, that of the one where a check has turned it off, or else of
+    /// one that cannot write them to disk.
     prefix_cache: PrefixHealth,
     /// Each model, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -65,7 +66,11 @@ enum PrefixHealth {
     #[default]
     Off,
     /// Yes.
-    On,
+    On {
+        /// Why no prefix is written to the `cache_dir` at present, and the fix.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        disk_problem: Option<String>,
+    },
     /// No longer: a check found a difference. Nothing is reused until a restart.
     DisabledByCheck {
         /// What differed and where, without any text of a prompt.
@@ -140,17 +145,26 @@ pub(crate) fn fronts(app: &AppState) -> Vec<FrontHealth> {
 
 impl ModelHealth {
     fn of(served: &Served) -> Self {
-        let state = served.ready().map(|ready| ready.engine.prefix_state());
+        let ready = served.ready().ok();
+        let engine = ready.as_ref().map(|ready| &ready.engine);
         Self {
             id: served.id().to_string(),
             pulse: beat(served),
-            prefix_cache: match state {
-                Ok(PrefixState::On) => PrefixHealth::On,
-                Ok(PrefixState::DisabledByCheck { reason }) => {
-                    PrefixHealth::DisabledByCheck { reason }
-                }
-                Ok(PrefixState::Off) | Err(_) => PrefixHealth::Off,
+            prefix_cache: engine
+                .map(|engine| PrefixHealth::of(engine.prefix_state(), engine.prefix_disk()))
+                .unwrap_or_default(),
+        }
+    }
+}
+
+impl PrefixHealth {
+    fn of(state: PrefixState, disk: PrefixDisk) -> Self {
+        match state {
+            PrefixState::Off => Self::Off,
+            PrefixState::On => Self::On {
+                disk_problem: disk.problem,
             },
+            PrefixState::DisabledByCheck { reason } => Self::DisabledByCheck { reason },
         }
     }
 }
@@ -237,6 +251,23 @@ mod tests {
             together([&idle, &busy].into_iter()).progress_age_seconds,
             0.01
         );
+    }
+
+    #[test]
+    fn worst_state_of_reuse_is_reported() {
+        let on = |problem: Option<&str>| {
+            let problem = problem.map(str::to_owned);
+            PrefixHealth::of(PrefixState::On, PrefixDisk { problem, errors: 1 })
+        };
+        let reason = "logits differ".to_owned();
+        let failed = PrefixState::DisabledByCheck { reason };
+        let failed = PrefixHealth::of(failed, PrefixDisk::default());
+        let ordered = [PrefixHealth::Off, on(None), on(Some("full")), failed];
+        assert!(ordered.is_sorted());
+        let [_, on, full, _] = ordered.map(|state| serde_json::to_value(state).unwrap());
+        assert_eq!(on, serde_json::json!({ "status": "on" }));
+        let expected = serde_json::json!({ "status": "on", "disk_problem": "full" });
+        assert_eq!(full, expected);
     }
 
     #[test]

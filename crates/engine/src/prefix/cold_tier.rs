@@ -5,14 +5,17 @@
 //! whose prefix is on disk is restored if reading is estimated to be faster than computing; the estimates are measurements, of
 //! the disk and of the engine's own passes.
 
+#[cfg(test)]
+mod tests;
+mod writer;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::prefix::cold::{ColdKey, ColdLink, ColdStore, KeyHasher, NewPrefix};
+pub(crate) use self::writer::Export;
+use self::writer::{Writer, WriterJob};
+use crate::prefix::cold::{ColdError, ColdLink, ColdStatus, ColdStore};
 use crate::prefix::options::ColdOptions;
 use crate::prefix::scope::Scope;
 
@@ -33,6 +36,8 @@ pub(crate) struct ColdTier {
     fingerprint: [u8; 32],
     /// How long a snapshot waits before it is written.
     settle: Duration,
+    /// How long nothing is written after an error, before it is tried again.
+    retry: Duration,
     /// Whether it matters what is faster.
     estimate: bool,
     noted: VecDeque<Noted>,
@@ -55,49 +60,31 @@ struct Noted {
     at: Instant,
 }
 
-/// A snapshot to be exported and written now.
-#[derive(Debug)]
-pub(crate) struct Export {
-    pub(crate) scope: Scope,
-    /// All of its tokens.
-    pub(crate) tokens: Vec<u32>,
-    /// Tokens of the file that it continues.
-    pub(crate) from: usize,
-    parent: Option<ColdKey>,
-}
-
-/// The thread that writes.
-struct Writer {
-    jobs: Option<Sender<(Export, Vec<u8>)>>,
-    /// Whether a file is being written.
-    is_busy: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
 impl ColdTier {
-    /// The cold tier in the folder of `options`; none if it cannot be used, which is logged: the engine serves without it.
-    pub(crate) fn open(options: &ColdOptions, fingerprint: [u8; 32]) -> Option<Self> {
-        let store = ColdStore::open(&options.folder, options.limit_bytes)
-            .inspect_err(|error| tracing::error!("{error}; prefixes are kept in memory only"))
-            .ok()?;
-        let writer = Writer::start(Arc::clone(&store), fingerprint)
-            .inspect_err(|error| {
-                tracing::error!(
-                    "no thread for the cache folder: {error}; prefixes are kept in memory only"
-                );
-            })
-            .ok()?;
+    /// The cold tier in the folder of `options`.
+    ///
+    /// # Errors
+    /// If the folder cannot be used, or the system gives no thread.
+    pub(crate) fn open(options: &ColdOptions, fingerprint: [u8; 32]) -> Result<Self, ColdError> {
+        let store = ColdStore::open(&options.folder, options.limit_bytes)?;
+        let writer = Writer::start(Arc::clone(&store), fingerprint).map_err(ColdError::Thread)?;
         let (folder, bytes, prefixes) = (options.folder.display(), store.bytes(), store.len());
         tracing::info!(%folder, bytes, prefixes, "prefixes are kept on disk");
-        Some(Self {
+        Ok(Self {
             store,
             fingerprint,
             settle: options.settle,
+            retry: options.retry,
             estimate: options.estimate,
             noted: VecDeque::new(),
             writer,
             prefill: None,
         })
+    }
+
+    /// How the folder's disk fares.
+    pub(crate) fn status(&self) -> &Arc<ColdStatus> {
+        self.store.status()
     }
 
     /// Bytes on disk, of all models of the folder.
@@ -140,11 +127,15 @@ impl ColdTier {
         });
     }
 
-    /// How long until the next snapshot is to be written; none if none is noted.
+    /// How long until the next snapshot is to be written; none if none is noted. While files cannot be written: until that
+    /// is tried again.
     pub(crate) fn due_in(&self) -> Option<Duration> {
         let now = Instant::now();
-        let due = self.noted.iter().map(|noted| self.due(noted, now));
-        due.min().map(|due| match self.writer.is_busy() {
+        let due = match self.status().tried_ago() {
+            Some(ago) => Some(self.retry.saturating_sub(ago)),
+            None => self.noted.iter().map(|noted| self.due(noted, now)).min(),
+        };
+        due.map(|due| match self.writer.is_busy() {
             // Asked again until it is free.
             true => due.max(Duration::from_millis(20)),
             false => due,
@@ -157,10 +148,16 @@ impl ColdTier {
         settled.min(longest)
     }
 
-    /// The snapshot to write now; none if none is due or a file is being written. `cost` gives the bytes of a snapshot with so
-    /// many tokens behind its parent.
+    /// The snapshot to write now; none if none is due, a file is being written, or files cannot be written at present. `cost`
+    /// gives the bytes of a snapshot with so many tokens behind its parent.
     pub(crate) fn next(&mut self, cost: impl Fn(usize) -> u64) -> Option<Export> {
         if self.writer.is_busy() {
+            return None;
+        }
+        if let Some(ago) = self.status().tried_ago() {
+            if ago >= self.retry {
+                self.writer.send(WriterJob::TryAgain);
+            }
             return None;
         }
         let now = Instant::now();
@@ -190,7 +187,7 @@ impl ColdTier {
 
     /// Writes an exported snapshot, on another thread.
     pub(crate) fn write(&mut self, export: Export, payload: Vec<u8>) {
-        self.writer.send(export, payload);
+        self.writer.send(WriterJob::Write(export, payload));
     }
 
     /// The files to read for a prompt, of which `hot` tokens are in memory, if that is faster than computing: `is_hot` tells
@@ -275,228 +272,5 @@ impl ColdTier {
 
     fn read_time(&self, bytes: u64, files: usize) -> Duration {
         self.store.read_time(bytes) + OPENING * u32::try_from(files).unwrap_or(u32::MAX)
-    }
-}
-
-impl Writer {
-    fn start(store: Arc<ColdStore>, fingerprint: [u8; 32]) -> std::io::Result<Self> {
-        let (jobs, inbox) = channel::<(Export, Vec<u8>)>();
-        let is_busy = Arc::new(AtomicBool::new(false));
-        let busy = Arc::clone(&is_busy);
-        let write = move || {
-            let mut has_failed = false;
-            while let Ok((export, payload)) = inbox.recv() {
-                let result = write(&store, &fingerprint, &export, &payload);
-                // A disk that is full fails for each of them.
-                if let Err(error) = &result
-                    && !has_failed
-                {
-                    tracing::error!(
-                        "{error}; prefixes are not written to disk until this is fixed"
-                    );
-                }
-                has_failed = result.is_err();
-                busy.store(false, Ordering::Release);
-            }
-        };
-        let thread = std::thread::Builder::new()
-            .name("prefix-writer".into())
-            .spawn(write)?;
-        Ok(Self {
-            jobs: Some(jobs),
-            is_busy,
-            thread: Some(thread),
-        })
-    }
-
-    fn is_busy(&self) -> bool {
-        self.is_busy.load(Ordering::Acquire)
-    }
-
-    fn send(&self, export: Export, payload: Vec<u8>) {
-        self.is_busy.store(true, Ordering::Release);
-        if let Some(jobs) = &self.jobs {
-            // The thread runs as long as this sender exists.
-            let _ = jobs.send((export, payload));
-        }
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic was reported already.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn write(
-    store: &ColdStore,
-    fingerprint: &[u8; 32],
-    export: &Export,
-    payload: &[u8],
-) -> Result<bool, crate::prefix::cold::ColdError> {
-    let mut hasher = KeyHasher::new(fingerprint, export.scope.as_bytes());
-    hasher.feed(&export.tokens);
-    store.write(&NewPrefix {
-        fingerprint,
-        scope: export.scope.as_bytes(),
-        key: hasher.key(),
-        parent: export.parent.map(|key| (key, export.from)),
-        tokens: &export.tokens[export.from..],
-        payload,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
-    use tempfile::TempDir;
-
-    use super::*;
-
-    fn folder() -> TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        folder
-    }
-
-    fn tier(folder: &TempDir, settle: Duration) -> ColdTier {
-        let options = ColdOptions {
-            folder: folder.path().to_owned(),
-            limit_bytes: 1 << 20,
-            settle,
-            estimate: true,
-        };
-        ColdTier::open(&options, [5; 32]).unwrap()
-    }
-
-    fn tokens(len: usize) -> Vec<u32> {
-        (0..len as u32).collect()
-    }
-
-    /// Writes all that is due; gives each one's parent and length.
-    fn written(tier: &mut ColdTier) -> Vec<(usize, usize)> {
-        let mut all = Vec::new();
-        while tier
-            .due_in()
-            .is_some_and(|due| due <= Duration::from_millis(20))
-        {
-            if let Some(export) = tier.next(|tokens| tokens as u64) {
-                all.push((export.from, export.tokens.len()));
-                let payload = vec![export.tokens.len() as u8; 10];
-                tier.write(export, payload);
-            }
-            std::thread::yield_now();
-        }
-        while tier.writer.is_busy() {
-            std::thread::yield_now();
-        }
-        all
-    }
-
-    fn plan(tier: &ColdTier, prompt: usize, hot: &[usize]) -> Vec<usize> {
-        let longest = hot.iter().copied().max().unwrap_or(0);
-        let links = tier.plan_restore(Scope::default(), &tokens(prompt), longest, |len| {
-            hot.contains(&len)
-        });
-        links.iter().map(|link| link.len).collect()
-    }
-
-    #[test]
-    fn noted_prefixes_are_written_as_a_chain_and_planned_behind_what_is_hot() {
-        let folder = folder();
-        let mut tier = tier(&folder, Duration::ZERO);
-        for len in [10, 30, 20, 10] {
-            tier.note(1, false, Scope::default(), &tokens(len));
-        }
-        // 20 is written after 30, and so continues 10.
-        assert_eq!(written(&mut tier), [(0, 10), (10, 30), (10, 20)]);
-        assert!(tier.due_in().is_none());
-        assert_eq!(plan(&tier, 100, &[]), [10, 30]);
-        assert_eq!(plan(&tier, 31, &[]), [10, 30]);
-        assert_eq!(plan(&tier, 30, &[]), [10, 20], "a token is left to compute");
-        assert_eq!(plan(&tier, 100, &[10]), [30]);
-        assert_eq!(plan(&tier, 100, &[25]), [10, 30]);
-        assert_eq!(plan(&tier, 100, &[30]), [0; 0]);
-        assert_eq!(plan(&tier, 100, &[50]), [0; 0]);
-        let link = tier.plan_restore(Scope::default(), &tokens(100), 0, |_| false)[1];
-        assert_eq!(tier.read(&link, &tokens(100)), Some(vec![30; 10]));
-        // What is there already is not written again.
-        tier.note(2, false, Scope::default(), &tokens(30));
-        assert_eq!(written(&mut tier), []);
-        tier.refuse(&link, "test");
-        assert_eq!(plan(&tier, 100, &[]), [10, 20]);
-        tier.clear();
-        assert_eq!((plan(&tier, 100, &[]), tier.bytes()), (vec![], 0));
-    }
-
-    #[test]
-    fn later_turn_replaces_earlier_ones_but_not_lasting_ones() {
-        let folder = folder();
-        let mut tier = tier(&folder, Duration::from_secs(3600));
-        let note = |tier: &mut ColdTier, request, lasting, len| {
-            tier.note(request, lasting, Scope::default(), &tokens(len));
-        };
-        note(&mut tier, 1, true, 10);
-        note(&mut tier, 1, false, 20);
-        note(&mut tier, 1, false, 30);
-        note(&mut tier, 2, false, 25);
-        tier.note(3, false, Scope::of(&[b"other"]), &tokens(40));
-        let lens = |tier: &ColdTier| {
-            tier.noted
-                .iter()
-                .map(|n| n.tokens.len())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(lens(&tier), [10, 30, 25, 40]);
-        assert!(tier.due_in().unwrap() > Duration::from_secs(30));
-        assert!(tier.next(|_| 0).is_none());
-        // A conversation that never pauses is written after a while.
-        // It inherits the time of the first one that was replaced.
-        let first = tier.noted[2].since;
-        note(&mut tier, 4, false, 50);
-        assert_eq!(lens(&tier), [10, 40, 50]);
-        assert_eq!(tier.noted[2].since, first);
-    }
-
-    #[test]
-    fn what_is_computed_faster_than_read_is_neither_written_nor_read() {
-        let folder = folder();
-        let mut tier = tier(&folder, Duration::ZERO);
-        tier.note(1, false, Scope::default(), &tokens(10));
-        tier.note(1, false, Scope::default(), &tokens(1000));
-        assert_eq!(written(&mut tier), [(0, 10), (10, 1000)]);
-        // Opening a file takes as long as 100,000 of these tokens.
-        tier.measured(100, Duration::from_micros(1));
-        assert_eq!(plan(&tier, 2000, &[]), [0; 0]);
-        tier.note(1, false, Scope::default(), &tokens(1500));
-        assert_eq!(written(&mut tier), []);
-        for _ in 0..40 {
-            tier.measured(100, Duration::from_millis(100));
-        }
-        assert_eq!(plan(&tier, 2000, &[]), [10, 1000]);
-        tier.note(1, false, Scope::default(), &tokens(1500));
-        assert_eq!(written(&mut tier), [(1000, 1500)]);
-        // Few rows are no measurement.
-        tier.measured(1, Duration::from_nanos(1));
-        assert_eq!(plan(&tier, 2000, &[]), [10, 1000, 1500]);
-    }
-
-    #[test]
-    fn folder_that_cannot_be_used_is_no_cold_tier() {
-        let folder = folder();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let options = ColdOptions {
-            folder: folder.path().to_owned(),
-            limit_bytes: 1 << 20,
-            settle: Duration::ZERO,
-            estimate: true,
-        };
-        assert!(ColdTier::open(&options, [5; 32]).is_none());
     }
 }

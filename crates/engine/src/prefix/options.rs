@@ -32,6 +32,8 @@ pub struct ColdOptions {
     pub limit_bytes: u64,
     /// How long a prefix waits before it is written: in a conversation that continues, the next turn replaces it.
     pub settle: Duration,
+    /// How long nothing is written after a file could not be, before that is tried again.
+    pub retry: Duration,
     /// Whether prefixes that are estimated to be computed faster than read are left out. Without it all are written and read.
     pub estimate: bool,
 }
@@ -43,6 +45,7 @@ impl ColdOptions {
             folder,
             limit_bytes,
             settle: Duration::from_secs(10),
+            retry: Duration::from_secs(5),
             estimate: true,
         }
     }

@@ -20,7 +20,7 @@ use crate::backend::cost::ExtraCost;
 use crate::graph::Model;
 use crate::prefix::options::PrefixOptions;
 use crate::prefix::scope::Reuse;
-use crate::prefix::status::{PrefixState, PrefixStatus};
+use crate::prefix::status::{PrefixDisk, PrefixState, PrefixStatus};
 use crate::text::Text;
 
 /// A running engine; clones are handles to the same one. Dropping the last handle ends the engine and waits for its thread.
@@ -310,6 +310,11 @@ impl Engine {
     /// Whether prefixes are being reused.
     pub fn prefix_state(&self) -> PrefixState {
         self.shared.prefix.get()
+    }
+
+    /// How the disk fares that prefixes are kept on.
+    pub fn prefix_disk(&self) -> PrefixDisk {
+        self.shared.prefix.disk()
     }
 
     /// Its limits.

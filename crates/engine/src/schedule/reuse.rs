@@ -13,13 +13,14 @@ use crate::backend::Backend;
 use crate::backend::batch::SlotId;
 use crate::graph::Model;
 use crate::prefix::cache::{PrefixCache, SnapshotCost};
+use crate::prefix::cold::ColdStatus;
 use crate::prefix::cold_tier::ColdTier;
 use crate::prefix::damage;
-use crate::prefix::options::PrefixOptions;
+use crate::prefix::options::{ColdOptions, PrefixOptions};
 use crate::prefix::oracle::Oracle;
 use crate::prefix::points::{PointRules, SnapshotPoints};
 use crate::prefix::scope::Scope;
-use crate::prefix::status::PrefixState;
+use crate::prefix::status::{PrefixState, PrefixStatus};
 use crate::prefix::tree::common_prefix;
 use crate::schedule::admission::Reservation;
 use crate::schedule::shared::EngineShared;
@@ -130,7 +131,7 @@ impl<B: Backend> PrefixReuse<B> {
             },
             limit: options.limit.unwrap_or(shared.admission.budget() / 2),
             cold: (options.cold.as_ref())
-                .and_then(|cold| ColdTier::open(cold, options.fingerprint)),
+                .and_then(|cold| open_cold(cold, options.fingerprint, &shared.prefix)),
             oracle: Oracle::new(options.check_share),
             check_memory: None,
             begun: 0,
@@ -302,5 +303,24 @@ impl<B: Backend> PrefixReuse<B> {
         stats.prefix_hot_bytes.store(self.cache.bytes(), Relaxed);
         let snapshots = self.cache.len() as u64;
         stats.prefix_snapshots.store(snapshots, Relaxed);
+    }
+}
+
+/// The cold tier; none if its folder cannot be used, which is logged and reported: the engine serves without it.
+fn open_cold(
+    options: &ColdOptions,
+    fingerprint: [u8; 32],
+    status: &PrefixStatus,
+) -> Option<ColdTier> {
+    match ColdTier::open(options, fingerprint) {
+        Ok(cold) => {
+            status.set_disk(Arc::clone(cold.status()));
+            Some(cold)
+        }
+        Err(error) => {
+            tracing::error!("{error}; prefixes are kept in memory only, until a restart");
+            status.set_disk(Arc::new(ColdStatus::unusable(error.to_string())));
+            None
+        }
     }
 }

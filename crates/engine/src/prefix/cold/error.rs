@@ -26,6 +26,11 @@ pub enum ColdError {
         /// The number of the process, if it has been written already.
         process: Option<u32>,
     },
+    /// The system gives no thread for the folder.
+    #[error(
+        "cannot use the cache folder: no thread: {0}; restart when the system has fewer threads"
+    )]
+    Thread(io::Error),
 }
 
 impl ColdError {

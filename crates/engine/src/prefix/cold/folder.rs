@@ -4,10 +4,11 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sanctum_config::{FileLock, atomic, cache_dir, files};
+use sanctum_config::atomic::{self, Staged};
+use sanctum_config::{FileLock, cache_dir, files};
 
 use super::error::ColdError;
 use super::file::BadFile;
@@ -19,11 +20,12 @@ use super::status::ColdStatus;
 /// A server that was just stopped may still hold the lock.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A folder whose lock this process holds.
+/// A folder that this process has taken.
 #[derive(Debug)]
 pub(super) struct ColdFolder {
     path: PathBuf,
-    _lock: FileLock,
+    /// None if the folder was removed or replaced, and could not be taken again.
+    lock: Mutex<Option<FileLock>>,
     status: Arc<ColdStatus>,
 }
 
@@ -38,22 +40,55 @@ impl ColdFolder {
         if !path.try_exists().map_err(failed)? {
             atomic::folder_for_owner(path).map_err(failed)?;
         }
-        is_private_folder(path).map_err(failed)?;
-        let lock = FileLock::take(&path.join(cache_dir::LOCK), patience).map_err(failed)?;
-        let lock = lock.ok_or_else(|| ColdError::InUse {
-            folder: path.to_owned(),
-            process: process(path),
-        })?;
-        let number = std::process::id().to_string();
-        let file = path.join(cache_dir::PROCESS);
-        atomic::write(&file, number.as_bytes(), 0o600).map_err(failed)?;
         let folder = Self {
             path: path.to_owned(),
-            _lock: lock,
+            lock: Mutex::new(Some(locked(path, patience)?)),
             status: Arc::default(),
         };
         folder.sweep().map_err(failed)?;
         Ok(folder)
+    }
+
+    /// Whether what is at the path is the folder whose lock this process holds. It may have been removed or replaced, and
+    /// another process may serve from what is there now.
+    ///
+    /// # Errors
+    /// If the system does not say what is there.
+    pub(super) fn is_taken(&self) -> io::Result<bool> {
+        match &*self.lock() {
+            Some(lock) => lock.is_at(&self.path.join(cache_dir::LOCK)),
+            None => Ok(false),
+        }
+    }
+
+    /// Takes what is at the path now, and returns the prefixes in it. A folder that is missing is created, but none above it:
+    /// that would be a volume that is not mounted.
+    pub(super) fn retake(&self) -> Result<Index, ColdError> {
+        let failed = |source| ColdError::folder(&self.path, source);
+        *self.lock() = None;
+        let above = self.path.parent();
+        if let Some(above) = above.filter(|above| !above.as_os_str().is_empty()) {
+            fs::metadata(above).map_err(|error| {
+                let text = format!(
+                    "{}: {error}; mount its volume, or create it",
+                    above.display()
+                );
+                failed(io::Error::new(error.kind(), text))
+            })?;
+        }
+        if !self.path.try_exists().map_err(failed)? {
+            atomic::folder_for_owner(&self.path).map_err(failed)?;
+        }
+        *self.lock() = Some(locked(&self.path, Duration::ZERO)?);
+        let index = self.sweep().and_then(|()| self.load());
+        if index.is_err() {
+            *self.lock() = None;
+        }
+        index.map_err(failed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<FileLock>> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -67,6 +102,22 @@ impl ColdFolder {
     /// The place of a prefix's file.
     pub(super) fn file(&self, key: ColdKey) -> PathBuf {
         self.path.join(cache_dir::prefix_name(&key.to_string()))
+    }
+
+    /// Writes bytes that are no prefix; dropping the file removes it. It is named like a prefix that is being written, so the
+    /// next start removes it if this process is killed meanwhile.
+    pub(super) fn probe(&self, bytes: &[u8]) -> io::Result<Staged> {
+        atomic::stage(&self.file(ColdKey([0; 32])), &mut &*bytes, 0o600)
+    }
+
+    /// Checks that a file of so many bytes can be written.
+    pub(super) fn can_hold(&self, bytes: u64) -> io::Result<()> {
+        drop(self.probe(&[0; 512])?);
+        let volume = rustix::fs::statvfs(&self.path)?;
+        match volume.f_bavail.saturating_mul(volume.f_frsize) < bytes {
+            true => Err(rustix::io::Errno::NOSPC.into()),
+            false => Ok(()),
+        }
     }
 
     /// Removes the files that were being written when their process was killed. No other process writes here, so each one
@@ -131,6 +182,10 @@ impl ColdFolder {
     }
 
     fn remove_file(&self, path: &Path) {
+        // In another folder it may be another process's.
+        if !matches!(self.is_taken(), Ok(true)) {
+            return;
+        }
         if let Err(error) = fs::remove_file(path)
             && error.kind() != io::ErrorKind::NotFound
             && let Some(left_out) = self.status.failed()
@@ -139,6 +194,21 @@ impl ColdFolder {
             tracing::warn!(%file, left_out, "cannot remove a cached prefix: {error}; remove it by hand");
         }
     }
+}
+
+/// Takes the lock of a folder, and writes which process has it.
+fn locked(path: &Path, patience: Duration) -> Result<FileLock, ColdError> {
+    let failed = |source| ColdError::folder(path, source);
+    is_private_folder(path).map_err(failed)?;
+    let lock = FileLock::take(&path.join(cache_dir::LOCK), patience).map_err(failed)?;
+    let lock = lock.ok_or_else(|| ColdError::InUse {
+        folder: path.to_owned(),
+        process: process(path),
+    })?;
+    let number = std::process::id().to_string();
+    let file = path.join(cache_dir::PROCESS);
+    atomic::write(&file, number.as_bytes(), 0o600).map_err(failed)?;
+    Ok(lock)
 }
 
 /// The number of the process that took the folder last.

@@ -1,7 +1,7 @@
 //! How the disk of a cache folder fares, readable by any thread.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Between two log lines about files that the system refuses: a disk that fails does so for each of them.
@@ -12,6 +12,20 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 pub(crate) struct ColdStatus {
     errors: AtomicU64,
     log: Mutex<FailureLog>,
+    /// Present while nothing is written, because a file could not be.
+    pause: Mutex<Option<WritePause>>,
+    /// Whether no file was written since one could not be.
+    has_failed: AtomicBool,
+}
+
+/// Why nothing is written at present.
+#[derive(Debug)]
+struct WritePause {
+    problem: String,
+    /// Bytes of the file that could not be written.
+    needed: u64,
+    /// When it was tried last.
+    tried: Instant,
 }
 
 /// Which failures are logged.
@@ -23,6 +37,53 @@ struct FailureLog {
 }
 
 impl ColdStatus {
+    /// The status of a folder that cannot be used at all.
+    pub(crate) fn unusable(problem: String) -> Self {
+        let status = Self::default();
+        status.pause(problem, 0);
+        status
+    }
+
+    /// Why nothing is written at present; none if files are written.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let pause = self.paused();
+        pause.as_ref().map(|pause| pause.problem.clone())
+    }
+
+    /// How long ago writing was tried last, while it is paused.
+    pub(crate) fn tried_ago(&self) -> Option<Duration> {
+        self.paused().as_ref().map(|pause| pause.tried.elapsed())
+    }
+
+    /// Bytes of the file that could not be written, while writing is paused.
+    pub(super) fn needed(&self) -> Option<u64> {
+        self.paused().as_ref().map(|pause| pause.needed)
+    }
+
+    /// A file of so many bytes cannot be written. Returns whether to log that: it is the first since one was written.
+    pub(super) fn pause(&self, problem: String, needed: u64) -> bool {
+        *self.paused() = Some(WritePause {
+            problem,
+            needed,
+            tried: Instant::now(),
+        });
+        !self.has_failed.swap(true, Relaxed)
+    }
+
+    /// A file may be written again.
+    pub(super) fn resume(&self) {
+        *self.paused() = None;
+    }
+
+    /// A file was written. Returns whether it is the first one since a failure.
+    pub(super) fn wrote(&self) -> bool {
+        self.has_failed.swap(false, Relaxed)
+    }
+
+    fn paused(&self) -> MutexGuard<'_, Option<WritePause>> {
+        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Operations that the system refused since the start.
     pub(crate) fn errors(&self) -> u64 {
         self.errors.load(Relaxed)
@@ -69,5 +130,21 @@ mod tests {
         let status = ColdStatus::default();
         assert_eq!((status.failed(), status.failed()), (Some(0), None));
         assert_eq!(status.errors(), 2);
+    }
+
+    #[test]
+    fn failure_to_write_is_logged_once_until_a_file_is_written() {
+        let status = ColdStatus::default();
+        assert!(!status.wrote());
+        assert!(status.pause("full".to_owned(), 7));
+        assert!(!status.pause("full still".to_owned(), 8));
+        assert_eq!(status.problem().as_deref(), Some("full still"));
+        assert_eq!(status.needed(), Some(8));
+        status.resume();
+        assert!(status.problem().is_none() && status.tried_ago().is_none());
+        assert!(!status.pause("full".to_owned(), 7), "none was written");
+        status.resume();
+        assert!(status.wrote() && !status.wrote());
+        assert!(status.pause("full".to_owned(), 7));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use sanctum_config::{Digest, atomic};
+use sanctum_config::Digest;
 
 use super::error::ColdError;
 use super::file::{self, BadFile, Header};
@@ -60,8 +60,15 @@ pub(crate) struct NewPrefix<'a> {
     pub(crate) payload: &'a [u8],
 }
 
+/// A store of this process, and its folder as it was named and without symbolic links.
+struct OpenStore {
+    named: PathBuf,
+    real: Option<PathBuf>,
+    store: Weak<ColdStore>,
+}
+
 /// The stores of this process: engines of several models share one folder, and so does an engine with its successor.
-static STORES: Mutex<Vec<(PathBuf, Weak<ColdStore>)>> = Mutex::new(Vec::new());
+static STORES: Mutex<Vec<OpenStore>> = Mutex::new(Vec::new());
 
 impl ColdStore {
     /// The store in `folder`, of at most `limit` bytes. Removes files that are damaged, of another format or beyond the limit,
@@ -71,20 +78,21 @@ impl ColdStore {
     /// If the folder cannot be used, or another process serves from it.
     pub(crate) fn open(folder: &Path, limit: u64) -> Result<Arc<Self>, ColdError> {
         let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = |folder: &Path| folder.canonicalize().ok();
-        let same = |(path, _): &&(PathBuf, Weak<Self>)| Some(path) == place(folder).as_ref();
-        if let Some(store) = stores
-            .iter()
-            .find(same)
-            .and_then(|(_, store)| store.upgrade())
-        {
+        stores.retain(|open| open.store.strong_count() > 0);
+        let real = folder.canonicalize().ok();
+        // A folder that is missing at present has its name only.
+        let is_same =
+            |open: &&OpenStore| open.named == folder || open.real.is_some() && open.real == real;
+        let open = stores.iter().find(is_same);
+        if let Some(store) = open.and_then(|open| open.store.upgrade()) {
             return Ok(store);
         }
         let store = Arc::new(Self::take(folder, limit)?);
-        stores.retain(|(_, store)| store.strong_count() > 0);
-        if let Some(path) = place(folder) {
-            stores.push((path, Arc::downgrade(&store)));
-        }
+        stores.push(OpenStore {
+            named: folder.to_owned(),
+            real: folder.canonicalize().ok(),
+            store: Arc::downgrade(&store),
+        });
         Ok(store)
     }
 
@@ -92,20 +100,20 @@ impl ColdStore {
         let folder = ColdFolder::take(folder)?;
         let index = folder.load();
         let index = index.map_err(|source| ColdError::folder(folder.path(), source))?;
-        let speed = measure(&folder).unwrap_or_else(|error| {
-            let folder = folder.path().display();
-            tracing::warn!(%folder, "cannot write to the cache folder: {error}; prefixes are read from it");
-            SLOW
-        });
+        let speed = measure(&folder);
         let store = Self {
             folder,
             limit,
             index: Mutex::new(index),
             writing: Mutex::new(()),
-            speed: AtomicU64::new(speed),
+            speed: AtomicU64::new(*speed.as_ref().unwrap_or(&SLOW)),
             bytes: AtomicU64::new(0),
         };
         store.make_room(0, &[]);
+        if let Err(source) = speed {
+            let error = ColdError::folder(store.folder.path(), source);
+            store.pause(&error, PROBE as u64);
+        }
         Ok(store)
     }
 
@@ -170,27 +178,30 @@ impl ColdStore {
                 false => Err(BadFile::Name),
             }
         });
-        match read {
+        let problem = match read {
             Ok(payload) => {
                 self.measured(payload.len(), begun.elapsed());
                 return Some(payload);
             }
-            Err(BadFile::Unread(error)) if error.kind() != io::ErrorKind::NotFound => {
-                if let Some(left_out) = self.status().failed() {
-                    let file = path.display();
-                    tracing::warn!(
-                        %file, left_out,
-                        "cannot read a cached prefix: {error}; its tokens are computed, and the next request tries it again"
-                    );
-                }
+            Err(problem) => problem,
+        };
+        let is_unusable = match &problem {
+            BadFile::Unread(error) => error.kind() == io::ErrorKind::NotFound,
+            _ => true,
+        };
+        // What is in a folder that replaced this process's says nothing about its prefixes.
+        if is_unusable && matches!(self.folder.is_taken(), Ok(true)) {
+            let was_here = self.contains(key);
+            self.forget(key);
+            if was_here {
+                self.folder.discard(&path, &problem);
             }
-            Err(damage) => {
-                let was_here = self.contains(key);
-                self.forget(key);
-                if was_here {
-                    self.folder.discard(&path, &damage);
-                }
-            }
+        } else if let Some(left_out) = self.status().failed() {
+            let file = path.display();
+            tracing::warn!(
+                %file, left_out,
+                "cannot read a cached prefix: {problem}; its tokens are computed, and the next request tries it again"
+            );
         }
         None
     }
@@ -198,9 +209,60 @@ impl ColdStore {
     /// Writes a prefix. Returns whether it is here now: one that is larger than the limit, or whose parent is gone, is not.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// If the file cannot be written. This is logged, and [`ColdStatus::problem`] reports it until [`ColdStore::try_again`]
+    /// finds that files can be written again.
     pub(crate) fn write(&self, new: &NewPrefix<'_>) -> Result<bool, ColdError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = file::file_bytes(new.tokens.len(), new.payload.len() as u64);
+        let written = self.ready().and_then(|()| self.write_file(new, bytes));
+        if let Err(error) = &written {
+            self.pause(error, bytes);
+        }
+        written
+    }
+
+    /// Checks whether files can be written again, after one could not be.
+    pub(crate) fn try_again(&self) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(needed) = self.status().needed() else {
+            return;
+        };
+        let can_hold = || {
+            let held = self.folder.can_hold(needed);
+            held.map_err(|source| ColdError::folder(self.folder.path(), source))
+        };
+        match self.ready().and_then(|()| can_hold()) {
+            Ok(()) => self.status().resume(),
+            Err(error) => _ = self.status().pause(error.to_string(), needed),
+        }
+    }
+
+    fn pause(&self, error: &ColdError, needed: u64) {
+        self.status().count(1);
+        if self.status().pause(error.to_string(), needed) {
+            tracing::error!(
+                "{error}; no prefix is written to disk until then, and no restart is needed"
+            );
+        }
+    }
+
+    /// Makes sure that the folder is this process's. One that was removed or replaced is taken again, with what is in it now.
+    fn ready(&self) -> Result<(), ColdError> {
+        let failed = |source| ColdError::folder(self.folder.path(), source);
+        if self.folder.is_taken().map_err(failed)? {
+            return Ok(());
+        }
+        *self.index() = Index::default();
+        self.count();
+        let index = self.folder.retake()?;
+        *self.index() = index;
+        self.make_room(0, &[]);
+        let (folder, prefixes) = (self.folder.path().display(), self.len());
+        tracing::warn!(%folder, prefixes, "the cache folder was removed or replaced; what is there now is used");
+        Ok(())
+    }
+
+    fn write_file(&self, new: &NewPrefix<'_>, bytes: u64) -> Result<bool, ColdError> {
         if self.contains(new.key) {
             return Ok(true);
         }
@@ -208,7 +270,6 @@ impl ColdStore {
             None => Some(Vec::new()),
             Some((parent, _)) => self.index().chain(parent),
         };
-        let bytes = file::file_bytes(new.tokens.len(), new.payload.len() as u64);
         let Some(keep) = keep.filter(|keep| self.make_room(bytes, keep)) else {
             return Ok(false);
         };
@@ -217,6 +278,10 @@ impl ColdStore {
         let path = self.folder.file(new.key);
         file::write(&path, &header, new.tokens, new.payload)
             .map_err(|source| ColdError::folder(self.folder.path(), source))?;
+        if self.status().wrote() {
+            let folder = self.folder.path().display();
+            tracing::info!(%folder, "prefixes are written to disk again");
+        }
         // A reader may have found the parent damaged meanwhile.
         let mut index = self.index();
         let parent_is_here = keep
@@ -286,11 +351,9 @@ impl ColdStore {
 /// Bytes a second that a file is read and its checksum computed: the disk's own speed is known from the first reads of files
 /// that are not in memory.
 fn measure(folder: &ColdFolder) -> io::Result<u64> {
-    // It is named like a prefix that is being written, so the next start removes it if this process is killed meanwhile.
-    let probe = vec![0x5A; PROBE];
-    let staged = atomic::stage(&folder.file(ColdKey([0; 32])), &mut &probe[..], 0o600)?;
+    let probe = folder.probe(&vec![0x5A; PROBE])?;
     let begun = Instant::now();
-    Digest::of_file(staged.beside())?;
+    Digest::of_file(probe.beside())?;
     let took = begun.elapsed();
     Ok((PROBE as f64 / took.as_secs_f64().max(1e-9)) as u64)
 }

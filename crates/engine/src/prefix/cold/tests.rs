@@ -33,6 +33,10 @@ fn payload(len: usize) -> Vec<u8> {
 }
 
 fn write(store: &ColdStore, from: usize, len: usize) -> bool {
+    try_write(store, from, len).unwrap()
+}
+
+fn try_write(store: &ColdStore, from: usize, len: usize) -> Result<bool, ColdError> {
     let tokens = tokens(len);
     let new = NewPrefix {
         fingerprint: &FINGERPRINT,
@@ -42,7 +46,7 @@ fn write(store: &ColdStore, from: usize, len: usize) -> bool {
         tokens: &tokens[from..],
         payload: &payload(len),
     };
-    store.write(&new).unwrap()
+    store.write(&new)
 }
 
 /// The lengths of the chain for a prompt of so many tokens.
@@ -63,11 +67,14 @@ fn open(folder: &Path) -> Arc<ColdStore> {
 fn filled() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
-    let store = open(folder.path());
-    for (from, len) in [(0, 5), (5, 8), (8, 20), (5, 6)] {
-        assert!(write(&store, from, len));
-    }
+    fill(&open(folder.path()));
     folder
+}
+
+fn fill(store: &ColdStore) {
+    for (from, len) in [(0, 5), (5, 8), (8, 20), (5, 6)] {
+        assert!(write(store, from, len));
+    }
 }
 
 fn file(folder: &Path, len: usize) -> std::path::PathBuf {

@@ -9,7 +9,7 @@ use crate::backend::Backend;
 use crate::backend::batch::SlotId;
 use crate::backend::cost::ExtraCost;
 use crate::graph::Model;
-use crate::prefix::cold_tier::Export;
+use crate::prefix::cold_tier::{ColdTier, Export};
 use crate::prefix::oracle::CheckProgress;
 use crate::prefix::scope::Scope;
 use crate::prefix::status::PrefixState;
@@ -141,8 +141,10 @@ impl<B: Backend> PrefixReuse<B> {
         if let Some(cold) = &mut self.cold {
             cold.settle_now();
         }
+        // A folder that cannot be used is not waited for.
+        let can_write = |cold: &&ColdTier| cold.status().problem().is_none();
         while begun.elapsed() < AT_THE_END
-            && let Some(wait) = self.cold.as_ref().and_then(|cold| cold.due_in())
+            && let Some(wait) = (self.cold.as_ref().filter(can_write)).and_then(ColdTier::due_in)
         {
             std::thread::sleep(wait);
             self.write_due(backend, slots);

@@ -1,8 +1,10 @@
-//! Errors of the system: what is on disk stays, and is used again.
+//! Errors of the system, and folders that are removed or replaced under a running store.
 
 use std::os::unix::fs::symlink;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sanctum_config::FileLock;
 
 use super::*;
 
@@ -47,4 +49,98 @@ fn link_to_a_prefix_is_not_followed() {
     symlink(&whole, &link).unwrap();
     assert_eq!(chain(&open(folder.path()), 7), [5]);
     assert!(whole.exists());
+}
+
+/// A folder below another one, and its store.
+fn nested() -> (TempDir, std::path::PathBuf, Arc<ColdStore>) {
+    let above = tempfile::tempdir().unwrap();
+    let folder = above.path().join("volume/cache");
+    let store = open(&folder);
+    fill(&store);
+    (above, folder, store)
+}
+
+fn problem(store: &ColdStore) -> String {
+    store.status().problem().unwrap_or_default()
+}
+
+#[test]
+fn folder_that_is_moved_away_and_back_loses_nothing() {
+    let (above, folder, store) = nested();
+    let moved = above.path().join("moved");
+    fs::rename(&folder, &moved).unwrap();
+    assert_eq!(read(&store, 8), None);
+    assert_eq!((store.len(), store.status().errors()), (4, 1));
+    fs::rename(&moved, &folder).unwrap();
+    assert_eq!(read(&store, 8), Some(payload(8)));
+    assert_eq!((files(&folder), problem(&store)), (4, String::new()));
+}
+
+#[test]
+fn removed_folder_is_created_and_locked_again() {
+    let (_above, folder, store) = nested();
+    fs::remove_dir_all(&folder).unwrap();
+    // What it continues is gone.
+    assert!(!write(&store, 8, 30));
+    assert_eq!((store.len(), store.bytes()), (0, 0));
+    assert!(write(&store, 0, 5) && write(&store, 5, 8));
+    let listing = list(&folder).unwrap();
+    assert_eq!((listing.prefixes.len(), listing.unusable), (2, 0));
+    assert_eq!(listing.process, Some(std::process::id()));
+    let mode = fs::metadata(&folder).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    // The engine that replaces this one uses the same store, by any name of its folder.
+    let name = folder.join("../cache");
+    assert!(Arc::ptr_eq(&open(&name), &store));
+    fs::remove_dir_all(&folder).unwrap();
+    assert!(Arc::ptr_eq(&open(&folder), &store));
+}
+
+#[test]
+fn replaced_folder_pauses_writing_until_it_can_be_used() {
+    let (_above, folder, store) = nested();
+    fs::remove_dir_all(&folder).unwrap();
+    fs::write(&folder, "").unwrap();
+    assert!(try_write(&store, 0, 5).is_err());
+    assert!(problem(&store).contains("not a folder"));
+    store.try_again();
+    assert!(problem(&store).contains("not a folder"));
+    fs::remove_file(&folder).unwrap();
+    store.try_again();
+    assert_eq!(problem(&store), "");
+    assert!(write(&store, 0, 5));
+    assert_eq!(files(&folder), 1);
+}
+
+#[test]
+fn folder_is_not_created_where_its_volume_is_missing() {
+    let (above, folder, store) = nested();
+    let volume = above.path().join("volume");
+    fs::remove_dir_all(&volume).unwrap();
+    assert!(try_write(&store, 0, 5).is_err());
+    assert!(problem(&store).contains("mount its volume"));
+    assert!(!volume.exists());
+    fs::create_dir(&volume).unwrap();
+    store.try_again();
+    assert_eq!(problem(&store), "");
+    assert!(write(&store, 0, 5) && folder.exists());
+}
+
+#[test]
+fn folder_of_another_server_is_left_to_it() {
+    let (above, folder, store) = nested();
+    fs::rename(&folder, above.path().join("moved")).unwrap();
+    let lock = folder.join(cache_dir::LOCK);
+    let other = FileLock::take(&lock, Duration::ZERO).unwrap().unwrap();
+    let theirs = file(&folder, 8);
+    fs::write(&theirs, "another server's").unwrap();
+    assert_eq!(read(&store, 8), None);
+    store.forget(key(5));
+    assert!(theirs.exists());
+    let refused = try_write(&store, 0, 5);
+    assert!(matches!(refused, Err(ColdError::InUse { .. })));
+    assert!(theirs.exists() && problem(&store).contains("in use by"));
+    drop(other);
+    store.try_again();
+    assert_eq!(problem(&store), "");
 }

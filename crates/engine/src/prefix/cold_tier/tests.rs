@@ -1,0 +1,185 @@
+//! What is written and read when.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use tempfile::TempDir;
+
+use super::*;
+
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    folder
+}
+
+fn tier(folder: &TempDir, settle: Duration) -> ColdTier {
+    let options = ColdOptions {
+        folder: folder.path().to_owned(),
+        limit_bytes: 1 << 20,
+        settle,
+        retry: Duration::ZERO,
+        estimate: true,
+    };
+    ColdTier::open(&options, [5; 32]).unwrap()
+}
+
+fn tokens(len: usize) -> Vec<u32> {
+    (0..len as u32).collect()
+}
+
+/// Writes all that is due; gives each one's parent and length.
+fn written(tier: &mut ColdTier) -> Vec<(usize, usize)> {
+    let mut all = Vec::new();
+    while tier
+        .due_in()
+        .is_some_and(|due| due <= Duration::from_millis(20))
+    {
+        if let Some(export) = tier.next(|tokens| tokens as u64) {
+            all.push((export.from, export.tokens.len()));
+            let payload = vec![export.tokens.len() as u8; 10];
+            tier.write(export, payload);
+        }
+        std::thread::yield_now();
+    }
+    while tier.writer.is_busy() {
+        std::thread::yield_now();
+    }
+    all
+}
+
+fn plan(tier: &ColdTier, prompt: usize, hot: &[usize]) -> Vec<usize> {
+    let longest = hot.iter().copied().max().unwrap_or(0);
+    let links = tier.plan_restore(Scope::default(), &tokens(prompt), longest, |len| {
+        hot.contains(&len)
+    });
+    links.iter().map(|link| link.len).collect()
+}
+
+#[test]
+fn noted_prefixes_are_written_as_a_chain_and_planned_behind_what_is_hot() {
+    let folder = folder();
+    let mut tier = tier(&folder, Duration::ZERO);
+    for len in [10, 30, 20, 10] {
+        tier.note(1, false, Scope::default(), &tokens(len));
+    }
+    // 20 is written after 30, and so continues 10.
+    assert_eq!(written(&mut tier), [(0, 10), (10, 30), (10, 20)]);
+    assert!(tier.due_in().is_none());
+    assert_eq!(plan(&tier, 100, &[]), [10, 30]);
+    assert_eq!(plan(&tier, 31, &[]), [10, 30]);
+    assert_eq!(plan(&tier, 30, &[]), [10, 20], "a token is left to compute");
+    assert_eq!(plan(&tier, 100, &[10]), [30]);
+    assert_eq!(plan(&tier, 100, &[25]), [10, 30]);
+    assert_eq!(plan(&tier, 100, &[30]), [0; 0]);
+    assert_eq!(plan(&tier, 100, &[50]), [0; 0]);
+    let link = tier.plan_restore(Scope::default(), &tokens(100), 0, |_| false)[1];
+    assert_eq!(tier.read(&link, &tokens(100)), Some(vec![30; 10]));
+    // What is there already is not written again.
+    tier.note(2, false, Scope::default(), &tokens(30));
+    assert_eq!(written(&mut tier), []);
+    tier.refuse(&link, "test");
+    assert_eq!(plan(&tier, 100, &[]), [10, 20]);
+    tier.clear();
+    assert_eq!((plan(&tier, 100, &[]), tier.bytes()), (vec![], 0));
+}
+
+#[test]
+fn later_turn_replaces_earlier_ones_but_not_lasting_ones() {
+    let folder = folder();
+    let mut tier = tier(&folder, Duration::from_secs(3600));
+    let note = |tier: &mut ColdTier, request, lasting, len| {
+        tier.note(request, lasting, Scope::default(), &tokens(len));
+    };
+    note(&mut tier, 1, true, 10);
+    note(&mut tier, 1, false, 20);
+    note(&mut tier, 1, false, 30);
+    note(&mut tier, 2, false, 25);
+    tier.note(3, false, Scope::of(&[b"other"]), &tokens(40));
+    let lens = |tier: &ColdTier| {
+        tier.noted
+            .iter()
+            .map(|n| n.tokens.len())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(lens(&tier), [10, 30, 25, 40]);
+    assert!(tier.due_in().unwrap() > Duration::from_secs(30));
+    assert!(tier.next(|_| 0).is_none());
+    // A conversation that never pauses is written after a while.
+    // It inherits the time of the first one that was replaced.
+    let first = tier.noted[2].since;
+    note(&mut tier, 4, false, 50);
+    assert_eq!(lens(&tier), [10, 40, 50]);
+    assert_eq!(tier.noted[2].since, first);
+}
+
+#[test]
+fn what_is_computed_faster_than_read_is_neither_written_nor_read() {
+    let folder = folder();
+    let mut tier = tier(&folder, Duration::ZERO);
+    tier.note(1, false, Scope::default(), &tokens(10));
+    tier.note(1, false, Scope::default(), &tokens(1000));
+    assert_eq!(written(&mut tier), [(0, 10), (10, 1000)]);
+    // Opening a file takes as long as 100,000 of these tokens.
+    tier.measured(100, Duration::from_micros(1));
+    assert_eq!(plan(&tier, 2000, &[]), [0; 0]);
+    tier.note(1, false, Scope::default(), &tokens(1500));
+    assert_eq!(written(&mut tier), []);
+    for _ in 0..40 {
+        tier.measured(100, Duration::from_millis(100));
+    }
+    assert_eq!(plan(&tier, 2000, &[]), [10, 1000]);
+    tier.note(1, false, Scope::default(), &tokens(1500));
+    assert_eq!(written(&mut tier), [(1000, 1500)]);
+    // Few rows are no measurement.
+    tier.measured(1, Duration::from_nanos(1));
+    assert_eq!(plan(&tier, 2000, &[]), [10, 1000, 1500]);
+}
+
+#[test]
+fn folder_that_cannot_be_used_is_no_cold_tier() {
+    let folder = folder();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let options = ColdOptions {
+        folder: folder.path().to_owned(),
+        limit_bytes: 1 << 20,
+        settle: Duration::ZERO,
+        retry: Duration::ZERO,
+        estimate: true,
+    };
+    assert!(ColdTier::open(&options, [5; 32]).is_err());
+}
+
+#[test]
+fn nothing_is_written_while_the_folder_cannot_be_used() {
+    let above = folder();
+    let path = above.path().join("cache");
+    let options = ColdOptions {
+        settle: Duration::ZERO,
+        retry: Duration::from_secs(3600),
+        ..ColdOptions::new(path.clone(), 1 << 20)
+    };
+    let mut tier = ColdTier::open(&options, [5; 32]).unwrap();
+    fs::remove_dir_all(&path).unwrap();
+    fs::write(&path, "").unwrap();
+    tier.note(1, false, Scope::default(), &tokens(10));
+    tier.note(1, false, Scope::default(), &tokens(20));
+    let export = tier.next(|tokens| tokens as u64).unwrap();
+    tier.write(export, vec![0; 10]);
+    while tier.writer.is_busy() {
+        std::thread::yield_now();
+    }
+    assert!(tier.status().problem().is_some());
+    // The other one waits until files can be written again, which is not tried in this hour.
+    assert!(tier.next(|tokens| tokens as u64).is_none() && !tier.writer.is_busy());
+    assert!(tier.due_in().unwrap() > Duration::from_secs(1800));
+    fs::remove_file(&path).unwrap();
+    tier.retry = Duration::ZERO;
+    assert!(tier.next(|tokens| tokens as u64).is_none());
+    while tier.writer.is_busy() {
+        std::thread::yield_now();
+    }
+    assert_eq!(tier.status().problem(), None);
+    assert_eq!(written(&mut tier), [(0, 20)]);
+    assert_eq!(plan(&tier, 100, &[]), [20]);
+}
