@@ -242,6 +242,7 @@ fn read_prefixes(
         ("sanctum_prefix_cache_evictions_total", totals.evictions),
         ("sanctum_prefix_cache_waits_total", totals.waits),
         ("sanctum_prefix_cache_restores_total", totals.restores),
+        ("sanctum_prefix_cache_restarts_total", totals.restarts),
         ("sanctum_prefix_cache_checks_total", totals.checks),
         ("sanctum_prefix_cache_differences_total", totals.differences),
     ];
@@ -358,6 +359,10 @@ fn describe() {
     gauge!(
         "sanctum_prefix_cache_restore_seconds",
         "Time that reading snapshots of prefixes from disk has taken since the start, all of it together"
+    );
+    counter!(
+        "sanctum_prefix_cache_restarts_total",
+        "Prompts that were computed after all, because the logits behind a reused prefix were not finite numbers"
     );
     counter!(
         "sanctum_prefix_cache_checks_total",

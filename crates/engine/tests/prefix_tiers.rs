@@ -21,6 +21,7 @@ use sanctum_engine::prefix::{
 };
 use sanctum_engine::schedule::{Engine, EngineLimits, Heartbeat, Request};
 use sanctum_engine::text::Text;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 const LIMITS: EngineLimits = EngineLimits {
@@ -151,6 +152,57 @@ fn engine_started_again_continues_prefixes_from_disk() {
     }
 }
 
+fn prefix_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let is_prefix = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "prefix");
+    paths.filter(is_prefix).collect()
+}
+
+/// Puts something that is no number into the first recurrent state of a prefix, with right checksums: as if it had been computed
+/// so.
+fn spoil(path: &Path) {
+    /// The header: the parent's length, the length, the payload's checksum, its own checksum.
+    const HEADER: usize = 216;
+    let mut bytes = fs::read(path).unwrap();
+    let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let tokens = (number(136) - number(128)) as usize;
+    let state = HEADER + 4 * tokens + 256;
+    bytes[state..state + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let digest = Sha256::digest(&bytes[HEADER..]);
+    bytes[152..184].copy_from_slice(&digest);
+    let checksum = Sha256::digest(&bytes[..184]);
+    bytes[184..HEADER].copy_from_slice(&checksum);
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn prefix_whose_logits_are_not_finite_is_removed_and_computed() {
+    let folder = private_folder();
+    let first = engine(Some(folder.path()), 1, KvMode::Plain);
+    let request = request(&first, 4);
+    let expected = answer(first.submit(request.clone()).unwrap());
+    wait_until_written(folder.path(), request.prompt.len() - 16);
+    drop(first);
+    for path in prefix_files(folder.path()) {
+        spoil(&path);
+    }
+    let second = engine(Some(folder.path()), 1, KvMode::Plain);
+    let stats = second.stats();
+    let counts = || {
+        let counters = [&stats.prefix_restores, &stats.prefix_restarts];
+        counters.map(|counter| counter.load(Relaxed))
+    };
+    let (ids, text, reason, usage) = answer(second.submit(request.clone()).unwrap());
+    assert_eq!((ids, text, reason), (expected.0, expected.1, expected.2));
+    assert_eq!(usage.prompt_tokens, request.prompt.len());
+    assert_eq!((usage.cached_tokens, counts()), (0, [1, 1]));
+    // What it leaves is whole.
+    let (.., reason, usage) = answer(second.submit(request).unwrap());
+    assert!(reason == expected.2 && usage.cached_tokens > 0);
+    assert_eq!(counts(), [1, 1]);
+}
+
 #[test]
 fn damaged_prefix_is_computed_again() {
     let folder = private_folder();
@@ -159,18 +211,14 @@ fn damaged_prefix_is_computed_again() {
     let expected = answer(first.submit(prompt.clone()).unwrap());
     wait_until_written(folder.path(), prompt.prompt.len() - 16);
     drop(first);
-    let mut damaged = 0;
-    for entry in fs::read_dir(folder.path()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|kind| kind == "prefix") {
-            let mut bytes = fs::read(&path).unwrap();
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 0x10;
-            fs::write(&path, bytes).unwrap();
-            damaged += 1;
-        }
+    let files = prefix_files(folder.path());
+    assert!(files.len() >= 2);
+    for path in files {
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        fs::write(&path, bytes).unwrap();
     }
-    assert!(damaged >= 2);
     let second = engine(Some(folder.path()), 1, KvMode::Plain);
     let (ids, text, reason, usage) = answer(second.submit(prompt).unwrap());
     assert_eq!((ids, text, reason), (expected.0, expected.1, expected.2));

@@ -69,6 +69,8 @@ pub(crate) struct PrefixTotals {
     pub restores: u64,
     /// Microseconds that reading them took.
     pub restore_us: u64,
+    /// Hits that were computed after all, since the logits behind the prefix were not finite.
+    pub restarts: u64,
     /// Hits that were computed again and compared.
     pub checks: u64,
     /// Checks that found a difference.
@@ -124,6 +126,7 @@ impl EngineFigures {
                 waits: self.stats.prefix_waits.load(Relaxed),
                 restores: self.stats.prefix_restores.load(Relaxed),
                 restore_us: self.stats.prefix_restore_us.load(Relaxed),
+                restarts: self.stats.prefix_restarts.load(Relaxed),
                 checks: self.stats.prefix_checks.load(Relaxed),
                 differences: self.stats.prefix_differences.load(Relaxed),
             },
@@ -145,7 +148,7 @@ macro_rules! add_fields {
 }
 
 add_fields!(Totals: progress, prompt_tokens, generated_tokens, passes, prefixes);
-add_fields!(PrefixTotals: hits, hit_tokens, evictions, waits, restores, restore_us, checks, differences);
+add_fields!(PrefixTotals: hits, hit_tokens, evictions, waits, restores, restore_us, restarts, checks, differences);
 
 impl Add for KeptPrefixes {
     type Output = Self;

@@ -125,6 +125,18 @@ impl<S> PrefixCache<S> {
         Some(self.released(cached))
     }
 
+    /// Removes all snapshots that begin with these tokens.
+    #[must_use]
+    pub(crate) fn remove_from(&mut self, scope: Scope, tokens: &[u32]) -> Vec<S> {
+        let mut removed = Vec::new();
+        for id in self.tree.beginning_with(scope, tokens) {
+            if let Some(cached) = self.tree.remove(id) {
+                removed.push(self.released(cached));
+            }
+        }
+        removed
+    }
+
     /// Removes all snapshots.
     #[must_use]
     pub(crate) fn clear(&mut self) -> Vec<S> {
@@ -240,6 +252,37 @@ mod tests {
         let (id, len) = hit.unwrap();
         assert_eq!((cache.used(id), len), (Some(&0), 4));
         assert_eq!(cache.evict(), Some(1));
+    }
+
+    #[test]
+    fn snapshots_that_begin_with_tokens_are_removed_with_their_pages() {
+        let all: [&[u32]; 6] = [
+            &[1, 2],
+            &[1, 2, 3, 4],
+            &[1, 2, 3, 4, 5, 6],
+            &[1, 2, 3, 9],
+            &[1, 2, 7],
+            &[3],
+        ];
+        let removed = |tokens: &[u32]| {
+            let mut cache = filled(&all);
+            let other = cache.remove_from(Scope::of(&[b"other"]), tokens);
+            assert_eq!(other, [0; 0]);
+            let mut removed = cache.remove_from(Scope::default(), tokens);
+            removed.sort_unstable();
+            let left = all.iter().filter(|other| !other.starts_with(tokens));
+            let left: Vec<&[u32]> = left.copied().collect();
+            assert_eq!(cache.bytes(), filled(&left).bytes());
+            removed
+        };
+        assert_eq!(removed(&[1, 2, 3, 4]), [1, 2]);
+        // Where no snapshot ends, or within an edge.
+        assert_eq!(removed(&[1, 2, 3]), [1, 2, 3]);
+        assert_eq!(removed(&[1, 2, 3, 4, 5]), [2]);
+        assert_eq!(removed(&[]), [0, 1, 2, 3, 4, 5]);
+        for absent in [&[1, 3][..], &[2], &[1, 2, 3, 4, 6], &[3, 3]] {
+            assert_eq!(removed(absent), [0; 0]);
+        }
     }
 
     #[test]

@@ -237,6 +237,23 @@ impl ColdTier {
         self.store.forget(link.key);
     }
 
+    /// Removes what may be damaged: the prefixes of `tokens` that have at least `least` tokens, and all that continue them.
+    pub(crate) fn forget_from(&mut self, scope: Scope, tokens: &[u32], least: usize) {
+        let begin = &tokens[..least];
+        self.noted
+            .retain(|noted| noted.scope != scope || !noted.tokens.starts_with(begin));
+        let (fingerprint, bytes) = (&self.fingerprint, scope.as_bytes());
+        self.store.forget_from(fingerprint, bytes, tokens, least);
+        // One that is being written is removed once it is there.
+        if self.writer.is_busy() {
+            self.writer.send(WriterJob::Forget {
+                scope,
+                tokens: tokens.to_vec(),
+                least,
+            });
+        }
+    }
+
     /// Everything that is noted is due from now on.
     pub(crate) fn settle_now(&mut self) {
         self.settle = Duration::ZERO;

@@ -95,6 +95,28 @@ impl<E> PrefixTree<E> {
         (hit.1 == tokens.len()).then_some(hit.0)
     }
 
+    /// All entries that begin with `tokens`.
+    pub(crate) fn beginning_with(&self, scope: Scope, tokens: &[u32]) -> Vec<NodeId> {
+        let mut top = self.roots.get(&scope).copied();
+        // The first node that has all of these tokens.
+        while let Some(node) = top.map(|id| &self.nodes[&id])
+            && node.len < tokens.len()
+        {
+            let child = node.children.get(&tokens[node.len]).copied();
+            top = child.filter(|child| {
+                let (edge, rest) = (&self.nodes[child].edge, &tokens[node.len..]);
+                common_prefix(edge, rest) == edge.len().min(rest.len())
+            });
+        }
+        let (mut found, mut pending) = (Vec::new(), Vec::from_iter(top));
+        while let Some(id) = pending.pop() {
+            let node = &self.nodes[&id];
+            pending.extend(node.children.values());
+            found.extend(node.entry.is_some().then_some(id));
+        }
+        found
+    }
+
     /// Adds an entry; returns the one that these tokens had before.
     pub(crate) fn insert(&mut self, scope: Scope, tokens: &[u32], entry: E) -> (NodeId, Option<E>) {
         let mut id = match self.roots.get(&scope) {

@@ -35,11 +35,14 @@ pub struct SampledToken {
 /// Why no token could be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SampleError {
-    /// There is no most likely token.
-    #[error(
-        "the model's logits are not finite numbers; its weights may be damaged, or a penalty too extreme"
-    )]
+    /// The model's own logits have no largest one.
+    #[error("the model's logits are not finite numbers; its weights may be damaged")]
     NotFinite,
+    /// Those that are left of them have none.
+    #[error(
+        "no token that may follow has a finite logit; ask for a less extreme logit_bias or penalty"
+    )]
+    NoneLeft,
 }
 
 impl Sampler {
@@ -63,7 +66,8 @@ impl Sampler {
     /// how many of the most likely tokens are reported. The logits are spent: bias and penalties are applied in place.
     ///
     /// # Errors
-    /// When a logit is NaN or positive infinity, or all are negative infinity.
+    /// When a logit is NaN or positive infinity, or all are negative infinity: [`SampleError::NotFinite`] if the model gave
+    /// them, [`SampleError::NoneLeft`] if the mask, the bias or the penalties did.
     pub fn sample(
         &mut self,
         logits: &mut [f32],
@@ -74,7 +78,7 @@ impl Sampler {
         let model = logprobs.map(|count| Distribution::new(logits, max, count));
         if let Some(mask) = mask {
             mask.apply(logits);
-            max = softmax::max(logits).ok_or(SampleError::NotFinite)?;
+            max = softmax::max(logits).ok_or(SampleError::NoneLeft)?;
         }
         self.adjusted.clear();
         if self.history.adjusts(&self.sampling) {
@@ -84,7 +88,7 @@ impl Sampler {
                     adjusted.push((id, logit));
                 }
             });
-            max = softmax::max(logits).ok_or(SampleError::NotFinite)?;
+            max = softmax::max(logits).ok_or(SampleError::NoneLeft)?;
         }
         let id = if self.sampling.temperature == 0.0 {
             softmax::first(logits, max)
@@ -315,6 +319,19 @@ mod tests {
         );
         let choice = sampler.sample(&mut [0.0], None, Some(0)).unwrap();
         assert_eq!(choice.logprob, Some((0.0, vec![])));
+    }
+
+    #[test]
+    fn logits_that_a_penalty_spoils_are_not_the_models() {
+        let extreme = Sampling {
+            repetition_penalty: f32::MIN_POSITIVE,
+            ..greedy()
+        };
+        let mut sampler = Sampler::new(extreme, &[0]);
+        let damaged = sampler.sample(&mut [f32::NAN, 30.0], None, None);
+        assert_eq!(damaged, Err(SampleError::NotFinite));
+        let spoiled = sampler.sample(&mut [30.0, 1.0], None, None);
+        assert_eq!(spoiled, Err(SampleError::NoneLeft));
     }
 
     proptest! {

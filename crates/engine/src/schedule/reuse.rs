@@ -196,6 +196,33 @@ impl<B: Backend> PrefixReuse<B> {
         }
     }
 
+    /// A sequence begins again with nothing, since its logits are not finite: removes the prefix that it reused, and all that
+    /// continue it, from both tiers. `tokens` are all that the sequence has.
+    pub(crate) fn restart(
+        &mut self,
+        backend: &B,
+        slots: &mut B::Slots,
+        reuse: &mut SequenceReuse,
+        tokens: &[u32],
+    ) {
+        let (scope, len) = (reuse.scope, reuse.start);
+        tracing::error!(
+            %scope, tokens = len,
+            "logits behind a reused prefix are not finite numbers: it is removed, and the sequence is computed from its first \
+             token. Test this machine's memory and disk if this happens again"
+        );
+        for snapshot in self.cache.remove_from(scope, &tokens[..len]) {
+            backend.release(slots, snapshot);
+        }
+        if let Some(cold) = &mut self.cold {
+            cold.forget_from(scope, tokens, len);
+        }
+        self.shared.stats.prefix_restarts.fetch_add(1, Relaxed);
+        self.report();
+        (reuse.start, reuse.last) = (0, 0);
+        reuse.points = self.rules.points(tokens, 0, 0);
+    }
+
     /// Takes a snapshot if one is due: the slot holds these tokens of a prompt.
     pub(crate) fn at_point(
         &mut self,

@@ -88,6 +88,8 @@ enum ChoiceOutcome {
     Late,
     /// It continues with another token.
     Chosen,
+    /// It begins again, without the prefix that it reused.
+    Restarted,
     /// It has ended, with these events.
     Ended(Vec<Event>),
 }
@@ -450,6 +452,7 @@ impl<B: Backend> Scheduler<B> {
                     }
                 }
                 SequenceProgress::Late => ChoiceOutcome::Late,
+                SequenceProgress::Restart => ChoiceOutcome::Restarted,
                 SequenceProgress::End(events) => ChoiceOutcome::Ended(events),
             };
         });
@@ -462,23 +465,46 @@ impl<B: Backend> Scheduler<B> {
         let generated: usize = chosen
             .iter()
             .map(|(_, _, outcome)| match outcome {
-                ChoiceOutcome::Late => 0,
+                ChoiceOutcome::Late | ChoiceOutcome::Restarted => 0,
                 ChoiceOutcome::Chosen => 1,
                 ChoiceOutcome::Ended(last) => last.iter().filter(is_token).count(),
             })
             .sum();
-        let ended = chosen
-            .into_iter()
-            .filter_map(|(running, _, outcome)| match outcome {
-                ChoiceOutcome::Ended(last) => Some((running.number, running.events.clone(), last)),
-                ChoiceOutcome::Late | ChoiceOutcome::Chosen => None,
-            })
-            .collect();
+        let (mut ended, mut restarted) = (Vec::new(), Vec::new());
+        for (running, _, outcome) in chosen {
+            match outcome {
+                ChoiceOutcome::Ended(last) => {
+                    ended.push((running.number, running.events.clone(), last));
+                }
+                ChoiceOutcome::Restarted => restarted.push(running.number),
+                ChoiceOutcome::Late | ChoiceOutcome::Chosen => {}
+            }
+        }
         self.shared
             .stats
             .generated_tokens
             .fetch_add(generated as u64, Relaxed);
+        for number in restarted {
+            self.restart(number);
+        }
         self.end(ended);
+    }
+
+    /// Begins a sequence again without the prefix that it reused, whose logits are not finite.
+    fn restart(&mut self, number: u64) {
+        let Some(running) = self.running.iter_mut().find(|r| r.number == number) else {
+            return;
+        };
+        // The pass ahead has a row of it: its result belongs to a sequence that is no longer there.
+        self.count += 1;
+        running.number = self.count;
+        running.len = 0;
+        running.sequence.restart();
+        let (backend, slots) = (self.model.backend(), &mut self.slots);
+        backend.clear(slots, running.slot);
+        if let (Some(reuse), Some(sequence)) = (&mut self.reuse, &mut running.reuse) {
+            reuse.restart(backend, slots, sequence, running.sequence.prompt());
+        }
     }
 
     /// Releases sequences, then reports their last events.

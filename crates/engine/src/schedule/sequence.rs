@@ -17,7 +17,10 @@ use crate::text::stream_decoder::StreamDecoder;
 
 /// A sequence that is being generated.
 pub(crate) struct Sequence {
+    /// The prompt; after a [restart](Sequence::restart) also the tokens that had been chosen by then.
     prompt: Vec<u32>,
+    /// How many those are.
+    replayed: usize,
     /// Prompt tokens that the model has seen.
     fed: usize,
     /// Those of them that were not computed.
@@ -55,6 +58,8 @@ pub(crate) enum SequenceProgress {
     Continue(Event),
     /// It is not known yet which tokens may follow: the sequence holds the logits.
     Late,
+    /// The logits are not finite, and may be those of a damaged prefix that it reused: it is to be [restarted](Sequence::restart).
+    Restart,
     /// The sequence is complete.
     End(Vec<Event>),
 }
@@ -63,6 +68,7 @@ impl Sequence {
     pub(crate) fn new(request: Request, text: &Text) -> Self {
         let scores = request.logprobs.filter(|_| request.score_prompt);
         Self {
+            replayed: 0,
             fed: 0,
             cached: 0,
             last: None,
@@ -100,14 +106,22 @@ impl Sequence {
         (self.fed, self.cached) = (count, count);
     }
 
-    /// Its prompt.
+    /// Begins again at its first token, without reused ones: the model has to see all tokens, those of the answer too.
+    pub(crate) fn restart(&mut self) {
+        self.prompt.extend_from_slice(&self.chosen[self.replayed..]);
+        self.replayed = self.chosen.len();
+        (self.fed, self.cached, self.last) = (0, 0, None);
+    }
+
+    /// Its prompt, and the tokens of its answer that are computed again.
     pub(crate) fn prompt(&self) -> &[u32] {
         &self.prompt
     }
 
     /// Its first `len` tokens, of prompt and answer; none if it does not know so many.
     pub(crate) fn first(&self, len: usize) -> Option<Vec<u32>> {
-        let tokens = self.prompt.iter().chain(&self.chosen).copied();
+        let new = &self.chosen[self.replayed..];
+        let tokens = self.prompt.iter().chain(new).copied();
         let tokens: Vec<u32> = tokens.take(len).collect();
         (tokens.len() == len).then_some(tokens)
     }
@@ -231,6 +245,7 @@ impl Sequence {
         };
         let choice = match choice {
             Ok(choice) => choice,
+            Err(SampleError::NotFinite) if self.cached > 0 => return SequenceProgress::Restart,
             Err(error) => return SequenceProgress::End(vec![Event::Failed(error.to_string())]),
         };
         let id = choice.id;
@@ -290,7 +305,7 @@ impl Sequence {
 
     fn usage(&self) -> Usage {
         Usage {
-            prompt_tokens: self.prompt.len(),
+            prompt_tokens: self.prompt.len() - self.replayed,
             completion_tokens: self.generated,
             cached_tokens: self.cached,
         }
@@ -302,5 +317,91 @@ fn refused(error: GrammarError) -> Event {
     match error.path() {
         Some(_) => Event::Refused(error),
         None => Event::Failed(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::{HostModel, ModelSource};
+    use crate::prefix::scope::Reuse;
+    use crate::sampling::Sampling;
+
+    const PROMPT: [u32; 3] = [5, 6, 7];
+
+    fn text() -> Text {
+        let host = HostModel::open(&ModelSource::Embedded, |_, _| {}).unwrap();
+        Text::open(&ModelSource::Embedded, &host.config).unwrap()
+    }
+
+    fn sequence(text: &Text) -> Sequence {
+        let request = Request {
+            prompt: PROMPT.to_vec(),
+            max_tokens: 8,
+            sampling: Sampling {
+                temperature: 0.0,
+                ..Sampling::default()
+            },
+            stop: Vec::new(),
+            logprobs: None,
+            score_prompt: false,
+            constraint: None,
+            ignore_eos: true,
+            reuse: Reuse::default(),
+        };
+        Sequence::new(request, text)
+    }
+
+    fn damaged() -> [f32; 10] {
+        [f32::NAN; 10]
+    }
+
+    #[test]
+    fn sequence_that_reused_a_prefix_begins_again_once_if_its_logits_are_not_finite() {
+        let text = text();
+        let mut sequence = sequence(&text);
+        sequence.skip(2);
+        sequence.advance(1);
+        let mut logits = [0.0; 10];
+        logits[9] = 1.0;
+        let first = sequence.choose(&text, PassResult::Logits(&mut logits));
+        assert!(matches!(
+            first,
+            SequenceProgress::Continue(Event::Token { id: 9, .. })
+        ));
+        let second = sequence.choose(&text, PassResult::Logits(&mut damaged()));
+        assert!(matches!(second, SequenceProgress::Restart));
+        sequence.restart();
+        assert!(sequence.in_prompt());
+        assert_eq!(sequence.pending(), [5, 6, 7, 9]);
+        assert_eq!(sequence.first(4), Some(vec![5, 6, 7, 9]));
+        sequence.advance(4);
+        let third = sequence.choose(&text, PassResult::Greedy(Some(8)));
+        assert!(matches!(
+            third,
+            SequenceProgress::Continue(Event::Token { id: 8, .. })
+        ));
+        assert_eq!((sequence.pending(), sequence.first(6)), (&[8][..], None));
+        assert_eq!(sequence.first(5), Some(vec![5, 6, 7, 9, 8]));
+        let usage = Usage {
+            prompt_tokens: 3,
+            completion_tokens: 2,
+            cached_tokens: 0,
+        };
+        assert_eq!(sequence.usage(), usage);
+        let last = sequence.choose(&text, PassResult::Greedy(None));
+        let SequenceProgress::End(events) = last else {
+            panic!("it continues")
+        };
+        assert!(matches!(&events[..], [Event::Failed(_)]));
+    }
+
+    #[test]
+    fn sequence_that_reused_nothing_fails_if_its_logits_are_not_finite() {
+        let text = text();
+        let mut sequence = sequence(&text);
+        sequence.advance(3);
+        let progress = sequence.choose(&text, PassResult::Logits(&mut damaged()));
+        assert!(matches!(progress, SequenceProgress::End(_)));
     }
 }

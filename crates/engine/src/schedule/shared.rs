@@ -50,6 +50,8 @@ pub struct EngineStats {
     pub prefix_restores: AtomicU64,
     /// Microseconds that this took.
     pub prefix_restore_us: AtomicU64,
+    /// Sequences that were computed from their first token after all, since the logits behind a reused prefix were not finite.
+    pub prefix_restarts: AtomicU64,
     /// Reuses that were checked.
     pub prefix_checks: AtomicU64,
     /// Checks that found a difference.

@@ -107,16 +107,32 @@ impl Index {
         scope: &ScopeBytes,
         tokens: &[u32],
     ) -> Option<ColdKey> {
-        let lengths = self.lengths.get(&(*fingerprint, *scope))?;
+        self.prefixes(fingerprint, scope, tokens, 0).pop()
+    }
+
+    /// The prefixes of `tokens` that are here and have at least `least` tokens, the shortest first.
+    pub(super) fn prefixes(
+        &self,
+        fingerprint: &[u8; 32],
+        scope: &ScopeBytes,
+        tokens: &[u32],
+        least: usize,
+    ) -> Vec<ColdKey> {
         let mut hasher = KeyHasher::new(fingerprint, scope);
-        let (mut fed, mut longest) = (0, None);
-        for &len in lengths.keys().take_while(|len| **len <= tokens.len()) {
+        let (mut fed, mut found) = (0, Vec::new());
+        let lengths = self.lengths.get(&(*fingerprint, *scope));
+        for &len in lengths.into_iter().flat_map(BTreeMap::keys) {
+            if len > tokens.len() {
+                break;
+            }
             hasher.feed(&tokens[fed..len]);
             fed = len;
             let key = hasher.key();
-            longest = self.entries.contains_key(&key).then_some(key).or(longest);
+            if len >= least && self.entries.contains_key(&key) {
+                found.push(key);
+            }
         }
-        longest
+        found
     }
 
     /// Removes prefixes until all others take at most `limit` bytes, and returns their keys. Of those that no other one

@@ -312,6 +312,18 @@ impl ColdStore {
         self.count();
     }
 
+    /// Removes the prefixes of `tokens` that have at least `least` tokens, and those that continue them.
+    pub(crate) fn forget_from(
+        &self,
+        fingerprint: &[u8; 32],
+        scope: &ScopeBytes,
+        tokens: &[u32],
+        least: usize,
+    ) {
+        let keys = self.index().prefixes(fingerprint, scope, tokens, least);
+        keys.into_iter().for_each(|key| self.forget(key));
+    }
+
     /// Evicts until so many bytes more fit; returns whether they do. The prefixes of `keep` stay.
     fn make_room(&self, bytes: u64, keep: &[ColdKey]) -> bool {
         let Some(limit) = self.limit.checked_sub(bytes) else {

@@ -23,6 +23,12 @@ pub(crate) struct Export {
 pub(super) enum WriterJob {
     /// Writes an exported snapshot.
     Write(Export, Vec<u8>),
+    /// Removes the prefixes of `tokens` that have at least `least` tokens.
+    Forget {
+        scope: Scope,
+        tokens: Vec<u32>,
+        least: usize,
+    },
     /// Checks whether files can be written again, after one could not be.
     TryAgain,
 }
@@ -87,6 +93,11 @@ fn work(
                 // The store logs an error, and reports it until files can be written again.
                 let _ = write(store, fingerprint, &export, &payload);
             }
+            WriterJob::Forget {
+                scope,
+                tokens,
+                least,
+            } => store.forget_from(fingerprint, scope.as_bytes(), &tokens, least),
             WriterJob::TryAgain => store.try_again(),
         }
         pending.fetch_sub(1, Ordering::AcqRel);
