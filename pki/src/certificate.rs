@@ -9,6 +9,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::PkiError;
 use crate::clock::Moment;
+use crate::error::RESTORE;
 use crate::home;
 use crate::san::{San, of_address};
 use crate::serial::Serial;
@@ -72,7 +73,7 @@ impl Certificate {
             _ => Err(PkiError::form(
                 path,
                 WHAT,
-                "it holds several; exactly one is expected",
+                format!("it holds several, and exactly one is expected; {RESTORE}"),
             )),
         }
     }
@@ -93,7 +94,7 @@ impl Certificate {
     pub fn from_der(der: Vec<u8>) -> Result<Self, String> {
         let (rest, x509) = X509Certificate::from_der(&der).map_err(|error| damaged(&error))?;
         if !rest.is_empty() {
-            return Err("bytes follow the certificate".into());
+            return Err(format!("bytes follow the certificate; {RESTORE}"));
         }
         let public = &x509.tbs_certificate;
         let mut this = Self {
@@ -189,18 +190,19 @@ impl Certificate {
 pub(crate) fn pem_blocks(text: &str, label: &str) -> Result<Vec<Vec<u8>>, String> {
     let mut blocks = Vec::new();
     for block in x509_parser::pem::Pem::iter_from_buffer(text.as_bytes()) {
-        let block =
-            block.map_err(|error| format!("it is damaged ({error}); restore it from a backup"))?;
+        let block = block.map_err(|error| damaged(&error))?;
         if block.label != label {
             return Err(format!(
-                "it holds a `{}` beside or instead of a `{label}`",
+                "it holds a `{}` beside or instead of a `{label}`; {RESTORE}",
                 block.label
             ));
         }
         blocks.push(block.contents);
     }
     match blocks.is_empty() {
-        true => Err(format!("there is no `-----BEGIN {label}-----` in it")),
+        true => Err(format!(
+            "there is no `-----BEGIN {label}-----` in it; {RESTORE}"
+        )),
         false => Ok(blocks),
     }
 }
@@ -225,7 +227,7 @@ pub(crate) fn pem_text(label: &str, der: &[u8]) -> String {
 }
 
 pub(crate) fn damaged(error: &dyn std::fmt::Display) -> String {
-    format!("its contents are damaged ({error}); restore it from a backup, or issue it again")
+    format!("its contents are damaged ({error}); {RESTORE}")
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use sanctum_config::{BadName, FleetError, NoHome};
 use sanctum_manifest::{KeyError, ManifestError};
 
+/// What to do about a file with other contents than it should have.
+pub(crate) const RESTORE: &str = "restore it from a backup, or issue it again";
+
 /// A command that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {

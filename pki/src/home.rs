@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sanctum_config::{atomic, files};
 
 use crate::PkiError;
+use crate::error::RESTORE;
 use crate::holder::{Holder, HolderKind};
 
 /// The fleet's home folder on this host.
@@ -161,7 +162,7 @@ pub(crate) fn read_text(path: &Path, what: &'static str) -> Result<Option<String
         Err(_) => Err(PkiError::form(
             path,
             what,
-            "it is not text (PEM is expected)",
+            format!("it is not text; {RESTORE}"),
         )),
     }
 }

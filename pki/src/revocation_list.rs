@@ -10,6 +10,7 @@ use x509_parser::x509::ReasonCode;
 use crate::PkiError;
 use crate::certificate::{Certificate, damaged, pem_blocks};
 use crate::clock::Moment;
+use crate::error::RESTORE;
 use crate::home;
 use crate::serial::Serial;
 
@@ -83,7 +84,7 @@ impl RevocationList {
         let (rest, list) =
             CertificateRevocationList::from_der(&der).map_err(|error| damaged(&error))?;
         if !rest.is_empty() {
-            return Err("bytes follow the list".into());
+            return Err(format!("bytes follow the list; {RESTORE}"));
         }
         let revoked = list.iter_revoked_certificates().map(|one| Revoked {
             serial: Serial::from_der(one.raw_serial()),

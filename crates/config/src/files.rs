@@ -113,27 +113,30 @@ pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
 }
 
 /// Reads a file of at most `limit` bytes that decides what this process trusts, such as a CA's certificate: a regular file
-/// that belongs to the user of this process, or to root.
+/// that belongs to the user of this process, or to root, and that not every user may write.
 ///
 /// # Errors
-/// As [`read`]; and if it belongs to another user, who could replace it.
+/// As [`read`]; and if another user could replace it.
 pub fn read_trusted(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     let about = file.metadata()?;
     if about.uid() != 0 {
         is_ours(&about)?;
     }
+    is_not_for_everyone_to_write(&about)?;
     read_opened(file, limit)
 }
 
 /// Reads a record of at most `limit` bytes that this process, or another one of its user, has written: a regular file that
-/// belongs to the user of this process.
+/// belongs to the user of this process, and that not every user may write.
 ///
 /// # Errors
-/// As [`read`]; and if it belongs to another user, whose record is not to be believed.
+/// As [`read`]; and if another user could have written it, whose record is not to be believed.
 pub fn read_own(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
-    is_ours(&file.metadata()?)?;
+    let about = file.metadata()?;
+    is_ours(&about)?;
+    is_not_for_everyone_to_write(&about)?;
     read_opened(file, limit)
 }
 
@@ -188,6 +191,16 @@ fn is_ours(about: &Metadata) -> io::Result<()> {
          change its owner with chown",
         about.uid()
     )))
+}
+
+fn is_not_for_everyone_to_write(about: &Metadata) -> io::Result<()> {
+    match about.mode() & 0o777 {
+        mode if mode & 0o002 == 0 => Ok(()),
+        mode => Err(refused(format!(
+            "its mode is {mode:04o}, so every user could have changed it; compare it with a copy that you trust, then run chmod \
+             go-w on it"
+        ))),
+    }
 }
 
 /// A refusal with its reason, where that is the file's owner or its mode.
@@ -375,6 +388,19 @@ mod tests {
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             let read = read_secret(&path, 100);
             assert_eq!(read.is_ok(), accepted, "{mode:o}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn read_of_a_record_or_a_certificate_that_everyone_may_write_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.json");
+        fs::write(&path, "{}").unwrap();
+        for (mode, accepted) in [(0o600, true), (0o644, true), (0o664, true), (0o666, false)] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            for read in [read_trusted(&path, 100), read_own(&path, 100)] {
+                assert_eq!(read.is_ok(), accepted, "{mode:o}: {read:?}");
+            }
         }
     }
 

@@ -105,6 +105,26 @@ fn damaged_file_is_named_with_the_fix() {
     }
 }
 
+#[test]
+fn file_that_is_empty_or_that_everyone_may_write_is_named_with_the_fix() {
+    let desk = Desk::set_up();
+    for file in ["ca.crt", "ca.crl"] {
+        let path = desk.path("home/certs").join(file);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        let said = desk.refused("list");
+        assert!(
+            said.contains(file) && said.contains("restore it from a backup"),
+            "{said}"
+        );
+        fs::write(&path, whole).unwrap();
+    }
+    let ledger = desk.path("home/certs/ledger.json");
+    fs::set_permissions(&ledger, fs::Permissions::from_mode(0o666)).unwrap();
+    let said = desk.refused("list");
+    assert!(said.contains("chmod go-w"), "{said}");
+}
+
 /// A file that a command reads, under the home, and the command.
 const READ: [(&str, &str); 8] = [
     ("certs/.lock", "client visitor"),
