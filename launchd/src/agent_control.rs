@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use sanctum_config::{Label, Role, did_you_mean};
+use sanctum_config::{Label, Role, did_you_mean_or_names};
 use sanctum_host::{
     INSTALL_RELEASE, Installation, InstalledAgent, Journal, StoppedAgents, other_fleet,
 };
@@ -51,17 +51,10 @@ pub(crate) fn agent_of_host<'a>(
     if let Some(agent) = agents.iter().find(|(agent, _)| *agent == name) {
         return Ok(*agent);
     }
-    let names = || agents.iter().map(|(name, _)| name.as_str());
-    let near = did_you_mean(name.as_str(), names());
+    let names = agents.iter().map(|(name, _)| name.as_str());
     let elsewhere = match fleet.host_of(name) {
         Some(other) => format!("; it runs on {other}: add --host {other}"),
-        None if near.is_empty() => {
-            format!(
-                "; the agents are {}",
-                names().collect::<Vec<_>>().join(", ")
-            )
-        }
-        None => near,
+        None => did_you_mean_or_names(name.as_str(), names),
     };
     Err(Error::refused(format!(
         "{host} has no agent `{name}`{elsewhere}"
@@ -82,20 +75,15 @@ pub(crate) fn installed_agent(
         ))
     })?;
     receipt.agent(name).cloned().ok_or_else(|| {
-        let names = || receipt.agents.iter().map(|agent| agent.name.as_str());
-        let near = did_you_mean(name.as_str(), names());
+        let names = receipt.agents.iter().map(|agent| agent.name.as_str());
         let elsewhere = match installation.fleet.host_of(name) {
             Some(host) if *host != installation.host => {
                 format!("; it runs on {host}: add --host {host}")
             }
-            _ => format!(
-                "; the agents are {}",
-                names().collect::<Vec<_>>().join(", ")
-            ),
+            _ => did_you_mean_or_names(name.as_str(), names),
         };
-        let what = if near.is_empty() { elsewhere } else { near };
         Error::refused(format!(
-            "no agent `{name}` is installed on {}{what}",
+            "no agent `{name}` is installed on {}{elsewhere}",
             installation.host
         ))
     })

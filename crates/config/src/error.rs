@@ -71,7 +71,25 @@ fn with_suggestion(message: &str) -> String {
     if let Some(rest) = message.strip_prefix("missing field ") {
         return format!("the key {rest} is missing in this section");
     }
-    message.trim_end().replace('\n', ", ")
+    let message = message.trim_end().replace('\n', ", ");
+    match message.rsplit_once(", expected ") {
+        Some((head, kind)) => format!("{head}, expected {}", in_words(kind)),
+        None => message,
+    }
+}
+
+/// A number as serde names it, such as `u32`, in words.
+fn in_words(kind: &str) -> &str {
+    match kind {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number, 0 or more",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        _ if kind.starts_with("a nonzero ") => "a whole number, 1 or more",
+        _ => kind,
+    }
 }
 
 /// The key that was meant, as the end of the sentence: a misspelt one, or one whose unit is missing.
@@ -89,7 +107,10 @@ fn near(key: &str, known: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::Fleet;
 
     #[test]
     fn message_of_serde_gets_a_suggestion() {
@@ -105,5 +126,24 @@ mod tests {
             with_suggestion("missing field `host`"),
             "the key `host` is missing in this section"
         );
+    }
+
+    #[test]
+    fn kind_of_a_number_is_in_words() {
+        let error = |text: &str| Fleet::parse(text, Path::new("fleet.toml")).unwrap_err();
+        for (text, words) in [
+            (
+                "[fleet]\nretention = 0\n",
+                "expected a whole number, 1 or more",
+            ),
+            ("[logs]\nmax_mb = 0\n", "expected a whole number, 1 or more"),
+            (
+                "[watch.canary]\nmisses = -1\n",
+                "expected a whole number from 0 to 4294967295",
+            ),
+        ] {
+            let error = error(text).to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
     }
 }

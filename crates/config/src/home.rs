@@ -15,7 +15,9 @@ pub struct Home {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HomeError {
     /// This process does not know its user's home folder.
-    #[error("HOME is not set; set it to the home folder of the user who runs the agents")]
+    #[error(
+        "HOME is not set to an absolute path; set it to the home folder of the user who runs the agents"
+    )]
     NoUser,
     /// `[fleet] home` is relative: the deployed copy of fleet.toml is in the home, and would name another folder.
     #[error("[fleet] `home` is `{0}`; write a path that begins with / or ~/")]
@@ -44,7 +46,8 @@ impl Home {
             .ok_or(HomeError::NoUser)?;
         let root = fleet.fleet.home.under(&user);
         if !root.is_absolute() {
-            return Err(HomeError::Relative(fleet.fleet.home.to_string()));
+            let written = UntrustedText::new(fleet.fleet.home.as_str());
+            return Err(HomeError::Relative(written.into()));
         }
         Ok(Self::new(root, user))
     }
@@ -294,5 +297,9 @@ mod tests {
         let fleet = Fleet::parse(text, Path::new("fleet.toml")).unwrap();
         let error = Home::of(&fleet).unwrap_err().to_string();
         assert!(error.contains("`sanctum`"), "{error}");
+        let text = "[fleet]\nhome = \"a\\nb\"\n";
+        let fleet = Fleet::parse(text, Path::new("fleet.toml")).unwrap();
+        let error = Home::of(&fleet).unwrap_err().to_string();
+        assert!(error.contains(r"`a\nb`"), "{error}");
     }
 }

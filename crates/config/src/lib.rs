@@ -59,7 +59,7 @@ pub use fleet::{Fleet, Role};
 pub use home::{Home, HomeError};
 pub use lock::FileLock;
 pub use names::{BadName, Label, ModelAlias, ModelId};
-pub use near::{did_you_mean, nearest};
+pub use near::{did_you_mean, did_you_mean_or_names, nearest};
 pub use origin::{BadOrigin, HostName, Origin};
 pub use programs::system_program;
 pub use record::RecordError;

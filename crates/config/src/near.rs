@@ -27,6 +27,25 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
     nearest(word, candidates).map_or_else(String::new, |known| format!("; did you mean `{known}`?"))
 }
 
+/// "; did you mean `x`?", else the known names, for a name of which an operator has few: the end of an error message.
+pub fn did_you_mean_or_names<'a>(
+    word: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> String {
+    /// More names than this are not read.
+    const SHOWN: usize = 20;
+    let near = did_you_mean(word, known.clone());
+    if !near.is_empty() {
+        return near;
+    }
+    let names: Vec<&str> = known.clone().take(SHOWN).collect();
+    match (names.is_empty(), known.count() > SHOWN) {
+        (true, _) => "; none is defined".to_owned(),
+        (false, false) => format!("; the names are {}", names.join(", ")),
+        (false, true) => format!("; the names are {}, …", names.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +63,17 @@ mod tests {
         );
         assert_eq!(did_you_mean("lsiten", known), "; did you mean `listen`?");
         assert_eq!(did_you_mean(&"x".repeat(1 << 20), known), "");
+    }
+
+    #[test]
+    fn name_that_is_near_to_none_lists_the_names() {
+        let known = ["mini", "laptop"];
+        let of = |word: &str| did_you_mean_or_names(word, known.into_iter());
+        assert_eq!(of("mni"), "; did you mean `mini`?");
+        assert_eq!(of("studio"), "; the names are mini, laptop");
+        let none = did_you_mean_or_names("mini", std::iter::empty());
+        assert_eq!(none, "; none is defined");
+        let many = did_you_mean_or_names("mini", std::iter::repeat_n("x", 21));
+        assert!(many.ends_with("x, …"), "{many}");
     }
 }

@@ -14,7 +14,7 @@ pub struct TildePath(String);
 
 /// A path begins with `~`, and this process has no home folder.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` begins with ~ and HOME is not set; set HOME or write the whole path")]
+#[error("`{0}` begins with ~ and HOME is not set to a path; set HOME or write the whole path")]
 pub struct NoHome(String);
 
 impl TildePath {

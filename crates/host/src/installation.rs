@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sanctum_config::{Fleet, FleetError, Home, Label, did_you_mean, files};
+use sanctum_config::{Fleet, FleetError, Home, Label, did_you_mean_or_names, files};
 
 use crate::machine::{self, machine_name};
 use crate::{Error, INSTALL_RELEASE, Launchctl, Receipt};
@@ -126,7 +126,7 @@ fn default_file() -> Result<PathBuf, Error> {
         return Ok(deployed);
     }
     Err(Error::Refused(format!(
-        "fleet.toml is neither in this folder nor at {}; name it with --config",
+        "fleet.toml is neither in this folder nor at {}; name it with --config, or write a first one: sanctum-launchd init",
         deployed.display()
     )))
 }
@@ -135,7 +135,7 @@ fn named(fleet: &Fleet, name: &Label) -> Result<Label, Error> {
     if fleet.hosts.contains_key(name) {
         return Ok(name.clone());
     }
-    let near = did_you_mean(name.as_str(), fleet.hosts.keys().map(Label::as_str));
+    let near = did_you_mean_or_names(name.as_str(), fleet.hosts.keys().map(Label::as_str));
     Err(Error::Refused(format!(
         "fleet.toml has no [hosts.{name}]{near}"
     )))
@@ -183,6 +183,10 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("did you mean"), "{error}");
+        let error = named(&two, &"mini".parse().unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(error.ends_with("the names are zig-1, zig-2"), "{error}");
         assert!(require_this_host(&fleet(""), &home).is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use sanctum_client::ReferenceAddress;
 use sanctum_config::fleet::Watch;
-use sanctum_config::{Fleet, Home, Label, did_you_mean};
+use sanctum_config::{Fleet, Home, Label, did_you_mean_or_names};
 use sanctum_host::this_host;
 
 use crate::alert::{BadChannel, Channel};
@@ -38,7 +38,7 @@ impl WatchdogConfig {
         let name = args.name.clone().unwrap_or_else(|| own.clone());
         let Some(watch) = fleet.watch.get(&name).cloned() else {
             let known = fleet.watch.keys().map(Label::as_str);
-            let near = did_you_mean(name.as_str(), known);
+            let near = did_you_mean_or_names(name.as_str(), known);
             return Err(MainError::NoSection { config, name, near });
         };
         if watch.check(&name) != own {

@@ -1,6 +1,6 @@
 //! `sanctum-launchd render`: print the property lists, or write them for another tool.
 
-use sanctum_config::{atomic, did_you_mean, files};
+use sanctum_config::{atomic, did_you_mean_or_names, files};
 use serde_json::json;
 
 use super::open;
@@ -18,10 +18,8 @@ pub(crate) fn run(
     let installation = open(args)?;
     let mut plists = render(&installation.fleet, &installation.home, &installation.host)?;
     if let Some(name) = &wanted.agent {
-        let near = did_you_mean(
-            name.as_str(),
-            plists.iter().map(|plist| plist.agent.as_str()),
-        );
+        let names = plists.iter().map(|plist| plist.agent.as_str());
+        let near = did_you_mean_or_names(name.as_str(), names);
         plists.retain(|plist| plist.agent == *name);
         if plists.is_empty() {
             return Err(Error::refused(format!(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sanctum_config::fleet::FleetPage;
-use sanctum_config::{Fleet, Label, did_you_mean};
+use sanctum_config::{Fleet, Label, did_you_mean_or_names};
 
 use crate::Error;
 use crate::args::PageOptions;
@@ -44,7 +44,8 @@ impl PageSettings {
             });
         };
         let section = fleet.pages.get(name).ok_or_else(|| {
-            let near = did_you_mean(name.as_str(), fleet.pages.keys().map(Label::as_str));
+            let names = fleet.pages.keys().map(Label::as_str);
+            let near = did_you_mean_or_names(name.as_str(), names);
             Error::refused(format!("fleet.toml has no [pages.{name}]{near}"))
         })?;
         if let Some(address) = address {

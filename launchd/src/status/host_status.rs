@@ -144,6 +144,9 @@ pub(crate) struct WatchStatus {
     pub(crate) success_7d: Option<f64>,
     /// Open conditions whose alert a channel has accepted.
     pub(crate) open: Vec<String>,
+    /// Whether its only channel is its log, so that nothing notifies the operator.
+    #[serde(default)]
+    pub(crate) log_only: bool,
     /// Open conditions whose alert no channel has accepted.
     #[serde(default)]
     pub(crate) unnotified: Vec<String>,
@@ -303,11 +306,14 @@ impl HostStatus {
                         watch.detail.as_deref().unwrap_or("no details")
                     ));
                 }
-                watch.open.iter().for_each(|title| {
-                    add(&format!(
-                        "has an open alert, and the operator was notified: {title}"
-                    ))
-                });
+                let notified = match watch.log_only {
+                    true => "which is in its log only",
+                    false => "and the operator was notified",
+                };
+                watch
+                    .open
+                    .iter()
+                    .for_each(|title| add(&format!("has an open alert, {notified}: {title}")));
                 watch.unnotified.iter().for_each(|title| {
                     add(&format!(
                         "raised an alert that no channel has accepted: {title}"

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use sanctum_config::fleet::{ChannelKind, Watch};
 use sanctum_config::{Label, Role};
 use sanctum_host::journal::is_command_running;
 use sanctum_host::launchctl::{LastExit, Service};
@@ -80,7 +81,7 @@ pub(crate) fn this_host(
             uptime_seconds: None,
             memory_bytes: None,
             watch: match role {
-                Role::Watch(_) => watch_status(installation, name, now),
+                Role::Watch(watch) => watch_status(installation, name, watch, now),
                 _ => None,
             },
         });
@@ -172,8 +173,13 @@ fn certificates(installation: &Installation, now: DateTime<Utc>) -> Vec<Certific
 fn watch_status(
     installation: &Installation,
     name: &Label,
+    watch: &Watch,
     now: DateTime<Utc>,
 ) -> Option<WatchStatus> {
+    let is_log = |channel: &Label| {
+        let section = installation.fleet.alerts.get(channel);
+        section.and_then(|section| section.kind(channel)) == Some(ChannelKind::Log)
+    };
     let nothing = WatchStatus {
         verdict: None,
         detail: None,
@@ -182,6 +188,7 @@ fn watch_status(
         success_24h: None,
         success_7d: None,
         open: Vec::new(),
+        log_only: !watch.alert.is_empty() && watch.alert.iter().all(is_log),
         unnotified: Vec::new(),
         undelivered: undelivered::of_watchdog(&installation.home, name)
             .into_iter()

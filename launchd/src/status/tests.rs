@@ -51,6 +51,7 @@ fn host() -> HostStatus {
         success_24h: Some(0.9999),
         success_7d: Some(1.0),
         open: Vec::new(),
+        log_only: false,
         unnotified: Vec::new(),
         undelivered: Vec::new(),
         heartbeat_url: None,
@@ -138,6 +139,18 @@ fn problems_are_listed_and_counted() {
     ] {
         assert!(text.lines().any(|other| other == line), "{line}\n{text}");
     }
+}
+
+#[test]
+fn open_alert_of_a_watchdog_that_only_logs_has_notified_no_operator() {
+    let mut mini = host();
+    let watch = mini.agents[1].watch.as_mut().unwrap();
+    watch.open = vec!["wrong answer".to_owned()];
+    let problem = "mini: canary has an open alert, and the operator was notified: wrong answer";
+    assert_eq!(mini.problems(), [problem]);
+    mini.agents[1].watch.as_mut().unwrap().log_only = true;
+    let problem = "mini: canary has an open alert, which is in its log only: wrong answer";
+    assert_eq!(mini.problems(), [problem]);
 }
 
 #[test]

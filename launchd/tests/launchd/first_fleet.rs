@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use crate::host::{Host, LaunchdOutput};
 
@@ -70,4 +71,16 @@ fn answer_that_check_refuses_writes_nothing() {
     assert!(said.contains("begins with https://"), "{said}");
     assert!(!said.contains("SECRET"), "{said}");
     assert!(!host.at("new.toml").exists());
+}
+
+#[test]
+fn command_without_a_fleet_names_the_one_that_writes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut status = Command::new(env!("CARGO_BIN_EXE_sanctum-launchd"));
+    status
+        .arg("status")
+        .current_dir(folder.path())
+        .env("HOME", folder.path());
+    let said = LaunchdOutput::of(status).fails(1);
+    assert!(said.contains("sanctum-launchd init"), "{said}");
 }

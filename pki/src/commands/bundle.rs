@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sanctum_config::fleet::Server;
-use sanctum_config::{Fleet, Label, did_you_mean, files};
+use sanctum_config::{Fleet, Label, did_you_mean_or_names, files};
 use zeroize::Zeroizing;
 
 use super::CommandContext;
@@ -21,11 +21,12 @@ use crate::{PkiError, secret};
 pub(crate) fn run(context: &mut CommandContext, args: &BundleArgs) -> Result<(), PkiError> {
     let fleet = context.fleet()?;
     if !fleet.hosts.contains_key(&args.host) {
-        return Err(PkiError::Unknown {
-            what: "fleet.toml has no host",
-            name: args.host.to_string(),
-            near: did_you_mean(args.host.as_str(), fleet.hosts.keys().map(Label::as_str)),
-        });
+        let names = fleet.hosts.keys().map(Label::as_str);
+        let near = did_you_mean_or_names(args.host.as_str(), names);
+        return Err(PkiError::Refused(format!(
+            "fleet.toml has no [hosts.{}]{near}",
+            args.host
+        )));
     }
     let folder = match &args.out {
         Some(folder) => folder.clone(),

@@ -10,7 +10,7 @@ use super::daemons::Agent;
 use super::role::Role;
 use super::sections::Fleet;
 use super::server::{AmbiguousAlias, Server};
-use crate::near::did_you_mean;
+use crate::near::did_you_mean_or_names;
 use crate::{FleetError, Label, ListenAddress, files};
 
 impl Fleet {
@@ -277,7 +277,8 @@ impl SectionReference<'_> {
         if known.contains(&name) {
             return Ok(());
         }
-        let near = did_you_mean(name.as_str(), known.iter().map(|label| label.as_str()));
+        let names = known.iter().map(|label| label.as_str());
+        let near = did_you_mean_or_names(name.as_str(), names);
         let message =
             format!("`{key}` names `{name}`, and there is no such section in {home}{near}");
         Err(self.error(section(), message))

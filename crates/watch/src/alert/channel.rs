@@ -11,7 +11,7 @@ mod webhook;
 use std::path::Path;
 
 use sanctum_config::fleet::{ChannelKind, Fleet};
-use sanctum_config::{Label, did_you_mean};
+use sanctum_config::{Label, did_you_mean_or_names};
 
 use super::Alert;
 use super::desktop;
@@ -74,7 +74,7 @@ impl Channel {
             let known = fleet.alerts.keys().map(Label::as_str);
             BadChannel::Missing {
                 name: name.clone(),
-                near: did_you_mean(name.as_str(), known),
+                near: did_you_mean_or_names(name.as_str(), known),
             }
         })?;
         let value = |why: String| BadChannel::Value {

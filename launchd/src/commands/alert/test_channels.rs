@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use chrono::Utc;
-use sanctum_config::{Fleet, Home, Label, Role, UntrustedText, did_you_mean};
+use sanctum_config::{Fleet, Home, Label, Role, UntrustedText, did_you_mean_or_names};
 use sanctum_host::{read_fleet, this_host};
 use sanctum_watch::alert::{Alert, Channel, Severity};
 use serde_json::{Value, json};
@@ -118,7 +118,7 @@ fn names(fleet: &Fleet, here: Option<&Label>, only: Option<&Label>) -> Result<Ve
         if fleet.alerts.contains_key(only) {
             return Ok(vec![only.clone()]);
         }
-        let near = did_you_mean(only.as_str(), known().map(Label::as_str));
+        let near = did_you_mean_or_names(only.as_str(), known().map(Label::as_str));
         return Err(Error::refused(format!(
             "fleet.toml has no [alerts.{only}]{near}"
         )));
@@ -179,6 +179,8 @@ mod tests {
         assert_eq!(of(Some("a"), Some("mail")).unwrap(), ["mail"]);
         let error = of(None, Some("phon")).unwrap_err();
         assert!(error.contains("did you mean `phone`"), "{error}");
+        let error = of(None, Some("pager")).unwrap_err();
+        assert!(error.contains("the names are log, mail, phone"), "{error}");
         let nothing = Fleet::default();
         let error = names(&nothing, None, None).unwrap_err().to_string();
         assert!(error.contains("[alerts.NAME]"), "{error}");
