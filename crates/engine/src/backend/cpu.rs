@@ -100,11 +100,11 @@ impl Backend for CpuBackend {
     type Snapshot = CpuSnapshot;
 
     fn matrix(&self, matrix: HostMatrix, _role: MatrixRole) -> HostMatrix {
-        matrix.on_cpu(&self.cpu)
+        matrix.on_cpu(&self.cpu.pool)
     }
 
     fn expert_matrices(&self, experts: HostExperts) -> HostExperts {
-        experts.on_cpu(&self.cpu)
+        experts.on_cpu(&self.cpu.pool)
     }
 
     fn vector(&self, vector: Vec<f32>) -> Vec<f32> {

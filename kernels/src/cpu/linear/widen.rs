@@ -6,7 +6,7 @@
 
 use std::array;
 
-use crate::cpu::Cpu;
+use crate::cpu::Pool;
 use crate::cpu::tasks::{rows_per_task, run_each};
 
 /// The bits with which codes of `bits` bits are multiplied; none if they are not supported.
@@ -22,26 +22,26 @@ pub fn widened_bits(bits: u8) -> Option<u8> {
 ///
 /// # Panics
 /// If `bits` is not supported, or the codes are not a multiple of eight.
-pub fn widen_codes(cpu: &Cpu, bits: u8, packed: &[u8]) -> Vec<u8> {
+pub fn widen_codes(pool: &Pool, bits: u8, packed: &[u8]) -> Vec<u8> {
     match bits {
-        2 => widen::<2, 4>(cpu, packed),
-        3 => widen::<3, 4>(cpu, packed),
-        5 => widen::<5, 8>(cpu, packed),
-        6 => widen::<6, 8>(cpu, packed),
+        2 => widen::<2, 4>(pool, packed),
+        3 => widen::<3, 4>(pool, packed),
+        5 => widen::<5, 8>(pool, packed),
+        6 => widen::<6, 8>(pool, packed),
         4 | 8 => packed.to_vec(),
         _ => panic!("{bits} bits a weight"),
     }
 }
 
 /// `WIDE` bits a code instead of `BITS`, so as many bytes for eight codes.
-fn widen<const BITS: usize, const WIDE: usize>(cpu: &Cpu, packed: &[u8]) -> Vec<u8> {
+fn widen<const BITS: usize, const WIDE: usize>(pool: &Pool, packed: &[u8]) -> Vec<u8> {
     let (narrow, rest) = packed.as_chunks::<BITS>();
     assert!(rest.is_empty(), "the codes are not a multiple of eight");
     let mut out = vec![0; narrow.len() * WIDE];
     let (wide, _) = out.as_chunks_mut::<WIDE>();
-    let run = rows_per_task(&cpu.pool, narrow.len(), 8);
+    let run = rows_per_task(pool, narrow.len(), 8);
     let mut parts: Vec<_> = narrow.chunks(run).zip(wide.chunks_mut(run)).collect();
-    run_each(&cpu.pool, &mut parts, |(narrow, wide)| {
+    run_each(pool, &mut parts, |(narrow, wide)| {
         for (narrow, wide) in narrow.iter().zip(wide.iter_mut()) {
             *wide = eight(narrow);
         }
@@ -81,7 +81,7 @@ mod tests {
                 let len = count * usize::from(bits) / 8;
                 let packed: Vec<u8> = (0..len).map(|i| (i * 167 + i / 3) as u8).collect();
                 for threads in [1, 3] {
-                    let widened = widen_codes(&Cpu::new(threads), bits, &packed);
+                    let widened = widen_codes(&Pool::new(threads), bits, &packed);
                     assert_eq!(widened.len(), count * usize::from(wide) / 8);
                     for index in 0..count {
                         assert_eq!(
@@ -103,6 +103,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "multiple of eight")]
     fn part_of_eight_codes_panics() {
-        widen_codes(&Cpu::new(1), 3, &[0; 4]);
+        widen_codes(&Pool::new(1), 3, &[0; 4]);
     }
 }

@@ -532,7 +532,7 @@ fn every_width_is_read_and_written_alike() {
             },
         };
         let mut adapter = read(MLX, &mlx_config(), pair.clone()).unwrap();
-        let merged = adapter.merged("m", matrix).unwrap().on_cpu(&cpu);
+        let merged = adapter.merged("m", matrix).unwrap().on_cpu(&cpu.pool);
         let mut found = vec![0.0; values.len()];
         cpu::gather(&cpu, merged.view(), &[0, 1, 2, 3], &mut found);
         assert_eq!(found, values, "{bits} bits");

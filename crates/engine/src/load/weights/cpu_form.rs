@@ -1,7 +1,7 @@
 //! Matrices as the cpu backend keeps them: codes of 4 and 8 bits and plain numbers stay where they lie, codes of other widths are
 //! copied and widened, which changes no product.
 
-use sanctum_kernels::cpu::{self, Cpu};
+use sanctum_kernels::cpu::{self, Pool};
 use sanctum_manifest::Bytes;
 
 use super::HostWeights;
@@ -16,7 +16,7 @@ fn widened_bits(bits: u8) -> u8 {
 
 impl HostMatrix {
     /// The matrix as the cpu backend keeps it.
-    pub fn on_cpu(self, cpu: &Cpu) -> Self {
+    pub fn on_cpu(self, pool: &Pool) -> Self {
         match self.storage {
             Storage::Affine {
                 affine,
@@ -30,7 +30,7 @@ impl HostMatrix {
                         bits: widened_bits(affine.bits),
                         ..affine
                     },
-                    packed: Bytes::new(cpu::widen_codes(cpu, affine.bits, &packed)),
+                    packed: Bytes::new(cpu::widen_codes(pool, affine.bits, &packed)),
                     float,
                     scales,
                     biases,
@@ -63,8 +63,8 @@ impl HostMatrix {
 
 impl HostExperts {
     /// The experts as the cpu backend keeps them.
-    pub fn on_cpu(self, cpu: &Cpu) -> Self {
-        self.map(|matrix| matrix.on_cpu(cpu))
+    pub fn on_cpu(self, pool: &Pool) -> Self {
+        self.map(|matrix| matrix.on_cpu(pool))
     }
 }
 
@@ -85,7 +85,7 @@ impl HostWeights {
 
 #[cfg(test)]
 mod tests {
-    use sanctum_kernels::cpu::{Float, Matrix, Precision};
+    use sanctum_kernels::cpu::{Cpu, Float, Matrix, Precision};
 
     use super::*;
 
@@ -127,7 +127,7 @@ mod tests {
             let bytes = narrow.cpu_bytes();
             assert_eq!(bytes, 3 * (64 * wide / 8 + 16));
             assert_eq!(narrow.is_copied(), usize::from(bits) != wide);
-            let kept = narrow.on_cpu(&cpu);
+            let kept = narrow.on_cpu(&cpu.pool);
             assert_eq!(kept.bytes(), bytes);
             let weight = |i: usize| (i % (1 << bits)) as f32 * 0.5 - 3.0;
             let row = |row: usize| {
@@ -141,12 +141,12 @@ mod tests {
 
     #[test]
     fn experts_of_every_layout_are_widened() {
-        let cpu = Cpu::new(1);
+        let pool = Pool::new(1);
         let stacked = HostExperts::stacked(matrix(3, 6), 3);
         let apart = HostExperts::apart([0, 1, 2].map(|_| matrix(3, 2)).to_vec());
         for experts in [stacked, apart] {
             let bytes = experts.expert_bytes_by(HostMatrix::cpu_bytes);
-            let kept = experts.on_cpu(&cpu);
+            let kept = experts.on_cpu(&pool);
             assert_eq!((kept.count(), kept.expert_bytes()), (3, bytes));
             assert_eq!(kept.view(2).bytes(), bytes);
         }
