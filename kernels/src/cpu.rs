@@ -25,8 +25,8 @@ pub use experts::{ExpertsParams, GatedMatrices, SharedExpertParams, experts};
 pub use gated_delta::{DeltaInput, DeltaParams, gated_delta};
 pub use isa::Isa;
 pub use linear::{
-    Affine, AffineParts, Dense, Float, Matrix, MatrixError, Precision, gather, project,
-    widen_codes, widened_bits,
+    Affine, AffineParts, BlockFormat, Dense, Float, Matrix, MatrixError, Precision,
+    affine_of_mxfp4, bf16_of_blocks, gather, project, widen_codes, widened_bits,
 };
 pub use logits::{argmax, log_sum_exp};
 pub use norm::{add, add_rms_norm, gated_norm, rms_norm};

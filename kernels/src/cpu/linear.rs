@@ -10,7 +10,7 @@
 //!
 //! - `matrix`: what weights look like; `activation_rows`: rows of activations; `activations`: what they are rounded to.
 //! - `products` divides all products of a call over the threads.
-//! - `widen` packs codes of other widths again, with 4 or 8 bits.
+//! - `widen` packs codes of other widths again, with 4 or 8 bits; `blocks` turns block formats into codes or plain numbers.
 //! - `rows` and `panels` multiply with rounded activations, few or many at a time (`weights` is what panels are cut
 //!   from); `dense` multiplies in f32.
 //! - `lanes` says in which vector operations they are written; `portable`, `avx2`, `avx512` and `neon` are these;
@@ -25,6 +25,7 @@ mod activations;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod blocks;
 mod dense;
 mod disjoint;
 mod dispatch;
@@ -43,6 +44,7 @@ mod widen;
 
 use super::Cpu;
 pub(super) use activation_rows::{ActivationRows, ActivationRuns};
+pub use blocks::{BlockFormat, affine_of_mxfp4, bf16_of_blocks};
 use dense::Gather;
 use disjoint::Disjoint;
 use dispatch::dispatch;
