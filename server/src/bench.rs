@@ -98,7 +98,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), CommandFailure> {
             let backend = MlxBackend::new(device, &host.weights, threads, precision)
                 .with_kv_cache(args.kv_cache);
             let device = format!("MLX, {device:?}");
-            let bytes = PassBytes::of(&host.weights, HostMatrix::bytes);
+            let bytes = PassBytes::of(&host.weights, HostMatrix::unblocked_bytes);
             Benchmark::new(backend, host, bytes).run(args, device, None, text)?
         }
         Device::Cpu => {

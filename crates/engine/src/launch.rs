@@ -111,8 +111,9 @@ pub enum LaunchError {
     },
     /// Weights that the cpu backend copies are more than memory may hold.
     #[error(
-        "{copied_mib} MiB of the weights have other widths than 4 and 8 bits and are copied for the cpu backend, and {limit_mib} MiB \
-         of memory may be used for this model; raise --metal-memory-limit-mb, use --backend mlx, or convert the model to 4 bits"
+        "the weights have other forms than plain numbers and affine codes of 4 or 8 bits and take {copied_mib} MiB as the cpu backend \
+         multiplies them, and {limit_mib} MiB of memory may be used for this model; raise --metal-memory-limit-mb, use --backend mlx, or \
+         convert the model to 4 bits"
     )]
     CopiesTooLarge {
         /// What is copied, in MiB.
@@ -371,7 +372,7 @@ impl Start<'_> {
             }
         });
         let memory = MlxBackend::limit(device, &self.options.memory).shared(self.options.models);
-        let weights = self.host.weights.bytes();
+        let weights = self.host.weights.unblocked_bytes();
         memory.for_sequences(weights).ok_or(LaunchError::TooLarge {
             weights_mib: weights.div_ceil(1 << 20),
             limit_mib: memory.total >> 20,
@@ -431,7 +432,7 @@ mod tests {
         assert!(share.check_copies(0).is_ok());
         assert!(share.check_copies(15 << 20).is_ok());
         let error = share.check_copies((15 << 20) + 1).unwrap_err().to_string();
-        assert!(error.starts_with("16 MiB of the weights"), "{error}");
+        assert!(error.contains("take 16 MiB as"), "{error}");
         assert!(error.contains("16 MiB of memory may be used"), "{error}");
     }
 

@@ -22,7 +22,8 @@ pub use checkpoint::{CheckpointError, Files};
 pub use error::LoadError;
 pub use host_model::{HostModel, Loaded};
 pub use model_config::{
-    AffineQuantization, ConfigError, FeedForward, Mixer, ModelConfig, Packing, Quantization,
+    AffineQuantization, ConfigError, FeedForward, Mixer, ModelConfig, ModuleQuantization, Packing,
+    Quantization,
 };
 pub use source::ModelSource;
 pub use summary::{ModelSummary, ModuleKind, ModuleSummary, StoredAs};

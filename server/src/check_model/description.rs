@@ -71,7 +71,7 @@ pub(super) fn describe(host: &HostModel, machine: &MachineCapacity) -> String {
     } = machine.cost;
     let copied = match host.weights.copied_bytes() {
         0 => String::new(),
-        bytes => format!(", {:.1} MiB of them copied as 4 or 8 bits", mib(bytes)),
+        bytes => format!(", {:.1} MiB of them as copies", mib(bytes)),
     };
     let _ = writeln!(
         text,
@@ -228,7 +228,7 @@ mod tests {
         let text = describe(&host, &MACHINE);
         let all = mib(host.weights.cpu_bytes());
         let memory =
-            format!("{all:.1} MiB of weights on the cpu backend, {all:.1} MiB of them copied");
+            format!("{all:.1} MiB of weights on the cpu backend, {all:.1} MiB of them as copies");
         for part in ["3 bits in groups of 64", &memory] {
             assert!(text.contains(part), "{part} in {text}");
         }

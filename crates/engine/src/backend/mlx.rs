@@ -153,6 +153,7 @@ impl Backend for MlxBackend {
     type Snapshot = MlxSnapshot;
 
     fn matrix(&self, matrix: HostMatrix, role: MatrixRole) -> MlxMatrix {
+        let matrix = matrix.unblocked(&self.pool);
         // Logits of 16 bits would often be equal where they should not be. Scales in f32 cost little, a whole matrix
         // would cost much.
         let dtype = match (role, &matrix.storage) {
@@ -173,7 +174,7 @@ impl Backend for MlxBackend {
 
     fn expert_matrices(&self, experts: HostExperts) -> MlxExperts {
         let visit = self.fused.as_ref().is_some_and(Fused::multiplies);
-        MlxExperts::new(experts, self.dtype, visit)
+        MlxExperts::new(experts.unblocked(&self.pool), self.dtype, visit)
     }
 
     fn vector(&self, vector: Vec<f32>) -> MlxVector {

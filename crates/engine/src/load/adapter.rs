@@ -30,7 +30,7 @@ use pairs::LoraPair;
 
 use crate::load::checkpoint::Files;
 use crate::load::source::ModelSource;
-use crate::load::weights::HostMatrix;
+use crate::load::weights::{HostMatrix, Storage};
 use sanctum_manifest::{Expected, Verification, Verified};
 
 /// A merged adapter, as it is reported. Displayed, it is the end of a fingerprint.
@@ -141,6 +141,14 @@ impl Adapter {
             return Ok(matrix);
         };
         pair.fit(self.file, matrix.rows, matrix.cols)?;
+        if let Storage::Blocks { .. } = matrix.storage {
+            return Err(AdapterError::Tensor {
+                tensor: pair.tensors()[0].clone(),
+                file: self.file,
+                what: "half of a pair for weights in blocks (mxfp4, mxfp8 or nvfp4)",
+                fix: "convert the model to affine bits",
+            });
+        }
         merge::merge(&matrix, &pair.decoded(self.file)?).ok_or_else(|| AdapterError::Overflow {
             tensor: pair.tensors()[0].clone(),
             file: self.file,

@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 
 pub use error::ConfigError;
 pub use feed_forward::FeedForward;
-pub use quantization::{AffineQuantization, Packing, Quantization};
+pub use quantization::{AffineQuantization, ModuleQuantization, Packing, Quantization};
 
 pub(crate) use fields::token_ids;
 

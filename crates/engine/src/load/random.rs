@@ -10,7 +10,9 @@ mod filled;
 use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims, ExpertDims, RopeScaling};
 
 use self::filled::{AFFINE, Maker, ROUTER, matrix_bytes};
-use crate::load::model_config::{FeedForward, Mixer, ModelConfig, Quantization};
+use crate::load::model_config::{
+    FeedForward, Mixer, ModelConfig, ModuleQuantization, Quantization,
+};
 use crate::load::weights::{
     AttentionWeights, DeltaWeights, ExpertsWeights, FeedForwardWeights, GatedWeights, HostExperts,
     HostMatrix, HostWeights, Layer, MixerWeights, SharedExpert, Weights,
@@ -81,7 +83,7 @@ impl Shape {
             conv: ConvDims::new(delta.qkv_len(), 4).expect(PUBLISHED),
             delta,
             quantization: Quantization {
-                default: Some(AFFINE),
+                default: Some(ModuleQuantization::Affine(AFFINE)),
                 modules: Default::default(),
             },
             eos: Vec::new(),

@@ -6,7 +6,7 @@ use std::fmt;
 use super::weights::{
     FeedForwardWeights, GatedWeights, HostExperts, HostMatrix, HostWeights, MixerWeights, Storage,
 };
-use sanctum_kernels::cpu::Float;
+use sanctum_kernels::cpu::{BlockFormat, Float};
 
 /// The matrices of a model, summed up by what they are for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub enum StoredAs {
         /// Weights a group.
         group: usize,
     },
+    /// Small floating-point elements with a scale a block.
+    Blocks(BlockFormat),
     /// Floating-point numbers of so many bytes, and their name.
     Float(usize, &'static str),
 }
@@ -86,6 +88,7 @@ impl fmt::Display for StoredAs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StoredAs::Affine { bits, group } => write!(f, "{bits} bits in groups of {group}"),
+            StoredAs::Blocks(format) => write!(f, "{format}"),
             StoredAs::Float(_, name) => f.write_str(name),
         }
     }
@@ -201,6 +204,7 @@ fn stored_as(matrix: &HostMatrix) -> StoredAs {
             bits: affine.bits,
             group: affine.group,
         },
+        Storage::Blocks { format, .. } => StoredAs::Blocks(*format),
         Storage::Dense { float, .. } => StoredAs::Float(
             float.size(),
             match float {

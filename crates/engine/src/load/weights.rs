@@ -1,6 +1,6 @@
 //! The weights of a model: its matrices and vectors, on the host or on a backend.
 
-mod cpu_form;
+mod backend_form;
 mod experts;
 mod matrix;
 

@@ -7,6 +7,7 @@
 
 mod error;
 mod feed_forward;
+mod quantised;
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ pub use error::WeightsError;
 
 use super::adapter::Adapter;
 use super::checkpoint::Tensor;
-use super::model_config::{AffineQuantization, Mixer, ModelConfig, Packing, Quantization};
+use super::model_config::{Mixer, ModelConfig, Quantization};
 use super::weights::{
     AttentionWeights, DeltaWeights, HostExperts, HostMatrix, HostWeights, Layer, MixerWeights,
     Storage, Weights,
@@ -236,32 +237,11 @@ impl TensorReader<'_> {
         rows: usize,
         cols: usize,
     ) -> Result<HostMatrix, WeightsError> {
-        let weight = format!("{module}.weight");
-        let scales = format!("{module}.scales");
         let shape =
             |width: usize| -> Vec<usize> { count.into_iter().chain([rows, width]).collect() };
-        let storage = if self.tensors.contains_key(&scales) {
-            let affine = self.affine(module, cols)?;
-            let groups = shape(cols / affine.group);
-            let packed = self.take(&weight, &shape(cols * affine.bits as usize / 32))?;
-            if packed.dtype != Dtype::U32 {
-                return Err(wrong_type(&packed, "U32"));
-            }
-            let scales = self.take(&scales, &groups)?;
-            let biases = self.take(&format!("{module}.biases"), &groups)?;
-            let float = float(&scales)?;
-            if biases.dtype != scales.dtype {
-                return Err(wrong_type(&biases, "the type of its scales"));
-            }
-            Storage::Affine {
-                affine,
-                packed: packed.bytes,
-                float,
-                scales: scales.bytes,
-                biases: biases.bytes,
-            }
-        } else {
-            self.dense(&weight, &shape(cols))?
+        let storage = match self.tensors.contains_key(&format!("{module}.scales")) {
+            true => self.quantised(module, cols, shape)?,
+            false => self.dense(&format!("{module}.weight"), &shape(cols))?,
         };
         Ok(HostMatrix {
             rows: count.unwrap_or(1) * rows,
@@ -277,59 +257,6 @@ impl TensorReader<'_> {
             float: float(&tensor)?,
             data: tensor.bytes,
         })
-    }
-
-    /// How a matrix with scales is quantised. With its inputs known, the shapes leave no choice.
-    fn affine(&self, module: &str, cols: usize) -> Result<AffineQuantization, WeightsError> {
-        let tensor = |part: &str| {
-            let name = format!("{module}.{part}");
-            let found = self.tensors.get(&name);
-            found.ok_or(WeightsError::Missing(name))
-        };
-        let said = match self.quantization.of(module) {
-            Packing::Named(affine) => Some(affine),
-            Packing::FromShapes => None,
-            Packing::Plain => {
-                return Err(WeightsError::NotDescribed {
-                    module: module.to_owned(),
-                });
-            }
-        };
-        let (weight, scales) = (tensor("weight")?, tensor("scales")?);
-        if scales.dtype == Dtype::U8 {
-            // mxfp4, mxfp8 and nvfp4.
-            let wanted =
-                "MLX's affine quantisation, with scales in F32, F16 or BF16 (mlx_lm.convert -q),";
-            return Err(wrong_type(scales, wanted));
-        }
-        let row = |tensor: &Tensor| tensor.shape.last().copied().unwrap_or(0);
-        let (words, groups) = (row(weight), row(scales));
-        let whole = |n: usize, d: usize| (d > 0 && n.is_multiple_of(d)).then(|| n / d);
-        let found = whole(32 * words, cols).zip(whole(cols, groups));
-        let affine = found.and_then(|(bits, group)| {
-            let bits = u8::try_from(bits).ok()?;
-            Some(AffineQuantization { bits, group })
-        });
-        match (affine.filter(|affine| affine.is_supported()), said) {
-            (Some(found), Some(said)) if found != said => Err(WeightsError::OtherPacking {
-                module: module.to_owned(),
-                file: weight.file.clone(),
-                said,
-                found,
-            }),
-            (Some(affine), _) => Ok(affine),
-            (None, _) => Err(WeightsError::Packing {
-                module: module.to_owned(),
-                file: weight.file.clone(),
-                cols,
-                found: match found {
-                    Some((bits, group)) => format!("{bits} bits in groups of {group}"),
-                    None => format!(
-                        "{words} words and {groups} scales a row, which fit no whole number of bits"
-                    ),
-                },
-            }),
-        }
     }
 
     /// Refuses tensors that the model does not have.

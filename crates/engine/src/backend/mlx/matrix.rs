@@ -76,10 +76,11 @@ pub(super) fn size_of(dtype: Dtype) -> usize {
     }
 }
 
-/// The type of a matrix' numbers, or of its scales.
+/// The type of a matrix' numbers, or of its scales; that of what becomes of blocks.
 pub(super) fn float_of(matrix: &HostMatrix) -> Float {
     match matrix.storage {
         Storage::Dense { float, .. } | Storage::Affine { float, .. } => float,
+        Storage::Blocks { .. } => Float::Bf16,
     }
 }
 
@@ -152,6 +153,7 @@ impl Stored {
                     biases: floats(&biases, float, &groups, dtype),
                 }
             }
+            Storage::Blocks { .. } => unreachable!("the backend takes matrices without blocks"),
         }
     }
 }

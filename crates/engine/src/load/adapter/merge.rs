@@ -24,6 +24,7 @@ pub(super) fn merge(matrix: &HostMatrix, pair: &Decoded) -> Option<HostMatrix> {
     let (rows, cols) = (matrix.rows, matrix.cols);
     let finite = AtomicBool::new(true);
     let storage = match &matrix.storage {
+        Storage::Blocks { .. } => unreachable!("pairs for blocks are refused"),
         Storage::Dense { float, data } => {
             let row_bytes = cols * size(*float);
             let mut merged = vec![0; data.len()];

@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use sanctum_kernels::cpu::{self, Cpu, Float};
+use sanctum_kernels::cpu::{self, BlockFormat, Cpu, Float};
 use serde_json::{Value, json};
 
 use super::*;
@@ -493,6 +493,25 @@ fn groups_are_quantised_as_mlx_does() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn pair_for_blocks_is_refused_by_name() {
+    let pair = weights(&[("m.lora_a", &[64, 2]), ("m.lora_b", &[2, 4])]);
+    let mut adapter = read(MLX, &mlx_config(), pair).unwrap();
+    let blocks = HostMatrix {
+        rows: 4,
+        cols: 64,
+        storage: Storage::Blocks {
+            format: BlockFormat::MxFp4,
+            packed: Bytes::new(vec![0; 4 * 32]),
+            scales: Bytes::new(vec![127; 4 * 2]),
+        },
+    };
+    let error = adapter.merged("m", blocks).unwrap_err().to_string();
+    for part in ["m.lora_a", "mxfp4", "convert the model"] {
+        assert!(error.contains(part), "{part} in {error}");
     }
 }
 

@@ -18,7 +18,7 @@ pub enum ConfigError {
         /// What would do.
         wanted: String,
     },
-    /// The heads of the attention layers cannot be computed.
+    /// A shape that the kernels cannot run.
     #[error("config.json: {0}")]
     Dims(#[from] DimsError),
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use sanctum_kernels::ExpertDims;
+use sanctum_kernels::cpu::BlockFormat;
 use serde_json::json;
 
 fn flat() -> Value {
@@ -50,10 +51,32 @@ fn a_flat_config_is_read_with_its_defaults() {
     let of = |module| config.quantization.of(module);
     assert_eq!(
         of("lm_head"),
-        Packing::Named(AffineQuantization { bits, group })
+        Packing::Named(ModuleQuantization::Affine(AffineQuantization {
+            bits,
+            group
+        }))
     );
     assert_eq!(of("model.embed_tokens"), Packing::Plain);
     assert_eq!(of("model.layers.0.mlp.up_proj"), Packing::FromShapes);
+}
+
+/// As in mlx-lm, a module without a mode is affine, whatever the model's mode is.
+#[test]
+fn modes_of_blocks_are_read() {
+    let mut config = flat();
+    config["quantization"] = json!({
+        "group_size": 32, "bits": 4, "mode": "mxfp4",
+        "model.layers.0.mlp.gate": {"group_size": 64, "bits": 8},
+        "language_model.lm_head": {"mode": "mxfp8"},
+    });
+    let config = parse(&config).unwrap();
+    let of = |module| config.quantization.of(module);
+    assert_eq!(of("model.embed_tokens"), Packing::FromShapes);
+    let blocks = ModuleQuantization::Blocks(BlockFormat::MxFp8);
+    assert_eq!(of("lm_head"), Packing::Named(blocks));
+    let (bits, group) = (8, 64);
+    let affine = ModuleQuantization::Affine(AffineQuantization { bits, group });
+    assert_eq!(of("model.layers.0.mlp.gate"), Packing::Named(affine));
 }
 
 #[test]
@@ -164,8 +187,18 @@ fn what_is_not_supported_is_named() {
         ),
         (
             "quantization",
-            json!({"group_size": 32, "bits": 4, "mode": "mxfp4"}),
-            "mode is mxfp4",
+            json!({"group_size": 32, "bits": 4, "mode": "mxint4"}),
+            "mode is mxint4",
+        ),
+        (
+            "quantization",
+            json!({"group_size": 64, "bits": 4, "mode": "mxfp4"}),
+            "quantization.group_size is 64; mxfp4 has 32",
+        ),
+        (
+            "quantization",
+            json!({"mode": "nvfp4", "lm_head": {"mode": "nvfp4", "global_scale": true}}),
+            "quantization.lm_head.global_scale is true",
         ),
         (
             "quantization_config",

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use sanctum_kernels::cpu::{self, Float};
+use sanctum_kernels::cpu::{self, BlockFormat, Float};
 use sanctum_manifest::Bytes;
 
-use crate::load::model_config::AffineQuantization;
+use crate::load::model_config::{AffineQuantization, ModuleQuantization};
 
 /// A matrix `[rows, cols]` as it is stored, still on the host.
 #[derive(Clone, Debug)]
@@ -41,6 +41,15 @@ pub enum Storage {
         /// `[rows, cols / group]`.
         biases: Bytes,
     },
+    /// Small floating-point elements with a scale a block.
+    Blocks {
+        /// Their format.
+        format: BlockFormat,
+        /// `[rows, cols * bits / 32]` little-endian words, the first element in the lowest bits.
+        packed: Bytes,
+        /// `[rows, cols / block]` bytes.
+        scales: Bytes,
+    },
 }
 
 impl HostMatrix {
@@ -54,6 +63,7 @@ impl HostMatrix {
                 biases,
                 ..
             } => packed.len() + scales.len() + biases.len(),
+            Storage::Blocks { packed, scales, .. } => packed.len() + scales.len(),
         }
     }
 
@@ -65,7 +75,7 @@ impl HostMatrix {
     /// Some of its rows, as the CPU kernels take them.
     ///
     /// # Panics
-    /// If it has fewer rows, or codes of other widths than 4 and 8 bits.
+    /// If it has fewer rows, codes of other widths than 4 and 8 bits, or blocks.
     pub fn view_rows(&self, rows: Range<usize>) -> cpu::Matrix<'_> {
         let count = rows.len();
         match &self.storage {
@@ -90,6 +100,7 @@ impl HostMatrix {
                 };
                 cpu::Affine::new(count, self.cols, parts).map(Into::into)
             }
+            Storage::Blocks { format, .. } => panic!("{format} is not multiplied as it is stored"),
         }
         .expect("the shapes were checked when the matrix was read, and on_cpu widened its codes")
     }
@@ -110,6 +121,7 @@ impl HostMatrix {
                 biases,
                 ..
             } => vec![packed, scales, biases],
+            Storage::Blocks { packed, scales, .. } => vec![packed, scales],
         }
     }
 
@@ -122,8 +134,11 @@ impl HostMatrix {
     /// Whether another matrix has the same shape and form.
     pub fn is_alike(&self, other: &Self) -> bool {
         let form = |matrix: &Self| match &matrix.storage {
-            Storage::Dense { float, .. } => (*float, None),
-            Storage::Affine { affine, float, .. } => (*float, Some(*affine)),
+            Storage::Dense { float, .. } => (Some(*float), None),
+            Storage::Affine { affine, float, .. } => {
+                (Some(*float), Some(ModuleQuantization::Affine(*affine)))
+            }
+            Storage::Blocks { format, .. } => (None, Some(ModuleQuantization::Blocks(*format))),
         };
         (self.rows, self.cols, form(self)) == (other.rows, other.cols, form(other))
     }
@@ -157,6 +172,11 @@ impl HostMatrix {
                     float,
                     scales: part(),
                     biases: part(),
+                },
+                Storage::Blocks { format, .. } => Storage::Blocks {
+                    format,
+                    packed: part(),
+                    scales: part(),
                 },
             },
         }

@@ -3,7 +3,7 @@
 use safetensors::Dtype;
 
 use crate::load::adapter::AdapterError;
-use crate::load::model_config::AffineQuantization;
+use crate::load::model_config::ModuleQuantization;
 
 /// Why tensors do not make the model that `config.json` describes.
 #[derive(Debug, thiserror::Error)]
@@ -56,8 +56,8 @@ pub enum WeightsError {
     },
     /// A quantised matrix has other bits or groups than `config.json` says.
     #[error(
-        "config.json (`quantization`) says that {module} has {} bits in groups of {}, but the shapes of its tensors in {file} say \
-         {} bits in groups of {}; remove the entry: the shapes determine both", said.bits, said.group, found.bits, found.group
+        "config.json (`quantization`) says that {module} has {said}, but the shapes of its tensors in {file} say {found}; \
+         remove the entry: the shapes determine it"
     )]
     OtherPacking {
         /// The module.
@@ -65,14 +65,14 @@ pub enum WeightsError {
         /// The file of its tensors.
         file: String,
         /// What config.json says.
-        said: AffineQuantization,
+        said: ModuleQuantization,
         /// What the shapes say.
-        found: AffineQuantization,
+        found: ModuleQuantization,
     },
     /// The shapes of a quantised matrix are those of no quantisation that this engine computes.
     #[error(
         "{module} in {file} is quantised with {found} for the {cols} inputs that config.json requires; 2, 3, 4, 5, 6 or 8 \
-         bits in groups of 32, 64 or 128 are supported. Convert with mlx_lm.convert -q --q-bits 4, if config.json belongs to this checkpoint"
+         bits in groups of 32, 64 or 128, mxfp4, mxfp8 and nvfp4 are supported. Convert with mlx_lm.convert -q --q-bits 4, if config.json belongs to this checkpoint"
     )]
     Packing {
         /// The module.

@@ -1,7 +1,7 @@
-//! Matrices as the cpu backend keeps them: codes of 4 and 8 bits and plain numbers stay where they lie, codes of other widths are
-//! copied and widened, which changes no product.
+//! Matrices as the backends keep them. Most stay where they lie. Blocks become affine weights or plain numbers on both backends,
+//! and codes of other widths than 4 and 8 bits are widened on the cpu backend: both are copies, and exact.
 
-use sanctum_kernels::cpu::{self, Pool};
+use sanctum_kernels::cpu::{self, BlockFormat, Float, Pool};
 use sanctum_manifest::Bytes;
 
 use super::HostWeights;
@@ -9,15 +9,61 @@ use super::experts::HostExperts;
 use super::matrix::{HostMatrix, Storage};
 use crate::load::model_config::AffineQuantization;
 
-/// The bits that codes of `bits` bits have there.
+/// What mxfp4 becomes, with scales and biases in bf16.
+const OF_MXFP4: AffineQuantization = AffineQuantization { bits: 8, group: 32 };
+
+/// The bits that codes of `bits` bits have on the cpu backend.
 fn widened_bits(bits: u8) -> u8 {
     cpu::widened_bits(bits).expect("the bits were checked when the matrix was read")
 }
 
 impl HostMatrix {
+    /// The matrix without blocks: mxfp4 as affine weights of 8 bits, mxfp8 and nvfp4 as bf16.
+    pub fn unblocked(self, pool: &Pool) -> Self {
+        let storage = match self.storage {
+            Storage::Blocks {
+                format: BlockFormat::MxFp4,
+                packed,
+                scales,
+            } => {
+                let parts = cpu::affine_of_mxfp4(pool, &packed, &scales);
+                let [packed, scales, biases] = parts.map(Bytes::new);
+                Storage::Affine {
+                    affine: OF_MXFP4,
+                    packed,
+                    float: Float::Bf16,
+                    scales,
+                    biases,
+                }
+            }
+            Storage::Blocks {
+                format,
+                packed,
+                scales,
+            } => Storage::Dense {
+                float: Float::Bf16,
+                data: Bytes::new(cpu::bf16_of_blocks(pool, format, &packed, &scales)),
+            },
+            other => other,
+        };
+        Self { storage, ..self }
+    }
+
+    /// Bytes of [`Self::unblocked`].
+    pub fn unblocked_bytes(&self) -> usize {
+        match &self.storage {
+            Storage::Blocks { format, scales, .. } => match format {
+                BlockFormat::MxFp4 => self.rows * self.cols + 4 * scales.len(),
+                BlockFormat::MxFp8 | BlockFormat::NvFp4 => 2 * self.rows * self.cols,
+            },
+            Storage::Affine { .. } | Storage::Dense { .. } => self.bytes(),
+        }
+    }
+
     /// The matrix as the cpu backend keeps it.
     pub fn on_cpu(self, pool: &Pool) -> Self {
-        match self.storage {
+        let matrix = self.unblocked(pool);
+        match matrix.storage {
             Storage::Affine {
                 affine,
                 packed,
@@ -35,33 +81,39 @@ impl HostMatrix {
                     scales,
                     biases,
                 },
-                ..self
+                ..matrix
             },
-            storage => Self { storage, ..self },
+            storage => Self { storage, ..matrix },
         }
     }
 
-    /// Bytes of it there.
+    /// Bytes of [`Self::on_cpu`].
     pub fn cpu_bytes(&self) -> usize {
         match &self.storage {
             Storage::Affine { affine, packed, .. } => {
                 let [narrow, wide] = [affine.bits, widened_bits(affine.bits)].map(usize::from);
                 self.bytes() - packed.len() + packed.len() / narrow * wide
             }
-            Storage::Dense { .. } => self.bytes(),
+            Storage::Blocks { .. } | Storage::Dense { .. } => self.unblocked_bytes(),
         }
     }
 
-    /// Whether it is copied.
+    /// Whether [`Self::on_cpu`] copies it.
     fn is_copied(&self) -> bool {
         match &self.storage {
             Storage::Affine { affine, .. } => widened_bits(affine.bits) != affine.bits,
+            Storage::Blocks { .. } => true,
             Storage::Dense { .. } => false,
         }
     }
 }
 
 impl HostExperts {
+    /// The experts without blocks.
+    pub fn unblocked(self, pool: &Pool) -> Self {
+        self.map(|matrix| matrix.unblocked(pool))
+    }
+
     /// The experts as the cpu backend keeps them.
     pub fn on_cpu(self, pool: &Pool) -> Self {
         self.map(|matrix| matrix.on_cpu(pool))
@@ -69,6 +121,11 @@ impl HostExperts {
 }
 
 impl HostWeights {
+    /// Bytes of all matrices without blocks, as MLX keeps them.
+    pub fn unblocked_bytes(&self) -> u64 {
+        self.bytes_by(HostMatrix::unblocked_bytes)
+    }
+
     /// Bytes of all matrices as the cpu backend keeps them.
     pub fn cpu_bytes(&self) -> u64 {
         self.bytes_by(HostMatrix::cpu_bytes)
@@ -85,7 +142,7 @@ impl HostWeights {
 
 #[cfg(test)]
 mod tests {
-    use sanctum_kernels::cpu::{Cpu, Float, Matrix, Precision};
+    use sanctum_kernels::cpu::{Cpu, Matrix, Precision};
 
     use super::*;
 
@@ -149,6 +206,35 @@ mod tests {
             let kept = experts.on_cpu(&pool);
             assert_eq!((kept.count(), kept.expert_bytes()), (3, bytes));
             assert_eq!(kept.view(2).bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn blocks_are_multiplied_in_either_form() {
+        let cpu = Cpu::new(2);
+        for (format, one, scale, bits) in [
+            (BlockFormat::MxFp4, 0x22, 128, 9),
+            (BlockFormat::MxFp8, 0x38, 128, 16),
+            (BlockFormat::NvFp4, 0x22, 0x40, 16),
+        ] {
+            // Every element is 1 and every scale 2.
+            let blocks = HostMatrix {
+                rows: 3,
+                cols: 64,
+                storage: Storage::Blocks {
+                    format,
+                    packed: Bytes::new(vec![one; 3 * 64 * usize::from(format.bits()) / 8]),
+                    scales: Bytes::new(vec![scale; 3 * 64 / format.block()]),
+                },
+            };
+            let bytes = blocks.cpu_bytes();
+            assert_eq!(bytes, 3 * 64 * bits / 8);
+            assert_eq!(blocks.unblocked_bytes(), bytes);
+            assert!(blocks.is_copied());
+            let kept = blocks.on_cpu(&cpu.pool);
+            assert_eq!(kept.bytes(), bytes);
+            let sum: f32 = (0..64).map(|i| 2.0 * i as f32).sum();
+            assert_eq!(product(&cpu, kept.view()), [sum; 3]);
         }
     }
 }
