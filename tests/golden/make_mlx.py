@@ -91,10 +91,11 @@ def small(**changes):
     return sizes | changes
 
 
-def case(tokens, dtype="bfloat16", *, bits=None, group=None, overrides=None, nested=True, **changes):
+def case(tokens, dtype="bfloat16", *, bits=None, group=None, mode=None, overrides=None, nested=True, **changes):
     return {
         "tokens": tokens,
         "dtype": getattr(mx, dtype),
+        "mode": mode or (bits and "affine"),
         "bits": bits,
         "group": group,
         "overrides": {} if overrides is None else overrides,
@@ -242,6 +243,21 @@ CASES = {
         },
         vocab_size=69, **mixture(6, 3, 64, 96),
     ),
+    "mxfp4-tied": case(48, mode="mxfp4", **small(vocab_size=81, tie_word_embeddings=True)),
+    "mxfp8": case(40, mode="mxfp8", **small(vocab_size=75)),
+    "nvfp4": case(44, mode="nvfp4", **small(vocab_size=85)),
+    "mxfp4-mixed": case(
+        42, mode="mxfp4",
+        overrides={
+            "language_model.lm_head": {"group_size": 64, "bits": 6},
+            LAYER + "0.linear_attn.in_proj_qkv": {"group_size": 16, "bits": 4, "mode": "nvfp4"},
+            LAYER + "0.mlp.down_proj": {"group_size": 32, "bits": 8, "mode": "mxfp8"},
+            LAYER + "1.self_attn.k_proj": False,
+        },
+        **small(vocab_size=93),
+    ),
+    "moe-mxfp4-router8": case(40, mode="mxfp4", overrides=MODEL, vocab_size=65, **mixture(8, 3, 64, 96)),
+    "moe-nvfp4": case(36, mode="nvfp4", vocab_size=55, **mixture(6, 2, 48, 64)),
     "moe-q4-top8-of-24": case(30, bits=4, group=32, overrides=MODEL, vocab_size=53, **mixture(24, 8, 32, 64)),
 }
 
@@ -264,7 +280,7 @@ def build(case, rng):
         for layer in model.layers:
             if layer.is_linear:
                 layer.linear_attn.A_log = layer.linear_attn.A_log.astype(mx.float32)
-    if case["bits"]:
+    if case["mode"]:
         overrides = case["overrides"]
         if overrides == MODEL:
             predicate = model.quant_predicate
@@ -272,7 +288,8 @@ def build(case, rng):
             predicate = mixed_quant_predicate_builder(overrides, model, case["group"])
         else:
             predicate = lambda path, _: overrides.get(path, True)
-        model, config = quantize_model(model, config, case["group"], case["bits"], quant_predicate=predicate)
+        group, bits, mode = case["group"], case["bits"], case["mode"]
+        model, config = quantize_model(model, config, group, bits, mode=mode, quant_predicate=predicate)
     return model, config
 
 

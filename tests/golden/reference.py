@@ -25,11 +25,23 @@ NORMS_STORED_MINUS_ONE = (
 )
 
 
+def small_floats(exponents, mantissas, bias):
+    """Every number of a sign, so many bits of exponent and so many of mantissa, by its code."""
+    codes = np.arange(2 ** (exponents + mantissas))
+    exponent, mantissa = codes >> mantissas, (codes & 2**mantissas - 1) / 2**mantissas
+    normal = (1 + mantissa) * 2.0 ** (exponent - bias)
+    positive = np.where(exponent == 0, mantissa * 2.0 ** (1 - bias), normal)
+    return np.concatenate([positive, -positive])
+
+
+E2M1, E4M3 = small_floats(2, 1, 1), small_floats(4, 3, 7)
+
+
 def read_safetensors(path):
     """Tensors of one file by name; bf16 is widened to f32, everything else keeps its type."""
     raw = Path(path).read_bytes()
     start = 8 + int.from_bytes(raw[:8], "little")
-    kinds = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "U32": "<u4", "I64": "<i8", "I32": "<i4"}
+    kinds = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "U32": "<u4", "U8": "u1", "I64": "<i8", "I32": "<i4"}
     tensors = {}
     for name, entry in json.loads(raw[8:start]).items():
         if name == "__metadata__":
@@ -81,14 +93,18 @@ class Checkpoint:
         weight = self.stored[self.names[module + ".weight"]]
         if not self.has(module + ".scales"):
             return weight.astype(np.float64)
-        scales = self.vector(module + ".scales")
-        biases = self.vector(module + ".biases")
-        bits, group = self._packing(module)
+        mode, bits, group = self._packing(module)
         # A row is one stream of bits, the lowest first: codes may cross from one word into the next.
         stream = np.unpackbits(np.ascontiguousarray(weight).view(np.uint8), axis=-1, bitorder="little")
         codes = stream.reshape(*weight.shape[:-1], -1, bits) @ (1 << np.arange(bits))
-        q = codes.reshape(*weight.shape[:-1], -1, group)
-        return (q * scales[..., None] + biases[..., None]).reshape(*weight.shape[:-1], -1)
+        codes = codes.reshape(*weight.shape[:-1], -1, group)
+        scales = self.vector(module + ".scales")[..., None]
+        if mode == "affine":
+            matrix = codes * scales + self.vector(module + ".biases")[..., None]
+        else:
+            matrix = (E4M3 if bits == 8 else E2M1)[codes]
+            matrix = matrix * (E4M3[scales.astype(int)] if mode == "nvfp4" else 2.0 ** (scales - 127))
+        return matrix.reshape(*weight.shape[:-1], -1)
 
     def experts(self, at):
         """Gate and up [E, inner, D] and down [E, D, inner] of all experts, from any of the three layouts."""
@@ -106,7 +122,7 @@ class Checkpoint:
     def _packing(self, module):
         quantization = self.config["quantization"]
         own = quantization.get(self.names[module + ".weight"].removesuffix(".weight"), quantization)
-        return own["bits"], own["group_size"]
+        return own.get("mode", "affine"), own["bits"], own["group_size"]
 
     def conv(self, module):
         """[channels, kernel], from [C, K, 1] (MLX) or [C, 1, K] (Hugging Face)."""
