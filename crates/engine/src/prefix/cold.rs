@@ -19,9 +19,9 @@ mod store;
 mod tests;
 
 pub use error::ColdError;
-pub use listing::{ColdListing, ListedPrefix, clear, list};
 #[cfg(test)]
 use key::ScopeBytes;
 pub(crate) use key::{ColdKey, KeyHasher};
+pub use listing::{ColdListing, ListedPrefix, clear, list};
 pub(crate) use status::ColdStatus;
 pub(crate) use store::{ColdLink, ColdStore, NewPrefix};
