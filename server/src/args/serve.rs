@@ -71,7 +71,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     pub adapter_dir: Option<TildePath>,
     /// Serve random weights of a published size instead of a model, for load tests: qwen3.5-0.8b, qwen3.5-2b,
-    /// qwen3.5-4b or qwen3.5-27b
+    /// qwen3.5-4b, qwen3.5-9b, qwen3.5-27b, or the mixtures of experts qwen3.5-35b-a3b and qwen3.5-122b-a10b
     #[arg(long, conflicts_with = "model")]
     pub shape: Option<Shape>,
     /// The backend: mlx where this build has it and the machine a GPU, else cpu [default: auto]

@@ -79,7 +79,7 @@ fn a_value_that_breaks_its_rule_is_named_with_its_line() {
         (
             "[servers.s]\nhost = \"m\"\nthreads = 0",
             "line 3",
-            "nonzero",
+            "1 or more",
         ),
         (
             "[servers.s]\nhost = \"m\"\nbackend = \"cuda\"",
@@ -114,7 +114,7 @@ fn a_value_that_breaks_its_rule_is_named_with_its_line() {
         (
             "[servers.s]\nhost = \"m\"\naudit = { rotate_mb = 0 }",
             "line 3",
-            "nonzero",
+            "1 or more",
         ),
         ("a = [", "line 1", ""),
     ];

@@ -232,11 +232,11 @@ proptest! {
     fn output_before_a_stop_string_is_the_beginning_of_what_a_limit_leaves(
         output in output(0..14),
         cuts in prop::collection::vec(any::<Index>(), 0..8),
-        (thinking, forced, exact) in (any::<bool>(), any::<bool>(), any::<bool>()),
+        (thinking, forced) in (any::<bool>(), any::<bool>()),
         stop in prop::sample::select(&["x", "function", "tool_call>", "</parameter>", "\n"][..]),
     ) {
         let tools = tools();
-        let options = OutputOptions { tools: &tools, thinking, forced, exact };
+        let options = OutputOptions { tools: &tools, thinking, forced, exact: false };
         let end = OutputEnd::StopString(stop);
         let whole = joined([output.as_str()], options, end);
         prop_assert_eq!(&joined(cut(&output, &cuts), options, end), &whole);
