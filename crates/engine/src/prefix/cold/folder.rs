@@ -106,11 +106,11 @@ impl ColdFolder {
 
     /// Writes bytes that are no prefix; dropping the file removes it. It is named like a prefix that is being written, so the
     /// next start removes it if this process is killed meanwhile.
-    pub(super) fn probe(&self, bytes: &[u8]) -> io::Result<Staged> {
-        atomic::stage(&self.file(ColdKey([0; 32])), &mut &*bytes, 0o600)
+    pub(super) fn probe(&self, mut bytes: &[u8]) -> io::Result<Staged> {
+        atomic::stage(&self.file(ColdKey([0; 32])), &mut bytes, 0o600)
     }
 
-    /// Checks that a file of so many bytes can be written.
+    /// Checks that a file of this size can be written.
     pub(super) fn can_hold(&self, bytes: u64) -> io::Result<()> {
         drop(self.probe(&[0; 512])?);
         let volume = rustix::fs::statvfs(&self.path)?;

@@ -19,6 +19,9 @@ pub(super) struct ColdFile {
     pub(super) key: ColdKey,
 }
 
+/// What opening a file gave: when it was last used, and its header.
+type OpenedFile = Result<(SystemTime, Header), BadFile>;
+
 /// The files of a folder that are named as those of prefixes.
 #[derive(Debug, Default)]
 pub(super) struct FoundFiles {
@@ -48,7 +51,7 @@ impl FoundFiles {
     }
 
     /// Sorts files by what opening them gave.
-    fn sort(files: impl Iterator<Item = (PathBuf, Result<(SystemTime, Header), BadFile>)>) -> Self {
+    fn sort(files: impl Iterator<Item = (PathBuf, OpenedFile)>) -> Self {
         let mut found = Self::default();
         for (path, opened) in files {
             match opened {
@@ -105,13 +108,13 @@ mod tests {
     }
 
     /// A prefix of one token more than its parent.
-    fn opened(number: u8, parent: Option<u8>) -> Result<(SystemTime, Header), BadFile> {
+    fn opened(number: u8, parent: Option<u8>) -> OpenedFile {
         let parent = parent.map(|parent| (key(parent), parent.into()));
         let header = Header::new((&[1; 32], &[2; 16]), key(number), parent, &[0], b"");
         Ok((SystemTime::UNIX_EPOCH, header))
     }
 
-    fn sorted(files: Vec<Result<(SystemTime, Header), BadFile>>) -> FoundFiles {
+    fn sorted(files: Vec<OpenedFile>) -> FoundFiles {
         let path = |number| PathBuf::from(format!("/{number}"));
         let files = files.into_iter().enumerate();
         FoundFiles::sort(files.map(|(number, opened)| (path(number), opened)))

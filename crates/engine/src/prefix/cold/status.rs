@@ -60,7 +60,7 @@ impl ColdStatus {
         self.paused().as_ref().map(|pause| pause.needed)
     }
 
-    /// A file of so many bytes cannot be written. Returns whether to log that: it is the first since one was written.
+    /// A file of `needed` bytes cannot be written. Returns whether to log that: it is the first since one was written.
     pub(super) fn pause(&self, problem: String, needed: u64) -> bool {
         *self.paused() = Some(WritePause {
             problem,
