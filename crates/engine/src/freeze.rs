@@ -15,6 +15,8 @@ pub(crate) enum Point {
     Layer,
     /// A model's load, after each piece of it: `SANCTUM_FREEZE_LOAD`.
     Load,
+    /// The thread that reads prefixes from disk, before each file: `SANCTUM_FREEZE_READ`.
+    Read,
 }
 
 /// Waits for as long as the file exists that the point's environment variable names.
@@ -23,9 +25,11 @@ pub(crate) fn pass(point: Point) {
     {
         static LAYER: OnceLock<Option<PathBuf>> = OnceLock::new();
         static LOAD: OnceLock<Option<PathBuf>> = OnceLock::new();
+        static READ: OnceLock<Option<PathBuf>> = OnceLock::new();
         let (known, variable) = match point {
             Point::Layer => (&LAYER, "SANCTUM_FREEZE_ENGINE"),
             Point::Load => (&LOAD, "SANCTUM_FREEZE_LOAD"),
+            Point::Read => (&READ, "SANCTUM_FREEZE_READ"),
         };
         let path = known.get_or_init(|| std::env::var_os(variable).map(PathBuf::from));
         if let Some(path) = path {

@@ -329,6 +329,57 @@ fn check_of_equal_prefixes_is_silent_and_yields_to_requests() {
 }
 
 #[cfg(debug_assertions)]
+const SLOW: &str = "SANCTUM_READ_TEST_FOLDER";
+
+/// The variable that freezes the thread that reads is read once in a process, so another one tries it.
+#[cfg(debug_assertions)]
+#[test]
+fn request_that_waits_for_the_disk_lets_others_go_first() {
+    let test = "request_that_waits_for_the_disk_lets_others_go_first";
+    let Some(folder) = std::env::var_os(SLOW).map(PathBuf::from) else {
+        let folder = private_folder();
+        let ice = folder.path().join("ice");
+        fs::write(&ice, "").unwrap();
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(SLOW, folder.path())
+            .env("SANCTUM_FREEZE_READ", &ice)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{text}");
+        return;
+    };
+    let cache = folder.join("cache");
+    let first = engine(Some(&cache), 1, KvMode::Plain);
+    let long = request(&first, 4);
+    let expected = answer(first.submit(long.clone()).unwrap());
+    wait_until_written(&cache, long.prompt.len() - 16);
+    drop(first);
+
+    let second = engine(Some(&cache), 1, KvMode::Plain);
+    let stats = second.stats();
+    let restores = || stats.prefix_restores.load(Relaxed);
+    // Another one that begins alike waits with it.
+    let waiting = [&long; 2].map(|request| second.submit(request.clone()).unwrap());
+    let short = asking::request(&second, "What is 2+2?", 4);
+    answer(second.submit(short.clone()).unwrap());
+    answer(second.submit(short).unwrap());
+    assert_eq!((restores(), second.heartbeat().read().queued), (0, 2));
+    fs::remove_file(folder.join("ice")).unwrap();
+    for generation in waiting {
+        let (ids, text, reason, usage) = answer(generation);
+        assert_eq!(
+            (ids, text, reason),
+            (expected.0.clone(), expected.1.clone(), expected.2)
+        );
+        assert!(usage.cached_tokens > 0);
+    }
+    assert_eq!(restores(), 1);
+    wait_until(|| second.admission().reserved() == 0);
+}
+
+#[cfg(debug_assertions)]
 const DAMAGED: &str = "SANCTUM_CHECK_TEST_FOLDER";
 
 /// The variable that damages snapshots is read once in a process, so another one tries it.

@@ -125,6 +125,14 @@ impl<S> PrefixCache<S> {
         Some(self.released(cached))
     }
 
+    /// Removes the snapshot of exactly these tokens.
+    #[must_use]
+    pub(crate) fn remove(&mut self, scope: Scope, tokens: &[u32]) -> Option<S> {
+        let id = self.tree.get(scope, tokens)?;
+        let cached = self.tree.remove(id)?;
+        Some(self.released(cached))
+    }
+
     /// Removes all snapshots that begin with these tokens.
     #[must_use]
     pub(crate) fn remove_from(&mut self, scope: Scope, tokens: &[u32]) -> Vec<S> {
@@ -283,6 +291,16 @@ mod tests {
         for absent in [&[1, 3][..], &[2], &[1, 2, 3, 4, 6], &[3, 3]] {
             assert_eq!(removed(absent), [0; 0]);
         }
+    }
+
+    #[test]
+    fn removed_snapshot_leaves_those_that_begin_with_it() {
+        let mut cache = filled(&[&[1, 2], &[1, 2, 3, 4]]);
+        assert_eq!(cache.remove(Scope::default(), &[1, 2]), Some(0));
+        assert_eq!(cache.remove(Scope::default(), &[1, 2]), None);
+        let hit = cache.find(Scope::default(), &[1, 2, 3, 4, 5]).hit;
+        assert_eq!(hit.map(|(_, len)| len), Some(4));
+        assert_eq!(cache.bytes(), filled(&[&[1, 2, 3, 4]]).bytes());
     }
 
     #[test]

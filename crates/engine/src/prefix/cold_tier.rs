@@ -1,10 +1,11 @@
 //! When prefixes move between memory and disk.
 //!
 //! Snapshots are noted as they are taken and written later, when they have settled: in a conversation that continues, each turn
-//! replaces the last one, and only what remains is worth the disk's wear. They are written by a thread of their own. A prompt
+//! replaces the last one, and only what remains is worth the disk's wear. One thread writes, another one reads. A prompt
 //! whose prefix is on disk is restored if reading is estimated to be faster than computing; the estimates are measurements, of
 //! the disk and of the engine's own passes.
 
+mod reader;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -13,6 +14,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::reader::PrefixReader;
+pub(crate) use self::reader::ReadProgress;
 pub(crate) use self::writer::Export;
 use self::writer::{Writer, WriterJob};
 use crate::prefix::cold::{ColdError, ColdLink, ColdStatus, ColdStore};
@@ -42,6 +45,7 @@ pub(crate) struct ColdTier {
     estimate: bool,
     noted: VecDeque<Noted>,
     writer: Writer,
+    reader: PrefixReader,
     /// Tokens of prompts a second; none before the first measurement.
     prefill: Option<f64>,
 }
@@ -68,6 +72,7 @@ impl ColdTier {
     pub(crate) fn open(options: &ColdOptions, fingerprint: [u8; 32]) -> Result<Self, ColdError> {
         let store = ColdStore::open(&options.folder, options.limit_bytes)?;
         let writer = Writer::start(Arc::clone(&store), fingerprint).map_err(ColdError::Thread)?;
+        let reader = PrefixReader::start(Arc::clone(&store)).map_err(ColdError::Thread)?;
         let (folder, bytes, prefixes) = (options.folder.display(), store.bytes(), store.len());
         tracing::info!(%folder, bytes, prefixes, "prefixes are kept on disk");
         Ok(Self {
@@ -78,6 +83,7 @@ impl ColdTier {
             estimate: options.estimate,
             noted: VecDeque::new(),
             writer,
+            reader,
             prefill: None,
         })
     }
@@ -226,9 +232,20 @@ impl ColdTier {
         chain
     }
 
-    /// The payload of a file of the plan; none if it cannot be used.
-    pub(crate) fn read(&self, link: &ColdLink, prompt: &[u32]) -> Option<Vec<u8>> {
-        self.store.read(link.key, &prompt[..link.len])
+    /// Begins to read the files of a plan, on another thread; `tokens` are those of the last one. Returns whether it does: that
+    /// thread may still be reading what is no longer wanted.
+    pub(crate) fn begin_read(&mut self, links: &[ColdLink], tokens: &[u32]) -> bool {
+        self.reader.begin(links, tokens)
+    }
+
+    /// What was read next, if it is there within `wait`.
+    pub(crate) fn next_payload(&mut self, wait: Duration) -> ReadProgress {
+        self.reader.next(wait)
+    }
+
+    /// What is being read is no longer wanted.
+    pub(crate) fn end_read(&mut self) {
+        self.reader.end();
     }
 
     /// Removes a file whose payload does not fit the model.

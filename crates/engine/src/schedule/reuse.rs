@@ -3,17 +3,19 @@
 //! All of it is cut short rather than let a sequence wait for memory: a snapshot is kept only in what reservations leave, and is
 //! evicted when a reservation needs its memory.
 
+mod restore;
 mod upkeep;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::backend::Backend;
 use crate::backend::batch::SlotId;
 use crate::graph::Model;
 use crate::prefix::cache::{PrefixCache, SnapshotCost};
-use crate::prefix::cold::ColdStatus;
+use crate::prefix::cold::{ColdLink, ColdStatus};
 use crate::prefix::cold_tier::ColdTier;
 use crate::prefix::damage;
 use crate::prefix::options::{ColdOptions, PrefixOptions};
@@ -36,12 +38,27 @@ pub(crate) struct PrefixReuse<B: Backend> {
     limit: u64,
     /// What is kept on disk; none if nothing is.
     cold: Option<ColdTier>,
+    /// The prefix that is being read from there.
+    restore: Option<ColdRestore>,
     oracle: Oracle<B>,
     /// The memory of the check that runs.
     check_memory: Option<Reservation>,
     /// Sequences begun so far.
     begun: u64,
     shared: Arc<EngineShared>,
+}
+
+/// A prefix that is being read from disk, file by file.
+struct ColdRestore {
+    scope: Scope,
+    tokens: Vec<u32>,
+    /// The files whose snapshots are not made yet.
+    links: VecDeque<ColdLink>,
+    /// Tokens of the last snapshot that was made; 0 if none was.
+    restored: usize,
+    begun: Instant,
+    /// When the disk last gave something.
+    moved: Instant,
 }
 
 /// What a running sequence reuses and leaves.
@@ -132,6 +149,7 @@ impl<B: Backend> PrefixReuse<B> {
             limit: options.limit.unwrap_or(shared.admission.budget() / 2),
             cold: (options.cold.as_ref())
                 .and_then(|cold| open_cold(cold, options.fingerprint, &shared.prefix)),
+            restore: None,
             oracle: Oracle::new(options.check_share),
             check_memory: None,
             begun: 0,
@@ -173,7 +191,6 @@ impl<B: Backend> PrefixReuse<B> {
         prompt: &[u32],
         known: usize,
     ) -> SequenceReuse {
-        self.restore_cold(state.backend, state.slots, scope, prompt);
         let found = self.cache.find(scope, prompt);
         let mut start = 0;
         if let Some((id, len)) = found.hit

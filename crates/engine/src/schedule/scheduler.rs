@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Sender;
 
@@ -57,6 +57,8 @@ struct Waiting {
     queued: QueuedRequest,
     /// Whether it waits, or has waited, for a prefix that another one computes.
     for_prefix: bool,
+    /// Whether a prefix was, or is being, read from disk for it.
+    for_disk: bool,
 }
 
 /// A pass that the device is running.
@@ -140,6 +142,7 @@ impl<B: Backend> Scheduler<B> {
     pub(crate) fn run(mut self, inbox: &Receiver<Option<QueuedRequest>>) {
         while self.receive(inbox) {
             self.release_cancelled();
+            self.continue_restore(Duration::ZERO);
             self.admit();
             self.settle_masks();
             let begun = Instant::now();

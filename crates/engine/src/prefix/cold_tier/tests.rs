@@ -56,6 +56,50 @@ fn plan(tier: &ColdTier, prompt: usize, hot: &[usize]) -> Vec<usize> {
     links.iter().map(|link| link.len).collect()
 }
 
+/// The payloads of these files.
+fn payloads(tier: &mut ColdTier, links: &[ColdLink]) -> Vec<Vec<u8>> {
+    let tokens = tokens(links.last().unwrap().len);
+    assert!(tier.begin_read(links, &tokens));
+    let mut read = Vec::new();
+    loop {
+        match tier.next_payload(Duration::from_secs(60)) {
+            ReadProgress::Payload(payload) => read.push(payload),
+            ReadProgress::Done => return read,
+            ReadProgress::Reading => panic!("nothing in a minute"),
+        }
+    }
+}
+
+#[test]
+fn files_of_a_plan_are_read_in_order_until_one_cannot_be() {
+    let folder = folder();
+    let mut tier = tier(&folder, Duration::ZERO);
+    for len in [10, 20, 30] {
+        tier.note(1, false, Scope::default(), &tokens(len));
+    }
+    assert_eq!(written(&mut tier).len(), 3);
+    let links = tier.plan_restore(Scope::default(), &tokens(100), 0, |_| false);
+    let whole = [10, 20, 30].map(|len| vec![len; 10]);
+    assert_eq!(payloads(&mut tier, &links), whole);
+    // What is no longer wanted ends when its next payload is there, and never before.
+    assert!(tier.begin_read(&links, &tokens(30)));
+    assert!(!tier.begin_read(&links, &tokens(30)));
+    tier.end_read();
+    assert_eq!(tier.next_payload(Duration::ZERO), ReadProgress::Done);
+    while !tier.begin_read(&links[..1], &tokens(30)) {
+        std::thread::yield_now();
+    }
+    tier.end_read();
+    tier.store.forget(links[1].key);
+    while !tier.begin_read(&links, &tokens(30)) {
+        std::thread::yield_now();
+    }
+    let first = tier.next_payload(Duration::from_secs(60));
+    assert_eq!(first, ReadProgress::Payload(vec![10; 10]));
+    let end = tier.next_payload(Duration::from_secs(60));
+    assert_eq!(end, ReadProgress::Done);
+}
+
 #[test]
 fn noted_prefixes_are_written_as_a_chain_and_planned_behind_what_is_hot() {
     let folder = folder();
@@ -74,7 +118,7 @@ fn noted_prefixes_are_written_as_a_chain_and_planned_behind_what_is_hot() {
     assert_eq!(plan(&tier, 100, &[30]), [0; 0]);
     assert_eq!(plan(&tier, 100, &[50]), [0; 0]);
     let link = tier.plan_restore(Scope::default(), &tokens(100), 0, |_| false)[1];
-    assert_eq!(tier.read(&link, &tokens(100)), Some(vec![30; 10]));
+    assert_eq!(payloads(&mut tier, &[link]), [vec![30; 10]]);
     // What is there already is not written again.
     tier.note(2, false, Scope::default(), &tokens(30));
     assert_eq!(written(&mut tier), []);

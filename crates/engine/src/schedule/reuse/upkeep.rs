@@ -1,5 +1,5 @@
-//! Work for reused prefixes beside that of requests: what is read from disk for a prompt, what is written to disk, and what is
-//! checked. The last two wait until the engine is idle and are done piece by piece, so that a request waits for one piece at most.
+//! Work for reused prefixes beside that of requests: what is written to disk, and what is checked. It is done piece by piece, a
+//! check when the engine is idle only, so that a request waits for one piece at most.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -19,69 +19,6 @@ use crate::schedule::admission::Reservation;
 const AT_THE_END: Duration = Duration::from_secs(5);
 
 impl<B: Backend> PrefixReuse<B> {
-    /// Reads the prefix of a prompt from disk, if that is faster than computing it and memory holds it.
-    pub(super) fn restore_cold(
-        &mut self,
-        backend: &B,
-        slots: &mut B::Slots,
-        scope: Scope,
-        prompt: &[u32],
-    ) {
-        let Some(cold) = &self.cold else { return };
-        let hot = self.cache.find(scope, prompt).hit.map_or(0, |hit| hit.1);
-        let is_hot = |len: usize| self.cache.contains(scope, &prompt[..len]);
-        let links = cold.plan_restore(scope, prompt, hot, is_hot);
-        let (Some(first), Some(last)) = (links.first(), links.last()) else {
-            return;
-        };
-        // The states of two are in memory while one continues the other.
-        let cost = self.cache.cost();
-        let needed = cost.of(last.len).saturating_add(cost.fixed);
-        let room = self.room(0);
-        if needed > room {
-            return;
-        }
-        let first = first.from;
-        self.shrink_to(room - needed, backend, slots);
-        if first > 0 && !self.cache.contains(scope, &prompt[..first]) {
-            return;
-        }
-        let begun = Instant::now();
-        let mut restored: Option<(B::Snapshot, usize)> = None;
-        for link in &links {
-            let (Some(cold), heartbeat) = (&self.cold, &self.shared.heartbeat) else {
-                break;
-            };
-            let Some(payload) = cold.read(link, prompt) else {
-                break;
-            };
-            heartbeat.beat();
-            let parent = match &restored {
-                Some((parent, _)) => Some(parent),
-                None => self.cache.get(scope, &prompt[..link.from]),
-            };
-            match backend.import(slots, parent, &payload) {
-                Ok(snapshot) => {
-                    if let Some((before, _)) = restored.replace((snapshot, link.len)) {
-                        backend.release(slots, before);
-                    }
-                }
-                Err(why) => {
-                    cold.refuse(link, &why);
-                    break;
-                }
-            }
-        }
-        let Some((snapshot, len)) = restored else {
-            return;
-        };
-        self.insert(backend, slots, scope, &prompt[..len], snapshot);
-        let stats = &self.shared.stats;
-        stats.prefix_restores.fetch_add(1, Relaxed);
-        let took = begun.elapsed().as_micros() as u64;
-        stats.prefix_restore_us.fetch_add(took, Relaxed);
-    }
-
     /// Records a prefix that was restored into a slot for its check, if one is due and memory holds what it keeps.
     pub(super) fn record(&mut self, state: SlotState<'_, B>, scope: Scope, tokens: &[u32]) {
         let needed = self.cache.cost().of(tokens.len());
@@ -99,6 +36,8 @@ impl<B: Backend> PrefixReuse<B> {
 
     /// Does a piece of the work that waits for an idle engine; `slot` is empty. No request runs.
     pub(crate) fn idle(&mut self, model: &Model<B>, slots: &mut B::Slots, slot: SlotId) -> Upkeep {
+        // Its request has left.
+        self.end_restore();
         if let Some(tokens) = self.oracle.next_tokens() {
             return self.check(model, slots, slot, tokens);
         }

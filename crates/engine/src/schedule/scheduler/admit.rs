@@ -8,7 +8,7 @@ use super::{Running, Scheduler, Waiting};
 use crate::backend::Backend;
 use crate::backend::batch::SlotId;
 use crate::prefix::scope::Reuse;
-use crate::schedule::reuse::{Leader, SequenceReuse, SlotState, Upkeep};
+use crate::schedule::reuse::{Leader, PrefixReuse, SequenceReuse, SlotState, Upkeep};
 use crate::schedule::sequence::Sequence;
 use crate::schedule::shared::QueuedRequest;
 
@@ -82,6 +82,7 @@ impl<B: Backend> Scheduler<B> {
             Some(queued) => self.waiting.push_back(Waiting {
                 queued,
                 for_prefix: false,
+                for_disk: false,
             }),
             None => self.shrink_reuse(),
         }
@@ -101,8 +102,8 @@ impl<B: Backend> Scheduler<B> {
             .fetch_add((left + gone) as u64, Relaxed);
     }
 
-    /// Gives slots to waiting requests, in the order of their arrival, while there are slots and memory. One that waits for a prefix
-    /// which another one computes lets others go first.
+    /// Gives slots to waiting requests, in the order of their arrival, while there are slots and memory. One that waits for a prefix,
+    /// which another one computes or which is read from disk, lets others go first.
     pub(super) fn admit(&mut self) {
         let mut index = 0;
         while let Some(&slot) = self.free.last()
@@ -115,10 +116,15 @@ impl<B: Backend> Scheduler<B> {
             if !self.waiting[index].queued.memory.begin() {
                 break;
             }
+            self.shrink_reuse();
+            // It has its memory, so that what is read for it is not evicted for it.
+            if self.waits_for_disk(index) {
+                index += 1;
+                continue;
+            }
             let Some(Waiting { queued, .. }) = self.waiting.remove(index) else {
                 break;
             };
-            self.shrink_reuse();
             self.free.pop();
             self.start(slot, queued);
             self.shared.waiting.fetch_sub(1, Relaxed);
@@ -146,6 +152,26 @@ impl<B: Backend> Scheduler<B> {
             self.shared.stats.prefix_waits.fetch_add(1, Relaxed);
         }
         waits
+    }
+
+    /// Whether a waiting request should go on waiting, for a prefix that is read from disk.
+    fn waits_for_disk(&mut self, index: usize) -> bool {
+        let Waiting {
+            queued, for_disk, ..
+        } = &mut self.waiting[index];
+        let request = &queued.request;
+        let (Some(reuse), Reuse::Scope(scope)) = (&mut self.reuse, request.reuse) else {
+            return false;
+        };
+        let (backend, slots) = (self.model.backend(), &mut self.slots);
+        reuse.waits_for_disk(backend, slots, scope, &request.prompt, for_disk)
+    }
+
+    /// Continues with what was read from disk for a waiting request, and waits for it for `wait` at most.
+    pub(super) fn continue_restore(&mut self, wait: Duration) {
+        if let Some(reuse) = &mut self.reuse {
+            reuse.continue_restore(self.model.backend(), &mut self.slots, wait);
+        }
     }
 
     /// Starts a request in a slot, behind the longest prefix of its prompt that is kept.
@@ -189,16 +215,19 @@ impl<B: Backend> Scheduler<B> {
         });
     }
 
-    /// Waits while no sequence has a row for a pass: for masks, or for memory, because answers that are still being written
-    /// hold it and the next request does not fit. Requests may arrive or be cancelled meanwhile, so the wait is short, and
-    /// the heartbeat beats: the engine is not hung.
+    /// Waits while no sequence has a row for a pass: for masks, for the disk, or for memory, because answers that are still
+    /// being written hold it and the next request does not fit. Requests may arrive or be cancelled meanwhile, so the wait is
+    /// short, and the heartbeat beats: the engine is not hung.
     pub(super) fn wait_for_work(&mut self) {
         const POLL: Duration = Duration::from_millis(20);
         if !self.running.is_empty() {
             self.masks.wait(POLL);
             self.shared.heartbeat.beat();
         } else if !self.waiting.is_empty() {
-            self.shared.admission.wait_for_release(POLL);
+            match self.reuse.as_ref().is_some_and(PrefixReuse::is_restoring) {
+                true => self.continue_restore(POLL),
+                false => self.shared.admission.wait_for_release(POLL),
+            }
             self.shared.heartbeat.beat();
         }
     }

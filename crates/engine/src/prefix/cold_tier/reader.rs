@@ -1,0 +1,116 @@
+//! The thread that reads files and checks what they hold, so that the engine does not wait for the disk.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::freeze::{self, Point};
+use crate::prefix::cold::{ColdLink, ColdStore};
+
+/// How far the files of a prefix are read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ReadProgress {
+    /// The next one is being read.
+    Reading,
+    /// The payload of the next one.
+    Payload(Vec<u8>),
+    /// There is no next one: all were read, or one could not be.
+    Done,
+}
+
+/// The files of one prefix, in order.
+struct ReaderJob {
+    links: Vec<ColdLink>,
+    /// All tokens of the last one.
+    tokens: Vec<u32>,
+    payloads: SyncSender<Vec<u8>>,
+}
+
+/// The thread that reads, one prefix at a time.
+pub(super) struct PrefixReader {
+    jobs: Option<Sender<ReaderJob>>,
+    /// Of the prefix that is wanted.
+    payloads: Option<Receiver<Vec<u8>>>,
+    /// Whether the thread has a prefix to read, wanted or not.
+    is_busy: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl PrefixReader {
+    pub(super) fn start(store: Arc<ColdStore>) -> std::io::Result<Self> {
+        let (jobs, inbox) = channel();
+        let is_busy = Arc::new(AtomicBool::new(false));
+        let busy = Arc::clone(&is_busy);
+        let thread = std::thread::Builder::new()
+            .name("prefix-reader".into())
+            .spawn(move || work(&store, &inbox, &busy))?;
+        Ok(Self {
+            jobs: Some(jobs),
+            payloads: None,
+            is_busy,
+            thread: Some(thread),
+        })
+    }
+
+    /// Begins to read. Returns whether it does: the thread may still be reading a prefix that is no longer wanted.
+    pub(super) fn begin(&mut self, links: &[ColdLink], tokens: &[u32]) -> bool {
+        if self.is_busy.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        // Each payload is handed over before the next one is read: one at a time is in memory.
+        let (sender, receiver) = sync_channel(0);
+        let job = ReaderJob {
+            links: links.to_vec(),
+            tokens: tokens.to_vec(),
+            payloads: sender,
+        };
+        self.payloads = Some(receiver);
+        // The thread runs as long as this sender exists.
+        self.jobs
+            .as_ref()
+            .is_some_and(|jobs| jobs.send(job).is_ok())
+    }
+
+    /// What was read next, if it is there within `wait`.
+    pub(super) fn next(&mut self, wait: Duration) -> ReadProgress {
+        let received = self.payloads.as_ref().map(|next| next.recv_timeout(wait));
+        match received {
+            Some(Ok(payload)) => ReadProgress::Payload(payload),
+            Some(Err(RecvTimeoutError::Timeout)) => ReadProgress::Reading,
+            Some(Err(RecvTimeoutError::Disconnected)) | None => ReadProgress::Done,
+        }
+    }
+
+    /// What is being read is no longer wanted.
+    pub(super) fn end(&mut self) {
+        self.payloads = None;
+    }
+}
+
+impl Drop for PrefixReader {
+    fn drop(&mut self) {
+        self.jobs = None;
+        // The thread may be waiting for it to be received from.
+        self.payloads = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic was reported already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(store: &ColdStore, inbox: &Receiver<ReaderJob>, is_busy: &AtomicBool) {
+    while let Ok(job) = inbox.recv() {
+        for link in &job.links {
+            freeze::pass(Point::Read);
+            let payload = store.read(link.key, &job.tokens[..link.len]);
+            if payload.is_none_or(|payload| job.payloads.send(payload).is_err()) {
+                break;
+            }
+        }
+        // Before the receiver learns that there is no more: it may begin with another prefix at once.
+        is_busy.store(false, Ordering::Release);
+    }
+}
