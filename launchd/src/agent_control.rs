@@ -71,7 +71,8 @@ pub(crate) fn installed_agent(
 ) -> Result<InstalledAgent, Error> {
     let receipt = installation.receipt()?.ok_or_else(|| {
         Error::refused(format!(
-            "nothing is installed here; to install, run: {INSTALL_RELEASE}"
+            "nothing is installed here; to install, run: {}",
+            installation.typed(INSTALL_RELEASE)
         ))
     })?;
     receipt.agent(name).cloned().ok_or_else(|| {
@@ -100,8 +101,9 @@ pub(crate) fn check_loaded(
     match installation.launchctl.print(&agent.label)? {
         Some(_) => Ok(()),
         None => Err(Error::refused(format!(
-            "`{0}` is not loaded; to load it, run: sanctum-launchd start {0}",
-            agent.name
+            "`{0}` is not loaded; to load it, run: {1}",
+            agent.name,
+            installation.typed(&format!("start {}", agent.name))
         ))),
     }
 }
@@ -121,8 +123,10 @@ impl<'a, 'c, 'o> AgentControl<'a, 'c, 'o> {
         other_fleet::check_no_other(installation)?;
         if let Some(journal) = Journal::read(&installation.home.journal())? {
             return Err(Error::refused(format!(
-                "{}; finish that first with: sanctum-launchd install, or: sanctum-launchd rollback",
-                journal.interruption()
+                "{}; finish that first with: {}, or: {}",
+                journal.interruption(),
+                installation.typed("install"),
+                installation.typed("rollback")
             )));
         }
         let mut maintenance = Maintenance::begin(installation, command, console)?;
@@ -256,7 +260,7 @@ impl<'a, 'c, 'o> AgentControl<'a, 'c, 'o> {
             }
             if started.elapsed() >= limit {
                 return Err(Error::refused(format!(
-                    "`{}` was started and {} after {} s{}; read its log: sanctum-launchd logs {0}",
+                    "`{}` was started and {} after {} s{}; read its log: {}",
                     self.agent.name,
                     match (runs, page) {
                         (true, None) => "has written no heartbeat",
@@ -264,7 +268,9 @@ impl<'a, 'c, 'o> AgentControl<'a, 'c, 'o> {
                         (false, _) => "does not run",
                     },
                     limit.as_secs(),
-                    logs.excerpt(home, &self.agent.name)
+                    logs.excerpt(home, &self.agent.name),
+                    self.installation
+                        .typed(&format!("logs {}", self.agent.name))
                 )));
             }
             sleep(PAUSE);

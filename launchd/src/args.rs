@@ -59,7 +59,7 @@ pub struct Args {
 /// Options of every command.
 #[derive(Debug, ClapArgs)]
 pub struct GlobalArgs {
-    /// The fleet's file [default: fleet.toml in this folder, else the one deployed in ~/.sanctum]
+    /// The fleet's file [default: fleet.toml in this folder, else the one deployed with this program, else in ~/.sanctum]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The host, as in [hosts.NAME] [default: this machine's]

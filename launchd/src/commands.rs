@@ -60,7 +60,8 @@ fn installed(installation: &Installation) -> Result<Option<HostState>, Error> {
 fn must_be_installed(installation: &Installation) -> Result<Receipt, Error> {
     installation.receipt()?.ok_or_else(|| {
         Error::refused(format!(
-            "nothing is installed here; to install, run: {INSTALL_RELEASE}"
+            "nothing is installed here; to install, run: {}",
+            installation.typed(INSTALL_RELEASE)
         ))
     })
 }

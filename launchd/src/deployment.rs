@@ -266,7 +266,7 @@ fn require_space(folder: &Path, release: &Release, home: &Home) -> Result<(), Er
     match free < needed {
         false => Ok(()),
         true => Err(Error::refused(format!(
-            "the disk of {} has {} MiB left, and this release needs {}; nothing has been changed. Make room, for example: du -sh \
+            "the disk of {} has {} MiB left, and this release needs {} MiB; nothing has been changed. Make room, for example: du -sh \
              {}/*, then run the command again",
             home.path().display(),
             free >> 20,

@@ -128,7 +128,8 @@ impl Executor<'_, '_, '_> {
                 },
             },
             Err(error) => Error::refused(format!(
-                "{what} failed ({why}), and the rollback failed too: {error}; fix that, then run: sanctum-launchd rollback"
+                "{what} failed ({why}), and the rollback failed too: {error}; fix that, then run: {}",
+                self.installation.typed("rollback")
             )),
         })
     }

@@ -40,8 +40,9 @@ pub(crate) fn run(
         if let Some(stopped) = stopped.get(&agent.name) {
             let name = &agent.name;
             console.note(&format!(
-                "`{name}` is {}, and stays so; to start it, run: sanctum-launchd start {name}",
-                stopped.describe()
+                "`{name}` is {}, and stays so; to start it, run: {}",
+                stopped.describe(),
+                installation.typed(&format!("start {name}"))
             ))?;
             continue;
         }

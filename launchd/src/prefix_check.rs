@@ -40,9 +40,9 @@ pub(crate) fn of_server(installation: &Installation, name: &Label) -> Vec<Findin
                 in_words(failed)
             ),
             format!(
-                "read {}, then write prefix_cache = \"off\" in fleet.toml and run sanctum-launchd install, or: launchctl \
-                 kickstart -k {target}",
-                home.log(name).display()
+                "read {}, then write prefix_cache = \"off\" in fleet.toml and run: {}; or: launchctl kickstart -k {target}",
+                home.log(name).display(),
+                installation.typed("install")
             ),
         )
     };

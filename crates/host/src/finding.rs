@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The command that puts installed files and agents back.
-pub const REINSTALL: &str = "sanctum-launchd install";
-/// The command for a host on which nothing is installed.
-pub const INSTALL_RELEASE: &str = "sanctum-launchd install --release FOLDER";
+/// The words of the command that puts installed files and agents back.
+pub(crate) const REINSTALL: &str = "install";
+/// The words of the command for a host on which nothing is installed.
+pub const INSTALL_RELEASE: &str = "install --release FOLDER";
 
 /// Something that is not as it should be. The same problem has the same text each time, without durations: a watchdog
 /// recognizes a known finding by its text.

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use sanctum_config::{Fleet, FleetError, Home, Label, did_you_mean_or_names, files};
 
+use crate::finding::REINSTALL;
 use crate::machine::{self, machine_name};
+use crate::ssh::quoted_file;
 use crate::{Error, INSTALL_RELEASE, Launchctl, Receipt};
 
 /// A larger file is not a fleet.toml.
@@ -28,8 +30,8 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Reads `config`, else `fleet.toml` in this folder, else the deployed fleet.toml. The host is `host`, else
-    /// this machine.
+    /// Reads `config`, else `fleet.toml` in this folder, else the fleet.toml that was deployed with this program, else the one
+    /// in the default home. The host is `host`, else this machine.
     ///
     /// # Errors
     /// If the file cannot be used, or it is unknown which host this machine is.
@@ -58,6 +60,30 @@ impl Installation {
         Ok(Receipt::read(&self.home.receipt())?)
     }
 
+    /// The command that moves a damaged record of this host away, and the one that writes it again.
+    pub(crate) fn moving_away(&self, record: &Path) -> String {
+        let shown = quoted_file(record);
+        format!("mv {shown} {shown}.damaged && {}", self.typed(REINSTALL))
+    }
+
+    /// A command of sanctum-launchd as an operator types it for this installation: with `--config`, unless the command finds
+    /// this fleet's home without it.
+    pub fn typed(&self, words: &str) -> String {
+        let is_found = read(None).is_ok_and(|(_, _, fleet)| {
+            fleet.fleet.name == self.fleet.fleet.name
+                && Home::of(&fleet).is_ok_and(|home| home == self.home)
+        });
+        let deployed = self.home.fleet_toml();
+        let file = match deployed.exists() {
+            true => &deployed,
+            false => &self.file,
+        };
+        match is_found {
+            true => format!("sanctum-launchd {words}"),
+            false => format!("sanctum-launchd {words} --config {}", quoted_file(file)),
+        }
+    }
+
     /// As [`Installation::open`], for a command about what is installed on this machine.
     ///
     /// # Errors
@@ -67,7 +93,7 @@ impl Installation {
         if host.is_none() {
             let (_, _, fleet) = read(config)?;
             let home = Home::of(&fleet)?;
-            if let Some(nothing) = not_installed(&fleet, &home)? {
+            if let Some(nothing) = not_installed(&fleet, &home, config)? {
                 return Err(nothing);
             }
         }
@@ -99,7 +125,11 @@ fn read(config: Option<&Path>) -> Result<(PathBuf, Vec<u8>, Fleet), Error> {
 }
 
 /// The error for a machine that could be any of several hosts because nothing is installed on it; none otherwise.
-fn not_installed(fleet: &Fleet, home: &Home) -> Result<Option<Error>, Error> {
+fn not_installed(
+    fleet: &Fleet,
+    home: &Home,
+    config: Option<&Path>,
+) -> Result<Option<Error>, Error> {
     if fleet.hosts.is_empty() || machine::this_host(fleet, home)?.is_some() {
         return Ok(None);
     }
@@ -107,18 +137,25 @@ fn not_installed(fleet: &Fleet, home: &Home) -> Result<Option<Error>, Error> {
     Ok(Receipt::read(&path)?.is_none().then(|| {
         let names: Vec<&str> = fleet.hosts.keys().map(Label::as_str).collect();
         Error::Refused(format!(
-            "nothing is installed here ({} is missing); to install, run: {INSTALL_RELEASE} --host NAME, with one of {}; to \
-             ask another host, add --host",
+            "nothing is installed here ({} is missing); to install, run: sanctum-launchd {INSTALL_RELEASE} --host NAME{}, with one \
+             of {}; to ask another host, add --host",
             path.display(),
+            config.map_or_else(String::new, |file| format!(" --config {}", quoted_file(file))),
             names.join(", ")
         ))
     }))
 }
 
+/// The file that is read without `--config`: the one in this folder, else the one that was deployed with this program, else the
+/// one in the default home.
 fn default_file() -> Result<PathBuf, Error> {
     let here = PathBuf::from("fleet.toml");
     if here.exists() {
         return Ok(here);
+    }
+    let program = std::env::current_exe().ok();
+    if let Some(deployed) = program.and_then(|program| deployed_with(&program)) {
+        return Ok(deployed);
     }
     // In the default home. Only fleet.toml names another one.
     let deployed = Home::of(&Fleet::default())?.fleet_toml();
@@ -129,6 +166,13 @@ fn default_file() -> Result<PathBuf, Error> {
         "fleet.toml is neither in this folder nor at {}; name it with --config, or write a first one: sanctum-launchd init",
         deployed.display()
     )))
+}
+
+/// The fleet.toml of the home whose `bin/` has this program; none if there is none.
+fn deployed_with(program: &Path) -> Option<PathBuf> {
+    let bin = program.parent().filter(|folder| folder.ends_with("bin"))?;
+    let file = bin.parent()?.join("fleet.toml");
+    file.exists().then_some(file)
 }
 
 fn named(fleet: &Fleet, name: &Label) -> Result<Label, Error> {
@@ -165,6 +209,34 @@ mod tests {
 
     fn fleet(text: &str) -> Fleet {
         Fleet::parse(text, Path::new("fleet.toml")).unwrap()
+    }
+
+    #[test]
+    fn command_for_a_fleet_that_is_not_the_default_names_its_file() {
+        let installation = Installation {
+            file: "/x/my fleet.toml".into(),
+            text: Vec::new(),
+            fleet: fleet("[fleet]\nname = \"other\"\nhome = \"/no/such/home\"\n"),
+            home: Home::new("/no/such/home".into(), "/no/such".into()),
+            host: "mini".parse().unwrap(),
+            launchctl: Launchctl::here(),
+        };
+        assert_eq!(
+            installation.typed("verify --host mini"),
+            "sanctum-launchd verify --host mini --config '/x/my fleet.toml'"
+        );
+    }
+
+    #[test]
+    fn program_in_the_bin_of_a_home_finds_its_fleet() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("bin/sanctum-launchd");
+        assert_eq!(deployed_with(&program), None);
+        let file = folder.path().join("fleet.toml");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(deployed_with(&program), Some(file));
+        let unpacked = folder.path().join("sanctum-0.2.0/sanctum-launchd");
+        assert_eq!(deployed_with(&unpacked), None);
     }
 
     #[test]

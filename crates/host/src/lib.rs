@@ -41,7 +41,7 @@ mod verify;
 pub use active::Active;
 pub use command_line::CommandLine;
 pub use error::Error;
-pub use finding::{Finding, FindingKind, INSTALL_RELEASE, REINSTALL};
+pub use finding::{Finding, FindingKind, INSTALL_RELEASE};
 pub use installation::{Installation, MAX_FLEET_BYTES, read_fleet, require_this_host};
 pub use journal::Journal;
 pub use launchctl::Launchctl;

@@ -8,7 +8,7 @@ mod files;
 mod interruption;
 mod keys;
 
-use crate::finding::{Finding, FindingKind, INSTALL_RELEASE};
+use crate::finding::{Finding, FindingKind, INSTALL_RELEASE, REINSTALL};
 use crate::firewall::{self, FirewallRule};
 use crate::permissions::exposed_secrets;
 use crate::property_list::PropertyList;
@@ -52,7 +52,7 @@ pub fn verify(installation: &Installation) -> Result<Vec<Finding>, Error> {
                 FindingKind::NotInstalled,
                 &installation.host,
                 problem,
-                INSTALL_RELEASE,
+                installation.typed(INSTALL_RELEASE),
             ));
         }
     }
@@ -88,7 +88,7 @@ pub fn warnings(installation: &Installation) -> Vec<Finding> {
     let stopped = StoppedAgents::read(&installation.home.stopped()).unwrap_or_default();
     for agent in receipt.iter().flat_map(|receipt| &receipt.agents) {
         if let Some(stopped) = stopped.get(&agent.name) {
-            let fix = format!("sanctum-launchd start {}", agent.name);
+            let fix = installation.typed(&format!("start {}", agent.name));
             let problem = format!("it is {}", stopped.describe());
             warnings.push(Finding::new(
                 FindingKind::Stopped,
@@ -112,8 +112,10 @@ pub fn warnings(installation: &Installation) -> Vec<Finding> {
                 applied.as_secs(),
                 wanted.as_secs()
             );
-            let fix = "shorten its `drain` in fleet.toml (launchd caps ExitTimeOut on some systems), then: sanctum-launchd \
-                       install";
+            let fix = format!(
+                "shorten its `drain` in fleet.toml (launchd caps ExitTimeOut on some systems), then: {}",
+                installation.typed(REINSTALL)
+            );
             warnings.push(Finding::new(
                 FindingKind::ExitTimeout,
                 &agent.label,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sanctum_host::firewall::{self, FirewallRule};
-use sanctum_host::{Active, Installation, Release};
+use sanctum_host::{Active, Installation, Release, ssh};
 use serde_json::json;
 
 use super::{installed, open};
@@ -56,8 +56,8 @@ pub(crate) fn run(
             format!("{host} would be changed as listed; nothing has been changed")
         }
         DeployOutcome::Changed(_) => format!(
-            "{host} matches fleet.toml and release {version}; a server may still be loading, check with: sanctum-launchd \
-             status"
+            "{host} matches fleet.toml and release {version}; a server may still be loading, check with: {}",
+            installation.typed("status")
         ),
     };
     let changed = !matches!(outcome, DeployOutcome::Unchanged | DeployOutcome::Undecided);
@@ -81,9 +81,9 @@ fn release(
     let release = Release::read(folder)?;
     match installed {
         Some(installed) if installed != release.version.as_str() => Err(Error::refused(format!(
-            "release {installed} is installed; to change to {}, run: sanctum-launchd upgrade --release {}",
+            "release {installed} is installed; to change to {}, run: {}",
             release.version,
-            folder.display()
+            installation.typed(&format!("upgrade --release {}", ssh::quoted_file(folder)))
         ))),
         _ => Ok((release, Some(folder.clone()))),
     }
@@ -103,9 +103,10 @@ fn print_firewall_commands(
         Some(FirewallRule::AllBlocked) => vec![firewall::unblock_all()],
         _ => return Ok(()),
     };
-    console.note(
-        "the firewall blocks other hosts; run these commands, then: sanctum-launchd verify",
-    )?;
+    console.note(&format!(
+        "the firewall blocks other hosts; run these commands, then: {}",
+        installation.typed("verify")
+    ))?;
     for line in lines {
         console.note(&format!("    {line}"))?;
     }

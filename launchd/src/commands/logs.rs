@@ -61,9 +61,10 @@ pub(crate) fn run(args: &GlobalArgs, logs: &LogsArgs, console: &mut Console) -> 
         return match filled > 0 || count == 0 {
             true => Ok(()),
             false => Err(Error::refused(format!(
-                "{} has logged nothing yet ({} is missing or empty); is it running? sanctum-launchd status --local",
+                "{} has logged nothing yet ({} is missing or empty); is it running? {}",
                 logs.agent,
-                paths[0].display()
+                paths[0].display(),
+                installation.typed("status --local")
             ))),
         };
     }

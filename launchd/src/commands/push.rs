@@ -22,7 +22,8 @@ pub(crate) fn run(
     let fleet = &installation.fleet;
     if this_host(fleet, &installation.home)?.as_ref() == Some(host) {
         return Err(Error::refused(format!(
-            "this machine is {host}; install here: sanctum-launchd install --release FOLDER"
+            "this machine is {host}; install here: sanctum-launchd install --release FOLDER --config {}",
+            ssh::quoted_file(&installation.file)
         )));
     }
     let Some(destination) = remote::destination(&installation)? else {
@@ -44,7 +45,7 @@ pub(crate) fn run(
         None => console.note(&format!(
             "no certificates and no tokens are sent: there is no folder bundle-{host}. If {host} needs them, run: sanctum-pki \
              --config {} bundle {host}",
-            installation.file.display()
+            ssh::quoted_file(&installation.file)
         ))?,
     }
     let home = fleet.fleet.home.as_str();
@@ -81,7 +82,7 @@ pub(crate) fn run(
         console.note(&format!(
             "{} has secrets and is no longer needed here: rm -r {}",
             folder.display(),
-            folder.display()
+            ssh::quoted_file(folder)
         ))?;
     }
     let result = json!({

@@ -38,6 +38,7 @@ pub(crate) fn run(
     }
     let path = installation.home.receipt_of(&host);
     let (home, theirs) = fetch(&installation)?;
+    let verify = installation.typed(&format!("verify --host {host}"));
     let computed = compute(installation, home, &theirs, receipt, console)?;
     let before = Receipt::read(&path)?;
     let result = |changed: bool| json!({ "host": host, "release": computed.release, "path": path, "changed": changed });
@@ -58,7 +59,7 @@ pub(crate) fn run(
         computed.write(&path)?;
     }
     let line = format!(
-        "this host compares {host} with release {} of {}; to check now, run: sanctum-launchd verify --host {host}",
+        "this host compares {host} with release {} of {}; to check now, run: {verify}",
         computed.release, computed.installed
     );
     Ok(console.end(&line, result(true))?)

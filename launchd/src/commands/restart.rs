@@ -31,13 +31,15 @@ pub(crate) fn run(
     let result = |changed: bool| json!({ "host": host, "agent": name, "changed": changed });
     if let Some(stopped) = StoppedAgents::read(&home.stopped())?.get(&name) {
         return Err(Error::refused(format!(
-            "`{name}` is {}; to start it, run: sanctum-launchd start {name}",
-            stopped.describe()
+            "`{name}` is {}; to start it, run: {}",
+            stopped.describe(),
+            installation.typed(&format!("start {name}"))
         )));
     }
     if !agent.enabled {
         return Err(Error::refused(format!(
-            "`{name}` is on standby on {host}; to let it serve, run: sanctum-launchd rollback --agent {name}"
+            "`{name}` is on standby on {host}; to let it serve, run: {}",
+            installation.typed(&format!("rollback --agent {name}"))
         )));
     }
     check_loaded(&installation, &agent)?;

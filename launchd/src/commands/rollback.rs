@@ -111,8 +111,9 @@ fn check(
     checked.map_err(|error| {
         let fix = match &rollback.agent {
             Some(agent) => format!(
-                "; see {}, or switch to another agent: sanctum-launchd rollback --agent NAME",
-                installation.home.log(agent).display()
+                "; see {}, or switch to another agent: {}",
+                installation.home.log(agent).display(),
+                installation.typed("rollback --agent NAME")
             ),
             None => String::new(),
         };
@@ -125,8 +126,9 @@ fn check_not_stopped(installation: &Installation, agent: &Label) -> Result<(), E
     match StoppedAgents::read(&installation.home.stopped())?.get(agent) {
         None => Ok(()),
         Some(stopped) => Err(Error::refused(format!(
-            "`{agent}` is {}, so it cannot serve; first run: sanctum-launchd start {agent}",
-            stopped.describe()
+            "`{agent}` is {}, so it cannot serve; first run: {}",
+            stopped.describe(),
+            installation.typed(&format!("start {agent}"))
         ))),
     }
 }
@@ -174,8 +176,9 @@ fn earlier_release(
             let hint = match others.first() {
                 None => "and no other release is stored".to_owned(),
                 Some(latest) => format!(
-                    "and these releases are stored: {}; to change to one of them, run: sanctum-launchd rollback --to {latest}",
-                    others.join(", ")
+                    "and these releases are stored: {}; to change to one of them, run: {}",
+                    others.join(", "),
+                    installation.typed(&format!("rollback --to {latest}"))
                 ),
             };
             return Err(Error::refused(format!(

@@ -44,14 +44,16 @@ pub(crate) fn run(
             StoppedAgents::remove(&home.stopped(), &name)?;
         }
         return Err(Error::refused(format!(
-            "`{name}` is on standby on {host}; to let it serve, run: sanctum-launchd rollback --agent {name}"
+            "`{name}` is on standby on {host}; to let it serve, run: {}",
+            installation.typed(&format!("rollback --agent {name}"))
         )));
     }
     let is_stopped = StoppedAgents::read(&home.stopped())?.contains(&name);
     let service = launchctl.print(&agent.label)?;
     if !is_stopped && service.is_some_and(|service| service.is_running()) {
         let line = format!(
-            "nothing to do: {name} runs; to restart it, run: sanctum-launchd restart {name}"
+            "nothing to do: {name} runs; to restart it, run: {}",
+            installation.typed(&format!("restart {name}"))
         );
         return Ok(console.end(&line, result(false))?);
     }

@@ -64,7 +64,8 @@ fn here(installation: &Installation, stop: &StopArgs, console: &mut Console) -> 
             ))?;
         }
     }
-    let line = format!("{name} is stopped until: sanctum-launchd start {name}");
+    let start = installation.typed(&format!("start {name}"));
+    let line = format!("{name} is stopped until: {start}");
     Ok(console.end(&line, result(true, true))?)
 }
 
@@ -103,7 +104,8 @@ fn there(
     if !confirms(&result, host, name, !console.dry_run) {
         return Err(Error::refused(format!(
             "the command on {host} ended without an error, and did not confirm that {name} is stopped, so it is not recorded \
-             here; to see whether it is, run: sanctum-launchd status --host {host}"
+             here; to see whether it is, run: {}",
+            installation.typed(&format!("status --host {host}"))
         )));
     }
     for entry in result["steps"].as_array().into_iter().flatten() {
@@ -128,7 +130,10 @@ fn there(
     let changed = result["changed"] == true;
     let line = match result["summary"].as_str() {
         Some(summary) if !changed => summary.to_owned(),
-        _ => format!("{name} is stopped until: sanctum-launchd start {name} --host {host}"),
+        _ => {
+            let start = installation.typed(&format!("start {name} --host {host}"));
+            format!("{name} is stopped until: {start}")
+        }
     };
     let result =
         json!({ "host": host, "agent": name, "stopped": result["stopped"], "changed": changed });

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sanctum_config::Role;
-use sanctum_host::{Installation, prefix_folder};
+use sanctum_host::{Installation, prefix_folder, ssh};
 use serde_json::json;
 
 use super::{installed, open_installed};
@@ -80,7 +80,7 @@ pub(crate) fn run(
                 Error::refused(format!(
                     "conversations are still in {shown}: {error}; then run: sanctum-launchd uninstall --remove-prefix-cache \
                      --config {}",
-                    installation.file.display()
+                    ssh::quoted_file(&installation.file)
                 ))
             })?;
         }

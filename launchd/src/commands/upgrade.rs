@@ -53,13 +53,15 @@ pub(crate) fn run(
     let host = &installation.host;
     let line = match &outcome {
         DeployOutcome::Undecided => format!(
-            "release {version} is installed already; to repair it, run: sanctum-launchd install"
+            "release {version} is installed already; to repair it, run: {}",
+            installation.typed("install")
         ),
         DeployOutcome::Planned => format!(
             "{host} would change from release {before} to {version}; nothing has been changed"
         ),
         DeployOutcome::Unchanged | DeployOutcome::Changed(_) => format!(
-            "{host} has changed from release {before} to {version}; to undo it, run: sanctum-launchd rollback"
+            "{host} has changed from release {before} to {version}; to undo it, run: {}",
+            installation.typed("rollback")
         ),
     };
     let result = match outcome {

@@ -135,7 +135,7 @@ fn from_outside(installation: &Installation, destination: &str) -> Result<Verify
         // What this host sees is reported all the same.
         Err(error) => {
             let subject = format!("{host}: its own report");
-            let fix = format!("sanctum-launchd status --host {host}");
+            let fix = installation.typed(&format!("status --host {host}"));
             findings.push(Finding::new(
                 FindingKind::NoAnswer,
                 subject,

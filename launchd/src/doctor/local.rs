@@ -8,7 +8,7 @@ use sanctum_config::fleet::{Loopback, Server, Watch};
 use sanctum_config::{Label, Role};
 use sanctum_host::firewall::{self, FirewallRule};
 use sanctum_host::journal::is_command_running;
-use sanctum_host::{Installation, Journal, Receipt, StoppedAgents, command};
+use sanctum_host::{Installation, Journal, Receipt, StoppedAgents, command, ssh};
 use sanctum_watch::certificates::on_host;
 use sanctum_watch::{Schedule, VerdictKind, WatchdogState};
 
@@ -26,8 +26,8 @@ const RENEWAL: i64 = 30;
 pub(crate) fn check_here(installation: &Installation, patience: Duration) -> DoctorReport {
     let receipt = installation.receipt();
     let now = Utc::now();
-    let missing =
-        |why: String| DoctorLine::failed("installation", why, sanctum_host::INSTALL_RELEASE);
+    let install = installation.typed(sanctum_host::INSTALL_RELEASE);
+    let missing = |why: String| DoctorLine::failed("installation", why, install.clone());
     let mut lines = vec![match &receipt {
         Ok(Some(receipt)) => DoctorLine::passed(
             "installation",
@@ -73,14 +73,14 @@ pub(crate) fn check_here(installation: &Installation, patience: Duration) -> Doc
 
 /// A command that was interrupted: what runs may be half of an upgrade.
 fn interruption(installation: &Installation) -> DoctorLine {
-    const FIX: &str = "sanctum-launchd verify, which names the command that finishes it";
+    let fix = installation.typed("verify") + ", which names the command that finishes it";
     let is_running = is_command_running(&installation.home);
     match Journal::read(&installation.home.journal()) {
         Ok(Some(journal)) if !is_running => {
-            DoctorLine::failed("interruption", journal.interruption(), FIX)
+            DoctorLine::failed("interruption", journal.interruption(), fix)
         }
         Ok(_) => DoctorLine::passed("interruption", "no command was interrupted"),
-        Err(error) => DoctorLine::failed("interruption", error.to_string(), FIX),
+        Err(error) => DoctorLine::failed("interruption", error.to_string(), fix),
     }
 }
 
@@ -102,7 +102,11 @@ fn agents_run(installation: &Installation, receipt: &Receipt) -> DoctorLine {
         false => DoctorLine::failed(
             "agents",
             idle.join(", "),
-            "sanctum-launchd verify, which has the fix for each; or sanctum-launchd logs AGENT",
+            format!(
+                "{}, which has the fix for each; or: {}",
+                installation.typed("verify"),
+                installation.typed("logs AGENT")
+            ),
         ),
     }
 }
@@ -127,7 +131,11 @@ fn disk(installation: &Installation) -> DoctorLine {
     );
     match free >= MIN_FREE {
         true => DoctorLine::passed("disk", detail),
-        false => DoctorLine::failed("disk", detail, format!("du -sh {}/*", home.display())),
+        false => DoctorLine::failed(
+            "disk",
+            detail,
+            format!("du -sh {}/*", ssh::quoted_file(home)),
+        ),
     }
 }
 
@@ -184,7 +192,8 @@ fn model(
     let program = installation.home.bin().join("sanctum-server");
     if !program.is_file() {
         let why = format!("{} is missing", program.display());
-        return DoctorLine::not_checkable(check, why).by_hand(sanctum_host::INSTALL_RELEASE);
+        let install = installation.typed(sanctum_host::INSTALL_RELEASE);
+        return DoctorLine::not_checkable(check, why).by_hand(install);
     }
     let config = installation.file.to_string_lossy().into_owned();
     let arguments = [
@@ -227,7 +236,7 @@ fn token(installation: &Installation, name: &Label, server: &Server) -> DoctorLi
     let is_stopped = StoppedAgents::read(&home.stopped()).is_ok_and(|all| all.contains(name));
     if is_stopped {
         return DoctorLine::not_checkable(check, format!("{name} is stopped on purpose"))
-            .by_hand(format!("sanctum-launchd start {name}"));
+            .by_hand(installation.typed(&format!("start {name}")));
     }
     let endpoint = ServerEndpoint::from_host(fleet, file, home, host, name);
     let path = path.beside(file);
@@ -260,7 +269,7 @@ fn token(installation: &Installation, name: &Label, server: &Server) -> DoctorLi
         Err(error) => DoctorLine::failed(
             check,
             error.to_string(),
-            format!("sanctum-launchd logs {name}"),
+            installation.typed(&format!("logs {name}")),
         ),
     }
 }
@@ -314,7 +323,8 @@ fn local_network(
         return None;
     }
     let check = format!("local network of {name}");
-    let once = format!("sanctum-launchd restart {name}, then: sanctum-launchd doctor");
+    let restart = installation.typed(&format!("restart {name}"));
+    let once = format!("{restart}, then: {}", installation.typed("doctor"));
     let state = WatchdogState::read(&home.watch_state(name)).ok().flatten();
     let Some((state, last)) = state
         .as_ref()
@@ -332,7 +342,7 @@ fn local_network(
             check,
             last.message.clone(),
             format!(
-                "System Settings, Privacy & Security, Local Network: turn its program on; then: sanctum-launchd restart {name}"
+                "System Settings, Privacy & Security, Local Network: turn its program on; then: {restart}"
             ),
         ),
         _ => DoctorLine::not_checkable(check, format!("its last check: {}", last.message))

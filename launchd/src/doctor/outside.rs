@@ -153,7 +153,7 @@ fn reached(
     }
     let host = &server.host;
     if StoppedAgents::read(&home.stopped()).is_ok_and(|all| all.contains(name)) {
-        let start = format!("sanctum-launchd start {name} --host {host}");
+        let start = installation.typed(&format!("start {name} --host {host}"));
         return vec![
             DoctorLine::not_checkable(port, format!("{name} is stopped on purpose")).by_hand(start),
         ];
@@ -194,12 +194,12 @@ fn reached(
         Err(AnswerError::NoAnswer(reason)) => DoctorLine::failed(
             check,
             reason,
-            format!("sanctum-launchd logs {name} --host {host}"),
+            installation.typed(&format!("logs {name} --host {host}")),
         ),
         Err(wrong) => DoctorLine::failed(
             check,
             wrong.to_string(),
-            format!("sanctum-launchd verify --host {host}"),
+            installation.typed(&format!("verify --host {host}")),
         ),
     });
     lines.extend(token(installation, probe.endpoint(), name, server));
@@ -218,7 +218,7 @@ fn unreachable(host: &Label, name: &Label, reason: &str) -> String {
     }
     if reason.contains("certificate") || reason.contains("credentials") {
         return format!(
-            "sanctum-pki --config fleet.toml bundle {host}, then: sanctum-launchd push {host}"
+            "on the CA's host: sanctum-pki --config fleet.toml bundle {host}; sanctum-launchd push {host} --config fleet.toml"
         );
     }
     // A firewall drops packets: there is no answer at all.

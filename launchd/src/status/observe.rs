@@ -347,7 +347,8 @@ fn maintenance(
 ) -> Option<String> {
     let lease = LeaseStatus::read(&installation.home.lease(), now);
     let lease = lease.unwrap_or_else(|error| {
-        problems.push(format!("{error}; for the fix, run: sanctum-launchd verify"));
+        let verify = installation.typed("verify");
+        problems.push(format!("{error}; for the fix, run: {verify}"));
         LeaseStatus::Free
     });
     if is_command_running(&installation.home) {
@@ -360,13 +361,19 @@ fn maintenance(
         };
     }
     if let Some(journal) = or_default(Journal::read(&installation.home.journal()), problems) {
-        let fix = "sanctum-launchd install (finishes it) or sanctum-launchd rollback";
-        return Some(format!("{}; run: {fix}", journal.interruption()));
+        return Some(format!(
+            "{}; run: {} (finishes it), or: {}",
+            journal.interruption(),
+            installation.typed("install"),
+            installation.typed("rollback")
+        ));
     }
     match lease {
         LeaseStatus::Held(lease) | LeaseStatus::Expired(lease) => Some(format!(
-            "`{}` (process {}) ended without releasing its maintenance lease; run: sanctum-launchd install",
-            lease.owner, lease.pid
+            "`{}` (process {}) ended without releasing its maintenance lease; run: {}",
+            lease.owner,
+            lease.pid,
+            installation.typed("install")
         )),
         LeaseStatus::Free => None,
     }

@@ -8,6 +8,7 @@ mod host;
 mod install;
 mod interruption;
 mod logs;
+mod other_home;
 mod read_only;
 mod refusals;
 mod remote_commands;

@@ -21,7 +21,8 @@ pub(super) fn check(
 ) -> Result<(), Error> {
     let disabled = installation.launchctl.disabled()?;
     let path = installation.home.stopped();
-    let stopped = or_default(StoppedAgents::read(&path), &path, findings);
+    let stopped = StoppedAgents::read(&path);
+    let stopped = or_default(stopped, &path, installation, findings);
     for agent in &receipt.agents {
         let is_disabled = disabled.get(&agent.label).copied().unwrap_or(false);
         let service = installation.launchctl.print(&agent.label)?;
@@ -48,11 +49,11 @@ pub(super) fn check(
 fn or_default<T: Default>(
     record: Result<T, RecordError>,
     path: &Path,
+    installation: &Installation,
     findings: &mut Vec<Finding>,
 ) -> T {
     record.unwrap_or_else(|error| {
-        let shown = quoted_file(path);
-        let fix = format!("mv {shown} {shown}.damaged && {REINSTALL}");
+        let fix = installation.moving_away(path);
         let problem = error.to_string();
         findings.push(Finding::new(
             FindingKind::Record,
@@ -98,7 +99,10 @@ impl AgentCheck<'_> {
             _ => {}
         }
         match (self.agent.enabled, is_loaded) {
-            (true, false) => self.add(FindingKind::NotLoaded, "it is not loaded", REINSTALL),
+            (true, false) => {
+                let fix = self.installation.typed(REINSTALL);
+                self.add(FindingKind::NotLoaded, "it is not loaded", fix);
+            }
             (false, true) => self.add(
                 FindingKind::Loaded,
                 "it is on standby and loaded: it competes for the server's port",
@@ -111,7 +115,8 @@ impl AgentCheck<'_> {
     /// An agent that was stopped on purpose is disabled and not loaded.
     fn stopped(&mut self, stopped: &StoppedAgent, is_disabled: bool, is_loaded: bool) {
         let (name, what) = (&self.agent.name, stopped.describe());
-        let fix = format!("sanctum-launchd start {name}, or: sanctum-launchd stop {name}");
+        let typed = |verb: &str| self.installation.typed(&format!("{verb} {name}"));
+        let fix = format!("{}, or: {}", typed("start"), typed("stop"));
         if is_loaded {
             let problem = format!("it is {what}, and it is loaded");
             self.add(FindingKind::Loaded, problem, fix);
@@ -133,7 +138,8 @@ impl AgentCheck<'_> {
                 service.arguments.join(" "),
                 on_disk.join(" ")
             );
-            self.add(FindingKind::StaleArguments, problem, REINSTALL);
+            let fix = self.installation.typed(REINSTALL);
+            self.add(FindingKind::StaleArguments, problem, fix);
         }
     }
 
@@ -181,7 +187,7 @@ impl AgentCheck<'_> {
 /// The agent that serves according to the record must be enabled.
 fn check_active(installation: &Installation, receipt: &Receipt, findings: &mut Vec<Finding>) {
     let path = installation.home.active();
-    let active = or_default(Active::read(&path), &path, findings);
+    let active = or_default(Active::read(&path), &path, installation, findings);
     for (name, role) in installation.fleet.agents_of(&receipt.host) {
         let is_enabled = |name| receipt.agent(name).is_some_and(|agent| agent.enabled);
         if matches!(role, Role::Server(_))
@@ -196,7 +202,7 @@ fn check_active(installation: &Installation, receipt: &Receipt, findings: &mut V
                 FindingKind::Active,
                 path.display(),
                 problem,
-                REINSTALL,
+                installation.typed(REINSTALL),
             ));
         }
     }

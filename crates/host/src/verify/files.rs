@@ -18,7 +18,7 @@ pub(super) fn check(
     findings: &mut Vec<Finding>,
 ) -> Result<(), Error> {
     for artefact in &receipt.artefacts {
-        check_artefact(artefact, findings)?;
+        check_artefact(installation, artefact, findings)?;
     }
     if installation.file != installation.home.fleet_toml()
         && Digest::of(&installation.text) != receipt.fleet_sha256
@@ -27,7 +27,10 @@ pub(super) fn check(
             FindingKind::Undeployed,
             installation.file.display(),
             "it differs from the fleet.toml that is deployed here",
-            format!("{REINSTALL} --config {}", quoted_file(&installation.file)),
+            format!(
+                "sanctum-launchd {REINSTALL} --config {}",
+                quoted_file(&installation.file)
+            ),
         ));
     }
     check_release(installation, receipt, findings);
@@ -35,21 +38,26 @@ pub(super) fn check(
     Ok(())
 }
 
-fn check_artefact(artefact: &Artefact, findings: &mut Vec<Finding>) -> Result<(), Error> {
+fn check_artefact(
+    installation: &Installation,
+    artefact: &Artefact,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Error> {
     let path = &artefact.path;
+    let reinstall = installation.typed(REINSTALL);
     let found =
         |kind, problem: String, fix: String| Finding::new(kind, path.display(), problem, fix);
     match Digest::of_file(path) {
         // It must not hide the other findings.
         Err(error) => {
             let problem = format!("it cannot be read: {error}");
-            let fix = format!("ls -ld {}; {REINSTALL}", quoted_file(path));
+            let fix = format!("ls -ld {}; {reinstall}", quoted_file(path));
             findings.push(found(FindingKind::Changed, problem, fix));
             return Ok(());
         }
         Ok(None) => {
             let problem = "it is missing".to_owned();
-            findings.push(found(FindingKind::Missing, problem, REINSTALL.to_owned()));
+            findings.push(found(FindingKind::Missing, problem, reinstall));
             return Ok(());
         }
         Ok(Some(digest)) if digest != artefact.sha256 => {
@@ -59,9 +67,9 @@ fn check_artefact(artefact: &Artefact, findings: &mut Vec<Finding>) -> Result<()
             );
             let fix = match artefact.kind {
                 ArtefactKind::Fleet => format!(
-                    "{REINSTALL} --config YOUR-FLEET.TOML (or without --config, to keep this change)"
+                    "sanctum-launchd {REINSTALL} --config YOUR-FLEET.TOML; or, to keep this change: {reinstall}"
                 ),
-                _ => format!("{REINSTALL} (puts back what was installed)"),
+                _ => format!("{reinstall} (puts back what was installed)"),
             };
             findings.push(found(FindingKind::Changed, problem, fix));
         }
@@ -84,7 +92,7 @@ fn check_release(installation: &Installation, receipt: &Receipt, findings: &mut 
             FindingKind::Release,
             folder.display(),
             problem,
-            INSTALL_RELEASE,
+            installation.typed(INSTALL_RELEASE),
         ));
     };
     let release = match Release::read(&folder) {

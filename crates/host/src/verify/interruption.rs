@@ -5,8 +5,7 @@ use sanctum_config::record::RecordError;
 use crate::finding::{Finding, FindingKind, REINSTALL};
 use crate::journal::{Journal, is_command_running};
 use crate::lease::LeaseStatus;
-use crate::ssh::quoted_file;
-use crate::{Error, Installation, TrialRecord};
+use crate::{Installation, TrialRecord};
 
 /// Adds what is known of an interrupted command. Returns its journal if it has left one.
 pub(super) fn check(installation: &Installation, findings: &mut Vec<Finding>) -> Option<Journal> {
@@ -21,7 +20,9 @@ pub(super) fn check(installation: &Installation, findings: &mut Vec<Finding>) ->
     };
     if let Some(journal) = &journal {
         let fix = format!(
-            "{REINSTALL} (finishes it, or rolls it back if no file had been changed), or: sanctum-launchd rollback"
+            "{} (finishes it, or rolls it back if no file had been changed), or: {}",
+            installation.typed(REINSTALL),
+            installation.typed("rollback")
         );
         findings.push(Finding::new(
             FindingKind::Interrupted,
@@ -31,7 +32,7 @@ pub(super) fn check(installation: &Installation, findings: &mut Vec<Finding>) ->
         ));
     }
     if !is_running {
-        findings.extend(trial(TrialRecord::read(&installation.home)));
+        findings.extend(trial(installation));
     }
     findings.extend(lease(installation, journal.is_some() || is_running));
     journal
@@ -50,15 +51,11 @@ fn lease(installation: &Installation, is_explained: bool) -> Option<Finding> {
                 "`{}` (process {}) took the maintenance lease at {} and never released it",
                 lease.owner, lease.pid, lease.taken
             );
-            (problem, REINSTALL.to_owned())
+            (problem, installation.typed(REINSTALL))
         }
         Err(error) => {
             let problem = format!("{error}; watchdogs ignore this maintenance lease");
-            let shown = quoted_file(&path);
-            (
-                problem,
-                format!("mv {shown} {shown}.damaged && {REINSTALL}"),
-            )
+            (problem, installation.moving_away(&path))
         }
     };
     Some(Finding::new(
@@ -71,8 +68,7 @@ fn lease(installation: &Installation, is_explained: bool) -> Option<Finding> {
 
 fn damaged_journal(installation: &Installation, error: &RecordError) -> Finding {
     let path = installation.home.journal();
-    let shown = quoted_file(&path);
-    let fix = format!("mv {shown} {shown}.damaged && {REINSTALL}");
+    let fix = installation.moving_away(&path);
     Finding::new(
         FindingKind::Interrupted,
         path.display(),
@@ -81,17 +77,18 @@ fn damaged_journal(installation: &Installation, error: &RecordError) -> Finding 
     )
 }
 
-fn trial(record: Result<Option<TrialRecord>, Error>) -> Option<Finding> {
-    let (problem, fix) = match record {
+fn trial(installation: &Installation) -> Option<Finding> {
+    let reinstall = installation.typed(REINSTALL);
+    let (problem, fix) = match TrialRecord::read(&installation.home) {
         Ok(record) => {
             let record = record?;
             let problem = format!(
                 "an interrupted upgrade left its trial of `{}` running, with a second copy of the model (process {})",
                 record.server, record.process.pid
             );
-            (problem, format!("{REINSTALL} (ends it)"))
+            (problem, format!("{reinstall} (ends it)"))
         }
-        Err(error) => (error.to_string(), format!("do that, then: {REINSTALL}")),
+        Err(error) => (error.to_string(), format!("do that, then: {reinstall}")),
     };
     let subject = "trial of an upgrade";
     Some(Finding::new(

@@ -30,8 +30,8 @@ pub(super) fn mute(
     };
     let until = mute.until.format("%Y-%m-%d %H:%M UTC");
     let line = format!(
-        "{condition} is muted until {until}: its alerts are logged and listed, and no channel receives them; to end that: \
-         sanctum-launchd alert unmute {condition}"
+        "{condition} is muted until {until}: its alerts are logged and listed, and no channel receives them; to end that: {}",
+        installation.typed(&format!("alert unmute {condition}"))
     );
     let page = json!({ "mute": mute });
     if console.dry_run {

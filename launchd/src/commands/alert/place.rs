@@ -21,7 +21,7 @@ pub(super) fn here(args: &GlobalArgs, command: &str) -> Result<Installation, Err
                 "the alerts of {host} are changed on {host}; run: {}",
                 ssh::by_hand(
                     destination,
-                    &format!("~/.sanctum/bin/sanctum-launchd alert {command} …")
+                    &ssh::launchd(&installation.fleet, &format!("alert {command} …"))
                 )
             )))
         }
