@@ -72,6 +72,13 @@ impl ListenAddress {
         self.port
     }
 
+    /// Whether two sockets cannot listen at both: they are equal, or one of them is every address of its family.
+    pub(crate) fn clashes_with(&self, other: &Self) -> bool {
+        let (ip, other_ip) = (self.ip(), other.ip());
+        let is_every = ip.is_unspecified() || other_ip.is_unspecified();
+        self.port == other.port && (self == other || is_every && ip.is_ipv4() == other_ip.is_ipv4())
+    }
+
     /// The interface of a link-local address.
     pub fn zone(&self) -> Option<&str> {
         self.host.zone.as_deref()

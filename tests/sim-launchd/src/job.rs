@@ -1,6 +1,7 @@
 //! A job as its plist described it at bootstrap.
 
 use std::collections::BTreeMap;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -114,14 +115,29 @@ pub struct Job {
     pub unknown: Vec<String>,
 }
 
+/// A character of an XML plist that XML 1.0 does not have: Apple's parser refuses the file, and the crate `plist` does not.
+fn no_xml(bytes: &[u8]) -> Option<char> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let is_xml = |c: &char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
+    let xml = text.strip_prefix("<?xml")?;
+    xml.chars().find(|c| !is_xml(c))
+}
+
 impl Job {
     /// Reads a plist.
     ///
     /// # Errors
     /// A message, where launchd would refuse it.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let value =
-            Value::from_file(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let bytes = std::fs::read(path).map_err(|error| failed(&error))?;
+        if let Some(c) = no_xml(&bytes) {
+            return Err(failed(&format!(
+                "U+{:04X} is no XML character",
+                u32::from(c)
+            )));
+        }
+        let value = Value::from_reader(Cursor::new(bytes)).map_err(|error| failed(&error))?;
         let keys = value
             .into_dictionary()
             .ok_or("the plist is no dictionary")?;
@@ -216,5 +232,28 @@ fn keep_alive(keys: &Dictionary) -> KeepAlive {
             }
         }
         _ => KeepAlive::No,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plist_with_a_character_that_xml_does_not_have_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.plist");
+        let read = |label: &str| {
+            let text = format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<plist version=\"1.0\"><dict>\
+                 <key>Label</key><string>{label}</string><key>Program</key><string>/bin/true</string>\
+                 </dict></plist>\n"
+            );
+            std::fs::write(&path, text).unwrap();
+            Job::read(&path)
+        };
+        assert_eq!(read("a").unwrap().label, "a");
+        let error = read("a\u{1}").unwrap_err();
+        assert!(error.ends_with("U+0001 is no XML character"), "{error}");
     }
 }

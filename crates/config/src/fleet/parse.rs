@@ -182,17 +182,18 @@ impl Fleet {
     /// Two servers of a host cannot listen at one address.
     fn second_of_address(&self, name: &Label) -> Option<String> {
         let server = self.servers.get(name)?;
-        let addresses = |server: &'_ Server| {
-            let all = server.listen.iter().chain(&server.tls_listen).cloned();
-            all.filter(|address| address.port() != 0)
-                .collect::<BTreeSet<ListenAddress>>()
+        let addresses = |server: &Server| -> Vec<ListenAddress> {
+            let all = server.listen.iter().chain(&server.tls_listen);
+            all.filter(|address| address.port() != 0).cloned().collect()
         };
         let own = addresses(server);
         let others = self.servers.range::<Label, _>(..name);
         others
             .filter(|(_, other)| other.host == server.host)
             .find_map(|(other, section)| {
-                let twice = addresses(section).intersection(&own).next().cloned()?;
+                let theirs = addresses(section);
+                let clashes = |one: &&ListenAddress| own.iter().any(|own| own.clashes_with(one));
+                let twice = theirs.iter().find(clashes)?;
                 Some(format!(
                     "`{other}` listens at {twice} on this host too; write another port in `listen` or `tls_listen`"
                 ))

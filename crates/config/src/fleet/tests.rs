@@ -452,6 +452,9 @@ fn two_servers_of_a_host_cannot_listen_at_one_address() {
     assert!(error.contains("`one` listens at 127.0.0.1:1337"), "{error}");
     let tls = "listen = []\ntls_listen = [\"127.0.0.1:1337\"]";
     assert!(fleet(server("two", "a", tls)).is_err());
+    // Every address of the host is this one too.
+    let all = fleet(server("two", "a", "listen = [\"0.0.0.0:1337\"]")).unwrap_err();
+    assert!(all.contains("`one` listens at 127.0.0.1:1337"), "{all}");
     fleet(server("two", "b", "")).unwrap();
     fleet(server("two", "a", "listen = [\"127.0.0.1:1338\"]")).unwrap();
 }
