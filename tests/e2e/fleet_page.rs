@@ -320,7 +320,7 @@ fn page_keeps_the_last_known_state_of_a_host_that_goes_away() {
     assert_eq!(here["status"]["release"], "1");
     assert!(here["age_seconds"].as_u64().is_some(), "{here:#}");
     let error = here["error"]["message"].as_str().unwrap();
-    assert!(error.contains("cannot run"), "{error}");
+    assert!(error.contains("cannot be started"), "{error}");
     let problem = here["problems"][0].as_str().unwrap();
     assert!(
         problem.starts_with("here: not observed since "),
