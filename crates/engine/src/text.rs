@@ -29,6 +29,8 @@ pub struct Text {
     pub template: Option<Arc<ChatTemplate>>,
     /// Tokens that end an answer.
     pub eos: Vec<u32>,
+    /// Tokens that end a message of a prompt: the same, also where random weights end no answer.
+    pub(crate) message_ends: Vec<u32>,
     /// For random weights, whose vocabulary is larger than the tokenizer's: ids are shown modulo this.
     pub wrap: Option<u32>,
     /// Constraints on answers: [`Text::constrain`].
@@ -41,6 +43,7 @@ impl Text {
         Self {
             tokenizer: Arc::new(tokenizer),
             template: template.map(Arc::new),
+            message_ends: eos.clone(),
             eos,
             wrap: None,
             grammars: LazyGrammars::default(),

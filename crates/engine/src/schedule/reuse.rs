@@ -142,7 +142,7 @@ impl<B: Backend> PrefixReuse<B> {
                 page_tokens: cost.page,
             }),
             rules: PointRules {
-                ends: shared.text.eos.clone(),
+                ends: shared.text.message_ends.clone(),
                 spacing: options.spacing.unwrap_or(spacing),
                 least: options.least.max(1),
             },
