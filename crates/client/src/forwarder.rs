@@ -1,6 +1,6 @@
 //! Passes whole requests on to another server, and their responses back piece by piece.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::body::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
@@ -16,6 +16,10 @@ use crate::endpoint::Credentials;
 use crate::error::{ClientError, root_cause};
 use crate::http;
 
+/// How soon a server closes a connection that it had found idle when the request came. One that it closes later may have been closed
+/// while the request was computed.
+const IDLE_CLOSE: Duration = Duration::from_secs(1);
+
 /// Sends requests to one server. Connections are kept for the next request.
 #[derive(Clone, Debug)]
 pub struct Forwarder {
@@ -24,6 +28,8 @@ pub struct Forwarder {
     connections: ConnectionCount,
     /// Makes a connection for each request.
     fresh: Client,
+    /// [`IDLE_CLOSE`].
+    idle_close: Duration,
     base: String,
     bearer: Option<HeaderValue>,
     connect: Duration,
@@ -54,6 +60,7 @@ impl Forwarder {
             http: keeping.build().map_err(unusable)?,
             connections,
             fresh: fresh.build().map_err(unusable)?,
+            idle_close: IDLE_CLOSE,
             base: base.to_owned(),
             bearer,
             connect,
@@ -62,7 +69,8 @@ impl Forwarder {
     }
 
     /// Sends a POST request whose body consists of these parts, and waits for the head of the response and, if that is a success,
-    /// the first piece of its body; none if that is empty. An error status is returned at once, without a piece.
+    /// the first piece of its body; none if that is empty. An error status is returned at once, without a piece. Calls `repeated` if
+    /// the request is sent a second time, since a kept connection was closed without a response.
     ///
     /// # Errors
     /// If there is no response, or it breaks off before its first byte.
@@ -71,13 +79,14 @@ impl Forwarder {
         path: &str,
         mut headers: HeaderMap,
         body: &[Bytes],
+        repeated: impl FnOnce(),
     ) -> Result<(ForwardedResponse, Option<Vec<u8>>), ClientError> {
         let url = format!("{}{path}", self.base);
         if let Some(bearer) = &self.bearer {
             headers.insert(AUTHORIZATION, bearer.clone());
         }
         let begun = async {
-            let mut response = self.send(&url, &headers, body).await?;
+            let mut response = self.send(&url, &headers, body, repeated).await?;
             if !response.status().is_success() {
                 return Ok((response, None));
             }
@@ -95,22 +104,28 @@ impl Forwarder {
         }
     }
 
-    /// Sends a request, and once more on a new connection if a kept one was closed without a response: the server may have
+    /// Sends a request, and once more on a new connection if a kept one was closed at once without a response: the server may have
     /// closed it as idle while the request was on its way.
     async fn send(
         &self,
         url: &str,
         headers: &HeaderMap,
         body: &[Bytes],
+        repeated: impl FnOnce(),
     ) -> Result<ForwardedResponse, reqwest::Error> {
         let request = |http: &Client| {
             let request = http.post(url).headers(headers.clone());
             request.body(Body::wrap(BodyParts::new(body))).send()
         };
-        let before = self.connections.get();
+        let (before, begun) = (self.connections.get(), Instant::now());
         match request(&self.http).await {
             // Without a new connection since, it was a kept one.
-            Err(error) if is_closed(&error) && self.connections.get() == before => {
+            Err(error)
+                if is_closed(&error)
+                    && self.connections.get() == before
+                    && begun.elapsed() < self.idle_close =>
+            {
+                repeated();
                 request(&self.fresh).await
             }
             sent => sent,
@@ -120,6 +135,7 @@ impl Forwarder {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::io::{BufRead, BufReader, Read, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::sync::Arc;
@@ -187,10 +203,11 @@ mod tests {
         Forwarder::new(&base, &Credentials::None, limit, limit).unwrap()
     }
 
-    async fn post(forwarder: &Forwarder) -> Result<Vec<u8>, ClientError> {
+    async fn post(forwarder: &Forwarder, repeated: impl FnOnce()) -> Result<Vec<u8>, ClientError> {
         let body =
             ["{\"model\":", "", "\"x\"", "}"].map(|part| Bytes::from_static(part.as_bytes()));
-        let (mut response, first) = forwarder.post("/", HeaderMap::new(), &body).await?;
+        let posted = forwarder.post("/", HeaderMap::new(), &body, repeated);
+        let (mut response, first) = posted.await?;
         let mut answer = first.unwrap_or_default();
         while let Some(piece) = response.chunk().await.unwrap() {
             answer.extend_from_slice(&piece);
@@ -204,8 +221,10 @@ mod tests {
         let forwarder = forwarder(address);
         for turns in 0..1000 {
             let before = requests.load(SeqCst);
-            let answer = post(&forwarder).await;
-            if requests.load(SeqCst) == before + 2 {
+            let is_repeated = Cell::new(false);
+            let answer = post(&forwarder, || is_repeated.set(true)).await;
+            assert_eq!(is_repeated.get(), requests.load(SeqCst) == before + 2);
+            if is_repeated.get() {
                 assert_eq!(answer.unwrap(), b"{\"model\":\"x\"}");
                 return;
             }
@@ -217,10 +236,33 @@ mod tests {
         panic!("no request was sent once more");
     }
 
+    /// Any time is too late here: the server may have computed the request.
+    #[tokio::test]
+    async fn request_on_a_kept_connection_that_was_closed_late_has_failed() {
+        let (address, requests) = closing_server(1);
+        let forwarder = Forwarder {
+            idle_close: Duration::ZERO,
+            ..forwarder(address)
+        };
+        for turns in 0..1000 {
+            let before = requests.load(SeqCst);
+            let answer = post(&forwarder, || panic!("it is sent once more")).await;
+            assert_eq!(requests.load(SeqCst), before + 1);
+            if let Err(error) = answer {
+                assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
+                return;
+            }
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+        }
+        panic!("no request found a kept connection");
+    }
+
     #[tokio::test]
     async fn request_on_a_new_connection_that_was_closed_has_failed() {
         let (address, requests) = closing_server(0);
-        let error = post(&forwarder(address)).await.unwrap_err();
+        let error = post(&forwarder(address), || {}).await.unwrap_err();
         assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
         assert_eq!(requests.load(SeqCst), 1);
     }

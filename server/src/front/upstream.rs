@@ -332,8 +332,15 @@ impl Upstream {
         };
         self.in_flight.fetch_add(1, Relaxed);
         let in_flight = InFlight(self.clone());
+        let repeated = || {
+            let (upstream, url) = (&self.spec.name, &self.spec.base);
+            tracing::info!(
+                %upstream, %url,
+                "the upstream has closed a kept connection without a response: the request is sent once more"
+            );
+        };
         let begun = async {
-            let posted = forwarder.post(path, headers, body).await;
+            let posted = forwarder.post(path, headers, body, repeated).await;
             let (response, first) = posted.map_err(ResponseFailure::Unanswered)?;
             response::whole(response, first).await
         };
