@@ -262,6 +262,11 @@ impl Reservation {
         self.runs
     }
 
+    /// Whether the memory is reserved.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.runs
+    }
+
     /// The part that stays reserved after the sequence, for as long as a handle to it exists.
     pub fn kept(&self) -> KeptMemory {
         self.kept.clone()

@@ -105,16 +105,20 @@ impl<B: Backend> Scheduler<B> {
     /// Gives slots to waiting requests, in the order of their arrival, while there are slots and memory. One that waits for a prefix,
     /// which another one computes or which is read from disk, lets others go first.
     pub(super) fn admit(&mut self) {
-        let mut index = 0;
+        let (mut index, mut is_full) = (0, false);
         while let Some(&slot) = self.free.last()
             && index < self.waiting.len()
         {
-            if self.waits_for_prefix(index) {
+            // After one that does not fit, only those are admitted that have their memory: it may need what they hold.
+            let has_memory = self.waiting[index].queued.memory.has_begun();
+            if (is_full && !has_memory) || self.waits_for_prefix(index) {
                 index += 1;
                 continue;
             }
             if !self.waiting[index].queued.memory.begin() {
-                break;
+                is_full = true;
+                index += 1;
+                continue;
             }
             self.shrink_reuse();
             // It has its memory, so that what is read for it is not evicted for it.
@@ -230,5 +234,95 @@ impl<B: Backend> Scheduler<B> {
             }
             self.shared.heartbeat.beat();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::backend::cost::ExtraCost;
+    use crate::backend::{CpuBackend, Precision};
+    use crate::graph::Model;
+    use crate::load::{HostModel, ModelSource};
+    use crate::prefix::options::PrefixOptions;
+    use crate::prefix::status::PrefixStatus;
+    use crate::sampling::Sampling;
+    use crate::schedule::admission::Admission;
+    use crate::schedule::heartbeat::Heartbeat;
+    use crate::schedule::request::Request;
+    use crate::schedule::shared::{EngineLimits, EngineShared};
+    use crate::text::Text;
+
+    /// Tokens of a request, prompt and answer together.
+    const TOKENS: usize = 64;
+
+    /// A scheduler with memory for one request and a half.
+    fn scheduler() -> Scheduler<CpuBackend> {
+        let source = ModelSource::Embedded;
+        let host = HostModel::open(&source, |_, _| {}).unwrap();
+        let text = Text::open(&source, &host.config).unwrap();
+        let backend = CpuBackend::new(&host.config, 1, Precision::Fast);
+        let model = Model::new(backend, host.config, host.weights);
+        let cost = model.backend().cost(&model.config);
+        let shared = EngineShared {
+            limits: EngineLimits {
+                slots: 2,
+                queue: 8,
+                prefill_chunk: 16,
+                context: 256,
+            },
+            admission: Arc::new(Admission::new(cost, cost.of(TOKENS) * 3 / 2)),
+            vocab: model.config.vocab,
+            text,
+            heartbeat: Arc::new(Heartbeat::new()),
+            stats: Arc::default(),
+            prefix: PrefixStatus::default(),
+            waiting: AtomicUsize::new(0),
+            slot_ms: AtomicU64::new(0),
+        };
+        Scheduler::new(model, &PrefixOptions::off(), Arc::new(shared))
+    }
+
+    fn submit(scheduler: &mut Scheduler<CpuBackend>) {
+        let admission = &scheduler.shared.admission;
+        let memory = admission.reserve(1, TOKENS - 1, ExtraCost::default());
+        let (events, _) = mpsc::channel(1);
+        let queued = QueuedRequest {
+            request: Request {
+                prompt: vec![1],
+                max_tokens: TOKENS - 1,
+                sampling: Sampling::default(),
+                stop: Vec::new(),
+                logprobs: None,
+                score_prompt: false,
+                constraint: None,
+                ignore_eos: true,
+                reuse: Reuse::Off,
+            },
+            events,
+            memory: memory.unwrap(),
+        };
+        scheduler.shared.waiting.fetch_add(1, Relaxed);
+        scheduler.enqueue(Some(queued));
+    }
+
+    #[test]
+    fn request_that_has_its_memory_passes_one_that_does_not_fit() {
+        let mut scheduler = scheduler();
+        (0..3).for_each(|_| submit(&mut scheduler));
+        // The first one waited for a prefix then, and this one has waited for the disk since.
+        assert!(scheduler.waiting[1].queued.memory.begin());
+        scheduler.admit();
+        assert_eq!((scheduler.running.len(), scheduler.waiting.len()), (1, 2));
+        let mut waiting = scheduler.waiting.iter();
+        assert!(waiting.all(|waiting| !waiting.queued.memory.has_begun()));
+        scheduler.release_where(|_| true);
+        scheduler.admit();
+        assert_eq!((scheduler.running.len(), scheduler.waiting.len()), (1, 1));
     }
 }
