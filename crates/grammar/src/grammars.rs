@@ -80,7 +80,8 @@ impl Grammars {
         self.compile_while(rules, thinking, &|| true)
     }
 
-    /// Like [`Grammars::compile`], and gives up the search for the place of an error once `is_wanted` says no.
+    /// Like [`Grammars::compile`], and gives up the search for the place of an error, and for tools that are refused, once
+    /// `is_wanted` says no.
     ///
     /// # Errors
     /// As [`Grammars::compile`].
@@ -153,7 +154,8 @@ impl Grammars {
                         })
                 };
                 let relaxed = calls.relaxed(compiles);
-                match relaxed == *calls {
+                // A search that was given up says nothing about the tools, and what is compiled is kept for other requests.
+                match relaxed == *calls || !is_wanted() {
                     true => Err(error),
                     false => self.compile_calls(&relaxed, answer, is_wanted),
                 }

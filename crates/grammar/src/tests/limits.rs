@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{answer, calls, feed, grammars, schema, tool};
 use crate::locate::locate;
 use crate::schema::Schema;
-use crate::{Format, GrammarError, Progress, Rules, Tool};
+use crate::{Format, GrammarError, Grammars, Progress, Rules, Tool};
 
 #[test]
 fn cancelled_constraint_computes_nothing() {
@@ -251,9 +251,8 @@ fn schema_of_a_loose_tool_that_accepts_nothing_is_left_out() {
     assert!(matches!(error, GrammarError::Refused { .. }), "{error}");
 }
 
-#[test]
-fn few_loose_tools_are_compiled_alone_to_find_those_that_are_refused() {
-    let grammars = grammars();
+/// Calls of so many functions that are not strict. The first one's schema accepts nothing.
+fn loose_calls(count: usize) -> Rules {
     let never =
         json!({"type": "array", "items": {"type": "integer"}, "minItems": 3, "maxItems": 1});
     let loose = |index: usize| Tool {
@@ -266,13 +265,29 @@ fn few_loose_tools_are_compiled_alone_to_find_those_that_are_refused() {
             },
         )
     };
-    let rules = calls((0..60).map(loose).collect(), true, false);
-    for (index, is_enforced) in [(0, false), (1, true), (59, false)] {
-        let mut constraint = grammars.compile(&rules, false).unwrap().unwrap();
-        let call = format!(
-            "<tool_call>\n<function=f{index}>\n<parameter=a>\nany\n</parameter>\n</function>\n</tool_call>"
-        );
-        let fed = feed(&mut constraint, &call);
-        assert_eq!(fed.is_none(), is_enforced, "f{index}");
-    }
+    calls((0..count).map(loose).collect(), true, false)
+}
+
+/// Whether the schema of one of them is enforced.
+fn is_enforced(grammars: &Grammars, rules: &Rules, index: usize) -> bool {
+    let mut constraint = grammars.compile(rules, false).unwrap().unwrap();
+    let call = format!(
+        "<tool_call>\n<function=f{index}>\n<parameter=a>\nany\n</parameter>\n</function>\n</tool_call>"
+    );
+    feed(&mut constraint, &call).is_none()
+}
+
+#[test]
+fn few_loose_tools_are_compiled_alone_to_find_those_that_are_refused() {
+    let (grammars, rules) = (grammars(), loose_calls(60));
+    let enforced = [0, 1, 59].map(|index| is_enforced(&grammars, &rules, index));
+    assert_eq!(enforced, [false, true, false]);
+}
+
+#[test]
+fn search_for_refused_tools_that_is_given_up_is_not_kept() {
+    let (grammars, rules) = (grammars(), loose_calls(2));
+    let given_up = grammars.compile_while(&rules, false, &|| false);
+    given_up.unwrap_err();
+    assert!(is_enforced(&grammars, &rules, 1));
 }
