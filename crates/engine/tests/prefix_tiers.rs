@@ -328,6 +328,20 @@ fn check_of_equal_prefixes_is_silent_and_yields_to_requests() {
     }
 }
 
+/// Runs a test of this file in a process with these variables.
+#[cfg(debug_assertions)]
+fn run_in_second_process(test: &str, variables: [(&str, &Path); 2]) {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .envs(variables)
+        .output()
+        .unwrap();
+    let texts = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    // A process that finds no test of this name succeeds.
+    let has_passed = output.status.success() && texts[0].contains("1 passed");
+    assert!(has_passed, "{}", texts.concat());
+}
+
 #[cfg(debug_assertions)]
 const SLOW: &str = "SANCTUM_READ_TEST_FOLDER";
 
@@ -340,15 +354,11 @@ fn request_that_waits_for_the_disk_lets_others_go_first() {
         let folder = private_folder();
         let ice = folder.path().join("ice");
         fs::write(&ice, "").unwrap();
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture"])
-            .env(SLOW, folder.path())
-            .env("SANCTUM_FREEZE_READ", &ice)
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{text}");
-        return;
+        let variables = [
+            (SLOW, folder.path()),
+            ("SANCTUM_FREEZE_READ", ice.as_path()),
+        ];
+        return run_in_second_process(test, variables);
     };
     let cache = folder.join("cache");
     let first = engine(Some(&cache), 1, KvMode::Plain);
@@ -392,15 +402,11 @@ fn damaged_state_empties_both_tiers_and_ends_reuse() {
         let file = folder.path().join("damage");
         let cache = folder.path().join("cache");
         fs::write(&file, "").unwrap();
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture"])
-            .env(DAMAGED, &cache)
-            .env("SANCTUM_DAMAGE_PREFIX", &file)
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{text}");
-        return;
+        let variables = [
+            (DAMAGED, cache.as_path()),
+            ("SANCTUM_DAMAGE_PREFIX", file.as_path()),
+        ];
+        return run_in_second_process(test, variables);
     };
     let engine = checking_engine(Some(&folder), 1, KvMode::Plain, 1.0);
     let asked = |turns| answer(engine.submit(request(&engine, turns)).unwrap());
