@@ -72,7 +72,7 @@ pub(crate) fn installed_agent(
     let receipt = installation.receipt()?.ok_or_else(|| {
         Error::refused(format!(
             "nothing is installed here; to install, run: {}",
-            installation.typed(INSTALL_RELEASE)
+            installation.typed_to_deploy(INSTALL_RELEASE)
         ))
     })?;
     receipt.agent(name).cloned().ok_or_else(|| {

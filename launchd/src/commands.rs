@@ -61,7 +61,7 @@ fn must_be_installed(installation: &Installation) -> Result<Receipt, Error> {
     installation.receipt()?.ok_or_else(|| {
         Error::refused(format!(
             "nothing is installed here; to install, run: {}",
-            installation.typed(INSTALL_RELEASE)
+            installation.typed_to_deploy(INSTALL_RELEASE)
         ))
     })
 }

@@ -12,6 +12,9 @@ use crate::{Error, INSTALL_RELEASE, Launchctl, Receipt};
 /// A larger file is not a fleet.toml.
 pub const MAX_FLEET_BYTES: u64 = 4 << 20;
 
+/// The file that a command reads without `--config` if the working folder has it.
+const IN_FOLDER: &str = "fleet.toml";
+
 /// A fleet's installation on a host: the fleet, the host in it, and launchd.
 #[derive(Clone, Debug)]
 pub struct Installation {
@@ -67,21 +70,37 @@ impl Installation {
     }
 
     /// A command of sanctum-launchd as an operator types it for this installation: with `--config`, unless the command finds
-    /// this fleet's home without it.
+    /// this fleet's home without it, in this working folder and in one without a fleet.toml.
     pub fn typed(&self, words: &str) -> String {
-        let is_found = read(None).is_ok_and(|(_, _, fleet)| {
-            fleet.fleet.name == self.fleet.fleet.name
-                && Home::of(&fleet).is_ok_and(|home| home == self.home)
-        });
         let deployed = self.home.fleet_toml();
         let file = match deployed.exists() {
             true => &deployed,
             false => &self.file,
         };
-        match is_found {
-            true => format!("sanctum-launchd {words}"),
-            false => format!("sanctum-launchd {words} --config {}", quoted_file(file)),
-        }
+        let is_found = self.is_found(Path::new(IN_FOLDER), program_on_path().as_deref());
+        typed_line(words, is_found, file)
+    }
+
+    /// As [`Installation::typed`], for a command that deploys a fleet.toml: it reads the file that this one has read.
+    pub fn typed_to_deploy(&self, words: &str) -> String {
+        let real = |file: &Path| std::fs::canonicalize(file).ok();
+        let found = found_file(program_on_path().as_deref());
+        let found = found.ok().and_then(|file| real(&file));
+        let is_found = found.is_some() && found == real(&self.file);
+        typed_line(words, is_found, &self.file)
+    }
+
+    /// Whether `program`, a sanctum-launchd, finds this fleet's home without `--config`. A watchdog has another working folder
+    /// than the operator who reads its alert, so that `here`, the working folder's fleet.toml, is not enough.
+    fn is_found(&self, here: &Path, program: Option<&Path>) -> bool {
+        let is_ours = |file: &Path| {
+            let fleet = read(Some(file)).ok().map(|(_, _, fleet)| fleet);
+            fleet.is_some_and(|fleet| {
+                fleet.fleet.name == self.fleet.fleet.name
+                    && Home::of(&fleet).is_ok_and(|home| home == self.home)
+            })
+        };
+        (!here.exists() || is_ours(here)) && deployed_file(program).is_ok_and(|file| is_ours(&file))
     }
 
     /// As [`Installation::open`], for a command about what is installed on this machine.
@@ -149,12 +168,23 @@ fn not_installed(
 /// The file that is read without `--config`: the one in this folder, else the one that was deployed with this program, else the
 /// one in the default home.
 fn default_file() -> Result<PathBuf, Error> {
-    let here = PathBuf::from("fleet.toml");
-    if here.exists() {
-        return Ok(here);
-    }
     let program = std::env::current_exe().ok();
-    if let Some(deployed) = program.and_then(|program| deployed_with(&program)) {
+    let real = program.map(|program| std::fs::canonicalize(&program).unwrap_or(program));
+    found_file(real.as_deref())
+}
+
+/// The file that `program`, a sanctum-launchd, reads in this folder without `--config`.
+fn found_file(program: Option<&Path>) -> Result<PathBuf, Error> {
+    let here = PathBuf::from(IN_FOLDER);
+    match here.exists() {
+        true => Ok(here),
+        false => deployed_file(program),
+    }
+}
+
+/// The file that `program` reads in a folder without a fleet.toml.
+fn deployed_file(program: Option<&Path>) -> Result<PathBuf, Error> {
+    if let Some(deployed) = program.and_then(deployed_with) {
         return Ok(deployed);
     }
     // In the default home. Only fleet.toml names another one.
@@ -166,6 +196,21 @@ fn default_file() -> Result<PathBuf, Error> {
         "fleet.toml is neither in this folder nor at {}; name it with --config, or write a first one: sanctum-launchd init",
         deployed.display()
     )))
+}
+
+/// The `sanctum-launchd` that a shell runs by this name; none if `PATH` has none.
+fn program_on_path() -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    let mut programs = std::env::split_paths(&folders).map(|folder| folder.join("sanctum-launchd"));
+    let program = programs.find(|program| program.is_file())?;
+    std::fs::canonicalize(program).ok()
+}
+
+fn typed_line(words: &str, is_found: bool, file: &Path) -> String {
+    match is_found {
+        true => format!("sanctum-launchd {words}"),
+        false => format!("sanctum-launchd {words} --config {}", quoted_file(file)),
+    }
 }
 
 /// The fleet.toml of the home whose `bin/` has this program; none if there is none.
@@ -225,6 +270,41 @@ mod tests {
             installation.typed("verify --host mini"),
             "sanctum-launchd verify --host mini --config '/x/my fleet.toml'"
         );
+    }
+
+    #[test]
+    fn command_is_short_if_the_program_that_a_shell_runs_finds_the_fleet() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        for name in ["one", "two"] {
+            std::fs::create_dir_all(at(name).join("bin")).unwrap();
+            let text = format!("[fleet]\nname = \"{name}\"\nhome = {:?}\n", at(name));
+            std::fs::write(at(name).join("fleet.toml"), text).unwrap();
+        }
+        let file = at("one/fleet.toml");
+        let (_, text, fleet) = read(Some(&file)).unwrap();
+        let installation = Installation {
+            home: Home::of(&fleet).unwrap(),
+            file,
+            text,
+            fleet,
+            host: "mini".parse().unwrap(),
+            launchctl: Launchctl::here(),
+        };
+        let [ours, theirs] = ["one", "two"].map(|name| at(name).join("bin/sanctum-launchd"));
+        for (here, program, is_found) in [
+            ("none/fleet.toml", Some(&ours), true),
+            ("one/fleet.toml", Some(&ours), true),
+            // The working folder has another fleet.
+            ("two/fleet.toml", Some(&ours), false),
+            // The shell runs another fleet's program, or one that finds the default home.
+            ("none/fleet.toml", Some(&theirs), false),
+            ("one/fleet.toml", Some(&theirs), false),
+            ("one/fleet.toml", None, false),
+        ] {
+            let found = installation.is_found(&at(here), program.map(PathBuf::as_path));
+            assert_eq!(found, is_found, "{here} {program:?}");
+        }
     }
 
     #[test]

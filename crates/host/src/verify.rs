@@ -52,7 +52,7 @@ pub fn verify(installation: &Installation) -> Result<Vec<Finding>, Error> {
                 FindingKind::NotInstalled,
                 &installation.host,
                 problem,
-                installation.typed(INSTALL_RELEASE),
+                installation.typed_to_deploy(INSTALL_RELEASE),
             ));
         }
     }

@@ -83,7 +83,8 @@ fn release(
         Some(installed) if installed != release.version.as_str() => Err(Error::refused(format!(
             "release {installed} is installed; to change to {}, run: {}",
             release.version,
-            installation.typed(&format!("upgrade --release {}", ssh::quoted_file(folder)))
+            installation
+                .typed_to_deploy(&format!("upgrade --release {}", ssh::quoted_file(folder)))
         ))),
         _ => Ok((release, Some(folder.clone()))),
     }

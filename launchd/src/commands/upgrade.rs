@@ -54,7 +54,7 @@ pub(crate) fn run(
     let line = match &outcome {
         DeployOutcome::Undecided => format!(
             "release {version} is installed already; to repair it, run: {}",
-            installation.typed("install")
+            installation.typed_to_deploy("install")
         ),
         DeployOutcome::Planned => format!(
             "{host} would change from release {before} to {version}; nothing has been changed"

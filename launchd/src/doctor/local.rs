@@ -26,7 +26,7 @@ const RENEWAL: i64 = 30;
 pub(crate) fn check_here(installation: &Installation, patience: Duration) -> DoctorReport {
     let receipt = installation.receipt();
     let now = Utc::now();
-    let install = installation.typed(sanctum_host::INSTALL_RELEASE);
+    let install = installation.typed_to_deploy(sanctum_host::INSTALL_RELEASE);
     let missing = |why: String| DoctorLine::failed("installation", why, install.clone());
     let mut lines = vec![match &receipt {
         Ok(Some(receipt)) => DoctorLine::passed(

@@ -1,8 +1,9 @@
-//! A fleet whose home is not the default one: the commands that are printed name its fleet.toml.
+//! The commands that are printed name a fleet.toml that they would not find: that of another home than the default one, and
+//! one that is not deployed yet.
 
 use std::fs;
 
-use crate::host::Host;
+use crate::host::{Host, LaunchdOutput};
 
 #[test]
 fn printed_commands_name_the_fleet_that_they_would_not_find() {
@@ -31,4 +32,20 @@ fn printed_commands_of_the_default_home_are_short() {
         said.ends_with("check with: sanctum-launchd status\n"),
         "{said}"
     );
+}
+
+#[test]
+fn printed_upgrade_deploys_the_fleet_that_was_named() {
+    let host = Host::new();
+    host.install("1").ok();
+    let edited = host.at("edited.toml");
+    fs::copy(host.at("fleet.toml"), &edited).unwrap();
+    let release = host.release("2").display().to_string();
+    let install = host.command_for(&edited, &["install", "--release", &release]);
+    let said = LaunchdOutput::of(install).fails(1);
+    let next = format!(
+        "sanctum-launchd upgrade --release {release} --config {}",
+        edited.display()
+    );
+    assert!(said.contains(&next), "{said}");
 }

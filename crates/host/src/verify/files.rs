@@ -44,20 +44,20 @@ fn check_artefact(
     findings: &mut Vec<Finding>,
 ) -> Result<(), Error> {
     let path = &artefact.path;
-    let reinstall = installation.typed(REINSTALL);
+    let reinstall = || installation.typed(REINSTALL);
     let found =
         |kind, problem: String, fix: String| Finding::new(kind, path.display(), problem, fix);
     match Digest::of_file(path) {
         // It must not hide the other findings.
         Err(error) => {
             let problem = format!("it cannot be read: {error}");
-            let fix = format!("ls -ld {}; {reinstall}", quoted_file(path));
+            let fix = format!("ls -ld {}; {}", quoted_file(path), reinstall());
             findings.push(found(FindingKind::Changed, problem, fix));
             return Ok(());
         }
         Ok(None) => {
             let problem = "it is missing".to_owned();
-            findings.push(found(FindingKind::Missing, problem, reinstall));
+            findings.push(found(FindingKind::Missing, problem, reinstall()));
             return Ok(());
         }
         Ok(Some(digest)) if digest != artefact.sha256 => {
@@ -67,9 +67,10 @@ fn check_artefact(
             );
             let fix = match artefact.kind {
                 ArtefactKind::Fleet => format!(
-                    "sanctum-launchd {REINSTALL} --config YOUR-FLEET.TOML; or, to keep this change: {reinstall}"
+                    "sanctum-launchd {REINSTALL} --config YOUR-FLEET.TOML; or, to keep this change: {}",
+                    reinstall()
                 ),
-                _ => format!("{reinstall} (puts back what was installed)"),
+                _ => format!("{} (puts back what was installed)", reinstall()),
             };
             findings.push(found(FindingKind::Changed, problem, fix));
         }
