@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sanctum_config::{Label, Rotation};
+use sanctum_config::{Label, Rotation, quoted_file};
 use sanctum_host::Launchctl;
 use sanctum_watch::BlockingTask;
 
@@ -57,7 +57,7 @@ impl RestartCommand {
             }
             Self::Bootstrap(plist) => {
                 let domain = launchctl.domain();
-                format!("launchctl bootstrap {domain} {}", plist.display())
+                format!("launchctl bootstrap {domain} {}", quoted_file(plist))
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sanctum_client::{ClientError, FailedPrefixCheck, Liveness};
 use sanctum_config::fleet::Fleet;
-use sanctum_config::{Home, Label, Role, Rotation};
+use sanctum_config::{Home, Label, Role, Rotation, quoted_file};
 use sanctum_host::{Launchctl, Receipt, StoppedAgents};
 use sanctum_watch::alert::{AlertText, Severity};
 use sanctum_watch::{
@@ -283,7 +283,7 @@ impl Guardian {
             host: &self.watched.endpoint.host,
             base,
             target: &self.launchctl.target(&self.fleet.launchd_label(agent)),
-            tail: &format!("tail -n 50 {}", self.home.log(agent).display()),
+            tail: &format!("tail -n 50 {}", quoted_file(&self.home.log(agent))),
             last_error,
         })
     }

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sanctum_config::{Label, UntrustedText, files};
+use sanctum_config::{Label, UntrustedText, files, quoted_file};
 use sanctum_watch::Notice;
 use sanctum_watch::alert::{AlertText, Severity};
 use serde::{Deserialize, Serialize};
@@ -75,7 +75,7 @@ impl Known {
                     count => format!("{host} restarted after {count} kernel panics"),
                 },
                 body,
-                next: format!("ls -lt {}", folder.display()),
+                next: format!("ls -lt {}", quoted_file(folder)),
             },
         }))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sanctum_config::{Home, Label};
+use sanctum_config::{Home, Label, quoted_file};
 use sanctum_host::{Finding, FindingKind};
 use sanctum_watch::alert::{Undelivered, undelivered};
 
@@ -12,7 +12,7 @@ pub(crate) fn of_watchdog(home: &Home, name: &Label) -> Vec<Finding> {
     let all = match undelivered(&folder) {
         Ok(all) => all,
         Err(error) => {
-            let fix = format!("ls -ld {}", folder.display());
+            let fix = format!("ls -ld {}", quoted_file(&folder));
             return vec![Finding::new(
                 FindingKind::Undelivered,
                 name,
@@ -44,7 +44,7 @@ pub(crate) fn of_watchdog(home: &Home, name: &Label) -> Vec<Finding> {
                 false => format!(
                     "fix [alerts.{channel}] or the service behind it; the alerts are then delivered automatically"
                 ),
-                true => format!("read them, then: rm -r {}", folder.join("refused").display()),
+                true => format!("read them, then: rm -r {}", quoted_file(&folder.join("refused"))),
             };
             Finding::new(
                 FindingKind::Undelivered,
@@ -54,4 +54,37 @@ pub(crate) fn of_watchdog(home: &Home, name: &Label) -> Vec<Finding> {
             )
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use sanctum_config::atomic;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn command_that_removes_refused_alerts_names_one_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::new(folder.path().join("my fleet"), folder.path().to_owned());
+        let name: Label = "canary".parse().unwrap();
+        let refused = home.spool(&name).join("refused");
+        let alert = json!({
+            "id": "canary-misses-1",
+            "severity": "warning",
+            "source": "canary",
+            "host": "mini",
+            "title": "wrong answer",
+            "body": "4 was expected",
+            "time": "2026-04-12T13:00:00Z",
+        });
+        let spooled = json!({ "alert": alert, "pending": ["phone"] }).to_string();
+        atomic::write(&refused.join("1-a.json"), spooled.as_bytes(), 0o600).unwrap();
+        let fixes: Vec<String> = of_watchdog(&home, &name)
+            .into_iter()
+            .map(|finding| finding.fix)
+            .collect();
+        let fix = format!("read them, then: rm -r '{}'", refused.display());
+        assert_eq!(fixes, [fix]);
+    }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sanctum_config::quoted_file;
 use sanctum_watch::alert::{AlertText, Severity};
 use sanctum_watch::{
     Check, CheckReport, Details, Notice, PlannedAction, Round, Verdict, VerdictKind,
@@ -93,7 +94,10 @@ impl Parity {
     /// The command line of this check.
     fn command(&self) -> String {
         let WatchdogConfig { config, name, .. } = &self.config;
-        format!("sanctum-parity --config {} --name {name}", config.display())
+        format!(
+            "sanctum-parity --config {} --name {name}",
+            quoted_file(config)
+        )
     }
 
     /// Compares the replies with what is expected, prompt by prompt.
@@ -207,7 +211,7 @@ fn keep(run: &RunReport, config: &WatchdogConfig) -> Notice {
                 severity: Severity::Warning,
                 title: format!("{} on {} cannot keep its reports", config.name, config.host),
                 body: error.to_string(),
-                next: format!("df -h {}", config.home.path().display()),
+                next: format!("df -h {}", quoted_file(config.home.path())),
             },
         },
     }

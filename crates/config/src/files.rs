@@ -11,7 +11,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-use crate::atomic;
+use crate::{atomic, quoted_file};
 
 /// Opens a regular file for reading, a symbolic link to one included.
 ///
@@ -157,7 +157,7 @@ pub fn open_secret(path: &Path) -> io::Result<File> {
     let file = open(path)?;
     let about = file.metadata()?;
     is_ours(&about)?;
-    is_closed(&about, || format!("type: chmod 600 {}", path.display()))?;
+    is_closed(&about, || format!("type: chmod 600 {}", quoted_file(path)))?;
     Ok(file)
 }
 

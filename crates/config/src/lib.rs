@@ -48,6 +48,7 @@ mod origin;
 mod programs;
 pub mod record;
 mod rotating_file;
+mod shell;
 mod tilde;
 mod untrusted;
 
@@ -64,5 +65,6 @@ pub use origin::{BadOrigin, HostName, Origin};
 pub use programs::system_program;
 pub use record::RecordError;
 pub use rotating_file::{RotatingFile, Rotation};
+pub use shell::{quoted, quoted_file};
 pub use tilde::{NoHome, TildePath};
 pub use untrusted::{UntrustedText, escape_json, terminal_json};

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sanctum_config::{FileLock, cache_dir};
+use sanctum_config::{FileLock, cache_dir, quoted_file};
 
 /// Where macOS mounts volumes.
 const VOLUMES: &str = "/Volumes";
@@ -28,8 +28,9 @@ pub fn problems(folder: &Path, limit: u64) -> Vec<String> {
             return vec![format!("{shown} is no folder; name another one")];
         }
         Ok(about) if about.mode() & 0o077 != 0 => problems.push(format!(
-            "other users can enter {shown} (mode {:o}), and conversations lie there; chmod 700 {shown}",
-            about.mode() & 0o777
+            "other users can enter {shown} (mode {:o}), and conversations lie there; chmod 700 {}",
+            about.mode() & 0o777,
+            quoted_file(folder)
         )),
         _ => {}
     }

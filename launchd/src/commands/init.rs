@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use sanctum_config::atomic::{self, Staged};
-use sanctum_config::{Fleet, Home, UntrustedText};
+use sanctum_config::{Fleet, Home, UntrustedText, quoted_file};
 use sanctum_host::{read_fleet, ssh, this_host};
 use serde_json::json;
 
@@ -105,7 +105,7 @@ impl SecretFile {
     /// What it is, and how it comes to the host that serves.
     fn describe(&self, serving: &NewHost) -> String {
         let NewHost { name, address } = serving;
-        let file = ssh::quoted_file(&self.path);
+        let file = quoted_file(&self.path);
         let there = "umask 077; mkdir -p ~/.sanctum/secrets; cat > ~/.sanctum/secrets/receiver.url";
         format!(
             "wrote {file} (mode 600): the address of the receiver, which `url_file` names. The watchdogs of {name} read it there; \
@@ -138,7 +138,7 @@ fn check_is_new(path: &Path) -> Result<(), Error> {
 
 /// The commands that follow.
 fn next(fleet: &NewFleet, path: &Path) -> Vec<String> {
-    let (file, serving) = (path.display(), &fleet.serving.name);
+    let (file, serving) = (quoted_file(path), &fleet.serving.name);
     let mut next = vec![format!("sanctum-launchd check --config {file}")];
     if let Some(watching) = &fleet.watching {
         next.push(format!("sanctum-pki --config {file} init"));

@@ -63,6 +63,16 @@ fn notes_of_check_about_the_new_file_are_printed() {
 }
 
 #[test]
+fn printed_commands_quote_a_file_with_a_space() {
+    let host = Host::new();
+    let file = host.at("my fleet.toml");
+    let init = host.command_for(&file, &["init", "--serve", "mini=127.0.0.1"]);
+    let said = LaunchdOutput::of(init).ok();
+    let next = format!("sanctum-launchd check --config '{}'\n", file.display());
+    assert!(said.contains(&next), "{said}");
+}
+
+#[test]
 fn answer_that_check_refuses_writes_nothing() {
     let host = Host::new();
     let said = init(&host, &["--alert", "https://ntfy.sh/SECRET/a.b"]).fails(1);

@@ -1,20 +1,6 @@
 //! Words and paths for the shell of this host or of another one.
 
-use std::path::Path;
-
-/// A word quoted for any shell; without quotes where it needs none.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
-/// A path quoted for the shell.
-pub fn quoted_file(path: &Path) -> String {
-    quoted(&path.to_string_lossy())
-}
+pub use sanctum_config::{quoted, quoted_file};
 
 /// The command that an operator can type to do the same as [`super::run`].
 pub fn by_hand(destination: &str, line: &str) -> String {
@@ -38,7 +24,5 @@ mod tests {
         // The local shell must not expand `~`.
         assert_eq!(by_hand("mini", "ls ~/.sanctum"), "ssh mini 'ls ~/.sanctum'");
         assert_eq!(quoted_path("~/my fleet"), "~/'my fleet'");
-        assert_eq!(quoted_file(Path::new("/a/b.c")), "/a/b.c");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sanctum_config::atomic::{self, Staged};
-use sanctum_config::{FileLock, cache_dir, files};
+use sanctum_config::{FileLock, cache_dir, files, quoted_file};
 
 use super::error::ColdError;
 use super::file::BadFile;
@@ -235,7 +235,7 @@ fn is_private_folder(path: &Path) -> io::Result<()> {
         mode if mode & 0o077 == 0 => Ok(()),
         mode => refused(format!(
             "its mode is {mode:04o}, and the conversations in it are for this user only; type: chmod 700 {}",
-            path.display()
+            quoted_file(path)
         )),
     }
 }
