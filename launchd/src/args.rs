@@ -173,7 +173,8 @@ pub struct InitArgs {
     pub(crate) standby: Option<StandbyProgram>,
     /// How alerts are delivered: desktop, log, or the URL of a receiver [default: desktop]
     ///
-    /// An address that is a secret, such as Slack's, is written into a file of mode 600 that fleet.toml names.
+    /// An address that is a secret, such as Slack's, is written into a file of mode 600 that fleet.toml names. The shell's history
+    /// and the list of processes have what you write here: leave this out, and answer the question instead.
     // Parsed later: clap's error would repeat a secret.
     #[arg(long, value_name = "CHANNEL")]
     pub(crate) alert: Option<String>,

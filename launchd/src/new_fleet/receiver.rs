@@ -18,7 +18,7 @@ pub(crate) struct AlertReceiver {
 
 /// A service whose addresses are secrets: who knows one can write there, or read.
 struct AlertService {
-    /// The host of its addresses.
+    /// The host of its addresses; the hosts below it are the service's too, such as `canary.discord.com`.
     host: &'static str,
     keys: &'static str,
 }
@@ -28,9 +28,13 @@ const SLACK: &str =
 const DISCORD: &str = "template = '{\"content\": \"**{{severity}}: {{title|200}}**\\n{{body|1700}}\", \"allowed_mentions\": {\"parse\": []}}'\n";
 
 /// As docs/watching.md describes them.
-static SERVICES: [AlertService; 4] = [
+static SERVICES: [AlertService; 5] = [
     AlertService {
         host: "hooks.slack.com",
+        keys: SLACK,
+    },
+    AlertService {
+        host: "hooks.slack-gov.com",
         keys: SLACK,
     },
     AlertService {
@@ -47,6 +51,14 @@ static SERVICES: [AlertService; 4] = [
     },
 ];
 
+impl AlertService {
+    /// Whether a host, in lower case, is the service's.
+    fn has(&self, host: &str) -> bool {
+        let below = host.strip_suffix(self.host);
+        below.is_some_and(|below| below.is_empty() || below.ends_with('.'))
+    }
+}
+
 impl AlertReceiver {
     /// The receiver with this address.
     ///
@@ -57,7 +69,8 @@ impl AlertReceiver {
             .map_err(|_| "the address has control characters; leave them out".to_owned())?;
         let (user, authority) = divided(&address);
         let host = authority.split(':').next().unwrap_or_default();
-        let host = host.to_ascii_lowercase();
+        // With a dot at its end, a name is the same.
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
         if host == "api.telegram.org" {
             return Err(
                 "Telegram needs a `chat_id` beside its address; write desktop or log here, then the section [alerts.telegram] of \
@@ -65,7 +78,7 @@ impl AlertReceiver {
                     .to_owned(),
             );
         }
-        let service = SERVICES.iter().find(|service| service.host == host);
+        let service = SERVICES.iter().find(|service| service.has(&host));
         Ok(Self {
             is_secret: service.is_some() || user.is_some(),
             keys: service.map_or("", |service| service.keys),
@@ -115,6 +128,13 @@ mod tests {
         for (url, is_secret, key) in [
             ("https://hooks.slack.com/services/T/B/x", true, "template"),
             ("https://Discord.com/api/webhooks/1/x", true, "template"),
+            (
+                "https://canary.discord.com/api/webhooks/1/x",
+                true,
+                "content",
+            ),
+            ("https://hooks.slack.com./services/T/B/x", true, "template"),
+            ("https://notdiscord.com/api/webhooks/1/x", false, ""),
             ("https://ntfy.sh:443/topic", true, "kind = \"ntfy\""),
             ("https://a:b@192.0.2.7/notify", true, ""),
             ("http://127.0.0.1:4077/notify", false, ""),
