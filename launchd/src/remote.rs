@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::Error;
 use crate::console::Console;
+use crate::wait::Wait;
 
 /// How the host that the command line names is reached; none if it is this one.
 ///
@@ -45,13 +46,13 @@ pub(crate) fn run(
     console: &mut Console,
 ) -> Result<(), Error> {
     let line = line(installation, words, console.is_json(), console.dry_run);
-    session(installation, destination, &line, idle, |text| {
+    session(installation, destination, &line, idle, None, |text| {
         writeln!(console.raw(), "{text}").and_then(|()| console.raw().flush())
     })
 }
 
 /// Runs `words` with `--json` as the command of that host's sanctum-launchd, and returns the object that it has printed, with
-/// all texts escaped. It prints that at its end, so it has `limit` for all it does.
+/// all texts escaped. It prints that at its end, so all it does must end within `wait`.
 ///
 /// # Errors
 /// As [`run`]; also if it has printed no object, whatever its exit code.
@@ -59,27 +60,39 @@ pub(crate) fn ask(
     installation: &Installation,
     destination: &str,
     words: &[&str],
-    limit: Duration,
+    wait: &Wait,
     dry_run: bool,
 ) -> Result<Value, Error> {
     let line = line(installation, words, true, dry_run);
     let mut output = String::new();
-    session(installation, destination, &line, Some(limit), |text| {
-        output.push_str(text.as_str());
-        output.push('\n');
-        Ok(())
-    })?;
+    let limit = Some(wait.left());
+    session(
+        installation,
+        destination,
+        &line,
+        limit,
+        Some(wait),
+        |text| {
+            output.push_str(text.as_str());
+            output.push('\n');
+            Ok(())
+        },
+    )?;
     object(&output).ok_or_else(|| {
         let why = "its sanctum-launchd ended without an error and without the result";
         Error::refused(ssh::failure(destination, &line, why))
     })
 }
 
-/// The first JSON object of an output. A login shell may have printed something before it.
+/// The last JSON object of an output that begins on a line of its own. A login shell may have printed something before it.
 fn object(output: &str) -> Option<Value> {
-    let begin = output.find('{')?;
-    let mut values = serde_json::Deserializer::from_str(&output[begin..]).into_iter::<Value>();
-    values.next()?.ok().map(escape_json)
+    let begins = output.rmatch_indices('{');
+    let begins = begins.map(|(at, _)| output.split_at(at));
+    let mut begins = begins.filter(|(before, _)| before.is_empty() || before.ends_with('\n'));
+    begins.find_map(|(_, text)| {
+        let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+        values.next()?.ok().map(escape_json)
+    })
 }
 
 fn line(installation: &Installation, words: &[&str], json: bool, dry_run: bool) -> String {
@@ -90,12 +103,13 @@ fn line(installation: &Installation, words: &[&str], json: bool, dry_run: bool) 
 }
 
 /// Runs a line on that host, if that host runs commands at all. Standard output is passed to `on_output`, standard error to
-/// this command's.
+/// this command's, beside the progress of `wait`.
 fn session(
     installation: &Installation,
     destination: &str,
     line: &str,
     idle: Option<Duration>,
+    wait: Option<&Wait>,
     mut on_output: impl FnMut(UntrustedText) -> io::Result<()>,
 ) -> Result<(), Error> {
     let host = &installation.host;
@@ -105,7 +119,8 @@ fn session(
         RemoteStream::Output => on_output(text),
         RemoteStream::Error => {
             ends_badly = Some(text.to_string());
-            writeln!(std::io::stderr(), "{host}: {text}")
+            let print = || writeln!(io::stderr(), "{host}: {text}");
+            wait.map_or_else(print, |wait| wait.beside(print))
         }
     });
     let code = code.map_err(|error| match error.kind() {
@@ -114,19 +129,24 @@ fn session(
         }
         _ => error.into(),
     })?;
-    match code.and_then(|code| u8::try_from(code).ok()) {
+    match code {
         Some(0) => Ok(()),
-        // The exit codes of sanctum-launchd.
-        Some(code @ 1..=3) => Err(Error::Remote {
-            host: host.clone(),
-            code,
-            next: ssh::by_hand(destination, line),
-        }),
-        _ => {
+        // ssh could not connect, or the shell there could not start the command.
+        None | Some(ssh::FAILED | 126 | 127) => {
             let why = ends_badly.unwrap_or_else(|| "it printed nothing".to_owned());
             let why = ssh::with_shell_code(code, why);
             Err(Error::refused(ssh::failure(destination, line, &why)))
         }
+        Some(code) => Err(Error::Remote {
+            host: host.clone(),
+            // Those of sanctum-launchd; others are of one that was killed or has panicked.
+            code: match code {
+                2 => 2,
+                3 => 3,
+                _ => 1,
+            },
+            next: ssh::by_hand(destination, line),
+        }),
     }
 }
 
@@ -136,9 +156,11 @@ mod tests {
 
     #[test]
     fn result_of_a_command_is_its_object_whatever_a_shell_prints_before_it() {
-        let stopped = "welcome\n{\n  \"agent\": \"a\\u001b\"\n}\n";
-        assert_eq!(object(stopped).unwrap()["agent"], r"a\u{1b}");
-        for none in ["", "stopped", "{", "{\"agent\": "] {
+        for banner in ["", "welcome\n", "{host} welcomes {you}\n{}s\n"] {
+            let stopped = format!("{banner}{{\n  \"agent\": \"a\\u001b\"\n}}\n");
+            assert_eq!(object(&stopped).unwrap()["agent"], r"a\u{1b}", "{banner}");
+        }
+        for none in ["", "stopped", "{", "{\"agent\": ", "[\n {}\n]"] {
             assert_eq!(object(none), None, "{none}");
         }
     }

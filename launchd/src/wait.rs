@@ -40,6 +40,11 @@ impl Wait {
         self.bar.set_message(format!("{what} (at most {limit} s)"));
     }
 
+    /// Runs `print`, which writes to the terminal, while the progress is hidden.
+    pub(crate) fn beside<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.bar.suspend(print)
+    }
+
     /// The time that is left.
     pub(crate) fn left(&self) -> Duration {
         self.limit.saturating_sub(self.begun.elapsed())

@@ -93,13 +93,7 @@ fn there(
     agent_of_host(installation, name)?;
     let wait = Wait::new(STOP_LIMIT);
     wait.show(&format!("stopping {name} on {host}"));
-    let result = remote::ask(
-        installation,
-        destination,
-        &words,
-        STOP_LIMIT,
-        console.dry_run,
-    )?;
+    let result = remote::ask(installation, destination, &words, &wait, console.dry_run)?;
     drop(wait);
     if !confirms(&result, host, name, !console.dry_run) {
         return Err(Error::refused(format!(
@@ -123,7 +117,7 @@ fn there(
     if !watches.is_empty() && !console.dry_run {
         StoppedAgents::add(&home.stopped(), name, stop.reason.as_deref())?;
         console.note(&format!(
-            "{} on this host does not alert about it until then",
+            "{} on this host does not alert about it until it is started",
             watches.join(", ")
         ))?;
     }

@@ -4,6 +4,10 @@ use std::fs;
 
 use crate::host::{Host, LaunchdOutput, executable};
 
+/// A script that prints the result of `stop shadow` on `far`.
+const STOPPED: &str = r#"echo '{"host":"far","agent":"shadow","stopped":true,"changed":true,
+    "steps":[{"step":"stop","what":"stop shadow"},{"note":"drained"}],"summary":"stopped"}'"#;
+
 /// A host `mini` whose watchdog `eye` watches the server `shadow` of the host `far`.
 fn host_that_watches_another() -> Host {
     let host = Host::new();
@@ -43,15 +47,29 @@ fn stop_on_another_host_is_recorded_only_if_that_host_confirms_it() {
     );
     assert!(said.contains("sanctum-launchd status --host far"), "{said}");
     assert!(!record.exists());
-    let proof = r#"echo '{"host":"far","agent":"shadow","stopped":true,"changed":true,
-        "steps":[{"step":"stop","what":"stop shadow"},{"note":"drained"}],"summary":"stopped"}'"#;
-    let said = run(&host, &stop, proof).ok();
+    let said = run(&host, &stop, STOPPED).ok();
     assert_eq!(
         said,
-        "stop shadow\ndrained\neye on this host does not alert about it until then\n\
+        "stop shadow\ndrained\neye on this host does not alert about it until it is started\n\
          shadow is stopped until: sanctum-launchd start shadow --host far\n"
     );
     assert!(host.record("stopped.json")["shadow"].is_object());
+}
+
+#[test]
+fn start_that_fails_on_another_host_ends_the_record_if_it_was_tried() {
+    let host = host_that_watches_another();
+    run(&host, &["stop", "shadow", "--host", "far"], STOPPED).ok();
+    let start = ["start", "shadow", "--host", "far"];
+    let is_recorded = || host.record("stopped.json")["shadow"].is_object();
+    for nothing in ["exit 255", "exit 127"] {
+        run(&host, &start, nothing).fails(1);
+        assert!(is_recorded(), "{nothing}");
+    }
+    // It has panicked, or was killed: the server may run.
+    let said = run(&host, &start, "exit 101").fails(1);
+    assert!(said.contains("the command failed on far"), "{said}");
+    assert!(!is_recorded());
 }
 
 #[test]
