@@ -72,11 +72,14 @@ impl ListenAddress {
         self.port
     }
 
-    /// Whether two sockets cannot listen at both: they are equal, or one of them is every address of its family.
+    /// Whether two sockets cannot listen at both: they are equal, or one of them includes the other.
     pub(crate) fn clashes_with(&self, other: &Self) -> bool {
+        // A socket that listens at `::` takes IPv4 connections too.
+        let includes =
+            |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
         let (ip, other_ip) = (self.ip(), other.ip());
-        let is_every = ip.is_unspecified() || other_ip.is_unspecified();
-        self.port == other.port && (self == other || is_every && ip.is_ipv4() == other_ip.is_ipv4())
+        self.port == other.port
+            && (self == other || includes(ip, other_ip) || includes(other_ip, ip))
     }
 
     /// The interface of a link-local address.

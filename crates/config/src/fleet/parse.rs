@@ -200,21 +200,21 @@ impl Fleet {
             })
     }
 
-    /// A page on the port of a server or of another page of its host would not start.
+    /// A page at the address of a server or of another page of its host would not start.
     fn port_of_another(&self, name: &Label) -> Option<String> {
         let page = self.pages.get(name)?;
-        let port = page.address().ok()?.port();
+        let own = ListenAddress::from(page.address().ok()?);
+        let port = own.port();
         let servers = self.servers.iter().filter_map(|(other, server)| {
             let mut listens = server.listen.iter().chain(&server.tls_listen);
-            (server.host == page.host && listens.any(|address| address.port() == port))
+            (server.host == page.host && listens.any(|address| address.clashes_with(&own)))
                 .then_some(other)
         });
         let pages = self.pages.range::<Label, _>(..name);
         let pages = pages.filter_map(|(other, section)| {
-            let has_port = section
-                .address()
-                .is_ok_and(|address| address.port() == port);
-            (section.host == page.host && has_port).then_some(other)
+            let address = section.address().map(ListenAddress::from);
+            let clashes = address.is_ok_and(|address| address.clashes_with(&own));
+            (section.host == page.host && clashes).then_some(other)
         });
         let other = servers.chain(pages).find(|_| port != 0)?;
         Some(format!(

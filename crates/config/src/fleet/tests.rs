@@ -455,6 +455,28 @@ fn two_servers_of_a_host_cannot_listen_at_one_address() {
     // Every address of the host is this one too.
     let all = fleet(server("two", "a", "listen = [\"0.0.0.0:1337\"]")).unwrap_err();
     assert!(all.contains("`one` listens at 127.0.0.1:1337"), "{all}");
+    fleet(server("two", "a", "listen = [\"[::]:1337\"]")).unwrap_err();
     fleet(server("two", "b", "")).unwrap();
-    fleet(server("two", "a", "listen = [\"127.0.0.1:1338\"]")).unwrap();
+    for address in [
+        "127.0.0.1:1338",
+        "0.0.0.0:1338",
+        "192.0.2.5:1337",
+        "[::1]:1337",
+    ] {
+        fleet(server("two", "a", &format!("listen = [\"{address}\"]"))).unwrap();
+    }
+}
+
+#[test]
+fn page_and_server_of_a_host_may_have_one_port_at_different_addresses() {
+    let fleet = |listen: &str| {
+        parse(&format!(
+            "[hosts.a]\naddress = \"a\"\n[servers.s]\nhost = \"a\"\nlisten = [\"{listen}\"]\n[pages.p]\nhost = \"a\"\n"
+        ))
+    };
+    fleet("192.0.2.5:1340").unwrap();
+    for taken in ["127.0.0.1:1340", "0.0.0.0:1340", "[::]:1340"] {
+        let error = fleet(taken).unwrap_err();
+        assert!(error.contains("`s` listens on port 1340"), "{error}");
+    }
 }
