@@ -1,9 +1,9 @@
 //! Observing the status of this host: its agents in launchd, the state of its watchdogs, its servers and certificates.
 
-use std::collections::BTreeMap;
+mod server;
+
 use std::fmt::Display;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use sanctum_config::fleet::{ChannelKind, Watch};
@@ -18,12 +18,11 @@ use sanctum_watch::WatchdogState;
 use sanctum_watch::certificates::on_host;
 
 use super::host_status::{
-    AgentState, AgentStatus, CertificateStatus, Decisions, DiskStatus, HostStatus, ServerStatus,
-    WatchStatus,
+    AgentState, AgentStatus, CertificateStatus, DiskStatus, HostStatus, WatchStatus,
 };
 use crate::at_once::at_once;
-use crate::server_probe::{STATE_LIMIT, ServerProbe, ServerState};
-use crate::{Error, prefix_check, undelivered};
+use crate::{Error, undelivered};
+use server::server_status;
 
 /// The status of this host.
 ///
@@ -92,7 +91,7 @@ pub(crate) fn this_host(
     let probe = |name: &Label| {
         let served_by = active.agent_for(name);
         let is_stopped = stopped.contains(served_by);
-        server(installation, name, served_by, is_stopped)
+        server_status(installation, name, served_by, is_stopped)
     };
     let servers = at_once(served, probe, |_| Ok::<(), Error>(()))?;
     let pids: Vec<u32> = agents.iter().filter_map(|agent| agent.pid).collect();
@@ -237,107 +236,6 @@ fn titles(state: &WatchdogState, notified: bool) -> Vec<String> {
         .collect()
 }
 
-fn server(
-    installation: &Installation,
-    name: &Label,
-    served_by: &Label,
-    is_stopped: bool,
-) -> ServerStatus {
-    let probe = ServerProbe::from_host(
-        &installation.fleet,
-        &installation.file,
-        &installation.home,
-        &installation.host,
-        name,
-    );
-    let (state, health) = match &probe {
-        Ok(probe) => probe.reading(STATE_LIMIT),
-        Err(reason) => (ServerState::NoAnswer(reason.clone()), None),
-    };
-    let reading = health.as_ref().map(|health| health.together);
-    let failed = health.map(|health| health.failed_prefix_checks());
-    let failed = failed.unwrap_or_default();
-    let page = match (&probe, &state) {
-        (Ok(probe), ServerState::Ready) => probe.metrics(),
-        _ => None,
-    };
-    let tokens_per_second = match (&probe, &page, reading) {
-        (Ok(probe), Some(page), Some(reading)) if reading.in_flight > 0 => {
-            tokens_per_second(probe, page)
-        }
-        (_, Some(_), Some(_)) => Some(0.0),
-        _ => None,
-    };
-    ServerStatus {
-        name: name.clone(),
-        served_by: served_by.clone(),
-        prefix_checks: failed.iter().map(prefix_check::in_words).collect(),
-        state: match state {
-            ServerState::NoAnswer(_) if is_stopped => "stopped".to_owned(),
-            state => state.to_string(),
-        },
-        in_flight: reading.map(|reading| reading.in_flight),
-        queued: reading.map(|reading| reading.queued),
-        tokens_per_second,
-        mlx_memory_bytes: page
-            .as_ref()
-            .and_then(|page| sum(page, "sanctum_mlx_active_memory_bytes"))
-            .map(|bytes| bytes as u64),
-        auth: page.map(|page| decisions(&page)),
-    }
-}
-
-/// The tokens that a server generates in a second from `page` on.
-fn tokens_per_second(probe: &ServerProbe, page: &str) -> Option<f64> {
-    const NAME: &str = "sanctum_completion_tokens_total";
-    let begun = Instant::now();
-    let before = sum(page, NAME)?;
-    std::thread::sleep(Duration::from_secs(1));
-    let after = sum(&probe.metrics()?, NAME)?;
-    Some((after - before).max(0.0) / begun.elapsed().as_secs_f64())
-}
-
-/// The sum of a metric's samples; none if there is none.
-fn sum(page: &str, name: &str) -> Option<f64> {
-    let samples = page.lines().filter_map(|line| {
-        let rest = line.strip_prefix(name)?;
-        let value = match rest.strip_prefix('{') {
-            Some(labelled) => labelled.rsplit_once("} ")?.1,
-            None => rest.strip_prefix(' ')?,
-        };
-        value.trim().parse::<f64>().ok()
-    });
-    samples.reduce(|sum, sample| sum + sample)
-}
-
-/// From lines such as `sanctum_auth_total{method="mtls",outcome="granted"} 12`.
-fn decisions(page: &str) -> BTreeMap<String, Decisions> {
-    let mut methods: BTreeMap<String, Decisions> = BTreeMap::new();
-    for line in page.lines() {
-        let Some((labels, value)) = line
-            .strip_prefix("sanctum_auth_total{")
-            .and_then(|rest| rest.split_once("} "))
-        else {
-            continue;
-        };
-        let label = |name: &str| {
-            let begin = format!("{name}=\"");
-            let mut pairs = labels.split(',');
-            pairs.find_map(|pair| pair.strip_prefix(&begin)?.strip_suffix('"'))
-        };
-        let Some(method) = label("method") else {
-            continue;
-        };
-        let count = value.trim().parse().unwrap_or(0);
-        let decisions = methods.entry(method.to_owned()).or_default();
-        match label("outcome") {
-            Some("granted") => decisions.granted += count,
-            _ => decisions.refused += count,
-        }
-    }
-    methods
-}
-
 /// A command that is running, or one that was interrupted. The lock tells them apart: the system releases it when the
 /// process ends, while the lease of a killed command stays until it expires.
 fn maintenance(
@@ -376,31 +274,5 @@ fn maintenance(
             installation.typed("install")
         )),
         LeaseStatus::Free => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn samples_of_a_metric_are_summed() {
-        let page = "# TYPE a counter\na{model=\"x\"} 3\na{model=\"y} \"} 4.5\na_total 9\nb 1\n";
-        assert_eq!(sum(page, "a"), Some(7.5));
-        assert_eq!((sum(page, "b"), sum(page, "c")), (Some(1.0), None));
-    }
-
-    #[test]
-    fn decisions_are_summed_by_method() {
-        let page = "# TYPE sanctum_auth_total counter\n\
-            sanctum_auth_total{method=\"mtls\",outcome=\"granted\"} 12\n\
-            sanctum_auth_total{method=\"bearer\",outcome=\"refused\",reason=\"wrong\"} 2\n\
-            sanctum_auth_total{method=\"bearer\",outcome=\"granted\"} 3\n\
-            sanctum_auth_total{method=\"none\",outcome=\"refused\",reason=\"missing\"} 0\n\
-            sanctum_connections 1\n";
-        let expected = [("bearer", 3, 2), ("mtls", 12, 0), ("none", 0, 0)];
-        let expected = expected
-            .map(|(method, granted, refused)| (method.to_owned(), Decisions { granted, refused }));
-        assert_eq!(decisions(page), BTreeMap::from(expected));
     }
 }
