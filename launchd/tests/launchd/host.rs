@@ -179,6 +179,8 @@ impl Host {
             .args(["--config", fleet.to_str().unwrap()])
             .current_dir(&user)
             .env("HOME", &user)
+            // Without the sanctum-launchd of a fleet that is installed on this machine.
+            .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
             .env("LAUNCHD", self.at("launchd"))
             .env("SANCTUM_LAUNCHCTL", self.at("launchctl"))
             .env("SANCTUM_SOCKETFILTERFW", "/no/such/firewall");
