@@ -53,7 +53,7 @@ struct BenchReport {
 /// One measurement.
 #[derive(Debug, Serialize)]
 struct BenchRun {
-    /// `prefill 128`, `decode 64 x 4`.
+    /// `prefill 128`, `decode 64 x 4`, `decode 64 x 4 @ 1024`; `cargo xtask bench-compare` parses it.
     name: String,
     /// All streams together.
     tokens_per_s: Spread,

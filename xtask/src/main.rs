@@ -1,5 +1,6 @@
 //! `cargo xtask`: chores of this workspace that cargo does not do by itself.
 
+mod bench_compare;
 mod command_line;
 mod demo;
 mod error;
@@ -82,6 +83,22 @@ a terminal, it ends after the last step. A step that does something else than it
 step, what was expected and seen, and the folder with the logs, and the exit code is 1."
     )]
     Demo(demo::DemoArgs),
+    /// Measure Sanctum beside other programs, and render the table of docs/performance.md
+    #[command(
+        long_about = "Measures `sanctum-server bench` beside llama.cpp, ik_llama.cpp and mlx_lm, in turns, and records a row for each program \
+and workload in docs/performance.jsonl: version, machine, tokens a second of each round, median, extremes, and the ratio to the \
+best peer. With --render it writes the table of docs/performance.md from that file instead.
+
+Only the programs that the command line names are measured. llama-bench measures one stream only.
+
+Examples:
+  cargo xtask bench-compare --threads 2 --gguf 0.8b.gguf --llama-bench PATH --ik-llama-bench PATH
+  cargo xtask bench-compare --shape qwen3.5-27b --server target/release/sanctum-server --threads 16 \\
+    --work 'prefill 2048,decode 64 x 1,decode 64 x 32,decode 64 x 1 @ 32768' --mlx-lm python3 --mlx-model 27b-4bit \\
+    -- --backend mlx --prefill-chunk 2048
+  cargo xtask bench-compare --render"
+    )]
+    BenchCompare(bench_compare::BenchCompareArgs),
     /// Check the structure: fail on an import cycle, and on a dependency or a repeated type name that docs/architecture.md does not list
     House(Workspace),
     /// Check the words: fail on a word that xtask/words.toml lists
@@ -112,6 +129,7 @@ fn main() -> ExitCode {
         Chore::Macos => macos().map_err(Into::into),
         Chore::Release(args) => release::run(&args).map_err(Into::into),
         Chore::Demo(args) => demo::run(&args).map_err(Into::into),
+        Chore::BenchCompare(args) => bench_compare::run(&args).map_err(Into::into),
         Chore::House(args) => house::run(&args.workspace).map_err(Into::into),
         Chore::Words(args) => words::run(&args.workspace).map_err(Into::into),
         Chore::Bindings {
