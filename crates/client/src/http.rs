@@ -47,6 +47,8 @@ pub fn client(tls: Option<ClientConfig>, limit: Duration) -> Result<Client, reqw
 )]
 pub(crate) fn streaming(tls: ClientConfig, connect: Duration) -> ClientBuilder {
     Client::builder()
+        // Below the 75 s after which sanctum-server closes an idle connection.
+        .pool_idle_timeout(Duration::from_secs(60))
         .no_proxy()
         .redirect(Policy::none())
         .connect_timeout(connect)

@@ -82,7 +82,8 @@ impl<B: Backend> PrefixReuse<B> {
         };
         let continues = match cold.next_payload(wait) {
             ReadProgress::Reading => {
-                let is_late = restore.moved.elapsed() >= DISK_LIMIT;
+                let is_late = restore.moved.elapsed() >= DISK_LIMIT
+                    || restore.begun.elapsed() >= 4 * DISK_LIMIT;
                 if is_late {
                     let seconds = DISK_LIMIT.as_secs();
                     tracing::warn!(
