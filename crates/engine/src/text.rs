@@ -30,7 +30,7 @@ pub struct Text {
     /// Tokens that end an answer.
     pub eos: Vec<u32>,
     /// Tokens that end a message of a prompt: the same, also where random weights end no answer.
-    pub(crate) message_ends: Vec<u32>,
+    pub message_ends: Vec<u32>,
     /// For random weights, whose vocabulary is larger than the tokenizer's: ids are shown modulo this.
     pub wrap: Option<u32>,
     /// Constraints on answers: [`Text::constrain`].

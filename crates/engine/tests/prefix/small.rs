@@ -112,6 +112,7 @@ fn text() -> Text {
     static TEXT: LazyLock<Text> = LazyLock::new(|| {
         let mut text = Text::open(&ModelSource::Embedded, &config(false)).unwrap();
         text.eos = vec![END];
+        text.message_ends = vec![END];
         text
     });
     TEXT.clone()
