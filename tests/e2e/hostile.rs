@@ -88,7 +88,7 @@ fn answer_to_head(server: &Server, extra: &str) -> String {
     let address = server.http().base().trim_start_matches("http://");
     let mut socket = TcpStream::connect(address).unwrap();
     socket
-        .set_read_timeout(Some(sanctum_tests::PATIENCE))
+        .set_read_timeout(Some(sanctum_tests::patience()))
         .unwrap();
     let head = format!(
         "POST {CHAT} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n{extra}\r\n"

@@ -43,17 +43,26 @@ pub use server::Server;
 pub use skipped::skipped;
 
 use std::future::Future;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-/// The time limit of every wait: far longer than any of them takes.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit of every wait: a minute, far longer than any of them takes. `SANCTUM_PATIENCE` gives other seconds, for
+/// benchmarks of models that take longer to load.
+pub fn patience() -> Duration {
+    static PATIENCE: OnceLock<Duration> = OnceLock::new();
+    *PATIENCE.get_or_init(|| {
+        let given = std::env::var("SANCTUM_PATIENCE").ok();
+        let seconds = given.map(|text| text.parse().expect("SANCTUM_PATIENCE is whole seconds"));
+        Duration::from_secs(seconds.unwrap_or(60))
+    })
+}
 
 /// Waits for `future`.
 ///
 /// # Panics
-/// When it takes longer than [`PATIENCE`].
+/// When it takes longer than [`patience`].
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
+    tokio::time::timeout(patience(), future)
         .await
-        .unwrap_or_else(|_| panic!("waited {} s for {what}", PATIENCE.as_secs()))
+        .unwrap_or_else(|_| panic!("waited {} s for {what}", patience().as_secs()))
 }

@@ -132,7 +132,7 @@ impl Process {
     /// # Panics
     /// If it does not end in time.
     pub async fn ended(mut self) -> Ended {
-        let status = match tokio::time::timeout(crate::PATIENCE, self.child.wait()).await {
+        let status = match tokio::time::timeout(crate::patience(), self.child.wait()).await {
             Ok(status) => status.expect("it is our own child"),
             Err(_) => panic!("the server does not end; its log: {:#?}", self.log()),
         };

@@ -18,7 +18,7 @@ impl Raw {
     /// Sends a request of these header lines; `connection: close` and the body's length are added.
     ///
     /// # Panics
-    /// If no HTTP response arrives within [`PATIENCE`](crate::PATIENCE).
+    /// If no HTTP response arrives within [`patience`](crate::patience).
     pub fn ask(mut stream: TcpStream, request: &str, headers: &[&str], body: &str) -> Self {
         send(&mut stream, request, headers, body);
         let mut text = Vec::new();
@@ -55,7 +55,7 @@ impl Raw {
 
 fn send(stream: &mut TcpStream, request: &str, headers: &[&str], body: &str) {
     stream
-        .set_read_timeout(Some(crate::PATIENCE))
+        .set_read_timeout(Some(crate::patience()))
         .expect("it is not zero");
     let mut text = format!("{request} HTTP/1.1\r\nconnection: close\r\n");
     for header in headers {

@@ -133,25 +133,27 @@ fn run(args: &Args, screen: &Arc<Screen>, started: &StartedFleet) -> bool {
         }
     }
     let tour = Tour::at_step(&fleet, screen, &alerts, limit);
-    match steps::addresses(&tour) {
-        Ok(addresses) => {
-            screen.title("Open in a browser");
-            for address in addresses {
-                screen.note(&format!("  {}  {}", address.url, address.name));
-            }
-        }
+    let addresses = match steps::addresses(&tour) {
+        Ok(addresses) => addresses,
         Err(failure) => {
             failed(screen, STEPS.len(), "Open in a browser", &failure);
             screen.note(&format!("demo: {} passed, 1 failed", STEPS.len()));
             return false;
         }
+    };
+    screen.title("Open in a browser");
+    for address in &addresses {
+        screen.note(&format!("  {}  {}", address.url, address.name));
     }
     screen.title(&format!("demo: {} passed, 0 failed", STEPS.len()));
     screen.note(&format!("after {:.0} s", begun.elapsed().as_secs_f64()));
     let Some(path) = &args.record else {
         return true;
     };
-    let written = record::write(path, &screen.lines(), &fleet.replacements(&alerts));
+    let mut replacements = fleet.replacements(&alerts);
+    let pages = addresses.iter().skip(1);
+    replacements.extend(pages.map(|page| (page.url.clone(), "http://127.0.0.1:1340/".to_owned())));
+    let written = record::write(path, &screen.lines(), &replacements);
     if let Err(error) = &written {
         screen.bad(&format!("cannot write {}: {error}", path.display()));
     }
