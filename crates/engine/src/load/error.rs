@@ -36,7 +36,7 @@ pub enum LoadError {
         /// The folder.
         place: String,
         /// Why.
-        source: WeightsError,
+        source: Box<WeightsError>,
     },
     /// `tokenizer.json` cannot be used.
     #[error("{place}: {source}")]

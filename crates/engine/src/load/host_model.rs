@@ -113,7 +113,7 @@ impl HostModel {
             (WeightsError::Adapter(error), Some(adapter)) => adapter.failed(*error),
             (error, _) => LoadError::Weights {
                 place: source.to_string(),
-                source: error,
+                source: Box::new(error),
             },
         };
         let mut opened = adapter

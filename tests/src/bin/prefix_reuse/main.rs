@@ -29,6 +29,9 @@ struct Args {
     /// Words of the conversation whose second turn is measured; a word is about a token
     #[arg(long, default_value_t = 4000)]
     words: usize,
+    /// Conversations whose second turn is measured, after one that is not counted
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    conversations: u64,
     /// Words of the system prompt that clients share
     #[arg(long, default_value_t = 3000)]
     shared: usize,
@@ -65,7 +68,15 @@ async fn main() -> ExitCode {
     sanctum(&args, &mut report).await;
     for peer in peers(&args) {
         let peer = peer.started().await;
-        turns::second_turn(&peer.http, peer.name, args.words, None, &mut report).await;
+        turns::second_turn(
+            &peer.http,
+            peer.name,
+            args.words,
+            args.conversations as usize,
+            None,
+            &mut report,
+        )
+        .await;
         turns::shared_prompt(
             &peer.http,
             peer.name,
@@ -81,7 +92,15 @@ async fn main() -> ExitCode {
 async fn sanctum(args: &Args, report: &mut Report) {
     let on = start(args, "shared").await;
     let limit = Some(turns::SECOND_TURN);
-    turns::second_turn(on.http(), "sanctum", args.words, limit, report).await;
+    turns::second_turn(
+        on.http(),
+        "sanctum",
+        args.words,
+        args.conversations as usize,
+        limit,
+        report,
+    )
+    .await;
     turns::shared_work(&on, args.shared, args.clients, report).await;
     let off = start(args, "off").await;
     turns::no_repetition([&off, &on], args.rounds, report).await;

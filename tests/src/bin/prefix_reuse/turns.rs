@@ -24,28 +24,44 @@ const ANSWER: usize = 32;
 /// Words of each prompt without repetition.
 const UNIQUE: usize = 600;
 
-/// Measures the second turn of a conversation, and one of the same length that is new.
+/// Measures the second turn of conversations, and of ones of the same length that are new: the medians of so many rounds.
+/// One round before them is not counted, because a GPU compiles kernels for lengths that it has not seen.
 pub(crate) async fn second_turn(
     http: &Http,
     name: &str,
     words: usize,
+    rounds: usize,
     limit: Option<Limit>,
     report: &mut Report,
 ) {
-    eprintln!("{name}: the second turn of a conversation of {words} words");
-    let mut warm = vec![message("user", &text(words, 1))];
-    let (_, first) = ask(http, &warm, ANSWER).await;
-    let answer = first["choices"][0]["message"]["content"].as_str();
-    let answer = answer.unwrap_or_default().to_owned();
-    let rest = [
-        message("assistant", &answer),
-        message("user", &text(QUESTION, 2)),
-    ];
-    warm.extend(rest.clone());
-    let (warm, usage) = ask(http, &warm, 1).await;
-    let mut cold = vec![message("user", &text(words, 3))];
-    cold.extend(rest);
-    let (cold, _) = ask(http, &cold, 1).await;
+    eprintln!(
+        "{name}: the second turn of {rounds} conversations of {words} words, after one not counted"
+    );
+    let mut warm_times = Vec::new();
+    let mut cold_times = Vec::new();
+    let mut usage = Value::Null;
+    for round in 0..=rounds {
+        let seed = |part: usize| 10_000 + 3 * round + part;
+        let mut warm = vec![message("user", &text(words, seed(0)))];
+        let (_, first) = ask(http, &warm, ANSWER).await;
+        let answer = first["choices"][0]["message"]["content"].as_str();
+        let answer = answer.unwrap_or_default().to_owned();
+        let rest = [
+            message("assistant", &answer),
+            message("user", &text(QUESTION, seed(1))),
+        ];
+        warm.extend(rest.clone());
+        let (warm, second) = ask(http, &warm, 1).await;
+        let mut cold = vec![message("user", &text(words, seed(2)))];
+        cold.extend(rest);
+        let (cold, _) = ask(http, &cold, 1).await;
+        eprintln!("{name}: first token, cold {cold:.0?}, warm {warm:.0?}");
+        if round > 0 {
+            warm_times.push(warm);
+            cold_times.push(cold);
+        }
+        usage = second;
+    }
     let cached = &usage["usage"]["prompt_tokens_details"]["cached_tokens"];
     report.add(
         &format!("{name}: tokens of the second turn"),
@@ -59,10 +75,10 @@ pub(crate) async fn second_turn(
         "",
         None,
     );
-    let ms = |time: Duration| 1e3 * time.as_secs_f64();
-    report.add(&format!("{name}: first token, cold"), ms(cold), "ms", None);
-    report.add(&format!("{name}: first token, warm"), ms(warm), "ms", None);
-    let percent = 100.0 * warm.as_secs_f64() / cold.as_secs_f64();
+    let [cold, warm] = [cold_times, warm_times].map(|times| 1e3 * median(times));
+    report.add(&format!("{name}: first token, cold"), cold, "ms", None);
+    report.add(&format!("{name}: first token, warm"), warm, "ms", None);
+    let percent = 100.0 * warm / cold;
     report.add(&format!("{name}: warm over cold"), percent, "%", limit);
 }
 
@@ -73,17 +89,16 @@ pub(crate) async fn shared_prompt(
     words: usize,
     clients: usize,
     report: &mut Report,
-) -> Vec<Value> {
+) {
     eprintln!("{name}: {clients} clients with a system prompt of {words} words");
-    let system = message("system", &text(words, 4));
     let begun = Instant::now();
     let mut running = JoinSet::new();
     for client in 0..clients {
-        let messages = [system.clone(), message("user", &text(10, 100 + client))];
+        let messages = sharing(words, client);
         let http = http.clone();
-        running.spawn(async move { ask(&http, &messages, 1).await.1 });
+        running.spawn(async move { ask(&http, &messages, 1).await });
     }
-    let answers = running.join_all().await;
+    running.join_all().await;
     let seconds = begun.elapsed().as_secs_f64();
     report.add(
         &format!("{name}: {clients} clients, one system prompt"),
@@ -91,7 +106,14 @@ pub(crate) async fn shared_prompt(
         "s",
         None,
     );
-    answers
+}
+
+/// The messages of a client: a system prompt that all have, and a question of its own.
+fn sharing(words: usize, client: usize) -> [Value; 2] {
+    [
+        message("system", &text(words, 4)),
+        message("user", &text(10, 100 + client)),
+    ]
 }
 
 /// The same, and how many prompt tokens were computed.
@@ -105,13 +127,14 @@ pub(crate) async fn shared_work(
         let metrics = server.metrics().await;
         metrics.sum("sanctum_prompt_tokens_total", &[])
     };
+    let mut prompts = Vec::new();
+    for client in 0..clients {
+        prompts.push(tokens(server.http(), &sharing(words, client)).await);
+    }
     let before = computed().await;
-    let answers = shared_prompt(server.http(), "sanctum", words, clients, report).await;
+    shared_prompt(server.http(), "sanctum", words, clients, report).await;
     let computed = computed().await - before;
-    // The system prompt once, and each client's own message.
-    let own = 10.0 * clients as f64;
-    let prompt = answers[0]["usage"]["prompt_tokens"].as_f64().unwrap_or(0.0);
-    let needed = (prompt - 10.0) + own;
+    let needed = needed(&prompts) as f64;
     report.add("sanctum: prompt tokens computed", computed, "", None);
     report.add(
         "sanctum: over computing it once",
@@ -119,6 +142,16 @@ pub(crate) async fn shared_work(
         "",
         Some(SHARED_WORK),
     );
+}
+
+/// The tokens that must be computed for these prompts: what all begin with once, and the rest of each.
+fn needed(prompts: &[Vec<Value>]) -> usize {
+    let common = |other: &Vec<Value>| {
+        let pairs = prompts[0].iter().zip(other);
+        pairs.take_while(|(a, b)| a == b).count()
+    };
+    let shared = prompts.iter().map(common).min().unwrap_or(0);
+    shared + prompts.iter().map(|one| one.len() - shared).sum::<usize>()
 }
 
 /// Measures prompts that share nothing, one server without and one with reuse, in turns.
@@ -132,10 +165,7 @@ pub(crate) async fn no_repetition(servers: [&Server; 2], rounds: usize, report: 
             times[index].push(ask(servers[index].http(), &prompt, 8).await.0);
         }
     }
-    let [off, on] = times.map(|mut times| {
-        times.sort();
-        times[times.len() / 2].as_secs_f64()
-    });
+    let [off, on] = times.map(median);
     report.add("no repetition, without reuse", 1e3 * off, "ms", None);
     report.add("no repetition, with reuse", 1e3 * on, "ms", None);
     report.add(
@@ -144,6 +174,20 @@ pub(crate) async fn no_repetition(servers: [&Server; 2], rounds: usize, report: 
         "",
         Some(NO_REPETITION),
     );
+}
+
+/// The middle one of these times, in seconds.
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort();
+    times[times.len() / 2].as_secs_f64()
+}
+
+/// The tokens of a prompt.
+async fn tokens(http: &Http, messages: &[Value]) -> Vec<Value> {
+    let answer = http.post_and_wait("/tokenize", &chat(messages, 1)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let tokens = answer.json()["tokens"].as_array().cloned();
+    tokens.expect("a list of tokens")
 }
 
 /// Asks, and gives the time until the whole answer is there, and the answer.
