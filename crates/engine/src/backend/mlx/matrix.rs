@@ -330,28 +330,45 @@ impl MlxMatrix {
     }
 }
 
+/// From so many rows an expert on, the matrices of all experts are unpacked for dense products: on CUDA the quantised
+/// product of MLX 0.32 reads an expert's weights again for each row.
+const UNPACKED_ROWS: usize = 4;
+
+/// MLX 0.32 multiplies at most so many dense matrices in one grouped product.
+const MOST_GROUPS: usize = 1024;
+
 /// A matrix `[rows, cols]` of each expert of a layer on the device.
 #[derive(Debug)]
 pub struct MlxExperts {
+    count: usize,
     dtype: Dtype,
     storage: Stored,
+    /// Whether many rows are multiplied with unpacked matrices.
+    unpacks: bool,
 }
 
 impl MlxExperts {
-    /// Copies the experts to the device; the host's part is dropped. `visit`: moves them to a GPU that has memory of its own.
-    pub fn new(experts: HostExperts, dtype: Dtype, visit: bool) -> Self {
+    /// Copies the experts to the device; the host's part is dropped. `cuda`: to a GPU that has memory of its own.
+    pub fn new(experts: HostExperts, dtype: Dtype, cuda: bool) -> Self {
         let count = experts.count();
         let matrix = experts.into_stacked();
+        let unpacks = cuda && count <= MOST_GROUPS && matrix.rows * matrix.cols <= LARGEST_UNPACKED;
         let dtype = match (&matrix.storage, MlxDevice::best()) {
             // MLX 0.32 ends the process if it is asked for other types.
             (Storage::Dense { .. }, MlxDevice::Cpu) => Dtype::Float32,
             _ => dtype,
         };
         let storage = Stored::new(matrix, Some(count), dtype);
-        if visit {
+        if cuda {
             storage.read_once();
         }
-        Self { dtype, storage }
+        Self {
+            count,
+            dtype,
+            storage,
+            // MLX has the grouped product for numbers of 16 bits.
+            unpacks: unpacks && dtype != Dtype::Float32,
+        }
     }
 
     /// The type of what they are multiplied with.
@@ -361,10 +378,20 @@ impl MlxExperts {
 
     /// `x Wᵀ` with the matrices of `experts`, `[…]`: `[…, n, cols]` to `[…, n, rows]`. `sorted`: their indices ascend.
     pub fn products(&self, x: &Array, experts: &Array, sorted: bool) -> Array {
+        let dense = |w: &Array| {
+            let w = must(w.swap_axes(-1, -2));
+            must(gather_mm(x, w, None::<&Array>, experts, sorted))
+        };
         match &self.storage {
-            Stored::Dense(w) => {
-                let w = must(w.swap_axes(-1, -2));
-                must(gather_mm(x, w, None::<&Array>, experts, sorted))
+            Stored::Dense(w) => dense(w),
+            Stored::Affine {
+                bits,
+                group,
+                packed,
+                scales,
+                biases,
+            } if self.unpacks && sorted && experts.size() >= UNPACKED_ROWS * self.count => {
+                dense(&must(dequantize(packed, scales, biases, *group, *bits)))
             }
             Stored::Affine {
                 bits,
