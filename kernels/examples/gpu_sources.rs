@@ -26,6 +26,8 @@ fn kernels() -> Vec<GpuKernel> {
     let mut kernels = vec![
         gpu::add_norm(),
         gpu::swiglu(),
+        gpu::route(),
+        gpu::mix(),
         gpu::gated_norm(),
         gpu::short_conv(),
         gpu::gated_delta(),
@@ -41,6 +43,7 @@ fn kernels() -> Vec<GpuKernel> {
     kernels.extend((1..=4).map(gpu::qmv));
     kernels.extend((1..=4).map(gpu::qmm));
     kernels.extend([gpu::qmv_gated(), gpu::qmm_gated()]);
+    kernels.extend([gpu::qmv_places(), gpu::qmv_places_gated()]);
     kernels.extend([true, false].map(gpu::sdpa_tensor));
     kernels
 }

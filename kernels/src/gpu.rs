@@ -91,6 +91,29 @@ pub fn swiglu() -> GpuKernel {
     )
 }
 
+/// The experts of each row: the `K` with the largest logits, and the softmax of these. Template: `E` experts, at most 1024,
+/// `K` experts a row, at most 32, `L` type of the logits. Launch: [`Launch::heads`] with one head.
+pub fn route() -> GpuKernel {
+    GpuKernel::new(
+        "route",
+        "logits",
+        "chosen shares",
+        include_str!("gpu/route.kernel"),
+    )
+}
+
+/// What the experts of each row make of it, by their shares, and the shared expert's part. Template: `W` width, `K` experts
+/// a row, `SHARED` 1 if there is a shared expert, otherwise 0 and `gate` and `shared` are not read, `GROUP` threads, `T`
+/// type of what experts give, `G` type of the gate. Launch: [`Launch::elements`].
+pub fn mix() -> GpuKernel {
+    GpuKernel::new(
+        "mix",
+        "y shares gate shared",
+        "out",
+        include_str!("gpu/mix.kernel"),
+    )
+}
+
 /// The norm behind the delta rule, gated by `z`. Template: `D` width of a head, `T` type. Launch: [`Launch::heads`].
 pub fn gated_norm() -> GpuKernel {
     GpuKernel::new(
@@ -227,6 +250,23 @@ pub fn qmv_gated() -> GpuKernel {
     few_rows(Choice::Gated)
 }
 
+/// The product of one row with a matrix of its own, for each of many places: [`qmv`] of the experts that a mixture chose.
+/// CUDA only.
+///
+/// Inputs: `x`: bf16 `[places / SHARE, cols]`; `sizes`: int `[8]` = {an expert's rows}, a multiple of 16; `chosen`: uint
+/// `[places]`, each place's expert; `w0`, `s0`: the [`tiles`] of all experts' matrices, one below the other. Output: `y0`:
+/// Y `[places, rows]`. Template: as for [`qmv`] with `NT` and `MT` 1, and `SHARE` places of each row of `x`, one after the
+/// other. Launch: [`Launch::products`] of an expert's tiles for each place.
+pub fn qmv_places() -> GpuKernel {
+    few_rows(Choice::Places)
+}
+
+/// [`qmv_gated`] of each place's expert. Inputs and template as for [`qmv_places`] with the up matrices' `w1`, `s1`, `MT`
+/// being 2. Launch: [`Launch::products`] of both matrices' tiles for each place.
+pub fn qmv_places_gated() -> GpuKernel {
+    few_rows(Choice::GatedPlaces)
+}
+
 /// [`qmv`] for 9 to 32 rows, whose warps share the vectors; scales and biases in bf16, and weights rounded to bf16 as
 /// [`unpack`] rounds them. Template: `S` bf16, `Y`, and a [`WideCut`] as `NT`, `MT`, `W`, `WK`, `RUN`, `PARTS`. With more
 /// than one part outputs are float `[PARTS, n, rows]`, to be added up. Launch: [`Launch::wide_products`].
@@ -246,11 +286,20 @@ enum Choice {
     Matrices(usize),
     /// Two for one output.
     Gated,
+    /// One for each place.
+    Places,
+    /// Two for one output of each place.
+    GatedPlaces,
 }
 
 impl Choice {
     /// The text that finds a tile, and the names of inputs and outputs.
     fn text(self) -> [String; 3] {
+        match self {
+            Self::Places => return Self::places(1),
+            Self::GatedPlaces => return Self::places(2),
+            Self::Matrices(_) | Self::Gated => {}
+        }
         let (matrices, outputs, choose) = match self {
             Self::Matrices(count) => {
                 let each = |m: usize| {
@@ -266,7 +315,7 @@ impl Choice {
                 let choose = format!("    uint tile = unit * MT + m;\n{each}");
                 (count, count, choose)
             }
-            Self::Gated => (
+            _ => (
                 2,
                 1,
                 "    if (unit < (uint(sizes[0]) + 15) / 16) {
@@ -280,6 +329,8 @@ impl Choice {
         // Behind the last tile the first is multiplied once more, and not written.
         let choose = format!(
             "const int GATED = {gated};
+const int PLACES = 0;
+auto row_of = [](uint) -> uint {{ return 0; }};
 auto choose = [&](uint unit, uint m) -> qmv_matrix<S, Y> {{
 {choose}    return {{w0, s0, y0, 0, 0}};
 }};
@@ -290,10 +341,36 @@ auto choose = [&](uint unit, uint m) -> qmv_matrix<S, Y> {{
         [choose, format!("x sizes{operands}"), outputs]
     }
 
+    /// The same where each place has a matrix of its own, or two.
+    fn places(matrices: usize) -> [String; 3] {
+        let gated = u8::from(matrices == 2);
+        let (w, steps) = match matrices {
+            1 => ("w0", "s0"),
+            _ => ("(m == 0 ? w0 : w1)", "(m == 0 ? s0 : s1)"),
+        };
+        let choose = format!(
+            "const int GATED = {gated};
+const int PLACES = 1;
+uint tiles = uint(sizes[0]) / 16;
+auto row_of = [&](uint unit) -> uint {{ return unit / tiles / uint(SHARE); }};
+auto choose = [&](uint unit, uint m) -> qmv_matrix<S, Y> {{
+    uint place = unit / tiles;
+    size_t before = size_t(chosen[place]) * tiles * (uint(x_shape[1]) / 64);
+    uint rows = uint(sizes[0]);
+    return {{{w} + before * 128, {steps} + before * 32, y0 + size_t(place) * rows, rows, unit % tiles}};
+}};
+"
+        );
+        let operands: String = (0..matrices).map(|m| format!(" w{m} s{m}")).collect();
+        [choose, format!("x sizes chosen{operands}"), "y0".to_owned()]
+    }
+
     fn name(self, family: &str) -> String {
         match self {
             Self::Matrices(count) => format!("{family}{count}"),
             Self::Gated => format!("{family}_gated"),
+            Self::Places => format!("{family}_places"),
+            Self::GatedPlaces => format!("{family}_places_gated"),
         }
     }
 }
@@ -314,7 +391,7 @@ fn more_rows(choice: Choice) -> GpuKernel {
         own: include_str!("gpu/qmv.h"),
         shared: match choice {
             Choice::Matrices(_) => WideCut::new(WideCut::MOST_ROWS, 0).shared(),
-            Choice::Gated => WideCut::gated(WideCut::MOST_ROWS).shared(),
+            _ => WideCut::gated(WideCut::MOST_ROWS).shared(),
         },
         ..GpuKernel::new(&choice.name("qmm"), &inputs, &outputs, &body)
     }

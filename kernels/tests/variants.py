@@ -10,6 +10,10 @@ CASES = {
         {"W": 5120, "GROUP": 512, "Y": y, "PARTS": parts, "T": t} for y in TYPES for t in TYPES
         for parts in ((1, 3) if y == "float" else (1,))]),
     "swiglu": ("T T", "T", [{"GROUP": 256, "T": t} for t in TYPES]),
+    "route": ("L", "uint float", [{"E": e, "K": k, "L": t} for t in TYPES for e, k in ((256, 8), (1024, 32), (5, 2))]),
+    "mix": ("T float? G? T", "float", [
+        {"W": 2048, "K": 8, "SHARED": shared, "GROUP": 256, "T": t, "G": g}
+        for t in TYPES for g in ("bf16", "float") for shared in (0, 1)]),
     "gated_norm": ("float T float float", "T", [{"D": 128, "T": t} for t in TYPES]),
     "short_conv": ("T float T int? int? int", "T T", [{"C": 10240, "TAPS": 4, "GROUP": 256, "T": t} for t in TYPES]),
     "gated_delta": ("T T? T? float? float? float int?", "float float", [
@@ -45,6 +49,10 @@ for m in range(1, 5):
         CUDA_ONLY[f"{family}{m}"] = ("bf16 int" + " uint S" * m, " ".join(["Y"] * m), variants)
 CUDA_ONLY["qmv_gated"] = ("bf16 int uint S uint S", "Y", [
     v for v in FEW if v["MT"] == 2 and v["WK"] == 4 and v["S"] == "bf16"])
+CUDA_ONLY["qmv_places"] = ("bf16 int uint uint S", "Y", [
+    {"S": "bf16", "Y": "bf16", "NT": 1, "MT": 1, "U": 2, "WK": 4, "RUN": 3, "SHARE": share} for share in (1, 8)])
+CUDA_ONLY["qmv_places_gated"] = ("bf16 int uint uint S uint S", "Y", [
+    {"S": "bf16", "Y": "bf16", "NT": 1, "MT": 2, "U": 2, "WK": 4, "RUN": 3, "SHARE": share} for share in (1, 8)])
 CUDA_ONLY["qmm_gated"] = ("bf16 int uint S uint S", "Y", [
     {"S": "bf16", "Y": "bf16", "NT": nt, "MT": 2, "W": 3, "WK": 2, "RUN": 4, "PARTS": 1} for nt in (2, 4)])
 CUDA_ONLY["placed_store"] = ("T T T T T int int float T T", "T", [

@@ -47,6 +47,14 @@ impl ProductCut {
         }
     }
 
+    /// The same for [`super::qmv_places`]: a group takes one tile of one place.
+    pub fn places() -> Self {
+        Self {
+            mt: 1,
+            ..Self::new(1, FEW_TILES)
+        }
+    }
+
     /// The same for [`super::qmv_gated`], whatever the size: a group takes one tile of each matrix.
     pub fn gated(n: usize) -> Self {
         Self::new(n, FEW_TILES)

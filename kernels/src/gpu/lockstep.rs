@@ -8,6 +8,7 @@
 
 mod attention;
 mod delta_step;
+mod experts;
 mod operand;
 mod placed;
 mod pointwise;

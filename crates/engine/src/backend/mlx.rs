@@ -173,8 +173,9 @@ impl Backend for MlxBackend {
     }
 
     fn expert_matrices(&self, experts: HostExperts) -> MlxExperts {
-        let visit = self.fused.as_ref().is_some_and(Fused::multiplies);
-        MlxExperts::new(experts.unblocked(&self.pool), self.dtype, visit)
+        let fused = self.fused.as_ref().filter(|fused| fused.multiplies());
+        let tensor = fused.map(|_| self.pool.threads());
+        MlxExperts::new(experts.unblocked(&self.pool), self.dtype, tensor)
     }
 
     fn vector(&self, vector: Vec<f32>) -> MlxVector {
@@ -358,7 +359,7 @@ impl Backend for MlxBackend {
     }
 
     fn experts(&self, weights: &ExpertsWeights<MlxMatrix, MlxExperts>, x: &Array) -> Array {
-        experts::mixture(self, weights, x)
+        experts::mixture(self, self.fused.as_ref(), weights, x)
     }
 
     fn select_rows(&self, x: &Array, some: &[usize]) -> Array {

@@ -237,6 +237,68 @@ fn gated_product_is_silu_of_one_product_times_the_other() {
     }
 }
 
+#[test]
+fn products_of_places_are_those_of_their_experts() {
+    if Machine::here() != Machine::Cuda {
+        eprintln!(
+            "products of experts on tensor cores: not checked, which needs an NVIDIA GPU (SANCTUM_NVCC=nvcc)"
+        );
+        return;
+    }
+    // Experts, rows and columns of each, places of a row, the places' experts.
+    let cases: [(usize, usize, usize, usize, &[usize]); 4] = [
+        (3, 16, 64, 1, &[2]),
+        (4, 48, 320, 2, &[3, 0, 1, 3]),
+        (2, 512, 2048, 3, &[1, 1, 0, 0, 1, 0]),
+        (5, 32, 704, 1, &[4, 0, 0, 2, 1, 3, 4]),
+    ];
+    for (count, rows, cols, share, chosen) in cases {
+        let [gate, up] = [1, 2].map(|seed| QuantizedMatrix::new(count * rows, cols, 100 * seed));
+        let n = chosen.len() / share;
+        let x = Operand::real(Number::Bf16, &[n, cols], &noise(5, n * cols));
+        let values = x.values();
+        let mut expected = [Vec::new(), Vec::new()];
+        for (place, expert) in chosen.iter().enumerate() {
+            let own = &values[place / share * cols..][..cols];
+            let [g, u] = [&gate, &up].map(|matrix| product(matrix, own, 1));
+            for row in expert * rows..(expert + 1) * rows {
+                expected[0].push(g[row] as f32);
+                expected[1].push((g[row] / (1.0 + (-g[row]).exp()) * u[row]) as f32);
+            }
+        }
+        let mut sizes = [0; 8];
+        sizes[0] = rows as i32;
+        let experts: Vec<i32> = chosen.iter().map(|&expert| expert as i32).collect();
+        let experts = Operand {
+            number: Number::U32,
+            ..Operand::ints(&[experts.len()], &experts)
+        };
+        for (matrices, expected) in [vec![&gate], vec![&gate, &up]].into_iter().zip(expected) {
+            let (kernel, cut) = match matrices.len() {
+                1 => (gpu::qmv_places(), ProductCut::places()),
+                _ => (gpu::qmv_places_gated(), ProductCut::gated(1)),
+            };
+            let mut inputs = vec![x.clone(), Operand::ints(&[8], &sizes), experts.clone()];
+            inputs.extend(
+                matrices
+                    .iter()
+                    .flat_map(|matrix| matrix.tiles(Number::Bf16)),
+            );
+            let mut template = template(Number::Bf16, cut);
+            template.push(("SHARE", Int(share)));
+            let tiles = matrices.len() * chosen.len() * rows / tiles::TILE_ROWS;
+            let call = Call {
+                template,
+                launch: Launch::products(tiles, cut),
+                inputs,
+                outputs: vec![Operand::out(Number::Bf16, &[chosen.len(), rows])],
+            };
+            let results = run(&kernel, &[call]).expect("a compiler");
+            assert_close(&results[0][0].values(), &expected, Number::Bf16.tolerance());
+        }
+    }
+}
+
 fn wide_template(output: Number, cut: WideCut) -> Vec<(&'static str, super::Argument)> {
     vec![
         ("S", Type(Number::Bf16)),

@@ -5,6 +5,7 @@
 
 mod attention;
 mod delta;
+mod experts;
 mod products;
 
 use std::cell::RefCell;
@@ -20,12 +21,13 @@ use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims, KvMode};
 
 use super::attention as composed;
 use super::bridge::{CustomKernel, Gpu, KernelCall, TemplateArgument};
-use super::matrix::{MlxMatrix, Tiles};
-use super::ops::{cast, dim, f32, must, range, stacked};
+use super::matrix::{MlxExperts, MlxMatrix, Tiles};
+use super::ops::{cast, dim, f32, must, range, reshape, stacked};
 use super::pages::PAGE;
 use super::plan::{Plan, Recurrent};
 use super::slots::RecurrentRows;
 use crate::load::model_config::ModelConfig;
+use crate::load::weights::GatedWeights;
 
 /// The most rows that one product reads the weights for: beyond, a dense product is the faster.
 const MOST_ROWS: usize = ProductCut::MOST_ROWS;
@@ -58,6 +60,8 @@ const _: () = assert!(PAGE == 64);
 pub(super) struct Fused {
     add_norm: CustomKernel,
     swiglu: CustomKernel,
+    route: CustomKernel,
+    mix: CustomKernel,
     gated_norm: CustomKernel,
     short_conv: CustomKernel,
     gated_delta: CustomKernel,
@@ -79,6 +83,9 @@ struct TensorCoreKernels {
     /// For one matrix, for two, and so on; on Metal MLX' own product does well.
     products: Vec<CustomKernel>,
     gated: CustomKernel,
+    /// With a matrix of its own for each row.
+    places: CustomKernel,
+    gated_places: CustomKernel,
     /// The same for more rows.
     wide_products: Vec<CustomKernel>,
     wide_gated: CustomKernel,
@@ -99,6 +106,8 @@ impl Fused {
         let tensor = || TensorCoreKernels {
             products: (1..=MOST_MATRICES).map(|m| take(gpu::qmv(m))).collect(),
             gated: take(gpu::qmv_gated()),
+            places: take(gpu::qmv_places()),
+            gated_places: take(gpu::qmv_places_gated()),
             wide_products: (1..=MOST_MATRICES).map(|m| take(gpu::qmm(m))).collect(),
             wide_gated: take(gpu::qmm_gated()),
             placed_store: take(gpu::placed_store()),
@@ -108,6 +117,8 @@ impl Fused {
         Self {
             add_norm: take(gpu::add_norm()),
             swiglu: take(gpu::swiglu()),
+            route: take(gpu::route()),
+            mix: take(gpu::mix()),
             gated_norm: take(gpu::gated_norm()),
             short_conv: take(gpu::short_conv()),
             gated_delta: take(gpu::gated_delta()),

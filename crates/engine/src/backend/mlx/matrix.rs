@@ -330,8 +330,8 @@ impl MlxMatrix {
     }
 }
 
-/// From so many rows an expert on, the matrices of all experts are unpacked for dense products: on CUDA the quantised
-/// product of MLX 0.32 reads an expert's weights again for each row.
+/// From so many rows an expert on, the matrices of all experts are unpacked for dense products: with CUDA the quantised
+/// products, MLX's and ours, read an expert's weights again for each row.
 const UNPACKED_ROWS: usize = 4;
 
 /// MLX 0.32 multiplies at most so many dense matrices in one grouped product.
@@ -341,33 +341,57 @@ const MOST_GROUPS: usize = 1024;
 #[derive(Debug)]
 pub struct MlxExperts {
     count: usize,
+    rows: usize,
+    cols: usize,
     dtype: Dtype,
-    storage: Stored,
+    form: ExpertsForm,
     /// Whether many rows are multiplied with unpacked matrices.
     unpacks: bool,
 }
 
+#[derive(Debug)]
+enum ExpertsForm {
+    Stored(Stored),
+    /// One below the other.
+    Tiles(Tiles),
+}
+
 impl MlxExperts {
-    /// Copies the experts to the device; the host's part is dropped. `cuda`: to a GPU that has memory of its own.
-    pub fn new(experts: HostExperts, dtype: Dtype, cuda: bool) -> Self {
+    /// Copies the experts to the device; the host's part is dropped. `tensor`: to a GPU that multiplies tiles and has memory of
+    /// its own; they are rearranged on so many threads.
+    pub fn new(experts: HostExperts, dtype: Dtype, tensor: Option<usize>) -> Self {
         let count = experts.count();
         let matrix = experts.into_stacked();
-        let unpacks = cuda && count <= MOST_GROUPS && matrix.rows * matrix.cols <= LARGEST_UNPACKED;
         let dtype = match (&matrix.storage, MlxDevice::best()) {
             // MLX 0.32 ends the process if it is asked for other types.
             (Storage::Dense { .. }, MlxDevice::Cpu) => Dtype::Float32,
             _ => dtype,
         };
-        let storage = Stored::new(matrix, Some(count), dtype);
-        if cuda {
-            storage.read_once();
-        }
+        let (rows, cols) = (matrix.rows / count, matrix.cols);
+        // A tile must not reach into the next expert's rows.
+        let tiled = dtype == Dtype::Bfloat16 && rows.is_multiple_of(tiles::TILE_ROWS);
+        let tiles = tensor
+            .filter(|_| tiled)
+            .and_then(|threads| Tiles::new(&matrix, dtype, threads));
+        let form = match tiles {
+            Some(tiles) => ExpertsForm::Tiles(tiles),
+            None => {
+                let stored = Stored::new(matrix, Some(count), dtype);
+                if tensor.is_some() {
+                    stored.read_once();
+                }
+                ExpertsForm::Stored(stored)
+            }
+        };
+        // MLX has the grouped product for numbers of 16 bits.
+        let grouped = tensor.is_some() && count <= MOST_GROUPS && dtype != Dtype::Float32;
         Self {
             count,
+            rows,
+            cols,
             dtype,
-            storage,
-            // MLX has the grouped product for numbers of 16 bits.
-            unpacks: unpacks && dtype != Dtype::Float32,
+            form,
+            unpacks: grouped && count * rows * cols <= LARGEST_UNPACKED,
         }
     }
 
@@ -376,22 +400,51 @@ impl MlxExperts {
         self.dtype
     }
 
-    /// `x Wᵀ` with the matrices of `experts`, `[…]`: `[…, n, cols]` to `[…, n, rows]`. `sorted`: their indices ascend.
-    pub fn products(&self, x: &Array, experts: &Array, sorted: bool) -> Array {
-        let dense = |w: &Array| {
-            let w = must(w.swap_axes(-1, -2));
-            must(gather_mm(x, w, None::<&Array>, experts, sorted))
+    /// Outputs of each.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Inputs of each.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The tiles of all, one matrix below the other, if they have them.
+    pub fn tiles(&self) -> Option<&Tiles> {
+        match &self.form {
+            ExpertsForm::Tiles(tiles) => Some(tiles),
+            ExpertsForm::Stored(_) => None,
+        }
+    }
+
+    /// Whether the products of so many rows, of all experts together, are better made of unpacked matrices.
+    pub fn unpacks(&self, rows: usize) -> bool {
+        self.unpacks && rows >= UNPACKED_ROWS * self.count
+    }
+
+    /// `x Wᵀ` with the matrices of `experts`, `[…]`: `[…, n, cols]` to `[…, n, rows]`. `sorted`: their indices ascend. None
+    /// for tiles, which only the kernels read.
+    pub fn products(&self, x: &Array, experts: &Array, sorted: bool) -> Option<Array> {
+        let ExpertsForm::Stored(stored) = &self.form else {
+            return None;
         };
-        match &self.storage {
-            Stored::Dense(w) => dense(w),
+        Some(match stored {
+            Stored::Dense(w) => Self::dense_products(w, x, experts, sorted),
             Stored::Affine {
                 bits,
                 group,
                 packed,
                 scales,
                 biases,
-            } if self.unpacks && sorted && experts.size() >= UNPACKED_ROWS * self.count => {
-                dense(&must(dequantize(packed, scales, biases, *group, *bits)))
+            } if sorted && self.unpacks(experts.size()) => {
+                let w = must(dequantize(packed, scales, biases, *group, *bits));
+                Self::dense_products(&w, x, experts, sorted)
             }
             Stored::Affine {
                 bits,
@@ -411,6 +464,12 @@ impl MlxExperts {
                 *bits,
                 sorted,
             )),
-        }
+        })
+    }
+
+    /// The same with matrices `w`, `[count, rows, cols]`, as plain numbers.
+    pub fn dense_products(w: &Array, x: &Array, experts: &Array, sorted: bool) -> Array {
+        let w = must(w.swap_axes(-1, -2));
+        must(gather_mm(x, w, None::<&Array>, experts, sorted))
     }
 }

@@ -37,7 +37,13 @@ impl Fused {
                     let kernel = &tensor.wide_products[W - 1];
                     self.multiply_wide(kernel, &x, matrices, &tiles, cut)
                 }
-                _ => matrices.map(|matrix| must(matmul(&x, self.unpacked(matrix).t()))),
+                _ => {
+                    let shapes = matrices.map(|m| [m.rows(), m.cols()]);
+                    std::array::from_fn(|m| {
+                        let w = self.unpacked(tiles[m], shapes[m], Dtype::Bfloat16);
+                        must(matmul(&x, w.t()))
+                    })
+                }
             });
         }
         let pieces = (0..n).step_by(MOST_ROWS / 2).map(|start| {
@@ -152,19 +158,17 @@ impl Fused {
         }))
     }
 
-    /// The matrix that tiles stand for, `[rows, cols]`.
-    fn unpacked(&self, matrix: &MlxMatrix) -> Array {
-        let tiles = matrix.tiles().expect("only matrices of tiles come here");
-        let (rows, cols) = (matrix.rows(), matrix.cols());
+    /// The matrix `[rows, cols]` that tiles stand for.
+    pub(super) fn unpacked(&self, tiles: &Tiles, [rows, cols]: [usize; 2], dtype: Dtype) -> Array {
         let launch = Launch::elements(tiles.words.size() / 128, 128);
         let launch = launch.expect("128 words are a multiple of 32");
-        let outputs = [(vec![dim(rows), dim(cols)], matrix.dtype())];
+        let outputs = [(vec![dim(rows), dim(cols)], dtype)];
         let template = [
             (c"ROWS", int(rows)),
             (c"COLS", int(cols)),
             (c"GROUP", int(launch.group[0])),
-            (c"S", TemplateArgument::Type(matrix.dtype())),
-            (c"T", TemplateArgument::Type(matrix.dtype())),
+            (c"S", TemplateArgument::Type(dtype)),
+            (c"T", TemplateArgument::Type(dtype)),
         ];
         let call = KernelCall::new(&outputs, launch, &template);
         only(self.unpack.apply(&[&tiles.words, &tiles.steps], &call))
@@ -172,7 +176,7 @@ impl Fused {
 }
 
 /// The template of a product.
-fn template(dtype: Dtype, cut: ProductCut) -> [(&'static CStr, TemplateArgument); 7] {
+pub(super) fn template(dtype: Dtype, cut: ProductCut) -> [(&'static CStr, TemplateArgument); 7] {
     [
         (c"S", TemplateArgument::Type(dtype)),
         (c"Y", TemplateArgument::Type(dtype)),
