@@ -17,11 +17,13 @@ use evaluation::{Agreement, cases};
 use reference::{distance, folders, golden};
 use sanctum_engine::backend::{Backend, CpuBackend, KvMode, MlxBackend, MlxDevice, Precision};
 use sanctum_engine::graph::Model;
-use sanctum_engine::load::{HostModel, ModelSource};
+use sanctum_engine::load::random::{self, Shape};
+use sanctum_engine::load::{FeedForward, HostModel, Mixer, ModelConfig, ModelSource};
 use sanctum_engine::prefix::{PrefixOptions, Reuse, Scope};
 use sanctum_engine::schedule::{Engine, EngineLimits, Heartbeat, Request};
 use sanctum_engine::text::Text;
 use sanctum_grammar::{Format, Rules};
+use sanctum_kernels::{AttentionDims, ConvDims, DeltaDims, ExpertDims};
 use serde_json::{Map, Value};
 
 fn open(source: &ModelSource, precision: Precision, kv_cache: KvMode) -> Model<MlxBackend> {
@@ -111,6 +113,42 @@ fn any_split_gives_the_one_shot_result_with_packed_values() {
     for (mode, near) in [(KvMode::V8, 5e-3), (KvMode::V4, 1e-1)] {
         let model = open(&ModelSource::Embedded, Precision::Exact, mode);
         any_split_gives_the_one_shot_result(&model, &tokens, near, &mode.to_string());
+    }
+}
+
+/// Few rows of a mixture and many are multiplied by different kernels on a GPU. Rounding can change the choice of an expert,
+/// so that the mean difference counts, not the largest.
+#[test]
+fn mixture_in_16_bits_is_near_the_one_in_f32() {
+    let delta = DeltaDims::new(1, 2, 32, 32).unwrap();
+    let config = ModelConfig {
+        hidden: 128,
+        feed_forward: FeedForward::Experts(ExpertDims::new(64, 4, 64, 64).unwrap()),
+        layers: vec![Mixer::Delta, Mixer::Attention, Mixer::Delta],
+        vocab: 512,
+        attention: AttentionDims::new(2, 1, 32, 8).unwrap(),
+        conv: ConvDims::new(delta.qkv_len(), 4).unwrap(),
+        delta,
+        ..Shape::B35A3.config()
+    };
+    let weights = || random::weights(&config, &mut |_, _| {});
+    let exact = CpuBackend::new(&config, 2, Precision::Exact);
+    let exact = Model::new(exact, config.clone(), weights());
+    let host = weights();
+    let rounded = MlxBackend::new(MlxDevice::best(), &host, 1, Precision::Fast);
+    let rounded = Model::new(rounded, config.clone(), host);
+    let tokens: Vec<u32> = (0..200).map(|i| (i * 37 + 11) % 512).collect();
+    let expected = exact.logits(&[&tokens]);
+    let squares =
+        |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>();
+    for rows in [1, 7, 40, 200] {
+        let chunks: Vec<_> = tokens.chunks(rows).collect();
+        let got = rounded.logits(&chunks);
+        assert_eq!(got.len(), expected.len());
+        let differences = squares(&mut got.iter().zip(&expected).map(|(a, b)| a - b));
+        let relative = (differences / squares(&mut expected.iter().copied())).sqrt();
+        println!("{rows} rows a pass: {relative:.3}");
+        assert!(relative < 0.1, "{rows} rows a pass: {relative}");
     }
 }
 
