@@ -159,10 +159,8 @@ impl Stored {
 }
 
 impl Stored {
-    /// Moves what the host wrote to a GPU by reading it all there. Memory of both goes page by page to who reads it: rows
-    /// that are looked up seldom would each be waited for, 0.1 to 0.4 ms at a time.
-    fn read_once(&self) {
-        let parts = match self {
+    fn parts(&self) -> Vec<&Array> {
+        match self {
             Self::Dense(w) => vec![w],
             Self::Affine {
                 packed,
@@ -170,10 +168,15 @@ impl Stored {
                 biases,
                 ..
             } => vec![packed, scales, biases],
-        };
-        let sums: Vec<Array> = parts.iter().map(|part| must(part.max(None))).collect();
-        must(mlx_rs::transforms::eval(&sums));
+        }
     }
+}
+
+/// Moves what the host wrote to a GPU by reading it all there. Memory of both goes page by page to who reads it: rows and
+/// experts that are needed seldom would each be waited for, 0.1 to 0.4 ms at a time.
+fn read_once(parts: &[&Array]) {
+    let read: Vec<Array> = parts.iter().map(|part| must(part.max(None))).collect();
+    must(mlx_rs::transforms::eval(&read));
 }
 
 impl Tiles {
@@ -227,7 +230,7 @@ impl MlxMatrix {
             storage: (whole || tiles.is_none()).then(|| {
                 let stored = Stored::new(matrix, None, dtype);
                 if tiles.is_some() {
-                    stored.read_once();
+                    read_once(&stored.parts());
                 }
                 stored
             }),
@@ -375,14 +378,14 @@ impl MlxExperts {
             .and_then(|threads| Tiles::new(&matrix, dtype, threads));
         let form = match tiles {
             Some(tiles) => ExpertsForm::Tiles(tiles),
-            None => {
-                let stored = Stored::new(matrix, Some(count), dtype);
-                if tensor.is_some() {
-                    stored.read_once();
-                }
-                ExpertsForm::Stored(stored)
-            }
+            None => ExpertsForm::Stored(Stored::new(matrix, Some(count), dtype)),
         };
+        if tensor.is_some() {
+            match &form {
+                ExpertsForm::Stored(stored) => read_once(&stored.parts()),
+                ExpertsForm::Tiles(tiles) => read_once(&[&tiles.words, &tiles.steps]),
+            }
+        }
         // MLX has the grouped product for numbers of 16 bits.
         let grouped = tensor.is_some() && count <= MOST_GROUPS && dtype != Dtype::Float32;
         Self {
