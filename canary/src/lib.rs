@@ -71,12 +71,17 @@ impl Canary {
                     self.question, self.expect
                 ),
             )
-            .next(format!(
-                "sanctum-launchd verify --host {}",
-                self.watched.endpoint.host
-            )),
+            .next(self.verify()),
         };
         verdict.after(answer.latency)
+    }
+
+    /// The command that compares the server's host with what was installed there.
+    fn verify(&self) -> String {
+        let WatchedServer {
+            commands, endpoint, ..
+        } = &self.watched;
+        commands.typed(&format!("verify --host {}", endpoint.host))
     }
 }
 

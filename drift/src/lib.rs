@@ -13,8 +13,8 @@ use sanctum_client::ReferenceAddress;
 use sanctum_config::fleet::Fleet;
 use sanctum_config::{Home, Label, files};
 use sanctum_host::{
-    Active, Finding, FindingKind, Installation, Launchctl, MAX_FLEET_BYTES, OffboxError, offbox,
-    require_this_host,
+    Active, Finding, FindingKind, Installation, Launchctl, MAX_FLEET_BYTES, OffboxError,
+    TypedCommands, offbox, require_this_host,
 };
 use sanctum_watch::{
     BlockingTask, Check, CheckReport, Details, FirstCause, MissCause, Notice, Round, Verdict,
@@ -36,6 +36,8 @@ pub struct Drift {
     reference: Option<ReferenceAddress>,
     /// launchd's label of this watchdog, whose own silence is not a finding.
     own: String,
+    /// The commands that messages print.
+    commands: TypedCommands,
     /// The servers of this host whose guardians report outages.
     outages: Vec<Outage>,
 }
@@ -124,6 +126,7 @@ impl Drift {
             comparison: BlockingTask::new("the comparison with the receipt"),
             reference: setting.reference()?,
             own: fleet.launchd_label(name),
+            commands: setting.commands(),
             outages,
         })
     }
@@ -200,7 +203,7 @@ impl Drift {
     }
 
     fn verify(&self) -> String {
-        format!("sanctum-launchd verify --host {}", self.host)
+        self.commands.typed(&format!("verify --host {}", self.host))
     }
 
     async fn report_error(&self, error: CheckError) -> CheckReport<Infallible> {
@@ -210,7 +213,7 @@ impl Drift {
                     return verdict.into();
                 }
                 // The canary alerts at once if the host is down. Drift alerts only if ssh alone fails for hours.
-                let next = format!("sanctum-launchd status --host {}", self.host);
+                let next = self.commands.typed(&format!("status --host {}", self.host));
                 Verdict::new(VerdictKind::Busy, message).next(next).into()
             }
             CheckError::Failed(message) => CheckReport {
@@ -275,7 +278,8 @@ impl DriftSubject {
                 here,
                 limit,
             } => {
-                let found = offbox(fleet, home, host, *limit);
+                let commands = TypedCommands::of(fleet, home, file);
+                let found = offbox(fleet, home, host, &commands, *limit);
                 let mut found = found.map_err(|error| match error {
                     OffboxError::Unreachable { .. } => CheckError::Unreachable(error.to_string()),
                     other => CheckError::Failed(other.to_string()),
@@ -436,6 +440,7 @@ mod tests {
             comparison: BlockingTask::new("the test"),
             reference: None,
             own: "com.sanctum.drift".to_owned(),
+            commands: TypedCommands::default(),
             outages: Vec::new(),
         };
         let now = Utc::now();

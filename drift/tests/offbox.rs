@@ -154,7 +154,7 @@ fn other_host_is_compared_with_the_local_copy_of_its_receipt() {
     );
     let next = said["next"].as_str().unwrap();
     assert!(
-        next.contains("sanctum-launchd receipt --host mini --release FOLDER"),
+        next.contains("sanctum-launchd receipt --host mini --release FOLDER --config "),
         "{next}"
     );
 
@@ -179,6 +179,13 @@ fn unreachable_host_is_busy_and_without_the_reference_offline() {
     fs::write(laptop.at("gone"), "").unwrap();
     let (code, said) = laptop.once();
     assert_eq!((code, &said["kind"]), (0, &"busy".into()));
+    // It was started with a file that no command finds by itself.
+    let file = laptop.at("fleet.toml");
+    let next = format!(
+        "sanctum-launchd status --host mini --config {}",
+        file.display()
+    );
+    assert_eq!(said["next"], next);
     assert!(
         said["message"]
             .as_str()

@@ -253,12 +253,12 @@ impl Guardian {
 
     /// The report of a guardian that cannot check: it alerts at once, for nothing else restarts a server that hangs.
     fn blind(&self, why: String) -> CheckReport<GuardianAction> {
-        let next = "sanctum-launchd verify";
+        let next = self.watched.commands.typed("verify");
         let text = AlertText {
             severity: Severity::Critical,
             title: format!("the guardian of {} cannot check it", self.watched.subject()),
             body: format!("{why}. Until that is fixed, nothing restarts the server"),
-            next: next.to_owned(),
+            next: next.clone(),
         };
         CheckReport {
             notices: vec![Notice::Open {
@@ -282,6 +282,7 @@ impl Guardian {
             agent,
             host: &self.watched.endpoint.host,
             base,
+            commands: &self.watched.commands,
             target: &self.launchctl.target(&self.fleet.launchd_label(agent)),
             tail: &format!("tail -n 50 {}", quoted_file(&self.home.log(agent))),
             last_error,

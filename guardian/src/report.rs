@@ -1,6 +1,7 @@
 //! What is reported about a condition: the verdict, and the alerts that are open and over.
 
 use sanctum_config::Label;
+use sanctum_host::TypedCommands;
 use sanctum_watch::alert::{AlertText, Severity};
 use sanctum_watch::{BLIND, BUDGET, CheckReport, Notice, OUTAGE, Verdict, VerdictKind};
 
@@ -21,6 +22,8 @@ pub(crate) struct Subject<'a> {
     pub base: &'a str,
     /// As launchctl names it: `gui/501/com.sanctum.server`.
     pub target: &'a str,
+    /// The other commands that messages print.
+    pub commands: &'a TypedCommands,
     /// The command that shows its log.
     pub tail: &'a str,
     /// The last error in its log since it was last healthy, as the end of a sentence.
@@ -62,10 +65,11 @@ impl Subject<'_> {
         let (kind, message) = self.verdict(seen, condition, history);
         let next = match (kind, condition) {
             (VerdictKind::Miss, Condition::NotLoaded { disabled: true }) => {
-                format!("launchctl enable {}; sanctum-launchd install", self.target)
+                let install = self.commands.typed("install");
+                format!("launchctl enable {}; {install}", self.target)
             }
             (VerdictKind::Miss, _) => self.tail.to_owned(),
-            (VerdictKind::Stopped, _) => format!("sanctum-launchd start {}", self.agent),
+            (VerdictKind::Stopped, _) => self.commands.typed(&format!("start {}", self.agent)),
             _ => String::new(),
         };
         let has_recovered = history.has_recovered(seen.now, policy);

@@ -163,8 +163,10 @@ impl Parity {
         let took = replies.iter().map(|reply| reply.latency).sum();
         let verdict = match failed.len() > tolerated {
             true => Verdict::new(VerdictKind::Miss, message).next(format!(
-                "sanctum-launchd verify --host {}; {} --once",
-                self.watched.endpoint.host,
+                "{}; {} --once",
+                self.watched
+                    .commands
+                    .typed(&format!("verify --host {}", self.watched.endpoint.host)),
                 self.command()
             )),
             false => Verdict::new(VerdictKind::Ok, message),

@@ -72,13 +72,7 @@ impl Installation {
     /// A command of sanctum-launchd as an operator types it for this installation: with `--config`, unless the command finds
     /// this fleet's home without it, in this working folder and in one without a fleet.toml.
     pub fn typed(&self, words: &str) -> String {
-        let deployed = self.home.fleet_toml();
-        let file = match deployed.exists() {
-            true => &deployed,
-            false => &self.file,
-        };
-        let is_found = self.is_found(Path::new(IN_FOLDER), program_on_path().as_deref());
-        typed_line(words, is_found, file)
+        TypedCommands::of(&self.fleet, &self.home, &self.file).typed(words)
     }
 
     /// As [`Installation::typed`], for a command that deploys a fleet.toml: it reads the file that this one has read.
@@ -87,20 +81,7 @@ impl Installation {
         let found = found_file(program_on_path().as_deref());
         let found = found.ok().and_then(|file| real(&file));
         let is_found = found.is_some() && found == real(&self.file);
-        typed_line(words, is_found, &self.file)
-    }
-
-    /// Whether `program`, a sanctum-launchd, finds this fleet's home without `--config`. A watchdog has another working folder
-    /// than the operator who reads its alert, so that `here`, the working folder's fleet.toml, is not enough.
-    fn is_found(&self, here: &Path, program: Option<&Path>) -> bool {
-        let is_ours = |file: &Path| {
-            let fleet = read(Some(file)).ok().map(|(_, _, fleet)| fleet);
-            fleet.is_some_and(|fleet| {
-                fleet.fleet.name == self.fleet.fleet.name
-                    && Home::of(&fleet).is_ok_and(|home| home == self.home)
-            })
-        };
-        (!here.exists() || is_ours(here)) && deployed_file(program).is_ok_and(|file| is_ours(&file))
+        typed_line(words, (!is_found).then_some(self.file.as_path()))
     }
 
     /// As [`Installation::open`], for a command about what is installed on this machine.
@@ -118,6 +99,48 @@ impl Installation {
         }
         Self::open(config, host)
     }
+}
+
+/// Commands of sanctum-launchd as an operator types them for one fleet, also for a program that has no [`Installation`], such
+/// as a watchdog. By default they have no `--config`.
+#[derive(Clone, Debug, Default)]
+pub struct TypedCommands {
+    /// The file that `--config` names; none if the fleet is found without it.
+    config: Option<PathBuf>,
+}
+
+impl TypedCommands {
+    /// For the fleet that was read from `file` and has its home on this host at `home`.
+    pub fn of(fleet: &Fleet, home: &Home, file: &Path) -> Self {
+        let program = program_on_path();
+        if finds(program.as_deref(), fleet, home, Path::new(IN_FOLDER)) {
+            return Self::default();
+        }
+        let deployed = home.fleet_toml();
+        Self {
+            config: Some(match deployed.exists() {
+                true => deployed,
+                false => file.to_owned(),
+            }),
+        }
+    }
+
+    /// The command line for `words`, such as `verify --host mini`.
+    pub fn typed(&self, words: &str) -> String {
+        typed_line(words, self.config.as_deref())
+    }
+}
+
+/// Whether `program`, a sanctum-launchd, finds this fleet's home without `--config`. A watchdog has another working folder
+/// than the operator who reads its alert, so that `here`, the working folder's fleet.toml, is not enough.
+fn finds(program: Option<&Path>, fleet: &Fleet, home: &Home, here: &Path) -> bool {
+    let is_ours = |file: &Path| {
+        let found = read(Some(file)).ok().map(|(_, _, found)| found);
+        found.is_some_and(|found| {
+            found.fleet.name == fleet.fleet.name && Home::of(&found).is_ok_and(|its| its == *home)
+        })
+    };
+    (!here.exists() || is_ours(here)) && deployed_file(program).is_ok_and(|file| is_ours(&file))
 }
 
 /// The fleet and the path of its file, for a command that needs no host.
@@ -206,10 +229,10 @@ fn program_on_path() -> Option<PathBuf> {
     std::fs::canonicalize(program).ok()
 }
 
-fn typed_line(words: &str, is_found: bool, file: &Path) -> String {
-    match is_found {
-        true => format!("sanctum-launchd {words}"),
-        false => format!("sanctum-launchd {words} --config {}", quoted_file(file)),
+fn typed_line(words: &str, config: Option<&Path>) -> String {
+    match config {
+        None => format!("sanctum-launchd {words}"),
+        Some(file) => format!("sanctum-launchd {words} --config {}", quoted_file(file)),
     }
 }
 
@@ -302,7 +325,8 @@ mod tests {
             ("one/fleet.toml", Some(&theirs), false),
             ("one/fleet.toml", None, false),
         ] {
-            let found = installation.is_found(&at(here), program.map(PathBuf::as_path));
+            let Installation { fleet, home, .. } = &installation;
+            let found = finds(program.map(PathBuf::as_path), fleet, home, &at(here));
             assert_eq!(found, is_found, "{here} {program:?}");
         }
     }

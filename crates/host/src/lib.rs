@@ -42,7 +42,9 @@ pub use active::Active;
 pub use command_line::CommandLine;
 pub use error::Error;
 pub use finding::{Finding, FindingKind, INSTALL_RELEASE};
-pub use installation::{Installation, MAX_FLEET_BYTES, read_fleet, require_this_host};
+pub use installation::{
+    Installation, MAX_FLEET_BYTES, TypedCommands, read_fleet, require_this_host,
+};
 pub use journal::Journal;
 pub use launchctl::Launchctl;
 pub use log_tail::{LogStart, last_error_line, last_line};

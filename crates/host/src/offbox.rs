@@ -13,7 +13,7 @@ use sanctum_config::{Fleet, Home, Label};
 use crate::remote_files::{self, RemoteFile, RemoteFilesError};
 use crate::ssh::quoted_file;
 use crate::verify::{forbidden_key, keys_of_signers};
-use crate::{Artefact, ArtefactKind, Finding, FindingKind, Receipt};
+use crate::{Artefact, ArtefactKind, Finding, FindingKind, Receipt, TypedCommands};
 
 /// Why another host could not be checked.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,8 @@ pub enum OffboxError {
     Copy(#[from] RecordError),
 }
 
-/// The differences between `host` and this host's copy of its receipt, in a fixed order; empty if there is none.
+/// The differences between `host` and this host's copy of its receipt, in a fixed order; empty if there is none. `commands` are
+/// those of this host.
 ///
 /// # Errors
 /// If it cannot be checked.
@@ -69,6 +70,7 @@ pub fn offbox(
     fleet: &Fleet,
     home: &Home,
     host: &Label,
+    commands: &TypedCommands,
     limit: Duration,
 ) -> Result<Vec<Finding>, OffboxError> {
     let destination = (fleet.hosts.get(host))
@@ -77,7 +79,7 @@ pub fn offbox(
     let copy = home.receipt_of(host);
     let Some(receipt) = Receipt::read(&copy)? else {
         let problem = format!("this host has no copy of {host}'s receipt to compare with");
-        let fix = format!("sanctum-launchd receipt --host {host} --release FOLDER");
+        let fix = copy_again(commands, host);
         return Ok(vec![Finding::new(
             FindingKind::NoReceipt,
             copy.display(),
@@ -98,7 +100,7 @@ pub fn offbox(
     let (artefacts, forbidden_keys) = seen.split_at(receipt.artefacts.len());
     let mut findings = Vec::new();
     for (artefact, seen) in receipt.artefacts.iter().zip(artefacts) {
-        findings.extend(compare(host, artefact, seen));
+        findings.extend(compare(host, artefact, seen, commands));
     }
     for ((path, purpose), seen) in keys.iter().zip(forbidden_keys) {
         if !seen.absent {
@@ -152,11 +154,21 @@ fn inspect(
     })
 }
 
-fn compare(host: &Label, artefact: &Artefact, seen: &RemoteFile) -> Vec<Finding> {
+/// The command that copies a host's receipt again.
+fn copy_again(commands: &TypedCommands, host: &Label) -> String {
+    commands.typed(&format!("receipt --host {host} --release FOLDER"))
+}
+
+fn compare(
+    host: &Label,
+    artefact: &Artefact,
+    seen: &RemoteFile,
+    commands: &TypedCommands,
+) -> Vec<Finding> {
     let subject = there(host, &artefact.path);
     let fix = format!(
-        "on {host}: sanctum-launchd install (puts it back); here, if {host} was changed on purpose: sanctum-launchd receipt \
-         --host {host} --release FOLDER"
+        "on {host}: sanctum-launchd install (puts it back); here, if {host} was changed on purpose: {}",
+        copy_again(commands, host)
     );
     let found = |kind, problem: String, fix: &str| Finding::new(kind, &subject, problem, fix);
     if seen.absent {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use sanctum_client::ReferenceAddress;
 use sanctum_config::fleet::Watch;
 use sanctum_config::{Fleet, Home, Label, did_you_mean_or_names};
-use sanctum_host::this_host;
+use sanctum_host::{TypedCommands, this_host};
 
 use crate::alert::{BadChannel, Channel};
 use crate::args::Args;
@@ -84,6 +84,11 @@ impl WatchdogConfig {
             watch,
             host,
         })
+    }
+
+    /// The commands that its messages print for an operator.
+    pub fn commands(&self) -> TypedCommands {
+        TypedCommands::of(&self.fleet, &self.home, &self.config)
     }
 
     /// The `reference` address.

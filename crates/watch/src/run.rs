@@ -129,6 +129,7 @@ fn run<C: Check>(
         resolve_folder: config.home.resolve_requests(),
         server_log: ServerLog::of(&config),
         heartbeat_url,
+        commands: config.commands(),
         wake: Arc::default(),
     };
     let done = runtime.block_on(async {

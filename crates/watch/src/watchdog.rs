@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sanctum_config::Label;
-use sanctum_host::MaintenanceWindow;
 use sanctum_host::lease::{self, LeaseStatus};
+use sanctum_host::{MaintenanceWindow, TypedCommands};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -68,6 +68,8 @@ pub struct Watchdog<C> {
     pub server_log: Option<ServerLog>,
     /// The service outside that notices when the rounds stop.
     pub heartbeat_url: Option<HeartbeatUrl>,
+    /// The commands that alerts print.
+    pub commands: TypedCommands,
     /// Notified when there may be a request.
     pub wake: Arc<Notify>,
 }
@@ -450,7 +452,7 @@ impl<C: Check> Watchdog<C> {
                     severity: Severity::Warning,
                     title: format!("the maintenance lease on {} cannot be read", self.host),
                     body: format!("{error}. Watching continues as if no deployment held it"),
-                    next: "sanctum-launchd verify".into(),
+                    next: self.commands.typed("verify"),
                 };
                 self.open(LEASE, text, now, now, &[])?;
                 return Ok(false);
@@ -486,7 +488,7 @@ impl<C: Check> Watchdog<C> {
                             lease.taken.format("%Y-%m-%d %H:%M:%S UTC"),
                             lease.reason
                         ),
-                        next: "sanctum-launchd verify".into(),
+                        next: self.commands.typed("verify"),
                     };
                     self.open(LEASE, text, lease.expires, now, &[])?;
                 }

@@ -6,7 +6,7 @@ use sanctum_client::{
     Client, ClientError, Health, Liveness, ReferenceAddress, ServerEndpoint, ServerPhase,
 };
 use sanctum_config::{Home, Label};
-use sanctum_host::{Active, StoppedAgent, StoppedAgents};
+use sanctum_host::{Active, StoppedAgent, StoppedAgents, TypedCommands};
 
 use crate::alert::{AlertText, Severity};
 use crate::blocking::BlockingTask;
@@ -30,6 +30,8 @@ pub struct WatchedServer {
     pub timeout: Duration,
     /// The address that answers whenever this host is on the network.
     pub reference: Option<ReferenceAddress>,
+    /// The commands that messages print.
+    pub commands: TypedCommands,
     /// The agents that can serve in the server's place.
     standbys: Vec<Label>,
     home: Home,
@@ -67,6 +69,7 @@ impl WatchedServer {
             endpoint,
             timeout: config.watch.timeout.unwrap_or(timeout),
             reference: config.reference()?,
+            commands: config.commands(),
             home: home.clone(),
             reading: BlockingTask::new("reading active.json and the credentials"),
         })
@@ -90,8 +93,8 @@ impl WatchedServer {
     /// # Errors
     /// A miss, if the credentials or `active.json` cannot be used, or a standby serves that cannot be reached from here.
     pub async fn client(&self) -> Result<ActiveClient, Verdict> {
-        let cannot =
-            |why: String| Verdict::miss(MissCause::CannotCheck, why).next("sanctum-launchd verify");
+        let verify = self.commands.typed("verify");
+        let cannot = |why: String| Verdict::miss(MissCause::CannotCheck, why).next(&verify);
         let standby = match self.endpoint.on_box {
             true => self.active_standby().await.map_err(cannot)?,
             false => self.answering_standby().await,
@@ -152,7 +155,8 @@ impl WatchedServer {
 
     /// The command that ends the use of a standby.
     fn rollback(&self) -> String {
-        format!("sanctum-launchd rollback --agent {}", self.endpoint.server)
+        let words = format!("rollback --agent {}", self.endpoint.server);
+        self.commands.typed(&words)
     }
 
     /// Why there is no answer: stopped, busy, offline or a miss.
@@ -203,9 +207,10 @@ impl WatchedServer {
             }
             _ => {}
         }
+        let status = |words: &str| self.commands.typed(words);
         let next = match self.endpoint.on_box {
-            true => format!("curl -s {}/health; sanctum-launchd status", active.base),
-            false => format!("sanctum-launchd status --host {}", self.endpoint.host),
+            true => format!("curl -s {}/health; {}", active.base, status("status")),
+            false => status(&format!("status --host {}", self.endpoint.host)),
         };
         Verdict::miss(MissCause::NoAnswer, message).next(next)
     }
@@ -265,13 +270,10 @@ impl WatchedServer {
 
     /// The command that starts a stopped agent.
     fn start(&self, agent: &Label) -> String {
-        match self.endpoint.on_box {
-            true => format!("sanctum-launchd start {agent}"),
-            false => format!(
-                "sanctum-launchd start {agent} --host {}",
-                self.endpoint.host
-            ),
-        }
+        self.commands.typed(&match self.endpoint.on_box {
+            true => format!("start {agent}"),
+            false => format!("start {agent} --host {}", self.endpoint.host),
+        })
     }
 
     async fn liveness(&self, active: &ActiveClient) -> Option<Liveness> {

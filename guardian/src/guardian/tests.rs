@@ -90,6 +90,10 @@ async fn guardian_that_cannot_check_alerts_and_restarts_nothing() {
     fs::write(folder.path().join("state/active.json"), "{").unwrap();
     let report = guardian.check(&round(now, &memory)).await;
     assert!(blind(&report).contains("active.json is damaged"));
+    // Its fleet.toml is not where commands look for it.
+    let file = folder.path().join("fleet.toml");
+    let next = format!("sanctum-launchd verify --config {}", file.display());
+    assert_eq!(report.verdict.next, next);
 }
 
 fn remembered(report: CheckReport<GuardianAction>) -> ServerHistory {

@@ -3,7 +3,9 @@
 
 use chrono::{DateTime, Utc};
 use sanctum_config::Role;
-use sanctum_host::{Finding, FindingKind, Installation, offbox, ssh, this_host, warnings};
+use sanctum_host::{
+    Finding, FindingKind, Installation, TypedCommands, offbox, ssh, this_host, warnings,
+};
 use sanctum_watch::certificates::on_host;
 use sanctum_watch::verify_host;
 use serde::Deserialize;
@@ -118,11 +120,16 @@ fn certificates(installation: &Installation, now: DateTime<Utc>) -> Vec<String> 
 /// What this host sees comes first: it does not depend on the other host's own report.
 fn from_outside(installation: &Installation, destination: &str) -> Result<VerifyResult, Error> {
     let Installation {
-        fleet, home, host, ..
+        fleet,
+        file,
+        home,
+        host,
+        ..
     } = installation;
     let wait = Wait::new(2 * ssh::LIMIT);
     wait.show(&format!("comparing {host}"));
-    let seen = offbox(fleet, home, host, ssh::LIMIT);
+    let commands = TypedCommands::of(fleet, home, file);
+    let seen = offbox(fleet, home, host, &commands, ssh::LIMIT);
     let mut findings = seen.map_err(|error| Error::refused(error.to_string()))?;
     match ask(installation, destination) {
         Ok(reported) => {

@@ -107,6 +107,7 @@ fn watchdog(folder: &Path, address: SocketAddr, script: &[VerdictKind]) -> Watch
         resolve_folder: home(folder).resolve_requests(),
         server_log: None,
         heartbeat_url: None,
+        commands: TypedCommands::default(),
         wake: Arc::default(),
     }
 }
@@ -150,6 +151,7 @@ fn with_check<C>(dog: Watchdog<Script>, check: C) -> Watchdog<C> {
         resolve_folder: dog.resolve_folder,
         server_log: dog.server_log,
         heartbeat_url: dog.heartbeat_url,
+        commands: dog.commands,
         wake: dog.wake,
     }
 }

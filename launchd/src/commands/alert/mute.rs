@@ -83,7 +83,7 @@ fn condition(installation: &Installation, id: &str) -> Result<String, Error> {
         return Ok(id.to_owned());
     }
     if !id.contains('/') {
-        return Err(unknown(&alerts, id));
+        return Err(unknown(installation, &alerts, id));
     }
     Err(Error::refused(format!(
         "no watchdog of {} has the condition `{}`{}; the conditions are {}",
@@ -106,11 +106,12 @@ fn known_conditions(installation: &Installation) -> Vec<String> {
 }
 
 /// The error for an id that no alert has.
-pub(super) fn unknown(alerts: &HostAlerts, id: &str) -> Error {
+pub(super) fn unknown(installation: &Installation, alerts: &HostAlerts, id: &str) -> Error {
     Error::refused(format!(
-        "no alert of {} has the id `{}`{}; to see all: sanctum-launchd alert list",
+        "no alert of {} has the id `{}`{}; to see all: {}",
         alerts.host,
         UntrustedText::bounded(id, 100),
-        did_you_mean(id, alerts.ids())
+        did_you_mean(id, alerts.ids()),
+        installation.typed("alert list")
     ))
 }

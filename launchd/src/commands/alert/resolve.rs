@@ -28,7 +28,7 @@ pub(super) fn run(
     let alerts = HostAlerts::read(installation, Utc::now());
     let id = &options.id;
     let Some(alert) = alerts.find(id) else {
-        return Err(unknown(&alerts, id));
+        return Err(unknown(installation, &alerts, id));
     };
     if !alert.is_open {
         return Err(Error::refused(format!(

@@ -134,11 +134,18 @@ async fn damaged_lease_alerts_and_does_not_pause() {
     let folder = tempfile::tempdir().unwrap();
     let (flow, address) = flow().await;
     let mut dog = watchdog(folder.path(), address, &[]);
+    let file = Path::new("/x/my fleet.toml");
+    dog.commands = TypedCommands::of(&Default::default(), &home(folder.path()), file);
     std::fs::write(&dog.lease_file, "{").unwrap();
     rounds(&mut dog, 0, 2).await;
     assert_eq!(dog.state.memory, 2);
     assert_eq!(
         titles(&flow),
         ["the maintenance lease on mini cannot be read"]
+    );
+    let body = flow.got.lock().unwrap()[0].body.clone();
+    assert!(
+        body.ends_with("\nsanctum-launchd verify --config '/x/my fleet.toml'"),
+        "{body}"
     );
 }
