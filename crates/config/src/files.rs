@@ -123,12 +123,13 @@ pub fn read_trusted(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     if about.uid() != 0 {
         is_ours(&about)?;
     }
-    is_not_for_everyone_to_write(&about)?;
+    // Where each user has a group of their own, files that administrators copy are often writable by it.
+    is_not_writable_by(Writers::All, path, &about)?;
     read_opened(file, limit)
 }
 
 /// Reads a record of at most `limit` bytes that this process, or another one of its user, has written: a regular file that
-/// belongs to the user of this process, and that not every user may write.
+/// belongs to the user of this process, and that no other user may write.
 ///
 /// # Errors
 /// As [`read`]; and if another user could have written it, whose record is not to be believed.
@@ -136,7 +137,7 @@ pub fn read_own(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     let about = file.metadata()?;
     is_ours(&about)?;
-    is_not_for_everyone_to_write(&about)?;
+    is_not_writable_by(Writers::Others, path, &about)?;
     read_opened(file, limit)
 }
 
@@ -193,14 +194,32 @@ fn is_ours(about: &Metadata) -> io::Result<()> {
     )))
 }
 
-fn is_not_for_everyone_to_write(about: &Metadata) -> io::Result<()> {
-    match about.mode() & 0o777 {
-        mode if mode & 0o002 == 0 => Ok(()),
-        mode => Err(refused(format!(
-            "its mode is {mode:04o}, so every user could have changed it; compare it with a copy that you trust, then run chmod \
-             go-w on it"
-        ))),
+/// Users who may not write a file.
+#[derive(Clone, Copy)]
+enum Writers {
+    /// All users of the machine.
+    All,
+    /// These, and the members of the file's group.
+    Others,
+}
+
+fn is_not_writable_by(writers: Writers, path: &Path, about: &Metadata) -> io::Result<()> {
+    let refused_bits = match writers {
+        Writers::All => 0o002,
+        Writers::Others => 0o022,
+    };
+    let mode = about.mode() & 0o777;
+    if mode & refused_bits == 0 {
+        return Ok(());
     }
+    let who = match mode & 0o002 {
+        0 => "the members of its group",
+        _ => "all users",
+    };
+    Err(refused(format!(
+        "its mode is {mode:04o}, so {who} could have changed it; compare it with a copy that you trust, then type: chmod go-w {}",
+        quoted_file(path)
+    )))
 }
 
 /// A refusal with its reason, where that is the file's owner or its mode.

@@ -53,7 +53,7 @@ fn consequence(path: &Path) -> &'static str {
 /// Reads a record of this user; none if the file is not there.
 ///
 /// # Errors
-/// If the file cannot be read, is no regular file, belongs to another user, or does not parse.
+/// If the file cannot be read, is no regular file, belongs to another user, can be written by one, or does not parse.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordError> {
     let failed = |source| RecordError::Read {
         path: path.to_owned(),

@@ -136,14 +136,30 @@ fn read_secret_that_others_may_read_fails() {
 }
 
 #[test]
-fn read_of_a_record_or_a_certificate_that_everyone_may_write_fails() {
+fn read_of_a_record_or_a_certificate_that_others_may_write_fails() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ledger.json");
+    let path = folder.path().join("my receipt.json");
     fs::write(&path, "{}").unwrap();
-    for (mode, accepted) in [(0o600, true), (0o644, true), (0o664, true), (0o666, false)] {
+    for (mode, is_trusted, is_own) in [
+        (0o600, true, true),
+        (0o644, true, true),
+        (0o664, true, false),
+        (0o646, false, false),
+        (0o666, false, false),
+    ] {
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-        for read in [read_trusted(&path, 100), read_own(&path, 100)] {
+        for (read, accepted) in [
+            (read_trusted(&path, 100), is_trusted),
+            (read_own(&path, 100), is_own),
+        ] {
             assert_eq!(read.is_ok(), accepted, "{mode:o}: {read:?}");
+            let Err(error) = read else { continue };
+            let error = error.to_string();
+            let fix = format!("type: chmod go-w '{}'", path.display());
+            assert!(
+                error.contains(&format!("its mode is {mode:04o}")) && error.ends_with(&fix),
+                "{error}"
+            );
         }
     }
 }
