@@ -7,7 +7,7 @@ mod quote;
 mod session;
 
 pub use launchd::{
-    ask_launchd, ask_launchd_for, ask_launchd_within, check_answers, failure, launchd,
+    ask_launchd, ask_launchd_for, ask_launchd_within, check_answers, failure, launchd, run_in_time,
     with_shell_code,
 };
 pub use quote::{by_hand, quoted, quoted_file, quoted_path};

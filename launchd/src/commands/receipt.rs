@@ -76,7 +76,8 @@ fn fetch(installation: &Installation) -> Result<(Home, Receipt), Error> {
     };
     let place = format!("{}/state/receipt.json", fleet.fleet.home.as_str());
     let line = format!("echo $HOME; cat {}", ssh::quoted_path(&place));
-    let output = ssh::run(destination, &line, ssh::LIMIT).map_err(sanctum_host::Error::from)?;
+    let output = ssh::run_in_time(destination, &line)
+        .map_err(|why| Error::refused(format!("the receipt of {host} cannot be fetched: {why}")))?;
     if !output.succeeded() {
         return Err(Error::refused(format!(
             "`{}` failed: {}",

@@ -117,7 +117,8 @@ fn certificates(installation: &Installation, now: DateTime<Utc>) -> Vec<String> 
     validities.map(line).collect()
 }
 
-/// What this host sees comes first: it does not depend on the other host's own report.
+/// What this host sees comes first: it does not depend on the other host's own report. A host that hangs is given up as early
+/// as by `status`; one that answers may take longer for its hashes.
 fn from_outside(installation: &Installation, destination: &str) -> Result<VerifyResult, Error> {
     let Installation {
         fleet,
@@ -126,8 +127,11 @@ fn from_outside(installation: &Installation, destination: &str) -> Result<Verify
         host,
         ..
     } = installation;
-    let wait = Wait::new(2 * ssh::LIMIT);
+    let wait = Wait::new(ssh::SHORT_LIMIT + 2 * ssh::LIMIT);
     wait.show(&format!("comparing {host}"));
+    // What else is wrong with ssh, the comparison reports.
+    ssh::run_in_time(destination, "true")
+        .map_err(|why| Error::refused(format!("{host} cannot be compared: {why}")))?;
     let commands = TypedCommands::of(fleet, home, file);
     let seen = offbox(fleet, home, host, &commands, ssh::LIMIT);
     let mut findings = seen.map_err(|error| Error::refused(error.to_string()))?;

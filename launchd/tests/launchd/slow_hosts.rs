@@ -53,6 +53,25 @@ fn doctor_shows_this_host_before_another_one_has_answered() {
 }
 
 #[test]
+fn host_that_hangs_is_given_up_by_verify_and_receipt_as_early_as_by_status() {
+    let host = host_with_a_slow_one();
+    let begun = ["verify", "receipt"].map(|name| {
+        let mut command = host.command(&[name, "--host", "far"]);
+        command.env("SANCTUM_SSH", host.at("ssh"));
+        let pipes = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        (name, pipes.spawn().unwrap())
+    });
+    for (name, command) in begun {
+        let output = command.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("far cannot be "), "{said}");
+        assert!(said.contains("it did not answer within 15 s"), "{said}");
+        assert!(said.contains("try it by hand: ssh far "), "{said}");
+    }
+}
+
+#[test]
 fn hosts_are_asked_at_once() {
     let host = Host::new();
     host.install("1").ok();

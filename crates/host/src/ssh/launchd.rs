@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::quote::{by_hand, quoted_path};
 use super::session::{LIMIT, SHORT_LIMIT, run};
-use crate::command::CommandError;
+use crate::command::{CommandError, Output};
 
 /// Checks that another host runs commands at all, before it is asked for something that may take longer.
 ///
@@ -15,12 +15,20 @@ use crate::command::CommandError;
 /// If it cannot be reached, or does not answer within [`SHORT_LIMIT`]: the reason, with what to do.
 pub fn check_answers(destination: &str) -> Result<(), String> {
     const LINE: &str = "true";
-    let output = run(destination, LINE, SHORT_LIMIT)
-        .map_err(|error| failure(destination, LINE, &in_short(&error)))?;
+    let output = run_in_time(destination, LINE)?;
     match output.succeeded() {
         true => Ok(()),
         false => Err(failure(destination, LINE, &output.reason())),
     }
+}
+
+/// Runs a command line that takes moments in the shell of another host, whatever its exit code.
+///
+/// # Errors
+/// If ssh cannot be started, or does not end within [`SHORT_LIMIT`]: the reason, with what to do.
+pub fn run_in_time(destination: &str, line: &str) -> Result<Output, String> {
+    run(destination, line, SHORT_LIMIT)
+        .map_err(|error| failure(destination, line, &in_short(&error)))
 }
 
 /// Runs `sanctum-launchd COMMAND --json` on another host and returns its output, with all texts escaped.
