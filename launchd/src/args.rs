@@ -27,7 +27,7 @@ pub use alert::{AlertCommand, AlertId, ListArgs, MuteArgs, ResolveArgs, TestArgs
     after_help = "Exit codes:
   0  success, or nothing to do
   1  failed: the message says why and how to fix it. verify: there are findings. status: there are problems.
-     logs: the agent has logged nothing
+     logs: the agent has logged nothing, or a log cannot be read.
   2  the command line is wrong
   3  the change failed its checks and was rolled back: the message says why
 With --host NAME, the code of the command on that host; 1 if ssh fails or that host has no sanctum-launchd.

@@ -40,6 +40,8 @@ pub(crate) struct LastLines {
     pub(crate) lines: Vec<Vec<u8>>,
     /// Whether there are more lines before these, which were not searched for.
     pub(crate) is_cut: bool,
+    /// The rotated file that cannot be read, if more lines were wanted from it.
+    pub(crate) unread: Option<(PathBuf, io::Error)>,
 }
 
 impl LogLines {
@@ -50,7 +52,7 @@ impl LogLines {
     /// log that does not exist has no lines yet. At most [`LogLines::SEARCHED`] bytes are searched.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If the log itself cannot be read.
     pub(crate) fn open(path: &Path, count: usize) -> io::Result<(Self, LastLines)> {
         let mut search = LineSearch {
             count,
@@ -64,15 +66,21 @@ impl LogLines {
             // A line whose end is missing is shown now; what follows continues on a new line.
             open.position = search.add(open)?;
         }
+        let mut unread = None;
         let mut number = 1;
         while search.wants_more() {
             let mut name = path.as_os_str().to_owned();
             name.push(format!(".{number}"));
-            let Some(mut older) = OpenLog::open(Path::new(&name))? else {
-                break;
-            };
-            search.add(&mut older)?;
-            number += 1;
+            let older = OpenLog::open(Path::new(&name))
+                .and_then(|older| older.map(|mut log| search.add(&mut log)).transpose());
+            match older {
+                Ok(Some(_)) => number += 1,
+                Ok(None) => break,
+                Err(error) => {
+                    unread = Some((name.into(), error));
+                    break;
+                }
+            }
         }
         let log = Self {
             path: path.to_owned(),
@@ -82,6 +90,7 @@ impl LogLines {
         let last = LastLines {
             lines: search.found.into(),
             is_cut: search.is_cut,
+            unread,
         };
         Ok((log, last))
     }

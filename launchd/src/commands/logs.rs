@@ -32,11 +32,12 @@ pub(crate) fn run(args: &GlobalArgs, logs: &LogsArgs, console: &mut Console) -> 
         return remote::run(&installation, destination, &words, idle, console);
     }
     let count = logs.lines as usize;
-    let mut opened = Vec::new();
+    let (mut opened, mut unread) = (Vec::new(), Vec::new());
     for path in &paths {
-        let failed = |error| Error::read(path, error);
-        let (log, last) = LogLines::open(path, count).map_err(failed)?;
-        opened.push((path, log, last));
+        match LogLines::open(path, count) {
+            Ok((log, last)) => opened.push((path, log, last)),
+            Err(error) => unread.push(Error::read(path, error)),
+        }
     }
     let filled = opened.iter().filter(|(_, _, last)| !last.lines.is_empty());
     let filled = filled.count();
@@ -55,8 +56,12 @@ pub(crate) fn run(args: &GlobalArgs, logs: &LogsArgs, console: &mut Console) -> 
             );
         }
         printer.print(path, &last.lines)?;
+        if let Some((older, error)) = last.unread {
+            unread.push(Error::read(&older, error));
+        }
         followed.push((path, log));
     }
+    all_read(unread)?;
     if !logs.follow {
         return match filled > 0 || count == 0 {
             true => Ok(()),
@@ -76,6 +81,17 @@ pub(crate) fn run(args: &GlobalArgs, logs: &LogsArgs, console: &mut Console) -> 
         }
     }
     Ok(())
+}
+
+/// That every log was read. If not, the last of these errors is the command's, and the others are printed.
+fn all_read(mut unread: Vec<Error>) -> Result<(), Error> {
+    let Some(last) = unread.pop() else {
+        return Ok(());
+    };
+    for error in unread {
+        eprintln!("sanctum-launchd: {error}");
+    }
+    Err(last)
 }
 
 /// The log that the agent writes, and what launchd saves of its output. For a program of another origin, both are one file.

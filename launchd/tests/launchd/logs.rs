@@ -23,3 +23,27 @@ fn log_that_was_rotated_and_not_written_since_is_printed_with_success() {
         "new line\n"
     );
 }
+
+#[test]
+fn log_that_cannot_be_read_is_a_failure_and_hides_no_other() {
+    let host = Host::new();
+    host.install("1").ok();
+    let logs = host.home().join("logs");
+    fs::create_dir_all(&logs).unwrap();
+    fs::write(logs.join("guardian.log"), "a line\n").unwrap();
+    for name in ["guardian.launchd.log", "guardian.log.1"] {
+        // A mode would not keep root from reading it.
+        let folder = logs.join(name);
+        let _ = fs::remove_file(&folder);
+        fs::create_dir(&folder).unwrap();
+        let said = host.run(&["logs", "guardian"]);
+        assert_eq!(said.out, "a line\n", "{name}");
+        let said = said.fails(1);
+        let problem = format!("{}: it is a folder", folder.display());
+        assert!(said.contains(&problem), "{name}: {said}");
+        fs::remove_dir(&folder).unwrap();
+    }
+    // The rotated file is not needed.
+    fs::create_dir(logs.join("guardian.log.1")).unwrap();
+    assert_eq!(host.run(&["logs", "guardian", "-n", "1"]).ok(), "a line\n");
+}
