@@ -134,13 +134,15 @@ impl ServerProbe {
         answer.map(|answer| answer.value.text)
     }
 
-    /// Its metrics; none if they require credentials, or the server does not answer.
-    pub(crate) fn metrics(&self) -> Option<String> {
+    /// Its metrics, requested for `limit` at most, and not longer than [`STATE_LIMIT`]; none if they require credentials, no
+    /// time is left, or the server does not answer.
+    pub(crate) fn metrics(&self, limit: Duration) -> Option<String> {
         let endpoint = &self.endpoint;
-        if endpoint.credentials != Credentials::None {
+        if endpoint.credentials != Credentials::None || limit.is_zero() {
             return None;
         }
-        let page = self.request(STATE_LIMIT, async |client| client.metrics().await);
+        let limit = limit.min(STATE_LIMIT);
+        let page = self.request(limit, async |client| client.metrics().await);
         page.ok().map(|page| page.value)
     }
 
@@ -219,6 +221,6 @@ mod tests {
         let probe = ServerProbe::loopback(address, &label("server"), &label("mini"));
         assert!(matches!(probe.state(STATE_LIMIT), ServerState::NoAnswer(_)));
         assert!(probe.chat("?", STATE_LIMIT).is_err());
-        assert_eq!(probe.metrics(), None);
+        assert_eq!(probe.metrics(STATE_LIMIT), None);
     }
 }

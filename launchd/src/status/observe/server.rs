@@ -4,19 +4,29 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use sanctum_config::Label;
-use sanctum_host::Installation;
+use sanctum_host::{Installation, ssh};
 
 use crate::prefix_check;
-use crate::server_probe::{STATE_LIMIT, ServerProbe, ServerState};
+use crate::server_probe::{ServerProbe, ServerState};
 use crate::status::host_status::{Decisions, ServerStatus};
 
-/// The status of a server, from its `/health` and `/metrics`.
+/// How long all requests to a server take together. Another host gives this one [`ssh::SHORT_LIMIT`] for its whole status, of
+/// which ssh may need 5 s to connect.
+const SERVER_LIMIT: Duration = Duration::from_secs(8);
+const _: () = assert!(SERVER_LIMIT.as_secs() + 5 < ssh::SHORT_LIMIT.as_secs());
+/// The part of it for the state, which takes twice its time limit at most.
+const HEALTH_LIMIT: Duration = Duration::from_secs(4);
+/// Between two readings of the number of tokens.
+const RATE_PERIOD: Duration = Duration::from_secs(1);
+
+/// The status of a server, from its `/health` and `/metrics`. A busy server that answers late is shown without its metrics.
 pub(super) fn server_status(
     installation: &Installation,
     name: &Label,
     served_by: &Label,
     is_stopped: bool,
 ) -> ServerStatus {
+    let end = Instant::now() + SERVER_LIMIT;
     let probe = ServerProbe::from_host(
         &installation.fleet,
         &installation.file,
@@ -25,19 +35,19 @@ pub(super) fn server_status(
         name,
     );
     let (state, health) = match &probe {
-        Ok(probe) => probe.reading(STATE_LIMIT),
+        Ok(probe) => probe.reading(HEALTH_LIMIT),
         Err(reason) => (ServerState::NoAnswer(reason.clone()), None),
     };
     let reading = health.as_ref().map(|health| health.together);
     let failed = health.map(|health| health.failed_prefix_checks());
     let failed = failed.unwrap_or_default();
     let page = match (&probe, &state) {
-        (Ok(probe), ServerState::Ready) => probe.metrics(),
+        (Ok(probe), ServerState::Ready) => probe.metrics(left(end)),
         _ => None,
     };
     let tokens_per_second = match (&probe, &page, reading) {
         (Ok(probe), Some(page), Some(reading)) if reading.in_flight > 0 => {
-            tokens_per_second(probe, page)
+            tokens_per_second(probe, page, end)
         }
         (_, Some(_), Some(_)) => Some(0.0),
         _ => None,
@@ -61,13 +71,20 @@ pub(super) fn server_status(
     }
 }
 
-/// The tokens that a server generates in a second from `page` on.
-fn tokens_per_second(probe: &ServerProbe, page: &str) -> Option<f64> {
+fn left(end: Instant) -> Duration {
+    end.saturating_duration_since(Instant::now())
+}
+
+/// The tokens that a server generates in a second from `page` on; none if it does not answer before `end`.
+fn tokens_per_second(probe: &ServerProbe, page: &str, end: Instant) -> Option<f64> {
     const NAME: &str = "sanctum_completion_tokens_total";
     let begun = Instant::now();
     let before = sum(page, NAME)?;
-    std::thread::sleep(Duration::from_secs(1));
-    let after = sum(&probe.metrics()?, NAME)?;
+    if left(end) <= RATE_PERIOD {
+        return None;
+    }
+    std::thread::sleep(RATE_PERIOD);
+    let after = sum(&probe.metrics(left(end))?, NAME)?;
     Some((after - before).max(0.0) / begun.elapsed().as_secs_f64())
 }
 
@@ -115,6 +132,22 @@ fn decisions(page: &str) -> BTreeMap<String, Decisions> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metrics_that_do_not_come_end_with_the_time_of_the_server() {
+        // It accepts connections and answers nothing.
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let [server, host] = ["server", "mini"].map(|name| name.parse::<Label>().unwrap());
+        let probe = ServerProbe::loopback(socket.local_addr().unwrap(), &server, &host);
+        let page = "sanctum_completion_tokens_total 1\n";
+        let begun = Instant::now();
+        let end = begun + RATE_PERIOD + Duration::from_millis(100);
+        assert_eq!(tokens_per_second(&probe, page, end), None);
+        assert!(begun.elapsed() < SERVER_LIMIT / 2, "{:?}", begun.elapsed());
+        // Not even asked.
+        assert_eq!(tokens_per_second(&probe, page, begun), None);
+        assert_eq!(probe.metrics(left(begun)), None);
+    }
 
     #[test]
     fn samples_of_a_metric_are_summed() {
