@@ -10,4 +10,4 @@ mod report;
 
 pub(crate) use local::check_here;
 pub(crate) use outside::{ask_from_outside, check_from_here, versions, watchers_elsewhere};
-pub(crate) use report::{DoctorLine, DoctorOutcome, DoctorReport};
+pub(crate) use report::{DoctorLine, DoctorOutcome, DoctorReport, one_failure_for_each_cause};

@@ -12,7 +12,7 @@ use crate::at_once::at_once;
 use crate::console::Console;
 use crate::doctor::{
     DoctorLine, DoctorOutcome, DoctorReport, ask_from_outside, check_from_here, check_here,
-    versions, watchers_elsewhere,
+    one_failure_for_each_cause, versions, watchers_elsewhere,
 };
 use crate::status::count;
 use crate::wait::Wait;
@@ -58,6 +58,17 @@ pub(crate) fn run(
 impl DoctorSection {
     fn is_inside(&self) -> bool {
         self.host == self.from
+    }
+
+    /// The same, of which lines whose cause is in the section from `inside` of the same host do not fail again.
+    fn after(self, inside: &Self) -> Self {
+        match self.host == inside.host && !self.is_inside() {
+            true => Self {
+                lines: one_failure_for_each_cause(self.lines, &inside.lines),
+                ..self
+            },
+            false => self,
+        }
     }
 
     /// Prints it at once; as JSON, all sections are printed at the end.
@@ -147,24 +158,30 @@ fn this_host_and_around(
     };
     // The section from inside is printed first: until it is known, its progress is on the terminal's last line.
     let mut early: Vec<DoctorSection> = Vec::new();
-    let mut has_begun = false;
+    let mut inside: Option<DoctorSection> = None;
     let found = at_once(
         views,
         check,
         |(section, _): &(DoctorSection, Option<DoctorReport>)| -> Result<(), Error> {
-            has_begun = has_begun || section.is_inside();
-            if !has_begun {
+            if section.is_inside() {
+                inside = Some(section.clone());
+            }
+            let Some(inside) = &inside else {
                 early.push(section.clone());
                 return Ok(());
-            }
-            section.print(console)?;
+            };
+            section.clone().after(inside).print(console)?;
             early
                 .drain(..)
-                .try_for_each(|section| section.print(console))
+                .try_for_each(|section| section.after(inside).print(console))
         },
     )?;
     let (sections, reports): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-    Ok((sections, reports.into_iter().flatten().next()))
+    let sections = sections.into_iter().map(|section| match &inside {
+        Some(inside) => section.after(inside),
+        None => section,
+    });
+    Ok((sections.collect(), reports.into_iter().flatten().next()))
 }
 
 /// Another host from this one and, without `--outside`, from inside.
@@ -185,7 +202,11 @@ fn another_host(
         from: here.clone(),
         lines: check_from_here(installation, &here, host),
     };
-    outside.print(console)?;
+    // What is known is shown at once, unless its cause may be found inside.
+    let is_known = options.outside || outside.lines.iter().all(|line| line.down.is_empty());
+    if is_known {
+        outside.print(console)?;
+    }
     if options.outside {
         return Ok(vec![outside]);
     }
@@ -210,7 +231,12 @@ fn another_host(
         lines,
     };
     inside.print(console)?;
-    Ok(vec![outside, inside])
+    if is_known {
+        return Ok(vec![outside, inside]);
+    }
+    let outside = outside.after(&inside);
+    outside.print(console)?;
+    Ok(vec![inside, outside])
 }
 
 /// What another host finds about itself.

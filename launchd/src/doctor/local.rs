@@ -13,7 +13,7 @@ use sanctum_watch::certificates::on_host;
 use sanctum_watch::{Schedule, VerdictKind, WatchdogState};
 
 use super::macos;
-use super::report::{DoctorLine, DoctorReport};
+use super::report::{DoctorLine, DoctorReport, one_failure_for_each_cause};
 use crate::server_probe::ServerProbe;
 use crate::wait::Wait;
 
@@ -37,19 +37,29 @@ pub(crate) fn check_here(installation: &Installation, patience: Duration) -> Doc
         Err(error) => missing(error.to_string()),
     }];
     let receipt = receipt.ok().flatten();
-    if let Some(receipt) = &receipt {
+    if receipt.is_some() {
         lines.push(interruption(installation));
-        lines.push(agents_run(installation, receipt));
     }
     lines.push(disk(installation));
     lines.extend(certificates(installation, now));
     let agents = installation.fleet.agents_of(&installation.host);
+    // A server without its model does not run, and one that does not run accepts no token.
+    for (name, role) in &agents {
+        if let Role::Server(server) = role {
+            lines.push(model(installation, name, server, patience));
+        }
+    }
+    if let Some(receipt) = &receipt {
+        let agents_run = agents_run(installation, receipt);
+        // A server that runs has read its model before the model was damaged.
+        for line in &mut lines {
+            line.down.retain(|name| agents_run.down.contains(name));
+        }
+        lines.push(agents_run);
+    }
     for (name, role) in &agents {
         match role {
-            Role::Server(server) => {
-                lines.push(model(installation, name, server, patience));
-                lines.push(token(installation, name, server));
-            }
+            Role::Server(server) => lines.push(token(installation, name, server)),
             Role::Watch(watch) => lines.extend(local_network(installation, name, watch, now)),
             Role::Agent(_) | Role::Page(_) => {}
         }
@@ -67,7 +77,7 @@ pub(crate) fn check_here(installation: &Installation, patience: Duration) -> Doc
         version: env!("CARGO_PKG_VERSION").to_owned(),
         release: receipt.map(|receipt| receipt.release),
         time: Utc::now(),
-        lines,
+        lines: one_failure_for_each_cause(lines, &[]),
     }
 }
 
@@ -87,15 +97,16 @@ fn interruption(installation: &Installation) -> DoctorLine {
 /// Whether all agents run that should.
 fn agents_run(installation: &Installation, receipt: &Receipt) -> DoctorLine {
     let stopped = StoppedAgents::read(&installation.home.stopped()).unwrap_or_default();
-    let mut idle = Vec::new();
+    let (mut idle, mut down) = (Vec::new(), Vec::new());
     let wanted = receipt.agents.iter().filter(|agent| agent.enabled);
     for agent in wanted.filter(|agent| !stopped.contains(&agent.name)) {
         match installation.launchctl.print(&agent.label) {
-            Ok(Some(service)) if service.is_running() => {}
+            Ok(Some(service)) if service.is_running() => continue,
             Ok(Some(_)) => idle.push(format!("{} is loaded and does not run", agent.name)),
             Ok(None) => idle.push(format!("{} is not loaded", agent.name)),
             Err(error) => return DoctorLine::not_checkable("agents", error.to_string()),
         }
+        down.push(agent.name.clone());
     }
     match idle.is_empty() {
         true => DoctorLine::passed("agents", "all agents run that are not stopped"),
@@ -107,7 +118,8 @@ fn agents_run(installation: &Installation, receipt: &Receipt) -> DoctorLine {
                 installation.typed("verify"),
                 installation.typed("logs AGENT")
             ),
-        ),
+        )
+        .with_down(down),
     }
 }
 
@@ -214,7 +226,7 @@ fn model(
         }
         Ok(output) => {
             let fix = "copy the model again; docs/manifest.md says how models are verified";
-            DoctorLine::failed(check, output.reason(), fix)
+            DoctorLine::failed(check, output.reason(), fix).with_down([name.clone()])
         }
         Err(error) => DoctorLine::failed(check, error.to_string(), "doctor --patience SECONDS"),
     }
@@ -270,7 +282,8 @@ fn token(installation: &Installation, name: &Label, server: &Server) -> DoctorLi
             check,
             error.to_string(),
             installation.typed(&format!("logs {name}")),
-        ),
+        )
+        .with_down([name.clone()]),
     }
 }
 

@@ -165,11 +165,8 @@ fn reached(
     let base = probe.endpoint().base.clone();
     let state = probe.state(STATE_LIMIT);
     if let ServerState::NoAnswer(reason) = &state {
-        return vec![DoctorLine::failed(
-            port,
-            reason.clone(),
-            unreachable(host, name, reason),
-        )];
+        let line = DoctorLine::failed(port, reason.clone(), unreachable(host, name, reason));
+        return vec![line.with_down([name.clone()])];
     }
     let mut lines = vec![DoctorLine::passed(
         port,
