@@ -7,6 +7,8 @@
 //! A delivery runs on a thread of its own with a runtime of its own: lettre parses a long response without yielding, which
 //! would stop the watchdog's checks and its time limits.
 
+mod mail_stream;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ use super::delivery::DeliveryError;
 use super::secret;
 use crate::alert::Alert;
 use crate::blocking::BlockingTask;
+use mail_stream::MailStream;
 
 /// The time limit of one delivery: a mail server may let its clients wait before it greets them.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -197,18 +200,28 @@ impl Email {
 
     async fn send(&self, secrets: &Secrets, message: &[u8]) -> Result<(), DeliveryError> {
         let tls = || secrets.tls.clone();
-        let wrapped = tls().filter(|_| self.tls == SmtpTls::Implicit);
         let name = ClientId::default();
-        let place = (self.server.as_str(), self.port);
-        let connected =
-            AsyncSmtpConnection::connect_tokio1(place, Some(LIMIT), &name, wrapped, None).await;
+        let connected = match self.tls {
+            // Before the first byte of a response, the server has proved who it is.
+            SmtpTls::Implicit => {
+                let place = (self.server.as_str(), self.port);
+                AsyncSmtpConnection::connect_tokio1(place, Some(LIMIT), &name, tls(), None).await
+            }
+            SmtpTls::Starttls | SmtpTls::None => {
+                let stream = MailStream::connect(&self.server, self.port).await;
+                let stream = stream.map_err(|error| {
+                    DeliveryError::later(format!("{self} cannot be reached: {error}"), PLAIN_FIX)
+                })?;
+                AsyncSmtpConnection::connect_with_transport(Box::new(stream), &name).await
+            }
+        };
         let mut connection = connected.map_err(|error| {
             let is_tls = error.is_tls() || is_about_certificate(&error);
             let fix = match (is_tls, self.tls) {
                 (false, SmtpTls::Implicit) => {
                     "is that the right port? 465 speaks TLS from the first byte; 587 needs tls = \"starttls\""
                 }
-                (false, _) => "is that the right port? 587 and 25 begin without TLS",
+                (false, _) => PLAIN_FIX,
                 (true, _) => TLS_FIX,
             };
             self.failed("cannot be reached", &error, fix)
@@ -337,6 +350,9 @@ impl Email {
         ))
     }
 }
+
+/// What to do about a server that cannot be reached without TLS.
+const PLAIN_FIX: &str = "is that the right port? 587 and 25 begin without TLS";
 
 /// What to do about a TLS error.
 const TLS_FIX: &str = "`server` must be the name in the server's certificate; for an authority of your own, name its certificate with `ca_file`";

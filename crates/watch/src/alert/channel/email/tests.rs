@@ -135,6 +135,32 @@ async fn response_of_many_lines_does_not_stop_the_runtime() {
     );
 }
 
+#[tokio::test]
+async fn response_without_an_end_is_given_up() {
+    use std::io::Write;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"220-").unwrap();
+        // Until the other side closes the connection.
+        let chunk = [b'a'; 4096];
+        let mut sent = 0;
+        while stream.write_all(&chunk).is_ok() {
+            sent += chunk.len();
+        }
+        sent
+    });
+    let alert = Alert::example("canary-1");
+    let failed = email(port).deliver(&alert).await.unwrap_err();
+    let problem =
+        format!("the mail server 127.0.0.1:{port} cannot be reached: its response is longer than");
+    assert!(failed.problem.starts_with(&problem), "{failed}");
+    // What the system buffers is not counted.
+    let sent = server.join().unwrap();
+    assert!(sent < 64 << 20, "{sent}");
+}
+
 /// A mail server that answers `RCPT` for each address with what `recipient` returns, and the mails that it accepts.
 fn mail_server(
     recipient: fn(&str) -> &'static str,
