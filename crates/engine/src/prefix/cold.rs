@@ -21,7 +21,7 @@ mod tests;
 pub use error::ColdError;
 #[cfg(test)]
 use key::ScopeBytes;
-pub(crate) use key::{ColdKey, KeyHasher};
+pub(crate) use key::{ColdKey, KeyHasher, PromptKeys};
 pub use listing::{ColdListing, ListedPrefix, clear, list};
 pub(crate) use status::ColdStatus;
 pub(crate) use store::{ColdLink, ColdStore, NewPrefix};

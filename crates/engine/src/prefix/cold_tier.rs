@@ -18,7 +18,7 @@ use self::reader::PrefixReader;
 pub(crate) use self::reader::ReadProgress;
 pub(crate) use self::writer::Export;
 use self::writer::{Writer, WriterJob};
-use crate::prefix::cold::{ColdError, ColdLink, ColdStatus, ColdStore};
+use crate::prefix::cold::{ColdError, ColdLink, ColdStatus, ColdStore, PromptKeys};
 use crate::prefix::options::ColdOptions;
 use crate::prefix::scope::Scope;
 
@@ -197,17 +197,20 @@ impl ColdTier {
     }
 
     /// The files to read for a prompt, of which `hot` tokens are in memory, if that is faster than computing: `is_hot` tells
-    /// whether a prefix of so many tokens is in memory, to which the first of these files is added.
+    /// whether a prefix of so many tokens is in memory, to which the first of these files is added. `keys` are those of the prompt,
+    /// kept from one call for it to the next.
     pub(crate) fn plan_restore(
         &self,
         scope: Scope,
         prompt: &[u32],
+        keys: &mut Option<PromptKeys>,
         hot: usize,
         is_hot: impl Fn(usize) -> bool,
     ) -> Vec<ColdLink> {
         // A token at least must be computed, for its logits.
         let most = &prompt[..prompt.len().saturating_sub(1)];
-        let mut chain = self.store.chain(&self.fingerprint, scope.as_bytes(), most);
+        let new = || PromptKeys::new(&self.fingerprint, scope.as_bytes());
+        let mut chain = self.store.chain_of(keys.get_or_insert_with(new), most);
         if chain.last().is_none_or(|link| link.len <= hot) {
             return Vec::new();
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+pub(crate) use self::restore::DiskWait;
 use crate::backend::Backend;
 use crate::backend::batch::SlotId;
 use crate::graph::Model;

@@ -31,7 +31,7 @@ use crate::schedule::admission::Reservation;
 use crate::schedule::masks::{MASK_WAIT, MaskStatus, MaskWorkers};
 use crate::schedule::prompt_scores::rows_per_pass;
 use crate::schedule::request::Event;
-use crate::schedule::reuse::{PrefixReuse, SequenceReuse, SlotState};
+use crate::schedule::reuse::{DiskWait, PrefixReuse, SequenceReuse, SlotState};
 use crate::schedule::row_shares::RowShares;
 use crate::schedule::sequence::{PassResult, Sequence, SequenceProgress};
 use crate::schedule::shared::{EngineShared, LAST, QueuedRequest, UNREAD};
@@ -57,8 +57,8 @@ struct Waiting {
     queued: QueuedRequest,
     /// Whether it waits, or has waited, for a prefix that another one computes.
     for_prefix: bool,
-    /// Whether a prefix was, or is being, read from disk for it.
-    for_disk: bool,
+    /// What it has asked of the disk.
+    for_disk: DiskWait,
 }
 
 /// A pass that the device is running.

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 
 use super::file::Header;
-use super::key::{ColdKey, KeyHasher, ScopeBytes};
+use super::key::{ColdKey, PromptKeys, ScopeBytes};
 
 /// The prefixes of a folder.
 #[derive(Debug, Default)]
@@ -100,34 +100,25 @@ impl Index {
         Some(chain)
     }
 
-    /// The longest prefix of `tokens` that is here.
-    pub(super) fn longest(
-        &self,
-        fingerprint: &[u8; 32],
-        scope: &ScopeBytes,
-        tokens: &[u32],
-    ) -> Option<ColdKey> {
-        self.prefixes(fingerprint, scope, tokens, 0).pop()
+    /// The longest prefix of `tokens`, which `keys` are those of, that is here.
+    pub(super) fn longest(&self, keys: &mut PromptKeys, tokens: &[u32]) -> Option<ColdKey> {
+        self.prefixes(keys, tokens, 0).pop()
     }
 
     /// The prefixes of `tokens` that are here and have at least `least` tokens, the shortest first.
     pub(super) fn prefixes(
         &self,
-        fingerprint: &[u8; 32],
-        scope: &ScopeBytes,
+        keys: &mut PromptKeys,
         tokens: &[u32],
         least: usize,
     ) -> Vec<ColdKey> {
-        let mut hasher = KeyHasher::new(fingerprint, scope);
-        let (mut fed, mut found) = (0, Vec::new());
-        let lengths = self.lengths.get(&(*fingerprint, *scope));
+        let mut found = Vec::new();
+        let lengths = self.lengths.get(&(keys.fingerprint, keys.scope));
         for &len in lengths.into_iter().flat_map(BTreeMap::keys) {
             if len > tokens.len() {
                 break;
             }
-            hasher.feed(&tokens[fed..len]);
-            fed = len;
-            let key = hasher.key();
+            let key = keys.key(tokens, len);
             if len >= least && self.entries.contains_key(&key) {
                 found.push(key);
             }

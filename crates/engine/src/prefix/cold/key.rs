@@ -1,5 +1,6 @@
 //! The names of cold prefixes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -35,6 +36,37 @@ impl KeyHasher {
     /// The key of the tokens so far.
     pub(crate) fn key(&self) -> ColdKey {
         ColdKey(self.0.clone().finalize().into())
+    }
+}
+
+/// The keys of one prompt's prefixes. A prompt that is looked up several times is hashed once: keys and hashers are kept.
+pub(crate) struct PromptKeys {
+    pub(super) fingerprint: [u8; 32],
+    pub(super) scope: ScopeBytes,
+    /// By a number of tokens: what has hashed so many, and their key.
+    known: BTreeMap<usize, (KeyHasher, ColdKey)>,
+}
+
+impl PromptKeys {
+    pub(crate) fn new(fingerprint: &[u8; 32], scope: &ScopeBytes) -> Self {
+        Self {
+            fingerprint: *fingerprint,
+            scope: *scope,
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// The key of the first `len` of `tokens`, which must be those of the same prompt in each call.
+    pub(super) fn key(&mut self, tokens: &[u32], len: usize) -> ColdKey {
+        let (fed, mut hasher) = match self.known.range(..=len).next_back() {
+            Some((&fed, (_, key))) if fed == len => return *key,
+            Some((&fed, (hasher, _))) => (fed, hasher.clone()),
+            None => (0, KeyHasher::new(&self.fingerprint, &self.scope)),
+        };
+        hasher.feed(&tokens[fed..len]);
+        let key = hasher.key();
+        self.known.insert(len, (hasher, key));
+        key
     }
 }
 
@@ -95,6 +127,24 @@ mod tests {
         assert_eq!(parts.key(), key(1, 2, &[3]));
         parts.feed(&[4]);
         assert_eq!(parts.key(), one);
+    }
+
+    #[test]
+    fn key_of_a_prompt_is_hashed_once_in_any_order() {
+        let tokens: Vec<u32> = (0..40).collect();
+        let expected = |len: usize| {
+            let mut hasher = KeyHasher::new(&[1; 32], &[2; 16]);
+            hasher.feed(&tokens[..len]);
+            hasher.key()
+        };
+        let mut keys = PromptKeys::new(&[1; 32], &[2; 16]);
+        for len in [10, 30, 20, 0, 40] {
+            assert_eq!(keys.key(&tokens, len), expected(len), "{len}");
+        }
+        // Without the tokens, so from memory.
+        for len in [40, 20, 10, 30, 0] {
+            assert_eq!(keys.key(&[], len), expected(len), "{len}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::error::ColdError;
 use super::file::{self, BadFile, Header};
 use super::folder::ColdFolder;
 use super::index::Index;
-use super::key::{ColdKey, ScopeBytes};
+use super::key::{ColdKey, PromptKeys, ScopeBytes};
 use super::status::ColdStatus;
 
 /// Bytes that are written at the start to measure the disk.
@@ -150,8 +150,13 @@ impl ColdStore {
         scope: &ScopeBytes,
         tokens: &[u32],
     ) -> Vec<ColdLink> {
+        self.chain_of(&mut PromptKeys::new(fingerprint, scope), tokens)
+    }
+
+    /// Like [`ColdStore::chain`], for a prompt that is looked up several times: `keys` are those of `tokens`.
+    pub(crate) fn chain_of(&self, keys: &mut PromptKeys, tokens: &[u32]) -> Vec<ColdLink> {
         let mut index = self.index();
-        let longest = index.longest(fingerprint, scope, tokens);
+        let longest = index.longest(keys, tokens);
         let chain = longest.and_then(|key| index.chain(key));
         let link = |key| {
             index.get(key).map(|header| ColdLink {
@@ -320,8 +325,9 @@ impl ColdStore {
         tokens: &[u32],
         least: usize,
     ) {
-        let keys = self.index().prefixes(fingerprint, scope, tokens, least);
-        keys.into_iter().for_each(|key| self.forget(key));
+        let mut keys = PromptKeys::new(fingerprint, scope);
+        let found = self.index().prefixes(&mut keys, tokens, least);
+        found.into_iter().for_each(|key| self.forget(key));
     }
 
     /// Evicts until so many bytes more fit; returns whether they do. The prefixes of `keep` stay.

@@ -50,10 +50,15 @@ fn written(tier: &mut ColdTier) -> Vec<(usize, usize)> {
 
 fn plan(tier: &ColdTier, prompt: usize, hot: &[usize]) -> Vec<usize> {
     let longest = hot.iter().copied().max().unwrap_or(0);
-    let links = tier.plan_restore(Scope::default(), &tokens(prompt), longest, |len| {
-        hot.contains(&len)
-    });
+    let (prompt, is_hot) = (tokens(prompt), |len| hot.contains(&len));
+    let links = tier.plan_restore(Scope::default(), &prompt, &mut None, longest, is_hot);
     links.iter().map(|link| link.len).collect()
+}
+
+/// The files to read for a prompt of so many tokens, of which none are in memory.
+fn links(tier: &ColdTier, prompt: usize) -> Vec<ColdLink> {
+    let prompt = tokens(prompt);
+    tier.plan_restore(Scope::default(), &prompt, &mut None, 0, |_| false)
 }
 
 /// The payloads of these files.
@@ -78,7 +83,7 @@ fn files_of_a_plan_are_read_in_order_until_one_cannot_be() {
         tier.note(1, false, Scope::default(), &tokens(len));
     }
     assert_eq!(written(&mut tier).len(), 3);
-    let links = tier.plan_restore(Scope::default(), &tokens(100), 0, |_| false);
+    let links = links(&tier, 100);
     let whole = [10, 20, 30].map(|len| vec![len; 10]);
     assert_eq!(payloads(&mut tier, &links), whole);
     // What is no longer wanted ends when its next payload is there, and never before.
@@ -117,7 +122,7 @@ fn noted_prefixes_are_written_as_a_chain_and_planned_behind_what_is_hot() {
     assert_eq!(plan(&tier, 100, &[25]), [10, 30]);
     assert_eq!(plan(&tier, 100, &[30]), [0; 0]);
     assert_eq!(plan(&tier, 100, &[50]), [0; 0]);
-    let link = tier.plan_restore(Scope::default(), &tokens(100), 0, |_| false)[1];
+    let link = links(&tier, 100)[1];
     assert_eq!(payloads(&mut tier, &[link]), [vec![30; 10]]);
     // What is there already is not written again.
     tier.note(2, false, Scope::default(), &tokens(30));
@@ -126,6 +131,23 @@ fn noted_prefixes_are_written_as_a_chain_and_planned_behind_what_is_hot() {
     assert_eq!(plan(&tier, 100, &[]), [10, 20]);
     tier.clear();
     assert_eq!((plan(&tier, 100, &[]), tier.bytes()), (vec![], 0));
+}
+
+#[test]
+fn prompt_that_is_planned_again_is_not_hashed_again() {
+    let folder = folder();
+    let mut tier = tier(&folder, Duration::ZERO);
+    tier.note(1, false, Scope::default(), &tokens(10));
+    tier.note(1, false, Scope::default(), &tokens(30));
+    assert_eq!(written(&mut tier).len(), 2);
+    let mut keys = None;
+    let mut planned = |prompt: &[u32]| {
+        let links = tier.plan_restore(Scope::default(), prompt, &mut keys, 0, |_| false);
+        links.iter().map(|link| link.len).collect::<Vec<_>>()
+    };
+    assert_eq!(planned(&tokens(100)), [10, 30]);
+    // Other tokens, which have other keys: those of the prompt are remembered.
+    assert_eq!(planned(&[7; 100]), [10, 30]);
 }
 
 #[test]

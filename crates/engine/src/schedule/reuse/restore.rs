@@ -6,23 +6,32 @@ use std::time::{Duration, Instant};
 
 use super::{ColdRestore, PrefixReuse};
 use crate::backend::Backend;
-use crate::prefix::cold::ColdLink;
+use crate::prefix::cold::{ColdLink, PromptKeys};
 use crate::prefix::cold_tier::ReadProgress;
 use crate::prefix::scope::Scope;
 
 /// A disk that gives nothing for so long is not waited for any longer.
 const DISK_LIMIT: Duration = Duration::from_secs(30);
 
+/// What a waiting request has asked of the disk.
+#[derive(Default)]
+pub(crate) struct DiskWait {
+    /// Whether a prefix was, or is being, read for it.
+    was_begun: bool,
+    /// The keys of its prompt, from the first lookup on: it is looked up before each pass while another prefix is read.
+    keys: Option<PromptKeys>,
+}
+
 impl<B: Backend> PrefixReuse<B> {
     /// Whether a request should go on waiting, for a prefix that is being read from disk. Begins to read the one of its prompt if
-    /// that is faster than computing it and memory holds it; `was_begun` is whether that was tried for this request.
+    /// that is faster than computing it and memory holds it; `wait` is what this request has asked of the disk.
     pub(crate) fn waits_for_disk(
         &mut self,
         backend: &B,
         slots: &mut B::Slots,
         scope: Scope,
         prompt: &[u32],
-        was_begun: &mut bool,
+        wait: &mut DiskWait,
     ) -> bool {
         if let Some(restore) = &self.restore
             && restore.scope == scope
@@ -30,10 +39,10 @@ impl<B: Backend> PrefixReuse<B> {
         {
             return true;
         }
-        if *was_begun {
+        if wait.was_begun {
             return false;
         }
-        let links = self.plan_restore(scope, prompt);
+        let links = self.plan_restore(scope, prompt, &mut wait.keys);
         let (Some(first), Some(last)) = (links.first(), links.last()) else {
             return false;
         };
@@ -41,7 +50,7 @@ impl<B: Backend> PrefixReuse<B> {
             // One prefix at a time is read.
             return true;
         }
-        *was_begun = true;
+        wait.was_begun = true;
         // The states of two are in memory while one continues the other.
         let cost = self.cache.cost();
         let needed = cost.of(last.len).saturating_add(cost.fixed);
@@ -119,13 +128,18 @@ impl<B: Backend> PrefixReuse<B> {
     }
 
     /// The files to read for a prompt, if that is faster than computing.
-    fn plan_restore(&self, scope: Scope, prompt: &[u32]) -> Vec<ColdLink> {
+    fn plan_restore(
+        &self,
+        scope: Scope,
+        prompt: &[u32],
+        keys: &mut Option<PromptKeys>,
+    ) -> Vec<ColdLink> {
         let Some(cold) = &self.cold else {
             return Vec::new();
         };
         let hot = self.cache.find(scope, prompt).hit.map_or(0, |hit| hit.1);
         let is_hot = |len: usize| self.cache.contains(scope, &prompt[..len]);
-        cold.plan_restore(scope, prompt, hot, is_hot)
+        cold.plan_restore(scope, prompt, keys, hot, is_hot)
     }
 
     /// Adds the snapshot of the next file; returns whether there may be another one.

@@ -8,7 +8,7 @@ use super::{Running, Scheduler, Waiting};
 use crate::backend::Backend;
 use crate::backend::batch::SlotId;
 use crate::prefix::scope::Reuse;
-use crate::schedule::reuse::{Leader, PrefixReuse, SequenceReuse, SlotState, Upkeep};
+use crate::schedule::reuse::{DiskWait, Leader, PrefixReuse, SequenceReuse, SlotState, Upkeep};
 use crate::schedule::sequence::Sequence;
 use crate::schedule::shared::QueuedRequest;
 
@@ -82,7 +82,7 @@ impl<B: Backend> Scheduler<B> {
             Some(queued) => self.waiting.push_back(Waiting {
                 queued,
                 for_prefix: false,
-                for_disk: false,
+                for_disk: DiskWait::default(),
             }),
             None => self.shrink_reuse(),
         }
