@@ -390,6 +390,51 @@ fn request_that_waits_for_the_disk_lets_others_go_first() {
 }
 
 #[cfg(debug_assertions)]
+const CANCELLED: &str = "SANCTUM_CANCEL_TEST_FOLDER";
+
+/// The variable that freezes the thread that reads is read once in a process, so another one tries it.
+#[cfg(debug_assertions)]
+#[test]
+fn cancelled_request_ends_its_restore_while_others_run() {
+    let test = "cancelled_request_ends_its_restore_while_others_run";
+    let Some(folder) = std::env::var_os(CANCELLED).map(PathBuf::from) else {
+        let folder = private_folder();
+        let ice = folder.path().join("ice");
+        fs::write(&ice, "").unwrap();
+        let variables = [
+            (CANCELLED, folder.path()),
+            ("SANCTUM_FREEZE_READ", ice.as_path()),
+        ];
+        return run_in_second_process(test, variables);
+    };
+    let cache = folder.join("cache");
+    let first = engine(Some(&cache), 1, KvMode::Plain);
+    let long = request(&first, 4);
+    let expected = answer(first.submit(long.clone()).unwrap());
+    wait_until_written(&cache, long.prompt.len() - 16);
+    drop(first);
+
+    let second = engine(Some(&cache), 1, KvMode::Plain);
+    let stats = second.stats();
+    let restores = || stats.prefix_restores.load(Relaxed);
+    let waiting = second.submit(long.clone()).unwrap();
+    let mut busy = asking::request(&second, "Count.", 900);
+    busy.ignore_eos = true;
+    let running = second.submit(busy).unwrap();
+    wait_until(|| second.heartbeat().read().in_flight == 1);
+    drop(waiting);
+    wait_until(|| stats.cancelled.load(Relaxed) == 1);
+    fs::remove_file(folder.join("ice")).unwrap();
+    answer(running);
+    assert_eq!(restores(), 0);
+    // What is on disk is restored for the next one.
+    let (ids, text, reason, usage) = answer(second.submit(long).unwrap());
+    assert_eq!((ids, text, reason), (expected.0, expected.1, expected.2));
+    assert!(usage.cached_tokens > 0);
+    assert_eq!(restores(), 1);
+}
+
+#[cfg(debug_assertions)]
 const DAMAGED: &str = "SANCTUM_CHECK_TEST_FOLDER";
 
 /// The variable that damages snapshots is read once in a process, so another one tries it.

@@ -246,9 +246,14 @@ impl ColdTier {
         self.reader.next(wait)
     }
 
-    /// What is being read is no longer wanted.
+    /// What is being read is no longer wanted: that ends at the next block.
     pub(crate) fn end_read(&mut self) {
         self.reader.end();
+    }
+
+    /// Whether a prefix is being read, wanted or not.
+    pub(crate) fn is_reading(&self) -> bool {
+        self.reader.is_busy()
     }
 
     /// Removes a file whose payload does not fit the model.

@@ -41,6 +41,8 @@ pub(crate) struct PrefixReuse<B: Backend> {
     cold: Option<ColdTier>,
     /// The prefix that is being read from there.
     restore: Option<ColdRestore>,
+    /// When the last one was cancelled.
+    cancelled: Option<Instant>,
     oracle: Oracle<B>,
     /// The memory of the check that runs.
     check_memory: Option<Reservation>,
@@ -151,6 +153,7 @@ impl<B: Backend> PrefixReuse<B> {
             cold: (options.cold.as_ref())
                 .and_then(|cold| open_cold(cold, options.fingerprint, &shared.prefix)),
             restore: None,
+            cancelled: None,
             oracle: Oracle::new(options.check_share),
             check_memory: None,
             begun: 0,

@@ -227,8 +227,13 @@ pub(super) fn open(path: &Path, key: ColdKey) -> Result<(File, Header, SystemTim
 }
 
 /// Reads the payload of the prefix `tokens` behind the opened header, and records that it was used. `tokens` are all of its
-/// tokens.
-pub(super) fn read(mut file: File, header: &Header, tokens: &[u32]) -> Result<Vec<u8>, BadFile> {
+/// tokens. None if it is no longer wanted, which is asked before each block.
+pub(super) fn read(
+    mut file: File,
+    header: &Header,
+    tokens: &[u32],
+    is_wanted: impl Fn() -> bool,
+) -> Result<Option<Vec<u8>>, BadFile> {
     let own = tokens.get(header.from()..).unwrap_or_default();
     let mut hasher = KeyHasher::new(&header.fingerprint, &header.scope);
     hasher.feed(tokens);
@@ -247,6 +252,9 @@ pub(super) fn read(mut file: File, header: &Header, tokens: &[u32]) -> Result<Ve
     let mut payload = vec![0; size];
     // Hashed while it is in the processor's cache.
     for piece in payload.chunks_mut(1 << 18) {
+        if !is_wanted() {
+            return Ok(None);
+        }
         filled(file.read_exact(piece), || BadFile::Contents)?;
         hash.update(&*piece);
     }
@@ -255,7 +263,7 @@ pub(super) fn read(mut file: File, header: &Header, tokens: &[u32]) -> Result<Ve
     }
     // Only the order of eviction after a restart depends on it.
     let _ = file.set_modified(SystemTime::now());
-    Ok(payload)
+    Ok(Some(payload))
 }
 
 /// A file that ends before it should is damaged; all other errors of reading are the system's.

@@ -172,21 +172,27 @@ impl ColdStore {
 
     /// The payload of a prefix, `tokens` being all of its tokens. None if it is no longer here, or its file is damaged: then it
     /// is removed, with those that continue it, and logged. None also if the system does not read the file, which stays: the
-    /// next request tries it again.
-    pub(crate) fn read(&self, key: ColdKey, tokens: &[u32]) -> Option<Vec<u8>> {
+    /// next request tries it again. None also once it is not wanted, which is asked before each block.
+    pub(crate) fn read(
+        &self,
+        key: ColdKey,
+        tokens: &[u32],
+        is_wanted: impl Fn() -> bool,
+    ) -> Option<Vec<u8>> {
         let path = self.folder.file(key);
         let begun = Instant::now();
         let read = file::open(&path, key).and_then(|(opened, header, _)| {
             let same = self.index().get(key) == Some(&header);
             match same {
-                true => file::read(opened, &header, tokens),
+                true => file::read(opened, &header, tokens, &is_wanted),
                 false => Err(BadFile::Name),
             }
         });
         let problem = match read {
             Ok(payload) => {
-                self.measured(payload.len(), begun.elapsed());
-                return Some(payload);
+                let read = payload.as_ref().map_or(0, Vec::len);
+                self.measured(read, begun.elapsed());
+                return payload;
             }
             Err(problem) => problem,
         };

@@ -1,7 +1,7 @@
 //! The thread that reads files and checks what they hold, so that the engine does not wait for the disk.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,13 +26,25 @@ struct ReaderJob {
     /// All tokens of the last one.
     tokens: Vec<u32>,
     payloads: SyncSender<Vec<u8>>,
+    is_wanted: Arc<AtomicBool>,
+}
+
+/// The prefix that is wanted. Dropping it ends its read at the next block.
+struct WantedPrefix {
+    payloads: Receiver<Vec<u8>>,
+    is_wanted: Arc<AtomicBool>,
+}
+
+impl Drop for WantedPrefix {
+    fn drop(&mut self) {
+        self.is_wanted.store(false, Relaxed);
+    }
 }
 
 /// The thread that reads, one prefix at a time.
 pub(super) struct PrefixReader {
     jobs: Option<Sender<ReaderJob>>,
-    /// Of the prefix that is wanted.
-    payloads: Option<Receiver<Vec<u8>>>,
+    wanted: Option<WantedPrefix>,
     /// Whether the thread has a prefix to read, wanted or not.
     is_busy: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -48,7 +60,7 @@ impl PrefixReader {
             .spawn(move || work(&store, &inbox, &busy))?;
         Ok(Self {
             jobs: Some(jobs),
-            payloads: None,
+            wanted: None,
             is_busy,
             thread: Some(thread),
         })
@@ -61,12 +73,17 @@ impl PrefixReader {
         }
         // Each payload is handed over before the next one is read: one at a time is in memory.
         let (sender, receiver) = sync_channel(0);
+        let is_wanted = Arc::new(AtomicBool::new(true));
         let job = ReaderJob {
             links: links.to_vec(),
             tokens: tokens.to_vec(),
             payloads: sender,
+            is_wanted: Arc::clone(&is_wanted),
         };
-        self.payloads = Some(receiver);
+        self.wanted = Some(WantedPrefix {
+            payloads: receiver,
+            is_wanted,
+        });
         // The thread runs as long as this sender exists.
         self.jobs
             .as_ref()
@@ -75,25 +92,30 @@ impl PrefixReader {
 
     /// What was read next, if it is there within `wait`.
     pub(super) fn next(&mut self, wait: Duration) -> ReadProgress {
-        let received = self.payloads.as_ref().map(|next| next.recv_timeout(wait));
-        match received {
+        let wanted = self.wanted.as_ref();
+        match wanted.map(|wanted| wanted.payloads.recv_timeout(wait)) {
             Some(Ok(payload)) => ReadProgress::Payload(payload),
             Some(Err(RecvTimeoutError::Timeout)) => ReadProgress::Reading,
             Some(Err(RecvTimeoutError::Disconnected)) | None => ReadProgress::Done,
         }
     }
 
-    /// What is being read is no longer wanted.
+    /// What is being read is no longer wanted: the thread stops at the next block.
     pub(super) fn end(&mut self) {
-        self.payloads = None;
+        self.wanted = None;
+    }
+
+    /// Whether the thread reads a prefix, wanted or not.
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_busy.load(Ordering::Acquire)
     }
 }
 
 impl Drop for PrefixReader {
     fn drop(&mut self) {
         self.jobs = None;
-        // The thread may be waiting for it to be received from.
-        self.payloads = None;
+        // The thread may be reading it, or waiting for it to be received.
+        self.wanted = None;
         if let Some(thread) = self.thread.take() {
             // A panic was reported already.
             let _ = thread.join();
@@ -105,7 +127,8 @@ fn work(store: &ColdStore, inbox: &Receiver<ReaderJob>, is_busy: &AtomicBool) {
     while let Ok(job) = inbox.recv() {
         for link in &job.links {
             freeze::pass(Point::Read);
-            let payload = store.read(link.key, &job.tokens[..link.len]);
+            let is_wanted = || job.is_wanted.load(Relaxed);
+            let payload = store.read(link.key, &job.tokens[..link.len], is_wanted);
             if payload.is_none_or(|payload| job.payloads.send(payload).is_err()) {
                 break;
             }

@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 use super::{ColdRestore, PrefixReuse};
 use crate::backend::Backend;
 use crate::prefix::cold::{ColdLink, PromptKeys};
-use crate::prefix::cold_tier::ReadProgress;
-use crate::prefix::scope::Scope;
+use crate::prefix::cold_tier::{ColdTier, ReadProgress};
+use crate::prefix::scope::{Reuse, Scope};
+use crate::schedule::request::Request;
 
 /// A disk that gives nothing for so long is not waited for any longer.
 const DISK_LIMIT: Duration = Duration::from_secs(30);
+/// A cancelled read ends within a block. One that takes longer is not waited for.
+const CANCEL_LIMIT: Duration = Duration::from_secs(1);
 
 /// What a waiting request has asked of the disk.
 #[derive(Default)]
@@ -42,11 +45,13 @@ impl<B: Backend> PrefixReuse<B> {
         if wait.was_begun {
             return false;
         }
+        let is_ending = self.cancelled.is_some_and(|at| at.elapsed() < CANCEL_LIMIT);
         let links = self.plan_restore(scope, prompt, &mut wait.keys);
         let (Some(first), Some(last)) = (links.first(), links.last()) else {
             return false;
         };
-        if self.restore.is_some() {
+        let is_reading = self.cold.as_ref().is_some_and(ColdTier::is_reading);
+        if self.restore.is_some() || (is_ending && is_reading) {
             // One prefix at a time is read.
             return true;
         }
@@ -112,8 +117,31 @@ impl<B: Backend> PrefixReuse<B> {
         }
     }
 
+    /// Ends the present restore if none of these requests, which still wait, begins with its prefix: its request was cancelled.
+    pub(crate) fn end_unwanted_restore<'a>(
+        &mut self,
+        mut waiting: impl Iterator<Item = &'a Request>,
+    ) {
+        let Some(restore) = &self.restore else { return };
+        let is_wanted = waiting.any(|request| {
+            matches!(request.reuse, Reuse::Scope(scope) if scope == restore.scope)
+                && request.prompt.starts_with(&restore.tokens)
+        });
+        if !is_wanted {
+            self.cancel_restore();
+        }
+    }
+
+    /// Ends the present restore, if there is one, before it is complete: its request has left.
+    pub(super) fn cancel_restore(&mut self) {
+        if self.restore.is_some() {
+            self.cancelled = Some(Instant::now());
+            self.end_restore();
+        }
+    }
+
     /// Reads no more for the present prompt. What was restored of it stays in memory.
-    pub(super) fn end_restore(&mut self) {
+    fn end_restore(&mut self) {
         if let Some(cold) = &mut self.cold {
             cold.end_read();
         }

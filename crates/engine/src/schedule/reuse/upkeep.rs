@@ -36,8 +36,7 @@ impl<B: Backend> PrefixReuse<B> {
 
     /// Does a piece of the work that waits for an idle engine; `slot` is empty. No request runs.
     pub(crate) fn idle(&mut self, model: &Model<B>, slots: &mut B::Slots, slot: SlotId) -> Upkeep {
-        // Its request has left.
-        self.end_restore();
+        self.cancel_restore();
         if let Some(tokens) = self.oracle.next_tokens() {
             return self.check(model, slots, slot, tokens);
         }

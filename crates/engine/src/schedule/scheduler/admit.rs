@@ -95,6 +95,10 @@ impl<B: Backend> Scheduler<B> {
             .retain(|waiting| !waiting.queued.events.is_closed());
         let left = before - self.waiting.len();
         self.shared.waiting.fetch_sub(left, Relaxed);
+        if let Some(reuse) = self.reuse.as_mut().filter(|_| left > 0) {
+            let waiting = self.waiting.iter();
+            reuse.end_unwanted_restore(waiting.map(|waiting| &waiting.queued.request));
+        }
         let gone = self.release_where(|running| running.events.is_closed());
         self.shared
             .stats

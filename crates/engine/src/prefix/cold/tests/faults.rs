@@ -1,4 +1,4 @@
-//! Errors of the system, and folders that are removed or replaced under a running store.
+//! Errors of the system, reads that are cut short, and folders that are removed or replaced under a running store.
 
 use std::os::unix::fs::symlink;
 use std::time::Duration;
@@ -34,6 +34,29 @@ fn file_that_cannot_be_opened_stays_and_is_read_later() {
     assert_eq!((refused, store.status().errors()), (None, 1));
     assert_eq!(chain(&store, 100), [5, 8, 20]);
     assert_eq!(read(&store, 8), Some(payload(8)));
+}
+
+#[test]
+fn read_that_is_not_wanted_ends_at_the_next_block_and_loses_nothing() {
+    let folder = filled();
+    let store = open(folder.path());
+    let new = NewPrefix {
+        fingerprint: &FINGERPRINT,
+        scope: &SCOPE,
+        key: key(1),
+        parent: None,
+        tokens: &[0],
+        payload: &vec![7; 3 << 18],
+    };
+    assert!(store.write(&new).unwrap());
+    let asked = std::cell::Cell::new(0);
+    let is_wanted = || {
+        asked.set(asked.get() + 1);
+        asked.get() < 2
+    };
+    assert_eq!(store.read(key(1), &[0], is_wanted), None);
+    assert_eq!((asked.get(), store.status().errors()), (2, 0));
+    assert_eq!(store.read(key(1), &[0], || true), Some(vec![7; 3 << 18]));
 }
 
 #[test]
