@@ -26,7 +26,8 @@ use crate::prefix::scope::Scope;
 const MOST_NOTED: usize = 64;
 /// A conversation that never pauses is written once in this time.
 const LONGEST: Duration = Duration::from_secs(60);
-/// Bytes of the largest file: so much memory is taken while it is written.
+/// Bytes of the largest file: so much memory is taken while one is written, and as much while one is read. Neither is part of
+/// the memory for sequences; docs/prefix-cache.md states the sum, "512 MiB for each", and must change with it.
 const LARGEST: u64 = 512 << 20;
 /// What opening a file takes, in addition to its bytes.
 const OPENING: Duration = Duration::from_millis(1);
@@ -241,9 +242,15 @@ impl ColdTier {
         self.reader.begin(links, tokens)
     }
 
-    /// What was read next, if it is there within `wait`.
+    /// What was read next, if it is there within `wait`. A payload is given back with [`ColdTier::used`]: one at a time is in
+    /// memory.
     pub(crate) fn next_payload(&mut self, wait: Duration) -> ReadProgress {
         self.reader.next(wait)
+    }
+
+    /// Drops the payload that was read last, and reads the next one.
+    pub(crate) fn used(&mut self, payload: Vec<u8>) {
+        self.reader.used(payload);
     }
 
     /// What is being read is no longer wanted: that ends at the next block.

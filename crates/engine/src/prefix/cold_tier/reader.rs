@@ -26,12 +26,15 @@ struct ReaderJob {
     /// All tokens of the last one.
     tokens: Vec<u32>,
     payloads: SyncSender<Vec<u8>>,
+    /// A message for each file that may be read.
+    permits: Receiver<()>,
     is_wanted: Arc<AtomicBool>,
 }
 
 /// The prefix that is wanted. Dropping it ends its read at the next block.
 struct WantedPrefix {
     payloads: Receiver<Vec<u8>>,
+    permits: Sender<()>,
     is_wanted: Arc<AtomicBool>,
 }
 
@@ -71,17 +74,22 @@ impl PrefixReader {
         if self.is_busy.swap(true, Ordering::AcqRel) {
             return false;
         }
-        // Each payload is handed over before the next one is read: one at a time is in memory.
         let (sender, receiver) = sync_channel(0);
+        // Each payload is dropped before the next one is read: one at a time is in memory.
+        let (permits, permitted) = channel();
+        // The first file may be read; the job holds the receiver.
+        let _ = permits.send(());
         let is_wanted = Arc::new(AtomicBool::new(true));
         let job = ReaderJob {
             links: links.to_vec(),
             tokens: tokens.to_vec(),
             payloads: sender,
+            permits: permitted,
             is_wanted: Arc::clone(&is_wanted),
         };
         self.wanted = Some(WantedPrefix {
             payloads: receiver,
+            permits,
             is_wanted,
         });
         // The thread runs as long as this sender exists.
@@ -90,13 +98,23 @@ impl PrefixReader {
             .is_some_and(|jobs| jobs.send(job).is_ok())
     }
 
-    /// What was read next, if it is there within `wait`.
+    /// What was read next, if it is there within `wait`. A payload is given back with [`PrefixReader::used`]: no other one is read
+    /// before that.
     pub(super) fn next(&mut self, wait: Duration) -> ReadProgress {
         let wanted = self.wanted.as_ref();
         match wanted.map(|wanted| wanted.payloads.recv_timeout(wait)) {
             Some(Ok(payload)) => ReadProgress::Payload(payload),
             Some(Err(RecvTimeoutError::Timeout)) => ReadProgress::Reading,
             Some(Err(RecvTimeoutError::Disconnected)) | None => ReadProgress::Done,
+        }
+    }
+
+    /// Drops the payload that was read last, and reads the next one.
+    pub(super) fn used(&mut self, payload: Vec<u8>) {
+        drop(payload);
+        if let Some(wanted) = &self.wanted {
+            // The thread may have read the last file.
+            let _ = wanted.permits.send(());
         }
     }
 
@@ -126,6 +144,9 @@ impl Drop for PrefixReader {
 fn work(store: &ColdStore, inbox: &Receiver<ReaderJob>, is_busy: &AtomicBool) {
     while let Ok(job) = inbox.recv() {
         for link in &job.links {
+            if job.permits.recv().is_err() {
+                break;
+            }
             freeze::pass(Point::Read);
             let is_wanted = || job.is_wanted.load(Relaxed);
             let payload = store.read(link.key, &job.tokens[..link.len], is_wanted);

@@ -68,7 +68,10 @@ fn payloads(tier: &mut ColdTier, links: &[ColdLink]) -> Vec<Vec<u8>> {
     let mut read = Vec::new();
     loop {
         match tier.next_payload(Duration::from_secs(60)) {
-            ReadProgress::Payload(payload) => read.push(payload),
+            ReadProgress::Payload(payload) => {
+                read.push(payload.clone());
+                tier.used(payload);
+            }
             ReadProgress::Done => return read,
             ReadProgress::Reading => panic!("nothing in a minute"),
         }
@@ -99,8 +102,35 @@ fn files_of_a_plan_are_read_in_order_until_one_cannot_be() {
     while !tier.begin_read(&links, &tokens(30)) {
         std::thread::yield_now();
     }
-    let first = tier.next_payload(Duration::from_secs(60));
-    assert_eq!(first, ReadProgress::Payload(vec![10; 10]));
+    let ReadProgress::Payload(first) = tier.next_payload(Duration::from_secs(60)) else {
+        panic!("the first one is whole")
+    };
+    assert_eq!(first, [10; 10]);
+    tier.used(first);
+    let end = tier.next_payload(Duration::from_secs(60));
+    assert_eq!(end, ReadProgress::Done);
+}
+
+#[test]
+fn payload_is_dropped_before_the_next_one_is_read() {
+    let folder = folder();
+    let mut tier = tier(&folder, Duration::ZERO);
+    for len in [10, 20] {
+        tier.note(1, false, Scope::default(), &tokens(len));
+    }
+    assert_eq!(written(&mut tier).len(), 2);
+    let links = links(&tier, 100);
+    assert!(tier.begin_read(&links, &tokens(20)));
+    let next = |tier: &mut ColdTier| match tier.next_payload(Duration::from_secs(60)) {
+        ReadProgress::Payload(payload) => payload,
+        other => panic!("{other:?}"),
+    };
+    let first = next(&mut tier);
+    let second = tier.next_payload(Duration::from_millis(100));
+    assert_eq!(second, ReadProgress::Reading);
+    // It was not read before: it is gone now.
+    tier.store.forget(links[1].key);
+    tier.used(first);
     let end = tier.next_payload(Duration::from_secs(60));
     assert_eq!(end, ReadProgress::Done);
 }

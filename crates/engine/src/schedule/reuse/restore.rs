@@ -108,7 +108,11 @@ impl<B: Backend> PrefixReuse<B> {
             }
             ReadProgress::Payload(payload) => {
                 restore.moved = Instant::now();
-                self.import_next(backend, slots, &payload)
+                let continues = self.import_next(backend, slots, &payload);
+                if let Some(cold) = &mut self.cold {
+                    cold.used(payload);
+                }
+                continues
             }
             ReadProgress::Done => false,
         };
