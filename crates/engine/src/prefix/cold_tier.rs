@@ -47,6 +47,8 @@ pub(crate) struct ColdTier {
     noted: VecDeque<Noted>,
     writer: Writer,
     reader: PrefixReader,
+    /// Whether nothing is written or read any more, because the writer has ended.
+    has_failed: bool,
     /// Tokens of prompts a second; none before the first measurement.
     prefill: Option<f64>,
 }
@@ -85,6 +87,7 @@ impl ColdTier {
             noted: VecDeque::new(),
             writer,
             reader,
+            has_failed: false,
             prefill: None,
         })
     }
@@ -92,6 +95,19 @@ impl ColdTier {
     /// How the folder's disk fares.
     pub(crate) fn status(&self) -> &Arc<ColdStatus> {
         self.store.status()
+    }
+
+    /// Why the tier is not used from now on, once: its writer has ended. None as long as it is used.
+    pub(crate) fn failure(&mut self) -> Option<ColdError> {
+        if self.has_failed || !self.writer.has_ended() {
+            return None;
+        }
+        self.has_failed = true;
+        self.noted.clear();
+        self.reader.end();
+        Some(ColdError::WriterEnded {
+            folder: self.store.path().to_owned(),
+        })
     }
 
     /// Bytes on disk, of all models of the folder.
@@ -102,6 +118,9 @@ impl ColdTier {
     /// Notes that a snapshot was taken: the prefix `tokens` of the request with this number. It replaces those of earlier
     /// requests that it continues, unless they are lasting.
     pub(crate) fn note(&mut self, request: u64, is_lasting: bool, scope: Scope, tokens: &[u32]) {
+        if self.has_failed {
+            return;
+        }
         let now = Instant::now();
         if self
             .noted
@@ -137,6 +156,9 @@ impl ColdTier {
     /// How long until the next snapshot is to be written; none if none is noted. While files cannot be written: until that
     /// is tried again.
     pub(crate) fn due_in(&self) -> Option<Duration> {
+        if self.has_failed {
+            return None;
+        }
         let now = Instant::now();
         let due = match self.status().tried_ago() {
             Some(ago) => Some(self.retry.saturating_sub(ago)),
@@ -158,7 +180,7 @@ impl ColdTier {
     /// The snapshot to write now; none if none is due, a file is being written, or files cannot be written at present. `cost`
     /// gives the bytes of a snapshot with so many tokens behind its parent.
     pub(crate) fn next(&mut self, cost: impl Fn(usize) -> u64) -> Option<Export> {
-        if self.writer.is_busy() {
+        if self.has_failed || self.writer.is_busy() {
             return None;
         }
         if let Some(ago) = self.status().tried_ago() {
@@ -208,6 +230,9 @@ impl ColdTier {
         hot: usize,
         is_hot: impl Fn(usize) -> bool,
     ) -> Vec<ColdLink> {
+        if self.has_failed {
+            return Vec::new();
+        }
         // A token at least must be computed, for its logits.
         let most = &prompt[..prompt.len().saturating_sub(1)];
         let new = || PromptKeys::new(&self.fingerprint, scope.as_bytes());

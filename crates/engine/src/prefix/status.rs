@@ -1,8 +1,8 @@
 //! Whether prefixes are being reused and written to disk, as the engine's handles see it.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::cold::ColdStatus;
+use super::cold::{ColdError, ColdStatus};
 
 /// Whether prefixes are being reused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct PrefixDisk {
 #[derive(Debug, Default)]
 pub(crate) struct PrefixStatus {
     state: Mutex<PrefixState>,
-    disk: OnceLock<Arc<ColdStatus>>,
+    disk: Mutex<Option<Arc<ColdStatus>>>,
 }
 
 impl PrefixStatus {
@@ -48,7 +48,8 @@ impl PrefixStatus {
     }
 
     pub(crate) fn disk(&self) -> PrefixDisk {
-        let disk = self.disk.get().map(|disk| PrefixDisk {
+        let disk = self.reported();
+        let disk = disk.as_ref().map(|disk| PrefixDisk {
             problem: disk.problem(),
             errors: disk.errors(),
         });
@@ -57,7 +58,35 @@ impl PrefixStatus {
 
     /// Reports this disk from now on.
     pub(crate) fn set_disk(&self, disk: Arc<ColdStatus>) {
-        // An engine has one folder.
-        let _ = self.disk.set(disk);
+        *self.reported() = Some(disk);
+    }
+
+    /// Reports a disk that is not used until a restart.
+    pub(crate) fn set_unusable(&self, error: &ColdError) {
+        let errors = self.disk().errors;
+        self.set_disk(Arc::new(ColdStatus::unusable(error.to_string(), errors)));
+    }
+
+    fn reported(&self) -> MutexGuard<'_, Option<Arc<ColdStatus>>> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disk_that_fails_later_is_reported_with_the_errors_before() {
+        let status = PrefixStatus::default();
+        assert_eq!(status.disk(), PrefixDisk::default());
+        status.set_disk(Arc::new(ColdStatus::unusable("full".to_owned(), 3)));
+        assert_eq!(status.disk().problem.as_deref(), Some("full"));
+        status.set_unusable(&ColdError::WriterEnded {
+            folder: "/cache".into(),
+        });
+        let PrefixDisk { problem, errors } = status.disk();
+        assert!(problem.unwrap().contains("/cache"));
+        assert_eq!(errors, 3);
     }
 }

@@ -16,7 +16,7 @@ use crate::backend::Backend;
 use crate::backend::batch::SlotId;
 use crate::graph::Model;
 use crate::prefix::cache::{PrefixCache, SnapshotCost};
-use crate::prefix::cold::{ColdLink, ColdStatus};
+use crate::prefix::cold::{ColdError, ColdLink};
 use crate::prefix::cold_tier::ColdTier;
 use crate::prefix::damage;
 use crate::prefix::options::{ColdOptions, PrefixOptions};
@@ -366,9 +366,13 @@ fn open_cold(
             Some(cold)
         }
         Err(error) => {
-            tracing::error!("{error}; prefixes are kept in memory only, until a restart");
-            status.set_disk(Arc::new(ColdStatus::unusable(error.to_string())));
+            report_unusable(&error, status);
             None
         }
     }
+}
+
+fn report_unusable(error: &ColdError, status: &PrefixStatus) {
+    tracing::error!("{error}; prefixes are kept in memory only, until a restart");
+    status.set_unusable(error);
 }

@@ -26,6 +26,16 @@ pub enum ColdError {
         /// The number of the process, if it has been written already.
         process: Option<u32>,
     },
+    /// The thread that writes to the folder has ended.
+    #[error(
+        "cannot use the cache folder {}: the thread that writes to it has panicked; restart the server, and report the panic \
+         that the log has before this line",
+        folder.display()
+    )]
+    WriterEnded {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The system gives no thread for the folder.
     #[error(
         "cannot use the cache folder: no thread: {0}; restart when the system has fewer threads"

@@ -37,9 +37,10 @@ struct FailureLog {
 }
 
 impl ColdStatus {
-    /// The status of a folder that cannot be used at all.
-    pub(crate) fn unusable(problem: String) -> Self {
+    /// The status of a folder that cannot be used until a restart; `errors` were counted before.
+    pub(crate) fn unusable(problem: String, errors: u64) -> Self {
         let status = Self::default();
+        status.count(errors);
         status.pause(problem, 0);
         status
     }

@@ -122,6 +122,11 @@ impl ColdStore {
         self.bytes.load(Relaxed)
     }
 
+    /// The folder.
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// How its disk fares.
     pub(crate) fn status(&self) -> &Arc<ColdStatus> {
         self.folder.status()

@@ -247,6 +247,48 @@ fn folder_that_cannot_be_used_is_no_cold_tier() {
 }
 
 #[test]
+fn tier_whose_writer_panicked_while_paused_fails_once_and_has_nothing_due() {
+    let above = folder();
+    let path = above.path().join("cache");
+    let options = ColdOptions {
+        settle: Duration::ZERO,
+        retry: Duration::ZERO,
+        ..ColdOptions::new(path.clone(), 1 << 20)
+    };
+    let mut tier = ColdTier::open(&options, [5; 32]).unwrap();
+    tier.note(1, false, Scope::default(), &tokens(10));
+    assert_eq!(written(&mut tier), [(0, 10)]);
+    assert!(tier.failure().is_none());
+    fs::remove_dir_all(&path).unwrap();
+    fs::write(&path, "").unwrap();
+    tier.note(1, false, Scope::default(), &tokens(20));
+    let export = tier.next(|tokens| tokens as u64).unwrap();
+    tier.write(export, vec![0; 10]);
+    // Its tokens end before those that it continues: the writer panics.
+    let wrong = Export {
+        scope: Scope::default(),
+        tokens: tokens(10),
+        from: 11,
+        parent: None,
+    };
+    tier.write(wrong, Vec::new());
+    while !tier.writer.has_ended() {
+        std::thread::yield_now();
+    }
+    assert!(tier.status().problem().is_some());
+    assert_eq!(tier.due_in(), Some(Duration::ZERO));
+    let error = tier.failure().unwrap().to_string();
+    let names = error.contains(&path.display().to_string());
+    assert!(names && error.contains("restart the server"), "{error}");
+    assert!(tier.failure().is_none(), "it is reported once");
+    tier.note(1, false, Scope::default(), &tokens(30));
+    assert_eq!(tier.due_in(), None);
+    assert!(tier.next(|tokens| tokens as u64).is_none());
+    assert_eq!(plan(&tier, 100, &[]), [0; 0]);
+    tier.clear();
+}
+
+#[test]
 fn nothing_is_written_while_the_folder_cannot_be_used() {
     let above = folder();
     let path = above.path().join("cache");

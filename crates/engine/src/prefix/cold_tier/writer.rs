@@ -56,16 +56,20 @@ impl Writer {
         })
     }
 
+    /// Whether it has work, which it does.
     pub(super) fn is_busy(&self) -> bool {
-        // A thread that has panicked does nothing any more.
-        let runs = self.thread.as_ref().is_some_and(|t| !t.is_finished());
-        runs && self.pending.load(Ordering::Acquire) > 0
+        !self.has_ended() && self.pending.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether the thread has ended: it has panicked, and does nothing any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     pub(super) fn send(&self, job: WriterJob) {
         self.pending.fetch_add(1, Ordering::AcqRel);
         if let Some(jobs) = &self.jobs {
-            // The thread runs as long as this sender exists.
+            // The thread runs as long as this sender exists, unless it has panicked.
             let _ = jobs.send(job);
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::{PrefixReuse, SlotState, Upkeep};
+use super::{PrefixReuse, SlotState, Upkeep, report_unusable};
 use crate::backend::Backend;
 use crate::backend::batch::SlotId;
 use crate::backend::cost::ExtraCost;
@@ -53,6 +53,10 @@ impl<B: Backend> PrefixReuse<B> {
 
     /// Exports a snapshot that is to be written to disk now, if there is one.
     pub(crate) fn write_due(&mut self, backend: &B, slots: &mut B::Slots) {
+        if let Some(error) = self.cold.as_mut().and_then(ColdTier::failure) {
+            self.cancel_restore();
+            report_unusable(&error, &self.shared.prefix);
+        }
         let cost = self.cache.cost();
         let Some(cold) = &mut self.cold else { return };
         let stats = &self.shared.stats;
