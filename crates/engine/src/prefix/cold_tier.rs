@@ -153,22 +153,21 @@ impl ColdTier {
         });
     }
 
-    /// How long until the next snapshot is to be written; none if none is noted. While files cannot be written: until that
-    /// is tried again.
+    /// How long until the next snapshot is to be written, or until the writer is asked again whether it is done; none if there is
+    /// nothing to write. While files cannot be written: until that is tried again.
     pub(crate) fn due_in(&self) -> Option<Duration> {
         if self.has_failed {
             return None;
         }
         let now = Instant::now();
-        let due = match self.status().tried_ago() {
+        if self.writer.is_busy() {
+            // Asked again until it is done.
+            return Some(Duration::from_millis(20));
+        }
+        match self.status().tried_ago() {
             Some(ago) => Some(self.retry.saturating_sub(ago)),
             None => self.noted.iter().map(|noted| self.due(noted, now)).min(),
-        };
-        due.map(|due| match self.writer.is_busy() {
-            // Asked again until it is free.
-            true => due.max(Duration::from_millis(20)),
-            false => due,
-        })
+        }
     }
 
     fn due(&self, noted: &Noted, now: Instant) -> Duration {

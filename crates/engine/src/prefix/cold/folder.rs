@@ -26,6 +26,8 @@ pub(super) struct ColdFolder {
     path: PathBuf,
     /// None if the folder was removed or replaced, and could not be taken again.
     lock: Mutex<Option<FileLock>>,
+    /// Files that were to be removed while the folder was not this process's.
+    left: Mutex<Vec<PathBuf>>,
     status: Arc<ColdStatus>,
 }
 
@@ -43,6 +45,7 @@ impl ColdFolder {
         let folder = Self {
             path: path.to_owned(),
             lock: Mutex::new(Some(locked(path, patience)?)),
+            left: Mutex::default(),
             status: Arc::default(),
         };
         folder.sweep().map_err(failed)?;
@@ -80,6 +83,7 @@ impl ColdFolder {
             atomic::folder_for_owner(&self.path).map_err(failed)?;
         }
         *self.lock() = Some(locked(&self.path, Duration::ZERO)?);
+        self.remove_left();
         let index = self.sweep().and_then(|()| self.load());
         if index.is_err() {
             *self.lock() = None;
@@ -181,9 +185,20 @@ impl ColdFolder {
         self.remove_file(&self.file(key));
     }
 
+    /// Removes the files that were to be removed while the folder was not this process's, as it is again: no index counts them.
+    pub(super) fn remove_left(&self) {
+        let left = std::mem::take(&mut *self.left());
+        left.iter().for_each(|path| self.remove_file(path));
+    }
+
+    fn left(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn remove_file(&self, path: &Path) {
         // In another folder it may be another process's.
         if !matches!(self.is_taken(), Ok(true)) {
+            self.left().push(path.to_owned());
             return;
         }
         if let Err(error) = fs::remove_file(path)

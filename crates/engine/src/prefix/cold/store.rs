@@ -266,6 +266,7 @@ impl ColdStore {
     fn ready(&self) -> Result<(), ColdError> {
         let failed = |source| ColdError::folder(self.folder.path(), source);
         if self.folder.is_taken().map_err(failed)? {
+            self.folder.remove_left();
             return Ok(());
         }
         *self.index() = Index::default();

@@ -42,6 +42,8 @@ impl<B: Backend> PrefixReuse<B> {
         }
         self.write_due(model.backend(), slots);
         let due = self.cold.as_ref().and_then(|cold| cold.due_in());
+        // The writer may have finished meanwhile, and nothing asks again: what it wrote, or a folder that it has taken, is counted.
+        self.report_disk();
         due.map_or(Upkeep::Done, Upkeep::More)
     }
 
@@ -57,10 +59,9 @@ impl<B: Backend> PrefixReuse<B> {
             self.cancel_restore();
             report_unusable(&error, &self.shared.prefix);
         }
+        self.report_disk();
         let cost = self.cache.cost();
         let Some(cold) = &mut self.cold else { return };
-        let stats = &self.shared.stats;
-        stats.prefix_cold_bytes.store(cold.bytes(), Relaxed);
         let Some(export) = cold.next(|tokens| cost.of(tokens)) else {
             return;
         };
@@ -74,6 +75,13 @@ impl<B: Backend> PrefixReuse<B> {
         if let Some(snapshot) = self.cache.get(*scope, tokens) {
             let payload = backend.export(slots, snapshot, *from);
             cold.write(export, payload);
+        }
+    }
+
+    fn report_disk(&self) {
+        if let Some(cold) = &self.cold {
+            let bytes = &self.shared.stats.prefix_cold_bytes;
+            bytes.store(cold.bytes(), Relaxed);
         }
     }
 
@@ -157,9 +165,8 @@ impl<B: Backend> PrefixReuse<B> {
         }
         if let Some(cold) = &mut self.cold {
             cold.clear();
-            let bytes = cold.bytes();
-            self.shared.stats.prefix_cold_bytes.store(bytes, Relaxed);
         }
+        self.report_disk();
         self.report();
         self.shared
             .prefix

@@ -102,6 +102,37 @@ fn folder_that_is_moved_away_and_back_loses_nothing() {
 }
 
 #[test]
+fn file_forgotten_while_the_folder_is_away_is_removed_when_it_is_back() {
+    let (above, folder, store) = nested();
+    let moved = above.path().join("moved");
+    fs::rename(&folder, &moved).unwrap();
+    store.forget(key(8));
+    assert_eq!((store.len(), files(&moved)), (2, 4));
+    fs::rename(&moved, &folder).unwrap();
+    assert!(write(&store, 5, 9));
+    assert_eq!((store.len(), files(&folder)), (3, 3));
+    assert_eq!(store.bytes(), listed_bytes(&folder));
+}
+
+#[test]
+fn folder_that_is_taken_again_is_counted() {
+    let (above, folder, store) = nested();
+    let moved = above.path().join("moved");
+    fs::rename(&folder, &moved).unwrap();
+    let lock = folder.join(cache_dir::LOCK);
+    let other = FileLock::take(&lock, Duration::ZERO).unwrap().unwrap();
+    assert!(try_write(&store, 0, 7).is_err());
+    // What is in the other server's folder is not this one's.
+    assert_eq!((store.len(), store.bytes()), (0, 0));
+    drop(other);
+    fs::remove_dir_all(&folder).unwrap();
+    fs::rename(&moved, &folder).unwrap();
+    store.try_again();
+    assert_eq!((problem(&store), store.len()), (String::new(), 4));
+    assert_eq!(store.bytes(), listed_bytes(&folder));
+}
+
+#[test]
 fn removed_folder_is_created_and_locked_again() {
     let (_above, folder, store) = nested();
     fs::remove_dir_all(&folder).unwrap();
