@@ -134,6 +134,10 @@ async fn server_whose_folder_another_one_uses_reports_that_and_serves() {
         problem.contains(&format!("process {}", first.id())),
         "{problem}"
     );
+    assert!(!problem.contains(path), "{problem}");
     assert_eq!((&cache["status"], paused), (&json!("on"), 1.0));
+    let status = second.http().get("/status").await.json();
+    let problem = &status["models"][0]["prefix_cache"]["disk_problem"];
+    assert!(problem.as_str().unwrap().contains(path), "{problem}");
     ask(&second, 1).await;
 }

@@ -250,7 +250,9 @@ fn folder_that_is_removed_is_created_again_and_one_that_is_missing_is_reported()
     fs::rename(&volume, &elsewhere).unwrap();
     asked(4);
     wait_until(|| engine.prefix_disk().problem.is_some());
-    let PrefixDisk { problem, errors } = engine.prefix_disk();
+    let PrefixDisk {
+        problem, errors, ..
+    } = engine.prefix_disk();
     assert!(problem.unwrap().contains("mount its volume") && errors > 0);
     assert!(!volume.exists());
     fs::rename(&elsewhere, &volume).unwrap();

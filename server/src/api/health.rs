@@ -67,7 +67,7 @@ enum PrefixHealth {
     Off,
     /// Yes.
     On {
-        /// Why no prefix is written to the `cache_dir` at present, and the fix.
+        /// Why no prefix is written to the `cache_dir` at present, and the fix, without paths: `/status` has them.
         #[serde(skip_serializing_if = "Option::is_none")]
         disk_problem: Option<String>,
     },
@@ -162,7 +162,7 @@ impl PrefixHealth {
         match state {
             PrefixState::Off => Self::Off,
             PrefixState::On => Self::On {
-                disk_problem: disk.problem,
+                disk_problem: disk.public_problem,
             },
             PrefixState::DisabledByCheck { reason } => Self::DisabledByCheck { reason },
         }
@@ -256,8 +256,12 @@ mod tests {
     #[test]
     fn worst_state_of_reuse_is_reported() {
         let on = |problem: Option<&str>| {
-            let problem = problem.map(str::to_owned);
-            PrefixHealth::of(PrefixState::On, PrefixDisk { problem, errors: 1 })
+            let disk = PrefixDisk {
+                problem: problem.map(|problem| format!("{problem}: /secret/cache")),
+                public_problem: problem.map(str::to_owned),
+                errors: 1,
+            };
+            PrefixHealth::of(PrefixState::On, disk)
         };
         let reason = "logits differ".to_owned();
         let failed = PrefixState::DisabledByCheck { reason };

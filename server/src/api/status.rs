@@ -72,6 +72,8 @@ struct PrefixCacheStatus {
     snapshots: u64,
     memory_bytes: u64,
     disk_bytes: u64,
+    /// Why no prefix is written to the `cache_dir` at present, and the fix, with paths. Null if they are written, or there is none.
+    disk_problem: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -111,6 +113,7 @@ impl ModelStatus {
         let (pulse, totals, capacity) = (served.pulse(), served.totals(), served.capacity());
         let ready = served.ready().ok();
         let prefixes = ready.as_ref().map(|ready| ready.engine.prefix_state());
+        let disk = ready.as_ref().map(|ready| ready.engine.prefix_disk());
         Self {
             id: served.id().to_string(),
             phase: served.phase(),
@@ -132,6 +135,7 @@ impl ModelStatus {
                 snapshots: capacity.prefixes.snapshots,
                 memory_bytes: capacity.prefixes.memory,
                 disk_bytes: capacity.prefixes.disk,
+                disk_problem: disk.and_then(|disk| disk.problem),
             },
         }
     }

@@ -24,6 +24,8 @@ pub enum PrefixState {
 pub struct PrefixDisk {
     /// Why no prefix is written at present, and the fix.
     pub problem: Option<String>,
+    /// The same without any path, for readers who may not be authorized to see one.
+    pub public_problem: Option<String>,
     /// Operations on files that the system refused since the start, those of all models of the folder.
     pub errors: u64,
 }
@@ -51,6 +53,7 @@ impl PrefixStatus {
         let disk = self.reported();
         let disk = disk.as_ref().map(|disk| PrefixDisk {
             problem: disk.problem(),
+            public_problem: disk.public_problem(),
             errors: disk.errors(),
         });
         disk.unwrap_or_default()
@@ -64,7 +67,7 @@ impl PrefixStatus {
     /// Reports a disk that is not used until a restart.
     pub(crate) fn set_unusable(&self, error: &ColdError) {
         let errors = self.disk().errors;
-        self.set_disk(Arc::new(ColdStatus::unusable(error.to_string(), errors)));
+        self.set_disk(Arc::new(ColdStatus::unusable(error, errors)));
     }
 
     fn reported(&self) -> MutexGuard<'_, Option<Arc<ColdStatus>>> {
@@ -80,13 +83,19 @@ mod tests {
     fn disk_that_fails_later_is_reported_with_the_errors_before() {
         let status = PrefixStatus::default();
         assert_eq!(status.disk(), PrefixDisk::default());
-        status.set_disk(Arc::new(ColdStatus::unusable("full".to_owned(), 3)));
-        assert_eq!(status.disk().problem.as_deref(), Some("full"));
+        let used = ColdError::InUse {
+            folder: "/cache".into(),
+            process: Some(7),
+        };
+        status.set_disk(Arc::new(ColdStatus::unusable(&used, 3)));
+        assert_eq!(status.disk().problem, Some(used.to_string()));
         status.set_unusable(&ColdError::WriterEnded {
             folder: "/cache".into(),
         });
-        let PrefixDisk { problem, errors } = status.disk();
-        assert!(problem.unwrap().contains("/cache"));
-        assert_eq!(errors, 3);
+        let disk = status.disk();
+        assert!(disk.problem.unwrap().contains("/cache"));
+        let public = disk.public_problem.unwrap();
+        assert!(!public.contains("/cache") && public.contains("restart the server"));
+        assert_eq!(disk.errors, 3);
     }
 }

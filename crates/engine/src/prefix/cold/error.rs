@@ -44,6 +44,28 @@ pub enum ColdError {
 }
 
 impl ColdError {
+    /// The error without any path, for readers who may not be authorized to see one. What the system or a check says about the
+    /// folder may name paths, so only its kind is in it.
+    pub(crate) fn without_path(&self) -> String {
+        match self {
+            Self::Folder { source, .. } => format!(
+                "cannot use the cache folder: {}{}; the server's log and GET /status name the folder",
+                source.kind(),
+                fix(source)
+            ),
+            Self::InUse { process, .. } => format!(
+                "the cache folder is in use by {}; stop it, or give this server another cache_dir",
+                holder(*process)
+            ),
+            Self::WriterEnded { .. } => {
+                "cannot use the cache folder: the thread that writes to it has panicked; restart the server, and report the \
+                 panic that the log has"
+                    .to_owned()
+            }
+            Self::Thread(_) => self.to_string(),
+        }
+    }
+
     /// The system's error about a folder.
     pub(super) fn folder(folder: &Path, source: io::Error) -> Self {
         Self::Folder {
@@ -91,5 +113,38 @@ mod tests {
         assert!(full.contains("; free space on its volume"), "{full}");
         let ours = text(io::Error::other("it is too warm; cool it"));
         assert!(ours.ends_with("it is too warm; cool it"), "{ours}");
+    }
+
+    #[test]
+    fn error_without_path_has_no_path_and_names_the_fix() {
+        const ENOSPC: i32 = 28;
+        let folder = PathBuf::from("/secret/cache");
+        let named = io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "type: chmod 700 /secret/cache",
+        );
+        let errors = [
+            (ColdError::folder(&folder, named), "GET /status"),
+            (
+                ColdError::folder(&folder, io::Error::from_raw_os_error(ENOSPC)),
+                "free space",
+            ),
+            (
+                ColdError::InUse {
+                    folder: folder.clone(),
+                    process: Some(7),
+                },
+                "process 7",
+            ),
+            (ColdError::WriterEnded { folder }, "restart the server"),
+        ];
+        for (error, fix) in errors {
+            assert!(error.to_string().contains("/secret"));
+            let public = error.without_path();
+            assert!(
+                !public.contains("/secret") && public.contains(fix),
+                "{public}"
+            );
+        }
     }
 }

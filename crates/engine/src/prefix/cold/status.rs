@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::error::ColdError;
+
 /// Between two log lines about files that the system refuses: a disk that fails does so for each of them.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
@@ -22,6 +24,8 @@ pub(crate) struct ColdStatus {
 #[derive(Debug)]
 struct WritePause {
     problem: String,
+    /// The same without any path.
+    public_problem: String,
     /// Bytes of the file that could not be written.
     needed: u64,
     /// When it was tried last.
@@ -38,10 +42,10 @@ struct FailureLog {
 
 impl ColdStatus {
     /// The status of a folder that cannot be used until a restart; `errors` were counted before.
-    pub(crate) fn unusable(problem: String, errors: u64) -> Self {
+    pub(crate) fn unusable(error: &ColdError, errors: u64) -> Self {
         let status = Self::default();
         status.count(errors);
-        status.pause(problem, 0);
+        status.pause(error, 0);
         status
     }
 
@@ -49,6 +53,12 @@ impl ColdStatus {
     pub(crate) fn problem(&self) -> Option<String> {
         let pause = self.paused();
         pause.as_ref().map(|pause| pause.problem.clone())
+    }
+
+    /// The same without any path, for readers who may not be authorized to see one.
+    pub(crate) fn public_problem(&self) -> Option<String> {
+        let pause = self.paused();
+        pause.as_ref().map(|pause| pause.public_problem.clone())
     }
 
     /// How long ago writing was tried last, while it is paused.
@@ -62,9 +72,10 @@ impl ColdStatus {
     }
 
     /// A file of `needed` bytes cannot be written. Returns whether to log that: it is the first since one was written.
-    pub(super) fn pause(&self, problem: String, needed: u64) -> bool {
+    pub(super) fn pause(&self, error: &ColdError, needed: u64) -> bool {
         *self.paused() = Some(WritePause {
-            problem,
+            problem: error.to_string(),
+            public_problem: error.without_path(),
             needed,
             tried: Instant::now(),
         });
@@ -136,16 +147,24 @@ mod tests {
     #[test]
     fn failure_to_write_is_logged_once_until_a_file_is_written() {
         let status = ColdStatus::default();
+        let full = ColdError::WriterEnded {
+            folder: "/full".into(),
+        };
+        let still = ColdError::InUse {
+            folder: "/still".into(),
+            process: None,
+        };
         assert!(!status.wrote());
-        assert!(status.pause("full".to_owned(), 7));
-        assert!(!status.pause("full still".to_owned(), 8));
-        assert_eq!(status.problem().as_deref(), Some("full still"));
+        assert!(status.pause(&full, 7));
+        assert!(!status.pause(&still, 8));
+        assert_eq!(status.problem(), Some(still.to_string()));
+        assert_eq!(status.public_problem(), Some(still.without_path()));
         assert_eq!(status.needed(), Some(8));
         status.resume();
         assert!(status.problem().is_none() && status.tried_ago().is_none());
-        assert!(!status.pause("full".to_owned(), 7), "none was written");
+        assert!(!status.pause(&full, 7), "none was written");
         status.resume();
         assert!(status.wrote() && !status.wrote());
-        assert!(status.pause("full".to_owned(), 7));
+        assert!(status.pause(&full, 7));
     }
 }

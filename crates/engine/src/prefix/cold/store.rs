@@ -249,13 +249,13 @@ impl ColdStore {
         };
         match self.ready().and_then(|()| can_hold()) {
             Ok(()) => self.status().resume(),
-            Err(error) => _ = self.status().pause(error.to_string(), needed),
+            Err(error) => _ = self.status().pause(&error, needed),
         }
     }
 
     fn pause(&self, error: &ColdError, needed: u64) {
         self.status().count(1);
-        if self.status().pause(error.to_string(), needed) {
+        if self.status().pause(error, needed) {
             tracing::error!(
                 "{error}; no prefix is written to disk until then, and no restart is needed"
             );
