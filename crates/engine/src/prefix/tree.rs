@@ -402,6 +402,24 @@ mod tests {
     }
 
     #[test]
+    fn removed_entries_leave_no_node_that_leads_to_none() {
+        let mut tree = PrefixTree::new();
+        let kept: &[u32] = &[1, 9];
+        // Paths part behind 1, behind 1 2 and behind 1 2 3, where no entry is.
+        for tokens in [kept, &[1, 2, 3, 4], &[1, 2, 3, 5, 6], &[1, 2, 7]] {
+            tree.insert(scope(1), tokens, ());
+        }
+        for id in tree.beginning_with(scope(1), &[1, 2]) {
+            tree.remove(id).unwrap();
+            check_structure(&tree);
+        }
+        assert_eq!((tree.len(), tree.tokens(), tree.nodes.len()), (1, 2, 2));
+        let last = tree.get(scope(1), kept).unwrap();
+        tree.remove(last).unwrap();
+        assert_eq!((tree.nodes.len(), tree.roots.len()), (0, 0));
+    }
+
+    #[test]
     fn entry_of_another_scope_is_not_found() {
         let mut tree = PrefixTree::new();
         tree.insert(scope(1), &[1, 2, 3], ());
