@@ -249,6 +249,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn connections_are_counted_for_each_server() {
+        let [first, second] = [(); 2].map(|()| Arc::new(Metrics::new()));
+        let limits = [&first, &second].map(|metrics| ConnectionLimit::new(1, metrics.clone()));
+        let permits = limits.each_ref().map(|limit| {
+            let permit = acquire(limit, "127.0.0.1").unwrap();
+            // A request that runs is not evicted.
+            permit.state().head_received(true);
+            permit
+        });
+        let open = || [&first, &second].map(|metrics| metrics.open_connections());
+        assert_eq!(open(), [1, 1]);
+        let [ended, running] = permits;
+        drop(ended);
+        assert_eq!(open(), [0, 1]);
+        assert!(acquire(&limits[0], "127.0.0.1").is_ok());
+        assert!(acquire(&limits[1], "127.0.0.1").is_err());
+        drop(running);
+        assert_eq!(open(), [0, 0]);
+    }
+
+    #[tokio::test]
     async fn client_at_its_limit_evicts_only_its_own_connections() {
         let limit = limit_of(8);
         let other = acquire(&limit, "10.0.0.9").unwrap();
