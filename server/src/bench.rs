@@ -7,6 +7,7 @@
 //! With `--schema` it measures what a constraint costs instead: [`constrained`].
 
 mod constrained;
+mod report;
 mod spread;
 
 use std::fmt::Write as _;
@@ -24,44 +25,14 @@ use sanctum_engine::load::weights::{HostMatrix, HostWeights};
 use sanctum_engine::load::{FeedForward, HostModel, ModelSource};
 use sanctum_engine::text::Text;
 use sanctum_kernels::cpu::read_bandwidth;
-use serde::Serialize;
 
-use constrained::ConstrainedRun;
+use report::{BenchReport, BenchRun};
 use spread::Spread;
 
 use crate::args::{BackendArg, BenchArgs};
 use crate::failure::CommandFailure;
 use crate::progress::loading_bar;
 use crate::settings::SettingsError;
-
-/// All measurements.
-#[derive(Debug, Serialize)]
-struct BenchReport {
-    model: String,
-    precision: &'static str,
-    kv_cache: String,
-    /// The backend: the instruction set of the inner loops, or MLX and its device.
-    device: String,
-    threads: usize,
-    /// The bandwidth of a plain read loop on these threads; MLX's devices are not measured.
-    read_bandwidth_gb_s: Option<f64>,
-    runs: Vec<BenchRun>,
-    /// With a schema.
-    constrained: Vec<ConstrainedRun>,
-}
-
-/// One measurement.
-#[derive(Debug, Serialize)]
-struct BenchRun {
-    /// `prefill 128`, `decode 64 x 4`, `decode 64 x 4 @ 1024`; `cargo xtask bench-compare` parses it.
-    name: String,
-    /// All streams together.
-    tokens_per_s: Spread,
-    /// Bytes of weights and recurrent state that are read for each token.
-    bytes_per_token: f64,
-    /// The share of the read bandwidth that they take.
-    bandwidth_share: Option<f64>,
-}
 
 /// Measures and prints.
 pub(crate) fn run(args: &BenchArgs) -> Result<(), CommandFailure> {
@@ -359,62 +330,5 @@ impl<B: Backend> Benchmark<B> {
         if let Some(logits) = self.model.forward(batch, slots, || {}) {
             std::hint::black_box(self.model.backend().read(logits));
         }
-    }
-}
-
-impl BenchReport {
-    fn table(&self) -> String {
-        let mut text = format!(
-            "{}, {}, {} KV cache, {} on {} threads{}\n",
-            self.model,
-            self.precision,
-            self.kv_cache,
-            self.device,
-            self.threads,
-            self.read_bandwidth_gb_s
-                .map(|rate| format!(", memory reads at {rate:.1} GB/s"))
-                .unwrap_or_default(),
-        );
-        if !self.constrained.is_empty() {
-            let _ = writeln!(
-                text,
-                "\n{:<22} {:>10} {:>19} {:>10} {:>19} {:>10}",
-                "", "free", "(min - max)", "schema", "(min - max)", "ratio"
-            );
-        }
-        for run in &self.constrained {
-            let range = |spread: Spread| format!("({:.1} - {:.1})", spread.min, spread.max);
-            let _ = writeln!(
-                text,
-                "{:<22} {:>10.1} {:>19} {:>10.1} {:>19} {:>10.3}",
-                run.name,
-                run.free.median,
-                range(run.free),
-                run.constrained.median,
-                range(run.constrained),
-                run.ratio,
-            );
-        }
-        if !self.runs.is_empty() {
-            let _ = writeln!(
-                text,
-                "\n{:<22} {:>10} {:>19} {:>12} {:>10}",
-                "", "tok/s", "(min - max)", "MB/token", "bandwidth"
-            );
-        }
-        for run in &self.runs {
-            let Spread { median, min, max } = run.tokens_per_s;
-            let _ = writeln!(
-                text,
-                "{:<22} {median:>10.1} {:>19} {:>12.1} {:>10}",
-                run.name,
-                format!("({min:.1} - {max:.1})"),
-                run.bytes_per_token / 1e6,
-                run.bandwidth_share
-                    .map(|share| format!("{:.0}%", share * 100.0))
-                    .unwrap_or_default(),
-            );
-        }
-        text
     }
 }
