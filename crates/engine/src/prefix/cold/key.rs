@@ -39,12 +39,14 @@ impl KeyHasher {
     }
 }
 
-/// The keys of one prompt's prefixes. A prompt that is looked up several times is hashed once: keys and hashers are kept.
+/// The keys of one prompt's prefixes. A prompt that is looked up several times is hashed once: its keys are kept.
 pub(crate) struct PromptKeys {
     pub(super) fingerprint: [u8; 32],
     pub(super) scope: ScopeBytes,
-    /// By a number of tokens: what has hashed so many, and their key.
-    known: BTreeMap<usize, (KeyHasher, ColdKey)>,
+    /// By a number of tokens.
+    known: BTreeMap<usize, ColdKey>,
+    /// What has hashed the most tokens, and how many. Hashers are too large to keep one for each key.
+    longest: Option<(usize, KeyHasher)>,
 }
 
 impl PromptKeys {
@@ -53,19 +55,26 @@ impl PromptKeys {
             fingerprint: *fingerprint,
             scope: *scope,
             known: BTreeMap::new(),
+            longest: None,
         }
     }
 
     /// The key of the first `len` of `tokens`, which must be those of the same prompt in each call.
     pub(super) fn key(&mut self, tokens: &[u32], len: usize) -> ColdKey {
-        let (fed, mut hasher) = match self.known.range(..=len).next_back() {
-            Some((&fed, (_, key))) if fed == len => return *key,
-            Some((&fed, (hasher, _))) => (fed, hasher.clone()),
+        if let Some(key) = self.known.get(&len) {
+            return *key;
+        }
+        let begun = self.longest.as_ref().filter(|(fed, _)| *fed < len);
+        let (fed, mut hasher) = match begun {
+            Some(begun) => begun.clone(),
             None => (0, KeyHasher::new(&self.fingerprint, &self.scope)),
         };
         hasher.feed(&tokens[fed..len]);
         let key = hasher.key();
-        self.known.insert(len, (hasher, key));
+        self.known.insert(len, key);
+        if self.longest.as_ref().is_none_or(|(fed, _)| *fed < len) {
+            self.longest = Some((len, hasher));
+        }
         key
     }
 }
