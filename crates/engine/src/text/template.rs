@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, Value};
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 
 pub use bounds::RENDER_STACK;
 use bounds::{Bounded, RenderEnd};
@@ -104,6 +104,28 @@ impl ChatTemplate {
     /// Whether a variable of this name can make a difference.
     pub fn reads(&self, name: &str) -> bool {
         self.variables.contains(name)
+    }
+
+    /// Whether the template accepts this value of its variable `reasoning_effort` while the model reasons: a template that
+    /// knows a few levels only raises an error for any other. `has_tools`: for requests with tools.
+    ///
+    /// A short conversation is rendered, on the calling thread as in [`ChatTemplate::render_in_place`].
+    pub fn accepts_reasoning_effort(&self, effort: &Json, has_tools: bool) -> bool {
+        if let (Some(template), true) = (&self.tool_use, has_tools) {
+            return template.accepts_reasoning_effort(effort, false);
+        }
+        let raises = |effort: Option<&Json>| {
+            let mut variables = Map::new();
+            variables.insert("enable_thinking".into(), true.into());
+            if let Some(effort) = effort {
+                variables.insert("reasoning_effort".into(), effort.clone());
+            }
+            let question = json!({ "role": "user", "content": "?" });
+            let rendered = self.render_in_place(vec![question], &[], &variables, &|| true);
+            matches!(rendered, Err(TemplateError::Raised(_)))
+        };
+        // A template that refuses the conversation itself says nothing about the level.
+        !raises(Some(effort)) || raises(None)
     }
 
     /// Adds the special tokens that a `tokenizer_config.json` names, such as `bos_token`.

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use serde_json::json;
 
 use super::*;
 use crate::text::production;
@@ -57,20 +56,72 @@ fn qwens_template_renders_as_in_transformers() {
     assert!(cases.len() > 90);
     // Python's dictionary is refused where we parse the text that OpenAI's clients send.
     cases.retain(|case| case["name"] != "tool-call-arguments-as-text");
-    check(&cases, |case| {
-        let tools = case["tools"].as_array().cloned().unwrap_or_default();
-        let kwargs = case["kwargs"].as_object().unwrap();
-        if kwargs.contains_key("enable_thinking") {
-            return template.render(case["messages"].as_array().unwrap(), &tools, kwargs);
-        }
-        // `render` would say that thinking is off; transformers says nothing.
-        let messages = case["messages"].as_array().unwrap();
-        let messages: Vec<Json> = messages.iter().map(as_templates_expect).collect();
-        let mut context = kwargs.clone();
-        context.insert("messages".into(), messages.into());
-        context.insert("tools".into(), case["tools"].clone());
-        template.render_apart(&context, &|| true)
-    });
+    check(&cases, |case| render_as_transformers(&template, case));
+}
+
+/// Renders a conversation with the variables that transformers gives it.
+fn render_as_transformers(template: &ChatTemplate, case: &Json) -> Result<String, TemplateError> {
+    let tools = case["tools"].as_array().cloned().unwrap_or_default();
+    let kwargs = case["kwargs"].as_object().unwrap();
+    if kwargs.contains_key("enable_thinking") {
+        return template.render(case["messages"].as_array().unwrap(), &tools, kwargs);
+    }
+    // `render` would say that thinking is off; transformers says nothing.
+    let messages = case["messages"].as_array().unwrap();
+    let messages: Vec<Json> = messages.iter().map(as_templates_expect).collect();
+    let mut context = kwargs.clone();
+    context.insert("messages".into(), messages.into());
+    context.insert("tools".into(), case["tools"].clone());
+    template.render_apart(&context, &|| true)
+}
+
+/// Templates with the constructs of Qwen3.6's and Qwen3.8's.
+const NEWER: [(&str, &str); 2] = [
+    (
+        "keeps-reasoning.jinja",
+        include_str!("../../../../../tests/golden/template/keeps-reasoning.jinja"),
+    ),
+    (
+        "reasoning-effort.jinja",
+        include_str!("../../../../../tests/golden/template/reasoning-effort.jinja"),
+    ),
+];
+
+#[test]
+fn newer_templates_render_as_in_transformers() {
+    let cases = golden("newer.jsonl");
+    for (name, source) in NEWER {
+        let template = ChatTemplate::new(source).unwrap();
+        let mut cases = cases.clone();
+        // What is no mapping for Python is read as no arguments here.
+        cases.retain(|case| {
+            case["template"] == name && case["name"] != format!("{name}/arguments-empty-text")
+        });
+        let rendered = cases.iter().filter(|case| case["rendered"].is_string());
+        assert!(rendered.count() >= 20, "{name}");
+        check(&cases, |case| render_as_transformers(&template, case));
+    }
+}
+
+#[test]
+fn reasoning_effort_is_accepted_unless_the_template_raises_an_error_for_it() {
+    let accepted = |source: &str, has_tools| {
+        let template = ChatTemplate::new(source).unwrap();
+        let levels = ["minimal", "low", "medium", "high", "xhigh", "max"];
+        let accepts = |level: &&str| template.accepts_reasoning_effort(&json!(level), has_tools);
+        levels.into_iter().filter(accepts).count()
+    };
+    let [(_, keeps_reasoning), (_, three_levels)] = NEWER;
+    assert_eq!(accepted(three_levels, false), 3);
+    assert_eq!(accepted(three_levels, true), 3);
+    assert_eq!(accepted(keeps_reasoning, false), 6);
+    // It refuses every conversation of one question, whatever the level.
+    let fails = "{{ raise_exception('No.') }}{{ reasoning_effort }}";
+    assert_eq!(accepted(fails, false), 6);
+    let template = ChatTemplate::new("{{ reasoning_effort }}").unwrap();
+    let template = template.with_tool_use(ChatTemplate::new(three_levels).unwrap());
+    let accepts = |has_tools| template.accepts_reasoning_effort(&json!("high"), has_tools);
+    assert!(accepts(false) && !accepts(true));
 }
 
 /// What minijinja does in its own way, as the module's documentation says.
