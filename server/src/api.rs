@@ -33,6 +33,7 @@ mod parameters;
 mod path_id;
 mod prefix_scope;
 mod protocol;
+mod reasoning_effort;
 mod refusal;
 mod reply;
 mod response_store;

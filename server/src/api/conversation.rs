@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::error::ApiError;
 use super::fields::{JsonField, JsonFields};
 use super::json::{JsonBudget, Malformed};
+use super::reasoning_effort::ReasoningEffort;
 
 /// What a chat template renders into a prompt.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +21,8 @@ pub(crate) struct Conversation {
     pub tools: Vec<Value>,
     /// Further variables of the template.
     pub variables: Map<String, Value>,
+    /// How much the model is to reason, if the request says so.
+    pub effort: Option<ReasoningEffort>,
     /// Whether the last message, the assistant's, is continued instead of answered.
     pub continues: bool,
 }

@@ -26,6 +26,7 @@ use super::error::ApiError;
 use super::names::Names;
 use super::parameters::GenerationParameters;
 use super::prefix_scope;
+use super::reasoning_effort;
 use super::reply::ReplyParser;
 use super::state::AppState;
 use crate::client_key::ClientKey;
@@ -290,7 +291,8 @@ pub(crate) fn render(
     let Conversation {
         mut messages,
         tools,
-        variables,
+        mut variables,
+        effort,
         continues,
     } = conversation;
     for (name, value) in &variables {
@@ -306,6 +308,7 @@ pub(crate) fn render(
             ignored.push(param);
         }
     }
+    reasoning_effort::add_to(&mut variables, effort, template, !tools.is_empty())?;
     // Where the template puts the end of the last message. The message itself may occur in what the template writes after it.
     let mark = continues.then(|| random::id("end-of-message-"));
     if let (Some(mark), Some(last)) = (&mark, messages.last_mut()) {

@@ -10,6 +10,7 @@ pub(crate) mod fixture;
 mod messages;
 mod names;
 mod operators;
+mod reasoning_effort;
 mod request_fields;
 mod stop_strings;
 mod tokens;

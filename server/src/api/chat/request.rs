@@ -9,6 +9,7 @@ use crate::api::fields::{JsonField, JsonFields};
 use crate::api::generation::{GenerationRequest, PromptInput};
 use crate::api::names::Names;
 use crate::api::parameters::{GenerationParameters, take_bool};
+use crate::api::reasoning_effort::RequestedReasoning;
 
 /// The template's own variables, which `chat_template_kwargs` must not touch.
 const RESERVED: [&str; 12] = [
@@ -63,10 +64,13 @@ pub(crate) fn parse_fields(mut fields: JsonFields) -> Result<GenerationRequest, 
     };
     // vLLM's companion of it, which says nothing more.
     fields.ignore(&["add_generation_prompt"]);
+    let variables = template_variables(&mut fields)?;
+    let reasoning = RequestedReasoning::take(&mut fields)?;
     let conversation = Conversation {
         messages,
         tools,
-        variables: template_variables(&mut fields)?,
+        variables: with_thinking(variables, reasoning.enabled),
+        effort: reasoning.effort,
         continues,
     };
     let mut request = GenerationRequest {
@@ -123,41 +127,17 @@ fn template_variables(fields: &mut JsonFields) -> Result<Map<String, Value>, Api
             "`chat_template_kwargs.enable_thinking` must be true or false",
         ));
     }
-    let thinking = thinking_of(fields)?;
-    if let Some(thinking) = thinking
-        && !variables.contains_key("enable_thinking")
-    {
-        variables.insert("enable_thinking".into(), thinking.into());
-    }
     Ok(variables)
 }
 
-/// Whether the model is to reason, by the names that other servers have for it; none where the request does not say.
-fn thinking_of(fields: &mut JsonFields) -> Result<Option<bool>, ApiError> {
-    let mut thinking = fields
-        .take("enable_thinking")
-        .map(JsonField::bool)
-        .transpose()?;
-    let effort = |field: JsonField| match field.value().as_str() {
-        Some("none") => Ok(false),
-        Some("minimal" | "low" | "medium" | "high" | "xhigh" | "max") => Ok(true),
-        _ => Err(field
-            .must_be("\"none\", \"minimal\", \"low\", \"medium\", \"high\", \"xhigh\" or \"max\"")),
-    };
-    if let Some(field) = fields.take("reasoning_effort") {
-        let wanted = effort(field)?;
-        thinking.get_or_insert(wanted);
+/// The variables with `enable_thinking`, where they do not have it and the request says it in another field.
+fn with_thinking(mut variables: Map<String, Value>, thinking: Option<bool>) -> Map<String, Value> {
+    if let Some(thinking) = thinking {
+        variables
+            .entry("enable_thinking")
+            .or_insert_with(|| thinking.into());
     }
-    // OpenRouter's form.
-    if let Some(field) = fields.take("reasoning") {
-        let mut reasoning = field.object()?;
-        let enabled = reasoning.take("enabled").map(JsonField::bool).transpose()?;
-        let wanted = reasoning.take("effort").map(effort).transpose()?;
-        if let Some(wanted) = enabled.or(wanted) {
-            thinking.get_or_insert(wanted);
-        }
-    }
-    Ok(thinking)
+    variables
 }
 
 fn logprobs(fields: &mut JsonFields) -> Result<Option<usize>, ApiError> {

@@ -87,7 +87,16 @@ impl TestServer {
         Self::of(loading_with(aliases, |_| {}), 4)
     }
 
+    /// A server whose model has another chat template.
+    pub(crate) fn with_template(source: &str) -> Self {
+        Self::of_template(loading(), 4, source)
+    }
+
     fn of(app: Arc<AppState>, queue: usize) -> Self {
+        Self::of_template(app, queue, TEMPLATE)
+    }
+
+    fn of_template(app: Arc<AppState>, queue: usize, template: &str) -> Self {
         let served = app.models.pick(None).unwrap();
         let limits = EngineLimits {
             slots: 1,
@@ -97,7 +106,7 @@ impl TestServer {
         };
         let text = Text::new(
             tokenizer(),
-            Some(ChatTemplate::new(TEMPLATE).unwrap()),
+            Some(ChatTemplate::new(template).unwrap()),
             // Constraints need a token that ends an answer.
             vec![0],
         );
