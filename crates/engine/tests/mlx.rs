@@ -116,14 +116,14 @@ fn any_split_gives_the_one_shot_result_with_packed_values() {
     }
 }
 
-/// Few rows of a mixture and many are multiplied by different kernels on a GPU. Rounding can change the choice of an expert,
-/// so that the mean difference counts, not the largest.
+/// Few rows of a mixture and many are multiplied by different kernels on a GPU. Every expert is chosen, since rounding could change
+/// a choice.
 #[test]
 fn mixture_in_16_bits_is_near_the_one_in_f32() {
     let delta = DeltaDims::new(1, 2, 32, 32).unwrap();
     let config = ModelConfig {
         hidden: 128,
-        feed_forward: FeedForward::Experts(ExpertDims::new(64, 4, 64, 64).unwrap()),
+        feed_forward: FeedForward::Experts(ExpertDims::new(8, 8, 64, 64).unwrap()),
         layers: vec![Mixer::Delta, Mixer::Attention, Mixer::Delta],
         vocab: 512,
         attention: AttentionDims::new(2, 1, 32, 8).unwrap(),
@@ -148,7 +148,7 @@ fn mixture_in_16_bits_is_near_the_one_in_f32() {
         let differences = squares(&mut got.iter().zip(&expected).map(|(a, b)| a - b));
         let relative = (differences / squares(&mut expected.iter().copied())).sqrt();
         println!("{rows} rows a pass: {relative:.3}");
-        assert!(relative < 0.25, "{rows} rows a pass: {relative}");
+        assert!(relative < 0.1, "{rows} rows a pass: {relative}");
     }
 }
 
