@@ -2,15 +2,23 @@
 //! renamed, so the guardian copies such a log and truncates it (copytruncate). launchd opens logs with O_APPEND: its next
 //! line is at the new end.
 //!
-//! What a program writes in the microseconds between the end of the copy and the truncation is lost. A guardian that is
-//! killed in between loses nothing: the next round finds that the copy is the log's beginning, and makes the copy again.
+//! What a program writes in the microseconds between the end of the copy and the truncation is lost. A reader may see the
+//! first bytes of a line that is still being written (a write across a page boundary is not atomic for readers), so the
+//! copy continues until it ends with a line. A guardian that is killed in between loses nothing: the next round finds that
+//! the copy is the log's beginning, and makes the copy again.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sanctum_config::{atomic, files};
+
+/// How long a rotation waits for the rest of a line. A program that leaves a line unfinished for longer, such as a prompt,
+/// is rotated in the middle of that line.
+const LINE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Whether a log has reached `max_bytes`, or cannot be measured, which its rotation reports.
 pub(crate) fn is_full(log: &Path, max_bytes: u64) -> bool {
@@ -25,6 +33,10 @@ pub(crate) fn is_full(log: &Path, max_bytes: u64) -> bool {
 /// # Errors
 /// If it cannot be rotated; it is unchanged then. A log that does not exist needs no rotation.
 pub(crate) fn rotate(log: &Path, max_bytes: u64, keep: usize) -> io::Result<bool> {
+    rotate_within(log, max_bytes, keep, LINE_TIMEOUT)
+}
+
+fn rotate_within(log: &Path, max_bytes: u64, keep: usize, timeout: Duration) -> io::Result<bool> {
     let mut file = match files::open(log) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         other => other?,
@@ -49,12 +61,28 @@ pub(crate) fn rotate(log: &Path, max_bytes: u64, keep: usize) -> io::Result<bool
         }
         copy.put()?;
         // What was written meanwhile.
-        let mut copy = OpenOptions::new().append(true).open(&newest)?;
-        io::copy(&mut file, &mut copy)?;
-        copy.flush()?;
+        let copy = File::options().read(true).append(true).open(&newest)?;
+        append_whole_lines(&mut file, copy, timeout)?;
     }
     truncate(log, &file)?;
     Ok(true)
+}
+
+/// Appends the rest of `log` to `copy`, until the copy ends with a line or `timeout` has passed.
+fn append_whole_lines(log: &mut File, mut copy: File, timeout: Duration) -> io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        io::copy(log, &mut copy)?;
+        let size = copy.metadata()?.len();
+        let mut last = [b'\n'];
+        if size > 0 {
+            copy.read_exact_at(&mut last, size - 1)?;
+        }
+        if last == *b"\n" || begun.elapsed() >= timeout {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Where the next line begins after `from`; `from` itself in a line of more than 64 KiB.
@@ -121,6 +149,7 @@ fn numbered(log: &Path, number: usize) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
@@ -203,11 +232,11 @@ mod tests {
         let mut program = Program::start(folder.path());
         let log = program.log.clone();
         let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let writer = scope.spawn(|| {
                 for _ in 0..400 {
                     while program.size() > 150_000 {
-                        std::thread::yield_now();
+                        thread::yield_now();
                     }
                     program.write(100);
                 }
@@ -226,6 +255,37 @@ mod tests {
             "{} of 40000 lines are left",
             left.len()
         );
+    }
+
+    #[test]
+    fn line_that_is_still_being_written_is_copied_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut program = Program::start(folder.path());
+        program.write(100);
+        program.out.write_all(b"lin").unwrap();
+        let log = program.log.clone();
+        let copied = numbered(&log, 1);
+        thread::scope(|scope| {
+            let rotation = scope.spawn(|| rotate_within(&log, 4000, 3, Duration::MAX));
+            while !copied.exists() {
+                thread::yield_now();
+            }
+            program.out.write_all(b"e 0000100 of a program\n").unwrap();
+            assert!(rotation.join().unwrap().unwrap());
+        });
+        assert_eq!(program.size(), 0);
+        assert_eq!(numbers(&log, 3), (0..=100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn line_that_stays_unfinished_is_continued_in_the_next_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut program = Program::start(folder.path());
+        program.write(100);
+        program.out.write_all(b"lin").unwrap();
+        assert!(rotate_within(&program.log, 4000, 3, Duration::ZERO).unwrap());
+        program.out.write_all(b"e 0000100 of a program\n").unwrap();
+        assert_eq!(numbers(&program.log, 3), (0..=100).collect::<Vec<_>>());
     }
 
     #[test]
